@@ -191,7 +191,9 @@ def make_analysis(patient: Patient, study: Study) -> Analysis:
             },
         ),
         volumes=volumes,
-        findings=Findings(candidates, components, quality, conclusion_of(count), _notices(study)),
+        findings=Findings(
+            candidates, components, quality, conclusion_of(candidates), _notices(study)
+        ),
         run=_run(study),
     )
 

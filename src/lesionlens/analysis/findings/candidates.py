@@ -72,17 +72,23 @@ class Context:
 
 
 def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Findings:
-    """Measure each component and sort by descending score.
+    """Measure each component and sort: those listed apart last, each group by descending score.
 
     Returns
     -------
     Findings
-        `components` contains the candidates' ids, 1 for the highest score.
+        `components` contains the candidates' ids, 1 for the first.
     """
-    parts = list(components_of(marked))
+    parts, classes = list(components_of(marked)), context.class_probabilities
     order = sorted(
         range(marked.count),
-        key=lambda n: (-(evidence.scores[n] or 0.0), -np.count_nonzero(parts[n].mask)),
+        key=lambda n: (
+            class_probabilities.is_apart(
+                class_probabilities.of_component(parts[n], classes), classes
+            ),
+            -(evidence.scores[n] or 0.0),
+            -np.count_nonzero(parts[n].mask),
+        ),
     )
     fits = pointing_game.of_components(
         marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
@@ -100,7 +106,7 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
         candidates=candidates,
         components=ids[marked.components],
         quality=context.quality,
-        conclusion=conclusion_of(marked.count),
+        conclusion=conclusion_of(candidates),
         notices=notices,
     )
 
@@ -148,7 +154,8 @@ def _candidate(
     low, high = measure.bounding_box_mm(part.mask, part.grid)
     sizes = _sizes(part, context.has_t1c, evidence.enhancing)
     unsure, score = evidence.uncertainty, evidence.scores[part.index]
-    shown = evidence.by_sequence
+    shown, classes = evidence.by_sequence, context.class_probabilities
+    resemblance = class_probabilities.of_component(part, classes)
     return Candidate(
         id=rank,
         tracking_uid="",
@@ -167,7 +174,8 @@ def _candidate(
         relevance_of=None if shown is None else RelevanceMeasure.OVERLAP,
         score_alone=None if shown is None else shown.alone[part.index],
         score_left_out=None if shown is None else shown.left_out[part.index],
-        resemblance=class_probabilities.of_component(part, context.class_probabilities),
+        resemblance=resemblance,
+        apart=class_probabilities.is_apart(resemblance, classes),
     )
 
 
@@ -184,6 +192,7 @@ def remeasured(
         score_alone=candidate.score_alone,
         score_left_out=candidate.score_left_out,
         resemblance=candidate.resemblance,
+        apart=candidate.apart,
     )
 
 

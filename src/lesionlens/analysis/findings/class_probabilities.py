@@ -39,3 +39,10 @@ def of_component(
     if total < _LEAST:
         return None
     return {kind: float(value) / total for kind, value in zip(LesionClass, mean, strict=True)}
+
+
+def is_apart(shares: Mapping[LesionClass, float] | None, found: ClassProbabilities | None) -> bool:
+    """Return whether a candidate with these class probabilities is listed apart."""
+    if shares is None or found is None or not found.apart:
+        return False
+    return shares[LesionClass.TUMOUR] <= found.apart

@@ -119,14 +119,15 @@ def _findings(
             how = shown.review.added[uid]
             found[number] = added_candidate(uid, how, part, evidence, context, fit)
     notices = tuple(_notice(before[n]) for n in sorted(set(drawn) & set(before) - gone))
-    readers = sum(c.source is Source.READER for c in found.values())
+    candidates = tuple(found[number] for number in sorted(found))
+    readers = sum(c.source is Source.READER for c in candidates)
     if readers > sum(c.source is Source.READER for c in before.values()):
         notices = (*notices, _ADDED)
     return replace(
         own,
-        candidates=tuple(found[number] for number in sorted(found)),
+        candidates=candidates,
         components=components,
-        conclusion=conclusion_of(len(found) - readers, readers),
+        conclusion=conclusion_of(candidates),
         notices=(*own.notices, *notices),
         doubtful=()
         if volumes.doubtful is None

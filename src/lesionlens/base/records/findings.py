@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
@@ -18,6 +18,7 @@ from lesionlens.base.labels import (
     MrSequence,
     Region,
     RelevanceMeasure,
+    ReviewState,
     Source,
 )
 from lesionlens.base.records.arrays import frozen
@@ -43,6 +44,8 @@ MEASURABLE_MM = 10.0
 """Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
 UNSURE = 0.5
 """Uncertainty that is called high."""
+OTHER_FINDINGS = "Other findings, probably not tumour"
+"""Heading of the candidates that are listed apart."""
 BOTH_SIDES = "both sides"
 UNCERTAIN_PLACE = " (uncertain)"
 _PLURAL = {
@@ -160,6 +163,10 @@ class Candidate:
     """How a reader's candidate was outlined; None for the network's."""
     diameters_by: Source = Source.NETWORK
     """Whether a reader placed both diameters or they were measured on the outline."""
+    apart: bool = False
+    """Whether it is listed apart, as probably not tumour: its class probabilities are within the
+    engine's own bound (`ClassProbabilities.apart`).
+    """
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
         """Return a copy with a reader's diameters; `rano_measurable` is updated."""
@@ -338,15 +345,27 @@ class Findings:
         return self if candidates == self.candidates else replace(self, candidates=candidates)
 
 
-def conclusion_of(count: int, added: int = 0) -> str:
+def counts_as_tumour(candidate: Candidate, state: ReviewState) -> bool:
+    """Return whether a candidate counts in tumour volumes and response.
+
+    One that is listed apart counts once a reader accepted it or edited its outline.
+    """
+    return not candidate.apart or state in (ReviewState.ACCEPTED, ReviewState.EDITED)
+
+
+def conclusion_of(candidates: Collection[Candidate]) -> str:
     """Return how many candidates were flagged and added; never a statement about disease.
 
     Examples
     --------
-    >>> conclusion_of(0), conclusion_of(1), conclusion_of(2, added=1)
-    ('no candidate region', '1 candidate region', '2 candidate regions; added by a reader: 1')
+    >>> conclusion_of([])
+    'no candidate region'
     """
+    added = sum(one.source is Source.READER for one in candidates)
+    apart = sum(one.apart for one in candidates)
+    count = len(candidates) - added - apart
     more = f"; added by a reader: {added}" if added else ""
+    more += f"; {OTHER_FINDINGS.lower()}: {apart}" if apart else ""
     if count == 0:
         return f"no candidate region{more}"
     return f"{count} candidate region{'s' if count > 1 else ''}{more}"

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from lesionlens.base.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.findings import Candidate, Length, Millilitres
+from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 
@@ -97,7 +97,7 @@ class Measured:
             dict(candidate.volume_ml),
             candidate.longest_axial_diameter_mm,
             candidate.perpendicular_diameter_mm,
-            candidate.rano_measurable,
+            candidate.rano_measurable and counts_as_tumour(candidate, state),
             state,
         )
 

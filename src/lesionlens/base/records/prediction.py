@@ -153,6 +153,9 @@ class ClassProbabilities:
     """(3, I, J, K) float32: 0 to 1, in the order of `LesionClass`."""
     grid: Grid
     """Grid of the voxels; axis-aligned RAS+."""
+    apart: float = 0.0
+    """Tumour share up to which a candidate is listed apart, as whoever made the engine measured it;
+    0 lists none apart."""
 
 
 @dataclass(frozen=True, slots=True)

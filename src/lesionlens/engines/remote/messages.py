@@ -195,6 +195,8 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         if one is not None:
             header[name] = grid_out(one.grid)
             arrays[name] = one.share if isinstance(one, ClassProbabilities) else one.probability
+    if found.class_probabilities is not None:
+        header["classes_apart"] = found.class_probabilities.apart
     trace = found.trace
     if trace is not None:
         arrays |= {f"cross_{region}": weights for region, weights in trace.cross.items()}
@@ -242,7 +244,9 @@ def prediction_in(
             scoring=_SCORING.validate_python(header["scoring"]),
             class_probabilities=None
             if classes is None
-            else ClassProbabilities(arrays["classes"], grid_in(classes)),
+            else ClassProbabilities(
+                arrays["classes"], grid_in(classes), float(header.get("classes_apart", 0.0))
+            ),
             question_time=_TIME.validate_python(header["question_time"]),
         )
     except (KeyError, TypeError, ValueError, LesionLensError) as error:

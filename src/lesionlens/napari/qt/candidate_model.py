@@ -81,7 +81,8 @@ class CandidateModel(RowsModel[ShownCandidate]):
 
 def cells_of(row: ShownCandidate) -> tuple[str, ...]:
     """Return the text of each column."""
-    return (str(row.id), row.place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
+    place = f"{row.heading}:\n{row.place}" if row.heading else row.place
+    return (str(row.id), place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 
 def _spoken(row: ShownCandidate) -> str:

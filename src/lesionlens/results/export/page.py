@@ -85,7 +85,7 @@ class Page:
     @property
     def conclusion(self) -> str:
         """How many candidates were flagged, and added by readers."""
-        return self.words.conclusion(block.row.source for block in self.blocks)
+        return self.words.conclusion(block.row for block in self.blocks)
 
     @property
     def analysed(self) -> str:
@@ -142,6 +142,7 @@ def _gathered(analysis: Analysis) -> Page:
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)
     blocks = sections_of(analysis, content, scene, words)
+    blocks = tuple(sorted(blocks, key=lambda block: block.row.apart))
     followup = section_of(analysis, words)
     messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference

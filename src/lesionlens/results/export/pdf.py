@@ -136,6 +136,9 @@ def _list(page: Page, styles: dict[str, Any]) -> Any:
     rows = [[paragraph(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
     for block in page.blocks:
         row = block.row
+        if row.apart and len(rows) == 1 + sum(not b.row.apart for b in page.blocks):
+            head = paragraph(escape(words("other_findings")), styles["name"])
+            rows.append(["", head, *[""] * 7])
         cells = (
             str(row.id),
             block.place,

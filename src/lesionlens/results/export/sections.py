@@ -100,6 +100,8 @@ def _block(
     place, state = words.place(candidate.location), words.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {words('added')}"
+    if candidate.apart:
+        state = f"{state}, {words('apart')}"
     attention = attention_words(row.attention, checked, words, _times_even(analysis, row.id))
     volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(

@@ -122,7 +122,7 @@ class Sentences:
         """Return the study's sentence: the findings, and each candidate that is not rejected."""
         shown = [c for c in self._source.findings.candidates if not self._fields(c)["rejected"]]
         found = self._source.compared
-        conclusion = self._words.conclusion(c.source for c in self._source.findings.candidates)
+        conclusion = self._words.conclusion(self._source.findings.candidates)
         values = {
             "conclusion": f"{conclusion.rstrip('.')}.",
             "candidates": [self._fields(candidate) for candidate in shown],
@@ -164,6 +164,7 @@ class Sentences:
             "state": words.state(state),
             "rejected": state is ReviewState.REJECTED,
             "added": candidate.source is Source.READER,
+            "apart": candidate.apart,
             "score": candidate.score,
             "contrast": source.has_t1c,
             "sequence": source.reference.display_name,

@@ -20,7 +20,13 @@ from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import UNCERTAIN_PLACE, UNSURE, DoubtfulPart, Location
+from lesionlens.base.records.findings import (
+    UNCERTAIN_PLACE,
+    UNSURE,
+    Candidate,
+    DoubtfulPart,
+    Location,
+)
 from lesionlens.base.records.response import Response
 
 LANGUAGES = ("en", "de")
@@ -191,21 +197,17 @@ class Words:
         digits = 0 if abs(value) >= 10 else 1
         return f"{value:+.{digits}f} %".replace(".", self("decimal"))
 
-    def conclusion(self, sources: Iterable[Source]) -> str:
-        """Return how many candidates were flagged and added; never a statement about disease.
-
-        Examples
-        --------
-        >>> load("en").conclusion([Source.NETWORK, Source.READER])
-        '1 candidate region. Added by a reader: 1.'
-        """
-        every = list(sources)
-        added = every.count(Source.READER)
-        count = len(every) - added
+    def conclusion(self, candidates: Iterable[Candidate]) -> str:
+        """Return how many candidates were flagged and added; never a statement about disease."""
+        every = list(candidates)
+        added, apart = sum(c.source is Source.READER for c in every), sum(c.apart for c in every)
+        count = len(every) - added - apart
         sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
         if count == 0:
             sentence = self("conclusion_none")
-        return f"{sentence.rstrip('.')}. {self('conclusion_added', n=added)}" if added else sentence
+        more = [self("conclusion_added", n=added)] if added else []
+        more += [self("conclusion_apart", n=apart)] if apart else []
+        return " ".join([f"{sentence.rstrip('.')}.", *more]) if more else sentence
 
     def unsure(self, value: float) -> str:
         """Return the engine's uncertainty in words.

@@ -194,9 +194,7 @@ def _theirs(
         else c
         for c in found.candidates
     )
-    readers = sum(c.source is Source.READER for c in candidates)
-    conclusion = conclusion_of(len(candidates) - readers, readers)
-    return replace(found, candidates=candidates, conclusion=conclusion)
+    return replace(found, candidates=candidates, conclusion=conclusion_of(candidates))
 
 
 def _numbers(

@@ -26,7 +26,7 @@ CANDIDATE_KEYS = [
     *("id", "tracking_uid", "score", "centroid_mm", "bounding_box_mm", "peak_mm", "volume_ml"),
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
     *("uncertainty", "attention", "sequence_relevance", "relevance_of", "score_alone"),
-    *("score_left_out", "resemblance", "source", "drawn", "diameters_by"),
+    *("score_left_out", "resemblance", "source", "drawn", "diameters_by", "apart"),
     "review",
 ]
 

@@ -63,4 +63,5 @@ def _without_reasons(candidate: Candidate) -> Candidate:
         score_alone=None,
         score_left_out=None,
         resemblance=None,
+        apart=False,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lesionlens.analysis.explain.shapley import deciding_words
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Point
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
@@ -76,6 +77,8 @@ class ShownCandidate:
     state: ReviewState
     focus: bool
     details: str
+    heading: str = ""
+    """Heading above this row."""
 
     @property
     def colour(self) -> str:
@@ -250,7 +253,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         **common,
         analysed=True,
         quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
-        candidates=tuple(_row(c, state, focus=c is focus) for c in rows),
+        candidates=_rows(rows, state, focus),
         conclusion=analysis.findings.conclusion,
         threshold_words=threshold_words(choices.threshold),
         threshold_costs=threshold_costs(point),
@@ -372,6 +375,17 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, .
 
 def _edges(spacing_mm: Any) -> str:
     return " × ".join(f"{float(edge):.3g}" for edge in spacing_mm)
+
+
+def _rows(
+    listed: Sequence[Candidate], state: State, focus: Candidate | None
+) -> tuple[ShownCandidate, ...]:
+    """Return the rows of the table; the first that is listed apart has a heading."""
+    rows = [_row(one, state, focus=one is focus) for one in listed]
+    first = next((n for n, one in enumerate(listed) if one.apart), None)
+    if first is not None:
+        rows[first] = replace(rows[first], heading=OTHER_FINDINGS)
+    return tuple(rows)
 
 
 def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:

@@ -108,10 +108,12 @@ class Problem:
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
     """Return the candidates with at least this score, rounded to whole percents as shown.
 
-    Candidates added by a reader have no score and are always listed.
+    Candidates added by a reader have no score and are always listed. Those that are listed apart
+    come last.
     """
     least = threshold - 0.005
-    return tuple(c for c in analysis.findings.candidates if c.score is None or c.score >= least)
+    found = [c for c in analysis.findings.candidates if c.score is None or c.score >= least]
+    return tuple(sorted(found, key=lambda one: one.apart))
 
 
 def listed_at_first(

@@ -11,7 +11,7 @@ from tests.reviewed_head import FakeResult
 
 from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import Findings, conclusion_of
+from lesionlens.base.records.findings import OTHER_FINDINGS, Findings, conclusion_of
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
@@ -128,10 +128,21 @@ def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
     assert session.state.choices.sequence is MrSequence.FLAIR
 
 
+def test_what_is_listed_apart_comes_last_below_its_heading(analysis):
+    candidates = analysis.findings.candidates
+    apart = (replace(candidates[0], apart=True), *candidates[1:])
+    session = ReviewSession()
+    shown = replace(analysis, findings=replace(analysis.findings, candidates=apart))
+    session.analysed(FakeResult(shown), display.overlays_of(shown))
+    rows = screen(session).candidates
+    assert [row.id for row in rows] == [*(c.id for c in candidates[1:]), candidates[0].id]
+    assert [row.heading for row in rows] == [*[""] * (len(rows) - 1), OTHER_FINDINGS]
+
+
 def test_no_candidate_is_never_called_normal(analysis):
     none = replace(
         analysis,
-        findings=Findings((), np.zeros_like(analysis.findings.components), (), conclusion_of(0)),
+        findings=Findings((), np.zeros_like(analysis.findings.components), (), conclusion_of(())),
     )
     session = ReviewSession()
     session.analysed(FakeResult(none), display.overlays_of(none))

@@ -1,0 +1,159 @@
+r"""What the network's kinds say of candidates that are a tumour, and of those that are none.
+
+    python research/kinds.py --data CASES --weights synthetic --patients 60 --kept OUT.jsonl
+
+Synthetic heads whose seeds no step has seen, drawn as for calibration (many lack sequences), and
+real cases by four subsets of their sequences. OUT.jsonl gets a line a scan, and what it holds is
+not measured again. Printed: at each bound on the tumour's share, how many tumours and how many
+false candidates lie at or below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from calibration.calibrate import FIRST_SEED, prepared_of
+from numpy.typing import NDArray
+from sequence_subsets import name_of, showing
+
+from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.findings.class_probabilities import of_component
+from lesionlens.analysis.findings.component_scores import score_components
+from lesionlens.analysis.findings.components import (
+    CandidateCriteria,
+    component_voxels,
+    components_of,
+    draw_components,
+)
+from lesionlens.base.labels import LesionClass, MrSequence
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines import native
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.training.config import DataConfig
+from lesionlens.training.data import sample_presence
+from lesionlens.training.references import find_real_cases
+
+ALL = frozenset(MrSequence)
+SUBSETS = (ALL, ALL - {MrSequence.T1C}, frozenset({MrSequence.FLAIR}), frozenset({MrSequence.T2}))
+WITHOUT_TUMOUR = ("healthy", "non_tumour_ms")
+TRUE_SHARE = 0.1
+BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+Rows = list[dict[str, Any]]
+Scan = tuple[str, Callable[[], Rows]]
+
+
+def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Rows:
+    """Return a row a candidate, flagged or not."""
+    found = engine.predict(study, context=SILENT)
+    chances = native.bring_regions(found.probability, study, nested=True)
+    marked = draw_components(chances, study.native, CandidateCriteria(found.thresholds))
+    seen = found.unperturbed
+    if seen is None or not marked.count:
+        return []
+    scores = score_components(seen, component_voxels(marked, seen.grid), found.scoring)[0]
+    rows = []
+    for part in components_of(marked):
+        kinds = of_component(part, found.class_probabilities)
+        score = float(scores[part.index])
+        rows.append(
+            {
+                "score": round(score, 4),
+                "flagged": score >= found.scoring.floor,
+                "ml": round(part.volume_ml, 2),
+                "tumour": bool(truth[part.box][part.mask].mean() >= TRUE_SHARE),
+                "kinds": kinds and {k.value: round(v, 4) for k, v in kinds.items()},
+            }
+        )
+    return rows
+
+
+def of_head(engine: LensEngine, number: int) -> Rows:
+    """Return the rows of a synthetic head."""
+    seed = FIRST_SEED + 10_000 + number
+    drawn = draw(DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.3), [seed])
+    present = sample_presence(np.random.default_rng(seed), DataConfig())
+    truth = drawn.labels[0, 0].cpu().numpy() > 0
+    return candidates(engine, prepared_of(drawn, present), truth)
+
+
+def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
+    """Yield every subset of every real case."""
+    root = data / "tumour"
+    known = {c.name: c for c in find_real_cases(root, convention=convention_reader(None, root))}
+    folders = [root / name for name in known]
+    folders += [one for name in WITHOUT_TUMOUR for one in sorted((data / name).iterdir())]
+    for folder in folders:
+        named = {s: str(p) for s in MrSequence if (p := folder / f"{s.value}.nii.gz").is_file()}
+        made: dict[str, Any] = {}
+
+        def run(subset: frozenset[MrSequence], folder: Path, named: Any, made: Any) -> Rows:
+            if not made:
+                made["study"] = study = prepare(open_study(folder, named=named), SILENT)
+                made["truth"] = np.zeros(study.native.shape, bool)
+                if folder.name in known:
+                    values, grid = known[folder.name].truth()
+                    near = resample(values.astype(np.float32), grid, study.native, nearest=True)
+                    made["truth"] = near > 0
+            return candidates(engine, showing(made["study"], subset), made["truth"])
+
+        for subset in dict.fromkeys(one & frozenset(named) for one in SUBSETS):
+            name = f"{folder.name}, {name_of(subset)}"
+            yield name, partial(run, subset, folder, named, made)
+
+
+def table(found: dict[str, Rows], flagged: bool) -> str:
+    """Return how many tumours and false candidates lie at or below each bound, in Markdown."""
+    lines = ["| tumour's share | tumours | false candidates |", "|---|---|---|"]
+    every = [row for rows in found.values() for row in rows if row["flagged"] == flagged]
+    named = [row for row in every if row["kinds"]]
+    for bound in (*BOUNDS, 1.0):
+        low = [row["tumour"] for row in named if row["kinds"][LesionClass.TUMOUR.value] <= bound]
+        lines.append(f"| <= {bound} | {sum(low)} | {len(low) - sum(low)} |")
+    silent = [row["tumour"] for row in every if not row["kinds"]]
+    lines.append(f"| no kind | {sum(silent)} | {len(silent) - sum(silent)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure every scan, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", default="synthetic")
+    parser.add_argument("--patients", type=int, default=60)
+    parser.add_argument("--kept", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, Rows] = {}
+    if options.kept.is_file():
+        lines = options.kept.read_text().splitlines()
+        found = {one["scan"]: one["rows"] for one in map(json.loads, lines)}
+    engine = LensEngine("cpu", options.weights)
+    heads = [(f"synthetic {n}", partial(of_head, engine, n)) for n in range(options.patients)]
+    for name, run in (*heads, *real_scans(engine, options.data)):
+        if name not in found:
+            found[name] = run()
+            with options.kept.open("a") as stream:
+                stream.write(json.dumps({"scan": name, "rows": found[name]}) + "\n")
+    for kind in ("synthetic", "real"):
+        some = {
+            n: r for n, r in found.items() if n.startswith("synthetic") == (kind == "synthetic")
+        }
+        for flagged in (True, False):
+            words = "flagged" if flagged else "below the threshold"
+            print(f"\n{kind}, {len(some)} scans, {words}:\n\n{table(some, flagged)}")
+
+
+if __name__ == "__main__":
+    main()
