@@ -110,6 +110,7 @@ LABEL_TYPES = {
     Label.ENHANCING: Code("C113842", "NCIt", "Enhancing Lesion"),
     Label.CORE: Code("C81175", "NCIt", "Non-Enhancing Lesion"),
     Label.OEDEMA: Code("79654002", "SCT", "Edema"),
+    Label.CAVITY: Code("resection-cavity", OWN_SCHEME, "Resection cavity"),
 }
 """The segmented property type of each voxel label."""
 REGION_TYPES = {

@@ -91,7 +91,7 @@ RegionKey = Literal["wt", "tc", "et"]
 
 
 class Label(IntEnum):
-    """Voxel labels of `segmentation.nii.gz` (BraTS 2023 order)."""
+    """Voxel labels of `segmentation.nii.gz` (order of BraTS 2023 and 2024)."""
 
     BACKGROUND = 0
     CORE = 1
@@ -99,18 +99,28 @@ class Label(IntEnum):
     OEDEMA = 2
     """Oedema or infiltration."""
     ENHANCING = 3
+    CAVITY = 4
+    """Resection cavity: no part of the tumour (BraTS 2024)."""
 
     @property
     def display_name(self) -> str:
         """The name in words."""
-        return ("background", "non-enhancing core", "oedema or infiltration", "enhancing")[self]
+        return (
+            "background",
+            "non-enhancing core",
+            "oedema or infiltration",
+            "enhancing",
+            "resection cavity",
+        )[self]
 
     @property
     def colour(self) -> str:
         """Colour from the colour-blind safe palette of Okabe and Ito, as #rrggbb."""
-        return ("#000000", "#0072B2", "#009E73", "#E69F00")[self]
+        return ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7")[self]
 
 
+TUMOUR_LABELS = tuple(sorted(Region.WT.labels))
+"""The labels of tumour."""
 Value = TypeVar("Value")
 
 

@@ -129,6 +129,10 @@ def _checked(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:
         if wrong:
             raise _refused(engine, f"{region} {wrong[0]}", wrong[1])
         taken[region] = values.astype(np.float32, copy=False)
+    if found.cavity is not None:
+        wrong = _not_a_map(found.cavity, shape) or _no_probability(found.cavity, {})
+        if wrong:
+            raise _refused(engine, f"cavity {wrong[0]}", wrong[1])
     for region, weights in (found.trace.cross if found.trace else {}).items():
         wrong = _not_a_map(weights, shape)
         if wrong:

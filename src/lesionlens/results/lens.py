@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.explain import Explained, explain
 from lesionlens.analysis.findings import preliminary
+from lesionlens.analysis.findings.cavity import find_cavity
 from lesionlens.analysis.findings.enhancement import without_what_t1_shows
 from lesionlens.analysis.findings.find import Flagged, find
 from lesionlens.analysis.findings.measured import measure
@@ -141,7 +142,8 @@ class Lens:
             with context.stage("native grid"):
                 probability = native.bring_regions(prediction.probability, prepared, nested=True)
             with context.stage("candidates"):
-                flagged = find(prediction, probability, prepared.native)
+                cavity = find_cavity(prediction, probability, prepared)
+                flagged = find(prediction, probability, prepared.native, cavity)
             with context.stage("explanations"):
                 explained = explain(
                     engine, prepared, prediction, flagged, probability, context=context
@@ -169,6 +171,7 @@ class Lens:
             trained_on=trained_on,
         )
         volumes = _volumes(prepared, flagged, explained, probability, doubtful)
+        volumes = replace(volumes, cavity=cavity)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
         return Result(analysis, prediction, engine)
 

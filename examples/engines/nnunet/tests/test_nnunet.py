@@ -128,6 +128,10 @@ def test_labels_are_told_by_their_names():
     whole = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "ET": [3]}
     assert nnunet._regions(whole) == {Region.WT: [0], Region.TC: [1], Region.ET: [2]}
     assert nnunet._regions(LABELS) == {Region.WT: [1, 2, 3], Region.TC: [1, 3], Region.ET: [3]}
+    treated = {"background": 0, "NETC": 1, "SNFH": 2, "ET": 3, "RC": 4}
+    assert nnunet._regions(treated) == {Region.WT: [1, 2, 3], Region.TC: [1, 3], Region.ET: [3]}
+    assert (nnunet._cavity(treated), nnunet._cavity(LABELS)) == (4, None)
+    assert nnunet._cavity(whole | {"resection cavity": [4]}) == 3
     with pytest.raises(LesionLensError, match="liver"):
         nnunet._regions({"background": 0, "liver": 1})
     with pytest.raises(LesionLensError, match="CT"):

@@ -56,7 +56,10 @@ class ComponentMask:
 
 
 def draw_components(
-    probability: Mapping[Region, Floats], grid: Grid, rules: CandidateCriteria | None = None
+    probability: Mapping[Region, Floats],
+    grid: Grid,
+    rules: CandidateCriteria | None = None,
+    cavity: Mask | None = None,
 ) -> ComponentMask:
     """Segment the candidates.
 
@@ -69,6 +72,8 @@ def draw_components(
         Native.
     rules : CandidateCriteria or None
         None for the defaults.
+    cavity : (I, J, K) bool or None
+        Resection cavity: belongs to no component, also where one surrounds it.
 
     Returns
     -------
@@ -83,7 +88,10 @@ def draw_components(
     if box is None:
         return ComponentMask(labels, components, 0, grid)
     smallest = rules.smallest_vox(grid)
-    region = _without_specks(filled(whole[box]), smallest)
+    region = filled(whole[box])
+    if cavity is not None:
+        region &= ~cavity[box]
+    region = _without_specks(region, smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
     core = _without_specks(filled(core) & region, smallest)

@@ -19,6 +19,7 @@ from lesionlens.analysis.findings.components import (
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import PerturbedPrediction, Prediction, Scoring
 
 Floats = NDArray[np.float32]
@@ -41,7 +42,12 @@ class Flagged:
     notices: tuple[str, ...] = ()
 
 
-def find(prediction: Prediction, probability: Mapping[Region, Floats], grid: Grid) -> Flagged:
+def find(
+    prediction: Prediction,
+    probability: Mapping[Region, Floats],
+    grid: Grid,
+    cavity: Volume | None = None,
+) -> Flagged:
     """Segment components on the native grid, and keep those above the score threshold.
 
     Parameters
@@ -52,11 +58,15 @@ def find(prediction: Prediction, probability: Mapping[Region, Floats], grid: Gri
         0 to 1 on `grid`.
     grid : Grid
         Native.
+    cavity : Volume of bool or None
+        Resection cavity, which is no part of any component.
     """
     criteria = CandidateCriteria(
         prediction.thresholds, slight_enhancement=prediction.slight_enhancement
     )
-    found, seen = draw_components(probability, grid, criteria), prediction.unperturbed
+    outside = None if cavity is None else cavity.data
+    found = draw_components(probability, grid, criteria, outside)
+    seen = prediction.unperturbed
     flagged = Flagged(found) if seen is None else judged(found, seen, prediction.scoring)
     enhancing = probability.get(Region.ET)
     ml = 0.0 if enhancing is None else doubtful_ml(flagged.marked, enhancing, criteria)

@@ -130,7 +130,8 @@ def _point(analysis: Analysis, visit: Examination) -> TimePoint:
         for c in analysis.findings.candidates
     )
     contrast = analysis.prepared.has_t1c
-    return TimePoint(visit.date, analysis.study.uid, lesions, contrast)
+    cavity = analysis.volumes.cavity_ml
+    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity)
 
 
 def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:

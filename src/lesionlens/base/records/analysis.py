@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import MrSequence, Region, without_enhancing
+from lesionlens.base.labels import Label, MrSequence, Region, without_enhancing
 from lesionlens.base.records.arrays import Volume, enhancing_as_core
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
@@ -38,6 +38,25 @@ class Volumes:
     """Contribution of each sequence at every voxel, on the grid of the first pass."""
     doubtful: Volume | None = None
     """Volume of uint16 or None. Number of the doubtful part at each voxel, 0 elsewhere."""
+    cavity: Volume | None = None
+    """Volume of bool or None. The resection cavity; None from an engine that outlines none."""
+
+    @property
+    def all_labels(self) -> Volume:
+        """The labels with the resection cavity where no tumour is outlined."""
+        cavity, labels = self.cavity, self.labels
+        if cavity is None or not cavity.data.any():
+            return labels
+        inside = cavity.data & (labels.data == Label.BACKGROUND)
+        return Volume(np.where(inside, np.uint8(Label.CAVITY), labels.data), labels.grid)
+
+    @property
+    def cavity_ml(self) -> float | None:
+        """Volume of the resection cavity; None if the engine outlines none."""
+        if self.cavity is None:
+            return None
+        inside = self.all_labels.data == Label.CAVITY
+        return float(np.count_nonzero(inside) * self.labels.grid.voxel_ml)
 
     def without_enhancing(self) -> Volumes:
         """Return a copy in which enhancing tumour is relabelled as core."""
@@ -126,6 +145,11 @@ class Analysis:
             held = getattr(self, name)
             if held is not None:
                 object.__setattr__(self, name, held.without_enhancing())
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels that the sequences can show, and the resection cavity if there is one."""
+        return (*self.prepared.labels, *((Label.CAVITY,) if self.volumes.cavity_ml else ()))
 
     @property
     def compared(self) -> Comparison | None:

@@ -61,3 +61,12 @@ class Volume:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the voxels, so that `np.asarray(volume)` works."""
         return np.array(self.data, dtype=dtype, copy=copy)
+
+
+def without_cavity(labels: Volume) -> tuple[Volume, Volume]:
+    """Return labels of tumour alone, and the resection cavity as a mask."""
+    inside = labels.data == Label.CAVITY
+    if not inside.any():
+        return labels, Volume(inside, labels.grid)
+    tumour = np.where(inside, np.uint8(Label.BACKGROUND), labels.data)
+    return Volume(tumour, labels.grid), Volume(inside, labels.grid)

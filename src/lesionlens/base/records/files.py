@@ -99,6 +99,9 @@ class FindingsFile(_Strict):
     warnings: tuple[str, ...] = ()
     doubtful: tuple[DoubtfulPart, ...] = ()
     """Parts of outlines where the sequences or passes disagree."""
+    resection_cavity_ml: Millilitres | None = None
+    """Volume of the resection cavity, which is no part of any candidate; null from an engine that
+    outlines none."""
     signed: ReviewRow | None = None
     """The reader's signed statement on the whole study; null if unsigned."""
 

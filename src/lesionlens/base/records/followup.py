@@ -130,10 +130,39 @@ class TimePoint:
     lesions: tuple[Measured, ...]
     contrast: bool | None = None
     """Whether T1c was available; None in results of earlier releases."""
+    cavity_ml: Millilitres | None = None
+    """Volume of the resection cavity; None if the engine outlines none."""
+
+    @property
+    def enhancing_ml(self) -> float | None:
+        """Enhancing volume of all lesions that no reader rejected; None without T1c."""
+        if self.contrast is False:
+            return None
+        found = [
+            one.volume_ml.get(Region.ET)
+            for one in self.lesions
+            if one.state is not ReviewState.REJECTED
+        ]
+        return None if None in found else _total(found)
 
     def lesion(self, tracking_uid: str) -> Measured | None:
         """Return the measurements of a lesion; None if it was not found."""
         return next((one for one in self.lesions if one.tracking_uid == tracking_uid), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Resection:
+    """Enhancing volume before surgery, and what is left of it."""
+
+    before: str
+    """Date of the last examination without a cavity; empty if unknown."""
+    before_ml: float
+    residual_ml: float
+
+    @property
+    def percent(self) -> float:
+        """Extent of resection: 1 - residual / preoperative volume; negative after growth."""
+        return 100 * (1 - self.residual_ml / self.before_ml)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +318,20 @@ class Comparison:
                 return group if len(found) < 2 else found
             group = found
             held = frozenset().union(*(_sides(c) for c in found))
+
+    @property
+    def resection(self) -> Resection | None:
+        """The extent of resection of the enhancing tumour, against the last examination before.
+
+        None unless this examination shows a cavity, an earlier one shows none, and enhancement was
+        measured in both.
+        """
+        last = self.points[-1]
+        before = next((one for one in reversed(self.points[:-1]) if not one.cavity_ml), None)
+        if not last.cavity_ml or before is None:
+            return None
+        first, left = before.enhancing_ml, last.enhancing_ml
+        return Resection(before.date, first, left) if first and left is not None else None
 
     def targets(self) -> tuple[str, ...]:
         """Return the tracking UIDs of the target lesions: the largest measurable ones.

@@ -268,3 +268,7 @@ class Prediction:
     """Class probabilities at each voxel; None from an engine without them."""
     question_time: QuestionTime = QuestionTime()
     """Time limit for further predictions."""
+    cavity: NDArray[np.float32] | None = None
+    """(I, J, K) float32 or None: probability of a resection cavity, which is no part of the tumour;
+    None from an engine that outlines none.
+    """

@@ -169,6 +169,11 @@ class BundleEngine:
             notices=(*self._bundle.notices(prepared), *late, *self.placement.notices),
             unperturbed=unperturbed,
             question_time=QuestionTime(limit.seconds_left, pass_s),
+            cavity=None
+            if self._bundle.cavity is None
+            else bundle_maps.to_working_grid(
+                examined.shares[self._bundle.cavity], examined.study.grid, prepared
+            ),
         )
 
     def _examine(self, prepared: PreparedStudy, context: RunContext) -> _Examined:

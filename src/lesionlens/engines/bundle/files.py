@@ -39,6 +39,9 @@ _REGIONS = {
 }  # fmt: skip
 
 
+_CAVITY = frozenset({"resectioncavity", "surgicalcavity", "cavity", "rc"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """The parts of a bundle that are used."""
@@ -60,6 +63,8 @@ class Bundle:
     """SHA-256 of the weights file."""
     fixed: bool = False
     """Whether the network requires exactly that window size (positional embedding)."""
+    cavity: int | None = None
+    """Output channel of the resection cavity."""
 
     def notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
         """Say what the bundle expects that a study lacks, and what it does not draw."""
@@ -116,6 +121,7 @@ def read(folder: Path) -> Bundle:
         spacing_mm=_spacing(inference),
         sha256=digest,
         fixed="img_size" in definition,
+        cavity=next((n for n, word in enumerate(_channels(answer)) if word in _CAVITY), None),
     )
 
 

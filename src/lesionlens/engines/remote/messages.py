@@ -189,8 +189,8 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         "question_time": _TIME.dump_python(found.question_time),
         "trace": None,
     }
-    if found.uncertainty is not None:
-        arrays["uncertainty"] = found.uncertainty
+    more = {"uncertainty": found.uncertainty, "cavity": found.cavity}
+    arrays |= {name: values for name, values in more.items() if values is not None}
     for name, one in (("unperturbed", found.unperturbed), ("classes", found.class_probabilities)):
         if one is not None:
             header[name] = grid_out(one.grid)
@@ -234,6 +234,7 @@ def prediction_in(
             probability=_of_regions(arrays, "probability_"),
             engine=info_in(header["engine"] | {"device": device}),
             uncertainty=arrays.get("uncertainty"),
+            cavity=arrays.get("cavity"),
             trace=_trace_in(header["trace"], arrays, probe, layer),
             notices=tuple(str(notice) for notice in header["notices"]),
             unperturbed=None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import tissue_of
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.napari.loading import KEY
@@ -54,7 +54,7 @@ class OutlineEditor:
         self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
         self._values: NDArray[np.float32] | None = None
         self._tools = Tools()
-        self._labels = tuple(label for label in Label if label)
+        self._labels = TUMOUR_LABELS
         self._uid = ""
         self.assisted = False
         self.rounds: list[PromptRound] = []
@@ -94,7 +94,7 @@ class OutlineEditor:
     def label(self) -> Label:
         """The part of the tumour that the brush paints."""
         chosen = int(self._layer.selected_label) if self._there() else 0
-        return Label(chosen) if chosen in set(Label) and chosen else Label.OEDEMA
+        return Label(chosen) if chosen in TUMOUR_LABELS else Label.OEDEMA
 
     def change(self, changed: Labelled) -> bool:
         """Replace the labels, as one stroke; False if nothing changes."""

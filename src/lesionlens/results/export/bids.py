@@ -265,7 +265,7 @@ def _put_mask(analysis: Analysis, stem: Path) -> None:
 
 
 def _put_tables(analysis: Analysis, stem: Path) -> None:
-    labels = lookup.label_table(analysis.prepared.labels)
+    labels = lookup.label_table(analysis.labels)
     Path(f"{stem}_dseg.tsv").write_text(labels, encoding="utf-8")
     state = analysis.review.state_of
     rows = []

@@ -20,6 +20,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     JointChange,
     Measured,
+    Resection,
     percent,
 )
 from lesionlens.results.export.cells import cell
@@ -115,7 +116,8 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             gone=kinds.count(ChangeKind.GONE),
             split=kinds.count(ChangeKind.SPLIT),
             merged=kinds.count(ChangeKind.MERGED),
-        ),
+        )
+        + resection_words(found.resection, words),
     )
 
 
@@ -266,7 +268,31 @@ def followup_json(found: Comparison) -> str:
         for a, b in found.sums()
     ]
     targets = {"tracking_uids": found.targets(), "sums": sums}
-    return json.dumps({"schema": SCHEMA, **content, "targets": targets}, indent=2) + "\n"
+    content |= {"targets": targets, "resection": _resection(found.resection)}
+    return json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n"
+
+
+def _resection(found: Resection | None) -> dict[str, float | str] | None:
+    if found is None:
+        return None
+    return {
+        "before": found.before,
+        "before_ml": round(found.before_ml, 4),
+        "residual_ml": round(found.residual_ml, 4),
+        "percent": round(found.percent, 2),
+    }
+
+
+def resection_words(found: Resection | None, words: Words) -> str:
+    """Return the extent of resection in words; empty if it is unknown."""
+    if found is None:
+        return ""
+    return words(
+        "fu_resection",
+        percent=words.number(found.percent, 0),
+        residual=words.volume(found.residual_ml),
+        before=words.volume(found.before_ml),
+    )
 
 
 _COLUMNS = (

@@ -10,8 +10,8 @@ from lesionlens.base.codes import LABEL_TYPES
 from lesionlens.base.labels import Label
 
 LABEL_COLUMNS = ("index", "name", "abbreviation", "color", "code")
-ABBREVIATIONS = {Label.CORE: "NCR", Label.OEDEMA: "ED", Label.ENHANCING: "ET"}
-"""Abbreviations as in BraTS 2023."""
+ABBREVIATIONS = {Label.CORE: "NCR", Label.OEDEMA: "ED", Label.ENHANCING: "ET", Label.CAVITY: "RC"}
+"""Abbreviations as in BraTS 2023 and 2024."""
 _SNAP_HEAD = """\
 ################################################
 # ITK-SnAP Label Description File

@@ -81,7 +81,7 @@ def _considered(analysis: Analysis, staged: Path) -> Path:
 
 def _name_labels(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
     table, snap = staged / "segmentation.tsv", staged / "segmentation_itksnap.txt"
-    labels = analysis.prepared.labels
+    labels = analysis.labels
     table.write_text(lookup.label_table(labels), encoding="utf-8")
     snap.write_text(lookup.itk_snap_table(labels), encoding="utf-8")
     return table, snap
@@ -90,7 +90,7 @@ def _name_labels(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
 def _named(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
     """Yield each volume with its file name and quantisation steps, None for no quantisation."""
     volumes = analysis.volumes
-    yield "segmentation", volumes.labels, None
+    yield "segmentation", volumes.all_labels, None
     ids = analysis.findings.components.astype(np.uint16)
     yield "candidates", Volume(ids, volumes.labels.grid), None
     for region, volume in volumes.probability.items():

@@ -35,6 +35,6 @@ def write_original(analysis: Analysis, staged: Path) -> tuple[Path, ...]:
     ids = Volume(own.findings.components.astype(np.uint16), own.volumes.labels.grid)
     return (
         place / "findings.json",
-        write_volume(place / "segmentation.nii.gz", own.volumes.labels, codes=codes),
+        write_volume(place / "segmentation.nii.gz", own.volumes.all_labels, codes=codes),
         write_volume(place / "candidates.nii.gz", ids, codes=codes),
     )

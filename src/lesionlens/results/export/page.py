@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from lesionlens.base.dates import iso_date
-from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
 from lesionlens.base.records.files import FindingsFile, RunFile
@@ -46,7 +46,7 @@ class SequenceLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """Content of a report; `overview` only without a candidate.
+    """Content of a report; `overview` only without a candidate; `cavity` is empty without.
 
     `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
     lines at the end, `sentence` the study to paste, `response` what
@@ -63,6 +63,7 @@ class Page:
     content: FindingsFile
     run: RunFile
     blocks: tuple[CandidateSection, ...]
+    cavity: str
     overview: tuple[ReportPicture, ...]
     impression: tuple[str, ...]
     sentence: str
@@ -81,6 +82,14 @@ class Page:
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
         return replaced(text, dict.fromkeys(names_of(self.study), "…"))
+
+    @property
+    def colours(self) -> tuple[tuple[str, str], ...]:
+        """The outlines' names and colours."""
+        regions = [(self.words.region(one), one.colour) for one in self.regions]
+        if self.cavity:
+            regions.append((self.words("cavity_name"), Label.CAVITY.colour))
+        return tuple(regions)
 
     @property
     def conclusion(self) -> str:
@@ -143,7 +152,7 @@ def _gathered(analysis: Analysis) -> Page:
     content, scene = findings_file(analysis), SliceScene(analysis)
     blocks = sections_of(analysis, content, scene, words)
     blocks = tuple(sorted(blocks, key=lambda block: block.row.apart))
-    followup = section_of(analysis, words)
+    followup, cavity = section_of(analysis, words), analysis.volumes.cavity_ml
     messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
     sequences = _sequences(analysis, words)
@@ -160,6 +169,7 @@ def _gathered(analysis: Analysis) -> Page:
         content=content,
         run=run_file(analysis),
         blocks=blocks,
+        cavity=words("cavity", volume=words.volume(cavity)) if cavity else "",
         overview=() if blocks else pictures.overview_pictures(scene, reference, words),
         impression=_impression(analysis, blocks, words, followup),
         sentence=Sentences(

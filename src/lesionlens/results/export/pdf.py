@@ -115,6 +115,8 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
 def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
     words = page.words
     parts = [paragraph(escape(words("findings")), styles["head"])]
+    if page.cavity:
+        parts.append(paragraph(escape(page.cavity), styles["plain"]))
     if not page.blocks:
         return [*parts, _row(page.overview[:4], POINTS_WIDE), _row(page.overview[4:], POINTS_WIDE)]
     score = words("score_calibrated" if page.run.calibrated else "score_plain")
@@ -123,7 +125,7 @@ def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
 
 
 def _legend(page: Page) -> str:
-    colours = {page.words.region(region): region.colour for region in page.regions}
+    colours = dict(page.colours)
     if page.checks:
         colours[page.words("attention_from_half")] = ATTENTION_COLOUR
     lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from lesionlens.analysis.explain.maps import by_logarithm
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.results.export.slices import Cut, SlicePlane, SliceScene
 from lesionlens.results.export.words import Words
 
@@ -36,7 +36,7 @@ class ContourPath:
     """A closed line over an image, in image voxels."""
 
     region: Region | None
-    """The outlined region; None for attention."""
+    """The outlined region, the whole tumour's for a cavity; None for attention."""
     colour: str
     path: str
 
@@ -195,6 +195,9 @@ def outlines_of(scene: SliceScene, cut: Cut, *, attention: bool) -> tuple[Contou
         ContourPath(region, region.colour, path_of(scene.region(region, cut), 0.5))
         for region in Region
     ]
+    cavity = scene.cavity(cut)
+    if cavity is not None:
+        drawn.append(ContourPath(Region.WT, Label.CAVITY.colour, path_of(cavity, 0.5)))
     heat = scene.attention(Region.WT, cut) if attention else None
     if heat is not None:
         drawn.append(ContourPath(None, ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))

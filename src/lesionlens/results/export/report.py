@@ -45,7 +45,7 @@ def report_html(analysis: Analysis) -> str:
         t=words,
         page=page,
         run=page.run,
-        regions=[(words.region(r), r.colour) for r in page.regions],
+        regions=page.colours,
         attention_colour=pictures.ATTENTION_COLOUR,
         heat_stops=pictures.HEAT_STOPS,
         attention=analysis.maps,

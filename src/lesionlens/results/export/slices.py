@@ -146,6 +146,11 @@ class SliceScene:
         """Return the mask of a region on a slice, of all candidates, (rows, columns)."""
         return np.isin(self._native(self._analysis.volumes.labels.data, cut), region.labels)
 
+    def cavity(self, cut: Cut) -> NDArray[np.bool_] | None:
+        """Return the mask of the resection cavity on a slice, (rows, columns); None without one."""
+        cavity = self._analysis.volumes.cavity
+        return None if cavity is None else np.asarray(self._native(cavity.data, cut), bool)
+
     def candidate(self, number: int, cut: Cut) -> NDArray[np.bool_]:
         """Return the mask of one candidate on a slice, (rows, columns)."""
         return np.asarray(self._native(self._analysis.findings.components, cut) == number)

@@ -42,6 +42,7 @@ def findings_file(analysis: Analysis) -> FindingsFile:
         conclusion=findings.conclusion,
         warnings=warnings_of(analysis),
         doubtful=findings.doubtful,
+        resection_cavity_ml=analysis.volumes.cavity_ml,
         signed=_signed(analysis.review),
     )
 

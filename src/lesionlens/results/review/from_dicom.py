@@ -63,7 +63,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     """
     objects, grid = find_objects(place, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
-    chosen, notices = _lesions(segments)
+    cavities = [s.mask for s in segments if s.cavity]
+    chosen, notices = _lesions([s for s in segments if not s.cavity])
     reported = {} if objects.report is None else report_items.candidates_in(objects.report)
     marked, uids = _components(chosen, grid)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
@@ -86,6 +87,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             labels=Volume(labels, grid),
             probability={},
             attention={region: Volume(data, grid) for region, data in attention.items()},
+            cavity=Volume(np.logical_or.reduce(cavities), grid) if cavities else None,
         ),
         findings=findings,
         run=_run(objects, study, tuple(notices)),

@@ -2,7 +2,8 @@
 
 Regions are measured and located like the network's; no network is needed. The meaning of the labels
 is inferred: a single label is the whole lesion; 1, 2 and 3 are core, oedema and enhancing tumour
-(BraTS 2023, LesionLens), with 4 instead of 3 in earlier BraTS; any others number the lesions.
+(BraTS 2023, LesionLens), with 4 instead of 3 in earlier BraTS, and with 4 beside 3 as the resection
+cavity (BraTS 2024); any others number the lesions.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Meaning(StrEnum):
 
     WHOLE = "one number: lesions as a whole"
     PARTS = "1 core, 2 oedema, 3 (or 4) enhancing"
+    TREATED = "1 core, 2 oedema, 3 enhancing, 4 resection cavity"
     LESIONS = "each number a lesion"
 
 
@@ -60,6 +62,8 @@ def meaning_of(numbers: frozenset[int]) -> Meaning:
     --------
     >>> meaning_of(frozenset({7})).name, meaning_of(frozenset({1, 2, 4})).name
     ('WHOLE', 'PARTS')
+    >>> meaning_of(frozenset({2, 3, 4})).name
+    'TREATED'
     >>> meaning_of(frozenset({1, 2, 3, 4, 5})).name
     'LESIONS'
     """
@@ -67,7 +71,7 @@ def meaning_of(numbers: frozenset[int]) -> Meaning:
         return Meaning.WHOLE
     if numbers <= set(_PARTS) or numbers <= set(_PARTS_BEFORE_2023):
         return Meaning.PARTS
-    return Meaning.LESIONS
+    return Meaning.TREATED if numbers <= {*_PARTS, Label.CAVITY} else Meaning.LESIONS
 
 
 def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -100,6 +104,11 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             expected="a mask of this study, in the patient's millimetres",
             next_step="Open the study that it was drawn on, or export it with its geometry",
         )
+    parted = meaning in (Meaning.PARTS, Meaning.TREATED)
+    cavity = None
+    if meaning is Meaning.TREATED:
+        cavity = Volume(onto == Label.CAVITY, grid)
+        onto = np.where(cavity.data, 0, onto)
     marked = _components(onto, meaning, grid)
     findings = describe(
         marked,
@@ -109,12 +118,12 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             head=anatomy.find_head(prepared.brain, prepared.working)
             if prepared.knows_brain
             else None,
-            has_t1c=meaning is Meaning.PARTS and prepared.has_t1c,
+            has_t1c=parted and prepared.has_t1c,
             identity=f"a mask|{study.uid or study.name}",
             quality=prepared.quality,
         ),
     )
-    if meaning is not Meaning.PARTS and marked.count:
+    if not parted and marked.count:
         findings = replace(findings, notices=(NO_PARTS,))
     notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
@@ -123,7 +132,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         study=study,
         prepared=prepared,
         maps=None,
-        volumes=Volumes(Volume(marked.labels, grid), {}, {}),
+        volumes=Volumes(Volume(marked.labels, grid), {}, {}, cavity=cavity),
         findings=findings,
         run=_run(place, study, tuple(notices)),
     )
@@ -188,8 +197,9 @@ def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> Comp
     if meaning is Meaning.WHOLE:
         labels = np.where(values > 0, Label.OEDEMA, Label.BACKGROUND).astype(np.uint8)
     else:
+        known = {**_PARTS, **_PARTS_BEFORE_2023} if meaning is Meaning.PARTS else _PARTS
         labels = np.zeros(values.shape, np.uint8)
-        for number, label in {**_PARTS, **_PARTS_BEFORE_2023}.items():
+        for number, label in known.items():
             labels[values == number] = label
     return ComponentMask(labels, components.astype(np.int32), count, grid)
 

@@ -27,7 +27,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.journal import recover
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
-from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.arrays import Volume, without_cavity
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
@@ -144,7 +144,8 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     told = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
     inner = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
     content = _model(folder / inner / "findings.json", FindingsFile)
-    labels = _volume(folder / inner / "segmentation.nii.gz", np.uint8)
+    labels, inside = without_cavity(_volume(folder / inner / "segmentation.nii.gz", np.uint8))
+    cavity = None if content.resection_cavity_ml is None else inside
     ids = _volume(folder / inner / "candidates.nii.gz", np.int32)
     candidates = tuple(row.candidate for row in content.candidates)
     check_measures(candidates, ids, labels, inner)
@@ -166,9 +167,10 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
             evidence=_evidence(folder),
             doubtful=_optional(folder / DOUBTFUL, np.uint16),
+            cavity=cavity,
         )
         if maps
-        else Volumes(labels, {}, {}),
+        else Volumes(labels, {}, {}, cavity=cavity),
         review=store.load(folder, lambda review: check_review(review, run, known)),
         run=_with_notices(replace(_run(run), documents=sent_documents(folder)), told),
         reference=content.reference,
@@ -186,7 +188,7 @@ def read_reviewed(folder: Path) -> SavedResult:
     if not (folder / ORIGINAL).is_dir():
         return saved
     content = _model(folder / "findings.json", FindingsFile)
-    labels = _volume(folder / "segmentation.nii.gz", np.uint8)
+    labels, _ = without_cavity(_volume(folder / "segmentation.nii.gz", np.uint8))
     ids = _volume(folder / "candidates.nii.gz", np.int32)
     candidates = tuple(row.candidate for row in content.candidates)
     check_measures(candidates, ids, labels)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base.geometry import Box
-from lesionlens.base.labels import Label
+from lesionlens.base.labels import TUMOUR_LABELS
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import ReviewFile, RunFile
 from lesionlens.base.records.findings import Candidate
@@ -53,7 +53,7 @@ def check_measures(
     if not components.grid.matches(labels.grid) or ((ids != 0) != (parts != 0)).any():
         raise AlteredResultError((numbers, drawn), "files that do not fit each other")
     in_range = ids.min(initial=0) >= 0 and ids.max(initial=0) <= _MOST_CANDIDATES
-    if not in_range or parts.max(initial=0) > max(Label):
+    if not in_range or parts.max(initial=0) > max(TUMOUR_LABELS):
         raise AlteredResultError((numbers, drawn), "files with numbers that mean nothing")
     boxes = boxes_of(ids)
     if set(boxes) != {c.id for c in candidates}:

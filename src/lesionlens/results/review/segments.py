@@ -28,6 +28,7 @@ LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
     r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
 )
+CAVITY = re.compile(r"(resection|surgical|operative).?cavity|\brc\b")
 ANATOMY = frozenset({"123037004", "T-D0050"})
 """Category "Anatomical Structure" (SCT, SRT) of organs."""
 
@@ -79,6 +80,8 @@ class ReadSegment:
     """Whether it was resampled."""
     by_hand: bool = False
     """Whether it was drawn manually."""
+    cavity: bool = False
+    """Whether it is a resection cavity."""
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
@@ -183,6 +186,7 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
         mask=mask,
         resampled=not fits,
         by_hand=str(item.get("SegmentAlgorithmType", "")) == "MANUAL",
+        cavity=CAVITY.search(words) is not None,
     )
 
 

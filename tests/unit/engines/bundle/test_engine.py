@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks import nets
-from tests.bundles import SEGRESNET, write_bundle, write_flagging_bundle
+from tests.bundles import OUTPUTS, SEGRESNET, write_bundle, write_flagging_bundle
 
 from lesionlens.analysis.explain import probe
 from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
@@ -347,6 +347,16 @@ def test_occlusion_that_takes_too_long_is_refused(bundle, make_prepared):
     with pytest.raises(ResourceError, match="patience_s"):
         engine.attribute(make_prepared(), Target(Region.WT), "occlusion")
     assert time.perf_counter() - started < 3.0
+
+
+def test_an_output_for_the_resection_cavity_is_no_region(tmp_path, make_prepared):
+    outputs = {**OUTPUTS, "3": "Resection cavity"}
+    folder = write_bundle(tmp_path / "b", {**SEGRESNET, "out_channels": 4}, outputs=outputs)
+    prepared = make_prepared()
+    found = BundleEngine("cpu", bundle=folder).predict(prepared, context=SILENT)
+    assert set(found.probability) == set(Region)
+    assert found.cavity.shape == prepared.brain.shape
+    assert 0 < found.cavity.max() <= 1
 
 
 def test_an_output_that_is_no_map_is_refused(tmp_path, make_prepared):

@@ -47,6 +47,15 @@ def opened(place, analysed):
     return reopen_folder(place, analysed.study, analysed.prepared)
 
 
+def test_a_4_beside_a_3_is_a_resection_cavity(analysed, tmp_path):
+    drawn = analysed.volumes.labels.data.copy()
+    drawn[:4, :4, :4] = 4
+    found = opened(mask(tmp_path / "seg.nii.gz", drawn, analysed.volumes.labels.affine), analysed)
+    assert len(found.findings.candidates) == len(analysed.findings.candidates)
+    np.testing.assert_array_equal(found.volumes.labels.data, np.where(drawn == 4, 0, drawn))
+    np.testing.assert_array_equal(found.volumes.all_labels.data, drawn)
+
+
 @pytest.mark.parametrize("enhancing", [3, 4])
 def test_parts_are_known_by_their_numbers(analysed, patient, tmp_path, enhancing):
     truth = patient.labels

@@ -38,7 +38,7 @@ _REGIONS: Mapping[str, Region] = {
     **dict.fromkeys(("enhancingtumor", "enhancingtumour", "et"), Region.ET),
 }
 _PARTS: Mapping[str, tuple[Region, ...]] = {
-    **dict.fromkeys(("edema", "oedema", "ed", "peritumoraledema"), (Region.WT,)),
+    **dict.fromkeys(("edema", "oedema", "ed", "peritumoraledema", "snfh"), (Region.WT,)),
     **dict.fromkeys(
         ("necrosis", "ncr", "netc", "nonenhancing", "nonenhancingtumor"), (Region.WT, Region.TC)
     ),
@@ -47,6 +47,7 @@ _PARTS: Mapping[str, tuple[Region, ...]] = {
         (Region.WT, Region.TC, Region.ET),
     ),
 }
+_CAVITY = frozenset({"resectioncavity", "cavity", "rc"})
 
 
 class NnUNetEngine:
@@ -78,7 +79,7 @@ class NnUNetEngine:
             )
         about = json.loads((folder / "dataset.json").read_text("utf-8"))
         self._sequences = _sequences(about["channel_names"])
-        self._regions = _regions(about["labels"])
+        self._regions, self._cavity = _regions(about["labels"]), _cavity(about["labels"])
         self._device = devices.choose(device)
         self._predictor = _predictor(self._device, folder, [p.parent.name for p in folds])
         digest = hashlib.sha256()
@@ -111,7 +112,9 @@ class NnUNetEngine:
             _, shares = self._predictor.predict_single_npy_array(
                 image, {"spacing": spacing}, None, None, True
             )
-        return Prediction(self._nested(_from_itk(shares), prepared), self.info)
+        found = _from_itk(shares)
+        cavity = None if self._cavity is None else found[self._cavity].clip(0, 1)
+        return Prediction(self._nested(found, prepared), self.info, cavity=cavity)
 
     def _nested(self, shares: Floats, prepared: PreparedStudy) -> dict[Region, Floats]:
         """Add up the shares that make each region; each at most that of the region round it."""
@@ -172,9 +175,24 @@ def _sequences(names: Mapping[str, str]) -> list[MrSequence]:
     return [_CHANNELS[_plain(name)] for name in ordered]
 
 
+def _cavity(labels: Mapping[str, int | Sequence[int]]) -> int | None:
+    """Return the channel of a resection cavity; None without one."""
+    named = _named(labels)
+    name = next((one for one in named if _plain(one) in _CAVITY), None)
+    if name is None:
+        return None
+    number = labels[name]
+    by_region = any(isinstance(labels[one], list | tuple) for one in named)
+    return named.index(name) if by_region or not isinstance(number, int) else number
+
+
+def _named(labels: Mapping[str, int | Sequence[int]]) -> list[str]:
+    return [name for name in labels if _plain(name) not in ("background", "ignore")]
+
+
 def _regions(labels: Mapping[str, int | Sequence[int]]) -> dict[Region, list[int]]:
     """Return which channels of the answer make each region."""
-    named = [name for name in labels if _plain(name) not in ("background", "ignore")]
+    named = _named(labels)
     found: dict[Region, list[int]] = {region: [] for region in Region}
     by_region = any(isinstance(labels[name], list | tuple) for name in named)
     for place, name in enumerate(named):

@@ -28,7 +28,7 @@ def plain_layers(analysis: Analysis) -> tuple[PlainLayer, ...]:
             made.append(_image(volume.data, volume.grid, f"{kind}_{region.value}"))
     if volumes.uncertainty is not None:
         made.append(_image(volumes.uncertainty.data, volumes.uncertainty.grid, "uncertainty"))
-    labels = volumes.labels
+    labels = volumes.all_labels
     whole = _geometry(labels.grid, "segmentation") | {"metadata": {"labels": names}}
     made.append((np.array(labels.data), whole, "labels"))
     return tuple(made)

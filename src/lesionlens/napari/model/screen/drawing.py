@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
 from lesionlens.napari.model.geometry.planes import Edges
@@ -197,7 +197,22 @@ class Artist:
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
         others = self._original(board, tile, place) + self._second(board, tile, place)
         own = self._keep(key, (which, parts), made)
-        return others + own + self._doubts(board, tile, place, which)  # the last is on top
+        doubts = self._doubts(board, tile, place, which)
+        return others + self._cavity(board, tile, place) + own + doubts  # the last is on top
+
+    def _cavity(
+        self, board: Board, tile: Tile, place: Viewpoint
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outline of the resection cavity."""
+        analysis = board.analysis
+        found = None if analysis is None else analysis.volumes.cavity
+        if analysis is None or found is None:
+            return ()
+        volume = self._volume("cavity", found.data, analysis.prepared.native)
+        part = self._cut("cavity", volume, board, tile, place, nearest=True)
+        key = ("cavity lines", id(part))
+        lines = self._keep(key, part, lambda: lines_around(part.data > 0, part))
+        return ((Label.CAVITY.colour, lines),) if lines else ()
 
     def _second(
         self, board: Board, tile: Tile, place: Viewpoint

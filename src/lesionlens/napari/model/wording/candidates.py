@@ -70,6 +70,14 @@ def details(candidate: Candidate) -> str:
     return "\n".join(parts)
 
 
+def conclusion_words(analysis: Analysis) -> str:
+    """Return how many candidates were flagged, and the volume of a resection cavity."""
+    found, cavity = analysis.findings.conclusion, analysis.volumes.cavity_ml
+    if not cavity:
+        return found
+    return f"{found} · {Label.CAVITY.words} {volume_words(cavity)}, not counted as tumour"
+
+
 def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
     """Return the measured operating point of a threshold; None outside the measured range."""
     reached = [point for point in points if point.threshold <= threshold + 1e-9]

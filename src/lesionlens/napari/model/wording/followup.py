@@ -14,7 +14,7 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.napari.model.wording.candidates import volume_words
-from lesionlens.results.export.followup import Curves, curves_of
+from lesionlens.results.export.followup import Curves, curves_of, resection_words
 from lesionlens.results.export.words import load
 
 
@@ -61,7 +61,9 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
     found = analysis.compared
     if found is None:
         return ()
-    return tuple((None if c.now is None else c.now.id, _words(c, found)) for c in found.changes)
+    lines = tuple((None if c.now is None else c.now.id, _words(c, found)) for c in found.changes)
+    resected = resection_words(found.resection, load("en")).strip()
+    return (*lines, (None, resected)) if resected else lines
 
 
 def sums_of(analysis: Analysis) -> str:

@@ -48,6 +48,7 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     folder.mkdir()
     writer = _Writer(folder)
     segments = seg.segments_of(analysis, sources)
+    drawn = (*segments, *seg.cavity_of(analysis, sources, segments))
     attention: Dataset | None = None
     for region, name in pmap.files_of(analysis).items():
         frames = pmap.frames_of(analysis, sources, region)
@@ -59,8 +60,8 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
         attention = attention or made
     segmentation = writer.write(
         "seg.dcm",
-        lambda: seg.build_seg(analysis, sources, segments) if segments else None,
-        lambda path, _: seg.check_seg(path, sources, segments),
+        lambda: seg.build_seg(analysis, sources, drawn) if drawn else None,
+        lambda path, _: seg.check_seg(path, sources, drawn),
     )
 
     def report() -> Dataset:

@@ -22,27 +22,27 @@ from highdicom.seg import (
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lesionlens.analysis.findings.candidates import tracking_uids
 from lesionlens.analysis.findings.components import boxes_of
-from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
+from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, REGION_TYPES
 from lesionlens.base.errors import ExportError
-from lesionlens.base.geometry import Box
-from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
+from lesionlens.base.geometry import Box, bounding_box
+from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
-from lesionlens.results.export import caveats
+from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import even, identity
 from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """One region of one candidate, on the source's frames."""
+class SegmentMask:
+    """The voxels of one segment, on the source's frames."""
 
     number: int
     """Segment number, from 1."""
-    candidate: Candidate
-    region: Region
+    tracking_uid: str
     box: Box
     """Bounding box: frames, rows and columns."""
     inside: NDArray[np.bool_]
@@ -54,6 +54,28 @@ class Segment:
         if self.box[0].start <= index < self.box[0].stop:
             whole[self.box[1:]] = self.inside[index - self.box[0].start]
         return whole
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment(SegmentMask):
+    """One region of one candidate."""
+
+    candidate: Candidate
+    region: Region
+
+
+def cavity_of(
+    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
+) -> tuple[SegmentMask, ...]:
+    """Return the segment of the resection cavity, which belongs to no candidate; empty without."""
+    inside = sources.stack(analysis.volumes.all_labels.data) == Label.CAVITY
+    box = bounding_box(inside)
+    if box is None:
+        return ()
+    labels = analysis.volumes.all_labels
+    middle = labels.grid.to_mm(np.argwhere(labels.data == Label.CAVITY).mean(axis=0))
+    (uid,) = tracking_uids(f"{analysis.study.uid}|resection cavity", [middle], [0.0])
+    return (SegmentMask(len(segments) + 1, uid, box, inside[box]),)
 
 
 def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...]:
@@ -78,10 +100,13 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
             if held.any():
                 rows.append((float(depths[box[0]][held].min()), candidate, region, box, inside))
         found += sorted(rows, key=lambda row: -row[0])
-    return tuple(Segment(number, *row[1:]) for number, row in enumerate(found, 1))
+    return tuple(
+        Segment(number, candidate.tracking_uid, box, inside, candidate, region)
+        for number, (_, candidate, region, box, inside) in enumerate(found, 1)
+    )
 
 
-def frames_of(sources: SourceFrames, segments: tuple[Segment, ...]) -> NDArray[np.uint8]:
+def frames_of(sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> NDArray[np.uint8]:
     """Return all segments as (F, rows, columns, S) uint8 on the source's frames.
 
     Each frame of a segment is contiguous in memory.
@@ -93,7 +118,7 @@ def frames_of(sources: SourceFrames, segments: tuple[Segment, ...]) -> NDArray[n
     return frames.transpose(0, 2, 3, 1)
 
 
-def frames_held(segments: tuple[Segment, ...], count: int) -> NDArray[np.bool_]:
+def frames_held(segments: tuple[SegmentMask, ...], count: int) -> NDArray[np.bool_]:
     """Return on which of `count` frames each segment has a voxel, (F, S)."""
     held = np.zeros((count, len(segments)), bool)
     for index, segment in enumerate(segments):
@@ -115,7 +140,9 @@ def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithm
     return SegmentAlgorithmTypeValues.AUTOMATIC
 
 
-def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
+def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
+    if not isinstance(segment, Segment):
+        return _described_cavity(segment, analysis)
     kind, colour = algorithm_type(analysis, segment.candidate), segment.region.colour
     by_hand = kind is SegmentAlgorithmTypeValues.MANUAL  # no algorithm may be named then
     return SegmentDescription(
@@ -128,12 +155,28 @@ def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
         tracking_uid=segment.candidate.tracking_uid,
         tracking_id=identity.tracking_id(segment.candidate),
         anatomic_regions=[identity.concept(BRAIN)],
-        display_color=CIELabColor.from_rgb(*(int(colour[i : i + 2], 16) for i in (1, 3, 5))),
+        display_color=CIELabColor.from_rgb(*lookup.rgb(colour)),
+    )
+
+
+def _described_cavity(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
+    label = Label.CAVITY
+    return SegmentDescription(
+        segment_number=segment.number,
+        segment_label=label.display_name.capitalize(),
+        segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
+        segmented_property_type=identity.concept(LABEL_TYPES[label]),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=identity.algorithm(analysis),
+        tracking_uid=segment.tracking_uid,
+        tracking_id=label.display_name,
+        anatomic_regions=[identity.concept(BRAIN)],
+        display_color=CIELabColor.from_rgb(*lookup.rgb(label.colour)),
     )
 
 
 def build_seg(
-    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
+    analysis: Analysis, sources: SourceFrames, segments: tuple[SegmentMask, ...]
 ) -> highdicom.seg.Segmentation:
     """Build the Segmentation; frames without a voxel of their segment are omitted.
 
@@ -143,8 +186,8 @@ def build_seg(
         Analysis with at least one segment.
     sources : SourceFrames
         Of the reference series.
-    segments : tuple of Segment
-        From `segments_of`.
+    segments : tuple of SegmentMask
+        From `segments_of` and `cavity_of`.
     """
     every = np.arange(len(sources.placements))
     frames = frames_of(sources, segments)
@@ -188,7 +231,7 @@ def _name_segment_per_frame(seg: Dataset) -> None:
     del shared.SegmentIdentificationSequence
 
 
-def check_seg(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) -> None:
+def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> None:
     """Read a Segmentation back and compare every frame with the segments.
 
     Raises
@@ -215,7 +258,7 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) 
     if left:
         raise _differs("missing frame")
     named = [str(s.TrackingUID) for s in read.SegmentSequence]
-    if named != [s.candidate.tracking_uid for s in segments]:
+    if named != [s.tracking_uid for s in segments]:
         raise _differs("tracking UID")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.base.labels import Label
+from lesionlens.base.labels import TUMOUR_LABELS
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine
@@ -23,7 +23,7 @@ from lesionlens.site.serving.job_queue import Job
 from lesionlens.site.serving.monailabel.images import study_of
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 
-LABELS = {label.name.lower(): int(label) for label in Label if label}
+LABELS = {label.name.lower(): int(label) for label in TUMOUR_LABELS}
 
 
 class RequestedOutput(StrEnum):
@@ -99,7 +99,7 @@ class Inference:
 def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> Inferred:
     findings = tables.findings_json(analysis)
     params = {
-        "label_names": {label.name.lower(): int(label) for label in analysis.prepared.labels},
+        "label_names": {label.name.lower(): int(label) for label in analysis.labels},
         "latencies": {"total": round(seconds, 2)},
         "findings": findings,
         "notices": [*warnings_of(analysis)],
@@ -111,7 +111,7 @@ def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> In
         if output is RequestedOutput.DICOM_SEG:
             return Inferred(params, "seg.dcm", _segmentation(analysis, Path(folder)))
         place = Path(folder) / "label.nii.gz"
-        nifti.write_volume(place, analysis.volumes.labels, codes=nifti.codes_of(analysis))
+        nifti.write_volume(place, analysis.volumes.all_labels, codes=nifti.codes_of(analysis))
         return Inferred(params, place.name, place.read_bytes())
 
 
