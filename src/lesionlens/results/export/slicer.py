@@ -97,7 +97,11 @@ def _described(
     for index, (number, label) in enumerate(segments):
         owner = by_id.get(number)
         state = "" if owner is None else analysis.review.state_of(owner.tracking_uid).value
-        name = label.display_name if owner is None else caveats.part_name(analysis, owner, label.display_name)
+        name = (
+            label.display_name
+            if owner is None
+            else caveats.part_name(analysis, owner, label.display_name)
+        )
         colour = " ".join(f"{part / 255:.6g}" for part in lookup.rgb(label.colour))
         fields |= {
             f"Segment{index}_ID": label.display_name.replace(" ", "-")

@@ -75,7 +75,7 @@ def conclusion_words(analysis: Analysis) -> str:
     found, cavity = analysis.findings.conclusion, analysis.volumes.cavity_ml
     if not cavity:
         return found
-    return f"{found} · {Label.CAVITY.words} {volume_words(cavity)}, not counted as tumour"
+    return f"{found} · {Label.CAVITY.display_name} {volume_words(cavity)}, not counted as tumour"
 
 
 def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
