@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QImage, QMouseEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QDockWidget
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
@@ -234,3 +234,26 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     qtbot.keyRelease(native, Qt.Key.Key_F2)
     assert not missed.actions_.prompting.held
     assert layer.mode == "paint"
+
+
+def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
+    """napari's controls came with the first prompt, and the next click met another place."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    window = missed.window()
+    (controls,) = [
+        d for d in window.findChildren(QDockWidget) if d.windowTitle() == "layer controls"
+    ]
+    window.resize(1100, 700)
+    window.show()
+    qtbot.waitUntil(controls.isHidden, timeout=10_000)
+    look_at(missed, RIGHT)
+    native = canvas()
+    qtbot.keyPress(native, Qt.Key.Key_F2)
+    at = QPoint(native.width() // 2, native.height() // 2)
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
+    answered(missed, qtbot)
+    qtbot.waitUntil(lambda: missed.session.state.editing is not None)
+    qtbot.wait(100)
+    assert controls.isHidden()
+    qtbot.keyRelease(native, Qt.Key.Key_F2)
+    qtbot.waitUntil(controls.isVisible, timeout=10_000)

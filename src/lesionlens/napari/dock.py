@@ -114,10 +114,10 @@ class LesionLens(Panel):
     def _paint(self, before: ViewModel, model: ViewModel) -> None:
         """Paint layers and views."""
         self.model = model
+        if self.dock_layout is not None:
+            self.dock_layout.draw(model.board.editing, wait=self.actions_.prompting.held)
         if model.board is before.board:  # only the progress of a job changed
             return
-        if self.dock_layout is not None:
-            self.dock_layout.draw(model.board.editing)
         self.painter.paint(before, model)
 
     def _finish(self, before: ViewModel, model: ViewModel) -> None:

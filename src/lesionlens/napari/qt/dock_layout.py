@@ -71,10 +71,13 @@ class DockLayout(QObject):
         elif self._aside and free >= wanted + _SPARE:
             self._show_again(window)
 
-    def draw(self, drawing: bool) -> None:
-        """Show napari's controls while an outline is drawn: eraser, brush size and colours."""
+    def draw(self, drawing: bool, *, wait: bool = False) -> None:
+        """Show napari's controls while an outline is drawn: eraser, brush size and colours.
+
+        They move the image, so they wait while it is pointed at.
+        """
         window = main_window(self.parent())
-        if window is None or drawing is self._drawing or self._overruled:
+        if window is None or drawing is self._drawing or self._overruled or (drawing and wait):
             return
         self._drawing = drawing
         if drawing:
