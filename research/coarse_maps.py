@@ -85,7 +85,7 @@ def main() -> None:
             shown = replace(found, trace=replace(found.trace, cross=maps))
             for region, one in judged(engine, study, shown, marked).items():
                 rows.append({"case": case, "map": name, "region": region.value, **asdict(one)})
-                print(case, name, region, one.near, one.reliable, one.words, flush=True)
+                print(case, name, region, one.near, one.reliable, one.verdict, flush=True)
         options.json.write_text(json.dumps(rows, indent=1))
 
 

@@ -22,7 +22,7 @@ from make_places import LABELS, head_of, votes_of
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings import anatomy, places
+from lesionlens.analysis.findings import anatomy, structures
 from lesionlens.analysis.findings.anatomy import locate
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, UNCERTAIN_PLACE
@@ -81,7 +81,7 @@ def main() -> None:
             (total - shares[number]) / (len(paths) - 1), (0, 0.5, 0.5, 0.5)
         )
         map_ = np.rint(others * 15).astype(np.uint8)
-        places._shares = lambda map_=map_: map_  # noqa: SLF001 (this head is not in it)
+        structures._shares = lambda map_=map_: map_  # noqa: SLF001 (this head is not in it)
         labels, grid, head = head_of(path)
         for at in balls(labels, grid, number):
             place, side = truth_of(labels[tuple(at.T)])
