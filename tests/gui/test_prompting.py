@@ -10,6 +10,7 @@ import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtWidgets import QApplication, QDockWidget
+from scipy import ndimage
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
@@ -18,6 +19,7 @@ from lesionlens.analysis.findings.pointed import replayed
 from lesionlens.base.labels import DrawingMethod, PromptKind
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
+from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
@@ -86,6 +88,16 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     point(reviewed, qtbot, [LEFT, RIGHT], kind=PromptKind.SCRIBBLE)
     assert "Candidate 2 lies there too and stays as it is. To join them" in reads(reviewed)
     assert not drawn(reviewed)[others].any()
+
+
+def test_a_new_candidate_beside_another_one_is_pointed_out(reviewed, qtbot):
+    """Who wanted to extend that one got two, without a word."""
+    overlays = reviewed.session.state.overlays
+    there = overlays.components == overlays.candidate_at(LEFT)
+    edge = np.argwhere(ndimage.binary_dilation(there, iterations=2) & (overlays.components == 0))[0]
+    point(reviewed, qtbot, tuple(overlays.grid.to_mm(edge)))
+    assert reviewed.session.state.editing == NEW
+    assert f"new candidate, beside {overlays.candidate_at(LEFT)}" in reads(reviewed)
 
 
 @pytest.mark.parametrize("kind", [PromptKind.SCRIBBLE, PromptKind.BOX, PromptKind.LASSO])

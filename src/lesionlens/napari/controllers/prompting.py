@@ -40,7 +40,12 @@ _STAYS = (
     "Candidate {} lies there too and stays as it is. To join them: Enter, then *merge* (Shift+K)."
 )
 _ALONE = "Only the place itself was added: nothing around it looks alike. Scribble or paint more."
+_BESIDE = (
+    "This is a new candidate, beside {0}. To correct {0} instead: *discard*, go to it, then Edit "
+    "(Shift+E)."
+)
 _NEAR_VOX = 1
+_BESIDE_VOX = 5
 
 
 class Prompting:
@@ -68,6 +73,7 @@ class Prompting:
         self._waiting: list[Gesture] = []
         self._asking = self._opened = False
         self._begun = ("", 0.0)
+        self._beside = 0
 
     def hold(self, held: bool) -> None:
         """Use the pointer for prompts while the key is held."""
@@ -117,6 +123,7 @@ class Prompting:
             self.session.go_to(there)
             self.session.begin_edit()
         else:
+            self._beside = self._candidate_beside(gesture)
             self.session.begin_new()
         self.session.choose_tools(prompting=self.held)
         self._opened = self.session.state.editing is not None
@@ -167,9 +174,12 @@ class Prompting:
     def _tell(self, gesture: Gesture, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> None:
         """Notify if a foreground prompt had little effect; otherwise clear the first message.
 
-        That is: it lies on another candidate, or only its own voxels were added.
+        That is: it lies on another candidate, or only its own voxels were added. A candidate begun
+        beside another one is pointed out, as that one may have been meant.
         """
         overlays, message = self.session.state.overlays, self.session.state.message
+        if self._beside:
+            message, self._beside = _BESIDE.format(self._beside), 0
         there = tuple(self._voxels(gesture).voxels(True).T)
         if overlays is not None and gesture.belongs:
             others = set(overlays.components[there].tolist()) - {0, self.session.state.editing}
@@ -215,6 +225,18 @@ class Prompting:
             gesture.kind, kept[0], kept[1], self._region(), int(editor.label),
             round(time.monotonic() - self._begun[1], 1),
         )  # fmt: skip
+
+    def _candidate_beside(self, gesture: Gesture) -> int:
+        """Return the listed candidate within `_BESIDE_VOX` of where a gesture begins, or 0."""
+        overlays = self.session.state.overlays
+        if overlays is None:
+            return 0
+        at = np.rint(overlays.grid.to_voxel(gesture.path_mm[0])).astype(int)
+        box = tuple(slice(max(0, i - _BESIDE_VOX), max(0, i + _BESIDE_VOX + 1)) for i in at)
+        return max(set(overlays.components[box].ravel().tolist()) & self._listed(), default=0)
+
+    def _listed(self) -> set[int]:
+        return {one.id for one in self.session.listed()}
 
     def _region(self) -> Region | None:
         """Return the region of the prompts: the shown one for a network's candidate, else None."""
