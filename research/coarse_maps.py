@@ -3,7 +3,7 @@ r"""How coarse maps, such as Grad-CAM, are judged: the verdict on real cases, an
     python research/coarse_maps.py --data CASES --cases A B C --weights synthetic --json OUT.json
 
 Grad-CAM is taken from the Lens network at the layer that a bundle's would be taken from (a quarter
-of the resolution, values 8 mm apart). A perfect map of N mm is the outline itself, averaged over
+of the resolution, values 8 mm apart), and from the broken networks of `broken_maps`. A perfect map of N mm is the outline itself, averaged over
 cubes of N mm and interpolated back: what it lacks, it lacks by its coarseness alone.
 """
 
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from broken_maps import Exchangeable, judged, outlined
+from broken_maps import Exchangeable, judged, networks_of, outlined
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from lesionlens.analysis.explain.faithfulness import as_coarse
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
@@ -31,23 +31,13 @@ from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 
 EDGES_MM = (4, 8, 16)
-
-
-def perfect(inside: NDArray[np.bool_], factor: int) -> NDArray[np.float32]:
-    """Return an outline as a map of one value a cube of `factor` voxels, interpolated."""
-    padded = [-(-n // factor) * factor for n in inside.shape]
-    whole = np.zeros(padded, np.float32)
-    whole[tuple(slice(n) for n in inside.shape)] = inside
-    i, j, k = (n // factor for n in padded)
-    coarse = whole.reshape(i, factor, j, factor, k, factor).mean((1, 3, 5))
-    fine = ndimage.zoom(coarse, factor, order=1, grid_mode=True, mode="nearest")
-    return fine[tuple(slice(n) for n in inside.shape)].astype(np.float32)
+CAM_MM = 8.0
 
 
 def maps_of(
     engine: Exchangeable, study: PreparedStudy, labels: NDArray[np.uint8]
-) -> Iterator[tuple[str, dict[Region, NDArray[np.float32]]]]:
-    """Yield the name and the maps of the network's own attention, Grad-CAM and perfect maps."""
+) -> Iterator[tuple[str, float, dict[Region, NDArray[np.float32]]]]:
+    """Yield name, distance of the values in mm and maps: of Grad-CAM, also broken, of perfect ones."""
     native = study.native.affine @ study.to_native
     grid = replace(study.working, affine=native)
     drawn = {
@@ -55,14 +45,16 @@ def maps_of(
         for r in Region
     }
     drawn = {r: mask for r, mask in drawn.items() if mask.any()}
-    yield (
-        "Grad-CAM",
-        {r: engine.attribute(study, Target(r), "grad-cam").data for r in drawn},
-    )
+    for name, network in networks_of(engine).items():
+        engine.use(network)
+        cams = {r: engine.attribute(study, Target(r), "grad-cam").data for r in drawn}
+        engine.use(engine.first)
+        yield f"Grad-CAM, {name}", CAM_MM, cams
     edge = float(study.working.spacing_mm[0])
     for mm in EDGES_MM:
-        made = {r: perfect(mask, round(mm / edge)) * study.brain for r, mask in drawn.items()}
-        yield f"perfect, {mm} mm", made
+        factor = round(mm / edge)
+        made = {r: as_coarse(np.float32(m), factor) * study.brain for r, m in drawn.items()}
+        yield f"perfect, {mm} mm", mm, made
 
 
 def main() -> None:
@@ -81,8 +73,8 @@ def main() -> None:
         study = prepare(open_study(folder, named=named), SILENT)
         found = engine.predict(study, context=SILENT)
         marked = outlined(found, study)
-        for name, maps in maps_of(engine, study, marked.labels):
-            shown = replace(found, trace=replace(found.trace, cross=maps))
+        for name, mm, maps in maps_of(engine, study, marked.labels):
+            shown = replace(found, trace=replace(found.trace, cross=maps, spacing_mm=mm))
             for region, one in judged(engine, study, shown, marked).items():
                 rows.append({"case": case, "map": name, "region": region.value, **asdict(one)})
                 print(case, name, region, one.near, one.reliable, one.verdict, flush=True)

@@ -122,5 +122,6 @@ def check_maps(
         trials[region] = faithfulness.TestedMap(
             faithfulness.onto(weights, prepared.working, seen.grid),
             perturbations.flagged_on(marked, region, seen.grid),
+            trace.spacing_mm / float(seen.grid.spacing_mm[0]),
         )
     return faithfulness.insertion_test(found, questions, trials, brain)

@@ -1,7 +1,8 @@
 """Faithfulness checks of attention maps.
 
 Pointing and mass check whether the map agrees with the segmented region: its peak, and nearly all
-of its attention, also for the other regions of the same layer. Insertion checks whether the
+of its attention, also for the other regions of the same layer; of a coarse map, nearly all that a
+perfect map as coarse would have there. Insertion checks whether the
 attended voxels suffice: shown alone, they must keep much more of the region's probability than as
 many random voxels, and more than a ball around the brain's centre, a likely position of tumours.
 A map that fails is labelled and not shown by default.
@@ -18,6 +19,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.analysis.explain import perturbations
 from lesionlens.analysis.explain.questions import Questions
@@ -37,6 +39,10 @@ the others of its layer: queries without meaning may point to a tumour because i
 not each to its own region."""
 MOSTLY = 0.5
 """Minimum share on the native grid, for an engine without perturbed predictions."""
+TOO_COARSE = (
+    "too coarse to be judged by where it lies: of a perfect map whose values are as far apart, no "
+    "more would lie inside"
+)
 CHECKED = "the checks of the attention maps"
 _BLOCK_VOX = 4
 _SEED = 20
@@ -84,8 +90,15 @@ def _judged(found: MapChecks) -> MapChecks:
     if found.peak_inside is None:
         return found
     faults = faults_of(found)
+    if not faults and too_coarse(found):
+        return replace(found, reliable=None, verdict=TOO_COARSE)
     words = f"not reliable here: {'; '.join(faults)}" if faults else "passed its checks"
     return replace(found, reliable=not faults, verdict=words)
+
+
+def too_coarse(found: MapChecks) -> bool:
+    """Return whether not even a perfect map this coarse would lie inside by the usual bound."""
+    return found.near is not None and found.near < NEAR and found.attainable < 1
 
 
 def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
@@ -95,7 +108,9 @@ def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
         faults.append(MapFault.NOT_SEEN)
     if found.peak_inside is False:
         faults.append(MapFault.PEAK_OUTSIDE)
-    where, least = (found.mass_inside, MOSTLY) if found.near is None else (found.near, NEAR)
+    where, least = found.near, NEAR * found.attainable
+    if where is None:
+        where, least = found.mass_inside, MOSTLY
     if where is not None and where < least:
         faults.append(MapFault.PARTLY_OUTSIDE)
     if found.others_near is not None and found.others_near < NEAR:
@@ -116,6 +131,8 @@ class TestedMap:
     """(I, J, K) float32."""
     flagged: NDArray[np.intp]
     """(n,) int: flat indices of the region's flagged voxels."""
+    coarseness_vox: float = 0.0
+    """Distance between the values that the map was interpolated from; up to 1 for a fine one."""
 
 
 def insertion_test(
@@ -182,13 +199,33 @@ def _located(
 ) -> dict[Region, MapChecks]:
     """Add the share of each map's attention near its region, and the lowest of the others."""
     near = {r: _near(trial, brain) for r, trial in trials.items() if r in found}
+    best = {r: _attainable(trials[r], brain) for r in near}
     out = dict(found)
     for region, share in near.items():
-        others = [other for r, other in near.items() if r is not region]
-        out[region] = _judged(
-            replace(found[region], near=share, others_near=min(others, default=None))
-        )
+        others = [min(other / best[r], 1.0) for r, other in near.items() if r is not region]
+        located = replace(found[region], near=share, attainable=best[region])
+        out[region] = _judged(replace(located, others_near=min(others, default=None)))
     return out
+
+
+def _attainable(trial: TestedMap, brain: Mask) -> float:
+    """Return the share inside of the outline itself, averaged over cubes and interpolated back."""
+    factor = round(trial.coarseness_vox)
+    if factor <= 1:
+        return 1.0
+    inside = np.zeros(brain.shape, np.float32)
+    inside.ravel()[trial.flagged] = 1
+    return _near(replace(trial, attention=as_coarse(inside, factor)), brain)
+
+
+def as_coarse(inside: Floats, factor: int) -> Floats:
+    """Return an (I, J, K) outline as a map of one value a cube of `factor` voxels."""
+    whole = np.pad(inside, [(0, -int(n) % factor) for n in inside.shape])
+    i, j, k = (int(n) // factor for n in whole.shape)
+    cubes = whole.reshape(i, factor, j, factor, k, factor).mean((1, 3, 5))
+    fine = ndimage.zoom(cubes, factor, order=1, grid_mode=True, mode="nearest")
+    i, j, k = inside.shape
+    return np.asarray(fine[:i, :j, :k], np.float32)
 
 
 def _near(trial: TestedMap, brain: Mask) -> float:

@@ -29,8 +29,11 @@ class MapChecks:
     """Share of the attention, and of the brain volume, inside that part."""
     near: float | None = None
     """Share of the attention in voxels of the quick pass (coarser) that hold any of that part."""
+    attainable: float = 1.0
+    """`near` of a perfect map, the outline itself, whose values are as far apart as this map's."""
     others_near: float | None = None
-    """The lowest `near` of the other regions' maps, which are of the same layer."""
+    """The lowest `near` of the other regions' maps, which are of the same layer, as a share of what
+    they can attain."""
     kept: float | None = None
     kept_random: float | None = None
     kept_centre: float | None = None

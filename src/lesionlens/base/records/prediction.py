@@ -84,6 +84,9 @@ class Trace:
     )
     """(region, layer, head or None for their mean) to (I, J, K) float32 on the working grid,
     weights that sum to one over the brain."""
+    spacing_mm: float = 0.0
+    """Distance between the layer's own values, which the maps are interpolated from; 0 for none
+    coarser than the working grid."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

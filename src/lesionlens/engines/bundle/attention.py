@@ -7,6 +7,7 @@ pass, the softmax is recorded, and every setting is restored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from monai.networks.blocks.patchembedding import PatchEmbed, PatchEmbeddingBlock
 from monai.networks.blocks.selfattention import SABlock
 from monai.networks.nets.swin_unetr import (
     SwinTransformerBlock,
@@ -72,6 +74,17 @@ def blocks(network: nn.Module) -> dict[str, int]:
         for name, module in network.named_modules()
         if isinstance(module, SABlock | SwinTransformerBlock)
     }
+
+
+def token_edge(network: nn.Module, size: Sequence[int]) -> int:
+    """Return the edge of the network's finest tokens in voxels of an input of this size."""
+    edges = []
+    for module in network.modules():
+        if isinstance(module, PatchEmbed):
+            edges.append(max(module.patch_size))
+        elif isinstance(module, PatchEmbeddingBlock):
+            edges.append(round((math.prod(size) / int(module.n_patches)) ** (1 / 3)))
+    return min(edges, default=1)
 
 
 @contextmanager

@@ -215,7 +215,10 @@ class BundleEngine:
             cross, layer = self._explain(examined, method, tuple(self._channels()), context)
         context.progress(EXPLAIN, 1.0)
         if method != ATTENTION:
-            return Trace(cross, METHODS[method], (layer,))
+            edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
+            if self._bundle.fixed:
+                edge_mm = self._bundle.spacing_mm
+            return Trace(cross, METHODS[method], (layer,), spacing_mm=_CAM_STRIDE * edge_mm)
         shares = {region: examined.shares[channel] for region, channel in self._channels().items()}
         asked = Asked(
             self._reader,
@@ -226,7 +229,16 @@ class BundleEngine:
             bundle_maps.to_working_grid,
         )
         how, layers = METHODS[method], asked.attention_layers
-        return Trace(cross, how, (layer,), asked.probe, layers, asked.layer_attention)
+        edge = bundle_attention.token_edge(self._network, self._bundle.window)
+        return Trace(
+            cross,
+            how,
+            (layer,),
+            asked.probe,
+            layers,
+            asked.layer_attention,
+            edge * self._bundle.spacing_mm,
+        )
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`: the bundle's own spacing."""

@@ -203,6 +203,7 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         header["trace"] = {
             "method": trace.method,
             "layers": trace.layers,
+            "spacing_mm": trace.spacing_mm,
             "probes": trace.probe_row is not None,
             "attention_layers": trace.attention_layers,
             "shows_layers": trace.layer_attention is not None,
@@ -264,6 +265,7 @@ def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) 
         probe if fields["probes"] else None,
         tuple((str(name), int(heads)) for name, heads in fields["attention_layers"]),
         layer if fields["shows_layers"] else None,
+        float(fields.get("spacing_mm", 0.0)),
     )
 
 

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lesionlens.analysis.explain.faithfulness import faults_of
+from lesionlens.analysis.explain.faithfulness import faults_of, too_coarse
 from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
@@ -261,6 +261,8 @@ class Words:
         if checks.peak_inside is None:
             return self("map_unchecked")
         faults = [self._of("map_faults", fault) for fault in faults_of(checks)]
+        if not faults and too_coarse(checks):
+            return self("map_too_coarse", percent=self.percent(checks.attainable))
         if checks.reliable is False and not faults:  # by the checks of an earlier version
             return checks.verdict
         return self("map_unreliable", faults="; ".join(faults)) if faults else self("map_passed")

@@ -8,6 +8,7 @@ from lesionlens.analysis.explain import faithfulness as trust
 from lesionlens.analysis.explain.questions import Questions
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.results.export.words import load
 
 SHAPE = (24, 26, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -27,11 +28,11 @@ def by_what_is_seen(keep, hidden):
     return np.full(SHAPE, 0.02 + 0.9 * (1 - hidden[NEEDED].mean()), np.float32)
 
 
-def checked(attention, make_prepared, engine=None, region=Region.WT, others=NEEDED):
+def checked(attention, make_prepared, engine=None, region=Region.WT, others=NEEDED, coarse=0.0):
     engine = engine or Perturbable(GRID, by_what_is_seen, by_what_is_seen)
     flagged = np.flatnonzero(NEEDED)
     trials = {one: trust.TestedMap(map_on(others), flagged) for one in Region}
-    trials[region] = trust.TestedMap(attention, flagged)
+    trials[region] = trust.TestedMap(attention, flagged, coarse)
     found = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
     questions = Questions(engine, make_prepared())
     return trust.insertion_test(found, questions, trials, BRAIN)[region]
@@ -87,6 +88,18 @@ def test_a_map_fails_where_the_others_of_its_layer_lie_elsewhere(make_prepared):
     assert found.others_near < trust.NEAR < found.near
     assert trust.faults_of(found) == (trust.MapFault.OTHERS_OUTSIDE,)
     assert found.reliable is False
+
+
+def test_a_map_that_lies_outside_by_its_coarseness_alone_is_not_contradicted(make_prepared):
+    perfect = trust.as_coarse(NEEDED.astype(np.float32), 4)
+    fine = checked(perfect, make_prepared)
+    assert trust.MapFault.PARTLY_OUTSIDE in trust.faults_of(fine)
+    coarse = checked(perfect, make_prepared, coarse=4.0)
+    assert coarse.near == pytest.approx(coarse.attainable) == pytest.approx(fine.near)
+    assert (coarse.reliable, coarse.verdict) == (None, trust.TOO_COARSE)
+    assert load("en").verdict(coarse).startswith("too coarse to be judged by where it lies")
+    moved = np.roll(perfect, 3, axis=0)
+    assert checked(moved, make_prepared, coarse=4.0).reliable is False
 
 
 def test_without_perturbed_predictions_where_it_lies_is_judged():
