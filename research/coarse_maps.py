@@ -3,8 +3,9 @@ r"""How coarse maps, such as Grad-CAM, are judged: the verdict on real cases, an
     python research/coarse_maps.py --data CASES --cases A B C --weights synthetic --json OUT.json
 
 Grad-CAM is taken from the Lens network at the layer that a bundle's would be taken from (a quarter
-of the resolution, values 8 mm apart), and from the broken networks of `broken_maps`. A perfect map of N mm is the outline itself, averaged over
-cubes of N mm and interpolated back: what it lacks, it lacks by its coarseness alone.
+of the resolution, values 8 mm apart), and from the broken networks of `broken_maps`. A perfect map
+of N mm is the outline itself, averaged over cubes of N mm and interpolated back: what it lacks, it
+lacks by its coarseness alone.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CAM_MM = 8.0
 def maps_of(
     engine: Exchangeable, study: PreparedStudy, labels: NDArray[np.uint8]
 ) -> Iterator[tuple[str, float, dict[Region, NDArray[np.float32]]]]:
-    """Yield name, distance of the values in mm and maps: of Grad-CAM, also broken, of perfect ones."""
+    """Yield name, distance of the values in mm and the maps."""
     native = study.native.affine @ study.to_native
     grid = replace(study.working, affine=native)
     drawn = {

@@ -13,6 +13,7 @@ it, so the outline itself fails as often (docs/explanation/explanations_measured
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -45,6 +46,8 @@ TOO_COARSE = (
 )
 CHECKED = "the checks of the attention maps"
 _BLOCK_VOX = 4
+_EXACT = 1e-3
+"""By so much a distance of values may exceed whole voxels."""
 _SEED = 20
 
 
@@ -210,7 +213,7 @@ def _located(
 
 def _attainable(trial: TestedMap, brain: Mask) -> float:
     """Return the share inside of the outline itself, averaged over cubes and interpolated back."""
-    factor = round(trial.coarseness_vox)
+    factor = math.ceil(trial.coarseness_vox - _EXACT)
     if factor <= 1:
         return 1.0
     inside = np.zeros(brain.shape, np.float32)

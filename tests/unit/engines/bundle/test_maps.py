@@ -5,6 +5,7 @@ import torch
 
 pytest.importorskip("einops", reason="MONAI's transformers need einops")
 
+from monai.networks.blocks.patchembedding import PatchEmbed, PatchEmbeddingBlock
 from monai.networks.blocks.selfattention import SABlock
 from monai.networks.nets import UNETR, SegResNet
 from monai.networks.nets.swin_unetr import SwinTransformerBlock, compute_mask, get_window_size
@@ -166,3 +167,10 @@ def test_occlusion_finds_what_the_answer_rests_on():
 def test_volumes_are_padded_at_their_high_ends():
     assert bundle_maps.padded(torch.ones(1, 2, 3, 4, 5), (3, 6, 8)).shape == (1, 2, 3, 6, 8)
     assert bundle_maps.padded(torch.ones(2, 3, 4, 5), (2, 4, 6))[0, :, :, 5:].sum() == 0
+
+
+def test_the_finest_tokens_say_how_coarse_a_map_is():
+    blocks = nn.ModuleList([PatchEmbeddingBlock(1, 32, 16, 8, 2), PatchEmbed(4, 1, 8)])
+    assert attention.token_edge(blocks, (32, 32, 32)) == 4
+    assert attention.token_edge(blocks[:1], (32, 32, 32)) == 16
+    assert attention.token_edge(nn.Conv3d(1, 1, 1), (32, 32, 32)) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from lesionlens.analysis.explain.faithfulness import too_coarse
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.attention import MapChecks
 from lesionlens.napari.model.choices.choices import Choices, SecondOpinion
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import Fact
@@ -36,13 +38,20 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
     if _evidence(choices):
         return Fact(EXACT, None, EXACT_IN_FULL)
     if trust is None or trust.reliable is None:
-        return None
+        return _too_coarse(trust)
     part = _unchecked(choices)
     if part and trust.reliable:
         words = f"The map of all layers and all candidates: {trust.verdict}"
         return Fact(f"{part}: not checked by itself", None, words)
     words = "map passed its checks" if trust.reliable else "map not reliable here"
     return Fact(words, trust.reliable, trust.verdict)
+
+
+def _too_coarse(trust: MapChecks | None) -> Fact | None:
+    """Return what is said of a map that is too coarse to be judged; None of one not checked."""
+    if trust is None or not too_coarse(trust):
+        return None
+    return Fact("map too coarse to be judged", None, trust.verdict)
 
 
 def _evidence(choices: Choices) -> bool:

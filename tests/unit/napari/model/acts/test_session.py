@@ -179,6 +179,16 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     assert screen(session).scene.attention is Region.WT
 
 
+def test_a_map_too_coarse_to_be_judged_is_shown_and_said_to_be(session, analysis):
+    coarse = MapChecks(True, 0.6, 0.1, near=0.6, attainable=0.7, verdict="too coarse")
+    maps = replace(analysis.maps, checks={Region.WT: coarse})
+    shown = replace(analysis, maps=maps)
+    session.analysed(FakeResult(shown), display.overlays_of(shown))
+    session.choose_overlay(Overlay.MAP)
+    assert not screen(session).withheld
+    assert screen(session).verdict.text == "map too coarse to be judged"
+
+
 def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, analysis):
     assert screen(session).threshold_words == "all flagged"
     points = (OperatingPoint(0.1, 0.98, 1.2), OperatingPoint(0.5, 0.9, 0.24))
