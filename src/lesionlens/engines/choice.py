@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lesionlens.engines.remote.address import ServerAddress
 
 T = TypeVar("T")
+_SOON_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +86,18 @@ class EngineChoice:
     def load_aside(self) -> Future[Engine]:
         """Begin to load in a thread of its own: importing torch takes as long as reading a study.
 
-        Its result, or the errors of `load`, are for `Lens`.
+        Its result, or the errors of `load`, are for `Lens`. Returns when torch is being imported,
+        or the engine is there without it: brain extraction runs on torch if that is loaded.
         """
         from lesionlens.engines.threads import use_threads  # noqa: PLC0415  (heavy)
 
         use_threads(self.threads, self._local_name)  # also for what runs until it is loaded
         aside = ThreadPoolExecutor(1, "engine")
-        try:
-            return aside.submit(self.load)
-        finally:
-            aside.shutdown(wait=False)
+        loading = aside.submit(self.load)
+        aside.shutdown(wait=False)
+        while "torch" not in sys.modules and not wait([loading], _SOON_S).done:
+            pass
+        return loading
 
     def load(self) -> Engine:
         """Load the network, or connect to the server.

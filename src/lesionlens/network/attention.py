@@ -17,6 +17,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.convolution import Conv3d
+from lesionlens.network.steady import add, silu
 
 QUERY_BLOCK = 1024
 """Queries per block in `readable` when weights are not returned."""
@@ -198,5 +199,5 @@ class AttentionGate(nn.Module):
     @override
     def forward(self, skip: Tensor, guide: Tensor) -> Tensor:
         """Return the gated skip, (B, features, I, J, K)."""
-        opened: Tensor = self.gate(functional.silu(self.skip(skip) + self.guide(guide)))
+        opened: Tensor = self.gate(silu(add(self.skip(skip), self.guide(guide))))
         return skip * opened.sigmoid()

@@ -13,6 +13,7 @@ from lesionlens.network.attention import AttentionGate
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.encoder import Features, Residual
+from lesionlens.network.steady import add, silu
 
 
 class FeaturePyramid(NamedTuple):
@@ -59,9 +60,10 @@ class SubvoxelUp(nn.Module):
         parts = self.expand(coarse).permute(0, 2, 3, 4, 1).reshape(b, i, j, k, 2, 2, 2, fine)
         up = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * i, 2 * j, 2 * k, fine)
         # Keep channels last: mixed with the skip's layout, every later step would be slower.
+        del parts
         risen = up.permute(0, 4, 1, 2, 3)
-        joined = functional.silu(risen if skip is None else risen + skip)
-        return joined + functional.silu(self.mix(joined))
+        joined = silu(risen if skip is None else add(risen, skip))
+        return add(silu(self.mix(joined)), joined)
 
 
 class Decoder(nn.Module):

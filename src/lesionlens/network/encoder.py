@@ -13,7 +13,7 @@ from typing_extensions import override
 from lesionlens.network.attention import SelfAttention, SelfTrace
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
-from lesionlens.network.steady import GroupNorm
+from lesionlens.network.steady import GroupNorm, add, silu
 
 STRIDE = 8
 """Voxels per token along each axis."""
@@ -38,8 +38,8 @@ class Residual(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, I, J, K) to (B, outputs, I / stride, ...)."""
-        y = functional.silu(self.norm1(self.conv1(x)))
-        return functional.silu(self.norm2(self.conv2(y)) + self.short(x))
+        y = silu(self.norm1(self.conv1(x)))
+        return silu(add(self.norm2(self.conv2(y)), self.short(x)))
 
 
 def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
 
         `place` as for `position_code`.
         """
-        full = functional.silu(self.stem(x))
+        full = silu(self.stem(x))
         half = self.to_half(full)
         quarter = self.to_quarter(half)
         eighth = self.to_eighth(quarter)

@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from typing_extensions import override
 
 P = ParamSpec("P")
@@ -71,6 +72,16 @@ def predicts_on_cpu(x: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
+
+
+def silu(x: Tensor) -> Tensor:
+    """Apply SiLU to a tensor that nothing else uses: in place where a CPU predicts."""
+    return functional.silu(x, inplace=predicts_on_cpu(x))
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """Return x + y, where nothing else uses x: in place where a CPU predicts."""
+    return x.add_(y) if predicts_on_cpu(x) else x + y
 
 
 class GroupNorm(nn.GroupNorm):
