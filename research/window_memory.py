@@ -5,9 +5,9 @@ tools/with_display.sh .venv/bin/python research/window_memory.py STUDIES --resul
 
 The shipped network analyses every one of them; with --results, saved results of the studies in a
 folder, which have the same names, are reopened in turn. Printed are the memory of the process after
-each closed study (RSS, and what is this process's alone), its seconds, and at the end how many MiB
-a study the window grew by from the third on: by a straight line through all of them, and last less
-third.
+each closed study (RSS, and what is this process's alone), the largest so far, its seconds, and at
+the end how many MiB a study the window grew by from the third on: by a straight line through all of
+them, and last less third.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from lesionlens.base.memory import release_memory
+from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.choices import Overlay
@@ -105,7 +106,8 @@ def main(
             memory = me.memory_full_info()
             sizes.append(memory.rss / MIB)
             typer.echo(
-                f"study {number}: RSS {sizes[-1]:.0f} MiB, own {memory.uss / MIB:.0f} MiB; "
+                f"study {number}: RSS {sizes[-1]:.0f} MiB, own {memory.uss / MIB:.0f} MiB, "
+                f"largest {peak_memory_mib():.0f} MiB; "
                 f"{found} candidates; {time.perf_counter() - began[0]:.1f} s by the clock, "
                 f"{time.process_time() - began[1]:.1f} of the processor"
             )

@@ -20,6 +20,10 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
 _TRIM_DEFAULT, _MMAP_DEFAULT = 64 << 20, 65536
 """The values at which glibc itself arrives after blocks of 32 MB."""
+_MOST_FREE, _MOST_KEPT = 64 << 20, 768 << 20
+"""Freed bytes that a process may hold as further passes begin: one that does not keep them for
+these passes, and one that does (an analysis alone reaches 650 MB).
+"""
 _lock = threading.Lock()
 _inside = 0
 
@@ -53,6 +57,31 @@ def kept_memory() -> Iterator[None]:
                 libc.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
                 libc.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
                 libc.malloc_trim(0)
+
+
+class _Counts(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h, summed over all arenas."""
+
+    _fields_ = (
+        ("others", ctypes.c_size_t * 8),
+        ("free", ctypes.c_size_t),
+        ("top", ctypes.c_size_t),
+    )
+
+
+def give_back() -> None:
+    """Return freed memory to the system before further passes, if it cannot be for them.
+
+    A window has many threads, and so many arenas: each group of passes would leave its memory in
+    others of them, 1 to 2 GB in one analysis. Nothing happens before glibc 2.33.
+    """
+    libc = _glibc()
+    counted = getattr(libc, "mallinfo2", None)
+    if libc is None or counted is None:
+        return
+    counted.restype = _Counts
+    if counted().free > (_MOST_KEPT if _inside else _MOST_FREE):
+        libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

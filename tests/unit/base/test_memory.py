@@ -77,3 +77,31 @@ def test_what_was_frozen_before_a_block_stays_frozen(thawed):
         pass
     assert gc.get_freeze_count() > 0
     gc.unfreeze()
+
+
+class Libc:
+    """Counts as glibc does, and notes what is asked of it."""
+
+    def __init__(self, free: int) -> None:
+        self.trimmed = []
+        self.mallinfo2 = lambda: kept_memory._Counts(free=free)
+        self.mallopt = lambda *_: 1
+        self.malloc_trim = self.trimmed.append
+
+
+@pytest.mark.parametrize(("free_mib", "outside", "inside"), [(1, 0, 0), (400, 1, 0), (900, 1, 1)])
+def test_passes_begin_without_the_memory_of_those_before(monkeypatch, free_mib, outside, inside):
+    monkeypatch.setitem(host_process._host, "tunable", True)
+    libc = Libc(free_mib << 20)
+    monkeypatch.setattr(kept_memory, "_glibc", lambda: libc)
+    kept_memory.give_back()
+    assert len(libc.trimmed) == outside
+    with kept_memory.kept_memory():
+        libc.trimmed.clear()
+        kept_memory.give_back()
+        assert len(libc.trimmed) == inside
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(kept_memory, "_glibc", lambda: None)
+    kept_memory.give_back()

@@ -23,6 +23,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
+from lesionlens.engines.kept_memory import give_back
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.network import weights as weight_files
@@ -163,6 +164,7 @@ class LensEngine(LensMethod):
     @override
     def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
         seldom = self._network.lesions
+        give_back()
         return interruptible(self._network, stage, context, passes, seldom)
 
     @override
