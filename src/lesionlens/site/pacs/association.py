@@ -181,8 +181,8 @@ class Peer:
         ours, port = self.access.title, self.access.port
         return unreachable(
             self.address,
-            f"it ended the connection at our first request, as archives do that do not know our "
-            f"AE title {ours}",
+            "it ended the connection at the first request, as archives do that do not know the "
+            f"local AE title {ours}",
             f"Ask its administrator to enter AE title {ours} at this machine's address (for C-MOVE "
             f"with port {port}), or give one that it knows with --aet; if it knows {ours}, try "
             "again: nothing was kept",
