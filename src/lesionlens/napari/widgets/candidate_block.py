@@ -50,7 +50,7 @@ class CandidateBlock(Section):
     merged = Signal(int)
 
     def __init__(self) -> None:
-        self._count = label("", "dim")
+        self._count = label("", "dim", wrap=True)
         super().__init__("CANDIDATES")
         self._commands = commands = CommandButtons(self.commanded.emit)
         self._undo = commands.add(flat_button("↶"), "undo", tip="Undo")

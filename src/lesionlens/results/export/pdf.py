@@ -139,7 +139,7 @@ def _list(page: Page, styles: dict[str, Any]) -> Any:
     for block in page.blocks:
         row = block.row
         if row.apart and len(rows) == 1 + sum(not b.row.apart for b in page.blocks):
-            head = paragraph(escape(words("other_findings")), styles["name"])
+            head = paragraph(f"<b>{escape(words('other_findings'))}</b>", styles["plain"])
             rows.append(["", head, *[""] * 7])
         cells = (
             str(row.id),

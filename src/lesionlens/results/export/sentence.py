@@ -37,8 +37,8 @@ from lesionlens.results.export.words import Words, load
 from lesionlens.results.review.reopen import SavedResult
 
 CANDIDATE_FIELDS = (
-    "id", "place", "side", "lobe", "state", "rejected", "added", "score", "contrast", "sequence",
-    "whole_longest_mm", "whole_perpendicular_mm", "enhancing_longest_mm",
+    "id", "place", "side", "lobe", "state", "rejected", "added", "apart", "score", "contrast",
+    "sequence", "whole_longest_mm", "whole_perpendicular_mm", "enhancing_longest_mm",
     "enhancing_perpendicular_mm", "whole_ml", "core_ml", "enhancing_ml",
     "slice", "slices", "prior_date", "prior_ml", "change_percent", "new",
 )  # fmt: skip
