@@ -238,7 +238,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     missed.actions_.show_layout(Layout.SINGLE)
     before = drawn(missed)
     native = canvas()
-    at = QPoint(native.width() // 2, native.height() // 2)
+    at = QPoint(native.width() // 2 + 30, native.height() // 2)  # beside the first
     qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
     answered(missed, qtbot)
     assert len(missed.actions_.editor.rounds) == 2

@@ -54,7 +54,7 @@ _CUT_OFF = 0.01  # share of the crop's faces that a response may touch before th
 _THREADS = 2  # fixed, so that results do not depend on the machine
 _SLIGHT_MM = 2.5  # maximum depth of an error for the similarity model without a named region
 _ALIKE: dict[Region | None, float] = {
-    Region.WT: 0.5, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
+    Region.WT: 0.3, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
 """Weight of the similarity model in a correction, by the prompted region."""
 _ANALYSED = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)

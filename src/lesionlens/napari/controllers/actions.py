@@ -225,7 +225,8 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
         """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
             self.questions.ask("units", lambda *_: read_units(), take_units)
-        threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
+        awaited = read_preferences().engine.server is None  # torch's import cannot be broken off
+        threading.Thread(target=self._load, name="lesionlens-network", daemon=not awaited).start()
 
     def _load(self) -> None:
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pynetdicom import AE, _config, build_context, evt
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
@@ -122,7 +123,7 @@ class Peer:
         if link.is_established:
             _keep_answers(link)
             return link
-        if link.is_rejected:
+        if link.is_rejected or _was_rejected(link):
             raise unreachable(self.address, *self._rejection(link))
         if events and self.secure:
             missing = self.access.certificate is None
@@ -187,6 +188,18 @@ class Peer:
             f"with port {port}), or give one that it knows with --aet; if it knows {ours}, try "
             "again: nothing was kept",
         )
+
+
+def _was_rejected(link: Any) -> bool:
+    """Read a rejection that came before pynetdicom looked whether it is connected.
+
+    The socket is closed by then, and pynetdicom gives up without reading the answer.
+    """
+    answer = link.dul.peek_next_pdu()
+    if not isinstance(answer, A_ASSOCIATE) or not answer.result:
+        return False
+    link.acceptor.primitive = answer
+    return True
 
 
 def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
