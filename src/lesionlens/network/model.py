@@ -113,16 +113,17 @@ class LensNetwork(nn.Module):
         i, j, k = x.shape[2:]
         if place is None:
             place = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
-        seen = self.encoder(functional.pad(x, _padding(x.shape[2:])), place, trace=trace)
-        layers, (_, _, *padded) = seen.trace, seen.full.shape
+        padded = functional.pad(x, _padding(x.shape[2:]))
+        size = (padded.shape[2], padded.shape[3], padded.shape[4])
+        seen = self.encoder(padded, place, trace=trace)
+        layers = seen.trace
         pyramid = self.decoder(seen)
-        del seen  # a third of the memory
+        del padded, seen  # a third of the memory
         answers = self.queries(pyramid, trace=trace)
         quarter, half, full = answers.masks
         logits = full + self.refine(pyramid.full).float()
         kept = None
         if trace:
-            size = (padded[0], padded[1], padded[2])
             kept = AttentionTrace(layers, answers.cross_attention, size)
         return LensOutput(
             logits=logits[..., :i, :j, :k],

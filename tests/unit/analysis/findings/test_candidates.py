@@ -18,7 +18,7 @@ from lesionlens.analysis.findings.components import (
     keep,
 )
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.prediction import SlightEnhancement
 
 SHAPE = (60, 50, 40)
@@ -58,7 +58,7 @@ def found_in(probability, scores=None, **kwargs):
 
 def test_labels_are_nested_and_only_where_a_candidate_is():
     findings, marked = found_in(drawn(((20, 25, 20), 9)))
-    assert set(np.unique(marked.labels)) == set(map(int, Label))
+    assert set(np.unique(marked.labels)) == {Label.BACKGROUND, *TUMOUR_LABELS}
     np.testing.assert_array_equal(marked.labels > 0, findings.components > 0)
     volumes = findings.candidates[0].volume_ml
     assert volumes[Region.WT] > volumes[Region.TC] > volumes[Region.ET] > 0
