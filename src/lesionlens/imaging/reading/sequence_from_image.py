@@ -35,6 +35,8 @@ SURE = 0.9
 LEAST = (0.8, 0.6, 0.5)
 """Tissue share at which a voxel is used for that tissue."""
 MIN_VOXELS = 100
+LARGEST_MM = 600.0
+"""Field of view beyond which an image is of no head; resampling it would take minutes."""
 FAR = 6.5
 """Deviations from the nearest class beyond which an image is none of the four sequences."""
 FLAT = (0.85, 1.25)
@@ -173,6 +175,8 @@ def named_check(series: Series) -> QualityCheck | None:
 
 
 def _measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
+    if (np.asarray(grid.shape) * grid.spacing_mm).max() > LARGEST_MM:
+        return None
     image, where = on_ras_grid(values, grid, EDGE_MM)
     return figures(image, *tissues(image, where, load_template()))
 

@@ -205,3 +205,11 @@ def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
     guess = sequence_from_image.guess(RAMP, SILENT.grid)
     assert guess.sequence is None
     assert guess.likeliest == ((MrSequence.T1C, 0.7), (MrSequence.T1, 0.28))
+
+
+def test_a_field_of_view_of_metres_is_no_head_and_takes_no_time(monkeypatch):
+    """A head of 50 mm voxels was resampled to 3 mm: minutes, and gigabytes."""
+    monkeypatch.setattr(sequence_from_image, "on_ras_grid", None)
+    grid = Grid((64, 64, 64), np.diag([50.0, 50.0, 50.0, 1.0]))
+    found = sequence_from_image.guess(np.ones(grid.shape, np.float32), grid)
+    assert found.sequence is None
