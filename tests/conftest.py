@@ -80,6 +80,16 @@ MakeStudy = Callable[..., Path]
 MakePrepared = Callable[..., PreparedStudy]
 
 
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """Nothing is frozen, unlike in other tests."""
+    before = gc.get_freeze_count()
+    gc.unfreeze()
+    yield
+    if before:
+        gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def patient() -> Patient:
     """A head at 4 mm with one lesion on the patient's left."""

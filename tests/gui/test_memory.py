@@ -140,16 +140,6 @@ def test_the_script_that_measures_it_reads_a_study(panel, one, monkeypatch, tmp_
     assert panel.session.state.study is None
 
 
-@pytest.fixture
-def thawed():
-    """Nothing is frozen, unlike in other tests."""
-    before = gc.get_freeze_count()
-    gc.unfreeze()
-    yield
-    if before:
-        gc.freeze()
-
-
 def test_putting_a_study_away_does_not_search_the_whole_process(reviewed, thawed):
     """napari collects at each removed layer, .4 s each."""
     passed = []

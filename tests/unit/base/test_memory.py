@@ -48,16 +48,6 @@ def test_a_process_of_others_is_left_as_it_is(monkeypatch):
     assert not asked
 
 
-@pytest.fixture
-def thawed():
-    """Nothing is frozen, unlike in other tests."""
-    before = gc.get_freeze_count()
-    gc.unfreeze()
-    yield
-    if before:
-        gc.freeze()
-
-
 def test_collections_pass_over_what_exists_for_the_length_of_a_block(monkeypatch, thawed):
     monkeypatch.setattr(memory.platform, "system", lambda: "Linux")
     knot = Knot()

@@ -79,25 +79,26 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     Findings
         `components` contains the candidates' ids, 1 for the first.
     """
-    parts, classes = list(components_of(marked)), context.class_probabilities
+    parts = list(components_of(marked))
+    fits = pointing_game.of_components(
+        marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
+    )
+    measured = [
+        _candidate(part, evidence, context, part.index + 1, fit)
+        for part, fit in zip(parts, fits, strict=True)
+    ]
     order = sorted(
         range(marked.count),
         key=lambda n: (
-            class_probabilities.is_apart(
-                class_probabilities.of_component(parts[n], classes), classes
-            ),
-            -(evidence.scores[n] or 0.0),
+            measured[n].apart,
+            -(measured[n].score or 0.0),
             -np.count_nonzero(parts[n].mask),
         ),
-    )
-    fits = pointing_game.of_components(
-        marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
     )
     middles = [part.points_mm().mean(axis=0) for part in parts]
     uids = tracking_uids(context.identity, middles, [part.volume_ml for part in parts])
     candidates = tuple(
-        replace(_candidate(parts[n], evidence, context, rank, fits[n]), tracking_uid=uids[n])
-        for rank, n in enumerate(order, start=1)
+        replace(measured[n], id=rank, tracking_uid=uids[n]) for rank, n in enumerate(order, start=1)
     )
     ids = np.zeros(marked.count + 1, np.int32)
     ids[np.array(order, dtype=int) + 1] = np.arange(1, marked.count + 1)

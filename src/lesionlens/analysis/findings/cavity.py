@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from lesionlens.analysis.findings.components import TOUCHING, CandidateCriteria
+from lesionlens.analysis.findings.components import CandidateCriteria, without_specks
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Prediction
@@ -43,8 +42,5 @@ def find_cavity(
         return None
     share = native.bring(prediction.cavity, prepared)
     inside = (share >= THRESHOLD) & (share > probability[Region.WT])
-    parts, _ = ndimage.label(inside, structure=TOUCHING)
-    sizes = np.bincount(parts.ravel())
-    large = sizes >= CandidateCriteria().smallest_vox(prepared.native)
-    large[0] = False
-    return Volume(large[parts], prepared.native)
+    smallest = CandidateCriteria().smallest_vox(prepared.native)
+    return Volume(without_specks(inside, smallest), prepared.native)

@@ -91,14 +91,14 @@ def draw_components(
     region = filled(whole[box])
     if cavity is not None:
         region &= ~cavity[box]
-    region = _without_specks(region, smallest)
+    region = without_specks(region, smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
-    core = _without_specks(filled(core) & region, smallest)
+    core = without_specks(filled(core) & region, smallest)
     part[core] = Label.CORE
     if Region.ET in probability:
         enhancing = probability[Region.ET][box]
-        found = _without_specks(core & (enhancing >= rules.thresholds[Region.ET]), smallest)
+        found = without_specks(core & (enhancing >= rules.thresholds[Region.ET]), smallest)
         doubtful = _doubtful(core, found, enhancing, rules.slight_enhancement)
         part[found & ~doubtful] = Label.ENHANCING
     labels[box] = part
@@ -130,7 +130,7 @@ def doubtful_ml(
     box = bounding_box(left)
     if box is None:
         return 0.0
-    parts = _without_specks(left[box], rules.smallest_vox(marked.grid))
+    parts = without_specks(left[box], rules.smallest_vox(marked.grid))
     return float(np.count_nonzero(parts)) * marked.grid.voxel_ml
 
 
@@ -166,7 +166,8 @@ def _holes(mask: Mask, axis: int) -> Mask:
     return np.asarray(~outside[free])
 
 
-def _without_specks(mask: Mask, smallest: int) -> Mask:
+def without_specks(mask: Mask, smallest: int) -> Mask:
+    """Remove the connected parts of a mask that have fewer than so many voxels."""
     parts, count = ndimage.label(mask, structure=TOUCHING)
     if not count:
         return mask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Volumes:
     """Results on the native grid of the reference sequence."""
 
@@ -50,12 +51,12 @@ class Volumes:
         inside = cavity.data & (labels.data == Label.BACKGROUND)
         return Volume(np.where(inside, np.uint8(Label.CAVITY), labels.data), labels.grid)
 
-    @property
+    @cached_property
     def cavity_ml(self) -> float | None:
         """Volume of the resection cavity; None if the engine outlines none."""
         if self.cavity is None:
             return None
-        inside = self.all_labels.data == Label.CAVITY
+        inside = self.cavity.data & (self.labels.data == Label.BACKGROUND)
         return float(np.count_nonzero(inside) * self.labels.grid.voxel_ml)
 
     def without_enhancing(self) -> Volumes:

@@ -68,11 +68,11 @@ def cavity_of(
     analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
 ) -> tuple[SegmentMask, ...]:
     """Return the segment of the resection cavity, which belongs to no candidate; empty without."""
-    inside = sources.stack(analysis.volumes.all_labels.data) == Label.CAVITY
+    labels = analysis.volumes.all_labels
+    inside = sources.stack(labels.data) == Label.CAVITY
     box = bounding_box(inside)
     if box is None:
         return ()
-    labels = analysis.volumes.all_labels
     middle = labels.grid.to_mm(np.argwhere(labels.data == Label.CAVITY).mean(axis=0))
     (uid,) = tracking_uids(f"{analysis.study.uid}|resection cavity", [middle], [0.0])
     return (SegmentMask(len(segments) + 1, uid, box, inside[box]),)
