@@ -95,7 +95,7 @@ def _table(candidates: tuple[Candidate, ...]) -> Table:
             candidate.location.text,
             _size(candidate),
             *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
-            "added" if candidate.score is None else f"{candidate.score:.2f}",
+            candidate.score_text.removeprefix("score "),
         )
     return table
 

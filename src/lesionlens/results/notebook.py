@@ -49,8 +49,7 @@ def pictures_of(held: Analysis | SavedResult, candidates: Sequence[Candidate]) -
     shown = []
     for candidate in candidates:
         pixels, ratio = notebook.axial_picture(image, labels.grid, ids == candidate.id)
-        score = "added" if candidate.score is None else f"{candidate.score:.2f}"
-        caption = f"{candidate.id}. {candidate.location.text}, score {score} ({name})"
+        caption = f"{candidate.id}. {candidate.location.text}, {candidate.score_text} ({name})"
         shown.append((caption, pixels, ratio))
     return notebook.pictures(shown)
 

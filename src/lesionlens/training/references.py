@@ -25,7 +25,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core
-from lesionlens.base.records.review import WHOLE_STUDY
+from lesionlens.base.records.review import NO_CANDIDATE
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
@@ -209,7 +209,7 @@ def _judged(saved: SavedResult, name: str) -> Truth:
     """Return the labels of accepted and edited candidates; everything else is background."""
     candidates, labels, review = saved.findings.candidates, saved.volumes.labels, saved.review
     known = {c.tracking_uid: c.id for c in candidates}
-    spoken_of = {e.tracking_uid: 0 for e in review.events if e.tracking_uid != WHOLE_STUDY} | known
+    spoken_of = dict.fromkeys({e.tracking_uid for e in review.events} - NO_CANDIDATE, 0) | known
     kept = np.zeros(max(known.values(), default=0) + 1, bool)
     drawn = []
     for uid, number in spoken_of.items():

@@ -12,15 +12,17 @@ from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.evaluation.label_conventions import translate
+from lesionlens.analysis.findings.pointed import question_of, redrawn
 from lesionlens.base import codes
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import Label, PromptKind, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Alignment, Comparison, Measured, TimePoint
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.records.prompts import PromptResponse, PromptRound
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.napari.model.wording.candidates import conclusion_words
+from lesionlens.napari.model.wording.candidates import cavity_words
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
@@ -29,6 +31,7 @@ from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
+from lesionlens.results.review.segments import read_segments
 
 
 class Treated:
@@ -83,7 +86,7 @@ def test_it_belongs_to_no_candidate_although_tumour_surrounds_it(result):
     tumour = np.count_nonzero(volumes.labels.data) * volumes.labels.grid.voxel_ml
     assert sum(c.volume_ml[Region.WT] for c in result.candidates) == pytest.approx(tumour)
     assert volumes.cavity_ml == pytest.approx(inside.sum() * volumes.labels.grid.voxel_ml)
-    assert "resection cavity" in conclusion_words(result.analysis)
+    assert "resection cavity" in cavity_words(result.analysis)
 
 
 def test_every_file_names_it_as_label_4(result, saved):
@@ -128,6 +131,34 @@ def test_the_segmentation_object_has_a_segment_of_its_own(hollow, tmp_path):
     again = reopen_folder(staged / "dicom", hollow.study, hollow.prepared)
     np.testing.assert_array_equal(again.volumes.cavity.data, hollow.volumes.cavity.data)
     np.testing.assert_array_equal(again.volumes.labels.data, hollow.volumes.labels.data)
+
+
+def test_a_segment_named_by_two_letters_is_none(hollow, tmp_path):
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    DicomExporter().write(hollow, staged)
+    ds = pydicom.dcmread(staged / "dicom" / "seg.dcm")
+    cavity = ds.SegmentSequence[-1]
+    grid = hollow.prepared.native
+    for name, meaning in (("Resection cavity", "other"), ("RC", "RC")):
+        cavity.SegmentLabel = name
+        code = cavity.SegmentedPropertyTypeCodeSequence[0]
+        code.CodeValue, code.CodeMeaning = "1", meaning
+        assert read_segments(ds, grid)[-1].cavity is (name != "RC")
+
+
+def test_prompts_add_to_it_whatever_the_network_calls_the_place():
+    labels, free = np.zeros((3, 3, 3), np.uint8), np.ones((3, 3, 3), bool)
+    labels[0] = Label.CAVITY
+    whole = (slice(0, 3),) * 3
+    mask = np.zeros((3, 3, 3), np.float32)
+    mask[:2] = 1
+    found = PromptResponse(whole, mask, mask, np.zeros((3, 3, 3), bool))
+    asked = PromptRound(PromptKind.POINT, ((1, 1, 1),), (), None, int(Label.CAVITY), 0.0)
+    parts = np.full((3, 3, 3), Label.CORE, np.uint8)
+    now = redrawn(labels, found, asked, free, parts)
+    np.testing.assert_array_equal(now, np.where(mask > 0, 4, 0))
+    assert question_of(now, asked).outline.sum() == mask.sum()
 
 
 def point(date, et, cavity, contrast=True):

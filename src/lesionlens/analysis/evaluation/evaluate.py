@@ -184,6 +184,7 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     score.hits, counted = metrics.candidate_hits(
         findings.candidates, predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
+    score.ranked &= all(hit.score is not None for hit in score.hits)
     found = {lesion for hit in score.hits for lesion in hit.lesions}
     score.metrics |= _counts(found, counted, sum(hit.false_positive for hit in score.hits))
     score.metrics["candidates"] = len(findings.candidates)

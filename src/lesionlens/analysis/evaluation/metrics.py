@@ -16,6 +16,7 @@ from scipy import ndimage
 from lesionlens.analysis.findings.components import merged
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Source
 from lesionlens.base.records.files import CandidateRow
 
 Mask = NDArray[np.bool_]
@@ -29,8 +30,8 @@ _SKULL_SHARE = 0.7
 class Hit:
     """Match of one candidate with the reference."""
 
-    score: float
-    """0 to 1."""
+    score: float | None
+    """0 to 1; None of a segmentation that was opened, which has none."""
     lesions: tuple[int, ...]
     """Numbers of the reference lesions that it hits."""
     false_positive: bool
@@ -179,7 +180,7 @@ def candidate_hits(
     slack = float(grid.spacing_mm.max()) / 2 + 1e-3
     hits = []
     for candidate in candidates:
-        if candidate.score is None:  # candidates added by a reader are not the network's
+        if candidate.source is Source.READER:  # not what is evaluated
             continue
         low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
         inside = ((world >= low - slack) & (world <= high + slack)).all(axis=1)
@@ -189,7 +190,7 @@ def candidate_hits(
             touched.add(int(near[tuple(peak)]))
         touched.discard(0)
         lesions = tuple(sorted(touched & set(counted)))
-        hits.append(Hit(float(candidate.score), lesions, not touched))
+        hits.append(Hit(candidate.score, lesions, not touched))
     return hits, counted
 
 

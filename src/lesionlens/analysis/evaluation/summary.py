@@ -92,8 +92,9 @@ def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
     if not total:
         return []
     points = []
-    for threshold in sorted({hit.score for s in scores for hit in s.hits}, reverse=True):
-        kept = [(n, h) for n, s in enumerate(scores) for h in s.hits if h.score >= threshold]
+    hits = [(n, h, h.score) for n, s in enumerate(scores) for h in s.hits if h.score is not None]
+    for threshold in sorted({score for *_, score in hits}, reverse=True):
+        kept = [(n, hit) for n, hit, score in hits if score >= threshold]
         found = {(n, lesion) for n, hit in kept for lesion in hit.lesions}
         false = sum(hit.false_positive for _, hit in kept)
         points.append(FrocPoint(threshold, false / len(scores), len(found) / total))
@@ -165,7 +166,7 @@ def summarise(scores: Sequence[CaseScore]) -> Summary:
 
 def _of_candidates(scores: Sequence[CaseScore]) -> Bins:
     """Bin candidates' scores by whether they hit a lesion."""
-    hits = [hit for s in scores for hit in s.hits]
+    hits = [hit for s in scores for hit in s.hits if hit.score is not None]
     if not hits:
         return Bins()
     predicted = np.array([hit.score for hit in hits])

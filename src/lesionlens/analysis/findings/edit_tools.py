@@ -33,6 +33,13 @@ _LEVELS = 24
 _NARROW = 0.75
 """A waist is narrower than this share of the smaller part's depth."""
 _LOWEST_LEVEL = 0.3
+_NESTED = (
+    (Region.WT.labels, Label.OEDEMA),
+    (Region.TC.labels, Label.CORE),
+    (Region.ET.labels, Label.ENHANCING),
+    ((Label.CAVITY,), Label.CAVITY),
+)
+"""Labels within each region, and the label of the region's outermost part."""
 
 
 def tissue_of(channels: Floats, present: Mask, brain: Mask) -> Mask:
@@ -68,15 +75,18 @@ def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> 
     allowed : (I, J, K) bool
         Where something may be drawn.
     """
+    there = [label for label in Label if label and (labels == label).any()]
+    if not there:
+        return labels.copy()
     sigma = SMOOTHING_MM / np.asarray(spacing_mm)
     box = _grown_box(labels, np.ceil(3 * sigma).astype(int))
     weights = np.stack(
         [
             ndimage.gaussian_filter((labels[box] == label).astype(np.float32), sigma)
-            for label in (Label.CORE, Label.OEDEMA, Label.ENHANCING)
+            for label in there
         ]
     )
-    changed = (weights.argmax(axis=0) + 1).astype(np.uint8)
+    changed = np.array(there, np.uint8)[weights.argmax(axis=0)]
     whole = weights.sum(axis=0)
     changed[(whole < _level_of(whole, int(np.count_nonzero(labels)))) | ~allowed[box]] = 0
     out = labels.copy()
@@ -161,9 +171,8 @@ def _between(first: Labels, last: Labels, steps: int, edges_mm: NDArray[np.float
     """Return the `steps` - 1 slices between two slices."""
     found = np.zeros((steps - 1, *first.shape), np.uint8)
     shares = np.arange(1, steps, dtype=np.float64)[:, None, None] / steps
-    inner = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
-    for region, label in inner.items():
-        ends = [_depth(np.isin(one, region.labels), edges_mm) for one in (first, last)]
+    for inside, label in _NESTED:
+        ends = [_depth(np.isin(one, inside), edges_mm) for one in (first, last)]
         if all(end is None for end in ends):
             continue
         a, b = (end if end is not None else _lacking(ends) for end in ends)

@@ -25,11 +25,11 @@ from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Box, Shape3
-from lesionlens.base.labels import Region, Source
+from lesionlens.base.labels import Label, Region, Source
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
-from lesionlens.base.records.review import Outline
+from lesionlens.base.records.review import CAVITY, Outline
 
 Labels = NDArray[np.uint8]
 
@@ -39,7 +39,7 @@ def unedited(analysis: Analysis) -> Analysis:
     original = analysis.original
     if original is None:
         return analysis
-    volumes = replace(analysis.volumes, labels=original.labels)
+    volumes = replace(analysis.volumes, labels=original.labels, cavity=original.cavity)
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 
 
@@ -68,13 +68,18 @@ def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
     candidates = tuple(
         c.with_diameters(*lengths[c.id]) if c.id in lengths else c for c in findings.candidates
     )
-    original = shown.original or Original(own.volumes.labels, own.findings)
+    original = shown.original or _original(own)
     return replace(shown, findings=replace(findings, candidates=candidates), original=original)
 
 
 def _redrawn(own: Analysis) -> Analysis:
-    numbers = _numbers(own)
-    drawn = {numbers[u]: o for u, o in own.review.outlined.items() if u in numbers}
+    numbers, outlined = _numbers(own), own.review.outlined
+    drawn = {numbers[u]: o for u, o in outlined.items() if u in numbers}
+    if CAVITY in outlined:
+        cavity = np.zeros(own.volumes.labels.grid.shape, bool)
+        cavity[outlined[CAVITY].box] = outlined[CAVITY].labels > 0
+        volumes = replace(own.volumes, cavity=Volume(cavity, own.volumes.labels.grid))
+        own = replace(own, volumes=volumes, original=_original(own))
     if not drawn:
         return own
     labels = own.volumes.labels.data.copy()
@@ -86,8 +91,12 @@ def _redrawn(own: Analysis) -> Analysis:
         labels[outline.box][mine] = outline.labels[mine]
         components[outline.box][mine] = number
     volumes = replace(own.volumes, labels=Volume(labels, own.volumes.labels.grid))
-    shown = replace(own, volumes=volumes, original=Original(own.volumes.labels, own.findings))
+    shown = replace(own, volumes=volumes, original=own.original or _original(own))
     return replace(shown, findings=_findings(shown, own.findings, components, drawn))
+
+
+def _original(own: Analysis) -> Original:
+    return Original(own.volumes.labels, own.findings, own.volumes.cavity)
 
 
 def _numbers(own: Analysis) -> dict[str, int]:
@@ -184,8 +193,8 @@ def outline_of(
     analysis : Analysis
         As it is shown.
     candidate : Candidate or str
-        The edited candidate, or the tracking UID of a new one; voxels of other candidates are not
-        changed.
+        The edited candidate, the tracking UID of a new one, or `CAVITY`; voxels of other candidates
+        are not changed.
     shown, drawn : (I, J, K) uint8
         Labels of the candidate on the working grid, before and after.
 
@@ -196,20 +205,17 @@ def outline_of(
     Raises
     ------
     UnusableInputError
-        The outline is empty.
+        The outline of a candidate is empty.
     """
-    number, uid = (
-        (0, candidate)
-        if isinstance(candidate, str)
-        else (
-            candidate.id,
-            candidate.tracking_uid,
-        )
-    )
-    box = _reach(analysis, number, (shown > 0) | (drawn > 0))
-    components = analysis.findings.components[box]
-    mine, others = _whose(components, number)
-    labels = np.where(mine, analysis.volumes.labels.data[box], np.uint8(0))
+    uid = candidate if isinstance(candidate, str) else candidate.tracking_uid
+    every, components = analysis.volumes.all_labels.data, analysis.findings.components
+    if isinstance(candidate, Candidate):
+        mine = components == candidate.id
+    else:
+        mine = (every == Label.CAVITY) & (uid == CAVITY)
+    box = _reach(analysis, mine, (shown > 0) | (drawn > 0))
+    mine, others = mine[box], (components[box] > 0) & ~mine[box]
+    labels = np.where(mine, every[box], np.uint8(0))
     first = np.array([side.start for side in box])
     painted = _strokes(labels, first, shown, drawn, analysis.prepared.to_native)
     before, after = (
@@ -224,18 +230,10 @@ def outline_of(
     return _cut(uid, labels, first)
 
 
-def _whose(components: NDArray[np.int32], number: int) -> tuple[NDArray[np.bool_], ...]:
-    """Return the mask of a candidate, empty for a new one, and that of the others."""
-    mine = (components == number) & (components > 0)
-    return mine, (components > 0) & ~mine
-
-
-def _reach(analysis: Analysis, number: int, drawn: NDArray[np.bool_]) -> Box:
-    """Return the native box around a candidate and all edits, with a margin of one voxel."""
+def _reach(analysis: Analysis, mine: NDArray[np.bool_], drawn: NDArray[np.bool_]) -> Box:
+    """Return the native box around an outline and all edits, with a margin of one voxel."""
     ends = []
-    known = None
-    if number:
-        known = ndimage.find_objects(analysis.findings.components, number)[number - 1]
+    known = geometry.bounding_box(mine)
     if known is not None:
         ends.append(np.array([(side.start, side.stop - 1) for side in known], dtype=np.float64).T)
     places = np.argwhere(drawn)
@@ -282,6 +280,8 @@ def _at_centres(
 
 def _cut(tracking_uid: str, labels: Labels, first: NDArray[np.intp]) -> Outline:
     boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
+    if not boxes and tracking_uid == CAVITY:
+        return Outline.empty(CAVITY)
     if not boxes:
         raise _nothing_left()
     i, j, k = (int(side.start + start) for side, start in zip(boxes[0], first, strict=True))

@@ -25,7 +25,7 @@ _LEFT: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.C
 
 def region_of(labels: Labels, region: Region | None) -> Mask:
     """Return the mask of a region in an outline; None for the whole outline."""
-    return np.isin(labels, _WITHIN[region or Region.WT])
+    return labels > 0 if region is None else np.isin(labels, _WITHIN[region])
 
 
 def question_of(labels: Labels, asked: PromptRound) -> PromptRequest:
@@ -60,7 +60,8 @@ def redrawn(
     added = mask & ~inside & free[found.box]
     gone = inside & ~mask & ~found.settled
     paint = _ADDED.get(asked.region)
-    new = np.where(parts > 0, parts, asked.paint) if paint is None else np.uint8(paint)
+    predicted = (parts > 0) & (asked.paint != Label.CAVITY)
+    new = np.where(predicted, parts, asked.paint) if paint is None else np.uint8(paint)
     left = np.uint8(_LEFT.get(asked.region, Label.BACKGROUND))
     out = labels.copy()
     out[found.box] = np.where(added, new, np.where(gone, left, now))

@@ -111,11 +111,12 @@ class Original:
 
     labels: Volume
     findings: Findings
+    cavity: Volume | None = None
 
     def without_enhancing(self) -> Original:
         """Return a copy without enhancing tumour."""
         labels = Volume(enhancing_as_core(self.labels.data), self.labels.grid)
-        return Original(labels, self.findings.without_enhancing())
+        return replace(self, labels=labels, findings=self.findings.without_enhancing())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

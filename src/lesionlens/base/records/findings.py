@@ -179,10 +179,19 @@ class Candidate:
             diameters_by=Source.READER,
         )
 
+    @property
+    def score_text(self) -> str:
+        """The score as text, or why there is none: a reader added it, or a segmentation was opened.
+
+        Only a network's candidates have a score.
+        """
+        if self.score is not None:
+            return f"score {self.score:.2f}"
+        return "added by a reader" if self.source is Source.READER else "no score"
+
     @override
     def __repr__(self) -> str:
-        score = "added by a reader" if self.score is None else f"score {self.score:.2f}"
-        return f"<Candidate {self.id}: {self.location.text}, {score}>"
+        return f"<Candidate {self.id}: {self.location.text}, {self.score_text}>"
 
     def _repr_html_(self) -> str:
         """Return the notebook representation: measurements, and an image if still available."""
@@ -190,7 +199,6 @@ class Candidate:
         def of(value: float | None, unit: str) -> str:
             return "unknown" if value is None else f"{value:.1f} {unit}".strip()
 
-        score = "added by a reader" if self.score is None else f"{self.score:.2f}"
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
         volumes = {f"{r.display_name} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
         painter = notebook.RENDERERS.get(self.tracking_uid)
@@ -199,7 +207,7 @@ class Candidate:
             {
                 "candidate": str(self.id),
                 "where": self.location.text,
-                "score": score,
+                "score": self.score_text.removeprefix("score "),
                 **volumes,
                 "longest axial diameter": of(self.longest_axial_diameter_mm, "mm"),
                 "perpendicular diameter": of(self.perpendicular_diameter_mm, "mm"),

@@ -24,6 +24,10 @@ DrawnDiameters = tuple[tuple[Point, Point], tuple[Point, Point]]
 """Both ends of the longest diameter and of the perpendicular one, patient RAS+ mm."""
 WHOLE_STUDY = "study"
 """Used in place of a tracking UID in an event about the whole study."""
+CAVITY = "resection cavity"
+"""Used in place of a tracking UID in an event about the resection cavity."""
+NO_CANDIDATE = frozenset({WHOLE_STUDY, CAVITY})
+"""What an event may be about besides candidates and marks."""
 MAX_REASON = 10_000
 """Maximum characters of a reason; longer ones could not be laid out in a report."""
 
@@ -315,10 +319,10 @@ class Review:
         return replace(self, unaided=tuple(unaided), responses=tuple(responses))
 
     def restricted_to(self, known: Container[str]) -> Review:
-        """Return the events about the whole study, known candidates and added ones."""
+        """Return the events about the whole study, the cavity, known candidates and added ones."""
         ours = self.added
         kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
-        kept_uids = {WHOLE_STUDY, *kept}
+        kept_uids = {*NO_CANDIDATE, *kept}
         return Review(
             tuple(e for e in self.events if e.tracking_uid in kept_uids),
             {name: o for name, o in self.outlines.items() if o.tracking_uid in kept_uids},

@@ -42,6 +42,13 @@ COMMANDS = (
         unavailable=lambda screen: screen.not_added,
     ),
     Command(
+        "draw_cavity",
+        "draw the resection cavity, which is no tumour",
+        lambda acts: acts.adder.draw_cavity(),
+        "Shift-V",
+        unavailable=lambda screen: screen.not_added,
+    ),
+    Command(
         "merge",
         "merge the candidate with the nearest one",
         lambda acts: acts.adder.merge(),

@@ -16,9 +16,9 @@ from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.choices.tools import NEW, Limit, Tools
+from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
-from lesionlens.napari.model.overlays.maps import Overlays, geometry_keywords
+from lesionlens.napari.model.overlays.maps import Overlays, geometry_keywords, onto
 from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
 _MOVES = ("pan_zoom", "transform")
+_OWN_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 
 Labelled = NDArray[np.uint8]
@@ -54,7 +55,7 @@ class OutlineEditor:
         self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
         self._values: NDArray[np.float32] | None = None
         self._tools = Tools()
-        self._labels = TUMOUR_LABELS
+        self._labels, self._usual = TUMOUR_LABELS, Label.OEDEMA
         self._uid = ""
         self.assisted = False
         self.rounds: list[PromptRound] = []
@@ -92,9 +93,9 @@ class OutlineEditor:
 
     @property
     def label(self) -> Label:
-        """The part of the tumour that the brush paints."""
+        """The part that the brush paints."""
         chosen = int(self._layer.selected_label) if self._there() else 0
-        return Label(chosen) if chosen in TUMOUR_LABELS else Label.OEDEMA
+        return Label(chosen) if chosen in self._labels else self._usual
 
     def change(self, changed: Labelled) -> bool:
         """Replace the labels, as one stroke; False if nothing changes."""
@@ -224,17 +225,21 @@ class OutlineEditor:
         mine = (overlays.components == candidate) & (overlays.components > 0)
         self._shown = np.where(mine, overlays.labels, 0).astype(np.uint8)
         self._free = ~((overlays.components > 0) & ~mine)
+        self._usual = _FIRST_LABEL[state.choices.region]
         if state.analysis is not None:
-            prepared = state.analysis.prepared
+            prepared, every = state.analysis.prepared, state.analysis.volumes.all_labels
             self._labels = prepared.labels
+            if candidate == DRAWN_CAVITY:
+                self._labels, self._usual = (Label.CAVITY,), Label.CAVITY
+                cavity = onto(every.data, every.grid, overlays.grid, nearest=True) == Label.CAVITY
+                self._shown = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
             self._free &= tissue_of(prepared.channels, prepared.present, prepared.brain)
         draft = state.draft if state.resumed else None
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
         data = self._shown.copy() if draft is None else draft.drawn.copy()
-        new = candidate == NEW
         layer = OutlineLayer(
             data,
-            name="New candidate" if new else f"Outline of candidate {candidate}",
+            name=_OWN_NAMES.get(candidate, f"Outline of candidate {candidate}"),
             opacity=0.5,
             colormap=label_colours({int(label): label.colour for label in self._labels}),
             metadata={KEY: {"study": state.study, "role": "edit"}},
@@ -242,7 +247,7 @@ class OutlineEditor:
         )
         layer.gate = self._gate
         layer.brush_size = _BRUSH_VOX
-        layer.selected_label = int(_FIRST_LABEL[state.choices.region])
+        layer.selected_label = int(self._usual)
         layer.events.paint.connect(self._on_stroke)
         layer.events.selected_label.connect(self._on_label)
         self._before = self._viewer.layers.selection.active
@@ -265,9 +270,9 @@ class OutlineEditor:
             self._layer.mode = self._mode
 
     def _on_label(self) -> None:
-        """Paint core if enhancing tumour was chosen but no sequence shows it."""
-        if self._there() and self._layer.selected_label == Label.ENHANCING != self._labels[-1]:
-            self._layer.selected_label = int(Label.CORE)
+        """Paint the first part if one was chosen that does not belong here; 0 erases."""
+        if self._there() and self._layer.selected_label not in (0, *self._labels):
+            self._layer.selected_label = int(self._labels[0])
 
     def _gate(self, box: tuple[slice, ...]) -> NDArray[np.bool_]:
         """Return the paintable voxels: tissue, and for the brush those within the range."""

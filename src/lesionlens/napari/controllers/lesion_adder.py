@@ -91,14 +91,18 @@ class LesionAdder:
 
     def draw(self) -> None:
         """Begin to draw a new candidate; Done adds it."""
-        self.review_controller.after_edit(self._draw)
+        self.review_controller.after_edit(lambda: self._draw(self.session.begin_new))
 
-    def _draw(self) -> bool:
+    def draw_cavity(self) -> None:
+        """Begin to draw the resection cavity, or to redraw it."""
+        self.review_controller.after_edit(lambda: self._draw(self.session.begin_cavity))
+
+    def _draw(self, begin: Callable[[], object]) -> bool:
         words = why_not_added(self.session.state)
         if words:
             self.session.decline(f"{words}.")
             return False
-        self.session.begin_new()
+        begin()
         return self.session.state.editing is not None
 
     def merge(self, other: int | None = None) -> bool:

@@ -23,6 +23,7 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
+from lesionlens.napari.model.choices.tools import DRAWN_CAVITY
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -241,6 +242,8 @@ class Prompting:
     def _region(self) -> Region | None:
         """Return the region of the prompts: the shown one for a network's candidate, else None."""
         shown, candidate = self.session.state.choices.region, self.session.edited()
+        if self.session.state.editing == DRAWN_CAVITY:
+            return None
         flagged = candidate is not None and candidate.source is Source.NETWORK
         return shown if flagged or shown is not Region.WT else None
 

@@ -10,7 +10,7 @@ from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.response import SignedResponse
-from lesionlens.base.records.review import DrawnDiameters
+from lesionlens.base.records.review import CAVITY, DrawnDiameters
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -173,11 +173,11 @@ class ReviewController:
             reason = self.session.reason_for(candidate, ReviewState.EDITED)
 
         def make(log: ReviewLog) -> None:
-            if candidate is None:
+            if candidate is None and uid != CAVITY:
                 drawn = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
                 log.add(outline_of(analysis, uid, *sides), drawn, reader=reader, prompts=asked)
             else:
-                outline = outline_of(analysis, candidate, *sides)
+                outline = outline_of(analysis, candidate or CAVITY, *sides)
                 log.mark(
                     uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline,
                     prompts=asked,

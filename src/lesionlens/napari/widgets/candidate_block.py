@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QTableView,
 )
 
+from lesionlens.base.labels import Label
 from lesionlens.napari.commands.editing import EDIT
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.screen.screen import Screen
@@ -50,7 +51,9 @@ class CandidateBlock(Section):
     merged = Signal(int)
 
     def __init__(self) -> None:
-        self._count = label("", "dim", wrap=True)
+        self._count, self._cavity = label("", "dim", wrap=True), label("", "dim", wrap=True)
+        self._cavity_colour = label("■")
+        self._cavity_colour.setStyleSheet(f"color: {Label.CAVITY.colour}")
         super().__init__("CANDIDATES")
         self._commands = commands = CommandButtons(self.commanded.emit)
         self._undo = commands.add(flat_button("↶"), "undo", tip="Undo")
@@ -84,6 +87,7 @@ class CandidateBlock(Section):
 
     def _lay_out(self) -> None:
         self.body.addWidget(self._count)
+        self.body.addLayout(row(self._cavity_colour, self._cavity, spacing=4))
         self.body.addWidget(self.table)
         self.body.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
         self.body.addWidget(self._costs)
@@ -113,6 +117,9 @@ class CandidateBlock(Section):
         if not (screen.analysed or screen.preliminary):
             return
         self._count.setText(_counted(screen))
+        self._cavity.setText(screen.cavity)
+        for part in (self._cavity_colour, self._cavity):
+            part.setVisible(bool(screen.cavity))
         selection = self.table.selectionModel()
         blocked = selection.blockSignals(True)
         self.model.show(screen.candidates)

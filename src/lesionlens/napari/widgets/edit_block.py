@@ -126,6 +126,8 @@ class AddRow(QWidget):
         tip = "Add the lesion at the crosshair or pointer"
         self._add = commands.add(flat_button(""), "add_lesion", "+ add", tip)
         self._draw = commands.add(flat_button(""), "draw_lesion", "draw")
+        tip = "Draw the resection cavity after surgery, or correct it; it is no tumour"
+        self._cavity = commands.add(flat_button(""), "draw_cavity", "cavity", tip)
         merge = BY_NAME["merge"]
         tip = merge.hint("Merge with another candidate; the key selects the nearest")
         self._merge = flat_button(merge.captioned("merge"), tip)
@@ -140,7 +142,7 @@ class AddRow(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(4)
-        outer.addLayout(row(self._add, self._draw, self._merge, None, spacing=2))
+        outer.addLayout(row(self._add, self._draw, self._cavity, self._merge, None, spacing=2))
         outer.addWidget(self._draft)
         outer.addLayout(row(self._open_wanted, self._drop, None))
 

@@ -15,7 +15,7 @@ import numpy as np
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.review import WHOLE_STUDY, Review
+from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
 from lesionlens.results.review import store
 from lesionlens.results.review.reopen import SavedResult, read_result
 
@@ -105,8 +105,8 @@ def _covers(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> 
 def _notices(before: Review, kept: Review, names: dict[str, str]) -> list[str]:
     """Return notices about what was carried over, and what was not."""
     moved = {old for old, new in names.items() if old != new and before.of(old) is not None}
-    stayed = {e.tracking_uid for e in kept.events} - {WHOLE_STUDY}
-    lost = len({e.tracking_uid for e in before.events} - {WHOLE_STUDY}) - len(stayed)
+    stayed = {e.tracking_uid for e in kept.events} - NO_CANDIDATE
+    lost = len({e.tracking_uid for e in before.events} - NO_CANDIDATE) - len(stayed)
     notices = []
     if stayed:
         notices.append(

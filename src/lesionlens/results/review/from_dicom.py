@@ -74,7 +74,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
     theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
     if not scored and len(theirs) < len(uids):
-        notices.append("The objects give no score: 1 stands for what somebody drew")
+        notices.append("The objects give no score")
     notices.append(
         "Reopened from DICOM objects: probabilities and which sequence mattered were not sent"
     )
@@ -163,7 +163,7 @@ def _described(
         identity="from DICOM",
         quality=prepared.quality,
     )
-    evidence = Evidence([_score(one) for one in known], attention=attention.get(Region.WT))
+    evidence = Evidence([one.score for one in known], attention=attention.get(Region.WT))
     found = describe(marked, evidence, context)
     named = []
     for candidate in found.candidates:
@@ -173,11 +173,6 @@ def _described(
         uid = uids[int(marked.components[first]) - 1]
         named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
     return replace(found, candidates=tuple(named))
-
-
-def _score(one: ReportedCandidate) -> float | None:
-    """Return the stored score; 1 if somebody drew it, None if a reader added it."""
-    return 1.0 if one.score is None and one.source is Source.NETWORK else one.score
 
 
 def _theirs(

@@ -112,7 +112,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     marked = _components(onto, meaning, grid)
     findings = describe(
         marked,
-        Evidence([1.0] * marked.count),
+        Evidence([None] * marked.count),
         Context(
             whole_tumour=(marked.components > 0).astype(np.float32),
             head=anatomy.find_head(prepared.brain, prepared.working)
@@ -127,7 +127,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings = replace(findings, notices=(NO_PARTS,))
     notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
-    notices += ["A mask gives no score: 1 stands for what somebody drew"] * bool(marked.count)
+    notices += ["A mask gives no score"] * bool(marked.count)
     return Analysis(
         study=study,
         prepared=prepared,

@@ -188,7 +188,8 @@ def read_reviewed(folder: Path) -> SavedResult:
     if not (folder / ORIGINAL).is_dir():
         return saved
     content = _model(folder / "findings.json", FindingsFile)
-    labels, _ = without_cavity(_volume(folder / "segmentation.nii.gz", np.uint8))
+    labels, inside = without_cavity(_volume(folder / "segmentation.nii.gz", np.uint8))
+    cavity = None if content.resection_cavity_ml is None else inside
     ids = _volume(folder / "candidates.nii.gz", np.int32)
     candidates = tuple(row.candidate for row in content.candidates)
     check_measures(candidates, ids, labels)
@@ -198,7 +199,8 @@ def read_reviewed(folder: Path) -> SavedResult:
         components=ids.data,
         conclusion=content.conclusion,
     )
-    return replace(saved, findings=findings, volumes=replace(saved.volumes, labels=labels))
+    volumes = replace(saved.volumes, labels=labels, cavity=cavity)
+    return replace(saved, findings=findings, volumes=volumes)
 
 
 def read_run(folder: Path) -> RunInfo:

@@ -19,7 +19,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import ReviewFile, RunFile
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.parts import AlteredResultError
-from lesionlens.base.records.review import WHOLE_STUDY
+from lesionlens.base.records.review import NO_CANDIDATE
 
 _CLOSE_MM = 0.1
 _CLOSE_SHARE, _CLOSE_ML = 1e-3, 2e-4
@@ -111,7 +111,7 @@ def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> N
     added = {e.tracking_uid for e in content.events if e.added is not None}
     spoken_of = {e.tracking_uid for e in content.events}
     spoken_of |= {c.tracking_uid for c in content.candidates}
-    if spoken_of - {WHOLE_STUDY, *known, *added}:
+    if spoken_of - {*NO_CANDIDATE, *known, *added}:
         raise AlteredResultError(
             ("review.json",), "decisions on candidates that the result does not have"
         )

@@ -28,7 +28,7 @@ LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
     r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
 )
-CAVITY = re.compile(r"(resection|surgical|operative).?cavity|\brc\b")
+CAVITY = re.compile(r"(resection|surgical|operative).?cavity")
 ANATOMY = frozenset({"123037004", "T-D0050"})
 """Category "Anatomical Structure" (SCT, SRT) of organs."""
 
@@ -186,7 +186,7 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
         mask=mask,
         resampled=not fits,
         by_hand=str(item.get("SegmentAlgorithmType", "")) == "MANUAL",
-        cavity=CAVITY.search(words) is not None,
+        cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(words) is not None,
     )
 
 

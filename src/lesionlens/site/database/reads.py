@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from pydantic import TypeAdapter
 
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
-from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
+from lesionlens.base.records.review import (
+    NO_CANDIDATE,
+    WHOLE_STUDY,
+    Outline,
+    Review,
+    ReviewEvent,
+)
 from lesionlens.site.database.records import Mark, Read, ReaderVerdict, ReadKey, StudyState
 
 ACT = TypeAdapter(ReviewEvent)
@@ -40,7 +46,7 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
             marks.pop(uid, None)
         elif act.act is ReviewAct.TAKE_OVER:
             verdicts.clear()
-        elif not whole:
+        elif uid not in NO_CANDIDATE:
             verdicts.pop(uid, None)
             if act.state is not ReviewState.UNREVIEWED:
                 verdicts[uid] = ReaderVerdict(

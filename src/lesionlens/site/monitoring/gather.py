@@ -179,7 +179,7 @@ def _study(place: Path) -> MonitoredStudy:
     verdicts, added = _verdicts(events)
     efforts = _efforts(events)
     rows = findings["candidates"]
-    ours = [one for one in rows if one.get("source", "network") == "network"]
+    ours = [r for r in rows if r.get("source", "network") == "network" and r["score"] is not None]
     flagged = [_candidate(one, verdicts, efforts) for one in ours]
     known = {one.tracking_uid for one in flagged}
     brought = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from lesionlens.analysis.evaluation.cases import patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
-from lesionlens.base.records.review import WHOLE_STUDY, Review
+from lesionlens.base.records.review import NO_CANDIDATE, Review
 from lesionlens.results.review.reopen import SavedResult, read_result, results_in
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
 from lesionlens.site.worklist.own_log import reviews_kept
@@ -177,7 +177,7 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
     counts[NOTHING_SEEN] = int(not stands)
     left = [u for u in (*own, *kept) if review.state_of(u) is not ReviewState.REJECTED]
     counts[POINTED] = sum(bool(review.prompts_of(u)) for u in left)
-    redrawn = any(uid != WHOLE_STUDY for uid in review.outlined)
+    redrawn = any(uid not in NO_CANDIDATE for uid in review.outlined)
     return SignedReview(
         case,
         {key: counts[key] for key in COUNTED},

@@ -167,4 +167,6 @@ def test_a_brain_that_was_found_before_is_taken_without_a_network(tmp_path, monk
 def test_tables_of_a_mask_can_be_written(analysed, patient, tmp_path):
     place = mask(tmp_path / "m.nii.gz", patient.labels.data, patient.labels.grid.affine)
     TablesExporter().write(opened(place, analysed), tmp_path)
-    assert (tmp_path / "findings.json").is_file()
+    rows = json.loads((tmp_path / "findings.json").read_text())["candidates"]
+    assert rows
+    assert {row["score"] for row in rows} == {None}

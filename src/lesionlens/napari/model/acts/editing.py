@@ -10,7 +10,8 @@ import numpy as np
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.findings import Candidate
-from lesionlens.napari.model.choices.tools import NEW, Limit, Tools, usual_range
+from lesionlens.base.records.review import CAVITY
+from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, usual_range
 from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.holder import StateHolder
 from lesionlens.results.review.journal import Draft
@@ -37,6 +38,11 @@ class Editing(StateHolder):
         """Begin to draw a candidate that the network did not flag."""
         if self._state.analysis is not None:
             self._begin(NEW, new_tracking_uid())
+
+    def begin_cavity(self) -> None:
+        """Begin to draw the resection cavity."""
+        if self._state.analysis is not None:
+            self._begin(DRAWN_CAVITY, CAVITY)
 
     def _begin(self, number: int, tracking_uid: str, **changes: Any) -> None:
         if self._state.overlays is None:
@@ -71,8 +77,8 @@ class Editing(StateHolder):
         if state.analysis is None or draft is None or state.editing is not None:
             return
         known = {c.tracking_uid: c.id for c in state.analysis.findings.candidates}
-        number = known.get(draft.tracking_uid, NEW)
-        focus = state.choices if number == NEW else replace(state.choices, candidate=number)
+        number = (known | {CAVITY: DRAWN_CAVITY}).get(draft.tracking_uid, NEW)
+        focus = state.choices if number <= NEW else replace(state.choices, candidate=number)
         self._set(choices=focus)
         self._begin(number, draft.tracking_uid, resumed=True)
 

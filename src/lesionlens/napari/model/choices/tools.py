@@ -12,6 +12,8 @@ from lesionlens.base.labels import MrSequence
 
 NEW = 0
 """Id of a new candidate being drawn."""
+DRAWN_CAVITY = -1
+"""In place of the id of a candidate while the resection cavity is drawn."""
 
 
 class Limit(StrEnum):

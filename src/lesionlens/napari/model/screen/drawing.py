@@ -206,7 +206,7 @@ class Artist:
         """Return the outline of the resection cavity."""
         analysis = board.analysis
         found = None if analysis is None else analysis.volumes.cavity
-        if analysis is None or found is None:
+        if analysis is None or found is None or not board.scene.outline.cavity:
             return ()
         volume = self._volume("cavity", found.data, analysis.prepared.native)
         part = self._cut("cavity", volume, board, tile, place, nearest=True)

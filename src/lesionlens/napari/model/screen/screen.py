@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lesionlens.analysis.explain.shapley import deciding_words
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Point
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
-from lesionlens.napari.model.choices.tools import Tools
+from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.state import (
@@ -28,7 +28,7 @@ from lesionlens.napari.model.wording.candidates import (
     Bar,
     Fact,
     bars_of,
-    conclusion_words,
+    cavity_words,
     details,
     facts_of,
     no_bars_words,
@@ -99,6 +99,8 @@ class ShownOutline:
     """Candidate whose original outline is shown beside the reader's."""
     preliminary: bool = False
     """Whether the outlines are preliminary."""
+    cavity: bool = True
+    """Whether the resection cavity is outlined; not while it is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ class Screen:
     """Whether the message is the reason why an act was not done."""
     candidates: tuple[ShownCandidate, ...] = ()
     conclusion: str = ""
+    cavity: str = ""
+    """Volume of the resection cavity; empty if there is none."""
     threshold: float = 0.0
     threshold_words: str = ""
     threshold_source: str = ""
@@ -255,7 +259,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         analysed=True,
         quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
         candidates=_rows(rows, state, focus),
-        conclusion=conclusion_words(analysis),
+        conclusion=analysis.findings.conclusion,
+        cavity=cavity_words(analysis),
         threshold_words=threshold_words(choices.threshold),
         threshold_costs=threshold_costs(point),
         threshold_source=threshold_source(point, analysis.run.engine.floor),
@@ -336,6 +341,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             original=focus.id
             if focus is not None and redrawn(state, focus)
             else state.editing or None,
+            cavity=state.editing != DRAWN_CAVITY,
         ),
         attention=choices.region
         if on and free and choices.overlay is Overlay.MAP and not withheld(state)
@@ -400,7 +406,7 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
         place=short_place(candidate),
         size=size_cell(candidate),
         volume=volume_words(candidate.volume_ml.get(Region.WT)),
-        score=score_words(candidate.score),
+        score="added" if candidate.source is Source.READER else score_words(candidate.score),
         state=review,
         focus=focus,
         details=details(candidate) + f"\n{words}",

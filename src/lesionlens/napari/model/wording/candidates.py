@@ -70,12 +70,12 @@ def details(candidate: Candidate) -> str:
     return "\n".join(parts)
 
 
-def conclusion_words(analysis: Analysis) -> str:
-    """Return how many candidates were flagged, and the volume of a resection cavity."""
-    found, cavity = analysis.findings.conclusion, analysis.volumes.cavity_ml
+def cavity_words(analysis: Analysis) -> str:
+    """Return the volume of the resection cavity; empty if there is none."""
+    cavity = analysis.volumes.cavity_ml
     if not cavity:
-        return found
-    return f"{found} · {Label.CAVITY.display_name} {volume_words(cavity)}, not counted as tumour"
+        return ""
+    return f"{Label.CAVITY.display_name}: {volume_words(cavity)}, not counted as tumour"
 
 
 def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
@@ -129,15 +129,15 @@ def short_place(candidate: Candidate) -> str:
 
 
 def score_words(score: float | None) -> str:
-    """Return a score as text, never 0 or 1; "added" for a reader's candidate.
+    """Return a score as text, never 0 or 1; a dash if there is none.
 
     Examples
     --------
     >>> score_words(0.974), score_words(0.998), score_words(0.004), score_words(None)
-    ('0.97', '>0.99', '<0.01', 'added')
+    ('0.97', '>0.99', '<0.01', '–')
     """
     if score is None:
-        return "added"
+        return "–"
     if score > 0.99:
         return ">0.99"
     return f"{score:.2f}" if score >= 0.01 else "<0.01"

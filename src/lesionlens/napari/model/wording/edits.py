@@ -5,12 +5,17 @@ from __future__ import annotations
 from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
-from lesionlens.napari.model.choices.tools import NEW
+from lesionlens.base.records.review import CAVITY
+from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW
 from lesionlens.napari.model.state.state import State, listed
 from lesionlens.napari.model.wording.candidates import size_words, volume_words
 
 _PRELIMINARY = "Preliminary, from a first pass: wait for the final candidates, then {}"
 SIGNED = "The study is signed: withdraw the signature before you change anything"
+_BEGUN = {
+    NEW: "A new candidate: paint it with napari's tools, then press Done.",
+    DRAWN_CAVITY: "The resection cavity: paint or erase it, then press Done. It is no tumour.",
+}
 _FOCUS = "Go to a candidate first: a click on its row, or N"
 
 
@@ -63,13 +68,14 @@ def draft_words(state: State, analysis: Analysis) -> str:
     uid = state.draft.tracking_uid
     known = next((c for c in analysis.findings.candidates if c.tracking_uid == uid), None)
     of = "a new candidate" if known is None else f"candidate {known.id}"
+    of = "the resection cavity" if uid == CAVITY else of
     return f"The drawing of {of} was interrupted; every stroke was saved. Continue?"
 
 
 def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
     """Describe the outline being drawn, or the changes of the one in focus."""
-    if state.editing == NEW:
-        return "A new candidate: paint it with napari's tools, then press Done."
+    if state.editing in _BEGUN:
+        return _BEGUN[state.editing]
     if state.editing is not None:
         enhancing = ", 3 enhancing" if analysis.prepared.has_t1c else ""
         return (

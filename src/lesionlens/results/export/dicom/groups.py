@@ -286,7 +286,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     compared = f"{_compared(analysis, candidate)}; research use only"
     place = candidate.location.text
     if candidate.score is None:
-        words = f"{place}; added by a reader; {state.value}{compared}"
+        words = f"{place}; {candidate.score_text}; {state.value}{compared}"
         made = [TextContentItem(identity.concept(own.COMMENT), words, CONTAINS)]
     else:
         percent = f"{100 * candidate.score:.4g} %"

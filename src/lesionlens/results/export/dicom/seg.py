@@ -30,6 +30,7 @@ from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.review import CAVITY
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import even, identity
 from lesionlens.results.export.dicom.geometry import plane_positions
@@ -160,13 +161,15 @@ def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
 
 
 def _described_cavity(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
-    label = Label.CAVITY
+    label, kind = Label.CAVITY, SegmentAlgorithmTypeValues.AUTOMATIC
+    if analysis.review.outline_of(CAVITY) is not None:
+        kind = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
     return SegmentDescription(
         segment_number=segment.number,
         segment_label=label.display_name.capitalize(),
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(LABEL_TYPES[label]),
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kind,
         algorithm_identification=identity.algorithm(analysis),
         tracking_uid=segment.tracking_uid,
         tracking_id=label.display_name,
