@@ -1,4 +1,4 @@
-"""Against a stand-in for the server's client: what is sent, and what comes of the answers."""
+"""Against a stand-in for the server: what is sent, and what comes of the answers."""
 
 import sys
 from pathlib import Path
@@ -18,35 +18,31 @@ from lesionlens.engines.testing.engine_contract import prepared_head
 
 
 class StandIn:
-    """Answers a cube of 7 voxels round each point for; remembers what it was sent."""
+    """Answers a cube of 7 voxels round the last point; remembers what it was sent."""
 
     def __init__(self):
-        self.images, self.points, self.target, self.fails = [], [], None, False
+        self.images, self.prompts, self.fails, self.closed = [], [], [], 0
 
-    def set_image(self, image):
-        if self.fails:
-            raise ConnectionError("refused")
+    def show(self, image):
         self.images.append(image)
 
-    def set_target_buffer(self, target):
-        self.target = target
+    def ask(self, outline, prompts):
+        self.prompts = prompts
+        if self.fails:
+            raise self.fails.pop()
+        mask = np.zeros(self.images[-1].shape, bool) if outline is None else outline.copy()
+        at = prompts[-1][0][0]
+        mask[tuple(slice(max(0, v - 3), v + 4) for v in at)] = prompts[-1][1]
+        return mask
 
-    def reset_interactions(self):
-        self.points.clear()
-
-    def add_initial_seg_interaction(self, initial_seg, run_prediction=False):
-        self.target[...] = initial_seg
-
-    def add_point_interaction(self, coordinates, include_interaction, run_prediction=True):
-        self.points.append((coordinates, include_interaction, run_prediction))
-        for at, belongs, _ in self.points if run_prediction else ():
-            self.target[tuple(slice(max(0, v - 3), v + 4) for v in at)] = belongs
+    def close(self):
+        self.closed += 1
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    session, study = StandIn(), prepared_head()
-    monkeypatch.setattr(nninteractive, "connect", lambda: session)
+    server, study = StandIn(), prepared_head()
+    monkeypatch.setattr(nninteractive, "connect", lambda: server)
     engine = nninteractive.NnInteractiveEngine("cpu", "synthetic")
 
     def ask(foreground=(), background=(), outline=None):
@@ -55,29 +51,43 @@ def asked(monkeypatch):
         found = engine.answer_prompts(study, question, None, context=SILENT)
         return found.mask_over(outline, study.working.shape)
 
-    return ask, session, study
+    return ask, server, study
 
 
-def test_points_are_sent_one_by_one_and_the_image_once(asked):
-    ask, session, study = asked
+def test_points_and_scribbles_are_told_apart_and_the_image_is_sent_once(asked):
+    ask, server, study = asked
     here, there = np.argwhere(study.brain)[[400, 900]]
-    mask = ask([here], [there])
+    line = there + np.array([[0, 0, 0], [1, 0, 0], [1, 1, 1]])
+    mask = ask([here], line)
     assert mask[tuple(here)]
-    assert not mask[tuple(there)]
-    assert [run for _, _, run in session.points] == [False, True]
+    assert not mask[tuple(line.T)].any()
+    assert [(len(part), foreground) for part, foreground in server.prompts] == [
+        (3, False),
+        (1, True),
+    ]
     again = ask([here], outline=mask)
     assert again[mask].all()
-    assert len(session.images) == 1
-    assert session.images[0].shape == (1, *study.working.shape)
+    assert [image.shape for image in server.images] == [study.working.shape]
 
 
 def test_what_cannot_be_asked_or_is_not_answered_is_said_in_words(asked):
-    ask, session, study = asked
+    ask, server, study = asked
     here = np.argwhere(study.brain)[400]
     with pytest.raises(UnusableInputError, match="both part of it and not"):
         ask([here], [here])
     with pytest.raises(UnusableInputError, match="no prompt for it"):
         ask(background=[here])
-    session.fails = True
+    server.fails = [ConnectionError("refused")]
     with pytest.raises(ResourceError, match="no answer of nnInteractive"):
         ask([here])
+    assert server.closed == 1
+    assert ask([here]).any(), "it did not connect again"
+
+
+def test_a_session_that_the_server_ended_is_begun_anew(asked):
+    ask, server, study = asked
+    here = np.argwhere(study.brain)[400]
+    ask([here])
+    server.fails = [ConnectionResetError("expired")]
+    assert ask([here])[tuple(here)]
+    assert (len(server.images), server.closed) == (2, 1)

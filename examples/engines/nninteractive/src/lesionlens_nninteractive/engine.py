@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from typing_extensions import override
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.geometry import Shape3
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prompts import PromptRequest, PromptResponse
+from lesionlens.base.records.prompts import Points, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.lens.engine import LensEngine
@@ -26,36 +28,32 @@ SEQUENCE = "NNINTERACTIVE_SEQUENCE"
 _READ_FIRST = (MrSequence.FLAIR, MrSequence.T1C, MrSequence.T2, MrSequence.T1)
 
 
-class Session(Protocol):
-    """What is used of `nnInteractiveRemoteInferenceSession`."""
+class Server(Protocol):
+    """What is used of `lesionlens_nninteractive.client.Server`."""
 
-    def set_image(self, image: NDArray[np.float32]) -> Any:
-        """Take an image (C, X, Y, Z)."""
+    def show(self, image: NDArray[np.float32]) -> None:
+        """Upload an image (I, J, K)."""
 
-    def set_target_buffer(self, target: NDArray[np.uint8]) -> Any:
-        """Take the array (X, Y, Z) that answers are written into."""
+    def ask(
+        self, outline: NDArray[np.bool_] | None, prompts: Sequence[tuple[Points, bool]]
+    ) -> NDArray[np.bool_]:
+        """Return the mask (I, J, K)."""
 
-    def reset_interactions(self) -> Any:
-        """Forget all prompts."""
-
-    def add_initial_seg_interaction(self, initial_seg: Any, run_prediction: bool = False) -> Any:
-        """Take an outline to begin with."""
-
-    def add_point_interaction(
-        self, coordinates: Any, include_interaction: bool, run_prediction: bool = True
-    ) -> Any:
-        """Take a point."""
+    def close(self) -> None:
+        """Free the session on the server."""
 
 
-def connect() -> Session:
+def connect() -> Server:
     """Connect to the server that the environment names.
 
     Raises
     ------
     UnusableInputError
         None is named.
+    OSError
+        The server does not respond.
     """
-    from nnInteractive.inference.remote import nnInteractiveRemoteInferenceSession
+    from lesionlens_nninteractive import client
 
     address = os.environ.get(ADDRESS, "")
     if not address:
@@ -64,8 +62,7 @@ def connect() -> Session:
             expected=f"its address in {ADDRESS}",
             next_step=f"Start nninteractive-server; then {ADDRESS}=http://localhost:1527",
         )
-    found: Session = nnInteractiveRemoteInferenceSession(address, api_key=os.environ.get(API_KEY))
-    return found
+    return client.Server(address, os.environ.get(API_KEY))
 
 
 class NnInteractiveEngine(LensEngine):
@@ -75,13 +72,13 @@ class NnInteractiveEngine(LensEngine):
 
     def __init__(self, device: str = "auto", weights: str | None = None) -> None:
         super().__init__(device, weights)
-        self._session: Session | None = None
-        self._shown: tuple[PreparedStudy, NDArray[np.uint8]] | None = None
+        self._server: Server | None = None
+        self._shown: PreparedStudy | None = None
 
     @override
     def forget(self) -> None:
         super().forget()
-        self._shown = None
+        self._disconnect()
 
     @override
     def answer_prompts(
@@ -104,8 +101,13 @@ class NnInteractiveEngine(LensEngine):
         _check(question)
         context.check("asking nnInteractive")
         try:
-            mask = self._asked(prepared, question)
-        except (OSError, RuntimeError) as error:  # its client raises httpx's errors as these
+            try:
+                mask = self._ask(prepared, question)
+            except ConnectionResetError:
+                self._disconnect()
+                mask = self._ask(prepared, question)
+        except OSError as error:
+            self._disconnect()
             raise ResourceError(
                 found=f"no answer of nnInteractive's server ({error})",
                 expected="its answer",
@@ -116,28 +118,29 @@ class NnInteractiveEngine(LensEngine):
         marks = np.zeros(mask.shape, np.float32)  # it does not say what it attended to
         return PromptResponse((i, j, k), mask.astype(np.float32), marks, np.zeros(mask.shape, bool))
 
-    def _asked(self, prepared: PreparedStudy, question: PromptRequest) -> NDArray[np.bool_]:
-        if self._session is None:
-            self._session = connect()
-        session = self._session
-        if self._shown is None or self._shown[0] is not prepared:
-            target = np.zeros(prepared.working.shape, np.uint8)
-            session.set_image(np.asarray(prepared.channels[_sequence(prepared)][None], np.float32))
-            session.set_target_buffer(target)
-            self._shown = prepared, target
-        target = self._shown[1]
-        session.reset_interactions()
-        target[...] = 0
-        if question.outline is not None:
-            session.add_initial_seg_interaction(question.outline.astype(np.uint8))
-        points = [(at, False) for at in question.background] + [
-            (at, True) for at in question.foreground
-        ]
-        for number, (at, belongs) in enumerate(points, 1):
-            session.add_point_interaction(
-                tuple(at.tolist()), belongs, run_prediction=number == len(points)
-            )
-        return target > 0
+    def _ask(self, prepared: PreparedStudy, question: PromptRequest) -> NDArray[np.bool_]:
+        if self._server is None:
+            self._server = connect()
+        if self._shown is not prepared:
+            self._server.show(np.asarray(prepared.channels[_sequence(prepared)], np.float32))
+            self._shown = prepared
+        shape = prepared.working.shape
+        prompts = [(part, False) for part in _parts(question.background, shape)]
+        prompts += [(part, True) for part in _parts(question.foreground, shape)]
+        return self._server.ask(question.outline, prompts)
+
+    def _disconnect(self) -> None:
+        server, self._server, self._shown = self._server, None, None
+        if server is not None:
+            server.close()
+
+
+def _parts(points: Points, shape: Shape3) -> list[Points]:
+    """Split (N, 3) voxels into points, of one voxel, and scribbles, of several that touch."""
+    marked = np.zeros(shape, bool)
+    marked[tuple(points.T)] = True
+    labels, count = ndimage.label(marked, np.ones((3, 3, 3)))
+    return [np.argwhere(labels == number) for number in range(1, count + 1)]
 
 
 def _check(question: PromptRequest) -> None:
