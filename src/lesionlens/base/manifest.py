@@ -35,8 +35,6 @@ def listed(folder: Path, name: str) -> dict[str, str | None]:
 
     Parameters
     ----------
-    folder : Path
-        Folder of the list.
     name : str
         File name of the list: JSON with a LesionLens schema and `files`.
     """

@@ -184,8 +184,6 @@ class DevicePlacement:
 
     Parameters
     ----------
-    device : torch.device
-        The chosen device.
     move : callable
         Moves the engine's state to a device.
     """

@@ -117,8 +117,6 @@ def bring_regions(
     ----------
     maps : mapping of Region to (I, J, K) float32
         On the working grid.
-    prepared : PreparedStudy
-        The study with both grids.
     nested : bool
         Limit each region's probability to that of its enclosing region.
     """

@@ -59,8 +59,6 @@ class PassCache:
 
         Parameters
         ----------
-        prepared : PreparedStudy
-            The study.
         groups : sequence of sequences of InputPerturbation
             Inputs whose predictions are averaged.
         take : callable

@@ -78,15 +78,6 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
     segments outside the brain are removed, with a notice. Without T1c, enhancing tumour is removed
     from probability and attention of any engine.
 
-    Parameters
-    ----------
-    engine : Engine
-        The engine.
-    prepared : PreparedStudy
-        The study.
-    context : RunContext
-        For progress and cancellation.
-
     Raises
     ------
     PluginError

@@ -66,8 +66,6 @@ def read_study(
         Study to open, if the folder contains several.
     same_patient : bool
         As for `open_study`.
-    context : RunContext
-        Reports progress and is checked for cancellation.
 
     Returns
     -------

@@ -129,8 +129,6 @@ def export_lens(
         Stored in the file's metadata.
     path : Path
         Replaced only by a complete file.
-    precision : Precision
-        Storage precision of the weights.
 
     Raises
     ------

@@ -30,8 +30,6 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
     run : callable
         Runs one pass; called in worker threads with one thread each. The odd one runs in the
         calling thread.
-    inputs : sequence
-        Inputs of the passes.
 
     Raises
     ------

@@ -138,8 +138,6 @@ class WeightsStore:
         ----------
         file : Path
             The weights; copied.
-        lineage : Lineage
-            Their provenance.
         by, note : str
             Who accepts, and a note.
 

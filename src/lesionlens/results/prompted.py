@@ -38,8 +38,6 @@ def ask(
     ----------
     prompts : Prompts
         In voxels of the reference grid.
-    prepared : PreparedStudy
-        The study with both grids.
     answer : callable
         Segments from prompts on the working grid.
     start : (I, J, K) array or None

@@ -18,8 +18,6 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
 
     Parameters
     ----------
-    result : Path
-        A result folder.
     findings : FindingsFile
         findings.json of this folder.
 

@@ -60,8 +60,6 @@ def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | N
     given : str or None
         A name for all cases, or the path of a table; None for a `conventions.tsv` in or beside
         `root`, else for what the dataset states.
-    root : Path
-        Folder of the cases.
 
     Raises
     ------

@@ -64,8 +64,6 @@ def ask(
         All candidates, on the grid of the first pass.
     index : int
         Index of the candidate to occlude.
-    context : RunContext
-        Receives progress and is checked for cancellation between passes.
 
     Raises
     ------

@@ -56,8 +56,6 @@ def explain(
         The study, the engine's prediction, and the flagged components.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
-    context : RunContext
-        Checked between passes.
     """
     trace, questions = prediction.trace, questions_to(engine, prepared, prediction, context)
     drawn = None if trace is None else maps.draw(trace, prepared.brain)
@@ -99,12 +97,8 @@ def check_maps(
 
     Parameters
     ----------
-    prepared : PreparedStudy
-        The study.
     prediction : Prediction
         The prediction with the trace of the maps.
-    marked : ComponentMask
-        The flagged components.
     attention : mapping of Region to (I, J, K) float32
         The maps, on the native grid.
     questions : Questions or None

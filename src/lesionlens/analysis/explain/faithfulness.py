@@ -150,8 +150,6 @@ def insertion_test(
     ----------
     found : mapping of Region to MapChecks
         From `all_pointing`.
-    questions : Questions
-        Perturbed predictions of the study.
     trials : mapping of Region to TestedMap
         Maps to test; must include the whole tumour.
     brain : (I, J, K) bool

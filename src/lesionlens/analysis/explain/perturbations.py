@@ -50,8 +50,6 @@ def sees_what_is_flagged(questions: Questions, marked: ComponentMask) -> bool:
     ----------
     questions : Questions
         To the engine, about the study.
-    marked : ComponentMask
-        What is flagged.
 
     Returns
     -------
@@ -102,8 +100,6 @@ def ask(
 
     Parameters
     ----------
-    questions : Questions
-        Perturbed predictions of the study.
     prediction : Prediction
         Prediction of the study, with `unperturbed`.
     spots : sequence of ComponentVoxels

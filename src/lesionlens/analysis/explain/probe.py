@@ -50,8 +50,6 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
 
     Parameters
     ----------
-    trace : Trace or None
-        Of the analysis.
     prepared : PreparedStudy
         Names both grids.
     voxel : (3,) int

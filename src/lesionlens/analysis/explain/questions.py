@@ -26,12 +26,8 @@ class Questions:
     ----------
     engine : SupportsPerturbation
         With `Capability.PERTURB`.
-    prepared : PreparedStudy
-        The study.
     time : QuestionTime
         Time limit of all requests, from the first one on.
-    context : RunContext
-        Progress and cancellation, between passes.
     """
 
     def __init__(
@@ -65,8 +61,6 @@ class Questions:
         ----------
         what : str
             Purpose of the predictions, in words.
-        perturbations : sequence of InputPerturbation
-            Perturbations to predict together.
         passes : int or None
             Total number of passes; by default one each. Nothing is started if the remaining time is
             too short.

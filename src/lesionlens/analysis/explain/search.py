@@ -86,8 +86,6 @@ def shares(weights: NDArray[np.float32], masks: StudyMasks) -> Attended:
     ----------
     weights : (I, J, K) float32
         Non-negative, on the working grid.
-    masks : StudyMasks
-        Masks of the study.
     """
     total = float(weights[masks.brain].sum(dtype=np.float64)) or 1.0
 

@@ -44,8 +44,6 @@ def shapley_values(
 
     Parameters
     ----------
-    present : sequence of MrSequence
-        The players.
     value : mapping of subset to float
         Value of each subset.
 
@@ -93,8 +91,6 @@ def evidence_maps(
 
     Parameters
     ----------
-    present : sequence of MrSequence
-        The players.
     answers : mapping of subset to (I, J, K) float32
         Probability predicted from each subset.
     grid : Grid
@@ -120,8 +116,6 @@ def of_components(
 
     Parameters
     ----------
-    present : sequence of MrSequence
-        The sequences of the study.
     table : mapping of subset to (N,) float64
         The components' figures with each subset.
     """

@@ -28,8 +28,6 @@ def grow_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None
         Current state; existing candidates are not changed.
     point_mm : (3,)
         RAS+ mm.
-    shown : MrSequence or None
-        The displayed sequence.
 
     Returns
     -------

@@ -119,12 +119,8 @@ def considered(
 
     Parameters
     ----------
-    marked : ComponentMask
-        Only those regions.
     scores : sequence of float
         Score of each region.
-    context : Context
-        Study-level inputs.
 
     Returns
     -------

@@ -67,8 +67,6 @@ def score_by_all_views(
     left_out : sequence of mappings or None
         For each, by omitted sequence: Dice between the outlines without it and with all, None for
         an absent one. None if there are no perturbed predictions.
-    scoring : Scoring
-        The fitted model.
 
     Returns
     -------
@@ -107,12 +105,6 @@ def score_what_is_drawn(
 
     Parameters
     ----------
-    passes : PerturbedPrediction
-        Perturbed predictions.
-    components : sequence of N ComponentVoxels
-        The components.
-    scoring : Scoring
-        Scoring model.
     threshold : float
         Probability at which a voxel is included.
 

@@ -117,8 +117,6 @@ def doubtful_ml(
         From `draw_components`, or some of its components.
     enhancing : (I, J, K) float32 array
         Probability of enhancing tumour on the same grid.
-    rules : CandidateCriteria or None
-        Criteria used for it.
 
     Returns
     -------

@@ -38,8 +38,6 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
 
     Parameters
     ----------
-    prediction : Prediction
-        Of the study.
     prepared : PreparedStudy
         With T1 and T1c; without either nothing is changed.
 

@@ -159,8 +159,6 @@ def is_rano_measurable(
         The enhancing part.
     grid : Grid
         Where its voxels lie.
-    found : Diameters or None
-        Its diameters.
     probability : (I, J, K) float32 or None
         Probability of enhancement, if known: a part that is undecided on average does not count.
     """

@@ -46,8 +46,6 @@ def redrawn(
     ----------
     labels : (I, J, K) uint8
         Current `base.labels.Label`.
-    found : PromptResponse
-        The response.
     asked : PromptRound
         The prompt: its region, and the label for added voxels.
     free : (I, J, K) bool

@@ -45,10 +45,6 @@ def flag(
     ----------
     engine : SupportsFirstPass
         An engine with a first pass.
-    prepared : PreparedStudy
-        The study.
-    context : RunContext
-        Progress and cancellation.
 
     Returns
     -------

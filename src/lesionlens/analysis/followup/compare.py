@@ -44,8 +44,6 @@ def compare(
         Patient and date of this examination.
     prior : Prior
         Opened by `review.prior.open_prior`.
-    context : RunContext
-        Checked for cancellation between steps.
 
     Returns
     -------

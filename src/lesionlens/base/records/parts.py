@@ -91,10 +91,6 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
 
     Parameters
     ----------
-    folder : Path
-        The result.
-    run : RunFile
-        The run.json of this folder.
     names : iterable of str
         The files about to be used, such as `MEASURED`.
 

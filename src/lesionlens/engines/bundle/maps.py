@@ -71,8 +71,6 @@ def attention(
 
     Parameters
     ----------
-    reader : Reader
-        The network.
     x : (1, C, I, J, K) Tensor
         The input.
     shares : (R, I, J, K) Tensor

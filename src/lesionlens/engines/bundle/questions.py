@@ -30,8 +30,6 @@ class Asked:
 
     Parameters
     ----------
-    reader : Reader
-        The network.
     image : callable
         Returns the (1, C, I, J, K) input of the analysed study.
     shares : mapping of Region to (I, J, K) Tensor

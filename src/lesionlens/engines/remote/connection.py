@@ -57,8 +57,6 @@ class Connection:
 
     Parameters
     ----------
-    address : ServerAddress
-        Server address and key.
     model : str or None
         Name of the model; None for the server's first.
 

@@ -48,11 +48,6 @@ class RemoteEngine:
     Only the brain's voxels of a study are sent, once; later requests send only their arguments. The
     server keeps the study in memory during the session. If it lost the study, because it was
     restarted or needed the memory, the study is sent again silently.
-
-    Parameters
-    ----------
-    connection : Connection
-        A session with the server.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -222,8 +222,6 @@ def prediction_in(
 
     Parameters
     ----------
-    header, arrays
-        The message.
     device : str
         Device of the engine in words, including the server.
     probe, layer : callable

@@ -80,8 +80,6 @@ def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
     ----------
     files : list of Path
         Of any kind; files that are not MR images are skipped.
-    context : RunContext
-        Reports progress and is checked for cancellation between files and series.
     """
     frames: dict[str, list[Stack]] = defaultdict(list)
     series: dict[str, list[DicomSlice]] = defaultdict(list)
@@ -154,8 +152,6 @@ def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
         As read, before its identifiers are replaced.
     path : Path
         The file it was read from.
-    faces : Faces
-        Faces located in its folder.
     """
     kind = str(dataset.get("SOPClassUID") or "")
     if "PixelData" not in dataset or kind in _NO_IMAGES:

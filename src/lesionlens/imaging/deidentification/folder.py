@@ -69,8 +69,6 @@ def deidentify_folder(
         Input folder, and output folder with one sub-folder per series.
     pseudonyms, options
         How; see `Cleaner`.
-    context : RunContext
-        Reports progress and is checked for cancellation between files.
 
     Raises
     ------

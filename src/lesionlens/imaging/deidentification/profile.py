@@ -146,12 +146,8 @@ def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
 
     Parameters
     ----------
-    tag : BaseTag
-        Tag of the element.
     vr : str
         Its value representation.
-    options : Options
-        Deviations from the basic profile.
     """
     keyword = keyword_for_tag(tag)
     rules = (

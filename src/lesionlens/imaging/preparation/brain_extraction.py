@@ -70,8 +70,6 @@ def brain_logit(
     ----------
     images : mapping of MrSequence to (I, J, K) float32
         The sequences on `reading_grid`, the reference first; zero outside a field of view.
-    context : RunContext
-        Checked for cancellation between sequences.
 
     Returns
     -------
@@ -100,8 +98,6 @@ def find_brain(
         As for `brain_logit`.
     grid : Grid
         From `reading_grid`.
-    context : RunContext
-        Checked for cancellation between sequences.
 
     Returns
     -------

@@ -26,8 +26,6 @@ def exchanged_before_registration(scans: Scans, *, context: RunContext = SILENT)
     ----------
     scans : mapping of MrSequence to (voxels, Grid)
         (I, J, K) float32, positioned by their headers.
-    context : RunContext
-        Checked for cancellation between sequences.
     """
     there = [s for s in REFERENCE_ORDER if s in scans]
     if len(there) < 2:

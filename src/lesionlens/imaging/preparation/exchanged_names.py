@@ -147,8 +147,6 @@ def best_exchange(
 
     Parameters
     ----------
-    measured : Measured
-        Features of the images.
     given : mapping of MrSequence to MrSequence
         From each name to the image that has it.
     model : Model

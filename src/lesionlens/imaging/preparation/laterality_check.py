@@ -51,8 +51,6 @@ def sides(
         Brain mask.
     grid : Grid
         Axis-aligned RAS+, isotropic.
-    context : RunContext
-        Checked for cancellation between steps.
 
     Returns
     -------

@@ -90,8 +90,6 @@ def align_other_series(
         The study with the reference.
     series : Series
         The series, whose voxels are read now.
-    context : RunContext
-        Checked for cancellation between steps.
 
     Returns
     -------

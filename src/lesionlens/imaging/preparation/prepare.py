@@ -39,10 +39,6 @@ def prepare(
     ----------
     study : Study
         At least one sequence.
-    context : RunContext
-        For stage timing, progress and cancellation.
-    options : PrepareOptions
-        Which steps to run.
 
     Returns
     -------

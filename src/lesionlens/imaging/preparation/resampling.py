@@ -34,8 +34,6 @@ def resample(
     ----------
     values : (I, J, K) array
         On `source`.
-    source, target : Grid
-        From and to.
     moved : (4, 4) float64 or None
         RAS+ mm of the target's frame to RAS+ mm of the source's (a registration's result).
     nearest : bool
@@ -89,8 +87,6 @@ def resample_mask_near(
     ----------
     mask : (I, J, K) bool
         On `source`.
-    source, target : Grid
-        From and to.
     points : (N, 3) int
         Voxels of `target`.
     reach_mm : float

@@ -51,8 +51,6 @@ def read_with(reader: Any, read: Callable[[], Study]) -> Study:
 
     Parameters
     ----------
-    reader : StudyReader
-        The reader.
     read : callable
         Calls its `read`.
 

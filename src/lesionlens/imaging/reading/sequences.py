@@ -231,8 +231,6 @@ def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDesc
 
     Parameters
     ----------
-    found : AcquisitionParameters
-        The attributes.
     witness : str
         Name of the text attribute in the evidence.
     """

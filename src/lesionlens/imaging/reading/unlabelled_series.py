@@ -23,10 +23,6 @@ def judge_by_image(
     ----------
     found : sequence of Series
         All series of a study that the user did not name.
-    named : collection of MrSequence
-        Sequences named by the user.
-    context : RunContext
-        Checked for cancellation between series.
 
     Returns
     -------

@@ -64,8 +64,6 @@ class Commands:
 
     Parameters
     ----------
-    table : iterable of Command
-        All commands.
     acts : object
         `Actions` of the window.
     shown : callable

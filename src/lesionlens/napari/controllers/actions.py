@@ -94,10 +94,6 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
 
     Parameters
     ----------
-    session : ReviewSession
-        Session of the window.
-    jobs : Jobs
-        Runs long tasks.
     questions : LatestRequest
         Runs requests that are repeated while a pointer or choice moves.
     viewer : ViewerModel

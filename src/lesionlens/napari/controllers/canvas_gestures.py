@@ -12,15 +12,7 @@ if TYPE_CHECKING:
 
 
 class CanvasGestures:
-    """Forwards the pointer on the canvas to the acts of one window.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-        Viewer of the canvas.
-    acts : Actions
-        Acts of the window.
-    """
+    """Forwards the pointer on the canvas to the acts of one window."""
 
     def __init__(self, viewer: ViewerModel, acts: Actions) -> None:
         self._viewer, self._acts = viewer, acts

@@ -72,12 +72,6 @@ def compare_with(
 
     Parameters
     ----------
-    session : ReviewSession
-        Session with an analysed study.
-    jobs : Jobs
-        Runs the comparison.
-    chosen : PriorChoice
-        Prior examination.
     closed : Analysis or None
         Analysis withheld until the reader has signed.
     questions : PriorDialogs or None

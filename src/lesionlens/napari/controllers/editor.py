@@ -38,13 +38,7 @@ Sides = tuple[Labelled, Labelled]
 
 
 class OutlineEditor:
-    """The layer of the candidate being drawn.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-        Viewer of the layer.
-    """
+    """The layer of the candidate being drawn."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer

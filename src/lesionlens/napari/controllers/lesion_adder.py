@@ -36,8 +36,6 @@ class LesionAdder:
 
     Parameters
     ----------
-    session : ReviewSession
-        Session with the decisions.
     review_controller : ReviewController
         Records changes with undo, and measures again.
     editor : OutlineEditor

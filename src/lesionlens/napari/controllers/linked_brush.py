@@ -23,8 +23,6 @@ class LinkedBrush:
 
     Parameters
     ----------
-    editor : OutlineEditor
-        Editor of the outline.
     point : callable
         Takes a split point, RAS+ mm.
     decline : callable

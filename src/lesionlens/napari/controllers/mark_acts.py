@@ -25,15 +25,7 @@ class WindowWorklist(Protocol):
 
 
 class MarkActs(ViewActs):
-    """Acts on marks, and steps through a worklist.
-
-    Parameters
-    ----------
-    session : ReviewSession
-        Session of the window.
-    viewer : ViewerModel
-        Viewer that provides the pointer.
-    """
+    """Acts on marks, and steps through a worklist."""
 
     def __init__(self, session: ReviewSession, viewer: ViewerModel) -> None:
         super().__init__(session)

@@ -32,8 +32,6 @@ class Opener:
         Receives the study, failures and queries.
     jobs : Jobs
         Reads files in a thread.
-    viewer : ViewerModel
-        Viewer that receives the layers.
     """
 
     def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:

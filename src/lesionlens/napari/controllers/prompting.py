@@ -54,8 +54,6 @@ class Prompting:
 
     Parameters
     ----------
-    session : ReviewSession
-        Session with the result.
     review_controller : ReviewController
         Begins and stores outlines; its editor draws them.
     questions : LatestRequest

@@ -28,8 +28,6 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
 
     Parameters
     ----------
-    session, jobs, opener
-        Of the window.
     place : Path
         Result folder or segmentation. If no study is open, a result's study is opened from its
         path at the time of the analysis on this machine.

@@ -32,8 +32,6 @@ class ReviewController:
 
     Parameters
     ----------
-    session : ReviewSession
-        Session with the decisions.
     jobs : Jobs
         Measures a changed outline again.
     editor : OutlineEditor

@@ -34,12 +34,8 @@ class SecondReader:
 
     Parameters
     ----------
-    session : ReviewSession
-        Session of the window.
     review_controller : ReviewController
         Records adopted parts with undo.
-    jobs : Jobs
-        Reads the result.
     go_to : callable
         Brings a point (RAS+ mm) into every view.
     """

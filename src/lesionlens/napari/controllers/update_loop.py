@@ -36,12 +36,8 @@ class UpdateLoop:
 
     Parameters
     ----------
-    session : ReviewSession
-        Emits changes and events.
     editor : OutlineEditor
         Follows the state between the two painting steps.
-    painters : Painters
-        What to call.
     """
 
     def __init__(self, session: ReviewSession, editor: OutlineEditor, painters: Painters) -> None:

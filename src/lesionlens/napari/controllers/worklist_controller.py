@@ -47,8 +47,6 @@ class WorklistController:
 
     Parameters
     ----------
-    session : WorklistSession
-        Session of the list.
     actions : Actions
         Actions of the window's panel.
     show : callable

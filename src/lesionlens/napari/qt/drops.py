@@ -31,8 +31,6 @@ class Drops(QObject):
 
     Parameters
     ----------
-    targets : sequence of QWidget
-        Widgets that accept drops.
     takes : callable
         Takes the paths.
     parent : QObject

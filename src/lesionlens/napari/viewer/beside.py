@@ -20,8 +20,6 @@ class Beside(QWidget):
 
     Parameters
     ----------
-    view : BoardView
-        Views of this window.
     parent : QWidget
         Any widget of the first window.
     """

@@ -36,8 +36,6 @@ class BoardView(QWidget):
 
     Parameters
     ----------
-    viewpoint : SharedViewpoint
-        Shared viewpoint.
     window_of : callable
         Returns the current window of a sequence.
     """

@@ -27,8 +27,6 @@ class CanvasMouse:
 
     Parameters
     ----------
-    viewer : ViewerModel
-        Viewer of the canvas.
     scroll : callable
         Goes forward or back by a number of slices.
     window : callable

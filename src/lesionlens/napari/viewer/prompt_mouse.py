@@ -31,8 +31,6 @@ class PromptMouse:
 
     Parameters
     ----------
-    viewer : ViewerModel
-        Viewer of the canvas.
     held : callable
         Returns whether the pointer makes prompts.
     excluding : callable

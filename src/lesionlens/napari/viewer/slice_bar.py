@@ -40,15 +40,7 @@ class _Slider(QSlider):
 
 
 class SliceBar(QWidget):
-    """A slider of the slices in the plane of Up and Down.
-
-    Parameters
-    ----------
-    acts : ViewActs
-        Acts with the viewpoint.
-    parent : QWidget
-        Parent widget, below the views.
-    """
+    """A slider of the slices in the plane of Up and Down."""
 
     def __init__(self, acts: ViewActs, parent: QWidget) -> None:
         super().__init__(parent)

@@ -68,8 +68,6 @@ class ViewToolbar(QWidget):
     ----------
     run : callable
         Runs a command of the window by its name.
-    parent : QWidget
-        Parent widget, above the views.
     """
 
     def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:

@@ -85,15 +85,7 @@ _MENU = ("copy_study_sentence", "assess_response", "withdraw_response", "add_lay
 
 
 class Panel(AskingPaths, QWidget):
-    """The whole panel of one viewer.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-        Viewer of images and overlays.
-    session : ReviewSession
-        Session of the window.
-    """
+    """The whole panel of one viewer."""
 
     mark_location_requested = Signal(object)
     """The views are to go to a mark: RAS+ mm."""

@@ -45,8 +45,6 @@ class ResponseDialog(QDialog):
 
     Parameters
     ----------
-    parent : QWidget
-        The panel.
     sign : callable
         Takes the draft, the comparison, the reader's category and name.
     """

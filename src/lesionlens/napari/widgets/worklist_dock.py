@@ -56,12 +56,8 @@ class WorklistDock(QWidget):
 
     Parameters
     ----------
-    viewer : ViewerModel
-        Viewer that shows the studies.
     actions : Actions
         Actions of the panel in the same window.
-    commands : Commands
-        Commands of that panel.
     """
 
     def __init__(self, viewer: Any, actions: Actions, commands: Commands) -> None:

@@ -57,8 +57,6 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
 
     Parameters
     ----------
-    analysis : Analysis
-        The reviewed analysis.
     pseudonyms, options
         The same as for the study itself, so that both remain consistent.
     """

@@ -87,14 +87,10 @@ def save_bids(
 
     Parameters
     ----------
-    analysis : Analysis
-        What to write.
     dataset : Path
         Root of the derivatives; created if missing.
     name : str or None
         Name of the study, `sub-01_ses-2` or any other; by default the study's own.
-    context : RunContext
-        Called for each exporter.
 
     Returns
     -------

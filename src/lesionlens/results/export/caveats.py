@@ -39,10 +39,6 @@ def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis with its review.
-    candidate : Candidate
-        The candidate.
     part : str
         A region or label in words.
     """

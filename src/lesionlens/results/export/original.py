@@ -23,8 +23,6 @@ def write_original(analysis: Analysis, staged: Path) -> tuple[Path, ...]:
     ----------
     analysis : Analysis
         From `findings.edits.applied`; nothing is written if no outline was edited.
-    staged : Path
-        The staged folder.
     """
     if analysis.original is None:
         return ()

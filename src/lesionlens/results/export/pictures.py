@@ -83,14 +83,10 @@ def candidate_pictures(
 
     Parameters
     ----------
-    scene : Scene
-        The analysis.
     number : int
         The candidate's id.
     reference : MrSequence
         Sequence under the attention and the other planes.
-    words : Words
-        Language of the captions.
     trusted : bool
         False omits the attention contour, because its map failed a check.
     """

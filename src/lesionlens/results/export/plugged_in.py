@@ -31,10 +31,6 @@ def write_by(
         A third-party exporter.
     name : str
         Name of its entry point.
-    analysis : Analysis
-        The analysis.
-    aside : Path
-        The staged folder.
     ours : collection of str
         Reserved names below the staged folder, with forward slashes.
 

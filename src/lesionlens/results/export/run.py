@@ -39,15 +39,7 @@ class ExportRecord:
 
 
 def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:
-    """Build run.json's content.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        The analysis.
-    record : ExportRecord
-        Outcome of writing it.
-    """
+    """Build run.json's content."""
     run, maps = analysis.run, analysis.maps
     stages = (*run.stages, *record.stages)
     return RunFile(

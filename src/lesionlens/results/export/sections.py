@@ -65,10 +65,6 @@ def sections_of(
     ----------
     analysis, content : Analysis, FindingsFile
         The analysis, and the content of findings.json.
-    scene : SliceScene
-        Slices of the analysis.
-    words : Words
-        The language.
     """
     checked = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     sentences = Sentences(analysis, analysis.options.language, analysis.options.sentence_template)

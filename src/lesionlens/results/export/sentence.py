@@ -94,8 +94,6 @@ class Sentences:
 
     Parameters
     ----------
-    result : Analysis or SavedResult
-        The result.
     language : str
         As for `words.load`.
     template : str

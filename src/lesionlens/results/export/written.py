@@ -33,11 +33,6 @@ class Written:
 def reason_of(error: Exception) -> str:
     """Return why one file could not be written, so that the others can still be written.
 
-    Parameters
-    ----------
-    error : Exception
-        Exception raised by its writer.
-
     Raises
     ------
     Exception

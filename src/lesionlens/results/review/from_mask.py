@@ -168,8 +168,6 @@ def _onto(
         On `source`.
     numbers : frozenset of int
         Labels to resample; all others are background.
-    source, grid : Grid
-        From and to.
 
     Returns
     -------

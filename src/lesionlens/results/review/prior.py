@@ -95,8 +95,6 @@ def find_prior(
     place : Path
         A result folder; a folder of results, of which the patient's latest earlier one is used; or
         a study.
-    now : Study
-        This examination.
     study : Path or None
         The study of the result, if it was moved since the analysis.
     same_patient : bool
@@ -143,10 +141,6 @@ def open_prior(
     ----------
     found : Located
         From `find_prior`.
-    context : RunContext
-        Receives progress.
-    options : PrepareOptions
-        Options of its preparation.
     analyse : callable or None
         Analyses a study without a result; None if that is not possible.
 

@@ -128,8 +128,6 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
 
     Parameters
     ----------
-    folder : Path
-        The result.
     maps : bool
         Whether to read maps too; labels and review alone take a tenth of the time.
 
@@ -239,8 +237,6 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     ----------
     saved : SavedResult
         From `read_result`.
-    study : Study
-        Its study.
     prepared : PreparedStudy
         From `preparation.prepare.prepare`.
 
@@ -292,8 +288,6 @@ def prepare_and_reopen(
         As `reopen_folder` takes it.
     study : Study
         As in `reopen`.
-    context : RunContext
-        Of the preparation.
     options : PrepareOptions
         Of it; by default no network searches for the brain.
 

@@ -108,8 +108,6 @@ def load(folder: Path, check: Check | None = None) -> Review:
 
     Parameters
     ----------
-    folder : Path
-        The result.
     check : callable or None
         Raises if the content belongs to another result.
 
@@ -162,8 +160,6 @@ def autosaved(run: RunInfo, reader: str | None) -> Review:
 
     Parameters
     ----------
-    run : RunInfo
-        Run information of the analysis.
     reader : str or None
         The reader, as for `owner_of`.
     """

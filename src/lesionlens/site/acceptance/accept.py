@@ -70,8 +70,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     Parameters
     ----------
     test : SiteTest
-    context : RunContext
-        Reports progress and is checked for cancellation before each case.
 
     Raises
     ------

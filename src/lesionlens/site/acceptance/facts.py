@@ -57,8 +57,6 @@ def facts_of(folder: Path, scanner: str | None = None) -> Facts:
 
     Parameters
     ----------
-    folder : Path
-        The study.
     scanner : str or None
         Scanner name given by the site; None reads DICOM headers or NIfTI sidecars.
     """

@@ -84,10 +84,6 @@ def run_cohort(
 
     Parameters
     ----------
-    cohort : Cohort
-        Input and output folders.
-    choice : CohortChoice
-        Engine, preparation and export options.
     worker_options : WorkerOptions
         Number of processes, or the cluster.
     context : RunContext

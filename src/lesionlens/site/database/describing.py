@@ -34,8 +34,6 @@ def describe_all(
     ----------
     database : WorklistDatabase
         Database of the list; updated study by study.
-    context : RunContext
-        Reports progress and is checked for cancellation between studies.
     again : bool
         Whether to describe known studies and results again.
 

@@ -30,15 +30,11 @@ def watch(
     ----------
     folder : Path
         Folder with result folders at any depth.
-    bounds : StopBounds
-        Bounds of the stop rules.
     baseline_weeks : int
         Number of first weeks, with which all later ones are compared.
     images : Path or None
         Folder of the studies, named like their results: contrast, noise and voxel size are
         compared too.
-    context : RunContext
-        Reports progress and is checked for cancellation before each study's images.
 
     Raises
     ------

@@ -19,8 +19,6 @@ def connect(address: str, access: Access | None = None) -> Pacs:
     address : str
         `https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE,
         `dicoms://AETITLE@host:port` for DIMSE over TLS.
-    access : Access or None
-        Credentials and certificates.
 
     Raises
     ------

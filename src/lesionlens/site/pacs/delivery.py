@@ -84,10 +84,6 @@ class Ledger:
 
     Parameters
     ----------
-    items : sequence of Outgoing
-        Files to store.
-    context : RunContext
-        Reports each processed file.
     notices : tuple of str
         Notices known in advance.
     """
@@ -182,14 +178,10 @@ def deliver(
 
     Parameters
     ----------
-    ledger : Ledger
-        Ledger of the files.
     store : callable
         Sends the remaining files and records the outcomes; raises `BrokenOffError`.
     listed : callable
         Returns the archive's objects of a study by SOP Instance UID.
-    context : RunContext
-        Checked for cancellation while waiting.
     """
     ledger.record_present(listed)
     ledger.begin()

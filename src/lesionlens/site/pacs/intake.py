@@ -52,8 +52,6 @@ class Intake:
         SOP Instance UID to SOP Class UID, as listed by the archive.
     same_patient : bool
         Whether a person confirmed that all files are of one patient.
-    context : RunContext
-        Reports progress and is checked for cancellation with each file.
     """
 
     def __init__(

@@ -70,8 +70,6 @@ def send_result(
         Result folder, its folder `dicom`, or any folder of DICOM files.
     address : str
         Address of the archive, for the record.
-    chosen : SendOptions or None
-        Objects to send, and confirmations.
     context : RunContext
         As for `Pacs.send`.
 

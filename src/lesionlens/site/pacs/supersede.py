@@ -43,14 +43,10 @@ def earlier_objects(
         Queried if nothing is recorded.
     result : Path
         Result folder with the record of sent objects.
-    files : sequence of Path
-        Files of the reviewed result.
     address : str
         Address of the archive, as recorded.
     kinds : sequence of ObjectKind
         Types to include; all if empty.
-    context : RunContext
-        Checked for cancellation during the query.
 
     Returns
     -------

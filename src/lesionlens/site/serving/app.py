@@ -46,8 +46,6 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     ----------
     sessions : Sessions
         Sessions; closed with the application.
-    admission : Admission
-        API keys and host names.
     datastore : Path or None
         Folder of images and labels for MONAI Label clients.
     """

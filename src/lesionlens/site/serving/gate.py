@@ -59,10 +59,6 @@ class Gate:
 
     Parameters
     ----------
-    app : ASGIApp
-        Application behind the gate.
-    admission : Admission
-        API keys and host names.
     sessions : Sessions
         Sessions, with whose memory limit request bodies are counted.
     """

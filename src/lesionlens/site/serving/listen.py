@@ -132,14 +132,10 @@ def listen(
 
     Parameters
     ----------
-    app : FastAPI
-        Application to serve.
     where : Listening
         Address and TLS files, checked before.
     on_open : callable
         Called with the address once the port is open.
-    context : RunContext
-        Checked for cancellation.
 
     Raises
     ------

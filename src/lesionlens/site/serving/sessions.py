@@ -114,8 +114,6 @@ class Sessions:
     ----------
     models : mapping of str to Engine
         Models by name; the first is the default.
-    limits : Limits
-        Limits of the server.
     """
 
     def __init__(self, models: Mapping[str, Engine], limits: Limits) -> None:

@@ -60,10 +60,6 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
 
     Parameters
     ----------
-    analysis : Analysis
-        Analysis to show.
-    key : ReadKey
-        Key of the read.
     folder : Path
         Folder of its log: a list's, or `own_folder`.
     """
@@ -116,8 +112,6 @@ def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> l
 
     Parameters
     ----------
-    run : RunInfo
-        Run of the result.
     readers : iterable of str or None
         Readers whose decisions are returned.
     folder : Path

@@ -32,10 +32,6 @@ class ReadSession:
 
     Parameters
     ----------
-    database : WorklistDatabase
-        Database that stores the acts.
-    key : ReadKey
-        Key of the read.
     unaided_first : bool
         Whether the reader signs before the analysis is shown.
     clock : callable

@@ -32,8 +32,6 @@ def rows_of(
 
     Parameters
     ----------
-    database : WorklistDatabase
-        Database of the list.
     reader : str
         Name of the reader; empty if unnamed.
     protocol : ReadingProtocol or None
@@ -85,10 +83,6 @@ def too_early(
     ----------
     protocol : ReadingProtocol
         Protocol with `washout_days`.
-    row : WorklistRow
-        Row to read.
-    reads : iterable of Read
-        Reads of this reader.
     now : datetime, optional
         Current time; default: the clock's.
     """

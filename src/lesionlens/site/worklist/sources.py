@@ -24,8 +24,6 @@ def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
 
     Parameters
     ----------
-    place : Path
-        Folder, dataset or table.
     folder : Path
         Folder of the list, for results.
 

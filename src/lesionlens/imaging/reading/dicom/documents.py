@@ -53,8 +53,6 @@ def record_sent(
 
     Parameters
     ----------
-    result : Path
-        The result folder.
     files : iterable of Path
         Files that the archive accepted.
     address : str

@@ -32,13 +32,7 @@ _TO_THE_END = 1_000_000
 
 
 class ViewActs(MeasureActs):
-    """Acts on the views of one session.
-
-    Parameters
-    ----------
-    session : ReviewSession
-        Session with the choices.
-    """
+    """Acts on the views of one session."""
 
     def __init__(self, session: ReviewSession) -> None:
         self.session = session

@@ -106,8 +106,6 @@ def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics
 
     Parameters
     ----------
-    part : Slice
-        Slice of one sequence.
     corners : (2, 2) float64
         Opposite corners around the ellipse, in millimetres on the screen.
 

@@ -209,8 +209,6 @@ def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = Fals
     ----------
     data : (I, J, K) array
         Voxels on `source`.
-    source, target : Grid
-        Grids of input and output.
     nearest : bool
         Nearest neighbour, for labels; else linear.
 

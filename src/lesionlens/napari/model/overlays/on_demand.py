@@ -51,8 +51,6 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
     ----------
     result : Result
         Result with `.trace`, and for gradients `.engine`.
-    prepared : PreparedStudy
-        Prepared study of its analysis.
     layer_choice : LayerChoice
         Requested map. A rollout without a start begins at the region's strongest attention.
 

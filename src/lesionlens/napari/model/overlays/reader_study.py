@@ -19,13 +19,6 @@ def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:
 
     With candidates only, maps, uncertainty, sequence relevance, dismissed regions and the engine
     are removed.
-
-    Parameters
-    ----------
-    arm : Arm
-        Arm that shows the analysis.
-    result, overlays
-        Complete result and overlays.
     """
     if arm is not Arm.CANDIDATES:
         return result, overlays

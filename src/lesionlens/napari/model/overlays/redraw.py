@@ -36,15 +36,7 @@ def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
 def reviewed(
     analysis: Analysis, overlays: Overlays | None, review: Review
 ) -> tuple[Analysis, Overlays | None]:
-    """Apply a review to an analysis and its overlays; takes half a second if outlines change.
-
-    Parameters
-    ----------
-    analysis, overlays
-        Shown analysis and overlays.
-    review : Review
-        All decisions.
-    """
+    """Apply a review to an analysis and its overlays; takes half a second if outlines change."""
     anew = redraws(analysis, review)
     analysis = replace(analysis, review=review)
     if not anew or overlays is None:

@@ -73,13 +73,7 @@ class Drawing:
 
 
 class Artist:
-    """Draws the tiles of a board.
-
-    Parameters
-    ----------
-    pictures : mapping of MrSequence to Picture
-        Current images.
-    """
+    """Draws the tiles of a board."""
 
     def __init__(self, pictures: Mapping[MrSequence, Picture]) -> None:
         self.pictures = pictures

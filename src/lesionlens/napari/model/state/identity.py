@@ -64,13 +64,6 @@ NOWHERE = Identity()
 def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
     """Return the identity of a study from its files, otherwise from its list.
 
-    Parameters
-    ----------
-    study : Study
-        Study.
-    listed : Identity
-        Identity in a worklist.
-
     Examples
     --------
     >>> from pathlib import Path

@@ -120,8 +120,6 @@ def build_contours(
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis.
     sources : SourceFrames
         Of the reference series.
     segments : tuple of Segment
@@ -282,8 +280,6 @@ def masks_of(item: Any, sources: SourceFrames) -> dict[int, Mask]:
     ----------
     item : Dataset
         Item of the ROI Contour Sequence.
-    sources : SourceFrames
-        Frames of the referenced series.
     """
     known = {(d.SOPInstanceUID, n[0] if n else None): frame
              for frame in range(len(sources.placements))

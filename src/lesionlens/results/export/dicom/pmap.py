@@ -115,8 +115,6 @@ def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapF
         Analysis with an attention map of the region.
     sources : SourceFrames
         Of the reference series.
-    region : Region
-        Which map.
     """
     depths = sources.positions @ sources.normal
     values = analysis.volumes.attention[region].data
@@ -138,12 +136,8 @@ def build_pmap(
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis.
     sources : SourceFrames
         Of the reference series.
-    frames : MapFrames
-        Frames to store.
     """
     region = frames.region
     method = analysis.maps.method if analysis.maps is not None else "attention"

@@ -58,8 +58,6 @@ class Adapter:
     ----------
     sessions : Sessions
         Models and job queue of the server.
-    folder : Path or None
-        Folder of the datastore.
     """
 
     def __init__(self, sessions: Sessions, folder: Path | None) -> None:

@@ -80,8 +80,6 @@ def study_of(
         its name, else by the image itself), `channels` are those of a 4-D file in order.
     aside : Path
         Empty folder for unpacked files.
-    context : RunContext
-        Reports progress and is checked for cancellation.
 
     Raises
     ------

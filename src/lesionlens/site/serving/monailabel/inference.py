@@ -57,13 +57,7 @@ class InferenceRequest:
 
 
 class Inference:
-    """The analysis of one image, as a queued job.
-
-    Parameters
-    ----------
-    request : InferenceRequest
-        The request.
-    """
+    """The analysis of one image, as a queued job."""
 
     def __init__(self, request: InferenceRequest) -> None:
         self._request = request

@@ -131,10 +131,6 @@ class PromptInference(Inference):
 
     Parameters
     ----------
-    request : InferenceRequest
-        The request.
-    studies : PromptedStudies
-        Cache of studies with prompts.
     start : bytes or None
         Label map (NIfTI) on the image's grid: the outline to correct.
     """
