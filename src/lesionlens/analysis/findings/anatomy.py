@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings import structures
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, OUTSIDE_BRAIN, UNCERTAIN_PLACE, Location
+from lesionlens.base.records.study import PreparedStudy
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -76,6 +77,11 @@ class Head:
         plane = self.midline[0] + points_mm[..., 1:] @ self.midline[1:]
         flat[..., 0] = (points_mm[..., 0] - plane) / np.sqrt(1 + (self.midline[1:] ** 2).sum())
         return np.asarray((flat - self.offset) * self.scale)
+
+
+def head_of(prepared: PreparedStudy) -> Head | None:
+    """Estimate the transform of a study; None if its brain is not outlined, or too small."""
+    return find_head(prepared.brain, prepared.working) if prepared.knows_brain else None
 
 
 def find_head(brain: Mask, grid: Grid) -> Head | None:

@@ -132,6 +132,8 @@ def _findings(
     readers = sum(c.source is Source.READER for c in candidates)
     if readers > sum(c.source is Source.READER for c in before.values()):
         notices = (*notices, _ADDED)
+    if context.head is None and drawn:
+        notices = (*notices, _NO_PLACE)
     return replace(
         own,
         candidates=candidates,
@@ -146,6 +148,10 @@ def _findings(
 
 _ADDED = (
     "What a reader added has no score, and no sequence's share in it: the network did not flag it"
+)
+_NO_PLACE = (
+    "Where a redrawn or added outline lies is not named: the brain of the reopened study was not "
+    "outlined"
 )
 
 
@@ -163,7 +169,7 @@ def _context(shown: Analysis, components: NDArray[np.int32]) -> Context:
     whole = shown.volumes.probability.get(Region.WT)
     return Context(
         whole_tumour=(components > 0).astype(np.float32) if whole is None else whole.data,
-        head=anatomy.find_head(shown.prepared.brain, shown.prepared.working),
+        head=anatomy.head_of(shown.prepared),
         has_t1c=shown.prepared.has_t1c,
         identity="",
     )

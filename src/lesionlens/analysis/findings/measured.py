@@ -50,7 +50,7 @@ def measure(
     about, marked = prediction.engine, flagged.marked
     context = Context(
         whole_tumour=probability[Region.WT],
-        head=anatomy.find_head(prepared.brain, prepared.working),
+        head=anatomy.head_of(prepared),
         has_t1c=prepared.has_t1c,
         identity=f"{study}|{about.name}|{about.weights_sha256}",
         quality=prepared.quality,

@@ -158,7 +158,7 @@ def _described(
     ]
     context = Context(
         whole_tumour=(marked.components > 0).astype(np.float32),
-        head=anatomy.find_head(prepared.brain, prepared.working) if prepared.knows_brain else None,
+        head=anatomy.head_of(prepared),
         has_t1c=prepared.has_t1c,
         identity="from DICOM",
         quality=prepared.quality,

@@ -115,9 +115,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         Evidence([None] * marked.count),
         Context(
             whole_tumour=(marked.components > 0).astype(np.float32),
-            head=anatomy.find_head(prepared.brain, prepared.working)
-            if prepared.knows_brain
-            else None,
+            head=anatomy.head_of(prepared),
             has_t1c=parted and prepared.has_t1c,
             identity=f"a mask|{study.uid or study.name}",
             quality=prepared.quality,

@@ -11,6 +11,7 @@ from lesionlens.analysis.findings.edits import applied, outline_of, unedited
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.records.review import Outline
+from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -103,6 +104,19 @@ def test_measures_are_of_the_redrawn_outline_and_the_rest_stays(analysis):
     for other, was in zip(again.findings.candidates, analysis.findings.candidates, strict=True):
         assert other is was or other.id == candidate.id
     assert f"Candidate {candidate.id} was redrawn" in again.findings.notices[-1]
+
+
+def test_no_place_is_named_where_the_brain_is_not_outlined(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    whole_head = PreparationStep(StepName.BRAIN, None, False, "Left out on request.")
+    prepared = replace(analysis.prepared, steps=(*analysis.prepared.steps, whole_head))
+    drawn = shown.copy()
+    drawn[: shown.shape[0] // 3] = 0
+    outline = outline_of(analysis, candidate, shown, drawn)
+    for known, there in ((True, analysis), (False, replace(analysis, prepared=prepared))):
+        found = edited(there, candidate, outline).findings
+        assert (found.candidates[candidate.id - 1].location.region is not None) is known
+        assert any("is not named" in words for words in found.notices) is not known
 
 
 def test_the_networks_outline_is_kept_and_comes_back(analysis):
