@@ -100,13 +100,13 @@ def _real_cases(
 ) -> tuple[TrainConfig, RealCases]:
     """Find the training cases; the recipe then starts from existing weights."""
     from lesionlens.analysis.evaluation.label_conventions import convention_reader
-    from lesionlens.training.real_cases import RealCases, with_start
+    from lesionlens.training.real_cases import RealCases, for_cases
     from lesionlens.training.references import find_real_cases
 
     cases = find_real_cases(
         folder, studies=studies, convention=convention_reader(convention, folder)
     )
-    return with_start(recipe), RealCases(cases, out, recipe, context)
+    return for_cases(recipe, cases), RealCases(cases, out, recipe, context)
 
 
 def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.labels import Region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +24,23 @@ class NetworkConfig:
     """Channels of a query."""
     query_heads: tuple[int, int, int] = (2, 2, 1)
     """(3,) int: cross-attention heads at 1/4, 1/2 and 1/1."""
-    regions: int = 3
+    regions: int = len(Region)
+    """Region queries; one more than there are regions if the resection cavity is outlined too."""
     lesions: int = 0
-    """Region queries and lesion queries; 0 lesion queries omits that branch."""
+    """Lesion queries; 0 omits that branch."""
     inputs: int = 8
     """Sequences and presence channels."""
     design: str = "hybrid"
     """A key of `network.build.DESIGNS`."""
+
+    @property
+    def outlines_cavity(self) -> bool:
+        """Whether the last region query outlines the resection cavity."""
+        return self.regions > len(Region)
+
+    def with_cavity(self) -> NetworkConfig:
+        """Return the configuration of the same network that also outlines the cavity."""
+        return replace(self, regions=len(Region) + 1)
 
 
 PRESETS: dict[str, NetworkConfig] = {

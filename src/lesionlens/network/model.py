@@ -32,17 +32,18 @@ class AttentionTrace(NamedTuple):
 class LensOutput(NamedTuple):
     """Output of one forward pass.
 
-    Regions are nested in the order WT, TC, ET.
+    Regions are nested in the order WT, TC, ET. A network that outlines the resection cavity
+    (`NetworkConfig.outlines_cavity`) has R = 4 channels, the cavity's last; otherwise R = 3.
     """
 
     logits: Tensor
-    """(B, 3, I, J, K) float32 on the input's grid."""
+    """(B, R, I, J, K) float32 on the input's grid."""
     deep: tuple[Tensor, ...]
     """Mask logits at 1/2 and 1/4 of the padded grid, for training."""
     presence: Tensor
-    """(B, 3) logits that the region is present."""
+    """(B, R) logits that the region is present."""
     attention: Tensor
-    """(B, 3, I, J, K) float32 on the input's grid: the region queries' last cross-attention
+    """(B, R, I, J, K) float32 on the input's grid: the region queries' last cross-attention
     weights, softmax over voxels, averaged over heads; they sum to one."""
     trace: AttentionTrace | None
     lesions: LesionOutput | None = None

@@ -118,7 +118,8 @@ def export_lens(
 
     Inputs: `x` (1, 8, I, J, K) float32 from `normalise.with_presence`, I, J, K multiples of 8 and
     at least 16; `place` (1, 3, 2) float32 as for `LensNetwork.forward`. Outputs, float32: `logits`
-    and `attention` (1, 3, I, J, K); `attention_quarter`, `_half`, `_full` (1, heads, 3, ...);
+    and `attention` (1, R, I, J, K), R as in `LensOutput`; `attention_quarter`, `_half`, `_full`
+    (1, heads, R, ...);
     `q`, `k` (layers, heads, N, d) of self-attention; `classes` (1, 3, I/2, J/2, K/2).
 
     Parameters

@@ -135,6 +135,10 @@ class TrainConfig:
     validation_volumes: int = 6
     init: str | None = None
     """Initial weights, safetensors."""
+    cavity: bool = False
+    """Also outline the resection cavity, as a fourth channel. Set by real cases whose references
+    have one; initial weights that outline it go on doing so.
+    """
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)

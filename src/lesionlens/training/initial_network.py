@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import torch
+
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -13,19 +15,28 @@ from lesionlens.network.model import LensNetwork
 from lesionlens.network.notes import WeightsNotes, notes_of
 from lesionlens.training.config import TrainConfig
 
+_A_REGION_A_ROW = ("queries.query", "refine.weight", "refine.bias")
+"""Tensors with one row for each region query."""
+
 
 def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
     """Build the configured network, with the initial weights if any.
+
+    The query of a resection cavity that these lack starts afresh.
 
     Temperatures, thresholds and score are kept, so that new weights can be used immediately;
     measured false positive rates are not.
     """
     if config.init is None:
-        return build(preset(name_of(config))), WeightsNotes()
+        own = preset(name_of(config))
+        return build(own.with_cavity() if config.cavity else own), WeightsNotes()
     start, info = weights.load(Path(config.init))
     sizes = info.config if config.network is None else _like(info.config, config)
-    network = build(sizes)
-    network.load_state_dict(start.state_dict(), strict=sizes.lesions == info.config.lesions)
+    network = build(sizes.with_cavity() if config.cavity else sizes)
+    state, fresh = start.state_dict(), network.state_dict()
+    for name in _A_REGION_A_ROW:
+        state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
+    network.load_state_dict(state, strict=sizes.lesions == info.config.lesions)
     notes = WeightsNotes(**notes_of(info) | {"version": "0", "operating_points": ()})
     return network, notes
 
@@ -37,7 +48,7 @@ def name_of(config: TrainConfig) -> str:
 
 def _like(given: NetworkConfig, config: TrainConfig) -> NetworkConfig:
     """Check that weights fit the network; missing lesion queries start afresh."""
-    own = preset(name_of(config))
+    own = dataclasses.replace(preset(name_of(config)), regions=given.regions)
     alike = dataclasses.replace(own, lesions=given.lesions)
     if given != alike or given.lesions not in (0, own.lesions):
         raise WeightsError(

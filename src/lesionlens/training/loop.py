@@ -147,6 +147,8 @@ def learn(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
         logger.warning("step %d has no finite loss and is left out", run.step)
     else:
         parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)
+        if not math.isfinite(parts["gradient"]):
+            logger.warning("step %d has no finite gradient and is left out", run.step)
     run.step += 1
     return value, parts
 

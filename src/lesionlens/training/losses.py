@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.network.model import LensOutput
+from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import LossConfig
 from lesionlens.training.data import Batch
@@ -20,6 +21,15 @@ regions.
 _SMOOTH_NEAR = 4.0  # the same around one lesion; the smallest has twelve voxels
 _NEAR_VOX = 4  # margin of a lesion's box
 _LEAST_VOX = 4  # smaller lesions only count in the global loss
+_CAVITY_WEIGHT = 1.0  # of the resection cavity, beside the weights of the regions
+
+
+def targets(batch: Batch, regions: int) -> Tensor:
+    """Return the masks that a network of so many region queries shall predict, (B, R, I, J, K)."""
+    nested = batch.labels.float()
+    if regions == nested.shape[1]:
+        return nested
+    return torch.cat([nested, (batch.instances == CAVITY)[:, None].float()], 1)
 
 
 def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig) -> Tensor:
@@ -63,6 +73,7 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
         Weights of the terms of `mask_loss`.
     """
     losses: list[Tensor] = []
+    goals = targets(batch, logits.shape[1])
     for item, parts in enumerate(batch.instances):
         for number in parts.unique().tolist():
             if not 0 < number <= MAX_LESIONS:
@@ -74,8 +85,7 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
             stop = (voxels.amax(0) + _NEAR_VOX + 1).tolist()
             box = (slice(a, b) for a, b in zip(low, stop, strict=True))
             near = (slice(item, item + 1), slice(None), *box)
-            goal = batch.labels[near].float()
-            losses.append(mask_loss(logits[near].float(), goal, _SMOOTH_NEAR, config)[0])
+            losses.append(mask_loss(logits[near].float(), goals[near], _SMOOTH_NEAR, config)[0])
     return torch.stack(losses).mean(0) if losses else logits.new_zeros(logits.shape[1])
 
 
@@ -90,8 +100,9 @@ def lens_loss(
     output: LensOutput, batch: Batch, config: LossConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the total loss and its terms for the output of a batch."""
-    target = batch.labels.float()
-    weight = torch.tensor(config.regions, device=target.device)
+    target = targets(batch, output.logits.shape[1])
+    beside = [_CAVITY_WEIGHT] * (target.shape[1] - len(config.regions))
+    weight = torch.tensor([*config.regions, *beside], device=target.device)
     weight = weight / weight.mean()
     masks = target.new_zeros(())
     for scale, (share, logits) in enumerate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -99,6 +100,8 @@ class Optimiser:
     def step(self, loss: Tensor, share: float, done: int) -> float:
         """Backpropagate, clip, step and average; return the gradient norm.
 
+        If the norm is not finite, nothing changes: one such step would make every weight useless.
+
         Parameters
         ----------
         loss : () Tensor
@@ -113,9 +116,10 @@ class Optimiser:
                 group["lr"] = self.config.rate * share
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        for part in self.parts:
-            part.step()
-        self._blend(min(self.config.average, (1 + done) / (10 + done)))
+        if math.isfinite(norm):
+            for part in self.parts:
+                part.step()
+            self._blend(min(self.config.average, (1 + done) / (10 + done)))
         return float(norm)
 
     @torch.no_grad()

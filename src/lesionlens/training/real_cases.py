@@ -19,7 +19,7 @@ from lesionlens.base import array_cache
 from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
-from lesionlens.base.labels import ComputePrecision, Region
+from lesionlens.base.labels import ComputePrecision, Label, Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.device import autocast
@@ -31,6 +31,7 @@ from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.instances import CAVITY
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     BatchSource,
@@ -43,7 +44,8 @@ from lesionlens.training.data import (
 )
 from lesionlens.training.kept_volumes import Donors, FolderSource, Start, keep, read
 from lesionlens.training.references import RealCase, Truth, split
-from lesionlens.training.transplant import lesions
+from lesionlens.training.transplant import numbered
+from lesionlens.training.validate import cavity_dice, dice
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
 _FIRST_DRAWN = 1_500_000_000  # seed of the first synthetic brain that is mixed with real ones
@@ -60,11 +62,15 @@ class Parts:
     validation: tuple[RealCase, ...]
 
 
-def with_start(config: TrainConfig) -> TrainConfig:
-    """Return a configuration that starts from the default weights if it names none."""
-    if config.init is not None:
-        return config
-    return dataclasses.replace(config, init=str(weights.shipped_path()))
+def for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainConfig:
+    """Return a configuration for real cases.
+
+    It starts from the default weights if it names none, and outlines the resection cavity if the
+    reference of any case does.
+    """
+    init = config.init or str(weights.shipped_path())
+    cavity = config.cavity or any(case.cavity for case in cases)
+    return dataclasses.replace(config, init=init, cavity=cavity)
 
 
 class RealCases:
@@ -157,15 +163,17 @@ class RealCases:
         device: torch.device,
         precision: ComputePrecision,
     ) -> dict[str, float]:
-        """Return each region's mean Dice over the held-out patients, if there are any."""
+        """Return each region's mean Dice over the held-out patients, if there are any.
+
+        The cavity's is over those who have one.
+        """
         if not self.parts.validation:
             return {}
         network.eval()
-        scores: dict[str, list[float]] = {name: [] for name in _REGIONS}
+        scores: dict[str, list[float]] = {}
         for file in self._ready(self.parts.validation, stage):
-            found = _dice(network, read(file), device, precision)
-            for name, value in zip(_REGIONS, found, strict=True):
-                scores[name].append(value)
+            for name, value in _dice(network, read(file), device, precision).items():
+                scores.setdefault(name, []).append(value)
         return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
 
     def _ready(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
@@ -298,24 +306,23 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     values, grid = truth
     near = resample(values.astype(np.float32), grid, study.grid, nearest=True).astype(np.uint8)
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
-    none = torch.zeros_like(labels[0], dtype=torch.uint8)
-    packed = pack(study.channels[0], labels.to(torch.uint8), none, study.brain[0])
-    return replace(packed, instances=lesions(packed.code), present=np.asarray(study.present))
+    cavity = (torch.from_numpy(near == Label.CAVITY) & study.brain[0]) * CAVITY
+    packed = pack(study.channels[0], labels.to(torch.uint8), cavity.to(torch.uint8), study.brain[0])
+    parts = numbered(packed.instances, packed.code)
+    return replace(packed, instances=parts, present=np.asarray(study.present))
 
 
 @torch.no_grad()
 def _dice(
     network: LensNetwork, packed: Packed, device: torch.device, precision: ComputePrecision
-) -> list[float]:
+) -> dict[str, float]:
     code = torch.from_numpy(packed.code).to(device)
     channels = torch.from_numpy(packed.channels).float()[None].to(device)
     present = torch.from_numpy(packed.present)[None].to(device)
     x = with_presence(channels, present, (code > 0)[None])
     with autocast(device, precision):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
-    scores = []
-    for level, found in enumerate(logits > 0, 1):
-        truth, inside = code > level, found & (code > 0)
-        total = int(truth.sum()) + int(inside.sum())
-        scores.append(1.0 if total == 0 else 2 * int((truth & inside).sum()) / total)
-    return scores
+    found = (logits > 0) & (code > 0)
+    regions = {name: dice(found[n], code > n + 1) for n, name in enumerate(_REGIONS)}
+    cavity = torch.from_numpy(packed.instances).to(device) == CAVITY
+    return regions | cavity_dice(found, cavity)

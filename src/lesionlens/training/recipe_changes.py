@@ -38,7 +38,8 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     WeightsError
         They differ; the message states where.
     """
-    known = dict(_values(_begun(before, step)))
+    since = recipe_record(TrainConfig(stages=()))  # keys that an earlier release did not write
+    known = dict(_values(_begun({**since, **before}, step)))
     now = dict(_values(_begun(recipe_record(config), step)))
     changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
     if not changed:

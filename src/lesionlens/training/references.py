@@ -19,13 +19,13 @@ from lesionlens.analysis.evaluation.cases import (
     patients_table,
     read_volume,
 )
-from lesionlens.analysis.evaluation.label_conventions import regions_of, translate
+from lesionlens.analysis.evaluation.label_conventions import WITH_CAVITY, regions_of, translate
 from lesionlens.analysis.followup.patient import visit_of_result
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core
-from lesionlens.base.records.review import NO_CANDIDATE
+from lesionlens.base.records.review import CAVITY, NO_CANDIDATE
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
@@ -48,6 +48,8 @@ class RealCase:
     """Opens the study; voxels are read by `Series.load`."""
     truth: Callable[[], Truth]
     """Reads its labels (the contract's) and their grid."""
+    cavity: bool = False
+    """Whether the labels tell a resection cavity apart."""
 
 
 def find_real_cases(
@@ -115,7 +117,12 @@ def _of_case(case: Case, convention: str | None) -> RealCase:
     files = [truth, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))
     return RealCase(
-        case.name, case.patient, _key(files, str(convention)), lambda: _study_of(case), read
+        case.name,
+        case.patient,
+        _key(files, str(convention)),
+        lambda: _study_of(case),
+        read,
+        convention in WITH_CAVITY,
     )
 
 
@@ -177,6 +184,7 @@ def reviewed_case(
     _judged(saved, folder.name)  # fail early
     _refuse_sample(folder.name, (digest for _, digest in saved.run.inputs))
     key = _key(_files_of(folder), f"reviewed {saved.review.events}")
+    cavity = _cavity_of(saved) is not None
     del saved  # hundreds of volumes would not fit into memory
 
     def study() -> Study:
@@ -197,7 +205,9 @@ def reviewed_case(
             next_step="Name the right folder with --studies, or move the result away",
         )
     who = patient or visit_of_result(folder).patient.number or patient_of(folder.name)
-    return RealCase(folder.name, who, key, study, lambda: _judged(read(folder), folder.name))
+    return RealCase(
+        folder.name, who, key, study, lambda: _judged(read(folder), folder.name), cavity
+    )
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -205,8 +215,21 @@ def _files_of(folder: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
+def _cavity_of(saved: SavedResult) -> NDArray[np.bool_] | None:
+    """Return the cavity as a reader drew it, else as the engine did; None without either."""
+    drawn = saved.review.outlined.get(CAVITY)
+    if drawn is None:
+        return None if saved.volumes.cavity is None else saved.volumes.cavity.data
+    inside = np.zeros(saved.volumes.labels.grid.shape, bool)
+    inside[drawn.box] = drawn.labels > 0
+    return inside
+
+
 def _judged(saved: SavedResult, name: str) -> Truth:
-    """Return the labels of accepted and edited candidates; everything else is background."""
+    """Return the labels of accepted and edited candidates, and of the cavity beside them.
+
+    Everything else is background.
+    """
     candidates, labels, review = saved.findings.candidates, saved.volumes.labels, saved.review
     known = {c.tracking_uid: c.id for c in candidates}
     spoken_of = dict.fromkeys({e.tracking_uid for e in review.events} - NO_CANDIDATE, 0) | known
@@ -230,6 +253,9 @@ def _judged(saved: SavedResult, name: str) -> Truth:
     for outline in drawn:
         mine = (outline.labels > 0) & (truth[outline.box] == 0)
         truth[outline.box][mine] = outline.labels[mine]
+    cavity = _cavity_of(saved)
+    if cavity is not None:
+        truth[cavity & (truth == 0)] = Label.CAVITY
     return truth if saved.has_t1c else enhancing_as_core(truth), labels.grid
 
 

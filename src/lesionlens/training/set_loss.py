@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lesionlens.base.labels import LesionClass, MrSequence
 from lesionlens.network.lesion_queries import LesionOutput
-from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
+from lesionlens.network.synth.instances import CAVITY, ENHANCEMENT, WHITE_SPOTS
 
 _NONE = len(LesionClass)
 _DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
@@ -77,7 +77,7 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
         The queries' masks, which define the padded grid.
     """
     shown = dict(zip(MrSequence, present.tolist(), strict=True))
-    numbers = [int(n) for n in torch.unique(parts) if n > 0]
+    numbers = [int(n) for n in torch.unique(parts) if n not in (0, CAVITY)]
     seen = {
         LesionClass.TUMOUR: True,
         LesionClass.WHITE_MATTER: shown[MrSequence.FLAIR] or shown[MrSequence.T2],

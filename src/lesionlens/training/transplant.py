@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.network.normalise import Z_LIMIT
+from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.data import Packed
 
@@ -37,6 +38,8 @@ class _Cutting:
     """(4, I, J, K) float32."""
     code: NDArray[np.uint8]
     """(I, J, K) uint8."""
+    cavity: NDArray[np.bool_]
+    """(I, J, K) bool: resection cavity."""
     share: NDArray[np.float32]
     """(I, J, K) float32: blending weight of each voxel, 0 to 1."""
     centre: NDArray[np.float64]
@@ -89,14 +92,16 @@ def _cut(donor: Packed, spacing_mm: float, rng: np.random.Generator) -> _Cutting
     share = np.clip((margin + blend - away) / blend, 0, 1) * (code > 0)
     centre = (low + stop) / 2 / np.array(donor.code.shape)
     channels = donor.channels[:, i, j, k].astype(np.float32)
-    return _Cutting(channels, code.copy(), share.astype(np.float32), centre)
+    cavity = donor.instances[i, j, k] == CAVITY
+    return _Cutting(channels, code.copy(), cavity, share.astype(np.float32), centre)
 
 
 def _mirrored(cutting: _Cutting) -> _Cutting:
     """Mirror left to right."""
     centre = cutting.centre.copy()
     centre[0] = 1 - centre[0]
-    return _Cutting(cutting.channels[:, ::-1], cutting.code[::-1], cutting.share[::-1], centre)
+    code, cavity = cutting.code[::-1], cutting.cavity[::-1]
+    return _Cutting(cutting.channels[:, ::-1], code, cavity, cutting.share[::-1], centre)
 
 
 def _corner(
@@ -135,11 +140,15 @@ def _pasted(host: Packed, cutting: _Cutting, corner: NDArray[np.int64]) -> Packe
     channels[whole] = old + share * (new + shift[:, None, None, None] - old)
     codes = host.code.copy()
     codes[there] = np.where(share > 0.5, np.maximum(code, 1), codes[there])
+    parts = host.instances.copy()
+    cavity = np.where(parts[there] == CAVITY, 0, parts[there])
+    cavity = np.where(cutting.cavity[here], CAVITY, cavity)
+    parts[there] = np.where(share > 0.5, cavity, parts[there])
     return dataclasses.replace(
         host,
         channels=_scored(channels, codes > 0).astype(np.float16),
         code=codes,
-        instances=_numbered(host, codes),
+        instances=numbered(parts, codes),
     )
 
 
@@ -162,9 +171,9 @@ def _scored(channels: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[
     return np.asarray(centred.clip(-Z_LIMIT, Z_LIMIT) * brain, np.float32)
 
 
-def _numbered(host: Packed, code: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Renumber lesions; distractors of a synthetic host keep their numbers."""
-    others = np.where((host.instances > MAX_LESIONS) & (code < 2), host.instances, 0)
+def numbered(parts: NDArray[np.uint8], code: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Assign numbers to tumours; distractors and cavity keep theirs outside of tumour."""
+    others = np.where((parts > MAX_LESIONS) & (code < 2), parts, 0)
     return np.asarray(np.where(code > 1, lesions(code), others), np.uint8)
 
 

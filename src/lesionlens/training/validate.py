@@ -12,15 +12,29 @@ from lesionlens.engines.device import autocast
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.instances import CAVITY
 from lesionlens.training.data import VALIDATION_SEED
 
-_REGIONS = ("wt", "tc", "et")
+_REGIONS, _CAVITY = ("wt", "tc", "et"), "cavity"
 
 
 def dice(found: Tensor, truth: Tensor) -> float:
     """Return the Dice of two bool tensors; 1 if both are empty."""
     total = int(found.sum()) + int(truth.sum())
     return 1.0 if total == 0 else 2 * int((found & truth).sum()) / total
+
+
+def cavity_dice(found: Tensor, truth: Tensor) -> dict[str, float]:
+    """Return the cavity's Dice by name; empty without a cavity, or if the network outlines none.
+
+    Parameters
+    ----------
+    found : (R, I, J, K) bool Tensor
+        All channels of the network.
+    truth : (I, J, K) bool Tensor
+    """
+    known = len(found) > len(_REGIONS) and bool(truth.any())
+    return {_CAVITY: dice(found[len(_REGIONS)], truth)} if known else {}
 
 
 def _picture(channels: Tensor, truth: Tensor, found: Tensor) -> Tensor:
@@ -58,7 +72,8 @@ def validate_each(
     ------
     figures : dict
         ``wt``, ``tc``, ``et`` (Dice) and ``peak`` (whether WT attention peaks inside); of a
-        tumour-free brain only ``flagged_ml``.
+        tumour-free brain only ``flagged_ml``; ``cavity`` (Dice) if there is one and the network
+        outlines it.
     picture : (H, W) Tensor or None
         T1c, reference and prediction.
     """
@@ -69,13 +84,14 @@ def validate_each(
         with autocast(device, precision):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
         found, truth = output.logits[0] > 0, drawn.labels[0] > 0
+        scores = cavity_dice(found, drawn.instances[0] == CAVITY)
         if not bool(truth.any()):
             edge = float(drawn.spacing_mm[0])
-            yield {"flagged_ml": float(found[0].sum()) * edge**3 / 1000}, None
+            yield {"flagged_ml": float(found[0].sum()) * edge**3 / 1000, **scores}, None
             continue
-        scores = {name: dice(found[r], truth[r]) for r, name in enumerate(_REGIONS)}
+        scores |= {name: dice(found[r], truth[r]) for r, name in enumerate(_REGIONS)}
         scores["peak"] = float(truth[0].flatten()[int(output.attention[0, 0].argmax())])
-        yield scores, _picture(drawn.zscored[0], truth, found)
+        yield scores, _picture(drawn.zscored[0], truth, found[: len(_REGIONS)])
 
 
 def validate(
@@ -100,5 +116,6 @@ def validate(
         for name, value in figures.items():
             scores.setdefault(name, []).append(value)
         picture = picture if shown is None else shown
-    order = [name for name in (*_REGIONS, "peak", "flagged_ml") if name in scores]
+    known = (*_REGIONS, _CAVITY, "peak", "flagged_ml")
+    order = [name for name in known if name in scores]
     return {k: round(sum(scores[k]) / len(scores[k]), 4) for k in order}, picture

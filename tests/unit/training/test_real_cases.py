@@ -20,7 +20,8 @@ from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
 from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.review import Outline, Review, ReviewEvent
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging import samples
@@ -36,7 +37,7 @@ from lesionlens.training.config import (
 )
 from lesionlens.training.kept_volumes import FolderSource, Start, read
 from lesionlens.training.loop import TrainOptions, train
-from lesionlens.training.real_cases import RealCases, pack_case, part, with_start
+from lesionlens.training.real_cases import RealCases, for_cases, pack_case, part
 from lesionlens.training.references import find_real_cases, split
 
 from .runs import small_recipe
@@ -243,7 +244,7 @@ def test_weights_of_another_network_are_refused(tmp_path, random_weights):
 
 
 def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, out):
-    recipe = with_start(read_config("finetune"))
+    recipe = for_cases(read_config("finetune"), ())
     small = dataclasses.replace(RECIPE.stages[0], steps=2)
     recipe = dataclasses.replace(recipe, stages=(small,))
     shipped, about = weights.load_shipped()
@@ -335,6 +336,30 @@ def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(UnusableInputError, match="candidate 2 of case 'one'"):
         find(tmp_path / "results", studies=place / "studies")
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_the_cavity_of_a_result_is_truth_as_a_reader_left_it(reviewed, tmp_path, redrawn):
+    place, analysis = reviewed
+    grid = analysis.volumes.labels.grid
+    found = np.zeros(grid.shape, bool)
+    found[4:8, 4:8, 4:8] = True
+    drawn = Outline(CAVITY, (30, 40, 30), np.full((2, 2, 2), Label.CAVITY, np.uint8))
+    review = analysis.review
+    if redrawn:
+        event = ReviewEvent(CAVITY, ReviewState.EDITED, "A. Reader", "2026-01-05T10:16:00Z",
+                            outline=drawn.sha256)  # fmt: skip
+        review = dataclasses.replace(
+            review, events=(*review.events, event), outlines={drawn.sha256: drawn}
+        )
+    volumes = dataclasses.replace(analysis.volumes, cavity=Volume(found, grid))
+    save(dataclasses.replace(analysis, volumes=volumes, review=review), tmp_path / "results/one")
+    (case,) = find(tmp_path / "results", studies=place / "studies")
+    assert case.cavity
+    cavity = case.truth()[0] == Label.CAVITY
+    wanted = np.zeros_like(found)
+    wanted[drawn.box if redrawn else (slice(4, 8),) * 3] = True
+    np.testing.assert_array_equal(cavity, wanted)
 
 
 def test_a_review_of_the_sample_patient_is_refused(reviewed, tmp_path):

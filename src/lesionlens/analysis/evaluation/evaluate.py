@@ -28,7 +28,7 @@ from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
 from lesionlens.base.run_context import SILENT, RunContext
@@ -37,7 +37,6 @@ from lesionlens.imaging.preparation.resampling import resample
 SEGMENTATION = "segmentation.nii.gz"
 _MADE_HERE = ("findings.json", "run.json")
 _SAME_MM, _SLACK = 2e-3, 1e-4
-_CAVITY = 4
 _NO_IMAGE = "no image beside the truth: calibration was not measured"
 ConventionOf = Callable[[Case], str | None]
 
@@ -161,7 +160,8 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
     if case.truth is None:
         return None
     voxels, grid = read_volume(case.truth)
-    return _Truth(translate(voxels, convention, f"the truth of case {case.name}"), grid)
+    labels = translate(voxels, convention, f"the truth of case {case.name}")
+    return _Truth(_of_tumour(labels), grid)
 
 
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
@@ -198,7 +198,7 @@ def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
     score.ranked = False
     voxels, grid = _read(file)
     try:
-        labels = translate(voxels, score.convention, file.name)
+        labels = _of_tumour(translate(voxels, score.convention, file.name))
     except UnusableInputError as why:
         raise _Unscorable(str(why)) from why
     truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
@@ -223,9 +223,14 @@ def _counts(found: set[int], counted: Sequence[int], false: int) -> dict[str, fl
 
 def _labels(result: Path) -> tuple[NDArray[np.uint8], Grid]:
     voxels, grid = _read(result / SEGMENTATION)
-    if not set(np.unique(voxels).tolist()) <= {0, 1, 2, 3, _CAVITY}:
-        raise _Unscorable(f"{SEGMENTATION} has labels beyond 0 to {_CAVITY}")
-    return np.where(voxels == _CAVITY, 0, voxels).astype(np.uint8), grid
+    if not set(np.unique(voxels).tolist()) <= set(Label):
+        raise _Unscorable(f"{SEGMENTATION} has labels beyond 0 to {max(Label)}")
+    return _of_tumour(voxels), grid
+
+
+def _of_tumour(labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return labels without the resection cavity, which is not scored."""
+    return np.where(labels == Label.CAVITY, 0, labels).astype(np.uint8)
 
 
 def _read(path: Path) -> tuple[NDArray[Any], Grid]:

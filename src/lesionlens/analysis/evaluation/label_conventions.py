@@ -19,7 +19,7 @@ CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
     "brats124": {4: 3},
     "brats23": {},
     "brats23ped": {},
-    "brats24": {4: 0},
+    "brats24": {4: Label.CAVITY},
     "brats24ped": {1: 3, 2: 1, 3: 1, 4: 2},
     "msd": {1: 2, 2: 1},
     "brats2012": {1: 2, 2: 1},
@@ -30,7 +30,7 @@ CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
 resection cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4 oedema; `msd` is
 1 oedema, 2 non-enhancing, 3 enhancing; `brats2012` is the synthetic 2012 set, 1 oedema, 2 core.
 """
-WITHOUT_ET = ("brats2012",)
+WITHOUT_ET, WITH_CAVITY = ("brats2012",), ("brats24",)
 DEFAULT = "brats"
 
 

@@ -48,16 +48,13 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import network_input, rollout, separable, windows
 from lesionlens.engines.lens import (
+    cavity,
     cuts,
     ensemble,
     outline_refinement,
     patch_refinement,
 )
-from lesionlens.engines.lens.attention import (
-    AttentionRollout,
-    CrossAttentionMaps,
-    coarser,
-)
+from lesionlens.engines.lens.attention import AttentionRollout, CrossAttentionMaps, coarser
 from lesionlens.engines.lens.pass_output import AttentionOutput, LesionShares, PassOutput
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.pass_cache import PassCache
@@ -187,21 +184,23 @@ class LensMethod(ABC):
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         study = self._fine.of(prepared)
-        out, logits = self._first_pass(study, context)
+        out, logits, hole = self._first_pass(study, context)
         box, cut = study.box, study.cut
+        brain = to_device(prepared.brain[box].copy(), self._device)
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
         refined = self._refined(prepared, study, logits, context)
+        if hole is not None:
+            hole = separable.apply(hole, along) * brain
         if refined is not None:
             fine[-1] += refined[0]
-        brain = to_device(prepared.brain[box].copy(), self._device)
         probability = outline_refinement.refine(
             to_numpy(floats(_nested(fine) * brain)),
             prepared.channels[(slice(None), *box)],
             prepared.present,
             prepared.brain[box],
         )
-        softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
+        softened = separable.smooth(out.attention[0, : len(Region)], _ATTENTION_BLUR_VOX)
         attention = separable.normalise_sums(separable.apply(softened, along) * brain)
         if refined is not None:
             attended = separable.normalise_sums(refined[1:] * brain)[0]
@@ -212,18 +211,23 @@ class LensMethod(ABC):
             probability=_by_region(whole(probability, prepared, box)),
             engine=self.info,
             trace=_trace(out, maps, method, study.grid, prepared),
-            notices=self._notices,
+            notices=self._notices if hole is None else (*self._notices, cavity.NOTICE),
             unperturbed=self.predict_perturbed(prepared, [EVERYTHING], context=context),
             thresholds=self._thresholds(study.present, probability[1]),
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
+            cavity=hole if hole is None else whole(hole, prepared, box)[0],
         )
 
-    def _first_pass(self, study: NetworkInput, context: RunContext) -> tuple[PassOutput, Array]:
-        """Average the ensemble; return the pass with all sequences, and (3, I, J, K) mean logits.
+    def _first_pass(
+        self, study: NetworkInput, context: RunContext
+    ) -> tuple[PassOutput, Array, Array | None]:
+        """Average the ensemble.
 
-        Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
+        Return the pass with all sequences, (3, I, J, K) mean logits, and the (1, I, J, K)
+        probability of a resection cavity, None from a network that outlines none. Core predicted
+        from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
         _, *others = ensemble.whole_tumour_views(_shown(study.present))
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, others)]
@@ -243,7 +247,7 @@ class LensMethod(ABC):
         for other in more:
             sums[0] += sigmoid(self._calibrated(other.logits)[0, 0])
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
-        return out, logit(mean, _EDGE)
+        return out, logit(mean, _EDGE), cavity.mean_probability(out, mirrored)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
@@ -308,8 +312,9 @@ class LensMethod(ABC):
         return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
 
     def _calibrated(self, logits: Array) -> Array:
+        """Return the calibrated logits of the three regions."""
         temperature = np.asarray(self._about.temperature, np.float32).reshape(-1, 1, 1, 1)
-        return floats(logits) / to_device(temperature, device_of(logits))
+        return floats(logits[:, : len(Region)]) / to_device(temperature, device_of(logits))
 
     def _refined(
         self,
@@ -332,7 +337,7 @@ class LensMethod(ABC):
         def run(window: windows.Window) -> tuple[Array, Array]:
             place = windows.place_in(window, study.grid.shape, self._device)
             out = self._pass(x[(slice(None), slice(None), *window)], place=place)
-            return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
+            return self._calibrated(out.logits)[0, -1], out.attention[0, len(Region) - 1]
 
         with self._watch(REFINEMENT, context, len(chosen.windows)):
             # Two concurrent passes would take 2.2 GB.

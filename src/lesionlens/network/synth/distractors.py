@@ -33,8 +33,16 @@ def _where(streams: RandomStreams, chance: float, field: Tensor) -> Tensor:
 
 def carve_cavity(
     streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, chance: float
-) -> Anatomy:
-    """Replace tissue by CSF in one ragged ellipsoid: an old cavity or arachnoid cyst."""
+) -> tuple[Anatomy, Tensor]:
+    """Replace tissue by CSF in one ragged ellipsoid, as after surgery.
+
+    Returns
+    -------
+    Anatomy
+        With the cavity.
+    (B, 1, I, J, K) Tensor
+        The cavity, 0 to 1.
+    """
     centre = streams.uniform(-1, 1, 3) * torch.tensor([58.0, 72.0, 48.0], device=streams.device)
     size = streams.log_uniform(5, 24, 1) * streams.log_uniform(0.7, 1.4, 3)
     offset = (frame.grid_mm() - spread(centre)) / spread(size)
@@ -43,7 +51,7 @@ def carve_cavity(
     hole = _where(streams, chance, hole)
     tissue = anatomy.tissue * (1 - hole)
     tissue[:, SULCUS : SULCUS + 1] += hole
-    return replace(anatomy, tissue=tissue)
+    return replace(anatomy, tissue=tissue), hole
 
 
 def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor:

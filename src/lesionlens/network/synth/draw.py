@@ -44,7 +44,9 @@ class DrawConfig:
     tumour_free: float = 0.15
     """Share of volumes without a tumour."""
     cavity: float = 0.05
-    """Share of volumes with an old cavity."""
+    """Share of volumes with a cavity, as after surgery: unlabelled, unless the network outlines it
+    (`TrainConfig.cavity`).
+    """
     oedema_label: float = 0.25
     """Tumour fraction at which a voxel is labelled; readers include the fading border."""
     reader_margin_mm: float = 1.2
@@ -122,13 +124,13 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     grid, pose = frame.grid_mm(), sample_pose(streams)
     plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
     point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
-    anatomy = carve_cavity(streams, frame, grow(streams, frame, heads, point), config.cavity)
+    anatomy, hole = carve_cavity(streams, frame, grow(streams, frame, heads, point), config.cavity)
     distance = lesions.measure(streams, frame, plan, grid)
     share = _membership(anatomy, lesions.compose(streams, frame, plan, distance, anatomy))
     lesion = share[:, 5:9].sum(1, keepdim=True)
     labels = _labels(config, frame, share, anatomy.brain)
     extra = scatter(streams, frame, anatomy, lesion)
-    parts = number(labels[:, 0] > 0, distance.nearest[:, 0], extra)
+    parts = number(labels[:, 0] > 0, distance.nearest[:, 0], extra, hole * anatomy.brain)
     return Geometry(frame, anatomy, extra, share, labels, parts)
 
 

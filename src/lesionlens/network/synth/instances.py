@@ -8,12 +8,14 @@ from torch import Tensor
 from lesionlens.network.synth.distractors import Distractors
 from lesionlens.network.synth.tumour import MAX_LESIONS
 
-WHITE_SPOTS, ENHANCEMENT = MAX_LESIONS + 1, MAX_LESIONS + 2
-"""Numbers of all white-matter lesions together, and of enhancing vessels, plexus and dura."""
+WHITE_SPOTS, ENHANCEMENT, CAVITY = MAX_LESIONS + 1, MAX_LESIONS + 2, MAX_LESIONS + 3
+"""Numbers of all white-matter lesions together, of enhancing vessels, plexus and dura, and of the
+resection cavity.
+"""
 _SEEN = 0.5  # voxel fraction at which a distractor is included
 
 
-def number(whole: Tensor, nearest: Tensor, extra: Distractors) -> Tensor:
+def number(whole: Tensor, nearest: Tensor, extra: Distractors, hole: Tensor) -> Tensor:
     """Assign instance numbers to the lesions and distractors of a batch.
 
     Parameters
@@ -23,19 +25,23 @@ def number(whole: Tensor, nearest: Tensor, extra: Distractors) -> Tensor:
     nearest : (B, I, J, K) int64 Tensor
         Index of each voxel's lesion, 0 to `MAX_LESIONS` - 1.
     extra : Distractors
+    hole : (B, 1, I, J, K) Tensor
+        Fraction of the cavity, from `carve_cavity`.
 
     Returns
     -------
     (B, I, J, K) uint8 Tensor
         0 background; 1 to `MAX_LESIONS` lesions, touching ones sharing the lowest number;
-        `WHITE_SPOTS`; `ENHANCEMENT`.
+        `WHITE_SPOTS`; `ENHANCEMENT`; `CAVITY`, where there is no lesion.
     """
     parts = torch.where(whole, nearest + 1, 0)
     parts = torch.stack([_together(one)[one] for one in parts])
     bright = torch.maximum(torch.maximum(extra.vessels, extra.plexus), extra.dura)[:, 0] > _SEEN
     parts = torch.where((parts == 0) & bright, ENHANCEMENT, parts)
     spots = extra.white_spots[:, 0] > _SEEN
-    return torch.where((parts % ENHANCEMENT == 0) & spots, WHITE_SPOTS, parts).to(torch.uint8)
+    parts = torch.where((parts % ENHANCEMENT == 0) & spots, WHITE_SPOTS, parts)
+    cavity = ~whole & (hole[:, 0] > _SEEN)
+    return torch.where(cavity, CAVITY, parts).to(torch.uint8)
 
 
 def _together(parts: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from lesionlens.training.config import TrainConfig
 from lesionlens.training.learning.signed_reviews import SignedReview
 from lesionlens.training.validate import validate_each
 
-_CONVENTION = "brats23"  # the contract's own labels
+_CONVENTION = "brats24"  # the contract's own labels
 _READ = (SEGMENTATION, "candidates.nii.gz", "findings.json", "run.json")
 _MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
 

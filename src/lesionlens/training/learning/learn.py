@@ -45,7 +45,7 @@ from lesionlens.training.learning.proposal import (
 from lesionlens.training.learning.recipe import STEPS, learn_recipe
 from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
 from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, train
-from lesionlens.training.real_cases import SPLIT_NAME, RealCases
+from lesionlens.training.real_cases import SPLIT_NAME, RealCases, for_cases
 
 BEGUN = "begun.json"
 _FEW = 10  # held-out patients below which a caution is shown
@@ -58,6 +58,7 @@ _PATIENTS = (
 )  # fmt: skip
 _DRAWN = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1), ("Dice, enhancing", "et", 1),
+    ("Dice, resection cavity", "cavity", 1),
     ("flagged in tumour-free brains (ml)", "flagged_ml", -1),
 )  # fmt: skip
 
@@ -134,13 +135,14 @@ def learn(
     gathered = gather(job.results, job.studies, job.readers)
     parent = weight_files.chosen_path(job.start)
     _, about = weight_files.load(parent)
-    recipe = learn_recipe(parent, job.recipe, job.steps)
+    signed = [one.case for one in gathered.reviews]
+    recipe = for_cases(learn_recipe(parent, job.recipe, job.steps), signed)
     _check_recipe(recipe)
     job.out.mkdir(parents=True, exist_ok=True)
     _check_same(job.out, about.sha256, recipe)
     _carry_split(job.out, gathered, WeightsStore(), about.sha256)
     cases = RealCases(
-        [one.case for one in gathered.reviews],
+        signed,
         job.out,
         recipe,
         context.part(0, 0.1),

@@ -1,0 +1,23 @@
+"""The resection cavity, from networks that outline it beside the three regions."""
+
+from __future__ import annotations
+
+from lesionlens.base.array_ops import Array, floats, namespace, sigmoid
+from lesionlens.base.labels import Region
+from lesionlens.engines.lens.pass_output import PassOutput
+
+NOTICE = (
+    "The resection cavity is outlined where its probability is at least .5; this probability is "
+    "not calibrated"
+)
+
+
+def mean_probability(out: PassOutput, mirrored: PassOutput) -> Array | None:
+    """Return the (1, I, J, K) mean of two passes, the second mirrored; None without that channel.
+
+    The three regions' temperatures do not apply to it.
+    """
+    if out.logits.shape[1] == len(Region):
+        return None
+    there, back = (sigmoid(floats(one.logits[0, len(Region) :])) for one in (out, mirrored))
+    return (there + namespace(there).flip(back, (1,))) / 2
