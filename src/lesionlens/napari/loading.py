@@ -16,7 +16,6 @@ from lesionlens.base.run_context import SILENT, RunContext
 if TYPE_CHECKING:
     from lesionlens.base.labels import MrSequence
     from lesionlens.base.records.study import Series, Study
-    from lesionlens.imaging.preparation.exchanged_names import Exchange
 
 LayerData = tuple[Any, dict[str, Any], str]
 KEY = "lesionlens"
@@ -88,7 +87,9 @@ def read_study(
     return layers_of(study, context)
 
 
-def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> Exchange | None:
+def exchanged_in(
+    layers: Sequence[LayerData], context: RunContext
+) -> tuple[MrSequence, MrSequence] | None:
     """Return the two sequences among layer data whose names seem exchanged, or None."""
     import numpy as np  # noqa: PLC0415
 

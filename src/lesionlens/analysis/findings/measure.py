@@ -292,8 +292,3 @@ def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:
     centres = grid.to_mm(voxels)
     corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) @ grid.affine[:3, :3].T
     return centres.min(0) + corners.min(0), centres.max(0) + corners.max(0)
-
-
-def centroid_mm(mask: Mask, grid: Grid) -> Points:
-    """Return the (3,) mean of the voxel centres of a non-empty mask, RAS mm."""
-    return grid.to_mm(np.argwhere(mask).mean(axis=0))

@@ -14,18 +14,13 @@ from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-_WITHIN = {
-    Region.WT: (Label.CORE, Label.OEDEMA, Label.ENHANCING),
-    Region.TC: (Label.CORE, Label.ENHANCING),
-    Region.ET: (Label.ENHANCING,),
-}
 _ADDED: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 _LEFT: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
 
 
 def region_of(labels: Labels, region: Region | None) -> Mask:
     """Return the mask of a region in an outline; None for the whole outline."""
-    return labels > 0 if region is None else np.isin(labels, _WITHIN[region])
+    return labels > 0 if region is None else np.isin(labels, region.labels)
 
 
 def question_of(labels: Labels, asked: PromptRound) -> PromptRequest:

@@ -12,14 +12,16 @@ from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation import brain as brains
 from lesionlens.imaging.preparation.brain_extraction import brain_logit, reading_grid
-from lesionlens.imaging.preparation.exchanged_names import Exchange, exchanged
+from lesionlens.imaging.preparation.exchanged_names import exchanged
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.resampling import resample
 
 Scans = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
 
 
-def exchanged_before_registration(scans: Scans, *, context: RunContext = SILENT) -> Exchange | None:
+def exchanged_before_registration(
+    scans: Scans, *, context: RunContext = SILENT
+) -> tuple[MrSequence, MrSequence] | None:
     """Return the two sequences whose names are probably exchanged, or None.
 
     Parameters

@@ -9,7 +9,6 @@ synthetic brains (`fit_exchanged_names.py` in `research` makes them).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import combinations, permutations
@@ -33,15 +32,6 @@ ONE_IMAGE = 0.9999
 """Correlation at which two images are the same; T1 and T1c of one person reach .95."""
 _STRIDE = 3
 _LEAST_VOXELS = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """Two sequences whose names are probably exchanged."""
-
-    pair: tuple[MrSequence, MrSequence]
-    log_ratio: float
-    """Log-likelihood ratio in favour of the exchange."""
 
 
 def check(
@@ -70,9 +60,9 @@ def check(
     return QualityCheck("names", False, in_words(found))
 
 
-def in_words(found: Exchange) -> str:
+def in_words(pair: tuple[MrSequence, MrSequence]) -> str:
     """Return the notice about an exchange."""
-    one, other = (s.display_name for s in found.pair)
+    one, other = (s.display_name for s in pair)
     return (
         f"{one} and {other} seem exchanged: the image called {one} looks like {other}, and the "
         "reverse. Check which is which before you trust any result."
@@ -108,7 +98,7 @@ def exchanged(
     channels: Mapping[MrSequence, NDArray[np.float32]],
     brain: NDArray[np.bool_],
     stride: int = _STRIDE,
-) -> Exchange | None:
+) -> tuple[MrSequence, MrSequence] | None:
     """Return the two sequences whose exchange fits the images much better, or None.
 
     `stride` subsamples the grid to about 3 mm.
@@ -119,7 +109,7 @@ def exchanged(
     given = {s: s for s in channels}
     pair, ratio, likelihood = best_exchange(measured, given, load_model())
     sure = is_convincing(ratio, likelihood, len(measured.features(given)))
-    return Exchange(pair, ratio) if sure else None
+    return pair if sure else None
 
 
 def measure(

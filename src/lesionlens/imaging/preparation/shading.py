@@ -110,7 +110,6 @@ class _Sample:
 
     def __init__(self, values: Floats, brain: Mask, terms: Floats) -> None:
         self._seen = brain & (values > 0)
-        self._terms = terms
         self.enough = int(self._seen.sum()) >= _LEAST_VOX
         if self.enough:
             self._rows = terms[:, self._seen].T

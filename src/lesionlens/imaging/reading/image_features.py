@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series
 from lesionlens.imaging.reading.readers import open_study
 
 _MOST_VOXELS = 2_000_000
@@ -32,13 +31,10 @@ def image_features(study: Path) -> dict[str, float]:
     opened = open_study(study, recall=True)
     found = {f"has {s.display_name}": float(s in opened.series) for s in MrSequence}
     for sequence, series in opened.series.items():
-        for what, value in _of_series(series).items():
+        edge_mm = float(series.grid.spacing_mm.max())
+        for what, value in (brightness(series.load()) | {"voxel (mm)": edge_mm}).items():
             found[f"{sequence.display_name} {what}"] = value
     return found
-
-
-def _of_series(series: Series) -> dict[str, float]:
-    return {**brightness(series.load()), "voxel (mm)": float(series.grid.spacing_mm.max())}
 
 
 def brightness(values: NDArray[np.float32]) -> dict[str, float]:

@@ -63,7 +63,7 @@ class Opener:
             study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
             if study is not None:
                 self.session.open(study, request)
-                self.session.doubt_names(doubted.pair if doubted else None)
+                self.session.doubt_names(doubted)
             layers = self.viewer.layers
             for number, data in enumerate(reversed(found)):  # the reference sequence first
                 layers.insert(len(layers) - number, Layer.create(*data))

@@ -30,8 +30,6 @@ REGIONS = slice(4, 7)
 NAMED = 7
 OUTLINE = 8
 PROMPTS = slice(9, 13)
-LIKE_FOR = slice(13, 17)
-LIKE_AGAINST = slice(17, 21)
 BRAIN = 21
 MAPS = 22
 """Channels of `PromptInput.maps`: z-scores; probabilities of WT, TC, ET and of the intended region,

@@ -36,6 +36,7 @@ from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
 from lesionlens.imaging.reading.readers import hashes_of
 from lesionlens.results.review import report_items
+from lesionlens.results.review.from_mask import NO_PARTS
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
 from lesionlens.results.review.sent_objects import Objects, find_objects, map_label
@@ -69,7 +70,9 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     marked, uids = _components(chosen, grid)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
     by_hand = {s.tracking_uid for s in chosen if s.by_hand}
-    findings = _theirs(_described(marked, uids, reported, attention, prepared), reported, by_hand)
+    parted = _is_builtin(objects) or any(s.part is not Part.WHOLE for s in chosen)
+    described = _described(marked, uids, reported, attention, prepared, parted=parted)
+    findings = _theirs(described, reported, by_hand)
     findings = _numbered(findings, _numbers(objects, chosen, reported))
     scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
     theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
@@ -150,8 +153,13 @@ def _described(
     reported: Mapping[str, ReportedCandidate],
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
+    *,
+    parted: bool,
 ) -> Findings:
-    """Measure the components; UIDs come from the objects if available."""
+    """Measure the components; UIDs come from the objects if available.
+
+    Where segments are not `parted`, nothing is known of an enhancing part.
+    """
     known = [
         ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
         for uid in uids
@@ -159,12 +167,14 @@ def _described(
     context = Context(
         whole_tumour=(marked.components > 0).astype(np.float32),
         head=anatomy.head_of(prepared),
-        has_t1c=prepared.has_t1c,
+        has_t1c=parted and prepared.has_t1c,
         identity="from DICOM",
         quality=prepared.quality,
     )
     evidence = Evidence([one.score for one in known], attention=attention.get(Region.WT))
     found = describe(marked, evidence, context)
+    if not parted and marked.count:
+        found = replace(found, notices=(NO_PARTS,))
     named = []
     for candidate in found.candidates:
         first = np.unravel_index(
@@ -194,12 +204,16 @@ def _theirs(
     return replace(found, candidates=candidates, conclusion=conclusion_of(candidates))
 
 
+def _is_builtin(objects: Objects) -> bool:
+    return objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER
+
+
 def _numbers(
     objects: Objects, segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
 ) -> dict[str, int]:
     """Return the number of each tracking UID in LesionLens objects."""
     numbers: dict[str, int] = {}
-    if objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER:
+    if _is_builtin(objects):
         for segment in segments:
             found = _NUMBER.match(segment.label)
             if found is not None and segment.tracking_uid is not None:

@@ -36,8 +36,8 @@ from lesionlens.results.review.log import now
 
 MOST_NUMBERS = 255
 NO_PARTS = (
-    "The mask does not tell an enhancing part from the rest: its volume and the RANO rule are left "
-    "empty"
+    "The outlines do not tell an enhancing part from the rest: its volume and the RANO rule are "
+    "left empty"
 )
 _TIE = np.float32(1 - 2 * HALF)
 """If two labels' shares of a voxel differ by less, the larger label wins."""

@@ -48,7 +48,7 @@ def test_two_sequences_alone_are_told_apart(images, head):
     assert exchanged_names.exchanged(as_named, head.brain.data) is None
     found = exchanged_names.exchanged({T2: images[FLAIR], FLAIR: images[T2]}, head.brain.data)
     assert found is not None
-    assert found.pair == (T2, FLAIR)
+    assert found == (T2, FLAIR)
 
 
 def test_the_unit_of_brightness_plays_no_part(images, head):
@@ -57,7 +57,7 @@ def test_the_unit_of_brightness_plays_no_part(images, head):
     scaled[T2], scaled[FLAIR] = scaled[FLAIR], scaled[T2]
     found = exchanged_names.exchanged(scaled, head.brain.data)
     assert found is not None
-    assert found.pair == (T2, FLAIR)
+    assert found == (T2, FLAIR)
 
 
 def test_one_sequence_is_not_compared(images, head):

@@ -57,6 +57,11 @@ def test_it_reopens_voxel_for_voxel_as_candidates_that_nobody_reviewed(head, tmp
     assert [c.volume_ml[Region.WT] for c in again.findings.candidates] == pytest.approx(
         sorted((volume_ml(head.findings.components == n, grid) for n in (1, 2)), reverse=True)
     )
+    parted = program in PARTS or program == "highdicom"
+    for candidate in again.findings.candidates:
+        assert (candidate.volume_ml[Region.ET] is not None) is parted
+        assert (candidate.rano_measurable is not None) is parted
+    assert any("an enhancing part" in text for text in again.findings.notices) is not parted
     states = {again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
     assert states == {ReviewState.UNREVIEWED}
     assert {c.score for c in again.findings.candidates} == {None}
