@@ -27,13 +27,14 @@ import torch
 from calibration.calibrate import prepared_of
 from numpy.typing import NDArray
 
-from lesionlens.analysis.explain.shapley import evidence_maps, subsets_of
+from lesionlens.analysis.explain.shapley import evidence_maps
 from lesionlens.analysis.findings.component_scores import voxels_on
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.perturbation_order import subsets_of
 from lesionlens.network.normalise import zscore
 from lesionlens.network.synth import draw as drawing
 from lesionlens.network.synth import tumour

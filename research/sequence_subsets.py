@@ -27,12 +27,12 @@ from scipy.stats import spearmanr
 from lesionlens.analysis.evaluation.label_conventions import convention_reader, region_mask
 from lesionlens.analysis.explain.perturbations import sees_what_is_flagged, shown_of
 from lesionlens.analysis.explain.questions import questions_to
-from lesionlens.analysis.explain.shapley import subsets_of
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.perturbation_order import subsets_of
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study

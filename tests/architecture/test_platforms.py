@@ -78,11 +78,14 @@ def test_the_command_line_lets_idle_threads_sleep():
     code = (
         "import os, sys\n"
         "os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "os.environ.pop('OPENBLAS_NUM_THREADS', None)\n"
         "sys.argv = ['lesionlens', '--version']\n"
         "from lesionlens.cli.main import run\n"
         "try: run()\n"
         "except SystemExit: pass\n"
         "assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n"
+        "assert os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
+        "assert 'numpy' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
 

@@ -28,6 +28,18 @@ class Cancel(Protocol):
         """Return whether to stop now."""
 
 
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """A cancellation flag that is set when either of two is."""
+
+    first: Cancel
+    second: Cancel
+
+    def is_set(self) -> bool:
+        """Return whether to stop now."""
+        return self.first.is_set() or self.second.is_set()
+
+
 def no_progress(stage: str, fraction: float) -> None:
     """Ignore progress."""
 

@@ -127,6 +127,8 @@ def _own_the_process() -> None:
     # Waiting OpenMP threads sleep. By default they spin and take the cores from other programs
     # (three times slower beside one busy program). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # NumPy's products are small; its waiting threads spin, for a tenth of an analysis.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports create hundreds of thousands of permanent objects. With Python's threshold of 700 they
     # are traced repeatedly, which takes a tenth of the import time.
     gc.set_threshold(50_000)

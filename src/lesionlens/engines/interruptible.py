@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, local
 
 from torch import nn
 
 from lesionlens.base.errors import ResourceError, is_lack_of_memory
 from lesionlens.base.run_context import RunContext
+
+
+class _Thread(local):
+    counted = True
+
+
+_thread = _Thread()
+
+
+def leave_uncounted() -> None:
+    """Leave this thread's passes out of the progress of the block that they run beside."""
+    _thread.counted = False
 
 
 @contextmanager
@@ -50,6 +62,8 @@ def interruptible(
         nonlocal done
         del module, arguments
         context.check(stage)
+        if not _thread.counted:
+            return
         with one_at_a_time:  # passes may run concurrently, and progress must not decrease
             done += 1
             context.progress(stage, min(done / total, 1.0))

@@ -22,14 +22,16 @@ _AT_MOST = 4
 """Maximum number of concurrent passes; more need more memory without saving time."""
 
 
-def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
-    """Yield `run` of each input, in order; an odd last one is run alone with two threads.
+def side_by_side(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
+    """Yield `run` of each input, in order; an odd last one is run alone.
 
     Parameters
     ----------
     run : callable
         Runs one pass; called in worker threads with one thread each. The odd one runs in the
         calling thread.
+    last : int
+        Threads of an odd last pass.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
                 answer = run(one)
             yield answer
     for one in inputs[paired:]:
-        with fixed_threads(2):
+        with fixed_threads(last):
             answer = run(one)
         yield answer
 

@@ -30,12 +30,13 @@ from lesionlens.base.records.prediction import (
     Prediction,
 )
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import perturbation_order
+from lesionlens.engines.perturbation_order import Subset
 from lesionlens.engines.uncertainty import undecided
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 SEEN = 0.1
 """Mean probability of what is flagged of a region below which a pass hardly sees it."""
-_MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
@@ -121,9 +122,8 @@ def ask(
         )
     present = present_in(questions.prepared)
     everything = frozenset(present)
-    subsets = shapley.subsets_of(present)
-    single_out = [s for s in subsets if len(s) == len(present) - 1 and s]
-    answers = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
+    single_out = perturbation_order.all_but_one(present)
+    answers = questions.ask(UNCERTAINTY, perturbation_order.for_uncertainty(present))
     threshold = prediction.thresholds[Region.WT]
     quick = _Shown(seen.grid, spots, {everything: seen.probability[0]}, {everything: threshold})
     uncertainty = None
@@ -140,7 +140,7 @@ def _compared(
 ) -> tuple[SequenceScores | None, Sequence[Mapping[str, float | None]] | None]:
     """Return what each sequence shows, and `Answers.views`; None where there was no time."""
     present = present_in(questions.prepared)
-    subsets = shapley.subsets_of(present)
+    subsets = perturbation_order.subsets_of(present)
     without = {s: frozenset(present) - {s} for s in present}
     wanted = subsets if finely is None else without.values()
     rest = [s for s in wanted if s not in quick.by_subset]
@@ -172,13 +172,13 @@ class _Shown(NamedTuple):
 
     grid: Grid
     spots: Sequence[ComponentVoxels]
-    by_subset: dict[shapley.Subset, NDArray[np.float32]]
-    thresholds: dict[shapley.Subset, float]
+    by_subset: dict[Subset, NDArray[np.float32]]
+    thresholds: dict[Subset, float]
     """Above which an analysis of the subset would outline a voxel."""
 
     def add(
         self,
-        subsets: Sequence[shapley.Subset | None],
+        subsets: Sequence[Subset | None],
         answers: PerturbedPrediction,
         usual: float,
     ) -> None:
@@ -190,7 +190,7 @@ class _Shown(NamedTuple):
             if subset is not None:
                 self.by_subset[subset], self.thresholds[subset] = probability, threshold
 
-    def table(self, threshold: float | None = None) -> dict[shapley.Subset, NDArray[np.float64]]:
+    def table(self, threshold: float | None = None) -> dict[Subset, NDArray[np.float64]]:
         """Return `shown_of` by subset, each at its own threshold unless one is given."""
         nearest = _nearest(self.spots, self.grid.shape)
         drawn = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from math import factorial
 
 import numpy as np
@@ -12,29 +11,14 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.engines.perturbation_order import Subset, subsets_of
 
-Subset = frozenset[MrSequence]
 NONE = "none"
 """Key of the value without any sequence."""
 CLEAR = 0.05
 """Minimum lead of the largest value for its sequence to be named as deciding: a twentieth of the
 scale. Smaller differences change order when the study is mirrored.
 """
-
-
-def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
-    """Return all subsets of the available sequences, from empty to full.
-
-    Examples
-    --------
-    >>> [len(s) for s in subsets_of([MrSequence.T1, MrSequence.FLAIR])]
-    [0, 1, 1, 2]
-    """
-    return [
-        frozenset(chosen)
-        for size in range(len(present) + 1)
-        for chosen in combinations(present, size)
-    ]
 
 
 def shapley_values(

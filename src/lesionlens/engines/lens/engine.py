@@ -18,18 +18,19 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
-from lesionlens.engines.interruptible import interruptible
+from lesionlens.engines.interruptible import interruptible, leave_uncounted
 from lesionlens.engines.kept_memory import give_back
+from lesionlens.engines.lens.aside import Aside
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.side_by_side import R, T, side_by_side
-from lesionlens.network.steady import with_threads
+from lesionlens.network.steady import thread_count, with_threads
 
 
 class LensEngine(LensMethod):
@@ -105,10 +106,16 @@ class LensEngine(LensMethod):
         return self.placement.device
 
     @override
-    def _each(self, run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
+    def _each(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
         if self._device.type == "cpu":
-            return side_by_side(run, inputs)
+            return side_by_side(run, inputs, last)
         return super()._each(run, inputs)
+
+    @override
+    def _aside(self, act: Callable[[Cancel], None]) -> Aside:
+        if self._device.type != "cpu" or thread_count() == 1:
+            return Aside()
+        return Aside(act, _one_thread_uncounted)
 
     @property
     @override
@@ -174,6 +181,11 @@ class LensEngine(LensMethod):
         with torch.inference_mode(), numbers:
             out: LensOutput = self._network(x, place=place, trace=trace, lesions=trace)
         return out
+
+
+def _one_thread_uncounted() -> None:
+    torch.set_num_threads(1)
+    leave_uncounted()
 
 
 def _logits_of(network: LensNetwork) -> Callable[[Tensor], Tensor]:

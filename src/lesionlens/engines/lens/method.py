@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from lesionlens.base.array_ops import (
     to_device,
     to_numpy,
 )
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
@@ -45,7 +47,7 @@ from lesionlens.base.records.prediction import (
     ViewAgreement,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import AnyOf, Cancel, RunContext
 from lesionlens.engines import network_input, rollout, separable, windows
 from lesionlens.engines.lens import (
     cavity,
@@ -54,10 +56,12 @@ from lesionlens.engines.lens import (
     outline_refinement,
     patch_refinement,
 )
+from lesionlens.engines.lens.aside import Aside
 from lesionlens.engines.lens.attention import AttentionRollout, CrossAttentionMaps, coarser
 from lesionlens.engines.lens.pass_output import AttentionOutput, LesionShares, PassOutput
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.pass_cache import PassCache
+from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
 from lesionlens.network.notes import WeightsInfo
 
 Floats = NDArray[np.float32]
@@ -67,6 +71,8 @@ PRELIMINARY, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
 EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
 _EDGE = 1e-6
+_WINDOWS_BESIDE = 2
+"""Windows refined by one thread each, beside other passes; further ones by two threads."""
 _SCALE = 1.5
 """Spacing of perturbed inputs, as a multiple of the network's: at another scale false positives
 seldom recur, and every subset of sequences can be predicted quickly.
@@ -151,9 +157,15 @@ class LensMethod(ABC):
     def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
         """Return a context in which passes report progress and can be cancelled."""
 
-    def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T]) -> Iterator[_R]:
-        """Run independent passes in any order; yield their results."""
+    def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T], last: int = 2) -> Iterator[_R]:
+        """Run independent passes, an odd last one with `last` threads; yield their results."""
+        del last
         return map(run, inputs)
+
+    def _aside(self, act: Callable[[Cancel], None]) -> Aside:
+        """Run `act`, whose passes are only for later, on a core that is idle within the block."""
+        del act
+        return Aside()
 
     @property
     def info(self) -> EngineInfo:
@@ -184,12 +196,28 @@ class LensMethod(ABC):
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         study = self._fine.of(prepared)
-        out, logits, hole = self._first_pass(study, context)
+        first = self._first_pass(study, context)
+        suspected = bool((first[1][0] > 0).any())
+        with self._aside(partial(self._ask_ahead, prepared, suspected, context)) as aside:
+            found = self._drawn(prepared, study, first, aside, context)
+        seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
+        return replace(found, unperturbed=seen)
+
+    def _drawn(
+        self,
+        prepared: PreparedStudy,
+        study: NetworkInput,
+        first: tuple[PassOutput, Array, Array | None],
+        aside: Aside,
+        context: RunContext,
+    ) -> Prediction:
+        """Refine the first pass; return the prediction, still without `unperturbed`."""
+        out, logits, hole = first
         box, cut = study.box, study.cut
         brain = to_device(prepared.brain[box].copy(), self._device)
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
-        refined = self._refined(prepared, study, logits, context)
+        refined = self._refined(prepared, study, logits, aside, context)
         if hole is not None:
             hole = separable.apply(hole, along) * brain
         if refined is not None:
@@ -212,7 +240,6 @@ class LensMethod(ABC):
             engine=self.info,
             trace=_trace(out, maps, method, study.grid, prepared),
             notices=self._notices if hole is None else (*self._notices, cavity.NOTICE),
-            unperturbed=self.predict_perturbed(prepared, [EVERYTHING], context=context),
             thresholds=self._thresholds(study.present, probability[1]),
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
@@ -282,12 +309,22 @@ class LensMethod(ABC):
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
+        return self._perturbed(prepared, perturbations, self._watch, context)
+
+    def _perturbed(
+        self,
+        prepared: PreparedStudy,
+        perturbations: Sequence[InputPerturbation],
+        watch: Callable[[str, RunContext, int], AbstractContextManager[None]],
+        context: RunContext,
+    ) -> PerturbedPrediction:
         fine = any(one.fine for one in perturbations)
         cache = self._fine if fine else self._quick
         study = cache.of(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
+            context.check(PERTURBATION)
             shown = [study.input_of(one) for one in batch]
             x = shown[0] if len(shown) == 1 else namespace(shown[0]).concatenate(shown)
             return sigmoid(self._calibrated(self._pass(x).logits))
@@ -295,13 +332,26 @@ class LensMethod(ABC):
         def answer(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
             size = 1 if fine else self._together  # memory: two fine ones at once take 2 GB
             batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
-            with self._watch(PERTURBATION, context, len(batches)):
-                yield from chain.from_iterable(self._each(run, batches))
+            with watch(PERTURBATION, context, len(batches)):
+                yield from chain.from_iterable(self._each(run, batches, last=1))
 
         usual = self._about.thresholds[0]
         shown = [_shown_of(perturbation, study.present) for perturbation in perturbations]
         cut_at = tuple(cuts.whole_tumour_threshold(one, usual) for one in shown)
         return replace(cache.predict_perturbed(prepared, groups, answer), thresholds=cut_at)
+
+    def _ask_ahead(
+        self, prepared: PreparedStudy, suspected: bool, context: RunContext, closing: Cancel
+    ) -> None:
+        """Predict what explanations will ask for, in their order, so that batches are theirs."""
+        present = [s for s, there in zip(MrSequence, prepared.present, strict=True) if there]
+        quiet = replace(context.quiet(), cancel=AnyOf(context.cancel, closing))
+        questions = [[EVERYTHING], for_uncertainty(present)]
+        if suspected:
+            questions.append(for_relevance(present))
+        with suppress(CancelledError):
+            for asked in questions:
+                self._perturbed(prepared, asked, lambda *_: nullcontext(), quiet)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
@@ -321,6 +371,7 @@ class LensMethod(ABC):
         prepared: PreparedStudy,
         first: NetworkInput,
         logits: Array,
+        aside: Aside,
         context: RunContext,
     ) -> Array | None:
         """Run patch refinement on the grid `first.cut`; None if there is nothing to refine."""
@@ -341,7 +392,10 @@ class LensMethod(ABC):
 
         with self._watch(REFINEMENT, context, len(chosen.windows)):
             # Two concurrent passes would take 2.2 GB.
-            answers = [next(iter(self._each(run, [window]))) for window in chosen.windows]
+            answers = [run(window) for window in chosen.windows[:_WINDOWS_BESIDE]]
+            if later := chosen.windows[_WINDOWS_BESIDE:]:
+                aside.close()
+                answers += [next(iter(self._each(run, [window]))) for window in later]
         change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
         both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
         along = separable.matrices(study.grid, first.cut, antialias=False)

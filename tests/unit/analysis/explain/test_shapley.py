@@ -10,6 +10,7 @@ from lesionlens.analysis.findings.component_scores import voxels_on
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.engines.perturbation_order import subsets_of
 
 presences = st.sets(st.sampled_from(list(MrSequence)), min_size=1).map(
     lambda chosen: [s for s in MrSequence if s in chosen]
@@ -18,7 +19,7 @@ presences = st.sets(st.sampled_from(list(MrSequence)), min_size=1).map(
 
 def table_of(present, seed):
     rng = np.random.default_rng(seed)
-    return {subset: float(rng.random()) for subset in relevance.subsets_of(present)}
+    return {subset: float(rng.random()) for subset in subsets_of(present)}
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,7 +108,7 @@ def test_maps_and_base_sum_to_the_probability_at_every_voxel():
     rng = np.random.default_rng(3)
     grid = Grid((5, 6, 7), np.diag([2.0, 2.0, 2.0, 1.0]))
     present = [MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR]
-    answers = {s: rng.random(grid.shape, np.float32) for s in relevance.subsets_of(present)}
+    answers = {s: rng.random(grid.shape, np.float32) for s in subsets_of(present)}
     found = relevance.evidence_maps(present, answers, grid)
     assert set(found.shares) == set(present)
     np.testing.assert_allclose(found.probability, answers[frozenset(present)], atol=2e-7)
@@ -123,7 +124,7 @@ def test_the_map_names_the_sequence_that_a_place_shows_in():
     grid = Grid((4, 4, 4), np.eye(4))
     present = list(MrSequence)
     answers = {}
-    for shown in relevance.subsets_of(present):
+    for shown in subsets_of(present):
         answer = np.full(grid.shape, 0.1, np.float32)
         answer[:2] += 0.7 * (MrSequence.FLAIR in shown)
         answer[2:] += 0.6 * (MrSequence.T1C in shown)

@@ -15,7 +15,10 @@ from lesionlens.engines import gradcam, network_input
 from lesionlens.engines.engine import SupportsPerturbation, Target
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens import patch_refinement
+from lesionlens.engines.lens.aside import Aside
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.lens.method import PRELIMINARY
+from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
@@ -400,18 +403,40 @@ def test_a_second_opinion_is_computed_by_the_same_number_of_threads(engine, stud
     np.testing.assert_array_equal(*found)
 
 
+def test_explanations_are_predicted_beside_the_refinement(
+    random_weights, make_prepared, monkeypatch
+):
+    monkeypatch.setattr(Aside, "__exit__", lambda self, *_: self._running.result())
+    engine, before = LensEngine("cpu", random_weights), torch.get_num_threads()
+    study, taken, steps = make_prepared(), [], []
+    torch.set_num_threads(2)
+    watching = replace(SILENT, progress=lambda stage, share: steps.append((stage, share)))
+    engine.predict(study, context=watching)
+    torch.set_num_threads(before)
+    monkeypatch.setattr(engine, "_pass", taken.append)
+    engine.predict_perturbed(study, for_uncertainty(tuple(MrSequence)), context=SILENT)
+    assert not taken
+    assert {stage for stage, _ in steps} == {PRELIMINARY}
+
+
 def test_a_prediction_has_the_same_bits_with_any_number_of_threads(
     refining_weights, study, monkeypatch
 ):
     monkeypatch.setattr(patch_refinement, "_FROM", 0.0)  # untrained, it suspects nothing
     engine, before = LensEngine("cpu", refining_weights), torch.get_num_threads()
-    found = []
+    questions = [order(tuple(MrSequence)) for order in (for_uncertainty, for_relevance)]
+    found, explained = [], []
     for count in (1, 3):
         torch.set_num_threads(count)
         engine.forget()
         found.append(engine.predict(study, context=SILENT))
+        explained.append(
+            [engine.predict_perturbed(study, asked, context=SILENT) for asked in questions]
+        )
         assert torch.get_num_threads() == count
     torch.set_num_threads(before)
+    for alone, beside in zip(*explained, strict=True):
+        np.testing.assert_array_equal(beside.probability, alone.probability)
     assert [p.engine.threads for p in found] == [1, 3]
     assert {p.engine.precision for p in found} == {"float32"}
     for region in Region:

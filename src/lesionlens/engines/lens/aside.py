@@ -1,0 +1,51 @@
+"""Work on a core that is idle meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from types import TracebackType
+
+from lesionlens.base.run_context import Cancel
+
+
+class Aside:
+    """A function in a thread of its own, until the end of a `with` block.
+
+    Parameters
+    ----------
+    act : callable or None
+        Receives a flag that is set when it should return soon; None for nothing to do.
+    begin : callable or None
+        Called first in that thread.
+    """
+
+    def __init__(
+        self,
+        act: Callable[[Cancel], None] | None = None,
+        begin: Callable[[], None] | None = None,
+    ) -> None:
+        self._closing, self._pool = Event(), ThreadPoolExecutor(1, "aside", begin)
+        self._running: Future[None] | None = act and self._pool.submit(act, self._closing)
+
+    def close(self) -> None:
+        """End the function, wait for it, and raise its error."""
+        self._closing.set()
+        self._pool.shutdown()
+        if self._running is not None:
+            self._running.result()
+
+    def __enter__(self) -> Aside:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        self._closing.set()
+        self._pool.shutdown()

@@ -1,0 +1,47 @@
+"""Perturbed inputs that every explanation asks for, in their order.
+
+An engine may predict them in advance; their order determines which inputs share a batch, and so the
+last digits of the predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.prediction import InputPerturbation
+
+Subset = frozenset[MrSequence]
+
+
+def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
+    """Return all subsets of the available sequences, from empty to full.
+
+    Examples
+    --------
+    >>> [len(s) for s in subsets_of([MrSequence.T1, MrSequence.FLAIR])]
+    [0, 1, 1, 2]
+    """
+    return [
+        frozenset(chosen)
+        for size in range(len(present) + 1)
+        for chosen in combinations(present, size)
+    ]
+
+
+def all_but_one(present: Sequence[MrSequence]) -> list[Subset]:
+    """Return the subsets that lack one sequence; none for a single sequence."""
+    return [s for s in subsets_of(present) if len(s) == len(present) - 1 and s]
+
+
+def for_uncertainty(present: Sequence[MrSequence]) -> list[InputPerturbation]:
+    """Return the mirrored input, and those that lack one sequence."""
+    mirrored = InputPerturbation(mirrored=True, alone=True)
+    return [mirrored, *map(InputPerturbation.showing, all_but_one(present))]
+
+
+def for_relevance(present: Sequence[MrSequence]) -> list[InputPerturbation]:
+    """Return the other subsets of the sequences, except all of them."""
+    known = {frozenset(present), *all_but_one(present)}
+    return [InputPerturbation.showing(s) for s in subsets_of(present) if s not in known]
