@@ -78,7 +78,9 @@ def test_a_core_is_not_voted_away_by_flair_alone(random_weights, study, monkeypa
 def test_core_and_enhancement_are_those_of_the_mirror_image(engine, study):
     shown = network_input.make_network_input(study, 8.0, torch.device("cpu"))
     turned = replace(shown, channels=shown.channels.flip(2), brain=shown.brain.flip(1))
-    (one, here), (_, there) = (engine._first_pass(either, SILENT) for either in (shown, turned))
+    (one, here, _), (_, there, _) = (
+        engine._first_pass(either, SILENT) for either in (shown, turned)
+    )
     torch.testing.assert_close(there.flip(1)[1:], here[1:], atol=1e-4, rtol=1e-4)
     alone = engine._calibrated(one.logits)[0]
     assert not torch.allclose(alone[1:], here[1:], atol=0.01)  # else one pass would do
