@@ -31,6 +31,7 @@ from lesionlens.imaging.preparation import brain_extraction, working_grid
 # No time limits: a busy machine makes no law false.
 settings.register_profile(
     "lesionlens",
+    max_examples=100 if "LESIONLENS_FUZZ" in os.environ else 50,
     derandomize="LESIONLENS_FUZZ" not in os.environ,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

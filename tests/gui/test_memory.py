@@ -68,7 +68,7 @@ def grown(panel, qtbot, analysis, tmp_path, studies):
 
 
 def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
-    more, left = grown(panel, qtbot, analysis, tmp_path, 5)
+    more, left = grown(panel, qtbot, analysis, tmp_path, 4)
     assert left == []
     assert more < 25
 

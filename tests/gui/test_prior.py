@@ -1,12 +1,15 @@
 """An earlier examination beside this one, in a real window; on synthetic heads."""
 
+import numpy as np
 import pydicom
 import pytest
 from qtpy.QtCore import Qt
 
+from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.patient import Patient
+from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
@@ -19,6 +22,8 @@ def compared(reviewed, analysis, monkeypatch):
     prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_, **__: None)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
+    laid = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(compare, "align", lambda *_, **__: (laid, MrSequence.T1C))
     assert reviewed.actions_.compare(analysis.study.root)
     return reviewed, prior
 

@@ -82,6 +82,7 @@ def test_a_stop_is_heard():
 
 def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     monkeypatch.setattr(baselines, "has_monai", lambda: False)
+    monkeypatch.setattr(baselines, "_MM", 4.0)
     monkeypatch.setattr(baselines.weights, "load_shipped", _small)
     ours = list(all_baselines(make_prepared(), CPU))
     named = {(c.name, c.form) for c in ours}

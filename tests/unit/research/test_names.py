@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
-import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,26 +14,24 @@ import pytest
 
 BENCH = Path(__file__).resolve().parents[3] / "research"
 SCRIPTS = sorted(BENCH.glob("*.py"))
-_CHILD = """
-import importlib, json, sys
-found = {}
-for name in sys.argv[1:]:
-    try:
-        importlib.import_module(name)
-    except Exception as failed:
-        lacks = getattr(failed, "name", None) if isinstance(failed, ModuleNotFoundError) else None
-        found[name] = (f"{type(failed).__name__}: {failed}", lacks)
-print(json.dumps(found))
-"""
 
 
 @pytest.fixture(scope="module")
 def failures():
-    """What kept a script from being imported, and the module that it lacks; one process for all."""
-    names = [script.stem for script in SCRIPTS]
-    done = subprocess.run([sys.executable, "-c", _CHILD, *names], cwd=BENCH, check=True,
-                          capture_output=True, text=True)  # fmt: skip
-    return json.loads(done.stdout.splitlines()[-1])
+    """What kept a script from being imported, and the module that it lacks."""
+    found, loaded = {}, {*sys.modules}
+    with pytest.MonkeyPatch.context() as change, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        change.setattr(sys, "path", [str(BENCH), *sys.path])
+        for script in SCRIPTS:
+            try:
+                assert Path(importlib.import_module(script.stem).__file__) == script
+            except Exception as failed:  # noqa: BLE001
+                lacks = failed.name if isinstance(failed, ModuleNotFoundError) else None
+                found[script.stem] = f"{type(failed).__name__}: {failed}", lacks
+    for name in {script.stem for script in SCRIPTS} & {*sys.modules} - loaded:
+        del sys.modules[name]
+    return found
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

@@ -92,7 +92,7 @@ def test_several_processes_want_a_device_each(monkeypatch):
 def test_another_process_than_the_first_writes_nothing(tmp_path):
     recipe = parse_config({
         "network": "tiny", "validation_volumes": 0, "data": {"workers": 0},
-        "stages": [{"steps": 2, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}],
+        "stages": [{"steps": 1, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}],
     })  # fmt: skip
     lonely = ProcessGroup(torch.device("cpu"))
     second = dataclasses.replace(lonely, rank=1)

@@ -19,7 +19,7 @@ from lesionlens.training.loop import TrainOptions, train
 
 from .runs import average_of, small_recipe
 
-RECIPE = small_recipe(4, 6.0)
+RECIPE = small_recipe(2, 6.0)
 AT_ONCE = TrainOptions(minutes=0)
 
 
@@ -32,15 +32,15 @@ def uninterrupted(tmp_path_factory):
 def test_a_run_ends_with_weights(uninterrupted):
     summary, out = uninterrupted
     assert summary.finished
-    assert summary.step == 4
+    assert summary.step == 2
     _, info = weights.load(summary.weights)
     assert info.provenance["data"] == "synthetic only"
     assert set(average_of(out)) == set(weights.load(summary.weights)[0].state_dict())
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
-    half = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=2),))
-    assert train(half, tmp_path).step == 2
+    half = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=1),))
+    assert train(half, tmp_path).step == 1
     train(RECIPE, tmp_path)
     for name, value in average_of(uninterrupted[1]).items():
         torch.testing.assert_close(average_of(tmp_path)[name], value, rtol=1e-3, atol=1e-4)

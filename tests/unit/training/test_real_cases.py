@@ -197,7 +197,7 @@ def test_windows_are_cut(files):
     assert batch.labels.shape[2:] == (16, 16, 16)
 
 
-RECIPE = small_recipe(3, 5.0)
+RECIPE = small_recipe(1, 5.0)
 
 
 def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_weights):

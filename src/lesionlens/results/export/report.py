@@ -39,7 +39,8 @@ def report_html(analysis: Analysis) -> str:
             "sequence": lambda key: MrSequence(key).display_name,
             "neutral": page.neutral,
             "checked": lambda trust: checked_words(trust, words),
-        }
+        },
+        language=words,
     )
     return made.get_template("report.html.j2").render(
         t=words,

@@ -67,7 +67,7 @@ def moved_head() -> np.ndarray:
 
 
 def analysis_of(folder: Path, lesions, moved=None):
-    head = make_patient(5, spacing_mm=3.0, lesions=lesions)
+    head = make_patient(5, spacing_mm=4.0, lesions=lesions)
     made = make_analysis(head, write_study(head, folder))
     if moved is None:
         return made

@@ -19,8 +19,8 @@ PLACE = (-28.0, 8.0, 26.0)
 
 
 def analysed(folder, radius_mm, *, stored="RAS", seed=5):
-    head = make_patient(seed, spacing_mm=3.0, lesions=(Lesion(PLACE, radius_mm),))
-    how = Acquisition(stored, (3.0, 3.0, 3.0))
+    head = make_patient(seed, spacing_mm=4.0, lesions=(Lesion(PLACE, radius_mm),))
+    how = Acquisition(stored, (4.0, 4.0, 4.0))
     return make_analysis(head, write_study(head, folder, how=how))
 
 

@@ -1,6 +1,7 @@
 """The own brain extraction: what it finds, that nothing turns it, and what is no brain to it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_the_mask_lies_at_the_same_millimetres_however_it_is_stored(make_study, 
         folder = make_study(
             name=orientation, patient=head, sequences={"t1c"}, orientation=orientation
         )
-        prepared = prepare(open_study(folder), RunContext(), UNCACHED)
+        prepared = prepare(open_study(folder), RunContext(), replace(UNCACHED, edge_mm=2.0))
         masks.append((prepared.brain, prepared.working))
     (one, where), (other, elsewhere) = masks
     moved = resample(other.astype(np.float32), elsewhere, where, nearest=True) > 0.5

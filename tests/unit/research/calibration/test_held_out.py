@@ -19,7 +19,7 @@ LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory, random_weights):
+def shown(tmp_path_factory, random_weights, coarse):
     """A patient with a tumour and one without, to random weights."""
     root = tmp_path_factory.mktemp("cases")
     write_nifti(make_patient(0, spacing_mm=4.0, lesions=(LEFT,)), root / "a", truth=True)

@@ -74,7 +74,7 @@ WRITTEN = {
 UNREPORTED = {"missing", "charset-unknown", "charset-python", "charset-none", "charset-japanese"}
 UNREPORTED |= {"charset-korean", "trial"}
 """Where nothing of the header is lost that a reader must know of."""
-THICK = {"dicom": True, "spacing_mm": (4.0, 4.0, 8.0)}
+THICK = {"dicom": True, "spacing_mm": (8.0, 8.0, 8.0)}
 """Few slices: headers are in question, not pixels."""
 
 
