@@ -9,19 +9,20 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.followup.joint import Side, joint_change
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Unmeasurable
 from lesionlens.engines.testing.simple import Lesion, make_patient
 
 HERE = np.eye(4)
 PLACE = (-28.0, 8.0, 26.0)
+SHARED = (MrSequence.T1C, MrSequence.FLAIR)
 
 
 def analysed(folder, radius_mm, *, stored="RAS", seed=5):
     head = make_patient(seed, spacing_mm=4.0, lesions=(Lesion(PLACE, radius_mm),))
     how = Acquisition(stored, (4.0, 4.0, 4.0))
-    return make_analysis(head, write_study(head, folder, how=how))
+    return make_analysis(head, write_study(head, folder, sequences=SHARED, how=how))
 
 
 def with_missed_edge(made):
