@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,6 +26,8 @@ def structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
 
     Deep grey matter is no target, only surroundings: it is held out of training.
     """
+    import nibabel as nib  # noqa: PLC0415  (not where nothing but training runs)
+
     image = nib.as_closest_canonical(nib.load(file))
     values = np.asarray(image.dataobj).astype(np.int32)
     class_of = {v: name for name, some in classes.SOURCE_VALUES.items() for v in some}

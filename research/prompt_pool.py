@@ -24,18 +24,10 @@ from prompt_anatomies import structures
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.base.labels import Region
-from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.network_input import make_network_input
-from lesionlens.engines.plugged_in import make_engine
-from lesionlens.imaging.preparation.prepare import prepare
-from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.network.weights import load_chosen
-from lesionlens.training.references import find_real_cases
-from lesionlens.training.transplant import lesions
 
 FIRST_SEED = 1_700_000_000
 HELD_OUT_SEED = 1_800_000_000
@@ -120,6 +112,14 @@ def add_anatomy(pool: Path, file: Path) -> None:
 
 def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> None:
     """Prepare a real case, analyse it, and keep what the network makes of less."""
+    from lesionlens.base.labels import Region  # noqa: PLC0415  (readers: see `prompt_anatomies`)
+    from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415
+    from lesionlens.engines.network_input import make_network_input  # noqa: PLC0415
+    from lesionlens.engines.plugged_in import make_engine  # noqa: PLC0415
+    from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
+    from lesionlens.imaging.preparation.resampling import resample  # noqa: PLC0415
+    from lesionlens.training.transplant import lesions  # noqa: PLC0415
+
     folder = pool / f"{case.name}"
     if folder.is_dir():
         return
@@ -173,6 +173,8 @@ def main() -> None:
     for number in range(wanted.synthetic):
         add_synthetic(wanted.pool, wanted.first_seed + number, network)
     if wanted.cases:
+        from lesionlens.training.references import find_real_cases  # noqa: PLC0415
+
         for case in find_real_cases(wanted.cases, convention=lambda _: None):
             if not wanted.only or case.name in wanted.only:
                 add_case(wanted.pool, case, wanted.weights, network)

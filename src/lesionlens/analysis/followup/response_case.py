@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import MEASURABLE_MM
 from lesionlens.base.records.followup import TARGETS, Measured, TimePoint
 from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
@@ -108,7 +108,7 @@ class ResponseCase:
         return {
             one.tracking_uid: one
             for one in self.points[number].lesions
-            if one.state is not ReviewState.REJECTED and self.volume(one) != 0
+            if one.counts and self.volume(one) != 0
         }
 
     def judged(self, number: int) -> bool:

@@ -200,6 +200,8 @@ class Candidate:
             return "unknown" if value is None else f"{value:.1f} {unit}".strip()
 
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
+        if self.rano_measurable and self.apart:
+            measurable = "no: probably not tumour"
         volumes = {f"{r.display_name} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
         painter = notebook.RENDERERS.get(self.tracking_uid)
         picture = "" if painter is None else painter.picture_of(self.tracking_uid)

@@ -86,10 +86,13 @@ class Measured:
     """By the RANO criteria."""
     state: ReviewState = ReviewState.UNREVIEWED
     """The reader's decision at that examination."""
+    tumour: bool = True
+    """Whether it counts as tumour (`counts_as_tumour`)."""
 
     @classmethod
     def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Measured:
         """Build the measurements of a candidate."""
+        tumour = counts_as_tumour(candidate, state)
         return cls(
             candidate.tracking_uid,
             candidate.id,
@@ -97,9 +100,15 @@ class Measured:
             dict(candidate.volume_ml),
             candidate.longest_axial_diameter_mm,
             candidate.perpendicular_diameter_mm,
-            candidate.rano_measurable and counts_as_tumour(candidate, state),
+            candidate.rano_measurable and tumour,
             state,
+            tumour,
         )
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts in volumes and response: as tumour that no reader rejected."""
+        return self.tumour and self.state is not ReviewState.REJECTED
 
     @property
     def whole_ml(self) -> float | None:
@@ -135,14 +144,10 @@ class TimePoint:
 
     @property
     def enhancing_ml(self) -> float | None:
-        """Enhancing volume of all lesions that no reader rejected; None without T1c."""
+        """Enhancing volume of all lesions that count; None without T1c."""
         if self.contrast is False:
             return None
-        found = [
-            one.volume_ml.get(Region.ET)
-            for one in self.lesions
-            if one.state is not ReviewState.REJECTED
-        ]
+        found = [one.volume_ml.get(Region.ET) for one in self.lesions if one.counts]
         return None if None in found else _total(found)
 
     def lesion(self, tracking_uid: str) -> Measured | None:
@@ -341,8 +346,7 @@ class Comparison:
         found: dict[str, float] = {}
         for point in self.points:
             for one in point.lesions:
-                counts = one.measurable and one.state is not ReviewState.REJECTED
-                if counts and one.product_mm2 is not None:
+                if one.measurable and one.counts and one.product_mm2 is not None:
                     found.setdefault(one.tracking_uid, one.product_mm2)
         return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])
 
@@ -387,7 +391,7 @@ class Comparison:
 
 
 def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
-    """Return the measurements behind a response: of the lesions that no reader rejected."""
+    """Return the measurements behind a response: of the lesions that count."""
     last = len(points) - 1
     return tuple(
         SignedMeasure(
@@ -400,7 +404,7 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
         )
         for number, point in enumerate(points)
         for one in sorted(point.lesions, key=lambda lesion: lesion.tracking_uid)
-        if one.state is not ReviewState.REJECTED
+        if one.counts
     )
 
 

@@ -29,6 +29,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import counts_as_tumour
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
@@ -50,11 +51,15 @@ _DESCRIPTIONS = (
     ("desc-attention", "what the network weighed for a region, 0 to 1; no probability"),
     ("desc-uncertainty", "how near undecided the engine stays, 0 to 1"),
 )
-_MASK = "Every voxel of a candidate region that no reader rejected or deferred."
+_MASK = (
+    "Every voxel of a candidate region that no reader rejected or deferred, without other "
+    "findings, which are probably not tumour."
+)
 _README = f"""\
 Candidate tumour regions that LesionLens flagged in brain MRI. {RESEARCH_USE_NOTICE}
 
-label-L_mask      every flagged voxel of what no reader rejected or deferred
+label-L_mask      every flagged voxel of what no reader rejected or deferred, without other findings
+                  that are probably not tumour
 dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing (with T1c alone)
 desc-candidates   which candidate a voxel belongs to
 probseg           probability of the whole tumour (WT), the core (TC) and the enhancing part (ET)
@@ -253,8 +258,13 @@ def _put(volume: _Named, home: Path, stem: Path, sidecar: Mapping[str, Any]) -> 
 
 def _put_mask(analysis: Analysis, stem: Path) -> None:
     labels = analysis.volumes.labels
-    state = analysis.review.state_of
-    left = [c.id for c in analysis.findings.candidates if state(c.tracking_uid) in NOT_STANDING]
+    known = analysis.findings.candidates
+    states = [analysis.review.state_of(c.tracking_uid) for c in known]
+    left = [
+        c.id
+        for c, state in zip(known, states, strict=True)
+        if state in NOT_STANDING or not counts_as_tumour(c, state)
+    ]
     standing = (labels.data > 0) & ~np.isin(analysis.findings.components, left)
     mask = Volume(standing.astype(np.uint8), labels.grid)
     write_volume(Path(f"{stem}_label-L_mask.nii.gz"), mask, codes=codes_of(analysis))

@@ -146,7 +146,7 @@ def _list(page: Page, styles: dict[str, Any]) -> Any:
             block.place,
             f"{block.size} ({block.measured})",
             *(words.volume(row.volume_ml[region]) for region in Region),
-            words.truth(row.rano_measurable),
+            block.rano,
             words.number(row.score, 2),
             block.state,
         )

@@ -35,7 +35,6 @@ def report_html(analysis: Analysis) -> str:
         filters={
             "number": words.number,
             "volume": words.volume,
-            "yes_no": words.truth,
             "sequence": lambda key: MrSequence(key).display_name,
             "neutral": page.neutral,
             "checked": lambda trust: checked_words(trust, words),

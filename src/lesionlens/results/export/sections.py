@@ -9,7 +9,12 @@ from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import CandidateRow, FindingsFile
-from lesionlens.base.records.findings import SEQUENCE_KEYS, Candidate, MapAgreement
+from lesionlens.base.records.findings import (
+    SEQUENCE_KEYS,
+    Candidate,
+    MapAgreement,
+    counts_as_tumour,
+)
 from lesionlens.results.export import pictures
 from lesionlens.results.export.pictures import CandidatePictures
 from lesionlens.results.export.sentence import Sentences
@@ -48,6 +53,7 @@ class CandidateSection:
     state: str
     size: str
     measured: str
+    rano: str
     line: str
     facts: tuple[tuple[str, str], ...]
     pictures: CandidatePictures
@@ -98,6 +104,9 @@ def _block(
         state = f"{state}, {words('added')}"
     if candidate.apart:
         state = f"{state}, {words('apart')}"
+    rano = words.truth(row.rano_measurable)
+    if row.rano_measurable and not counts_as_tumour(candidate, row.review.state):
+        rano = words("rano_apart")
     attention = attention_words(row.attention, checked, words, _times_even(analysis, row.id))
     volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(
@@ -106,8 +115,12 @@ def _block(
         state=state,
         size=size,
         measured=measured,
+        rano=rano,
         line=words("line", place=place, size=size, measured=measured, volume=volume, state=state),
-        facts=(*_facts(row, candidate, attention, words), *_doubts(analysis, candidate, words)),
+        facts=(
+            *_facts(row, candidate, attention, rano, words),
+            *_doubts(analysis, candidate, words),
+        ),
         pictures=pictures.candidate_pictures(
             scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
         ),
@@ -126,7 +139,7 @@ def _size(row: CandidateRow, digits: int, words: Words) -> str:
 
 
 def _facts(
-    row: CandidateRow, candidate: Candidate, attention: str, words: Words
+    row: CandidateRow, candidate: Candidate, attention: str, rano: str, words: Words
 ) -> tuple[tuple[str, str], ...]:
     """Return the facts of a candidate by name."""
     volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
@@ -134,7 +147,7 @@ def _facts(
         volumes["tc"] = words("uncertain_core", volume=volumes["tc"])
     size = words("sizes", long=words.number(row.longest_axial_diameter_mm, 1),
                  short=words.number(row.perpendicular_diameter_mm, 1, "mm"),
-                 rano=words.truth(row.rano_measurable))  # fmt: skip
+                 rano=rano)  # fmt: skip
     x, y, z = (words.number(value, 0) for value in row.centroid_mm)
     facts = [
         (words("f_size", measured=words.measured(candidate.has_enhancing)), size),

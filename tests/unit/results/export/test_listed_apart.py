@@ -2,11 +2,17 @@
 
 from dataclasses import replace
 
+import nibabel as nib
+import numpy as np
 import pytest
 
-from lesionlens.base.labels import LesionClass, ReviewState
+from lesionlens.analysis.followup.response_case import ResponseCase
+from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.base.records.findings import OTHER_FINDINGS, conclusion_of
-from lesionlens.base.records.followup import Measured
+from lesionlens.base.records.followup import Measured, TimePoint, measures_of
+from lesionlens.base.records.response import Disease, ResponseChoices
+from lesionlens.napari.model.wording.candidates import details
+from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.tables import findings_file
@@ -44,6 +50,48 @@ def test_the_report_lists_it_below_its_heading(mixed, make):
     heading = table.index(OTHER_FINDINGS)
     assert table.index('href="#c1"') < heading < table.index('href="#c2"')
     assert OTHER_FINDINGS not in report_html(make())
+
+
+@pytest.fixture
+def bright(mixed):
+    """The second is as large and as bright as a target has to be."""
+    first, second = mixed.findings.candidates
+    second = replace(second, rano_measurable=True)
+    return replace(mixed, findings=replace(mixed.findings, candidates=(first, second)))
+
+
+def test_it_is_not_measurable_by_rano_and_the_reason_is_named(bright, tmp_path):
+    apart = bright.findings.candidates[1]
+    table = report_html(bright).partition('<table class="list">')[2].partition("</table>")[0]
+    assert "<td>no: probably not tumour</td>" in table.partition('href="#c2"')[2]
+    section = page_of(bright).blocks[1]
+    assert any("RANO measurable: no: probably not tumour" in value for _, value in section.facts)
+    assert "not measurable (RANO): probably not tumour" in details(apart)
+    assert "\nmeasurable (RANO)" in details(apart, ReviewState.ACCEPTED)
+    assert "no: probably not tumour" in apart._repr_html_()
+
+
+def test_it_counts_in_no_volume_of_a_follow_up_unless_a_reader_accepts_it(mixed):
+    first, apart = mixed.findings.candidates
+    apart = replace(apart, volume_ml={Region.WT: 9.0, Region.TC: 5.0, Region.ET: 4.0})
+    first = replace(first, volume_ml={Region.WT: 3.0, Region.TC: 2.0, Region.ET: 1.0})
+    for state, ml in ((ReviewState.UNREVIEWED, 1.0), (ReviewState.ACCEPTED, 5.0)):
+        lesions = (Measured.of(first), Measured.of(apart, state))
+        point = TimePoint("2026-01-01", None, lesions, True)
+        assert point.enhancing_ml == ml
+        assert len(measures_of([point])) == (2 if ml > 1 else 1)
+        for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
+            case = ResponseCase((point, point), ResponseChoices(baseline=0, disease=disease))
+            assert len(case.there(0)) == (2 if ml > 1 else 1)
+
+
+def test_the_lesion_mask_of_bids_leaves_it_out(mixed, tmp_path):
+    out = tmp_path / "derivatives"
+    save_bids(mixed, out)
+    (mask,) = out.rglob("*label-L_mask.nii.gz")
+    inside = nib.load(mask).get_fdata() > 0
+    numbers = np.unique(mixed.findings.components[inside & (mixed.volumes.labels.data > 0)])
+    assert numbers.tolist() == [1]
 
 
 def test_it_is_no_target_unless_a_reader_accepts_it(mixed):

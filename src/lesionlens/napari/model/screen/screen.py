@@ -409,5 +409,5 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
         score="added" if candidate.source is Source.READER else score_words(candidate.score),
         state=review,
         focus=focus,
-        details=details(candidate) + f"\n{words}",
+        details=details(candidate, review) + f"\n{words}",
     )

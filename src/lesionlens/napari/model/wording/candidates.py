@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from lesionlens.analysis.explain.shapley import deciding_words, is_uninformative
 from lesionlens.base.dates import iso_date
-from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
+from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
     SEQUENCE_KEYS,
     UNCERTAIN_PLACE,
     UNSURE,
     Candidate,
+    counts_as_tumour,
     resemblance_words,
 )
 from lesionlens.base.records.prediction import OperatingPoint
@@ -54,7 +55,7 @@ class Bar:
         return f"{figures}; alone {self.alone:.2f}, without it {self.left_out:.2f}"
 
 
-def details(candidate: Candidate) -> str:
+def details(candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> str:
     """Return location and sizes of a candidate in words."""
     parts = [candidate.location.text, f"{size_words(candidate)} of the {candidate.measured}"]
     for region in Region:
@@ -64,7 +65,10 @@ def details(candidate: Candidate) -> str:
             words += ", uncertain without T1c"
         parts.append(f"{region.display_name}: {words}")
     if candidate.rano_measurable is not None:
-        parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
+        tumour = counts_as_tumour(candidate, state)
+        measurable = candidate.rano_measurable and tumour
+        words = "measurable (RANO)" if measurable else "not measurable (RANO)"
+        parts.append(words if tumour else f"{words}: probably not tumour")
     if candidate.source is Source.READER:
         parts.append("added by a reader")
     return "\n".join(parts)
