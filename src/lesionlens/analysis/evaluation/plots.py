@@ -13,13 +13,8 @@ from matplotlib.figure import Figure
 from lesionlens.analysis.evaluation.metrics import BINS, Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, column
 from lesionlens.base.atomic_file import atomic_file
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 
-_COLOURS = {
-    Region.WT: Label.OEDEMA.colour,
-    Region.TC: Label.CORE.colour,
-    Region.ET: Label.ENHANCING.colour,
-}
 _GREY = "#777777"
 
 
@@ -53,7 +48,7 @@ def _strips(axes: Any, scores: Sequence[CaseScore], prefix: str, what: str, titl
         if not values:
             continue
         aside = place + rng.uniform(-0.12, 0.12, len(values))
-        axes.scatter(aside, values, s=22, alpha=0.7, color=_COLOURS[region], linewidths=0)
+        axes.scatter(aside, values, s=22, alpha=0.7, color=region.colour, linewidths=0)
         axes.hlines(np.mean(values), place - 0.28, place + 0.28, color="black", linewidth=2)
     axes.set(ylim=(-0.02, 1.02), xlim=(-0.5, 2.5), ylabel=what, title=title)
     axes.set_xticks(range(len(Region)), [region.display_name for region in Region])

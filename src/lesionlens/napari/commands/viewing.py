@@ -101,42 +101,17 @@ _LAYOUTS = (
         "Shift-O",
     ),
 )
-_SHOWN_LAYOUTS = (
-    Command(
-        "layout_single",
-        "layout: one view on the napari canvas",
-        lambda acts: acts.show_layout(Layout.SINGLE),
-    ),
-    Command(
-        "layout_acquired",
-        "layout: slices as they were acquired",
-        lambda acts: acts.show_layout(Layout.ONE),
-    ),
-    Command(
-        "layout_pair",
-        "layout: two sequences in a row",
-        lambda acts: acts.show_layout(Layout.PAIR),
-    ),
-    Command(
-        "layout_triple",
-        "layout: three sequences in a row",
-        lambda acts: acts.show_layout(Layout.TRIPLE),
-    ),
-    Command(
-        "layout_four",
-        "layout: four sequences side by side",
-        lambda acts: acts.show_layout(Layout.FOUR),
-    ),
-    Command(
-        "layout_planes",
-        "layout: axial, coronal and sagittal together",
-        lambda acts: acts.show_layout(Layout.PLANES),
-    ),
-    Command(
-        "layout_prior",
-        "layout: an earlier examination beside this one",
-        lambda acts: acts.show_layout(Layout.PRIOR),
-    ),
+_SHOWN_LAYOUTS = tuple(
+    Command(f"layout_{name}", f"layout: {words}", lambda acts, at=layout: acts.show_layout(at))
+    for name, layout, words in (
+        ("single", Layout.SINGLE, "one view on the napari canvas"),
+        ("acquired", Layout.ONE, "slices as they were acquired"),
+        ("pair", Layout.PAIR, "two sequences in a row"),
+        ("triple", Layout.TRIPLE, "three sequences in a row"),
+        ("four", Layout.FOUR, "four sequences side by side"),
+        ("planes", Layout.PLANES, "axial, coronal and sagittal together"),
+        ("prior", Layout.PRIOR, "an earlier examination beside this one"),
+    )
 )
 _POSITIONS = (
     Command(

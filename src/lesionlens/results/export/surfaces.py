@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import geometry
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export import caveats, lookup
@@ -26,12 +26,7 @@ GLTF_FROM_RAS = np.array(
     [[-1e-3, 0, 0, 0], [0, 0, 1e-3, 0], [0, 1e-3, 0, 0], [0, 0, 0, 1]], dtype=np.float64
 )
 """RAS+ mm to glTF's metres: x to the patient's left, y superior, z anterior."""
-_COLOURS = {
-    Region.WT: (*lookup.rgb(Label.OEDEMA.colour), 90),
-    Region.TC: (*lookup.rgb(Label.CORE.colour), 160),
-    Region.ET: (*lookup.rgb(Label.ENHANCING.colour), 255),
-}
-"""Red, green, blue and opacity; a region has the colour of its outermost label."""
+_OPACITY = {Region.WT: 90, Region.TC: 160, Region.ET: 255}
 _SMOOTHING = 10
 """Steps of Taubin smoothing (1995), which removes voxel steps and preserves the volume."""
 
@@ -64,7 +59,7 @@ class SurfacesExporter:
             path = folder / f"candidate_{candidate.id}_{region.value}{marked}.stl"
             path.write_bytes(_stl(mesh))
             written.append(path)
-            rgba = np.array(_COLOURS[region], np.uint8)
+            rgba = np.array((*lookup.rgb(region.colour), _OPACITY[region]), np.uint8)
             mesh.visual = trimesh.visual.TextureVisuals(
                 material=trimesh.visual.material.PBRMaterial(
                     baseColorFactor=rgba, alphaMode="BLEND", doubleSided=True, roughnessFactor=0.7

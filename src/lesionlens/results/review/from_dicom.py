@@ -36,7 +36,7 @@ from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
 from lesionlens.imaging.reading.readers import hashes_of
 from lesionlens.results.review import report_items
-from lesionlens.results.review.from_mask import NO_PARTS
+from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
 from lesionlens.results.review.sent_objects import Objects, find_objects, map_label
@@ -158,7 +158,7 @@ def _described(
 ) -> Findings:
     """Measure the components; UIDs come from the objects if available.
 
-    Where segments are not `parted`, nothing is known of an enhancing part.
+    Where segments are not `parted`, nothing is known of core and enhancing part.
     """
     known = [
         ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
@@ -173,8 +173,8 @@ def _described(
     )
     evidence = Evidence([one.score for one in known], attention=attention.get(Region.WT))
     found = describe(marked, evidence, context)
-    if not parted and marked.count:
-        found = replace(found, notices=(NO_PARTS,))
+    if not parted:
+        found = without_parts(found)
     named = []
     for candidate in found.candidates:
         first = np.unravel_index(

@@ -22,10 +22,11 @@ from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label
+from lesionlens.base.labels import Label, Region
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.preparation.resampling import HALF, resample
@@ -35,9 +36,9 @@ from lesionlens.imaging.reading.readers import hashes_of
 from lesionlens.results.review.log import now
 
 MOST_NUMBERS = 255
-NO_PARTS = (
-    "The outlines do not tell an enhancing part from the rest: its volume and the RANO rule are "
-    "left empty"
+_NO_PARTS = (
+    "The outlines do not tell core and enhancing part from the rest: their volumes and the RANO "
+    "rule are left empty"
 )
 _TIE = np.float32(1 - 2 * HALF)
 """If two labels' shares of a voxel differ by less, the larger label wins."""
@@ -121,8 +122,8 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             quality=prepared.quality,
         ),
     )
-    if not parted and marked.count:
-        findings = replace(findings, notices=(NO_PARTS,))
+    if not parted:
+        findings = without_parts(findings)
     notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
     notices += ["A mask gives no score"] * bool(marked.count)
@@ -134,6 +135,13 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings=findings,
         run=_run(place, study, tuple(notices)),
     )
+
+
+def without_parts(found: Findings) -> Findings:
+    """Return findings of outlines of whole lesions; what only their parts would show is empty."""
+    unknown = {Region.TC: None, Region.ET: None}
+    candidates = tuple(replace(c, volume_ml={**c.volume_ml, **unknown}) for c in found.candidates)
+    return replace(found, candidates=candidates, notices=(_NO_PARTS,) if candidates else ())
 
 
 def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:

@@ -91,8 +91,9 @@ def test_one_number_is_lesions_as_a_whole_and_tells_nothing_of_enhancement(
     data = (patient.labels.data > 0).astype(np.float32)
     found = opened(mask(tmp_path / "m.nii", data, patient.labels.grid.affine), analysed)
     assert len(found.findings.candidates) == 2
-    assert {c.volume_ml[Region.ET] for c in found.findings.candidates} == {None}
-    assert any("not tell an enhancing part" in words for words in found.findings.notices)
+    sizes = [c.volume_ml for c in found.findings.candidates]
+    assert {(one[Region.TC], one[Region.ET]) for one in sizes} == {(None, None)}
+    assert any("not tell core and enhancing part" in words for words in found.findings.notices)
 
 
 def test_many_numbers_are_lesions_by_number_even_where_they_touch(analysed, patient, tmp_path):

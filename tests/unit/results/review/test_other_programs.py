@@ -59,9 +59,10 @@ def test_it_reopens_voxel_for_voxel_as_candidates_that_nobody_reviewed(head, tmp
     )
     parted = program in PARTS or program == "highdicom"
     for candidate in again.findings.candidates:
-        assert (candidate.volume_ml[Region.ET] is not None) is parted
+        known = [candidate.volume_ml[part] is not None for part in (Region.TC, Region.ET)]
+        assert known == [parted, parted]
         assert (candidate.rano_measurable is not None) is parted
-    assert any("an enhancing part" in text for text in again.findings.notices) is not parted
+    assert any("core and enhancing part" in text for text in again.findings.notices) is not parted
     states = {again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
     assert states == {ReviewState.UNREVIEWED}
     assert {c.score for c in again.findings.candidates} == {None}
