@@ -45,7 +45,7 @@ COMMANDS = (
         "draw_cavity",
         "draw the resection cavity, which is no tumour",
         lambda acts: acts.adder.draw_cavity(),
-        "Shift-V",
+        "Control-Shift-V",
         unavailable=lambda screen: screen.not_added,
     ),
     Command(
