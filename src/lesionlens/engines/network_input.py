@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class NetworkInput:
     """(3,) slices: the box of the working grid that they cover: the brain and a small margin."""
     cut: Grid
     """Grid of that box."""
+
+    def within(self, window: Box) -> NetworkInput:
+        """Return the arrays within a window of the grid; grid and box stay those of the whole."""
+        inside = (slice(None), *window)
+        return replace(self, channels=self.channels[:, *inside], brain=self.brain[inside])
 
     def input_of(self, perturbation: InputPerturbation) -> Array:
         """Return the (1, 8, I, J, K) input for a perturbation of the study."""

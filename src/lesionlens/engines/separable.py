@@ -92,15 +92,26 @@ def normalise_sums(maps: Array) -> Array:
 def apply(volumes: Array, along: Matrices) -> Array:
     """Resample (..., I, J, K) volumes to (..., I', J', K'); float32, on their device.
 
+    Between equal grids these are the volumes themselves.
+
     Examples
     --------
     >>> halve = np.array([[0.5, 0.5]], np.float32)
     >>> apply(np.ones((2, 2, 2), np.float32), (halve, halve, halve)).shape
     (1, 1, 1)
     """
-    first, second, third = (to_device(matrix, device_of(volumes)) for matrix in along)
-    out = floats(volumes) @ third.T
-    out = second @ out
+    out, device = floats(volumes), device_of(volumes)
+    first, second, third = (None if _changes_nothing(m) else to_device(m, device) for m in along)
+    if third is not None:
+        out = out @ third.T
+    if second is not None:
+        out = second @ out
+    if first is None:
+        return out
     shape = out.shape
     flat = out.reshape(*shape[:-2], shape[-2] * shape[-1])
     return (first @ flat).reshape(*shape[:-3], first.shape[0], *shape[-2:])
+
+
+def _changes_nothing(matrix: Floats) -> bool:
+    return np.array_equal(matrix, np.eye(*matrix.shape, dtype=np.float32))

@@ -383,11 +383,10 @@ class LensMethod(ABC):
         if not chosen.windows:
             return None
         study = network_input.make_network_input(prepared, spacing, self._device)
-        x = study.input_of(EVERYTHING)
 
         def run(window: windows.Window) -> tuple[Array, Array]:
             place = windows.place_in(window, study.grid.shape, self._device)
-            out = self._pass(x[(slice(None), slice(None), *window)], place=place)
+            out = self._pass(study.within(window).input_of(EVERYTHING), place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, len(Region) - 1]
 
         with self._watch(REFINEMENT, context, len(chosen.windows)):
