@@ -87,6 +87,7 @@ def test_training_on_synthetic_brains_needs_only_torch_numpy_scipy_and_safetenso
         "            raise ImportError(f'{name} is not there')\n"
         "sys.meta_path.insert(0, Block())\n"
         "import lesionlens.cli.main, lesionlens.training.loop, lesionlens.network.synth.draw\n"
+        "import lesionlens.network.prompt.crop, lesionlens.network.prompt.model\n"
     )
     loaded_by(blocked)
 

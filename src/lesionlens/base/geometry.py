@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -94,7 +93,9 @@ def axis_codes(affine: Affine) -> str:
     >>> axis_codes(np.diag([-1.0, -1.0, 1.0, 1.0]))
     'LPS'
     """
-    return "".join(nib.orientations.aff2axcodes(affine))
+    from nibabel.orientations import aff2axcodes  # noqa: PLC0415  (not on a machine that trains)
+
+    return "".join(aff2axcodes(affine))
 
 
 def shear_of(affine: Affine) -> float:
