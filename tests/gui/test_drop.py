@@ -27,6 +27,7 @@ from lesionlens.results.export.exporter import save
 PATIENCE_MS = 120_000
 NAPARIS_OWN = "napari._qt.qt_viewer.QtViewer._qt_open"
 ALL = {"T1", "T1c", "T2", "FLAIR"}
+TWO = {"T1c", "FLAIR"}
 
 
 def drop(widget, *places):
@@ -82,11 +83,11 @@ def nifti_folder(make_study):
 
 
 def nifti_file(make_study):
-    return [make_study() / "t1c.nii.gz"], {"T1c"}
+    return [make_study(sequences={"t1c", "flair"}) / "t1c.nii.gz"], {"T1c"}
 
 
 def nifti_files(make_study):
-    folder = make_study()
+    folder = make_study(sequences={"t1c", "t2", "flair"})
     return [folder / "t2.nii.gz", folder / "flair.nii.gz"], {"T2", "FLAIR"}
 
 
@@ -100,19 +101,20 @@ def dicom_folder(make_study):
 
 
 def dicom_oblique(make_study):
-    return [make_study(dicom=True, tilt_deg=12.0, sequences={"t1c", "flair"})], {"T1c", "FLAIR"}
+    return [make_study(dicom=True, tilt_deg=12.0, sequences={"t1c", "flair"})], TWO
 
 
 def dicom_one_slice(make_study):
-    folder = make_study(dicom=True, layout=DicomLayout(flat=True, suffix=".dcm"))
-    return [min(folder.iterdir())], ALL
+    layout = DicomLayout(flat=True, suffix=".dcm")
+    folder = make_study(dicom=True, layout=layout, sequences={"t1c", "flair"})
+    return [min(folder.iterdir())], TWO
 
 
 def dicom_directory(make_study):
-    folder = make_study(dicom=True)
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
     index = folder / "DICOMDIR"
     shutil.copy(next(p for p in folder.rglob("*") if p.is_file()), index)
-    return [index], ALL
+    return [index], TWO
 
 
 def dicom_files(make_study):

@@ -54,6 +54,7 @@ from lesionlens.results.review.reopen import read_result
 
 LEFT, RIGHT, ELSEWHERE = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
 TURN = np.deg2rad(6)
+SHARED = (MrSequence.T1C, MrSequence.FLAIR)
 
 SOMEBODY = Patient("x")
 
@@ -68,7 +69,7 @@ def moved_head() -> np.ndarray:
 
 def analysis_of(folder: Path, lesions, moved=None):
     head = make_patient(5, spacing_mm=4.0, lesions=lesions)
-    made = make_analysis(head, write_study(head, folder))
+    made = make_analysis(head, write_study(head, folder, sequences=SHARED))
     if moved is None:
         return made
     prepared = made.prepared

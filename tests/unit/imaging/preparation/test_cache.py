@@ -10,6 +10,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache, co_registration
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 
 COARSE = PrepareOptions(edge_mm=4.0)
@@ -52,7 +53,11 @@ def test_each_sequence_is_hashed_once(make_study, monkeypatch):
     tilted = Acquisition("LPS", (4, 4, 6), tilt_deg=6)
     names, hashed = {"t1", "t1c", "t2", "flair"}, []
     study = open_study(make_study(sequences=names, how=dict.fromkeys(names - {"t1c"}, tilted)))
-    real = cache.digest_of
+    real, still = (
+        cache.digest_of,
+        Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0),
+    )
+    monkeypatch.setattr(co_registration, "register", lambda *_, **__: still)
     monkeypatch.setattr(cache, "digest_of", lambda values: hashed.append(1) or real(values))
     prepare(study, RunContext(), COARSE)
     assert len(hashed) == 4
