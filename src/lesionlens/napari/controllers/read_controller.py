@@ -32,6 +32,10 @@ from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
 
 logger = logging.getLogger(__name__)
 _SHOWN_AGAIN = "Your decisions from an earlier session were restored."
+_WHOSE = (
+    "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
+    "name in the preferences and open the study again."
+)
 _UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 
 
@@ -137,8 +141,11 @@ class ReadController:
         found = own_log.recovered(analysis, key, folder)
         if found.other.events:
             return found.review, own_log.words_aside(analysis, found.other)
-        more = found.review.events != analysis.review.events and found.review.events
-        return found.review, _SHOWN_AGAIN if more else ""
+        if not found.review.events or found.review.events == analysis.review.events:
+            return found.review, ""
+        last = found.review.events[-1]
+        unnamed = _WHOSE.format(last.time[:10], last.time[11:16])
+        return found.review, _SHOWN_AGAIN if last.reader else unnamed
 
     # --- closed ---------------------------------------------------------------------------
 
