@@ -39,7 +39,7 @@ def main(
     wait_for(lambda: False, at_most_s=1.0)
     if not dock.controller.open(folder):
         raise typer.BadParameter("no list")
-    panel.actions_.next_study()
+    panel.commands.run("next_study")
     until(lambda: not panel.jobs.running)
     panel.actions_.show_layout(Layout.FOUR)
     painted()

@@ -33,7 +33,7 @@ def slow(monkeypatch):
         return plain(*given)
 
     monkeypatch.setattr(worklist_controller, "read_entry", wait_and_read)
-    monkeypatch.setattr(worklist_controller.WorklistController, "_read_next", lambda _: None)
+    monkeypatch.setattr(worklist_controller.WorklistController, "read_next", lambda _: None)
     return gate, fails
 
 
@@ -224,7 +224,7 @@ def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_r
         return plain(*given)
 
     monkeypatch.setattr(opened_study, "reopened", wait_and_reopen)
-    monkeypatch.setattr(worklist_controller.WorklistController, "_read_next", lambda _: None)
+    monkeypatch.setattr(worklist_controller.WorklistController, "read_next", lambda _: None)
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[0])
     qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=30_000)

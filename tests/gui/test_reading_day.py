@@ -100,6 +100,27 @@ def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
     assert "last study" in panel.session.state.message
 
 
+def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
+    panel, listed, monkeypatch, qtbot
+):
+    day = listed.controller
+    assert day.open(listed.list_folder)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    qtbot.waitUntil(lambda: day._next is not None, timeout=60_000)
+    held, analysis = [], panel.session.state.analysis
+
+    def lens(*_, **__):
+        held.append(day._next)
+        return FakeResult(analysis)
+
+    monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lens)
+    assert panel.actions_.analyse()
+    wait(qtbot, panel)
+    assert held == [None]
+    qtbot.waitUntil(lambda: day._next is not None, timeout=60_000)
+
+
 @pytest.fixture
 def unaided(panel, loaded, prefer):
     """The panel of a reader who reads before the analysis is shown."""

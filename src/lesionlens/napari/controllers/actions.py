@@ -48,6 +48,9 @@ from lesionlens.site.database.records import Mark
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+ANALYSING = "Analysing"
+"""Name of the job."""
+
 
 class Dialogs(Protocol):
     """Dialogs of the panel."""
@@ -189,7 +192,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
                 if preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
 
-        return self.jobs.start("Analysing", task, done, partly=partly)
+        return self.jobs.start(ANALYSING, task, done, partly=partly)
 
     @override
     def show_result(

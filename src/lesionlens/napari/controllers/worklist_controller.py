@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject, QTimer
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.actions import ANALYSING, Actions
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
 from lesionlens.napari.controllers.read_controller import ExpectedRead
 from lesionlens.napari.model.state.identity import Identity
@@ -25,6 +25,7 @@ from lesionlens.napari.model.studies import recent
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result
 from lesionlens.site.database.describing import describe_all
 from lesionlens.site.database.records import WorklistRow
@@ -40,6 +41,8 @@ from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import WrittenTables, tables_of
 
 _POLL_MS = 1000
+_FREED_MS = 900
+"""After this time the memory of the study before is free, so that a third one can be read."""
 
 
 class WorklistController:
@@ -78,7 +81,15 @@ class WorklistController:
         session.left = self._leave_list
 
     def _on_study(self, old: State, new: State) -> None:
-        """Update the open study of the list."""
+        """Update the open study of the list; nothing is read in advance during an analysis."""
+        before, now = (
+            one.activity is not None and one.activity.name == ANALYSING for one in (old, new)
+        )
+        if now and not before and self._next is not None:
+            self._next[1].cancel()
+            self._next = None  # the analysis needs its memory
+        elif before and not now:
+            when_idle(self.read_next, _FREED_MS)
         if new.study is not old.study:
             ours = self._shown is not None and self._shown[0] is new.study
             self.session.at(self._shown[1] if ours and self._shown is not None else None)
@@ -248,7 +259,7 @@ class WorklistController:
         if found.result is not None and self.actions.session.state.study is found.study:
             self.actions.show_result(found.result, found.overlays)
         self.session.analyse_from(row)
-        self._read_next()
+        when_idle(self.read_next, _FREED_MS)
 
     def _refuse(self, error: BaseException) -> None:
         if self._open_wanted():
@@ -310,9 +321,11 @@ class WorklistController:
         self.session.choose(wanted)
         return wanted is not None and self.open_row(wanted)
 
-    def _read_next(self) -> None:
+    def read_next(self) -> None:
         """Read the next study in advance."""
-        row = self.session.beside(1)
+        if self.session.database is None or self._opening is not None or self._next is not None:
+            return
+        row = None if self.session.state.current is None else self.session.beside(1)
         if row is None or not row.entry.place:
             return
         options, result = read_preferences().preparation, self._result_of(row)
@@ -382,7 +395,7 @@ class WorklistController:
         if folder is None or future.cancelled() or future.exception() is not None:
             return
         if future.result().result is None and is_result(folder / name):
-            self._read_next()
+            self.read_next()
 
     def _show_new_result(self) -> None:
         row, folder = self.session.row(self.session.state.current), self.session.state.folder
