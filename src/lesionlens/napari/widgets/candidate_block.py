@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
     QHeaderView,
     QPushButton,
+    QSizePolicy,
     QSlider,
     QTableView,
 )
@@ -54,6 +55,7 @@ class CandidateBlock(Section):
         self._count, self._cavity = label("", "dim", wrap=True), label("", "dim", wrap=True)
         self._cavity_colour = label("■")
         self._cavity_colour.setStyleSheet(f"color: {Label.CAVITY.colour}")
+        self._cavity_colour.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
         super().__init__("CANDIDATES")
         self._commands = commands = CommandButtons(self.commanded.emit)
         self._undo = commands.add(flat_button("↶"), "undo", tip="Undo")
