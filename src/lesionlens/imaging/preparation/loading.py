@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.errors import unreadable
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import RunContext
@@ -37,7 +38,10 @@ def _where(sequence: MrSequence, series: Series) -> str:
 
 def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     where = _where(sequence, series)
-    raw = series.load()
+    try:
+        raw = series.load()
+    except OSError as error:  # a disk was removed, or the files, after the study was opened
+        raise unreadable(error, sequence.display_name) from error
     scan = scan_digest(raw, series.grid)
     values, notice = lost_signal.finite(raw, series.grid, where)
     check_voxels(values, where)

@@ -303,3 +303,14 @@ def test_steps_can_be_left_out(make_study):
     study = open_study(make_study(sequences={"t1c", "t2"}, how=how))
     prepared = prepare(study, RunContext(), replace(PLACED, register=False))
     assert not any(step.done for step in prepared.steps)
+
+
+def test_files_that_vanished_after_opening_are_named_as_missing(tmp_path):
+    study = study_of(np.ones((8, 8, 8), np.float32))
+
+    def load():
+        return np.load(tmp_path / "gone.npy")
+
+    series = {s: replace(one, load=load) for s, one in study.series.items()}
+    with pytest.raises(ReadError, match="T1c"):
+        prepare(replace(study, series=series), PLACED)
