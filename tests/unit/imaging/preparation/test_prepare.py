@@ -313,4 +313,4 @@ def test_files_that_vanished_after_opening_are_named_as_missing(tmp_path):
 
     series = {s: replace(one, load=load) for s, one in study.series.items()}
     with pytest.raises(ReadError, match="T1c"):
-        prepare(replace(study, series=series), PLACED)
+        prepare(replace(study, series=series), RunContext(), PLACED)
