@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -678,3 +679,13 @@ def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
     qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)
     assert reviewed.session.state.choices.layer is None
     assert len(asked) == 1
+
+
+def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):
+    forgotten = []
+    engine = SimpleNamespace(forget=lambda: forgotten.append(loaded.session.state.study))
+    loaded.actions_._lens = (None, SimpleNamespace(engine=engine))
+    loaded.session.choose_overlay(Overlay.CONTOUR)
+    assert not forgotten
+    loaded.actions_.close()
+    assert forgotten == [None]

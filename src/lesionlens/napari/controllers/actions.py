@@ -17,6 +17,7 @@ from lesionlens.base import host_process
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.run_context import RunContext
+from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.beside_acts import BesideActs
 from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with
@@ -37,7 +38,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.state.state import Request
+from lesionlens.napari.model.state.state import Request, State
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -120,6 +121,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
         self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
+        session.changed.connect(self._forget_study)
 
     # --- work in the background -----------------------------------------------------------
 
@@ -241,6 +243,15 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
 
                 self._lens = (choice, Lens(engine=choice.load()))
             return self._lens[1]
+
+    def _forget_study(self, old: State, new: State) -> None:
+        """Release what the engine cached of a study that is left."""
+        analysing = new.activity is not None and new.activity.name == ANALYSING
+        if new.study is old.study or old.study is None or analysing or self._lens is None:
+            return
+        engine = self._lens[1].engine
+        if isinstance(engine, SupportsForgetting):
+            engine.forget()
 
     def name_models(self, done: Callable[[str, Sequence[str]], None]) -> None:
         """Query the models of the selected server; none if it does not respond."""
