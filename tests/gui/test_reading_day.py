@@ -111,6 +111,7 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
     held, analysis = [], panel.session.state.analysis
 
     def lens(*_, **__):
+        day.read_next()  # as a moment after the study was opened
         held.append(day._next)
         return FakeResult(analysis)
 

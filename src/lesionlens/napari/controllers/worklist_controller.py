@@ -82,9 +82,7 @@ class WorklistController:
 
     def _on_study(self, old: State, new: State) -> None:
         """Update the open study of the list; nothing is read in advance during an analysis."""
-        before, now = (
-            one.activity is not None and one.activity.name == ANALYSING for one in (old, new)
-        )
+        before, now = _is_analysing(old), _is_analysing(new)
         if now and not before and self._next is not None:
             self._next[1].cancel()
             self._next = None  # the analysis needs its memory
@@ -323,7 +321,8 @@ class WorklistController:
 
     def read_next(self) -> None:
         """Read the next study in advance."""
-        if self.session.database is None or self._opening is not None or self._next is not None:
+        busy = self._opening is not None or _is_analysing(self.actions.session.state)
+        if self.session.database is None or busy or self._next is not None:
             return
         row = None if self.session.state.current is None else self.session.beside(1)
         if row is None or not row.entry.place:
@@ -419,3 +418,7 @@ class WorklistController:
                 self.actions.show_result(*found)
 
         self.actions.jobs.start("Opening the result", task, done)
+
+
+def _is_analysing(state: State) -> bool:
+    return state.activity is not None and state.activity.name == ANALYSING
