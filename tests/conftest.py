@@ -27,12 +27,13 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 from lesionlens.imaging.preparation import brain_extraction, working_grid
 
-# The same examples in every run, so that a red run is red again; LESIONLENS_FUZZ=1 looks for new.
-# No time limits: a busy machine makes no law false.
+# The same examples in every run, so that a red run is red again; the weekly run (LESIONLENS_FUZZ=1)
+# looks for new ones. No time limits: a busy machine makes no law false.
+FUZZ = bool(os.environ.get("LESIONLENS_FUZZ"))
 settings.register_profile(
     "lesionlens",
-    max_examples=100 if "LESIONLENS_FUZZ" in os.environ else 50,
-    derandomize="LESIONLENS_FUZZ" not in os.environ,
+    max_examples=100 if FUZZ else 50,
+    derandomize=not FUZZ,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
