@@ -57,20 +57,21 @@ def read_one(panel, qtbot, analysis, root):
 
 
 def grown(panel, qtbot, analysis, tmp_path, studies):
-    """Return the MiB that the process grew by from the third study on, and what is left."""
+    """Return the MiB of the process after each study from the third on, and what is left."""
     me, sizes, left = psutil.Process(), [], []
     for number in range(studies):
         root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
         left = read_one(panel, qtbot, analysis, root)
         release_memory()
         sizes.append(me.memory_full_info().uss / MIB)
-    return sizes[-1] - sizes[2], [ref for ref in left if ref() is not None]
+    return sizes[2:], [ref for ref in left if ref() is not None]
 
 
 def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
-    more, left = grown(panel, qtbot, analysis, tmp_path, 4)
+    """A leak grows the process at every study; what others of the process do, at some."""
+    sizes, left = grown(panel, qtbot, analysis, tmp_path, 5)
     assert left == []
-    assert more < 25
+    assert min(np.diff(sizes)) < 12, sizes
 
 
 def analyse_one(panel, qtbot, root):
@@ -114,9 +115,9 @@ def test_fifty_analyses_in_one_window_grow_it_by_less_than_100_mib(
 
 @pytest.mark.slow
 def test_fifty_studies_in_one_window_grow_it_by_less_than_100_mib(panel, qtbot, analysis, tmp_path):
-    more, left = grown(panel, qtbot, analysis, tmp_path, 50)
+    sizes, left = grown(panel, qtbot, analysis, tmp_path, 50)
     assert left == []
-    assert more <= 100
+    assert sizes[-1] - sizes[0] <= 100, sizes
 
 
 def test_layers_use_the_voxels_own_type():
