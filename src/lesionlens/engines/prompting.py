@@ -15,6 +15,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines.kept_memory import give_back
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.prompt_rules import refused
 from lesionlens.engines.prompt_study import PromptStudy
@@ -82,19 +83,24 @@ class StudyPrompts:
         if kept is not None and kept[0] is prepared and kept[1] is chances:
             return kept[2], kept[3]
         context.progress(_FEATURES, 0.0)
-        found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
-        known = None
-        if chances is not None:
-            known = np.zeros((len(Region), *found.grid.shape), np.float16)
-            for n, region in enumerate(Region):
-                if region in chances:  # without T1c there is no information on enhancement
-                    known[n] = resample(chances[region], prepared.working, found.grid)
-        study = PromptStudy(
-            found.channels[0].half().numpy(), found.brain[0].numpy(), found.present, known
-        )
-        self._kept = (prepared, chances, study, found.grid)
+        study, grid = _prompt_study(prepared, chances)
+        give_back()  # what it took to make the study
+        self._kept = (prepared, chances, study, grid)
         context.progress(_FEATURES, 1.0)
-        return study, found.grid
+        return study, grid
+
+
+def _prompt_study(prepared: PreparedStudy, chances: Chances | None) -> tuple[PromptStudy, Grid]:
+    """Resample a study, and what an engine predicted of it, to the grid of the prompt network."""
+    found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
+    known = None
+    if chances is not None:
+        known = np.zeros((len(Region), *found.grid.shape), np.float16)
+        for n, region in enumerate(Region):
+            if region in chances:  # without T1c there is no information on enhancement
+                known[n] = resample(chances[region], prepared.working, found.grid)
+    images = found.channels[0].half().numpy()
+    return PromptStudy(images, found.brain[0].numpy(), found.present, known), found.grid
 
 
 def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
