@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,10 +39,14 @@ def sweep() -> None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this user created it; always false on Windows, where `os.kill` ends a process."""
+    """Whether this user created it; always false on Windows, where `os.kill` ends a process.
+
+    Another server that ends, or starts, may have removed it meanwhile.
+    """
     own = False
     if sys.platform != "win32":
-        own = folder.stat().st_uid == os.getuid()
+        with suppress(FileNotFoundError):
+            own = folder.stat().st_uid == os.getuid()
     return own
 
 

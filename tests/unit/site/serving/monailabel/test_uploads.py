@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from lesionlens.base.errors import FullError, GoneError, UnusableInputError
-from lesionlens.site.serving.monailabel.uploads import MOST_EACH, Uploads, own_prefix
+from lesionlens.site.serving.monailabel.uploads import MOST_EACH, Uploads, own_prefix, sweep
 
 ROOM = 2**20
 
@@ -73,3 +73,10 @@ def test_files_of_one_name_are_refused_and_leave_nothing(folder):
         uploads.add("me", [scan("a.nii.gz"), scan("a.nii.gz")], 10)
     assert not [*folder.glob("*/*")]
     uploads.end()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is swept on Windows")
+def test_a_folder_that_another_server_removes_meanwhile_is_passed_over(monkeypatch, tmp_path):
+    gone = tmp_path / "lesionlens-serve-999999999-gone"
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([gone]))
+    sweep()
