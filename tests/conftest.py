@@ -32,7 +32,6 @@ from lesionlens.imaging.preparation import brain_extraction, working_grid
 FUZZ = bool(os.environ.get("LESIONLENS_FUZZ"))
 settings.register_profile(
     "lesionlens",
-    max_examples=100 if FUZZ else 50,
     derandomize=not FUZZ,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

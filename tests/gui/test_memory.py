@@ -6,6 +6,7 @@ import gc
 import logging
 import platform
 import shutil
+import tracemalloc
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -68,10 +69,20 @@ def grown(panel, qtbot, analysis, tmp_path, studies):
 
 
 def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
-    """A leak grows the process at every study; what others of the process do, at some."""
-    sizes, left = grown(panel, qtbot, analysis, tmp_path, 5)
-    assert left == []
-    assert min(np.diff(sizes)) < 12, sizes
+    """By what Python and NumPy hold: a process may keep memory that nothing uses any more.
+
+    A quarter of the bound is measured; a sequence of this study is twice as large.
+    """
+    held = []
+    tracemalloc.start()
+    for number in range(3):
+        root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
+        left = read_one(panel, qtbot, analysis, root)
+        release_memory()
+        assert [ref for ref in left if ref() is not None] == []
+        held.append(tracemalloc.get_traced_memory()[0] / MIB)
+    tracemalloc.stop()
+    assert held[-1] - held[-2] < 0.1, held
 
 
 def analyse_one(panel, qtbot, root):

@@ -95,7 +95,7 @@ def _table(candidates: tuple[Candidate, ...]) -> Table:
             candidate.location.text,
             _size(candidate),
             *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
-            candidate.score_text.removeprefix("score "),
+            candidate.score_text,
         )
     return table
 

@@ -49,7 +49,7 @@ def pictures_of(held: Analysis | SavedResult, candidates: Sequence[Candidate]) -
     shown = []
     for candidate in candidates:
         pixels, ratio = notebook.axial_picture(image, labels.grid, ids == candidate.id)
-        caption = f"{candidate.id}. {candidate.location.text}, {candidate.score_text} ({name})"
+        caption = f"{candidate.id}. {candidate.location.text}, {candidate.score_phrase} ({name})"
         shown.append((caption, pixels, ratio))
     return notebook.pictures(shown)
 

@@ -220,9 +220,7 @@ def _cavity_of(saved: SavedResult) -> NDArray[np.bool_] | None:
     drawn = saved.review.outlined.get(CAVITY)
     if drawn is None:
         return None if saved.volumes.cavity is None else saved.volumes.cavity.data
-    inside = np.zeros(saved.volumes.labels.grid.shape, bool)
-    inside[drawn.box] = drawn.labels > 0
-    return inside
+    return drawn.mask(saved.volumes.labels.grid.shape)
 
 
 def _judged(saved: SavedResult, name: str) -> Truth:

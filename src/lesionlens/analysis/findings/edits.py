@@ -76,9 +76,9 @@ def _redrawn(own: Analysis) -> Analysis:
     numbers, outlined = _numbers(own), own.review.outlined
     drawn = {numbers[u]: o for u, o in outlined.items() if u in numbers}
     if CAVITY in outlined:
-        cavity = np.zeros(own.volumes.labels.grid.shape, bool)
-        cavity[outlined[CAVITY].box] = outlined[CAVITY].labels > 0
-        volumes = replace(own.volumes, cavity=Volume(cavity, own.volumes.labels.grid))
+        grid = own.volumes.labels.grid
+        cavity = Volume(outlined[CAVITY].mask(grid.shape), grid)
+        volumes = replace(own.volumes, cavity=cavity)
         own = replace(own, volumes=volumes, original=_original(own))
     if not drawn:
         return own

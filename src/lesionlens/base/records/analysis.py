@@ -45,10 +45,10 @@ class Volumes:
     @property
     def all_labels(self) -> Volume:
         """The labels with the resection cavity where no tumour is outlined."""
-        cavity, labels = self.cavity, self.labels
-        if cavity is None or not cavity.data.any():
+        labels = self.labels
+        if self.cavity is None or not self.cavity.data.any():
             return labels
-        inside = cavity.data & (labels.data == Label.BACKGROUND)
+        inside = self._without_tumour(self.cavity)
         return Volume(np.where(inside, np.uint8(Label.CAVITY), labels.data), labels.grid)
 
     @cached_property
@@ -56,8 +56,11 @@ class Volumes:
         """Volume of the resection cavity; None if the engine outlines none."""
         if self.cavity is None:
             return None
-        inside = self.cavity.data & (self.labels.data == Label.BACKGROUND)
+        inside = self._without_tumour(self.cavity)
         return float(np.count_nonzero(inside) * self.labels.grid.voxel_ml)
+
+    def _without_tumour(self, cavity: Volume) -> NDArray[np.bool_]:
+        return np.asarray(cavity.data & (self.labels.data == Label.BACKGROUND))
 
     def without_enhancing(self) -> Volumes:
         """Return a copy in which enhancing tumour is relabelled as core."""

@@ -186,12 +186,17 @@ class Candidate:
         Only a network's candidates have a score.
         """
         if self.score is not None:
-            return f"score {self.score:.2f}"
+            return f"{self.score:.2f}"
         return "added by a reader" if self.source is Source.READER else "no score"
+
+    @property
+    def score_phrase(self) -> str:
+        """The score as a phrase for running text."""
+        return self.score_text if self.score is None else f"score {self.score_text}"
 
     @override
     def __repr__(self) -> str:
-        return f"<Candidate {self.id}: {self.location.text}, {self.score_text}>"
+        return f"<Candidate {self.id}: {self.location.text}, {self.score_phrase}>"
 
     def _repr_html_(self) -> str:
         """Return the notebook representation: measurements, and an image if still available."""
@@ -209,7 +214,7 @@ class Candidate:
             {
                 "candidate": str(self.id),
                 "where": self.location.text,
-                "score": self.score_text.removeprefix("score "),
+                "score": self.score_text,
                 **volumes,
                 "longest axial diameter": of(self.longest_axial_diameter_mm, "mm"),
                 "perpendicular diameter": of(self.perpendicular_diameter_mm, "mm"),

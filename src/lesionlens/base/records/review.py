@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.file_fields import STRICT, stored_as
+from lesionlens.base.geometry import Shape3
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
 from lesionlens.base.records.findings import Point
@@ -77,6 +78,12 @@ class Outline:
             slice(at, at + size) for at, size in zip(self.corner, self.labels.shape, strict=True)
         )
         return i, j, k
+
+    def mask(self, shape: Shape3) -> NDArray[np.bool_]:
+        """Return the outlined voxels on a native grid of `shape`, (I, J, K) bool."""
+        mask = np.zeros(shape, bool)
+        mask[self.box] = self.labels > 0
+        return mask
 
     @override
     def __eq__(self, other: object) -> bool:

@@ -31,10 +31,13 @@ class Aside:
 
     def close(self) -> None:
         """End the function, wait for it, and raise its error."""
-        self._closing.set()
-        self._pool.shutdown()
+        self._stop()
         if self._running is not None:
             self._running.result()
+
+    def _stop(self) -> None:
+        self._closing.set()
+        self._pool.shutdown()
 
     def __enter__(self) -> Aside:
         return self
@@ -47,5 +50,5 @@ class Aside:
     ) -> None:
         if kind is None:
             self.close()
-        self._closing.set()
-        self._pool.shutdown()
+        else:
+            self._stop()

@@ -38,7 +38,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.state.state import Request, State
+from lesionlens.napari.model.state.state import ANALYSING, Request, State
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -48,9 +48,6 @@ from lesionlens.site.database.records import Mark
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-ANALYSING = "Analysing"
-"""Name of the job."""
 
 
 class Dialogs(Protocol):
@@ -246,8 +243,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
 
     def _forget_study(self, old: State, new: State) -> None:
         """Release what the engine cached of a study that is left."""
-        analysing = new.activity is not None and new.activity.name == ANALYSING
-        if new.study is old.study or old.study is None or analysing or self._lens is None:
+        if new.study is old.study or old.study is None or new.analysing or self._lens is None:
             return
         engine = self._lens[1].engine
         if isinstance(engine, SupportsForgetting):

@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject, QTimer
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.napari.controllers.actions import ANALYSING, Actions
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
 from lesionlens.napari.controllers.read_controller import ExpectedRead
 from lesionlens.napari.model.state.identity import Identity
@@ -82,7 +82,7 @@ class WorklistController:
 
     def _on_study(self, old: State, new: State) -> None:
         """Update the open study of the list; nothing is read in advance during an analysis."""
-        before, now = _is_analysing(old), _is_analysing(new)
+        before, now = old.analysing, new.analysing
         if now and not before and self._next is not None:
             self._next[1].cancel()
             self._next = None  # the analysis needs its memory
@@ -321,7 +321,7 @@ class WorklistController:
 
     def read_next(self) -> None:
         """Read the next study in advance."""
-        busy = self._opening is not None or _is_analysing(self.actions.session.state)
+        busy = self._opening is not None or self.actions.session.state.analysing
         if self.session.database is None or busy or self._next is not None:
             return
         row = None if self.session.state.current is None else self.session.beside(1)
@@ -418,7 +418,3 @@ class WorklistController:
                 self.actions.show_result(*found)
 
         self.actions.jobs.start("Opening the result", task, done)
-
-
-def _is_analysing(state: State) -> bool:
-    return state.activity is not None and state.activity.name == ANALYSING

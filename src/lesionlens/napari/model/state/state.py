@@ -25,6 +25,9 @@ from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.results.review.journal import Draft
 
+ANALYSING = "Analysing"
+"""Name of the analysis' job."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -165,6 +168,12 @@ class State:
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     second_opinions: tuple[SecondOpinion, ...] = ()
     """Available second opinions."""
+
+    @property
+    def analysing(self) -> bool:
+        """Whether an analysis runs."""
+        return self.activity is not None and self.activity.name == ANALYSING
+
     reopened: bool = False
     """Whether the result comes from files, without its engine."""
     second: SecondResult | None = None
