@@ -33,3 +33,4 @@ def use_threads(count: int | None, engine: str) -> None:
         torch.set_num_threads(count)
     else:
         os.environ["OMP_NUM_THREADS"] = str(count)  # read when torch is imported
+        os.environ["MKL_DYNAMIC"] = "FALSE"  # else no more than physical cores

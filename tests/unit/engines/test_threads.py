@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.threads import use_threads
 
 LATER = """
+import sys
 from lesionlens.engines.threads import use_threads
-use_threads(1, "lens")
+use_threads(int(sys.argv[1]), "lens")
 import torch
 from concurrent.futures import ThreadPoolExecutor
 with ThreadPoolExecutor(1) as aside:
@@ -19,10 +21,13 @@ with ThreadPoolExecutor(1) as aside:
 """
 
 
-def test_torch_that_is_imported_later_takes_the_number(monkeypatch):
+@pytest.mark.parametrize("count", [1, (os.cpu_count() or 1) + 1])
+def test_torch_that_is_imported_later_takes_the_number(monkeypatch, count):
+    """Also more than the processors: what was asked for is what the record names."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, check=True)
-    assert done.stdout.split() == [b"1", b"1"]
+    command = [sys.executable, "-c", LATER, str(count)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout.split() == [str(count)] * 2
 
 
 def test_torch_that_is_there_takes_the_number(monkeypatch):
