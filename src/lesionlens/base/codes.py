@@ -101,6 +101,8 @@ RESPONSES = {
     Response.STABLE: Code("112044", "DCM", "Target Lesion Stable Disease"),
     Response.NOT_ASSESSABLE: Code("response-ne", OWN_SCHEME, "Response not assessable"),
 }
+LISTED = Code("listed", OWN_SCHEME, "How the algorithm lists the region")
+LISTED_APART = Code("listed-apart", OWN_SCHEME, "Other finding, probably not tumour")
 DOUBTFUL_PART = Code("doubtful-part", OWN_SCHEME, "Part of the outline that is doubtful")
 REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")
 REVIEW_TIME = Code("review-time", OWN_SCHEME, "Time of the decision, UTC")

@@ -151,6 +151,7 @@ def _json(done: CohortRun) -> str:
             "exit_status": o.exit_status,
             "message": o.message,
             "candidates": o.candidates,
+            "other_findings": o.other_findings,
             "seconds": round(o.seconds, 2),
             "peak_memory_mib": round(o.peak_memory_mib, 1),
         }

@@ -46,6 +46,8 @@ UNSURE = 0.5
 """Uncertainty that is called high."""
 OTHER_FINDINGS = "Other findings, probably not tumour"
 """Heading of the candidates that are listed apart."""
+PROBABLY_NOT_TUMOUR = "probably not tumour"
+"""Mark of such a candidate beside its name."""
 BOTH_SIDES = "both sides"
 UNCERTAIN_PLACE = " (uncertain)"
 _PLURAL = {
@@ -206,7 +208,7 @@ class Candidate:
 
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
         if self.rano_measurable and self.apart:
-            measurable = "no: probably not tumour"
+            measurable = f"no: {PROBABLY_NOT_TUMOUR}"
         volumes = {f"{r.display_name} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
         painter = notebook.RENDERERS.get(self.tracking_uid)
         picture = "" if painter is None else painter.picture_of(self.tracking_uid)

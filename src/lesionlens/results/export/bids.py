@@ -204,6 +204,7 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
         "score": {"Description": "What candidates are ordered by, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
         "source": {"Description": "network, or reader where a reader added it"},
+        "apart": {"Description": "Whether it is listed apart, as probably not tumour"},
         "prompts": {"Description": "What a reader pointed at, where the outline follows it"},
     }
     yield _Named("candidates", "desc-candidates_dseg", sidecar)
@@ -278,9 +279,19 @@ def _put_tables(analysis: Analysis, stem: Path) -> None:
     for c in analysis.findings.candidates:
         score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
         pointed = prompts_in_words(analysis.review.prompts_of(uid)) or "n/a"
-        about = (score, state(uid).value, c.source.value, pointed)
+        apart = "true" if c.apart else "false"
+        about = (score, state(uid).value, c.source.value, apart, pointed)
         rows.append((c.id, c.location.text, uid, *about))
-    columns = ("index", "name", "tracking_uid", "score", "review_state", "source", "prompts")
+    columns = (
+        "index",
+        "name",
+        "tracking_uid",
+        "score",
+        "review_state",
+        "source",
+        "apart",
+        "prompts",
+    )
     text = lookup.tsv(columns, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 

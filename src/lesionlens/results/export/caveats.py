@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, counts_as_tumour
 from lesionlens.results.export.run import warnings_of
 
 NOT_STANDING = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
@@ -35,7 +35,9 @@ def limits_in_brief(analysis: Analysis) -> str:
 
 
 def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
-    """Return the name of a candidate's part, marked if the reader did not accept it.
+    """Return the name of a candidate's part, marked if it does not stand as tumour.
+
+    That is: the reader did not accept it, or it is listed apart and no reader made it tumour.
 
     Parameters
     ----------
@@ -43,4 +45,6 @@ def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
         A region or label in words.
     """
     state = analysis.review.state_of(candidate.tracking_uid)
-    return f"{candidate.id} {part}" + (f" ({state.value})" if state in NOT_STANDING else "")
+    marks = [state.value] if state in NOT_STANDING else []
+    marks += [] if counts_as_tumour(candidate, state) else [PROBABLY_NOT_TUMOUR]
+    return f"{candidate.id} {part}" + (f" ({', '.join(marks)})" if marks else "")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.findings import Candidate, counts_as_tumour
 from lesionlens.results.export import caveats, lookup
 
 FOLDER = "surfaces"
@@ -56,6 +56,7 @@ class SurfacesExporter:
         for candidate, region, mesh in _surfaces(analysis):
             state = analysis.review.state_of(candidate.tracking_uid)
             marked = f"_{state}" if state in caveats.NOT_STANDING else ""
+            marked += "" if counts_as_tumour(candidate, state) else "_apart"
             path = folder / f"candidate_{candidate.id}_{region.value}{marked}.stl"
             path.write_bytes(_stl(mesh))
             written.append(path)

@@ -72,7 +72,9 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     by_hand = {s.tracking_uid for s in chosen if s.by_hand}
     parted = _is_builtin(objects) or any(s.part is not Part.WHOLE for s in chosen)
     described = _described(marked, uids, reported, attention, prepared, parted=parted)
-    findings = _theirs(described, reported, by_hand)
+    apart = {s.tracking_uid for s in chosen if s.apart}
+    apart |= {uid for uid, one in reported.items() if one.apart}
+    findings = _theirs(described, reported, by_hand, apart)
     findings = _numbered(findings, _numbers(objects, chosen, reported))
     scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
     theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
@@ -186,9 +188,12 @@ def _described(
 
 
 def _theirs(
-    found: Findings, reported: Mapping[str, ReportedCandidate], by_hand: set[str | None]
+    found: Findings,
+    reported: Mapping[str, ReportedCandidate],
+    by_hand: set[str | None],
+    apart: set[str | None],
 ) -> Findings:
-    """Record which candidates a reader added, and how each was outlined."""
+    """Record which candidates a reader added, how each was outlined, and which are listed apart."""
     candidates = tuple(
         replace(
             c,
@@ -198,7 +203,7 @@ def _theirs(
             else DrawingMethod.SEMIAUTOMATIC,
         )
         if c.tracking_uid in reported and reported[c.tracking_uid].source is Source.READER
-        else c
+        else replace(c, apart=c.tracking_uid in apart)
         for c in found.candidates
     )
     return replace(found, candidates=candidates, conclusion=conclusion_of(candidates))

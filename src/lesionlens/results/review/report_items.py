@@ -34,6 +34,7 @@ class ReportedCandidate:
     source: Source = Source.NETWORK
     number: int | None = None
     diameters: DrawnDiameters | None = None
+    apart: bool = False
 
     @property
     def decided(self) -> bool:
@@ -156,8 +157,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
     source = items.get(codes.SOURCE.value)
     name = items.get(TRACKING_ID)
     number = None if name is None else _NUMBER.match(str(name.get("TextValue", "")))
-    theirs = "" if source is None else str(source.ConceptCodeSequence[0].CodeValue)
-    value = str(state.ConceptCodeSequence[0].CodeValue) if state is not None else "unreviewed"
+    value, theirs = _code(state) or "unreviewed", _code(source)
     return ReportedCandidate(
         state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
         reader=None if reader is None else str(reader.PersonName),
@@ -165,9 +165,15 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
         reason=None if reason is None else str(reason.TextValue),
         source=Source.READER if theirs == codes.SOURCES[Source.READER].value else Source.NETWORK,
         number=None if number is None else int(number[1]),
+        apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
         diameters=_placed(items.get(codes.READER_DIAMETERS.value)),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
+
+
+def _code(item: Dataset | None) -> str:
+    """Return the code of an item's value; empty without one."""
+    return "" if item is None else str(item.ConceptCodeSequence[0].CodeValue)
 
 
 def _placed(item: Dataset | None) -> DrawnDiameters | None:

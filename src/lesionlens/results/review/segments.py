@@ -82,6 +82,8 @@ class ReadSegment:
     """Whether it was drawn manually."""
     cavity: bool = False
     """Whether it is a resection cavity."""
+    apart: bool = False
+    """Whether it says that its candidate is listed apart."""
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
@@ -187,6 +189,7 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
         resampled=not fits,
         by_hand=str(item.get("SegmentAlgorithmType", "")) == "MANUAL",
         cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(words) is not None,
+        apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
     )
 
 

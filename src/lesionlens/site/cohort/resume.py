@@ -5,12 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.database.describing import with_result, with_warning, without_warning
+from lesionlens.site.database.describing import (
+    other_findings_in,
+    with_result,
+    with_warning,
+    without_warning,
+)
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
@@ -29,7 +35,9 @@ def complete(
     known = database.outcome(job.name, fingerprint)
     if known is None or known.status is not Status.ANALYSED or known.engine != engine:
         return None
-    return known if all((job.out / name).is_file() for name in RESULT) else None
+    if not all((job.out / name).is_file() for name in RESULT):
+        return None
+    return replace(known, other_findings=other_findings_in(job.out))
 
 
 def store_outcome(

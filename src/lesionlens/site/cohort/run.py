@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lesionlens.base.logs import REPORT, duration_in_words
 from lesionlens.base.processors import usable_processors
+from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.site.cohort.cluster import on_cluster
@@ -166,6 +167,8 @@ def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
     if outcome.status is Status.ANALYSED:
         many = "" if outcome.candidates == 1 else "s"
         text = f"{outcome.name} analysed in {spent}, {outcome.candidates} candidate{many}"
+        if outcome.other_findings:
+            text += f"; {OTHER_FINDINGS.lower()}: {outcome.other_findings}"
     else:
         text = f"{outcome.name} {outcome.status.value} after {spent}: {outcome.message}"
     return f"{text}; about {duration_in_words(elapsed_s / done * left)} left" if left else text

@@ -17,7 +17,7 @@ from lesionlens.site.database.records import Status, StudyOutcome
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
 LIST_NAME = "cohort.files.json"
-STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates")
+STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
 _TEXT = (
     "study",
     "status",
@@ -70,15 +70,17 @@ def check_tables(out: Path) -> None:
 
 
 def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:
+    analysed = outcome.status is Status.ANALYSED
     about: dict[str, str | int | float] = {
         "study": safe_text(outcome.name),
         "status": outcome.status.value,
         "message": safe_text(outcome.message),
         "seconds": round(outcome.seconds, 2),
-        "candidates": outcome.candidates if outcome.status is Status.ANALYSED else "",
+        "candidates": outcome.candidates if analysed else "",
+        "other_findings": outcome.other_findings if analysed else "",
     }
     found: list[dict[str, str]] = []
-    if outcome.status is Status.ANALYSED:
+    if analysed:
         try:
             found = read_rows(out / outcome.name / "findings.csv")
         except (

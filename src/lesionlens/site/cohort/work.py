@@ -123,13 +123,15 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
         from lesionlens.results.export.bids import save_bids  # noqa: PLC0415
 
         save_bids(analysis, job.dataset, job.name)
+    apart = sum(one.apart for one in result.candidates)
     return StudyOutcome(
         name=job.name,
         status=Status.ANALYSED,
         exit_status=0,
         message=result.analysis.findings.conclusion,
         seconds=time.perf_counter() - start,
-        candidates=len(result.candidates),
+        candidates=len(result.candidates) - apart,
+        other_findings=apart,
         engine=engine_identity(about.engine, choice),
         peak_memory_mib=max(s.peak_memory_mib for s in about.stages),
     )

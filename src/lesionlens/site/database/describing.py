@@ -12,6 +12,7 @@ from typing import Any
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import REFERENCE_ORDER
+from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
@@ -109,22 +110,30 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with its result's figures; unchanged without a result."""
     try:
         fields = read_json(result / RESULT)
-        flagged = [row["score"] for row in fields["candidates"]]
-        scores = [
-            float(score) for score in flagged if score is not None
-        ]  # None for a reader's own candidate
+        rows = [row for row in fields["candidates"] if row["score"] is not None]  # else a reader's
+        scores = [float(row["score"]) for row in rows if not row.get("apart")]
         failed = [q["message"] for q in fields["quality"] if not q["passed"]]
     except FileNotFoundError:
         return entry
     except (OSError, ValueError, KeyError, TypeError, ReadError):
         return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
-    notices = (*entry.warnings, *failed, *fields.get("warnings", ()))
+    apart = len(rows) - len(scores)
+    others = [f"{OTHER_FINDINGS}: {apart}"] if apart else []
+    notices = (*entry.warnings, *failed, *fields.get("warnings", ()), *others)
     return replace(
         entry,
         candidates=len(scores),
         highest=max(scores, default=None),
         warnings=tuple(dict.fromkeys(notices)),
     )
+
+
+def other_findings_in(result: Path) -> int:
+    """Return how many candidates of a result are listed apart; 0 if it cannot be read."""
+    try:
+        return sum(bool(row.get("apart")) for row in read_json(result / RESULT)["candidates"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError):
+        return 0
 
 
 def without_warning(entry: StudyEntry, words: str) -> StudyEntry:

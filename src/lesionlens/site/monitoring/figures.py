@@ -56,6 +56,10 @@ class Group:
     """Median number of their prompts."""
     prompt_seconds: float | None = None
     """Median seconds for them."""
+    other: int = 0
+    """Other findings: listed apart, counted nowhere else."""
+    other_accepted: int = 0
+    """Of them accepted or edited, that is, tumour by a reader."""
 
     @property
     def verdicts(self) -> int:
@@ -122,6 +126,14 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
         pointed=len(efforts),
         prompts=float(np.median([one.prompts for one in efforts])) if efforts else None,
         prompt_seconds=float(np.median([one.seconds for one in efforts])) if efforts else None,
+        other=sum(len(s.other_findings) for s in studies),
+        other_accepted=sum(
+            state in SEEN_TRUE
+            for s in studies
+            for one in s.other_findings
+            for reader, state in one.verdicts.items()
+            if counts(reader)
+        ),
     )
 
 

@@ -50,6 +50,8 @@ class MonitoredCandidate:
     """Whether a reader added it."""
     pointed: Mapping[str, PromptEffort] = field(default_factory=dict)
     """By reader, if the outline was made or corrected with prompts."""
+    apart: bool = False
+    """Whether it is listed apart, as probably not tumour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,13 @@ class MonitoredStudy:
 
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
-        """The network's candidates."""
-        return tuple(one for one in self.candidates if not one.added)
+        """The network's candidates, without those that are listed apart."""
+        return tuple(one for one in self.candidates if not (one.added or one.apart))
+
+    @property
+    def other_findings(self) -> tuple[MonitoredCandidate, ...]:
+        """The network's candidates that are listed apart."""
+        return tuple(one for one in self.candidates if one.apart)
 
     @property
     def week(self) -> str:
@@ -220,6 +227,7 @@ def _candidate(
         uncertainty=row.get("uncertainty"),
         verdicts=states,
         pointed=efforts.get(row["tracking_uid"], {}),
+        apart=bool(row.get("apart")),
     )
 
 

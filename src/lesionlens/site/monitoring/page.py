@@ -15,14 +15,16 @@ LIMITS = (
     "A shift of inputs or scores does not prove that the network became worse, and no shift does "
     "not prove that it did not (arXiv 2410.13174): look at cases. Verdicts are of readers who saw "
     "the candidates, so that what the network missed counts only where a reader added it. "
+    "Other findings, probably not tumour, are listed apart and counted nowhere else. "
     "Contrast, noise and voxels of the images are compared only where the studies were named "
     "(--studies): results do not hold them."
 )
 _GROUP = ("studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
-          "edit rate", "pointed at", "prompts", "seconds")  # fmt: skip
+          "edit rate", "pointed at", "prompts", "seconds", "other findings",
+          "of them accepted")  # fmt: skip
 
 _GAUGES = ("candidates", "accepted", "edited", "rejected", "added", "pointed", "prompts",
-           "prompt_seconds")  # fmt: skip
+           "prompt_seconds", "other", "other_accepted")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ def _cells(group: Group) -> tuple[str, ...]:
         str(group.pointed),
         number(group.prompts, ".3g"),
         number(group.prompt_seconds, ".3g"),
+        str(group.other),
+        str(group.other_accepted),
     )
 
 
@@ -95,7 +99,8 @@ def csv_table(watched: MonitoringReport) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("study", "day", "week", "engine", "tracking_uid", "score", "volume_ml",
-                     "added", "reader", "verdict", "prompts", "prompt_seconds"))  # fmt: skip
+                     "added", "apart", "reader", "verdict", "prompts",
+                     "prompt_seconds"))  # fmt: skip
     for study in watched.studies:
         about = (safe_text(study.name), study.day.isoformat(), study.week, safe_text(study.engine))
         for one in study.candidates:
@@ -103,10 +108,10 @@ def csv_table(watched: MonitoringReport) -> str:
             for reader, verdict in verdicts:
                 volume = "" if one.volume_ml is None else one.volume_ml
                 score = "" if one.added else one.score  # the network returned none
-                added = "true" if one.added else "false"
+                added, apart = ("true" if so else "false" for so in (one.added, one.apart))
                 effort = one.pointed.get(reader)
                 pointed = ("", "") if effort is None else (effort.prompts, round(effort.seconds, 1))
-                writer.writerow((*about, one.tracking_uid, score, volume, added,
+                writer.writerow((*about, one.tracking_uid, score, volume, added, apart,
                                  safe_text(reader), str(verdict), *pointed))  # fmt: skip
     return text.getvalue()
 

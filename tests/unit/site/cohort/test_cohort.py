@@ -17,11 +17,13 @@ from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.records.findings import conclusion_of
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
+from lesionlens.results.result import Result
 from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, work
 from lesionlens.site.cohort.resume import RESULT, complete, locked_folder
@@ -29,6 +31,7 @@ from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.describing import with_result
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import (
     NAME,
@@ -219,6 +222,47 @@ def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studie
     (failed,) = (row for row in rows if row["study"] == "b")
     assert failed["status"] == "failed"
     assert failed["id"] == ""
+
+
+def test_what_is_listed_apart_has_a_column_of_its_own(quick, studies, tmp_path):
+    """It is no candidate in the table, in the list of studies, nor after a resumed run."""
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    file = out / "a" / "findings.json"
+    findings = json.loads(file.read_text())
+    count = len(findings["candidates"])
+    findings["candidates"][0] |= {"apart": True, "score": 0.9}
+    file.write_text(json.dumps(findings))
+    with existing_worklist_database(out) as database:
+        before = database.entry("a")
+        now = with_result(before, out / "a")
+    assert (before.candidates, now.candidates) == (count, count - 1)
+    assert now.highest != 0.9
+    assert "Other findings, probably not tumour: 1" in now.warnings
+    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    assert {o.name: o.other_findings for o in done.outcomes} == {"a": 1, "b": 0, "c": 0}
+    (table, *_) = write_table(out, done.outcomes)
+    with table.open(newline="") as lines:
+        rows = {row["study"]: row["other_findings"] for row in csv.DictReader(lines)}
+    assert rows == {"a": "1", "b": "", "c": "0"}
+
+
+def test_an_analysis_counts_what_is_listed_apart_apart(studies, tmp_path, patient, monkeypatch):
+    """Of two candidates, one is listed apart."""
+
+    def lens(study, *_, **__):
+        analysis = make_analysis(patient, study)
+        first = analysis.findings.candidates[0]
+        both = (first, replace(first, id=2, tracking_uid="2.25.2", apart=True))
+        found = replace(analysis.findings, candidates=both, conclusion=conclusion_of(both))
+        return Result(replace(analysis, findings=found))
+
+    lens.engine = work.load_lens(None).engine
+    monkeypatch.setattr(work, "load_lens", lambda choice: lens)
+    (job,) = (job for job in find_jobs(studies, tmp_path / "out") if job.name == "a")
+    done = work.analyse(job, CPU, SILENT)
+    assert (done.candidates, done.other_findings) == (1, 1)
+    assert done.message == "1 candidate region; other findings, probably not tumour: 1"
 
 
 def test_parquet_holds_the_same_as_csv(tmp_path):

@@ -50,8 +50,28 @@ def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, adde
 def test_the_table_gives_no_score_that_the_network_did_not(tmp_path):
     result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
     flagged, added = page.csv_table(watch(tmp_path, BOUNDS)).splitlines()[1:]
-    assert flagged.split(",")[5:] == ["0.9", "5.0", "false", "A", "accepted", "", ""]
-    assert added.split(",")[5:] == ["", "", "true", "A", "accepted", "", ""]
+    assert flagged.split(",")[5:] == ["0.9", "5.0", "false", "false", "A", "accepted", "", ""]
+    assert added.split(",")[5:] == ["", "", "true", "false", "A", "accepted", "", ""]
+
+
+def test_what_is_listed_apart_is_counted_apart(tmp_path):
+    """Its verdicts change neither acceptance nor the judgement of scores."""
+    result(tmp_path, 1, [[("A", "accepted")], [("A", "rejected")], [("A", "accepted")]])
+    file = tmp_path / "study1" / "findings.json"
+    findings = json.loads(file.read_text())
+    for row in findings["candidates"][1:]:
+        row["apart"] = True
+    file.write_text(json.dumps(findings))
+    watched = watch(tmp_path, BOUNDS)
+    for group in (*watched.weeks, *watched.readers, *watched.engines):
+        assert (group.candidates, group.accepted, group.rejected, group.added) == (1, 1, 0, 0)
+        assert (group.other, group.other_accepted) == (2, 1)
+    assert watched.calibration.judged == 1
+    rows = [row.split(",") for row in page.csv_table(watched).splitlines()]
+    at = rows[0].index("apart")
+    assert [row[at] for row in rows[1:]] == ["false", "true", "true"]
+    assert 'lesionlens_week_other{week="2026-W02"} 2' in page.prometheus(watched)
+    assert "<th>other findings</th>" in page.html(watched)
 
 
 def test_prompts_and_their_seconds_are_counted_by_reader(tmp_path):

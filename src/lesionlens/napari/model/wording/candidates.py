@@ -10,6 +10,7 @@ from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
+    PROBABLY_NOT_TUMOUR,
     SEQUENCE_KEYS,
     UNCERTAIN_PLACE,
     UNSURE,
@@ -68,7 +69,7 @@ def details(candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -
         tumour = counts_as_tumour(candidate, state)
         measurable = candidate.rano_measurable and tumour
         words = "measurable (RANO)" if measurable else "not measurable (RANO)"
-        parts.append(words if tumour else f"{words}: probably not tumour")
+        parts.append(words if tumour else f"{words}: {PROBABLY_NOT_TUMOUR}")
     if candidate.source is Source.READER:
         parts.append("added by a reader")
     return "\n".join(parts)

@@ -31,7 +31,7 @@ from lesionlens.base import codes as own
 from lesionlens.base import geometry
 from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, DoubtfulPart
+from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, DoubtfulPart
 from lesionlens.base.records.followup import ChangeKind
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.review import Review, ReviewEvent
@@ -269,11 +269,13 @@ def _sites(candidate: Candidate) -> list[FindingSite]:
 
 
 def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
-    """Return the review state, and the source of candidates not from the engine."""
+    """Return the review state, the source if not the engine, and whether it is listed apart."""
     state = analysis.review.state_of(candidate.tracking_uid)
     codes = [(own.REVIEW_STATE, own.REVIEW_STATES[state])]
     if candidate.source is not Source.NETWORK:
         codes.append((own.SOURCE, own.SOURCES[candidate.source]))
+    if candidate.apart:
+        codes.append((own.LISTED, own.LISTED_APART))
     return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in codes]
 
 
@@ -285,6 +287,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     score = own.PROBABILITY if analysis.run.engine.calibrated else own.CERTAINTY
     compared = f"{_compared(analysis, candidate)}; research use only"
     place = candidate.location.text
+    place += f"; {PROBABLY_NOT_TUMOUR} (listed apart)" if candidate.apart else ""
     if candidate.score is None:
         words = f"{place}; {candidate.score_text}; {state.value}{compared}"
         made = [TextContentItem(identity.concept(own.COMMENT), words, CONTAINS)]

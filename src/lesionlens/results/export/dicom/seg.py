@@ -24,7 +24,13 @@ from pydicom.dataset import Dataset
 
 from lesionlens.analysis.findings.candidates import tracking_uids
 from lesionlens.analysis.findings.components import boxes_of
-from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, REGION_TYPES
+from lesionlens.base.codes import (
+    ABNORMAL_STRUCTURE,
+    BRAIN,
+    LABEL_TYPES,
+    LISTED_APART,
+    REGION_TYPES,
+)
 from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
@@ -146,7 +152,7 @@ def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
         return _described_cavity(segment, analysis)
     kind, colour = algorithm_type(analysis, segment.candidate), segment.region.colour
     by_hand = kind is SegmentAlgorithmTypeValues.MANUAL  # no algorithm may be named then
-    return SegmentDescription(
+    described = SegmentDescription(
         segment_number=segment.number,
         segment_label=caveats.part_name(analysis, segment.candidate, segment.region.display_name),
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
@@ -158,6 +164,9 @@ def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
         anatomic_regions=[identity.concept(BRAIN)],
         display_color=CIELabColor.from_rgb(*lookup.rgb(colour)),
     )
+    if segment.candidate.apart:
+        described.SegmentDescription = LISTED_APART.meaning
+    return described
 
 
 def _described_cavity(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
