@@ -107,14 +107,14 @@ def expected(engine, study):
 
 
 def array(page, words, dtype=np.float32):
-    shape = page.run("return lesionlens.results.result.grid.shape")
-    text = page.run(f"{SEND} return said(lesionlens.results.result.{words})")
+    shape = page.run("return lesionlens.result.grid.shape")
+    text = page.run(f"{SEND} return said(lesionlens.result.{words})")
     return np.frombuffer(base64.b64decode(text), dtype).reshape(shape)
 
 
 def test_it_prepares_a_study_as_the_program_does(shown, expected):
     prepared = expected.analysis.prepared
-    grid = shown.run("return lesionlens.results.result.grid")
+    grid = shown.run("return lesionlens.result.grid")
     assert tuple(grid["shape"]) == prepared.working.shape
     np.testing.assert_allclose(grid["affine"], prepared.working.affine, atol=1e-4)
     brain = array(shown, "brain", np.uint8).astype(bool)
@@ -136,7 +136,7 @@ def test_probability_and_attention_are_the_programs(shown, expected, network):
 
 
 def test_its_candidates_are_the_programs(shown, expected):
-    theirs = shown.run("return lesionlens.results.result.candidates")
+    theirs = shown.run("return lesionlens.result.candidates")
     ours = expected.candidates
     assert len(theirs) == len(ours)
     for one, other in zip(theirs, ours, strict=True):
