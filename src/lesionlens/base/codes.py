@@ -101,7 +101,7 @@ RESPONSES = {
     Response.STABLE: Code("112044", "DCM", "Target Lesion Stable Disease"),
     Response.NOT_ASSESSABLE: Code("response-ne", OWN_SCHEME, "Response not assessable"),
 }
-LISTED = Code("listed", OWN_SCHEME, "How the algorithm lists the region")
+LISTED = Code("listed", OWN_SCHEME, "Listing by the algorithm")
 LISTED_APART = Code("listed-apart", OWN_SCHEME, "Other finding, probably not tumour")
 DOUBTFUL_PART = Code("doubtful-part", OWN_SCHEME, "Part of the outline that is doubtful")
 REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")

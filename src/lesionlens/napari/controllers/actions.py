@@ -16,6 +16,7 @@ from lesionlens.analysis.followup import study_locations
 from lesionlens.base import host_process
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
@@ -34,6 +35,7 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.second_reader import SecondReader
 from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import read_units, take_units
+from lesionlens.napari.controllers.whose_acts import WhoseActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
@@ -90,7 +92,7 @@ class Dialogs(Protocol):
         """Show the table of keys."""
 
 
-class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideActs):
+class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideActs, WhoseActs):
     """Every act of the reader.
 
     Parameters
@@ -119,6 +121,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
         session.changed.connect(self._forget_study)
+        self.begin_to_ask()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -199,9 +202,17 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
     ) -> None:
         """Show a result, with decisions recovered after a crash.
 
-        During an unaided read the result is withheld from the window.
+        During an unaided read the result is withheld from the window, and while the reader is asked
+        whose the decisions of an unnamed reader are.
         """
-        if self.read_controller.keep_closed(result, overlays):
+
+        def again() -> None:
+            self.show_result(*given)
+
+        given = (result, overlays, preferences)
+        if self.withheld(result.analysis, again) or self.read_controller.keep_closed(
+            result, overlays
+        ):
             return
         result, overlays = self.read_controller.as_shown(result, overlays)
         analysis, review = result.analysis, self.session.state.review
@@ -211,6 +222,23 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
             found, words = review.with_signed(analysis.review), ""
         else:
             found, words = self.read_controller.recovered(analysis)
+
+        def show() -> None:
+            self._shown_with(found, words, result, overlays, preferences)
+
+        if not words or not self.asked_whose(analysis, found, show, again):
+            show()
+
+    def _shown_with(
+        self,
+        found: Review,
+        words: str,
+        result: Any,
+        overlays: Any,
+        preferences: Preferences | None,
+    ) -> None:
+        """Show a result with its decisions; `words` say where they come from."""
+        analysis = result.analysis
         self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:

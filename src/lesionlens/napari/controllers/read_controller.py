@@ -15,7 +15,7 @@ from typing import Any
 from psygnal import Signal
 
 from lesionlens.base.errors import LesionLensError, ResourceError
-from lesionlens.base.labels import Phase
+from lesionlens.base.labels import Phase, ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.review import Review
@@ -63,6 +63,8 @@ class ReadController:
     """
 
     changed = Signal()
+    unnamed_found = Signal(str)
+    """An unnamed reader read the opened study in an earlier session: time of the last act."""
 
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
@@ -70,6 +72,11 @@ class ReadController:
         self.confidence: int | None = None
         self.in_head: Callable[[Point], bool] = lambda _: True
         """Returns whether a point (RAS+ mm) lies in the head; set by the window."""
+        self.asking = False
+        """Whether the reader is being asked whose an unnamed read is; no mark is shown then."""
+        self._answered = False
+        self._here: set[object] = set()
+        """Unnamed reads and analyses that this window has worked on."""
         self._turn: ExpectedRead | None = None
         self._begun: ExpectedRead | None = None
         self._aside: tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None] = (
@@ -112,13 +119,73 @@ class ReadController:
             self.read_session = ReadSession(
                 turn.database, turn.key, unaided_first=turn.unaided_first
             )
+            self._look_for_unnamed(self.read_session)
+
+    # --- unnamed reads of earlier sessions ------------------------------------------------
+
+    def _look_for_unnamed(self, read_session: ReadSession) -> None:
+        """Ask whose the read is if an unnamed reader began it in an earlier session."""
+        key, read = read_session.key, read_session.read
+        if key.reader or key.session:
+            return
+        known = (read_session.database.folder, key)
+        begun = read.marks or read.verdicts or read.unaided or read.signed
+        if begun and known not in self._here:
+            made = [act for act in read.acts if act.act not in (ReviewAct.BEGIN, ReviewAct.LEAVE)]
+            self.ask_whose(made[-1].time)
+        self._here.add(known)
+
+    def ask_whose(self, time: str) -> None:
+        """Have the reader asked whose an unnamed read is, whose last act was at `time`."""
+        self.asking = True
+        self.unnamed_found.emit(time)
+
+    def of_another_session(self, analysis: Analysis, found: Review) -> bool:
+        """Whether decisions found in the log are an unnamed reader's, of an earlier session.
+
+        It is so once for each analysis.
+        """
+        saved = len(analysis.review.events)
+        logged = found.events[saved:] if found.continues(analysis.review) else ()
+        if read_preferences().reader_name or not logged or logged[-1].reader:
+            return False
+        key, session = store.analysis_key(analysis.run), self.read_session
+        known = self._answered or key in self._here
+        self._here.add(key)
+        return not known and (session is None or not session.key.session)
+
+    def settle(self, reader: str | None, *, mine: bool) -> None:
+        """Take the answer: continue an unnamed read, or begin one under a name.
+
+        Parameters
+        ----------
+        reader : str or None
+            Name of the reader; None to stay unnamed.
+        """
+        self.asking, self._answered = False, True
+        if reader is not None and mine:
+            self.name_reader(reader)
+        elif reader is not None and self.read_session is not None:
+            key = replace(self.read_session.key, reader=reader)
+            unaided_first = self.read_session.unaided_first
+            self.read_session.leave()
+            self.read_session = ReadSession(
+                self.read_session.database, key, unaided_first=unaided_first
+            )
+            self._rename_turn()
+        self._show()
+
+    def _rename_turn(self) -> None:
+        """Have the read come back under its reader's name where it is set aside."""
+        if self._begun is not None and self.read_session is not None:
+            self._begun = replace(self._begun, key=self.read_session.key)
 
     def leave(self) -> None:
         """End the read of the study and stop the clock."""
         ended = (self.read_session, self._log)
         self.read_session = self._log = self._follows = None
         self._held = self._shown = self.confidence = None
-        self.kept = True
+        self.kept, self.asking, self._answered = True, False, False
         for read_session in ended:
             if read_session is not None:
                 read_session.leave()
@@ -225,6 +292,7 @@ class ReadController:
         """Continue an unnamed read under a reader's name."""
         if self.read_session is not None and not self.read_session.key.reader:
             self.read_session = self.read_session.under(reader)
+            self._rename_turn()
         if self._log is not None and not self._log.key.reader:
             self._log = self._log.under(reader)
 
@@ -266,14 +334,15 @@ class ReadController:
         )
 
     def _show(self) -> None:
-        marks = () if self.read_session is None else self.read_session.read.marks
-        self.session.show_marks(tuple(mark.at_mm for mark in marks))
+        self.session.show_marks(tuple(mark.at_mm for mark in self.marks))
         self.changed.emit()
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """The marks of this read, oldest first."""
-        return () if self.read_session is None else self.read_session.read.marks
+        if self.read_session is None or self.asking:
+            return ()
+        return self.read_session.read.marks
 
     def may_take_back(self, mark: Mark) -> bool:
         """Whether a mark can still be removed."""
@@ -331,6 +400,7 @@ class ReadController:
             self._not_kept(refusal, "it is saved with your next decision")
             return
         self._before, self.kept, self.confidence = review, True, None
+        self._here.add(store.analysis_key(analysis.run))
         self._note(log, store.analysis_key(analysis.run))
         self.session.clear_problem(SAVING)
         self._show()

@@ -72,6 +72,7 @@ from lesionlens.napari.widgets.study_block import (
     StudyBlock,
     empty_state,
 )
+from lesionlens.napari.widgets.whose_dialog import WhoseDialog
 from lesionlens.results.review.reopen import is_mask
 from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 
@@ -111,6 +112,8 @@ class Panel(AskingPaths, QWidget):
         self.response = ResponseDialog(self, self.actions_.sign_response)
         self.actions_.report_dialogs = ReportWords(self.response)
         self.actions_.ask_signature = self.signing.ask
+        self.whose = WhoseDialog(self)
+        self.actions_.ask_whose = self.whose.ask
         self.actions_.opener.ask_patient = PatientDialog(self).ask
         self._study: Study | None = None
         self._build()

@@ -114,5 +114,15 @@ def forget(analysis: Analysis, reader: str | None = None) -> None:
         logger.warning("strokes that are kept cannot be taken away: %s", error.strerror)
 
 
+def hand_over(analysis: Analysis, reader: str) -> None:
+    """Give an unnamed reader's draft to the reader who turned out to have drawn it."""
+    try:
+        _place(analysis, None).replace(_place(analysis, reader))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        logger.warning("strokes that were interrupted stay unnamed: %s", error.strerror)
+
+
 def _place(analysis: Analysis, reader: str | None) -> Path:
     return store.sessions_folder() / f"{store.session_key(analysis, reader)}.draft.npz"

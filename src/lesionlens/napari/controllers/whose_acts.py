@@ -1,0 +1,137 @@
+"""Whose read it is that a reader without a name began in an earlier session.
+
+Two readers without a name would become one in the log. Until the reader has said whose the earlier
+decisions are, none of them is shown and a result is withheld.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Study
+from lesionlens.napari.controllers.mark_acts import WindowWorklist
+from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.preferences import keep_reader
+from lesionlens.results.review import journal
+
+_CONTINUES = "You continue this read as {}."
+_OWN = "Your own read begins, as {}. What the unnamed reader decided stays in the log."
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRead:
+    """Content of the dialog."""
+
+    identity: Identity
+    time: str
+    """Time of the unnamed reader's last act, ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The reader's answer."""
+
+    reader: str
+    """Name of the reader; not empty."""
+    mine: bool
+    """Whether the earlier read is theirs."""
+
+
+class AskWhose(Protocol):
+    """Asks the reader, and calls back; None if the reader stays unnamed."""
+
+    def __call__(self, asked: EarlierRead, then: Callable[[Whose | None], object]) -> object:
+        """Ask."""
+
+
+class WhoseActs(ViewActs):
+    """Asks for the reader's name before a second read begins."""
+
+    session: ReviewSession
+    read_controller: ReadController
+    worklist: WindowWorklist | None
+    ask_whose: AskWhose
+    """Set by the window."""
+
+    def begin_to_ask(self) -> None:
+        """Ask whenever a study is opened that an unnamed reader read in an earlier session."""
+        self._show_then: Callable[[Whose | None], object] | None = None
+        self.read_controller.unnamed_found.connect(self._ask)
+
+    def _ask(self, time: str) -> None:
+        study = self.session.state.study
+        if study is None:
+            return
+        asked = EarlierRead(self.session.state.identity, time)
+        self.ask_whose(asked, lambda whose: self._settle(study, whose))
+
+    def withheld(self, analysis: Analysis, again: Callable[[], object]) -> bool:
+        """Withhold a result until the reader has answered; False if nothing was asked."""
+        if not self.read_controller.asking:
+            return False
+
+        def then(whose: Whose | None) -> None:
+            _hand_over(analysis, whose)
+            again()
+
+        self._show_then = then
+        return True
+
+    def asked_whose(
+        self,
+        analysis: Analysis,
+        found: Review,
+        show: Callable[[], object],
+        again: Callable[[], object],
+    ) -> bool:
+        """Ask whose the decisions are that were found in the log; False if that is known.
+
+        Parameters
+        ----------
+        analysis, found
+            The result to show, and its decisions in the log.
+        show, again : callable
+            Show the result with these decisions, or with those of the reader who is named then.
+        """
+        if not self.read_controller.of_another_session(analysis, found):
+            return False
+
+        def then(whose: Whose | None) -> None:
+            _hand_over(analysis, whose)
+            if whose is None or whose.mine:
+                show()
+            else:
+                again()
+
+        self._show_then = then
+        self.read_controller.ask_whose(found.events[-1].time)
+        return True
+
+    def _settle(self, study: Study, whose: Whose | None) -> None:
+        show, self._show_then = self._show_then, None
+        if self.session.state.study is not study:
+            return
+        if whose is not None:
+            keep_reader(whose.reader)
+            if self.worklist is not None:
+                self.worklist.name_reader(whose.reader)
+        self.read_controller.settle(
+            None if whose is None else whose.reader, mine=whose is None or whose.mine
+        )
+        if show is not None:
+            show(whose)
+        if whose is not None:
+            self.session.notify((_CONTINUES if whose.mine else _OWN).format(whose.reader))
+
+
+def _hand_over(analysis: Analysis, whose: Whose | None) -> None:
+    """Give interrupted strokes to the reader who continues the read."""
+    if whose is not None and whose.mine:
+        journal.hand_over(analysis, whose.reader)

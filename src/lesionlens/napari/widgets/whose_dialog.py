@@ -1,0 +1,78 @@
+"""Dialog that asks for the reader's name before a second read begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
+
+from lesionlens.napari.controllers.whose_acts import EarlierRead, Whose
+from lesionlens.napari.widgets.parts import label
+
+_NAME = "your name"
+_WORDS = (
+    "A reader without a name marked or decided in this study, last on {} at {} UTC. "
+    "Enter your name, so that two readers do not become one."
+)
+
+
+class WhoseDialog(QDialog):
+    """Shows patient, study and the time of the unnamed read; Enter begins a read of one's own.
+
+    It is modal: no key or click reaches the study.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Whose read is this?")
+        self.setWindowModality(Qt.WindowModality.WindowModal)
+        self.setMinimumWidth(460)
+        self._who, self._what = label("", "title", wrap=True), label("", wrap=True)
+        self._field = QLineEdit()
+        self._field.setPlaceholderText(_NAME)
+        self._field.setAccessibleName(_NAME)
+        self._field.textChanged.connect(self._offer)
+        role = QDialogButtonBox.ButtonRole
+        buttons = QDialogButtonBox()
+        self._own = buttons.addButton("Not mine: begin my own", role.AcceptRole)
+        self._mine = buttons.addButton("Mine: continue it", role.ActionRole)
+        stay = buttons.addButton("Stay unnamed", role.RejectRole)
+        stay.setToolTip("Show the unnamed reader's decisions and add yours to them")
+        self._own.clicked.connect(lambda _=False: self._answer(mine=False))
+        self._mine.clicked.connect(lambda _=False: self._answer(mine=True))
+        buttons.rejected.connect(self.reject)
+        self._then: Callable[[Whose | None], object] = lambda _: None
+        column = QVBoxLayout(self)
+        for widget in (self._who, self._what, self._field, buttons):
+            column.addWidget(widget)
+
+    def ask(self, asked: EarlierRead, then: Callable[[Whose | None], object]) -> None:
+        """Ask; `then` takes the answer, None if the reader stays unnamed."""
+        self._then = then
+        self._who.setText("\n".join(asked.identity.lines))
+        self._what.setText(_WORDS.format(asked.time[:10], asked.time[11:16]))
+        self._field.clear()
+        self._field.setFocus()
+        self._offer()
+        self.open()
+        self._own.setDefault(True)
+
+    def _offer(self) -> None:
+        for button in (self._own, self._mine):
+            button.setEnabled(bool(self._field.text().strip()))
+
+    def _answer(self, *, mine: bool) -> None:
+        name = self._field.text().strip()
+        if name:
+            self.accept()
+            self._close(Whose(name, mine))
+
+    def reject(self) -> None:
+        """Stay unnamed."""
+        super().reject()
+        self._close(None)
+
+    def _close(self, whose: Whose | None) -> None:
+        then, self._then = self._then, lambda _: None
+        then(whose)

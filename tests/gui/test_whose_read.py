@@ -1,0 +1,157 @@
+"""Two readers without a name do not become one: the second is asked before the read begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from tests.gui.conftest import LEFT, FakeResult
+from tests.gui.window import control, reads, wait
+
+from lesionlens.base.labels import ReviewState
+from lesionlens.napari import preferences
+from lesionlens.napari.controllers import (
+    read_controller,
+    review_controller,
+    sign_acts,
+    whose_acts,
+    worklist_controller,
+)
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.preferences import Preferences
+from lesionlens.results.review import journal
+from lesionlens.site.database.records import ReadKey
+
+
+@pytest.fixture
+def name(monkeypatch):
+    """The reader's name in the preferences, empty at first."""
+    kept = {"reader": None}
+    for module in (read_controller, review_controller, sign_acts, worklist_controller):
+        monkeypatch.setattr(
+            module, "read_preferences", lambda: Preferences(reader_name=kept["reader"])
+        )
+    for module in (sign_acts, whose_acts, preferences):
+        monkeypatch.setattr(module, "keep_reader", lambda reader: kept.update(reader=reader))
+    return kept
+
+
+def opened(panel, listed, qtbot):
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+
+
+def next_session(panel):
+    """As in a window that was just started."""
+    panel.actions_.close()
+    panel.actions_.read_controller._here.clear()
+
+
+def verdicts(listed, reader):
+    return [v.state for v in listed.session.database.read(ReadKey("a", reader)).verdicts]
+
+
+@pytest.fixture
+def decided(panel, listed, qtbot, name):
+    """A study that a reader without a name decided on and marked, in an earlier session."""
+    opened(panel, listed, qtbot)
+    panel.session.step(1)
+    panel.commands.run("reject")
+    panel.viewer.cursor.position = LEFT
+    panel.commands.run("mark_here")
+    assert verdicts(listed, "") == [ReviewState.REJECTED]
+    assert len(panel.actions_.read_controller.marks) == 1
+    assert not panel.whose.isVisible()
+    next_session(panel)
+    return name
+
+
+def answer(panel, reader, words):
+    QTest.keyClicks(panel.whose._field, reader)
+    control(panel.whose, words).click()
+
+
+def test_a_second_reader_is_asked_and_reads_alone(panel, listed, qtbot, decided):
+    opened(panel, listed, qtbot)
+    assert panel.whose.isVisible()
+    words = reads(panel.whose)
+    assert all(line in words for line in panel.session.state.identity.lines)
+    assert "without a name" in words
+    assert panel.session.state.analysis is None, "decisions of another were shown"
+    assert panel.actions_.read_controller.marks == ()
+    assert not control(panel.whose, "Not mine").isEnabled()
+    QTest.keyClicks(panel.whose._field, "B. Reader")
+    QTest.keyClick(panel.whose, Qt.Key.Key_Return)
+    assert decided["reader"] == "B. Reader"
+    assert panel.session.state.analysis is not None
+    assert panel.session.state.review.events == ()
+    assert panel.actions_.read_controller.marks == ()
+    panel.session.step(1)
+    panel.commands.run("accept")
+    assert verdicts(listed, "B. Reader") == [ReviewState.ACCEPTED]
+    assert verdicts(listed, "") == [ReviewState.REJECTED]
+    assert panel.session.state.review.events[-1].reader == "B. Reader"
+
+
+def test_who_continues_has_all_that_was_decided(panel, listed, qtbot, decided):
+    opened(panel, listed, qtbot)
+    answer(panel, "A. Reader", "Mine")
+    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
+    assert len(panel.actions_.read_controller.marks) == 1
+    panel.session.step(1)
+    panel.commands.run("accept")
+    assert verdicts(listed, "A. Reader") == [ReviewState.ACCEPTED]
+    names = {read.key.reader for read in listed.session.database.reads("a")}
+    assert names == {"A. Reader"}, "one read became two"
+
+
+def test_who_stays_unnamed_is_told_whose_decisions_are_shown(panel, listed, qtbot, decided):
+    opened(panel, listed, qtbot)
+    QTest.keyClick(panel.whose, Qt.Key.Key_Escape)
+    assert decided["reader"] is None
+    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
+    assert "An unnamed reader's decisions" in panel.session.state.message
+    panel.actions_.close()
+    opened(panel, listed, qtbot)
+    assert not panel.whose.isVisible(), "asked twice in one session"
+
+
+def test_nobody_is_asked_who_has_a_name(panel, listed, qtbot, decided):
+    decided["reader"] = "B. Reader"
+    opened(panel, listed, qtbot)
+    assert not panel.whose.isVisible()
+    assert panel.session.state.review.events == ()
+
+
+def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
+    """A result is shown again in two later sessions, with strokes that a crash interrupted."""
+    panel = loaded
+
+    def show():
+        if panel.session.state.study is None:
+            panel.session.open(analysis.study)
+        panel.actions_.show_result(FakeResult(analysis), overlays_of(analysis))
+
+    show()
+    panel.session.step(1)
+    panel.commands.run("reject")
+    drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
+    drawn[5:8, 5:8, 5:8] = 1
+    draft = journal.Draft(analysis.findings.candidates[0].tracking_uid, drawn)
+    next_session(panel)
+    journal.keep(analysis, draft)
+    show()
+    assert panel.whose.isVisible()
+    assert panel.session.state.analysis is None
+    answer(panel, "B. Reader", "Not mine")
+    assert panel.session.state.review.events == ()
+    assert panel.session.state.draft is None, "another's strokes were offered"
+    next_session(panel)
+    name["reader"] = None
+    show()
+    answer(panel, "A. Reader", "Mine")
+    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
+    assert panel.session.state.draft.tracking_uid == draft.tracking_uid
+    assert journal.found(analysis, None) is None
