@@ -11,6 +11,7 @@ from tests.gui.conftest import FakeResult
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Considered, DoubtfulPart, Location
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.drawing import DOUBT_COLOUR
@@ -56,7 +57,9 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     loaded.session.go_to(1)
     loaded.commands.run("leave_out")
     assert loaded.session.state.message == "Go to a doubtful part first."
+    loaded.session.choose_overlay(Overlay.OFF)
     loaded.commands.run("next_doubtful")
+    assert loaded.session.state.choices.overlay is Overlay.CONTOUR, "gone to and not shown"
     assert "FLAIR alone shows it; T2 speaks against it" in loaded.session.state.message
     qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3, timeout=120_000)
     before = np.count_nonzero(doubted.findings.components == 1)

@@ -40,7 +40,8 @@ class Command:
 
     def captioned(self, words: str) -> str:
         """Return a button's text with the key, such as "Edit ⇧E"."""
-        return f"{words} {self.shown_key.replace('Shift+', '⇧')}".rstrip()
+        key = self.shown_key.replace("Shift+", "⇧").replace("Control", "Ctrl")
+        return f"{words} {key}".rstrip()
 
     def hint(self, words: str) -> str:
         """Return a tooltip with the key, such as "Undo (U)"."""

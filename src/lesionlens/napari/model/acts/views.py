@@ -223,7 +223,7 @@ class ViewActs(MeasureActs):
         self.session.notify(words)
 
     def step_doubtful(self, step: int) -> None:
-        """Go to the next or previous doubtful part of an outline, cyclically."""
+        """Go to the next or previous doubtful part of an outline, cyclically; show its contour."""
         analysis = self._analysed()
         if analysis is None:
             return
@@ -238,6 +238,8 @@ class ViewActs(MeasureActs):
         if part.candidate in {one.id for one in self.session.listed()}:
             self.session.go_to(part.candidate)
         self.go_to_point(part.centroid_mm)
+        if self.session.state.choices.overlay is Overlay.OFF:
+            self.session.choose_overlay(Overlay.CONTOUR)
         self.session.notify(
             f"Doubtful part {number + 1} of {len(parts)}, {part.volume_ml:.1f} ml of candidate "
             f"{part.candidate}: {part.reason}."
