@@ -4,7 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # tests at a time: an analysis takes about 2 GB; one more than cores, for some wait for servers and windows
 JOBS ?= $(shell n=$$(nproc); echo $$(( n < 3 ? n + 1 : 4 )))
-PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
+PYTEST := tools/with_display.sh env OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+BESIDE := tools/beside.sh $(MAKE) --no-print-directory  # no core waits for mypy, which takes but one
 COVERAGE := -p pytest_cov --cov --cov-report=term:skip-covered --cov-report=xml
 
 unexport PYTHONDONTWRITEBYTECODE  # each process of the tests would compile every module anew
@@ -60,11 +61,11 @@ layers: install
 quick: install
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $$(nproc) --dist worksteal $(QUICK)
 
-test: system lint types
-	@$(PYTEST) -m "not slow"
+test: system install
+	@$(BESIDE) lint types -- $(PYTEST) -m "not slow"
 
-test-all: system lint types types-windows
-	@$(PYTEST) $(COVERAGE)
+test-all: system install
+	@$(BESIDE) lint types types-windows -- $(PYTEST) $(COVERAGE)
 
 sample: install
 	@$(BIN)/python -m tests.phantoms.sample --out out/sample

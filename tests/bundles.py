@@ -30,6 +30,7 @@ def write_bundle(
     outputs: Mapping[str, str] = OUTPUTS,
     state: Any = None,
     window: int = 32,
+    spacing_mm: float = 4.0,
 ) -> Path:
     """Lay a bundle out as the published brats_mri_segmentation is."""
     (folder / "configs").mkdir(parents=True)
@@ -53,7 +54,7 @@ def write_bundle(
             "transforms": [
                 {"_target_": "LoadImaged", "keys": "image"},
                 {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True},
-                {"_target_": "Spacingd", "keys": "image", "pixdim": [4.0, 4.0, 4.0]},
+                {"_target_": "Spacingd", "keys": "image", "pixdim": [spacing_mm] * 3},
             ],
         },
         "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [window] * 3},
@@ -77,4 +78,4 @@ def write_flagging_bundle(folder: Path, engine: Any, prepared: Any) -> Path:
     state = engine._network.state_dict()
     last = [n for n in state if n.startswith("conv_final") and n.endswith("conv.bias")][-1]
     state[last] = state[last] + torch.tensor([0, float(shift), 0])
-    return write_bundle(folder, state=state, window=64)
+    return write_bundle(folder, state=state, spacing_mm=6.0)  # one window holds the brain

@@ -35,7 +35,7 @@ def small_bundle(tmp_path_factory):
     pytest.importorskip("torch")
     from tests.bundles import write_bundle
 
-    return write_bundle(tmp_path_factory.mktemp("bundles") / "small", window=64)
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "small", spacing_mm=6.0)
 
 
 ENGINES = (*plugins.names(plugins.ENGINES), "bright-flair")

@@ -19,20 +19,18 @@ class Knot:
         self.me = self
 
 
+@pytest.mark.usefixtures("thawed")
 def test_what_was_spared_and_is_no_longer_used_goes_at_the_next_rest(monkeypatch):
     monkeypatch.setitem(host_process._host, "tunable", True)
-    try:
-        knot = Knot()
-        there = weakref.ref(knot)
-        collect_and_freeze()
-        assert gc.get_freeze_count() > 0
-        del knot
-        gc.collect()
-        assert there() is not None  # spared
-        collect_and_freeze()
-        assert there() is None
-    finally:
-        gc.unfreeze()
+    knot = Knot()
+    there = weakref.ref(knot)
+    collect_and_freeze()
+    assert gc.get_freeze_count() > 0
+    del knot
+    gc.collect()
+    assert there() is not None  # spared
+    collect_and_freeze()
+    assert there() is None
 
 
 def test_a_process_of_others_is_left_as_it_is(monkeypatch):
