@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 
+from lesionlens.base.labels import ReviewState
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.qt.clashes import napari_key
 
@@ -122,3 +123,27 @@ def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     loaded.commands.run("export")
     assert not asked
     assert "no result to export" in loaded.session.state.message
+
+
+def test_a_focus_that_falls_on_a_text_field_goes_to_the_panel(reviewed, qtbot):
+    """After *Done*, its tools hidden, the keys to accept and to sign were typed as a reason."""
+    panel = reviewed
+    panel.window().show()
+    panel.window().activateWindow()
+    panel.session.go_to(1)
+    panel.commands.run("edit_outline")
+    settled_in(panel, qtbot)
+    field, last = panel.candidates._reason, panel.candidates.tools.limit
+    last.setFocus()
+    qtbot.waitUntil(lambda: QApplication.focusWidget() is last, timeout=10_000)
+    panel.candidates.tools.hide()  # the field is the next control
+    assert not field.hasFocus()
+    assert not field.lineEdit().hasFocus()
+    panel.commands.run("discard_edit")
+    settled_in(panel, qtbot)
+    qtbot.keyClick(QApplication.focusWidget(), Qt.Key.Key_A)
+    assert panel.session.state.review.events[-1].state is ReviewState.ACCEPTED
+    assert field.currentText() == ""
+    panel.commands.run("type_reason")
+    assert field.lineEdit().hasFocus() or field.hasFocus()
+    panel.window().hide()

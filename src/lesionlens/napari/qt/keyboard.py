@@ -98,9 +98,17 @@ class Keyboard(QObject):
         self._left = lambda _: True
         self.deleteLater()
 
-    def _follow(self, _: QWidget | None, new: QWidget | None) -> None:
-        """Follow the focus; a held command ends, as its release would be missed."""
-        window = main_window(self.parent())
+    def _follow(self, old: QWidget | None, new: QWidget | None) -> None:
+        """Follow the focus; a held command ends, as its release would be missed.
+
+        A focus that falls on a text field, as the control that had it was hidden or disabled, goes
+        to the panel: the next key would become text.
+        """
+        window, panel = main_window(self.parent()), self.parent()
+        gone = old is not None and not (old.isVisible() and old.isEnabled())
+        if gone and is_typed_into(new) and panel.isAncestorOf(new):
+            panel.setFocus()
+            return
         if new is None or window is None or main_window(new) is not window or is_typed_into(new):
             self._let_go()
         else:
