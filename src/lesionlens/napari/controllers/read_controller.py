@@ -187,8 +187,12 @@ class ReadController:
         self._held = self._shown = self.confidence = None
         self.kept, self.asking, self._answered = True, False, False
         for read_session in ended:
-            if read_session is not None:
+            if read_session is None:
+                continue
+            try:
                 read_session.leave()
+            except LesionLensError as error:  # decisions are written when they are made
+                logger.warning("The time of leaving a study was not kept: %s", error.found)
 
     def decision_owner(self) -> str | None:
         """Return the owner of drafts; see `store.owner_of`."""
@@ -380,6 +384,8 @@ class ReadController:
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log."""
+        if self._log is not None and self._log.database.vanished:
+            self._log = None  # the new log takes over all that was decided
         log = self.read_session or self._log
         if log is None:
             log = self._log = ReadSession(self._own.database, _own_key(analysis.study))

@@ -22,7 +22,7 @@ import numpy as np
 
 from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.databases import database_errors, open_database
-from lesionlens.base.errors import LesionLensError, ReadError
+from lesionlens.base.errors import LesionLensError, ReadError, ResourceError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
@@ -85,6 +85,26 @@ class WorklistDatabase:
         with suppress(sqlite3.Error):
             self._connection.close()
 
+    @property
+    def vanished(self) -> bool:
+        """Whether the file is gone: a removed folder, an unmounted disk."""
+        return not (self.folder / NAME).is_file()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Write within the block, in one transaction.
+
+        A file that is removed while it is open takes all that is written, and nobody finds it.
+        """
+        if self.vanished:
+            raise ResourceError(
+                found=f"that the folder {self.folder.name!r} has vanished",
+                expected="the folder in which decisions are kept",
+                next_step="Bring it back, then open the study again",
+            )
+        with self._connection:
+            yield
+
     # --- studies --------------------------------------------------------------------------
 
     @_with_error_messages
@@ -104,7 +124,7 @@ class WorklistDatabase:
     def add_studies(self, entries: Iterable[StudyEntry]) -> int:
         """Append the studies that are not in the list; return their number."""
         before = self._connection.total_changes
-        with self._connection:
+        with self._writing():
             self._connection.executemany(
                 f"INSERT OR IGNORE INTO studies ({_ENTRY}) "  # noqa: S608  constants
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -117,7 +137,7 @@ class WorklistDatabase:
         """Update a study; its position in the list is kept."""
         names = [name.strip() for name in _ENTRY.split(",")]
         given = ", ".join(f"{name} = ?" for name in names)
-        with self._connection:
+        with self._writing():
             self._connection.execute(
                 f"UPDATE studies SET {given} WHERE name = ?",  # noqa: S608  constants
                 (*_entry_row(entry), entry.name),
@@ -133,7 +153,7 @@ class WorklistDatabase:
             outcome.seconds, outcome.candidates, outcome.engine, outcome.peak_memory_mib,
             fingerprint, utc_now(),
         )  # fmt: skip
-        with self._connection:
+        with self._writing():
             self._connection.execute(
                 f"INSERT OR REPLACE INTO outcomes ({_OUTCOME}, fingerprint, finished) "  # noqa: S608
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -174,7 +194,7 @@ class WorklistDatabase:
             Outlines that the acts name.
         """
         who = (key.study, key.reader, key.session, key.arm.value, analysis)
-        with self._connection:
+        with self._writing():
             self._connection.executemany(
                 "INSERT OR IGNORE INTO outlines VALUES (?, ?, ?, ?, ?)",
                 [_outline_row(outline) for outline in outlines],
@@ -188,7 +208,7 @@ class WorklistDatabase:
     def name_reader(self, key: ReadKey, reader: str) -> ReadKey:
         """Copy the log of a read to another reader; return its key."""
         new = replace(key, reader=reader)
-        with self._connection:
+        with self._writing():
             self._connection.execute(
                 f"INSERT INTO acts ({_READ}, analysis, act) "  # noqa: S608  constants
                 "SELECT study, ?, session, arm, analysis, act FROM acts "
@@ -258,7 +278,7 @@ class WorklistDatabase:
     @_with_error_messages
     def take_note(self, name: str, value: Any) -> None:
         """Store a note on the list itself, as JSON."""
-        with self._connection:
+        with self._writing():
             self._connection.execute(
                 "INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, json.dumps(value))
             )

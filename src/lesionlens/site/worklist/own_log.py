@@ -151,7 +151,7 @@ def _same(one: ReadKey, other: ReadKey) -> bool:
 
 
 class OwnLog:
-    """The database in the user's folder, opened on first use."""
+    """The database in the user's folder, opened on first use, and anew if it vanished."""
 
     def __init__(self) -> None:
         self._database: WorklistDatabase | None = None
@@ -159,6 +159,9 @@ class OwnLog:
     @property
     def database(self) -> WorklistDatabase:
         """The database."""
+        if self._database is not None and self._database.vanished:
+            self._database.close()
+            self._database = None
         if self._database is None:
             self._database = open_worklist_database(own_folder())
         return self._database

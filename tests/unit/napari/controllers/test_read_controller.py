@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -297,3 +298,28 @@ def test_a_session_of_a_reader_study_sees_no_review_of_the_result(
     turn = ExpectedRead(database, ReadKey("a", "", 1), unaided_first=False)
     with shown(saved_with(analysis, ReviewState.REJECTED), turn) as window:
         assert decided(window) == []
+
+
+def test_a_removed_folder_loses_no_decision(analysis, own, tmp_path):  # noqa: F811
+    """SQLite goes on writing into a file that has no name any more."""
+    with shown(analysis) as window:
+        window.session.mark(ReviewState.ACCEPTED)
+        shutil.rmtree(tmp_path / "own")
+        window.session.mark(ReviewState.REJECTED)
+        assert window.kept
+        assert window.session.state.problem is None
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
+
+
+def test_a_list_that_vanished_is_reported_and_left(analysis, own, tmp_path):  # noqa: F811
+    with shown(analysis, listed(tmp_path / "list")) as window:
+        window.session.mark(ReviewState.ACCEPTED)
+        (tmp_path / "list").rename(tmp_path / "unmounted")
+        window.session.mark(ReviewState.REJECTED)
+        assert not window.kept
+        assert "vanished" in window.session.state.problem.found
+        (tmp_path / "unmounted").rename(tmp_path / "list")
+        window.session.mark(ReviewState.DEFERRED)
+        assert window.kept
+        shutil.rmtree(tmp_path / "list")
