@@ -396,13 +396,13 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
         window.resize(1900, 800)
         window.show()
         qtbot.waitUntil(lists[0].isVisible, timeout=10_000)
-        window.resize(1600, 800)
-        qtbot.waitUntil(lambda: window.width() == 1600, timeout=10_000)
+        window.resize(1800, 800)
+        qtbot.waitUntil(lambda: window.width() == 1800, timeout=10_000)
         assert lists[0].isVisible()  # with a larger font they want more than there is
         settings.font_size = 14
         room = reviewed.dock_layout
         qtbot.waitUntil(lambda: not room.keeps, timeout=10_000)
-        assert window.width() == 1600
+        assert window.width() == 1800
         assert window.centralWidget().width() >= 0.6 * window.width()
         table = reviewed.candidates.table
         rows = [cells_of(one) for one in reviewed.candidates.model.rows]
@@ -499,7 +499,7 @@ def test_what_the_panel_says_is_in_sight_wherever_it_is_scrolled_to(reviewed, qt
     scroll.ensureWidgetVisible(sign)
     sign.click()
     QApplication.processEvents()
-    (said,) = [w for w in reviewed.findChildren(QLabel) if w.text().startswith("Not decided yet")]
+    (said,) = [w for w in reviewed.findChildren(QLabel) if w.text().startswith("⚠ Not decided yet")]
     assert not said.visibleRegion().isEmpty()
     reviewed.session.begin("Exporting")
     QApplication.processEvents()

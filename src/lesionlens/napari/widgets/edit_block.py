@@ -127,7 +127,8 @@ class AddRow(QWidget):
         self._add = commands.add(flat_button(""), "add_lesion", "+ add", tip)
         self._draw = commands.add(flat_button(""), "draw_lesion", "draw")
         tip = "Draw the resection cavity after surgery, or correct it; it is no tumour"
-        self._cavity = commands.add(flat_button(""), "draw_cavity", "cavity", tip)
+        # without its long key, for which a large font has no room
+        self._cavity = commands.add(flat_button("cavity"), "draw_cavity", tip=tip)
         merge = BY_NAME["merge"]
         tip = merge.hint("Merge with another candidate; the key selects the nearest")
         self._merge = flat_button(merge.captioned("merge"), tip)
