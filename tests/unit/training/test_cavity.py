@@ -30,6 +30,7 @@ from lesionlens.training.set_loss import wanted
 from lesionlens.training.transplant import transplanted
 from lesionlens.training.validate import cavity_dice, validate_each
 
+pytestmark = pytest.mark.usefixtures("coarse")
 TREATED = DrawConfig(shape=(32, 40, 32), spacing_mm=(5.0, 5.0), cavity=1.0)
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000")
 MORE = len(Region)

@@ -25,6 +25,7 @@ from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging import samples
+from lesionlens.imaging.preparation import working_grid
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.network import weights
 from lesionlens.results.export.exporter import save
@@ -42,6 +43,9 @@ from lesionlens.training.references import find_real_cases, split
 
 from .runs import small_recipe
 
+pytestmark = pytest.mark.usefixtures("coarse")
+FINE = working_grid._working_grid
+"""Makes cubes of 1 mm, as outside of tests."""
 STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
 DATA = DataConfig(workers=0, pool=2)
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000")
@@ -137,7 +141,8 @@ def _prepared(case):
     return prepare(case.study(), RunContext())
 
 
-def test_the_truth_keeps_its_volume_and_its_side(root):
+def test_the_truth_keeps_its_volume_and_its_side(root, monkeypatch):
+    monkeypatch.setattr(working_grid, "_working_grid", FINE)
     case = find(root)[0]
     packed = pack_case(_prepared(case), case.truth(), 5.0)
     labels, grid = case.truth()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 from urllib.parse import quote, unquote
 
 import pytest
@@ -130,7 +131,8 @@ class Caller:
         async def send(message):
             sent.append(message)
 
-        self._loop.run_until_complete(self._app(scope, receive, send))
+        asked = self._app(scope, receive, send)
+        asyncio.run_coroutine_threadsafe(asked, self._loop).result(60)
         content = b"".join(message.get("body", b"") for message in sent)
         return sent[0]["status"], content
 
@@ -141,7 +143,10 @@ class Caller:
 @pytest.fixture
 def calling():
     """A factory of callers of a server with this datastore; all end with the test."""
-    loop, apps = asyncio.new_event_loop(), []
+    loop, apps, ended = asyncio.new_event_loop(), [], asyncio.Event()
+    # one task for all: with each that ends, anyio ends the threads that wait for the next request
+    running = threading.Thread(target=loop.run_until_complete, args=(ended.wait(),))
+    running.start()
 
     def calling(store):
         apps.append(make_app(Sessions({"quick": QuickEngine()}, Limits()), Admission(), store))
@@ -151,6 +156,8 @@ def calling():
     for app in apps:
         app.state.sessions.end()
         app.state.monailabel.uploads.end()
+    loop.call_soon_threadsafe(ended.set)
+    running.join()
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 

@@ -43,6 +43,7 @@ from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
 from lesionlens.training.learning.signed_reviews import gather
 
+pytestmark = pytest.mark.usefixtures("coarse")
 LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
 RECIPE = parse_config({
     "network": "tiny",
