@@ -1,5 +1,7 @@
 """Two results of one study in a window: gone through, and taken from one by one."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -71,3 +73,17 @@ def test_the_second_result_goes_by_a_click_and_with_its_study(second):
     control(second.second, "✕").click()
     assert second.session.state.second is None
     assert not second.second.isVisibleTo(second)
+
+
+def test_a_stroke_on_one_slice_is_no_agreement(second):
+    """Both were said to agree, with the stroke in sight."""
+    shown = second.session.state.second
+    thin = replace(shown.agreement, disagreements=(), unlisted_ml=0.42)
+    second.session.take_second(replace(shown, agreement=thin))
+    second.commands.run("next_disagreement")
+    assert "outlines differ: 0.4 ml in parts" in second.session.state.message
+    assert "0.4 ml in parts that are one voxel thick" in reads(second.second)
+    whole = replace(thin, unlisted_ml=0.0)
+    second.session.take_second(replace(shown, agreement=whole))
+    second.commands.run("next_disagreement")
+    assert "Both results agree" in second.session.state.message

@@ -55,6 +55,8 @@ class Agreement:
     """Largest first."""
     parts: NDArray[np.int32]
     """(I, J, K) int32: number of the disagreement at each voxel, else 0."""
+    unlisted_ml: float = 0.0
+    """Volume that only one of them outlined in parts that are not listed, as they are too thin."""
 
 
 def outlined(analysis: Analysis) -> Labels:
@@ -102,7 +104,8 @@ def agreement(
         parts[box][piece.inside] = number
         x, y, z = (float(v) for v in grid.to_mm(np.add(corner, piece.deepest)))
         listed.append(Disagreement(number, piece.by_first, piece.volume_ml, (x, y, z)))
-    return Agreement(rows, tuple(listed), parts)
+    unlisted = np.count_nonzero((mine != other) & (parts[box] == 0)) * grid.voxel_ml
+    return Agreement(rows, tuple(listed), parts, float(unlisted))
 
 
 def _row(region: Region, first: Labels, second: Labels, grid: Grid) -> RegionAgreement:

@@ -19,7 +19,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.state.second import SecondResult
-from lesionlens.napari.model.wording.second import disagreement_words
+from lesionlens.napari.model.wording.second import disagreement_words, thin_words
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -27,6 +27,7 @@ from lesionlens.results.review.reopen import reopen_folder, result_folder
 
 _NONE = "There is no second result yet: open one with the menu entry Second result of this study."
 _SAME = "Both results agree: no part is outlined in only one of them."
+_THIN = "No part is listed, but the outlines differ: {}."
 
 
 class SecondReader:
@@ -92,7 +93,9 @@ class SecondReader:
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
         if not parts:
-            self._session.decline(_NONE if second is None else _SAME)
+            thin = "" if second is None else thin_words(second.agreement)
+            same = _THIN.format(thin) if thin else _SAME
+            self._session.decline(_NONE if second is None else same)
             return
         last = 0 if by > 0 and not self._number else self._number
         self._number = (last + by - 1) % len(parts) + 1

@@ -21,6 +21,7 @@ def test_equal_outlines_disagree_nowhere():
     found = agreement(one, one, GRID)
     assert found.disagreements == ()
     assert not found.parts.any()
+    assert found.unlisted_ml == 0.0
     whole = found.regions[0]
     assert (whole.region, whole.first_ml, whole.second_ml, whole.dice) == (Region.WT, 2.0, 2.0, 1.0)
 
@@ -42,6 +43,7 @@ def test_a_rim_of_one_voxel_counts_in_dice_alone():
     found = agreement(first, second, GRID)
     assert found.disagreements == ()
     assert found.regions[0].dice < 1.0
+    assert found.unlisted_ml == 0.2
 
 
 def test_without_t1c_no_enhancing_tumour_is_compared():

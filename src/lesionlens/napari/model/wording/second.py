@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens.analysis.evaluation.agreement import Disagreement, RegionAgreement
+from lesionlens.analysis.evaluation.agreement import Agreement, Disagreement, RegionAgreement
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.wording.candidates import volume_words
@@ -16,7 +16,7 @@ class ShownSecond:
 
     title: str
     agreement: tuple[str, ...]
-    """One line per region."""
+    """One line per region, and one of what is too thin to be listed."""
     lines: tuple[tuple[Point, str, str], ...]
     """Position, number and description of each disagreement."""
 
@@ -24,6 +24,8 @@ class ShownSecond:
 def shown_second(second: SecondResult) -> ShownSecond:
     """Return a second result for the panel."""
     rows = tuple(_agreement_words(row) for row in second.agreement.regions)
+    thin = thin_words(second.agreement)
+    rows += (thin,) if thin else ()
     parts = second.agreement.disagreements
     lines = tuple((part.point_mm, str(part.number), disagreement_words(part)) for part in parts)
     return ShownSecond(f"Light blue: {second.name}", rows, lines)
@@ -34,6 +36,24 @@ def _agreement_words(row: RegionAgreement) -> str:
         return f"{row.region.display_name}: in neither"
     here, there = volume_words(row.first_ml), volume_words(row.second_ml)
     return f"{row.region.display_name}: {here} here, {there} there, Dice {row.dice:.2f}"
+
+
+def thin_words(found: Agreement) -> str:
+    """Describe what is drawn in only one of them and too thin to be listed; empty without any.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> thin_words(Agreement((), (), numpy.zeros((1, 1, 1), "i4"), 0.42))
+    '0.4 ml in parts that are one voxel thick, such as a stroke on one slice'
+    """
+    if not found.unlisted_ml:
+        return ""
+    more = "more " if found.disagreements else ""
+    return (
+        f"{volume_words(found.unlisted_ml)} {more}in parts that are one voxel thick, "
+        "such as a stroke on one slice"
+    )
 
 
 def disagreement_words(part: Disagreement) -> str:
