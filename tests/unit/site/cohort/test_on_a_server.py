@@ -17,6 +17,9 @@ from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
 
 
+pytestmark = pytest.mark.usefixtures("coarse")
+
+
 @pytest.fixture(autouse=True)
 def afresh():
     work.load_lens.cache_clear()
