@@ -21,7 +21,7 @@ def _killed(tmp_path: Path, way: str) -> list[dict[str, str]]:
     script = Path(__file__).with_name("killed.py")
     done = subprocess.run(
         [sys.executable, script, tmp_path / "scratch", way],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=600,
     )  # fmt: skip
     return [json.loads(line) for line in done.stdout.splitlines()]
 
