@@ -16,7 +16,6 @@ from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
 
-
 pytestmark = pytest.mark.usefixtures("coarse")
 
 
