@@ -47,7 +47,8 @@ class CurvePlot(QWidget):
             painter.setPen(_RULE)
             painter.drawLine(self._at(0.0, y), self._at(WIDTH, y))
             painter.setPen(words)
-            painter.drawText(self._at(0.0, y) + QPointF(0.0, -2.0), level)
+            foot = max(self._at(0.0, y).y() - 2.0, float(painter.fontMetrics().ascent()))
+            painter.drawText(QPointF(0.0, foot), level)
         last = self.height() - 2.0
         for n, (x, day) in enumerate(self.curves.ticks):
             wide = painter.fontMetrics().horizontalAdvance(day)

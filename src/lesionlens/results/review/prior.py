@@ -105,7 +105,7 @@ def find_prior(
     PatientConflictError
         The prior is of another patient.
     UnusableInputError
-        There is no prior, it is later, or its study is not found.
+        There is no prior, it is later or this examination itself, or its study is not found.
     ReadError
         The result is damaged, or of another study.
     """
@@ -125,6 +125,15 @@ def find_prior(
             in_window="Choose the folder of that examination's result",
         )
     there = visit_of(opened)
+    if _files_of(opened) & _files_of(now):
+        raise UnusableInputError(
+            found="a result of this very examination in place of an earlier one",
+            expected="an earlier examination of the patient",
+            next_step="Name the earlier one; what two readers drew in one examination is compared "
+            "in the window (Second result of this study)",
+            in_window="Choose the earlier one; what two readers drew in one examination is "
+            "compared by Open…, Second result of this study",
+        )
     confirmed = check_same_patient(visit, there, same_patient=same_patient)
     return Located(there, opened, result, confirmed)
 
@@ -169,6 +178,10 @@ class PriorImagesError(UnusableInputError):
 
 def _holds_results(folder: Path) -> bool:
     return any(next(folder.glob(f"{depth}/findings.json"), None) for depth in ("*", "*/*", "*/*/*"))
+
+
+def _files_of(study: Study) -> set[Path]:
+    return {file.path.resolve() for series in study.series.values() for file in series.files}
 
 
 def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:

@@ -300,6 +300,18 @@ def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path
         find_prior(out.parent, now.study)
 
 
+def test_no_examination_is_its_own_prior(before, now, tmp_path, monkeypatch):
+    """Its own result was compared with it, and stable disease could be signed."""
+    monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
+    out = tmp_path / "results" / "now"
+    save(now, out)
+    study_locations.remember(now.run.inputs, now.study.root, None)
+    for place in (out, now.study.root):
+        with pytest.raises(UnusableInputError, match="this very examination"):
+            find_prior(place, now.study, same_patient=True)
+    assert find_prior(before.study.root, now.study).study.root == before.study.root
+
+
 def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
     for name, patient, day in (("a", "P1", "20250101"), ("b", "P1", "20250601"),
                                ("c", "P2", "20250701"), ("d", "P1", "20260101")):  # fmt: skip
