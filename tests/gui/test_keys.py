@@ -36,6 +36,7 @@ def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     assert table.heightForWidth(table.width()) <= table.height() < 0.9 * 1000
     assert table.width() < 0.9 * 1280
     assert dialog.findChild(QScrollArea).widget() is table
+    assert dialog.screen().availableGeometry().contains(dialog.frameGeometry())
     dialog.close()
     panel.window().hide()
 

@@ -35,7 +35,7 @@ class KeysDialog(QDialog):
         layout.addWidget(scroll)
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Fit the size to the text in the window's font."""
+        """Fit the size to the text in the window's font, and stay on the screen."""
         super().showEvent(event)
         table, screen = self._table, self.screen().availableSize()
         table.ensurePolished()
@@ -44,6 +44,10 @@ class KeysDialog(QDialog):
         table.setFixedSize(wide, table.heightForWidth(wide))
         bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
         self.resize(wide + bar, min(table.height() + 2, round(_SHARE * screen.height())))
+        there, here = self.screen().availableGeometry(), self.frameGeometry()
+        left = min(here.left(), there.right() - here.width())
+        top = min(here.top(), there.bottom() - here.height())
+        self.move(max(left, there.left()), max(top, there.top()))
 
 
 def _table() -> str:
