@@ -75,10 +75,13 @@ def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(pane
     exchanged = {**files, t2: files[flair], flair: files[t2]}
     assert panel.actions_.opener.open(Request((root,), named=exchanged))
     settled(panel, qtbot)
+    assert names() == {"T1", "T2", "FLAIR", "T1c"}  # shown before the names were looked at
+    checked(panel, qtbot)
     button = control(panel, "Swap T2 and FLAIR")
     assert button.isVisibleTo(panel)
     button.click()
     settled(panel, qtbot)
+    checked(panel, qtbot)
     assert panel.session.state.study.series[t2].files[0].path == files[t2]
     assert panel.session.state.exchanged is None
     assert not button.isVisibleTo(panel)
@@ -547,6 +550,11 @@ def paint(panel, centre, label):
 
 def settled(panel, qtbot):
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+
+
+def checked(panel, qtbot):
+    check = panel.actions_.opener.name_check
+    qtbot.waitUntil(lambda: not check.running, timeout=PATIENCE_MS)
 
 
 def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot):

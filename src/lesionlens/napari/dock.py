@@ -229,6 +229,7 @@ class LesionLens(Panel):
         self.here, viewer = False, self.viewer
         self.jobs.abandon()
         self.questions.abandon()
+        self.actions_.opener.name_check.abandon()
         if self.archive is not None:
             self.archive.release()
         self.loop.release()

@@ -14,10 +14,13 @@ from lesionlens.imaging.reading.series_selection import NothingRecognisedError, 
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
 from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+    from lesionlens.base.records.study import Study
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""
@@ -36,6 +39,8 @@ class Opener:
 
     def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
         self.session, self.jobs, self.viewer = session, jobs, viewer
+        self.name_check = LatestRequest(session, jobs)
+        """Looks for exchanged names of an opened study, while its images are shown already."""
         self.images_loaded: Callable[[], object] = lambda: None
         """Called when the first image is loaded."""
         self.ask_patient: AskPatient | None = None
@@ -45,25 +50,22 @@ class Opener:
         """Open a request, then call `then` once the window is idle; False if a job is running."""
 
         def task(context: RunContext) -> Any:
-            from lesionlens.napari.loading import exchanged_in, read_study  # noqa: PLC0415
+            from lesionlens.napari.loading import read_study  # noqa: PLC0415
 
-            found = read_study(
+            return read_study(
                 request.paths,
                 named=request.named,
                 study_uid=request.study_uid,
                 same_patient=request.same_patient,
                 context=context,
             )
-            return found, exchanged_in(found, context)
 
-        def done(answer: tuple[list[Any], Any]) -> None:
-            found, doubted = answer
+        def done(found: list[Any]) -> None:
             from napari.layers import Layer  # noqa: PLC0415
 
             study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
             if study is not None:
                 self.session.open(study, request)
-                self.session.doubt_names(doubted)
             layers = self.viewer.layers
             for number, data in enumerate(reversed(found)):  # the reference sequence first
                 layers.insert(len(layers) - number, Layer.create(*data))
@@ -72,6 +74,7 @@ class Opener:
             self.session.bring_back()  # if nothing was found
             if found:
                 layers.selection.active = layers[-1]
+                self._check_names(study, found)
                 if then is not None:
                     when_idle(then)
 
@@ -81,6 +84,20 @@ class Opener:
         return self.jobs.start(
             "Opening", task, done, lambda error: self.refused(request, error, then)
         )
+
+    def _check_names(self, study: Study, found: list[Any]) -> None:
+        """Tell of exchanged names as soon as they are found, if the study is still open."""
+
+        def task(context: RunContext) -> Any:
+            from lesionlens.napari.loading import exchanged_in  # noqa: PLC0415
+
+            return exchanged_in(found, context)
+
+        def done(pair: tuple[MrSequence, MrSequence] | None) -> None:
+            if self.session.state.study is study:
+                self.session.doubt_names(pair)
+
+        self.name_check.ask(id(study), task, done)
 
     def refused(
         self,
