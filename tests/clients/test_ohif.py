@@ -1,6 +1,6 @@
 """What OHIF makes of our objects: every voxel of SEG and map, the list of measures, from Orthanc.
 
-    OHIF_DIST=…/@ohif/app/dist pytest -m slow tests/clients     # `npm pack @ohif/app@3.13.2` gives it
+    OHIF_DIST=…/@ohif/app/dist pytest -m slow tests/clients  # from `npm pack @ohif/app@3.13.2`
 
 Pictures go where OHIF_PICTURES says, of what has been drawn after OHIF_PICTURES_AFTER seconds.
 """
