@@ -72,7 +72,7 @@ class Opener:
                 if number == 0:
                     self.images_loaded()
             self.session.bring_back()  # if nothing was found
-            if found:
+            if study is not None:
                 layers.selection.active = layers[-1]
                 self._check_names(study, found)
                 if then is not None:
