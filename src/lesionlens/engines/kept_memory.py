@@ -42,6 +42,7 @@ def kept_memory() -> Iterator[None]:
     if libc is None:
         yield
         return
+    give_back()
     with _lock:
         _inside += 1
         if _inside == 1:

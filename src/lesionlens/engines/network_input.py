@@ -112,8 +112,8 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     channels = zeros((1, len(prepared.present), *target.shape), device)
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][box], dtype=np.float32)
-        channels[0, index] = separable.apply(to_device(values, device) * inside, along)
+        volume = separable.apply(to_device(values, device) * inside, along)
+        channels[0, index] = zscore(volume[None, None], brain[None])[0, 0]  # one at a time
     first, second, third, fourth = (bool(there) for there in prepared.present)
-    scaled = zscore(channels, brain[None])
     there = (first, second, third, fourth)
-    return NetworkInput(scaled, brain[None], there, target, box, cut)
+    return NetworkInput(channels, brain[None], there, target, box, cut)

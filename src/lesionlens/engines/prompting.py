@@ -74,7 +74,9 @@ class StudyPrompts:
             study, grid = self._read(prepared, probability, context)
             context.check("answering a prompt")
             asked = _moved(question, prepared.working, grid)
-            return _back(Prompter(self._network).answer(study, asked), grid, prepared, question)
+            found = Prompter(self._network).answer(study, asked)
+            give_back()
+            return _back(found, grid, prepared, question)
 
     def _read(
         self, prepared: PreparedStudy, chances: Chances | None, context: RunContext
@@ -83,6 +85,8 @@ class StudyPrompts:
         if kept is not None and kept[0] is prepared and kept[1] is chances:
             return kept[2], kept[3]
         context.progress(_FEATURES, 0.0)
+        self._kept = None  # not beside the next one
+        give_back()  # what an analysis or a probe left
         study, grid = _prompt_study(prepared, chances)
         give_back()  # what it took to make the study
         self._kept = (prepared, chances, study, grid)

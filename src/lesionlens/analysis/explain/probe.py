@@ -37,12 +37,12 @@ def elsewhere(
     voxel : (3,) int
         Index on the native grid.
     """
-    inside = np.argwhere(prepared.brain)
-    weights = answer[tuple(inside.T)].astype(np.float64)
+    seen = np.argwhere(prepared.brain & (answer >= SEEN))  # few: positions take 24 bytes each
     asked = prepared.native.to_mm(np.asarray(voxel))
-    away = np.linalg.norm(prepared.working.to_mm(inside) - asked, axis=1)
-    notable = (away > AROUND_MM) & (weights >= SEEN)
-    return float(weights[notable].sum() / max(weights.sum(), np.finfo(np.float64).tiny))
+    away = np.linalg.norm(prepared.working.to_mm(seen) - asked, axis=1)
+    notable = answer[tuple(seen[away > AROUND_MM].T)].sum(dtype=np.float64)
+    total = answer.sum(dtype=np.float64, where=prepared.brain)
+    return float(notable / max(total, np.finfo(np.float64).tiny))
 
 
 def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Volume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,10 +169,13 @@ class LensEngine(LensMethod):
         return Volume(shares / max(float(shares.sum(dtype="float64")), 1e-12), prepared.working)
 
     @override
-    def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
+    @contextmanager
+    def _watch(self, stage: str, context: RunContext, passes: int) -> Iterator[None]:
         seldom = self._network.lesions
         give_back()
-        return interruptible(self._network, stage, context, passes, seldom)
+        with interruptible(self._network, stage, context, passes, seldom):
+            yield
+        give_back()
 
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
