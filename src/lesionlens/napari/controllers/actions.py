@@ -35,7 +35,7 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.second_reader import SecondReader
 from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import read_units, take_units
-from lesionlens.napari.controllers.whose_acts import WhoseActs
+from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
@@ -92,7 +92,9 @@ class Dialogs(Protocol):
         """Show the table of keys."""
 
 
-class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideActs, WhoseActs):
+class Actions(
+    MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideActs, UnnamedReadActs
+):
     """Every act of the reader.
 
     Parameters
@@ -121,7 +123,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
         session.changed.connect(self._forget_study)
-        self.begin_to_ask()
+        self.watch_unnamed_reads()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -226,7 +228,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
         def show() -> None:
             self._shown_with(found, words, result, overlays, preferences)
 
-        if not words or not self.asked_whose(analysis, found, show, again):
+        if not words or not self.asked_for_owner(analysis, found, show, again):
             show()
 
     def _shown_with(

@@ -32,7 +32,7 @@ from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
 
 logger = logging.getLogger(__name__)
 _SHOWN_AGAIN = "Your decisions from an earlier session were restored."
-_WHOSE = (
+_UNNAMED_DECISIONS = (
     "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
     "name in the preferences and open the study again."
 )
@@ -132,10 +132,10 @@ class ReadController:
         begun = read.marks or read.verdicts or read.unaided or read.signed
         if begun and known not in self._here:
             made = [act for act in read.acts if act.act not in (ReviewAct.BEGIN, ReviewAct.LEAVE)]
-            self.ask_whose(made[-1].time)
+            self.ask_owner(made[-1].time)
         self._here.add(known)
 
-    def ask_whose(self, time: str) -> None:
+    def ask_owner(self, time: str) -> None:
         """Have the reader asked whose an unnamed read is, whose last act was at `time`."""
         self.asking = True
         self.unnamed_found.emit(time)
@@ -215,7 +215,7 @@ class ReadController:
         if not found.review.events or found.review.events == analysis.review.events:
             return found.review, ""
         last = found.review.events[-1]
-        unnamed = _WHOSE.format(last.time[:10], last.time[11:16])
+        unnamed = _UNNAMED_DECISIONS.format(last.time[:10], last.time[11:16])
         return found.review, _SHOWN_AGAIN if last.reader else unnamed
 
     # --- closed ---------------------------------------------------------------------------

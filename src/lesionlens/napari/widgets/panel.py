@@ -60,6 +60,7 @@ from lesionlens.napari.widgets.parts import AnchoredScroll, label, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
+from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
 from lesionlens.napari.widgets.recent_menu import recent_menu
 from lesionlens.napari.widgets.response_dialog import ReportWords, ResponseDialog
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
@@ -72,7 +73,6 @@ from lesionlens.napari.widgets.study_block import (
     StudyBlock,
     empty_state,
 )
-from lesionlens.napari.widgets.whose_dialog import WhoseDialog
 from lesionlens.results.review.reopen import is_mask
 from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 
@@ -112,8 +112,8 @@ class Panel(AskingPaths, QWidget):
         self.response = ResponseDialog(self, self.actions_.sign_response)
         self.actions_.report_dialogs = ReportWords(self.response)
         self.actions_.ask_signature = self.signing.ask
-        self.whose = WhoseDialog(self)
-        self.actions_.ask_whose = self.whose.ask
+        self.read_owner = ReadOwnerDialog(self)
+        self.actions_.ask_owner = self.read_owner.ask
         self.actions_.opener.ask_patient = PatientDialog(self).ask
         self._study: Study | None = None
         self._build()

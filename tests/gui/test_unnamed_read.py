@@ -15,7 +15,7 @@ from lesionlens.napari.controllers import (
     read_controller,
     review_controller,
     sign_acts,
-    whose_acts,
+    unnamed_read_acts,
     worklist_controller,
 )
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -32,7 +32,7 @@ def name(monkeypatch):
         monkeypatch.setattr(
             module, "read_preferences", lambda: Preferences(reader_name=kept["reader"])
         )
-    for module in (sign_acts, whose_acts, preferences):
+    for module in (sign_acts, unnamed_read_acts, preferences):
         monkeypatch.setattr(module, "keep_reader", lambda reader: kept.update(reader=reader))
     return kept
 
@@ -63,27 +63,27 @@ def decided(panel, listed, qtbot, name):
     panel.commands.run("mark_here")
     assert verdicts(listed, "") == [ReviewState.REJECTED]
     assert len(panel.actions_.read_controller.marks) == 1
-    assert not panel.whose.isVisible()
+    assert not panel.read_owner.isVisible()
     next_session(panel)
     return name
 
 
 def answer(panel, reader, words):
-    QTest.keyClicks(panel.whose._field, reader)
-    control(panel.whose, words).click()
+    QTest.keyClicks(panel.read_owner._field, reader)
+    control(panel.read_owner, words).click()
 
 
 def test_a_second_reader_is_asked_and_reads_alone(panel, listed, qtbot, decided):
     opened(panel, listed, qtbot)
-    assert panel.whose.isVisible()
-    words = reads(panel.whose)
+    assert panel.read_owner.isVisible()
+    words = reads(panel.read_owner)
     assert all(line in words for line in panel.session.state.identity.lines)
     assert "without a name" in words
     assert panel.session.state.analysis is None, "decisions of another were shown"
     assert panel.actions_.read_controller.marks == ()
-    assert not control(panel.whose, "Not mine").isEnabled()
-    QTest.keyClicks(panel.whose._field, "B. Reader")
-    QTest.keyClick(panel.whose, Qt.Key.Key_Return)
+    assert not control(panel.read_owner, "Not mine").isEnabled()
+    QTest.keyClicks(panel.read_owner._field, "B. Reader")
+    QTest.keyClick(panel.read_owner, Qt.Key.Key_Return)
     assert decided["reader"] == "B. Reader"
     assert panel.session.state.analysis is not None
     assert panel.session.state.review.events == ()
@@ -109,19 +109,19 @@ def test_who_continues_has_all_that_was_decided(panel, listed, qtbot, decided):
 
 def test_who_stays_unnamed_is_told_whose_decisions_are_shown(panel, listed, qtbot, decided):
     opened(panel, listed, qtbot)
-    QTest.keyClick(panel.whose, Qt.Key.Key_Escape)
+    QTest.keyClick(panel.read_owner, Qt.Key.Key_Escape)
     assert decided["reader"] is None
     assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
     assert "An unnamed reader's decisions" in panel.session.state.message
     panel.actions_.close()
     opened(panel, listed, qtbot)
-    assert not panel.whose.isVisible(), "asked twice in one session"
+    assert not panel.read_owner.isVisible(), "asked twice in one session"
 
 
 def test_nobody_is_asked_who_has_a_name(panel, listed, qtbot, decided):
     decided["reader"] = "B. Reader"
     opened(panel, listed, qtbot)
-    assert not panel.whose.isVisible()
+    assert not panel.read_owner.isVisible()
     assert panel.session.state.review.events == ()
 
 
@@ -143,7 +143,7 @@ def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     next_session(panel)
     journal.keep(analysis, draft)
     show()
-    assert panel.whose.isVisible()
+    assert panel.read_owner.isVisible()
     assert panel.session.state.analysis is None
     answer(panel, "B. Reader", "Not mine")
     assert panel.session.state.review.events == ()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
 
-from lesionlens.napari.controllers.whose_acts import EarlierRead, Whose
+from lesionlens.napari.controllers.unnamed_read_acts import EarlierRead, ReadOwner
 from lesionlens.napari.widgets.parts import label
 
 _NAME = "your name"
@@ -17,7 +17,7 @@ _WORDS = (
 )
 
 
-class WhoseDialog(QDialog):
+class ReadOwnerDialog(QDialog):
     """Shows patient, study and the time of the unnamed read; Enter begins a read of one's own.
 
     It is modal: no key or click reaches the study.
@@ -42,12 +42,12 @@ class WhoseDialog(QDialog):
         self._own.clicked.connect(lambda _=False: self._answer(mine=False))
         self._mine.clicked.connect(lambda _=False: self._answer(mine=True))
         buttons.rejected.connect(self.reject)
-        self._then: Callable[[Whose | None], object] = lambda _: None
+        self._then: Callable[[ReadOwner | None], object] = lambda _: None
         column = QVBoxLayout(self)
         for widget in (self._who, self._what, self._field, buttons):
             column.addWidget(widget)
 
-    def ask(self, asked: EarlierRead, then: Callable[[Whose | None], object]) -> None:
+    def ask(self, asked: EarlierRead, then: Callable[[ReadOwner | None], object]) -> None:
         """Ask; `then` takes the answer, None if the reader stays unnamed."""
         self._then = then
         self._who.setText("\n".join(asked.identity.lines))
@@ -66,13 +66,13 @@ class WhoseDialog(QDialog):
         name = self._field.text().strip()
         if name:
             self.accept()
-            self._close(Whose(name, mine))
+            self._close(ReadOwner(name, mine))
 
     def reject(self) -> None:
         """Stay unnamed."""
         super().reject()
         self._close(None)
 
-    def _close(self, whose: Whose | None) -> None:
+    def _close(self, owner: ReadOwner | None) -> None:
         then, self._then = self._then, lambda _: None
-        then(whose)
+        then(owner)

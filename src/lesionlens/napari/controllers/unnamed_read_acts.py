@@ -35,7 +35,7 @@ class EarlierRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
+class ReadOwner:
     """The reader's answer."""
 
     reader: str
@@ -44,25 +44,25 @@ class Whose:
     """Whether the earlier read is theirs."""
 
 
-class AskWhose(Protocol):
+class AskReadOwner(Protocol):
     """Asks the reader, and calls back; None if the reader stays unnamed."""
 
-    def __call__(self, asked: EarlierRead, then: Callable[[Whose | None], object]) -> object:
+    def __call__(self, asked: EarlierRead, then: Callable[[ReadOwner | None], object]) -> object:
         """Ask."""
 
 
-class WhoseActs(ViewActs):
+class UnnamedReadActs(ViewActs):
     """Asks for the reader's name before a second read begins."""
 
     session: ReviewSession
     read_controller: ReadController
     worklist: WindowWorklist | None
-    ask_whose: AskWhose
+    ask_owner: AskReadOwner
     """Set by the window."""
 
-    def begin_to_ask(self) -> None:
+    def watch_unnamed_reads(self) -> None:
         """Ask whenever a study is opened that an unnamed reader read in an earlier session."""
-        self._show_then: Callable[[Whose | None], object] | None = None
+        self._show_then: Callable[[ReadOwner | None], object] | None = None
         self.read_controller.unnamed_found.connect(self._ask)
 
     def _ask(self, time: str) -> None:
@@ -70,21 +70,21 @@ class WhoseActs(ViewActs):
         if study is None:
             return
         asked = EarlierRead(self.session.state.identity, time)
-        self.ask_whose(asked, lambda whose: self._settle(study, whose))
+        self.ask_owner(asked, lambda owner: self._settle(study, owner))
 
     def withheld(self, analysis: Analysis, again: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""
         if not self.read_controller.asking:
             return False
 
-        def then(whose: Whose | None) -> None:
-            _hand_over(analysis, whose)
+        def then(owner: ReadOwner | None) -> None:
+            _hand_over(analysis, owner)
             again()
 
         self._show_then = then
         return True
 
-    def asked_whose(
+    def asked_for_owner(
         self,
         analysis: Analysis,
         found: Review,
@@ -103,35 +103,35 @@ class WhoseActs(ViewActs):
         if not self.read_controller.of_another_session(analysis, found):
             return False
 
-        def then(whose: Whose | None) -> None:
-            _hand_over(analysis, whose)
-            if whose is None or whose.mine:
+        def then(owner: ReadOwner | None) -> None:
+            _hand_over(analysis, owner)
+            if owner is None or owner.mine:
                 show()
             else:
                 again()
 
         self._show_then = then
-        self.read_controller.ask_whose(found.events[-1].time)
+        self.read_controller.ask_owner(found.events[-1].time)
         return True
 
-    def _settle(self, study: Study, whose: Whose | None) -> None:
+    def _settle(self, study: Study, owner: ReadOwner | None) -> None:
         show, self._show_then = self._show_then, None
         if self.session.state.study is not study:
             return
-        if whose is not None:
-            keep_reader(whose.reader)
+        if owner is not None:
+            keep_reader(owner.reader)
             if self.worklist is not None:
-                self.worklist.name_reader(whose.reader)
+                self.worklist.name_reader(owner.reader)
         self.read_controller.settle(
-            None if whose is None else whose.reader, mine=whose is None or whose.mine
+            None if owner is None else owner.reader, mine=owner is None or owner.mine
         )
         if show is not None:
-            show(whose)
-        if whose is not None:
-            self.session.notify((_CONTINUES if whose.mine else _OWN).format(whose.reader))
+            show(owner)
+        if owner is not None:
+            self.session.notify((_CONTINUES if owner.mine else _OWN).format(owner.reader))
 
 
-def _hand_over(analysis: Analysis, whose: Whose | None) -> None:
+def _hand_over(analysis: Analysis, owner: ReadOwner | None) -> None:
     """Give interrupted strokes to the reader who continues the read."""
-    if whose is not None and whose.mine:
-        journal.hand_over(analysis, whose.reader)
+    if owner is not None and owner.mine:
+        journal.hand_over(analysis, owner.reader)
