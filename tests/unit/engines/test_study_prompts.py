@@ -11,6 +11,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.base.run_context import SILENT
+from lesionlens.engines import prompting
 from lesionlens.engines.plugged_in import answer_prompts
 from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.engines.testing.engine_contract import prepared_head
@@ -35,3 +36,17 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
     assert asked(Region.WT).mask_over(None, study.working.shape)[tuple(here)]
     with pytest.raises(UnusableInputError, match="without T1c"):
         asked(Region.ET)
+
+
+def test_every_prompt_returns_what_it_freed(monkeypatch):
+    """Before a study is read, after that, and after each answer."""
+    given = []
+    monkeypatch.setattr(prompting, "give_back", lambda: given.append(1))
+    study, prompts = prepared_head(), StudyPrompts()
+    inside = np.argwhere(study.brain)
+    question = PromptRequest(inside[len(inside) // 2][None], np.zeros((0, 3), np.int64))
+    counts = []
+    for _ in range(2):
+        prompts.answer_prompts(study, question, None)
+        counts.append(len(given))
+    assert counts == [3, 4]
