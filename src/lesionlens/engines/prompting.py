@@ -28,6 +28,7 @@ Floats = NDArray[np.float32]
 Chances = Mapping[Region, Floats]
 _SPACING_MM = 1.0
 _FEATURES = "computing features for prompts"
+_IDLE_S = 1.0
 
 
 class StudyPrompts:
@@ -47,6 +48,7 @@ class StudyPrompts:
         self._network, self._device = network, device or torch.device("cpu")
         self._kept: tuple[PreparedStudy, Chances | None, PromptStudy, Grid] | None = None
         self._lock = threading.Lock()
+        self._returning: threading.Timer | None = None
 
     def forget(self) -> None:
         """Release the last study."""
@@ -75,8 +77,16 @@ class StudyPrompts:
             context.check("answering a prompt")
             asked = _moved(question, prepared.working, grid)
             found = Prompter(self._network).answer(study, asked)
-            give_back()
+            self._return_memory_later()
             return _back(found, grid, prepared, question)
+
+    def _return_memory_later(self) -> None:
+        """Return what the prompts freed once none has come for a while: it takes 10 ms."""
+        if self._returning is not None:
+            self._returning.cancel()
+        self._returning = threading.Timer(_IDLE_S, give_back)
+        self._returning.daemon = True
+        self._returning.start()
 
     def _read(
         self, prepared: PreparedStudy, chances: Chances | None, context: RunContext

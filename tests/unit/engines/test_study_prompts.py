@@ -38,10 +38,11 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
         asked(Region.ET)
 
 
-def test_every_prompt_returns_what_it_freed(monkeypatch):
-    """Before a study is read, after that, and after each answer."""
+def test_prompts_return_what_they_freed(monkeypatch):
+    """Before a study is read, after that, and once no prompt follows."""
     given = []
     monkeypatch.setattr(prompting, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(prompting, "_IDLE_S", 600.0)
     study, prompts = prepared_head(), StudyPrompts()
     inside = np.argwhere(study.brain)
     question = PromptRequest(inside[len(inside) // 2][None], np.zeros((0, 3), np.int64))
@@ -49,4 +50,9 @@ def test_every_prompt_returns_what_it_freed(monkeypatch):
     for _ in range(2):
         prompts.answer_prompts(study, question, None)
         counts.append(len(given))
-    assert counts == [3, 4]
+    prompts._returning.cancel()
+    assert counts == [2, 2]
+    monkeypatch.setattr(prompting, "_IDLE_S", 0.0)
+    prompts.answer_prompts(study, question, None)
+    prompts._returning.join()
+    assert len(given) == 3
