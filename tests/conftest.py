@@ -21,6 +21,7 @@ from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 from tests.phantoms.headers import PatientIdentity
 
+from lesionlens.base import memory
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.study import PreparedStudy
@@ -60,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Keep what was imported from the collector: it stays until the end."""
     gc.collect()
-    gc.freeze()
+    memory.freeze()
 
 
 class OnlyExamples:
@@ -85,10 +86,10 @@ MakePrepared = Callable[..., PreparedStudy]
 def thawed() -> Iterator[None]:
     """Nothing is frozen, unlike in other tests."""
     before = gc.get_freeze_count()
-    gc.unfreeze()
+    memory.unfreeze()
     yield
     if before:
-        gc.freeze()
+        memory.freeze()
 
 
 @pytest.fixture(scope="session")

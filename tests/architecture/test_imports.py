@@ -118,7 +118,9 @@ def test_one_module_alone_reaches_for_what_napari_keeps_to_itself():
 
 def test_the_host_process_is_set_in_few_places_that_ask_first():
     """Other plugins live in the same napari."""
-    sets = re.compile(r"gc\.(?:freeze|disable|set_threshold)\(|mallopt\(|application_registry")
+    sets = re.compile(
+        r"(?:gc|memory)\.(?:freeze|disable|set_threshold)\(|mallopt\(|application_registry"
+    )
     files = files_below(REPOSITORY / "src" / "lesionlens", "*.py")
     found = {path.name for path in files if sets.search(path.read_text(encoding="utf-8"))}
     assert found == {"actions.py", "kept_memory.py", "memory.py", "units.py", "main.py"}

@@ -22,6 +22,7 @@ from tests.reviewed_head import (
     without_right,
 )
 
+from lesionlens.base import memory
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.napari.preferences import Preferences
@@ -69,7 +70,7 @@ def modules_at_rest() -> None:
     import lesionlens.napari.dock  # noqa: F401
 
     gc.collect()
-    gc.freeze()
+    memory.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +87,11 @@ def shared_window(modules_at_rest: None, qapp: Any, manifest: Any) -> Iterator[A
     from tests.gui.shared_window import SharedWindow
 
     shared = SharedWindow(manifest)
+    memory.freeze()  # it stays too: napari and we collect at every layer and study
     yield shared
+    memory.unfreeze()
     shared.close()
+    memory.freeze()
 
 
 @pytest.fixture

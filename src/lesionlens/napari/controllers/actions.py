@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from typing_extensions import override
 
 from lesionlens.analysis.followup import study_locations
-from lesionlens.base import host_process
+from lesionlens.base import host_process, memory
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.review import Review
@@ -260,7 +259,7 @@ class Actions(
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested
             self._lens_for(read_preferences())
             if host_process.tunable():
-                gc.freeze()  # until the next `collect_and_freeze`
+                memory.freeze()  # until the next `collect_and_freeze`
 
     def _lens_for(self, preferences: Preferences) -> Any:
         choice = preferences.engine
