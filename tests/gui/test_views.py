@@ -78,7 +78,8 @@ def test_a_key_shows_four_sequences_two_or_three_in_a_row_or_three_planes(shown)
     assert [view.tile.sequence for view in views] == list(MrSequence)
     assert all(view.isVisible() for view in views)
     assert len({(view.x(), view.y()) for view in views}) == 4
-    assert len({view.size().width() // 8 for view in views}) == 1
+    widths = [view.size().width() for view in views]
+    assert max(widths) - min(widths) <= 1  # an odd room is split unevenly
     shown.commands.run("four_views")
     assert not shown.views.linked.isVisible()
     assert shown.session.state.choices.views.layout is Layout.SINGLE
