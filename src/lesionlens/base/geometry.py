@@ -20,6 +20,7 @@ Vec3 = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_ROUNDING = 3  # decimals of a number of voxels: a float32 header (in metres, say) adds no voxel
 
 
 def ras_from_lps(affine_lps: ArrayLike) -> Affine:
@@ -239,7 +240,7 @@ def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Sha
             next_step="Check PixelSpacing (DICOM) or pixdim (NIfTI) of this series",
         )
     edges = spacing_mm(affine)
-    i, j, k = np.ceil(np.round(np.asarray(shape) * edges / wanted, 6)).astype(int).tolist()
+    i, j, k = np.ceil(np.round(np.asarray(shape) * edges / wanted, _ROUNDING)).astype(int).tolist()
     out = affine.copy()
     out[:3, :3] = affine[:3, :3] / edges * wanted
     out[:3, 3] = centre_mm(affine, shape) - out[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
@@ -268,7 +269,7 @@ def ras_grid(affine: Affine, shape: Shape3, edge_mm: float) -> tuple[Affine, Sha
     (10, 10, 20)
     """
     half = np.abs(affine[:3, :3]) @ (np.asarray(shape) / 2)
-    counts = np.maximum(np.ceil(np.round(2 * half / edge_mm, 6)).astype(int), 1)
+    counts = np.maximum(np.ceil(np.round(2 * half / edge_mm, _ROUNDING)).astype(int), 1)
     out = np.diag([edge_mm, edge_mm, edge_mm, 1.0])
     out[:3, 3] = centre_mm(affine, shape) - edge_mm * (counts - 1) / 2
     return out, (int(counts[0]), int(counts[1]), int(counts[2]))

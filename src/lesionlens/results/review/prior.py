@@ -14,6 +14,7 @@ from lesionlens.analysis.followup.patient import (
     visit_of,
     visit_of_result,
 )
+from lesionlens.analysis.followup.same_examination import digests_of, is_same_examination
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
@@ -38,7 +39,7 @@ class Located:
     """What the user confirmed about the patient, for the record."""
 
 
-def latest_before(folder: Path, now: Examination) -> Path:
+def latest_before(folder: Path, now: Examination, digests: frozenset[str] = frozenset()) -> Path:
     """Return the latest earlier result of the same patient below a folder.
 
     Parameters
@@ -48,6 +49,8 @@ def latest_before(folder: Path, now: Examination) -> Path:
     now : Examination
         This examination, with known patient and date. A result is of the same patient if no
         attribute contradicts.
+    digests : frozenset of str
+        SHA-256 of files of this examination: results of the same files are passed over.
 
     Raises
     ------
@@ -67,7 +70,8 @@ def latest_before(folder: Path, now: Examination) -> Path:
         for file in folder.glob(f"{depth}/findings.json"):
             if is_result(file.parent):
                 visit = visit_of_result(file.parent)
-                if visit.study_uid == now.study_uid or not "" < visit.date <= now.date:
+                own = visit.study_uid is not None and visit.study_uid == now.study_uid
+                if own or not "" < visit.date <= now.date or digests & _inputs_of(file.parent):
                     continue
                 compared = visit.patient.compared(now.patient)
                 if compared.agreement is IdentityMatch.SAME:
@@ -105,13 +109,14 @@ def find_prior(
     PatientConflictError
         The prior is of another patient.
     UnusableInputError
-        There is no prior, it is later or this examination itself, or its study is not found.
+        There is no prior, it is later or this examination itself (or a copy of it), or its study
+        is not found.
     ReadError
         The result is damaged, or of another study.
     """
     visit = visit_of(now)
     if not is_result(place) and _holds_results(place):
-        place = latest_before(place, visit)
+        place = latest_before(place, visit, digests_of(now))
     result = place if is_result(place) else None
     if result is not None:
         opened = _study_of(result, study, same_patient=same_patient)
@@ -125,10 +130,10 @@ def find_prior(
             in_window="Choose the folder of that examination's result",
         )
     there = visit_of(opened)
-    if _files_of(opened) & _files_of(now):
+    if is_same_examination(now, opened):
         raise UnusableInputError(
-            found="a result of this very examination in place of an earlier one",
-            expected="an earlier examination of the patient",
+            found="this very examination, or a copy of it, in place of an earlier one",
+            expected="an earlier examination of the patient, with images of its own",
             next_step="Name the earlier one; what two readers drew in one examination is compared "
             "in the window (Second result of this study)",
             in_window="Choose the earlier one; what two readers drew in one examination is "
@@ -180,8 +185,13 @@ def _holds_results(folder: Path) -> bool:
     return any(next(folder.glob(f"{depth}/findings.json"), None) for depth in ("*", "*/*", "*/*/*"))
 
 
-def _files_of(study: Study) -> set[Path]:
-    return {file.path.resolve() for series in study.series.values() for file in series.files}
+def _inputs_of(result: Path) -> frozenset[str]:
+    """Return the SHA-256 of the files that a result was made of; empty if it does not say so."""
+    listed = read_object(result / "run.json").get("inputs")
+    items = listed if isinstance(listed, list) else []
+    return frozenset(
+        str(one["sha256"]) for one in items if isinstance(one, dict) and "sha256" in one
+    )
 
 
 def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
