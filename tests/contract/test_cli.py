@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -248,6 +249,35 @@ def test_a_process_ends_with_the_status_of_what_it_was_asked(inputs):
     done = lesionlens("analyze", inputs / "nowhere", "--out", inputs / "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert "nowhere" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell closes streams by >&-")
+def test_closed_streams_are_no_defect(inputs, tmp_path):
+    """After a complete analysis it said "a defect" and "nothing was changed"."""
+    said = tmp_path / "said"
+    for arguments, status in (["--version"], 0), (["sample", tmp_path / "s"], 0):
+        command = shlex.join(map(str, (COMMAND, *arguments)))
+        done = subprocess.run(["/bin/sh", "-c", f"{command} >&- <&- 2>{said}"], check=False)
+        assert (done.returncode, said.read_text(encoding="utf-8").count("defect")) == (status, 0)
+    lost = shlex.join(map(str, (COMMAND, "analyze", inputs / "nowhere", "--out", tmp_path / "o")))
+    assert subprocess.run(["/bin/sh", "-c", f"{lost} >&- 2>&-"], check=False).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_output_that_cannot_be_printed_says_that_the_files_are_complete(tmp_path):
+    """It said "nothing was changed" of a result that had been written."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [COMMAND, "sample", tmp_path / "s"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "files that the command wrote are complete" in done.stderr
+    assert "nothing was changed" not in done.stderr
+    assert (tmp_path / "s" / "study").is_dir()
 
 
 def wait_until_it_listens(pid: int, patience: float = 60) -> None:

@@ -13,8 +13,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib import metadata
 from itertools import pairwise
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from lesionlens.base import access
-from lesionlens.base.errors import LesionLensError, is_lack_of_memory
+from lesionlens.base.errors import LesionLensError, ResourceError, is_lack_of_memory
 from lesionlens.cli import (
     acceptance,
     analyze,
@@ -69,6 +69,7 @@ app = typer.Typer(
 
 def run() -> int:
     """Run the command line of this process; returns or raises SystemExit with the exit status."""
+    _open_closed_streams()
     STOP.listen()
     if (refused := refused_argument(sys.argv[1:]) or _lost_folder()) is not None:
         print(f"lesionlens: {refused}", file=sys.stderr)
@@ -89,6 +90,19 @@ def run() -> int:
         gc.freeze()  # the process ends: skip the final garbage collection
     print(f"lesionlens: {_INTERRUPTED}", file=sys.stderr)  # before the command itself began
     return 130
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that was closed (`>&-`, some services).
+
+    Otherwise the next file that is opened gets the stream's number, and what a library prints would
+    be written into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def refused_argument(arguments: Sequence[str]) -> str | None:
@@ -146,7 +160,8 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
             with logging_as(chosen):
                 checks.check_readable(arguments.values())
                 answer = _answer_of(command, arguments)
-            _print(answer, quiet=chosen.quiet, in_json=in_json)
+            with _complete_if_unprinted():
+                _print(answer, quiet=chosen.quiet, in_json=in_json)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
@@ -160,6 +175,24 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
 
     add_options(guarded, command)
     return guarded
+
+
+@contextmanager
+def _complete_if_unprinted() -> Iterator[None]:
+    """Say that what the command wrote is complete, where only its output cannot be printed."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushed at the end
+        raise ResourceError(
+            found=f"that stdout cannot be written: {error.strerror or type(error).__name__}",
+            expected="a terminal, pipe or file with room for the output",
+            next_step="Redirect it elsewhere; only the output is missing, files that the command "
+            "wrote are complete",
+        ) from error
 
 
 def _answer_of(command: Callable[..., Answer], arguments: dict[str, Any]) -> Answer:
@@ -229,7 +262,6 @@ def _print(answer: Answer, *, quiet: bool, in_json: bool) -> None:
         return
     for part in answer.output:
         print(part)
-    sys.stdout.flush()
 
 
 def _flowing(text: str | None) -> str:
