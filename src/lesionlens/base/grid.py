@@ -56,3 +56,31 @@ class Grid:
         return self.shape == other.shape and bool(
             np.allclose(self.affine, other.affine, atol=tolerance_mm)
         )
+
+
+LEAST_BEYOND = 0.01
+"""Share of an outline outside the images above which it is said."""
+
+
+def share_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float:
+    """Return the share of marked voxels whose centres lie outside another grid; else 0.
+
+    Parameters
+    ----------
+    marked : (I, J, K) bool
+        On `source`, in the same patient space as `target`.
+
+    Examples
+    --------
+    >>> everywhere = np.ones((4, 1, 1), bool)
+    >>> here, aside = np.eye(4), np.eye(4)
+    >>> aside[0, 3] = 3.0
+    >>> share_beyond(everywhere, Grid((4, 1, 1), here), Grid((4, 1, 1), aside))
+    0.75
+    """
+    voxels = np.argwhere(marked)
+    if not len(voxels):
+        return 0.0
+    there = target.to_voxel(source.to_mm(voxels))
+    within = (there >= -0.5 - 1e-3) & (there <= np.array(target.shape) - 0.5 + 1e-3)
+    return float((~within.all(axis=1)).mean())

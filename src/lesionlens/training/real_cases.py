@@ -19,6 +19,7 @@ from lesionlens.base import array_cache
 from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
+from lesionlens.base.grid import share_beyond
 from lesionlens.base.labels import ComputePrecision, Label, Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
@@ -51,6 +52,7 @@ SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
 _FIRST_DRAWN = 1_500_000_000  # seed of the first synthetic brain that is mixed with real ones
 _APART = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
+_MOST_LOST = 0.5  # of a reference's voxels, outside the images: it is of others
 _REGIONS = tuple(region.value for region in Region)
 
 
@@ -297,6 +299,11 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     spacing_mm : float
         Voxel edge.
 
+    Raises
+    ------
+    UnusableInputError
+        Most of the reference lies outside the images.
+
     Returns
     -------
     Packed
@@ -304,6 +311,13 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     """
     study = make_network_input(prepared, spacing_mm, _CPU)
     values, grid = truth
+    lost = share_beyond(values > 0, grid, study.grid)
+    if lost > _MOST_LOST:
+        raise UnusableInputError(
+            found=f"a reference of which {lost:.0%} lies outside the images",
+            expected="outlines in the same patient space",
+            next_step="Check that the reference is of these images, and its geometry",
+        )
     near = resample(values.astype(np.float32), grid, study.grid, nearest=True).astype(np.uint8)
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
     cavity = (torch.from_numpy(near == Label.CAVITY) & study.brain[0]) * CAVITY

@@ -17,6 +17,7 @@ from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
@@ -153,6 +154,16 @@ def test_the_truth_keeps_its_volume_and_its_side(root, monkeypatch):
     middle = np.argwhere(packed.code > 1).mean(axis=0)
     assert middle[0] < (packed.code.shape[0] - 1) / 2
     assert packed.present.all()
+
+
+def test_a_reference_of_other_images_is_not_trained_on(root):
+    """Its case was taken for a healthy one."""
+    case = find(root)[0]
+    labels, grid = case.truth()
+    affine = grid.affine.copy()
+    affine[:3, 3] += 1000.0
+    with pytest.raises(UnusableInputError, match="100% lies outside the images"):
+        pack_case(_prepared(case), (labels, Grid(grid.shape, affine)), 5.0)
 
 
 def test_both_years_labels_teach_the_same(root, copy):

@@ -27,7 +27,7 @@ from lesionlens.analysis.evaluation.lesionwise import lesion_wise
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.grid import Grid
+from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
@@ -37,6 +37,7 @@ from lesionlens.imaging.preparation.resampling import resample
 SEGMENTATION = "segmentation.nii.gz"
 _MADE_HERE = ("findings.json", "run.json")
 _SAME_MM, _SLACK = 2e-3, 1e-4
+_MOST_LOST = 0.5  # of the truth's voxels, outside the result: it is of other images
 _NO_IMAGE = "no image beside the truth: calibration was not measured"
 ConventionOf = Callable[[Case], str | None]
 
@@ -177,7 +178,7 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
         if run.trained_on:
             score.problems.append(trained_on_warning(run.trained_on))
     image = _reference(score, case, findings, grid)
-    truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
+    truth = _onto(score, known, grid)
     predicted = {region: region_mask(labels, region) for region in Region}
     if not score.healthy:
         _score_regions(score, predicted, truth, grid)
@@ -201,7 +202,7 @@ def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
         labels = _of_tumour(translate(voxels, score.convention, file.name))
     except UnusableInputError as why:
         raise _Unscorable(str(why)) from why
-    truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
+    truth = _onto(score, known, grid)
     if known is not None and not known.grid.matches(grid, _SAME_MM):
         score.problems.append(f"{file.name} has another grid than the truth: compared by place")
     predicted = {region: region_mask(labels, region) for region in Region}
@@ -280,10 +281,23 @@ def _reference(
     return image
 
 
-def _onto(truth: _Truth, grid: Grid) -> NDArray[np.uint8]:
-    """Resample a reference to the result's grid by nearest neighbour, if they differ."""
+def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint8]:
+    """Resample a reference to the result's grid by nearest neighbour, if they differ.
+
+    What lies outside that grid cannot be scored: a little is a problem of the case, most of it a
+    reference of other images.
+    """
+    if truth is None:
+        return np.zeros(grid.shape, np.uint8)
     if truth.grid.matches(grid, _SAME_MM):
         return truth.labels
+    lost = share_beyond(truth.labels > 0, truth.grid, grid)
+    if lost > _MOST_LOST:
+        raise _Unscorable(
+            f"{lost:.0%} of the lesions of the truth lie outside {SEGMENTATION}: of other images?"
+        )
+    if lost > LEAST_BEYOND:
+        score.problems.append(f"{lost:.1%} of the truth's lesions lie outside the result: ignored")
     values = truth.labels.astype(np.float32)
     return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
 

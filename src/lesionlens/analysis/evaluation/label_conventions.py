@@ -14,6 +14,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Label, Region
 
 TABLE_NAME = "conventions.tsv"
+_FRACTION = 1e-3  # what a scaled integer may miss a whole number by
 CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
     "brats": {4: 3},
     "brats124": {4: 3},
@@ -97,15 +98,22 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
     Raises
     ------
     UnusableInputError
-        Labels outside the convention, voxels that are not numbers, or 3 and 4 together without a
-        convention.
+        Labels outside the convention, fractions, voxels that are not numbers, or 3 and 4 together
+        without a convention.
     """
-    rounded = np.rint(np.asarray(voxels, np.float32))
+    values = np.asarray(voxels, np.float32)
+    rounded = np.rint(values)
     if not np.isfinite(rounded).all():
         raise UnusableInputError(
             found=f"voxels that are no number in {where}",
             expected="whole numbers",
             next_step="Check that it is a segmentation",
+        )
+    if np.abs(values - rounded).max(initial=0.0) > _FRACTION:
+        raise UnusableInputError(
+            found=f"fractions in {where}, as in an image or a map of probability",
+            expected="whole numbers",
+            next_step="Check that it is a segmentation, and that it was not smoothed or scaled",
         )
     found = sorted(int(v) for v in np.unique(rounded))
     table = CONVENTIONS[convention or DEFAULT]

@@ -24,7 +24,7 @@ from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import ReadError
-from lesionlens.base.grid import Grid
+from lesionlens.base.grid import LEAST_BEYOND, Grid
 from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -113,6 +113,12 @@ def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]
         notices.append(f"Segments of anatomy are not taken: {', '.join(left)[:200]}")
     if any(s.resampled for s in chosen):
         notices.append("The Segmentation lies on other voxels than the reference: resampled")
+    beyond = max((s.beyond for s in chosen), default=0.0)
+    if beyond > LEAST_BEYOND:
+        notices.append(
+            f"Up to {beyond:.1%} of a segment lies outside the reference and is left out. "
+            "Is it of this study?"
+        )
     return chosen, notices
 
 

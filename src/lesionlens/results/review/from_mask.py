@@ -21,7 +21,7 @@ from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import ReadError
-from lesionlens.base.grid import Grid
+from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
@@ -105,6 +105,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             expected="a mask of this study, in the patient's millimetres",
             next_step="Open the study that it was drawn on, or export it with its geometry",
         )
+    lost = share_beyond(values > 0, header.grid, grid)
     parted = meaning in (Meaning.PARTS, Meaning.TREATED)
     cavity = None
     if meaning is Meaning.TREATED:
@@ -126,6 +127,11 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings = without_parts(findings)
     notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
+    if lost > LEAST_BEYOND:
+        outside = (
+            f"{lost:.1%} of the mask's voxels lie outside the {prepared.reference.display_name}"
+        )
+        notices.append(f"{outside}: left out. Is it a mask of this study?")
     notices += ["A mask gives no score"] * bool(marked.count)
     return Analysis(
         study=study,

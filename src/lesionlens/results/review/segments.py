@@ -84,6 +84,8 @@ class ReadSegment:
     """Whether it is a resection cavity."""
     apart: bool = False
     """Whether it says that its candidate is listed apart."""
+    beyond: float = 0.0
+    """Share of its marked pixels that lie outside the study's grid."""
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
@@ -190,6 +192,7 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
         by_hand=str(item.get("SegmentAlgorithmType", "")) == "MANUAL",
         cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(words) is not None,
         apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
+        beyond=1.0 - float(inside.mean()),
     )
 
 

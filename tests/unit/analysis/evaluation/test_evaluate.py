@@ -117,6 +117,46 @@ def test_a_truth_on_another_grid_is_brought_over(cohort, tmp_path):
     assert score.metrics["wt"] == 1
 
 
+def _moved_truth(cohort, tmp_path, voxels):
+    """Copy case a with its reference moved by some voxels along i."""
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cohort[1] / "a", case)
+    image = nib.load(case / "seg.nii.gz")
+    affine = image.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * voxels
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), affine), case / "seg.nii.gz")
+    (score,) = evaluate(cohort[0], find_cases(case.parent), lambda _: None)
+    return score, np.argwhere(np.asanyarray(image.dataobj) > 0)[:, 0], image.shape[0]
+
+
+def test_a_truth_of_other_images_is_a_failure_not_a_healthy_case(cohort, tmp_path):
+    """It had "0 of 0" lesions, and the candidate of a found lesion was called false."""
+    score, _, _ = _moved_truth(cohort, tmp_path, 1000)
+    assert score.failed
+    assert "outside" in score.problems[0]
+    assert (score.metrics["wt"], score.metrics["sensitivity"], score.metrics["found"]) == (0, 0, 0)
+    assert score.metrics["lesions"] > 0
+
+
+def test_what_of_a_truth_lies_outside_the_result_is_named(cohort, tmp_path):
+    _, where, size = _moved_truth(cohort, tmp_path / "first", 0)
+    beyond = size - int(np.quantile(where, 0.8))
+    score, _, _ = _moved_truth(cohort, tmp_path / "second", beyond)
+    assert not score.failed
+    assert any("outside the result" in words for words in score.problems)
+
+
+def test_fractions_are_no_labels(cohort, tmp_path):
+    """Halved labels were rounded, and scored as another tissue."""
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cohort[1] / "a", case)
+    image = nib.load(case / "seg.nii.gz")
+    halves = np.asanyarray(image.dataobj).astype(np.float32) / 2
+    nib.save(nib.Nifti1Image(halves, image.affine), case / "seg.nii.gz")
+    with pytest.raises(UnusableInputError, match="fractions in the truth of case a"):
+        evaluate(cohort[0], find_cases(case.parent), lambda _: None)
+
+
 def test_a_fourth_axis_of_length_one_is_a_volume(cohort, tmp_path):
     case = tmp_path / "cases" / "a"
     shutil.copytree(cohort[1] / "a", case)

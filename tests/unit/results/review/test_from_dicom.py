@@ -370,6 +370,25 @@ def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient,
     dice = 2 * (found & meant).sum() / (found.sum() + meant.sum())
     assert dice > 0.85
     assert any("resampled" in text for text in again.run.notices)
+    assert not any("outside" in text for text in again.run.notices)
+
+
+def test_what_of_a_segmentation_lies_outside_the_reference_is_said(patient, tmp_path):
+    study = write_study(
+        patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL
+    )
+    analysis = make_analysis(patient, study)
+    marked = analysis.volumes.labels.data > 0
+    path = tmp_path / "study" / "other.dcm"
+    _other(analysis, [_segment(1, "Tumor", codes.SCT.Neoplasm)], [marked], path)
+    moved = pydicom.dcmread(path)
+    for frame in moved.PerFrameFunctionalGroupsSequence:
+        where = frame.PlanePositionSequence[0]
+        x, y, z = (float(v) for v in where.ImagePositionPatient)
+        where.ImagePositionPatient = [x + 90.0, y, z]
+    moved.save_as(path)
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    assert any("outside the reference" in text for text in again.run.notices)
 
 
 def _code(value, meaning):

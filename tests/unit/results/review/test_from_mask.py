@@ -130,6 +130,19 @@ def test_what_is_no_mask_of_this_study_is_refused_in_words(analysed, patient, tm
         opened(mask(tmp_path / "m.nii.gz", ones, elsewhere), analysed)
 
 
+def test_what_of_a_mask_lies_outside_the_images_is_said(analysed, patient, tmp_path):
+    """Four fifths of a lesion were left out without a word."""
+    data, affine = patient.labels.data > 0, patient.labels.grid.affine.copy()
+    first = np.argwhere(data)[:, 0].min()
+    affine[:3, 3] -= affine[:3, 0] * (first + 2)
+    found = opened(mask(tmp_path / "m.nii.gz", data.astype(np.uint8), affine), analysed)
+    assert any("lie outside the T1c" in words for words in found.run.notices)
+    whole = opened(
+        mask(tmp_path / "w.nii.gz", data.astype(np.uint8), patient.labels.grid.affine), analysed
+    )
+    assert not any("outside" in words for words in whole.run.notices)
+
+
 def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):
     head = make_patient(spacing_mm=4.0, skull=True)
     write_nifti(head, tmp_path / "head", sequences=(MrSequence.T1C,))
