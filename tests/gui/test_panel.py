@@ -259,6 +259,16 @@ def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot
     assert saved.review.state_of(uid) is ReviewState.REJECTED
 
 
+def test_nothing_is_exported_into_the_study(reviewed, analysis, qtbot):
+    root = analysis.study.root
+    before = sorted(root.rglob("*"))
+    assert reviewed.actions_.export(root / "out")
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.problem.found == "an output folder within the study"
+    assert "--out" not in reviewed.session.state.problem.next_step
+    assert sorted(root.rglob("*")) == before
+
+
 def test_what_an_export_left_out_is_reported_in_the_panel(
     reviewed, qtbot, tmp_path: Path, monkeypatch
 ):

@@ -85,3 +85,25 @@ def _leads_out(name: str) -> UnusableInputError:
         expected="the plain name of one that is listed",
         next_step="Ask for the list, and name one of it",
     )
+
+
+def check_outside(study: Path, out: Path) -> None:
+    """Refuse an output folder within a study, which is never written to.
+
+    Raises
+    ------
+    UnusableInputError
+        The output folder is the study or lies in it.
+    """
+    try:
+        place = out.resolve()
+        inside = study.is_dir() and study.resolve() in (place, *place.parents)
+    except (OSError, RuntimeError):
+        return  # a loop of links, which is reported when the study is opened
+    if inside:
+        raise UnusableInputError(
+            found="an output folder within the study",
+            expected="a folder outside it: a study is never written to",
+            next_step="Choose another folder with --out",
+            in_window="Choose another folder",
+        )

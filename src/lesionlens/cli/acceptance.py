@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
@@ -55,7 +56,7 @@ def acceptance(
     analyses are not repeated.
     """
     options.check_layout(out, options.ResultLayout.OWN)
-    checks.check_outside(cases, out)
+    check_outside(cases, out)
     STOP.gently()
     with progress_bar() as context:
         context.progress("looking for cases", 0.0)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.cli import checks, options
+from lesionlens.base.safe_paths import check_outside
+from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
@@ -44,7 +45,7 @@ def analyze(
     completely or not at all.
     """
     options.check_layout(out, layout)
-    checks.check_outside(study, out)
+    check_outside(study, out)
     with progress_bar() as context:
         context.progress("opening the study", 0.0)
         opened = source.open(study, context)

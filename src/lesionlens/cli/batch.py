@@ -12,7 +12,8 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.processors import usable_processors
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.cli import checks, options
+from lesionlens.base.safe_paths import check_outside
+from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import FILES, FileOptions, takes
@@ -70,7 +71,7 @@ def batch(
     """
     results = options.check_layout(out, layout)
     if studies.is_dir():
-        checks.check_outside(studies, out)
+        check_outside(studies, out)
     if scheduler is not None and network.server is not None:
         raise UnusableInputError(
             found="a scheduler (--scheduler) beside a server (--server)",

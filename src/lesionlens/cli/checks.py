@@ -49,27 +49,6 @@ def check_readable(arguments: Iterable[object]) -> None:
             )
 
 
-def check_outside(study: Path, out: Path) -> None:
-    """Refuse an output folder within the study, which is never written to.
-
-    Raises
-    ------
-    UnusableInputError
-        The output folder is the study or lies in it.
-    """
-    try:
-        place = out.resolve()
-        inside = study.is_dir() and study.resolve() in (place, *place.parents)
-    except (OSError, RuntimeError):
-        return  # a loop of links, which is reported when the study is opened
-    if inside:
-        raise UnusableInputError(
-            found="an output folder within the study",
-            expected="a folder outside it: a study is never written to",
-            next_step="Choose another folder with --out",
-        )
-
-
 def person(name: str) -> str:
     """Return a person's name without surplus spaces or control characters.
 

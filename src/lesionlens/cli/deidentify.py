@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.base.staging import check_target
-from lesionlens.cli import checks, options
+from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def deidentify(
     with remaining faces are counted.
     """
     check_target(out)
-    checks.check_outside(source, out)
+    check_outside(source, out)
     with progress_bar() as context:
         from lesionlens.imaging.deidentification.folder import deidentify_folder
         from lesionlens.imaging.deidentification.profile import Options

@@ -11,8 +11,9 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.base.staging import check_target
-from lesionlens.cli import checks, options
+from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
@@ -59,7 +60,7 @@ def export(
             expected="one of them: derivatives of BIDS name their sources",
             next_step="De-identify the study first, analyse that, and write BIDS of it",
         )
-    checks.check_outside(study, out)
+    check_outside(study, out)
     if deidentify:
         _check_new(out)
     with progress_bar() as context:

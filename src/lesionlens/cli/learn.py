@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.cli import checks
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
 from lesionlens.cli.option_groups import takes
@@ -91,7 +91,7 @@ def learn(
     """
     for place in (reviewed, studies):
         if place is not None:
-            checks.check_outside(place, out)
+            check_outside(place, out)
     STOP.gently()
     with progress_bar() as context:
         context.progress("loading", 0.0)

@@ -9,7 +9,8 @@ import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.cli import checks, options
+from lesionlens.base.safe_paths import check_outside
+from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
 
@@ -47,7 +48,7 @@ def review(
     """
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
-        checks.check_outside(study, out)
+        check_outside(study, out)
     with progress_bar() as context:
         from lesionlens.results.review.reopen import prepare_and_reopen
 

@@ -47,7 +47,7 @@ def ask(
     ------
     UnusableInputError
         A prompt is outside the image or the brain, prompts contradict each other, nothing stands
-        out there, or `start` is on another grid.
+        out there, or `start` is on another grid or no mask.
     """
     _check_within(prompts, prepared.native)
     wanted, unwanted = prompts.voxels(True), prompts.voxels(False)
@@ -120,6 +120,12 @@ def _outline(start: NDArray[Any], grid: Grid) -> Mask:
             found=f"an outline of {outline.shape} voxels to start from",
             expected=f"one of {grid.shape}, the shape of the reference sequence",
             next_step="Bring it to the grid of the reference sequence first",
+        )
+    if outline.dtype.kind not in "biu" and not np.isin(outline, (0, 1)).all():
+        raise UnusableInputError(
+            found="an outline to start from with values other than 0 and 1, as in a probability",
+            expected="a mask: True or 1 inside",
+            next_step="Give `probability >= 0.5`",
         )
     return outline.astype(bool, copy=False)
 

@@ -30,6 +30,7 @@ from lesionlens.base.records.prompts import (
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
 from lesionlens.results import notebook as as_notebook
@@ -154,8 +155,8 @@ class Result:
 
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference grid attends to; see `explain.probe.ask`."""
-        i, j, k = (int(v) for v in voxel)
-        return probes.ask(self.trace, self.analysis.prepared, (i, j, k))
+        ((at, _),) = Prompts.of([(voxel, True)]).points
+        return probes.ask(self.trace, self.analysis.prepared, at)
 
     def layer_attention(
         self, region: Region | RegionKey, layer: int, head: int | None = None
@@ -272,9 +273,25 @@ class Result:
         return written.of(known[candidate])
 
     def save(self, out: str | Path) -> Path:
-        """Write all files of the contract into a folder: together, or not at all."""
+        """Write all files of the contract into a folder: together, or not at all.
+
+        Raises
+        ------
+        UnusableInputError
+            The folder is the study or lies in it, its name is empty, or it holds foreign files of
+            these names.
+        ExportError, ResourceError
+            A file cannot be written; the folder is as it was.
+        """
         from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)
 
+        if not str(out).strip():
+            raise UnusableInputError(
+                found="an empty name of a folder",
+                expected="the folder for the result",
+                next_step="Name it; '.' is the working folder",
+            )
+        check_outside(self.analysis.study.root, Path(out))
         save(self.analysis, Path(out))
         return Path(out)
 

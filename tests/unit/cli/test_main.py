@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.cli import checks, console
 from lesionlens.cli.console import Stop, plain
 from lesionlens.cli.main import app, explain
@@ -84,8 +85,8 @@ def test_an_output_folder_in_the_study_is_refused(tmp_path, inside):
     study = tmp_path / "study"
     study.mkdir()
     with pytest.raises(UnusableInputError, match="within the study"):
-        checks.check_outside(study, study / inside)
-    checks.check_outside(study, tmp_path / "study_result")
+        check_outside(study, study / inside)
+    check_outside(study, tmp_path / "study_result")
 
 
 def test_a_reader_who_stops_reading_gets_no_traceback():

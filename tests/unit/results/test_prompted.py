@@ -85,6 +85,8 @@ def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():
         ({"points": [((1.5, 2, 3), True)]}, "prompts that cannot be read"),
         ({"points": [((1, 2, 3), True)], "region": "oedema"}, "prompts that cannot be read"),
         ({"box": ((1, 2, 3),)}, "prompts that cannot be read"),
+        ({"points": [((1, 2, 3), "no")]}, "'no' is neither True nor False"),
+        ({"scribbles": [([(1, 2, 3)], 0.4)]}, "0.4 is neither True nor False"),
     ],
 )
 def test_what_is_no_prompt_is_refused_in_words(given, words):
@@ -97,6 +99,16 @@ def test_a_prompt_outside_the_image_and_a_start_on_another_grid_are_refused(prep
         ask(Prompts.of([((20, 10, 9), True)]), prepared, cube_round)
     with pytest.raises(UnusableInputError, match="an outline of"):
         ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, np.zeros(WORKING, bool))
+
+
+def test_a_probability_is_no_outline_to_start_from(prepared):
+    """Every voxel above 0 was inside: of .3 everywhere, the whole image."""
+    point = Prompts.of([((20, 10, 4), True)])
+    for faint in (0.3, np.nan):
+        start = np.full(prepared.native.shape, faint, np.float32)
+        with pytest.raises(UnusableInputError, match="as in a probability"):
+            ask(point, prepared, cube_round, start)
+    ask(point, prepared, cube_round, np.zeros(prepared.native.shape, np.float32))
 
 
 def test_too_many_voxels_are_refused():

@@ -54,6 +54,22 @@ def test_with_its_study_it_can_be_saved_again(saved, tmp_path):
     assert (again.save(tmp_path / "again") / "report.html").is_file()
 
 
+def test_a_result_is_never_saved_into_its_study_or_into_an_unnamed_folder(saved):
+    """The command line refused both, code did not: an unset variable filled the working folder."""
+    result, _ = saved
+    root = result.analysis.study.root
+    before = sorted(root.rglob("*"))
+    for place in (root, root / "deep" / "out", ""):
+        with pytest.raises(UnusableInputError, match=r"within the study|empty name"):
+            result.save(place)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_fraction_of_a_voxel_is_not_probed(saved):
+    with pytest.raises(UnusableInputError, match="is no voxel"):
+        saved[0].probe((1.7, 2, 3))
+
+
 def test_a_folder_without_a_result_is_refused(tmp_path):
     with pytest.raises(ReadError, match="no result"):
         Result.open(tmp_path)

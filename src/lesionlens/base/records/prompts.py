@@ -60,8 +60,8 @@ class Prompts:
         """
         try:
             return cls(
-                tuple((_voxel(at), bool(yes)) for at, yes in points),
-                tuple((tuple(map(_voxel, line)), bool(yes)) for line, yes in scribbles),
+                tuple((_voxel(at), _kind(yes)) for at, yes in points),
+                tuple((tuple(map(_voxel, line)), _kind(yes)) for line, yes in scribbles),
                 None if box is None else _corners(*box),
                 _closed(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
@@ -116,6 +116,13 @@ def _voxel(at: Sequence[int]) -> Voxel:
     if any(int(v) != v for v in (i, j, k)):
         raise ValueError(f"{tuple(at)} is no voxel")
     return int(i), int(j), int(k)
+
+
+def _kind(foreground: object) -> bool:
+    """Return True or False; a word such as "no" would be true."""
+    if not isinstance(foreground, (bool, np.bool_, int, np.integer)) or foreground not in (0, 1):
+        raise ValueError(f"{foreground!r} is neither True nor False")
+    return bool(foreground)
 
 
 def _corners(one: Sequence[int], other: Sequence[int]) -> tuple[Voxel, Voxel]:

@@ -17,6 +17,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.beside_acts import BesideActs
@@ -314,6 +315,7 @@ class Actions(
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
             from lesionlens.results.export.run import warnings_of  # noqa: PLC0415
 
+            check_outside(analysis.study.root, folder)
             context.progress("write and read back", 0.0)
             known = set(warnings_of(analysis))
             asked = preferences.asked_of_report(analysis.options)
