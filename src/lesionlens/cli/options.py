@@ -251,21 +251,7 @@ def save(
         return out, exporter.save(analysis, out, context=context)
     from lesionlens.imaging.reading.bids import RESULTS
     from lesionlens.results.export.bids import save_bids
+    from lesionlens.results.review.earlier import check_own_name
 
-    _check_own_name(analysis, place := out / RESULTS / analysis.study.name)
+    check_own_name(analysis, place := out / RESULTS / analysis.study.name)
     return place, save_bids(analysis, out, context=context)
-
-
-def _check_own_name(analysis: Analysis, place: Path) -> None:
-    """Refuse to replace another study's result: a dataset names results by the study's folder."""
-    from lesionlens.base.errors import UnusableInputError
-    from lesionlens.results.review.reopen import is_result, read_run
-
-    here = {sha256 for _, sha256 in analysis.run.inputs}
-    there = {sha256 for _, sha256 in read_run(place).inputs} if is_result(place) else set()
-    if here and there and not here & there:
-        raise UnusableInputError(
-            found=f"the result of another study named {place.name!r} in this dataset",
-            expected="one study for each name",
-            next_step="Rename the folder of the study, or choose another dataset with --out",
-        )

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
 from lesionlens.results.review import store
-from lesionlens.results.review.reopen import SavedResult, read_result
+from lesionlens.results.review.reopen import SavedResult, is_result, read_result, read_run
 
 SAME_OUTLINE = 0.5
 """Minimum Dice for two outlines of the same candidate."""
@@ -61,6 +61,27 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     notices = _notices(earlier.review, kept, names)
     run = replace(analysis.run, notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))))
     return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
+
+
+def check_own_name(analysis: Analysis, place: Path) -> None:
+    """Refuse to replace another study's result where results are named by the studies' folders.
+
+    Raises
+    ------
+    UnusableInputError
+        The folder holds a result, none of whose files was analysed now.
+    ReadError
+        Its `run.json` is damaged.
+    """
+    here = {sha256 for _, sha256 in analysis.run.inputs}
+    there = {sha256 for _, sha256 in read_run(place).inputs} if is_result(place) else set()
+    if here and there and not here & there:
+        raise UnusableInputError(
+            found=f"the result of another study named {place.name!r} there",
+            expected="one study for each name",
+            next_step="Rename the folder of the study, choose another folder with --out, or "
+            "remove the other result",
+        )
 
 
 def _same_study(analysis: Analysis, earlier: SavedResult) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.provenance import sha256_of
+from lesionlens.results.review.reopen import is_result, read_run
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.describing import (
     other_findings_in,
@@ -38,6 +40,18 @@ def complete(
     if not all((job.out / name).is_file() for name in RESULT):
         return None
     return replace(known, other_findings=other_findings_in(job.out))
+
+
+def holds_analysed_files(job: StudyJob) -> bool:
+    """Return whether a study has all files that its result was made of, by their content.
+
+    Names, sizes and times of two patients' files may be equal (uncompressed, unpacked from an
+    archive), which matters where the list knows the name from another folder.
+    """
+    if not is_result(job.out):
+        return False
+    analysed = {sha256 for _, sha256 in read_run(job.out).inputs}
+    return analysed <= {sha256_of(path) for path in job.study.rglob("*") if path.is_file()}
 
 
 def store_outcome(

@@ -17,7 +17,12 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
-from lesionlens.site.cohort.resume import complete, locked_folder, store_outcome
+from lesionlens.site.cohort.resume import (
+    complete,
+    holds_analysed_files,
+    locked_folder,
+    store_outcome,
+)
 from lesionlens.site.cohort.studies import (
     SHARD_PREFIX,
     WHOLE,
@@ -107,6 +112,7 @@ def run_cohort(
     engine = identity(choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
     with _database_of(cohort) as database:
+        jobs = tuple(replace(job, new_here=_is_new(database, job)) for job in jobs)
         database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
         prints = {job.name: fingerprint(job.study) for job in jobs}
         if cohort.resume:
@@ -121,6 +127,12 @@ def run_cohort(
             so_far = time.monotonic() - began, len(outcomes) - kept, len(jobs) - len(outcomes)
             logger.log(REPORT, "%d of %d: %s", len(outcomes), len(jobs), _line(outcome, *so_far))
         return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
+
+
+def _is_new(database: WorklistDatabase, job: StudyJob) -> bool:
+    """Return whether the list knows no study of this name, or one in another folder."""
+    entry = database.entry(job.name)
+    return entry is None or entry.place != str(job.study.resolve())
 
 
 @contextmanager
@@ -153,7 +165,11 @@ def _complete(
         found: dict[str, StudyOutcome] = {}
         for job in jobs:
             print_ = prints[job.name]
-            outcomes = (complete(source, job, print_, engine) for source in known)
+            outcomes = (
+                complete(source, job, print_, engine)
+                for source in known
+                if not _is_new(source, job) or holds_analysed_files(job)
+            )
             outcome = next((one for one in outcomes if one is not None), None)
             if outcome is not None:
                 store_outcome(database, job, outcome, print_)
@@ -207,4 +223,4 @@ def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> 
 
 def _absolute(job: StudyJob) -> StudyJob:
     dataset = None if job.dataset is None else job.dataset.resolve()
-    return StudyJob(job.name, job.study.resolve(), job.out.resolve(), dataset)
+    return replace(job, study=job.study.resolve(), out=job.out.resolve(), dataset=dataset)

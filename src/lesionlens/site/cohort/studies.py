@@ -27,6 +27,9 @@ class StudyJob:
     """Input and output folder."""
     dataset: Path | None = None
     """BIDS derivatives dataset of the result."""
+    new_here: bool = False
+    """Whether the list of the output folder knew no study of this name in this folder; a result
+    that stands there must then be of the same files."""
 
 
 @dataclass(frozen=True, slots=True)

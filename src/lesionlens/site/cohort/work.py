@@ -102,6 +102,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
     from lesionlens.results.export.listed import check_folder  # noqa: PLC0415
+    from lesionlens.results.review.earlier import check_own_name  # noqa: PLC0415
 
     start = time.perf_counter()
     check_target(job.out)
@@ -114,6 +115,8 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     about = result.analysis.run
     about = replace(about, notices=(*about.notices, *notices))
     analysis = replace(result.analysis, options=choice.files, run=about)
+    if job.new_here:
+        check_own_name(analysis, job.out)
     study_locations.remember(about.inputs, study.root, study.uid)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415

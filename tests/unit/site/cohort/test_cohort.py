@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis
 
@@ -363,3 +367,45 @@ def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study)
     assert (out / "lesionlens" / "sub-01_ses-2" / "findings.json").is_file()
     again = run_cohort(replace(cohort, resume=True), CPU, HERE)
     assert again.kept == 1
+
+
+def _one_study(tmp_path, make_study, cohort, level):
+    """A cohort of one study `a`, whose voxels differ from another's but not its size and time."""
+    study = make_study(name=f"{cohort}/a", sequences={"flair"}) / "flair.nii.gz"
+    image = nib.load(study)
+    data = np.asanyarray(image.dataobj) * np.float32(level)
+    nib.Nifti1Image(data.astype(np.float32), image.affine).to_filename(study.with_suffix(""))
+    study.unlink()
+    os.utime(study.with_suffix(""), (1_000_000_000, 1_000_000_000))
+    return tmp_path / cohort
+
+
+@pytest.mark.parametrize("dataset", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
+def test_another_cohorts_study_of_the_same_name_replaces_no_result(
+    tmp_path, make_study, dataset, resume
+):
+    """Two patients in folders `a`: the second was analysed over the first, or kept as done."""
+    out = tmp_path / "out"
+    place = out / "lesionlens" if dataset else out
+    first = Cohort(
+        _one_study(tmp_path, make_study, "one", 1), place, dataset=out if dataset else None
+    )
+    assert run_cohort(first, CPU, HERE).exit_status == 0
+    before = (place / "a" / "run.json").read_bytes()
+    other = replace(first, studies=_one_study(tmp_path, make_study, "two", 2), resume=resume)
+    done = run_cohort(other, CPU, HERE)
+    assert (done.exit_status, done.kept) == (2, 0)
+    assert "result of another study named 'a'" in done.outcomes[0].message
+    assert (place / "a" / "run.json").read_bytes() == before
+
+
+def test_a_cohort_that_was_moved_or_exported_again_goes_on(tmp_path, make_study):
+    first = Cohort(_one_study(tmp_path, make_study, "one", 1), tmp_path / "out")
+    run_cohort(first, CPU, HERE)
+    shutil.copytree(first.studies, tmp_path / "moved")
+    moved = replace(first, studies=tmp_path / "moved", resume=True)
+    assert run_cohort(moved, CPU, HERE).kept == 1
+    changed = _one_study(tmp_path, make_study, "two", 2) / "a" / "flair.nii"
+    changed.replace(first.studies / "a" / "flair.nii")
+    assert run_cohort(first, CPU, HERE).exit_status == 0
