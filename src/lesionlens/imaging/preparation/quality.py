@@ -227,7 +227,9 @@ def noise(
     if low:
         return QualityCheck("noise", False, f"Low signal to noise: {', '.join(low)}.")
     listed = ", ".join(
-        f"{s.display_name} {f'{ratio:.0f}' if ratio <= NOISELESS else f'over {NOISELESS}'}"
+        f"{s.display_name} {ratio:.0f}"
+        if ratio <= NOISELESS
+        else f"{s.display_name} over {NOISELESS}"
         for s, ratio in ratios.items()
     )
     return QualityCheck("noise", True, f"Signal to noise: {listed}.")

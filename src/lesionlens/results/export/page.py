@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
@@ -181,8 +181,13 @@ def _gathered(analysis: Analysis) -> Page:
         set_aside="; ".join(aside),
         checks={} if analysis.maps is None else analysis.maps.checks,
         scale=_scale(analysis.maps, words),
-        quality_checks=analysis.findings.quality,
-        warnings=tuple(warning for warning in content.warnings if warning not in messages),
+        quality_checks=tuple(
+            replace(check, message=words.message(check.message))
+            for check in analysis.findings.quality
+        ),
+        warnings=tuple(
+            words.message(warning) for warning in content.warnings if warning not in messages
+        ),
         followup=followup,
     )
 
@@ -256,7 +261,7 @@ def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
                 name=key.display_name,
                 reference=key is analysis.prepared.reference,
                 file="" if hidden else file_of(series),
-                detected_by="" if hidden else series.detected_by,
+                detected_by="" if hidden else words.message(series.detected_by),
                 voxels="×".join(str(n) for n in series.grid.shape),
                 edges="×".join(
                     f"{e:.2g}".replace(".", words("decimal")) for e in series.grid.spacing_mm

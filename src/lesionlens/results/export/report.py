@@ -37,6 +37,7 @@ def report_html(analysis: Analysis) -> str:
             "volume": words.volume,
             "sequence": lambda key: MrSequence(key).display_name,
             "neutral": page.neutral,
+            "message": words.message,
             "checked": lambda trust: checked_words(trust, words),
         },
         language=words,

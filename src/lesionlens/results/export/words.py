@@ -28,6 +28,7 @@ from lesionlens.base.records.findings import (
     Location,
 )
 from lesionlens.base.records.response import Response
+from lesionlens.results.export.messages import Messages
 
 LANGUAGES = ("en", "de")
 """Languages in the package."""
@@ -44,6 +45,8 @@ class Words:
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
+        self.message = Messages(table.get("messages", {}), table["decimal"])
+        """Translates a check, notice or step, which are stored in English."""
 
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a text with its placeholders filled."""

@@ -18,8 +18,9 @@ from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import PreparationStep, QualityCheck, StepName
 from lesionlens.engines.testing.simple import Lesion
+from lesionlens.imaging.preparation import quality
 from lesionlens.results.export import pictures
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.sections import bars_of
@@ -424,6 +425,85 @@ def test_german_has_every_string_and_no_english_one(make):
         if isinstance(words, str) and len(words) > 12 and "{" not in words and words != own[key]:
             assert escape(words) not in german, key
     assert english != german
+
+
+def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(make):
+    analysis = make(sequences=(MrSequence.FLAIR,))
+    noisy = QualityCheck("noise", False, "Low signal to noise: FLAIR 6.")
+    aside = 'Series "T2 and 1.5 mm" was set aside: only 2 slice(s): not a volume.'
+    findings = replace(analysis.findings, quality=(quality.missing(analysis.study.series), noisy))
+    stripped = PreparationStep(
+        StepName.BRAIN, None, False, "Already without skull: its outline was taken."
+    )
+    prepared = replace(analysis.prepared, steps=(stripped,))
+    flair = replace(analysis.study.series[MrSequence.FLAIR], detected_by="part of the file name")
+    study = replace(
+        analysis.study,
+        series={MrSequence.FLAIR: flair},
+        notices=(aside, "Something of a reader of others: 1.5"),
+    )
+    options = ExportOptions(language="de")
+    german = replace(analysis, findings=findings, prepared=prepared, study=study, options=options)
+    text = " ".join(" ".join(_parsed(report_html(german)).text).split())
+    for words in (
+        "T1c, T2, T1: nicht in dieser Studie.",
+        "Geringes Signal-Rausch-Verhältnis: FLAIR 6.",
+        "Serie „T2 and 1.5 mm“ wurde beiseitegelegt: nur 2 Schicht(en): kein Volumen.",
+        "Something of a reader of others: 1.5",
+        "Schon ohne Schädel: Sein Umriss wurde übernommen.",
+        "Teil des Dateinamens",
+    ):
+        assert words in text, words
+    for english in ("not in this study", "Low signal", "set aside", "Already without", "file name"):
+        assert english not in text, english
+    content = findings_file(german)
+    assert noisy in content.quality
+    assert aside in content.warnings
+
+
+@pytest.mark.parametrize(
+    ("english", "german"),
+    [
+        ("Thick slices: T1c 5.0 mm, FLAIR 6.5 mm. Lesions thinner than a slice may be missed.",
+         "Dicke Schichten: T1c 5,0 mm, FLAIR 6,5 mm. Läsionen, die dünner als eine Schicht sind, "
+         "können übersehen werden."),
+        ("T1c and FLAIR seem exchanged: the image called T1c looks like FLAIR, and the reverse. "
+         "Check which is which before you trust any result.",
+         "T1c und FLAIR scheinen vertauscht: Das Bild, das T1c heißt, sieht aus wie FLAIR, und "
+         "umgekehrt. Bitte prüfen, welches welches ist, bevor Sie einem Ergebnis trauen."),
+        ("Patient ID, birth date and sex differ in the images of this folder; a person confirmed "
+         "that it is the same patient (--same-patient).",
+         "Patienten-ID, Geburtsdatum und Geschlecht: unterschiedlich in den Bildern dieses "
+         "Ordners; es wurde von Hand bestätigt, dass es dieselbe Person ist (--same-patient)."),
+        ("Name differs in this examination and the prior one; a person confirmed that it is the "
+         "same patient (--same-patient).",
+         "Name: unterschiedlich in dieser Untersuchung und der Voruntersuchung; es wurde von Hand "
+         "bestätigt, dass es dieselbe Person ist (--same-patient)."),
+        ("Nothing identifies the sequence of 'a 1.5 b.nii\': it was taken for T2 by the image "
+         "itself, 93%: grey matter 1.20, fluid 1.50 to 2.00, brightest 2.10 times as bright as "
+         "white matter. If that is wrong, name it with --t2 FILE or in the sequence list of the "
+         "panel.",
+         "Nichts benennt die Sequenz von 'a 1.5 b.nii': Sie gilt als T2, erkannt an: das Bild "
+         "selbst, 93 %: graue Substanz 1,20-mal, Liquor 1,50- bis 2,00-mal, das Hellste 2,10-mal "
+         "so hell wie weiße Substanz. Wenn das falsch ist, bitte mit --t2 DATEI oder in der "
+         "Sequenzliste des Fensters benennen."),
+        ("T1 by TE 10 ms, TR 500 ms; there is another",
+         "T1, erkannt an: TE 10 ms, TR 500 ms; es gibt eine andere"),
+        ('SeriesDescription "T1 SE", although the timing is that of none of the four',
+         'SeriesDescription "T1 SE", obwohl die Zeiten zu keine der vier passen'),
+        ("The brain mask is doubtful: the network is unsure of 7% of it. Check it by eye.",
+         "Die Gehirnmaske ist zweifelhaft: das Netz ist sich bei 7 % davon unsicher. Bitte mit dem "
+         "Auge prüfen."),
+        ("hd-bet, because the own mask was doubtful (it measures 2100 ml): 1400 ml.",
+         "hd-bet, weil die eigene Maske zweifelhaft war (sie misst 2100 ml): 1400 ml."),
+        ("nothing tells the sequence; by the image T1 or T1c (55%), too unsure",
+         "nichts benennt die Sequenz; nach dem Bild T1 oder T1c (55 %), zu unsicher"),
+        ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
+    ],
+)  # fmt: skip
+def test_messages_are_translated_with_their_values(english, german):
+    assert load("de").message(english) == german
+    assert load("en").message(english) == english
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

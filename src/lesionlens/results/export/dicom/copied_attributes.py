@@ -203,14 +203,16 @@ def _whole_or_nothing(made: Dataset) -> None:
 
 
 def _notices(taker: _AttributeCopier) -> Iterator[str]:
-    sentence = "The DICOM objects do not repeat what DICOM does not allow in the source's header"
     parts = [
         f"{words}: {', '.join(names)}"
         for words, names in (("corrected", taker.corrected), ("left out", taker.left_out))
         if names
     ]
     if parts:
-        yield f"{sentence} ({'; '.join(parts)})"
+        yield (
+            "The DICOM objects do not repeat what DICOM does not allow in the source's header "
+            f"({'; '.join(parts)})"
+        )
     apart = [k for k in (*UIDS, "PatientID") if k in {**taker.corrected, **taker.left_out}]
     if apart:
         yield (

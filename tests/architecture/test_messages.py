@@ -1,0 +1,69 @@
+"""Every message that a report can hold has a text in every language of the package."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.architecture.message_sources import check_names, messages
+
+from lesionlens.results.export.words import LANGUAGES, load
+
+OTHERS = [language for language in LANGUAGES if language != "en"]
+FEWEST = 150
+"""Messages in the source when this was written: fewer would mean that the search is broken."""
+
+
+def skeleton(template: str) -> str:
+    """Return a template without the names of its places, and without what joins it to another."""
+    return re.sub(r"{\w*}", "{}", template).strip(" ,;")
+
+
+def catalogue(language: str) -> dict[str, str]:
+    return dict(load(language).message._table)
+
+
+def test_the_search_finds_messages_of_every_kind():
+    found = messages()
+    assert len(found) >= FEWEST
+    for known in (
+        "Thick slices: {}. Lesions thinner than a slice may be missed.",  # a check
+        "{} side ({} cm2)",  # a part of one
+        "Oedema and infiltration are harder to outline without FLAIR.",  # from a table
+        "Registered to the reference; moved: {}.",
+        "Moved by {} mm and {} degrees; mutual information {}, {} above that of 10 mm off.",
+        "N4: shading of {} to 1 within the brain taken out; coefficient of variation {} before, "
+        "{} after.",  # a property
+        'Series "{}" was set aside: {}.',  # in a pair
+        "no usable PixelSpacing (two lengths above zero): its geometry is unknown",  # by a counter
+        "The weights were trained on this study ({}): {}",  # from a function of another module
+        "part of the file name",  # evidence
+        "Is this a brain? The scan shows {}. Check it by eye.",  # by way of a thread
+        "A mask gives no score",  # in a list that may be empty
+        "find the brain",  # the name of a stage
+    ):
+        assert known in found
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_message_has_a_text(language):
+    there = {skeleton(template) for template in catalogue(language)}
+    lacking = {text: place for text, place in messages().items() if skeleton(text) not in there}
+    assert not lacking
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_check_has_a_name(language):
+    names = check_names()
+    assert len(names) > 8
+    assert not [name for name in sorted(names) if load(language).check(name) == name]
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_text_uses_places_of_its_template_only(language):
+    for template, own in catalogue(language).items():
+        places = re.findall(r"{\w*}", template)
+        assert len(set(places)) == len(places), template
+        assert "{}" not in places, template
+        assert set(re.findall(r"{\w*}", own)) <= set(places), template
+        assert own, template
