@@ -15,6 +15,7 @@ from lesionlens.network.prompt.model import (
 from lesionlens.network.prompt.weights import PromptNotes
 
 
+@pytest.mark.slow
 def test_the_onnx_file_answers_crops_of_any_size_as_torch_does(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
