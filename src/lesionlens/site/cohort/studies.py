@@ -79,8 +79,8 @@ WHOLE = Shard()
 def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     """Return a job for each folder directly below `studies`, by name, or each row of a table.
 
-    Hidden folders and folders of segmentations only (references) are skipped. A BIDS dataset has
-    one job per session, or per subject without sessions; `derivatives` is ignored.
+    Hidden folders, and folders of segmentations (references) or recipes only, are skipped. A BIDS
+    dataset has one job per session, or per subject without sessions; `derivatives` is ignored.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     if bids.is_dataset(studies):
         return _bids_jobs(studies, out)
     folders = (p for p in studies.iterdir() if p.is_dir() and not p.name.startswith("."))
-    places = sorted(p for p in folders if not _only_labels(p))
+    places = sorted(p for p in folders if not _without_scans(p))
     if not places:
         raise UnusableInputError(
             found=f"no sub-folder in {studies.name!r}",
@@ -129,9 +129,13 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
     return jobs
 
 
-def _only_labels(folder: Path) -> bool:
+def _without_scans(folder: Path) -> bool:
     files = [p for p in folder.rglob("*") if p.is_file()]
-    return bool(files) and all(is_nifti(p) and is_label_name(p.name) for p in files)
+    return bool(files) and all(_is_label(p) or p.suffix == ".toml" for p in files)
+
+
+def _is_label(path: Path) -> bool:
+    return is_nifti(path) and is_label_name(path.name)
 
 
 def loose_files(studies: Path) -> int:

@@ -328,6 +328,14 @@ def test_a_folder_of_segmentations_is_no_study(tmp_path):
     assert [job.name for job in find_jobs(tmp_path / "studies", tmp_path)] == ["empty", "one"]
 
 
+def test_the_recipes_beside_the_samples_are_no_study(tmp_path, make_study):
+    """The example of `batch` failed on the folder that `lesionlens sample` writes."""
+    make_study(name="studies/a", sequences={"flair"})
+    (tmp_path / "studies" / "recipes").mkdir()
+    (tmp_path / "studies" / "recipes" / "default.toml").write_text("")
+    assert [job.name for job in find_jobs(tmp_path / "studies", tmp_path / "out")] == ["a"]
+
+
 def test_a_fingerprint_follows_names_and_sizes(tmp_path):
     tmp_path.joinpath("a").write_text("1")
     first = fingerprint(tmp_path)
