@@ -280,6 +280,27 @@ def test_output_that_cannot_be_printed_says_that_the_files_are_complete(tmp_path
     assert (tmp_path / "s" / "study").is_dir()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_errors_that_cannot_be_printed_keep_their_status(inputs, tmp_path):
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        for arguments in (["analyze", inputs / "nowhere", "--out", tmp_path / "o"], ["sample", ""]):
+            done = subprocess.run([COMMAND, *arguments], stderr=full, check=False)
+            assert done.returncode == 2
+
+
+def test_a_name_that_is_read_as_options_is_explained(tmp_path):
+    (tmp_path / "-dash").mkdir()
+    done = subprocess.run(
+        [COMMAND, "analyze", "-dash", "--out", "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "Write ./-dash" in done.stderr
+
+
 def wait_until_it_listens(pid: int, patience: float = 60) -> None:
     """Wait until the process catches SIGTERM, which Python alone does not."""
     end = time.monotonic() + patience

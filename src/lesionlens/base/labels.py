@@ -138,6 +138,8 @@ class ByRegion(Mapping[Region, Value]):
 
     @override
     def __getitem__(self, region: Region | RegionKey) -> Value:
+        if region not in tuple(Region):
+            raise KeyError(f"{region!r} is no region; there are {', '.join(Region)}")
         return self._known[Region(region)]
 
     @override

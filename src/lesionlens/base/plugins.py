@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import util
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -39,6 +40,22 @@ def _points(group: str) -> tuple[EntryPoint, ...]:
     Cached for each `sys.path`, since a lookup takes 0.05 s.
     """
     return _points_on(tuple(sys.path), group)
+
+
+def check_window() -> None:
+    """Refuse if napari or Qt is not installed.
+
+    Raises
+    ------
+    MissingPluginError
+        The message names the extra.
+    """
+    if any(util.find_spec(name) is None for name in ("napari", "qtpy")):
+        raise MissingPluginError(
+            found="that napari, which shows the window, is not installed",
+            expected="LesionLens with the extra `gui`",
+            next_step='Install it: pip install "lesionlens[gui]"',
+        )
 
 
 def names(group: str) -> tuple[str, ...]:

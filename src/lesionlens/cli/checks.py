@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.console import plain
 
@@ -33,14 +34,15 @@ def check_file(file: Path | None) -> None:
 
 
 def check_readable(arguments: Iterable[object]) -> None:
-    """Refuse existing paths among the arguments that cannot be read.
+    """Refuse existing paths among the arguments that cannot be read, and impossible names.
 
     Raises
     ------
     UnusableInputError
-        A path is not readable; the message names it.
+        A path is not readable, or its name too long; the message names it.
     """
     for path in (value for value in arguments if isinstance(value, Path)):
+        path_of(path, "an existing file or folder, or a name that can be created")
         if os.path.lexists(path) and not os.access(path, os.R_OK):
             raise UnusableInputError(
                 found=f"{path.name!r}, which you may not read",

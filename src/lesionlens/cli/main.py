@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,8 @@ _NO_MEMORY = (
 )
 _INTERRUPTED = "Interrupted; nothing was changed."
 
+_DASHED = re.compile(r"-(?!-|[hqv]+$).")
+
 logger = logging.getLogger(__name__)
 app = typer.Typer(
     name="lesionlens",
@@ -72,12 +75,12 @@ def run() -> int:
     _open_closed_streams()
     STOP.listen()
     if (refused := refused_argument(sys.argv[1:]) or _lost_folder()) is not None:
-        print(f"lesionlens: {refused}", file=sys.stderr)
+        _say(f"lesionlens: {refused}")
         return 2
     try:
         _own_the_process()
     except LesionLensError as error:
-        print(f"lesionlens: {error}", file=sys.stderr)
+        _say(f"lesionlens: {error}")
         return error.exit_status
     try:
         app(prog_name="lesionlens")
@@ -88,8 +91,16 @@ def run() -> int:
             raise
     finally:
         gc.freeze()  # the process ends: skip the final garbage collection
-    print(f"lesionlens: {_INTERRUPTED}", file=sys.stderr)  # before the command itself began
+    _say(f"lesionlens: {_INTERRUPTED}")  # before the command itself began
     return 130
+
+
+def _say(text: str) -> None:
+    """Print a line to stderr; if that cannot be written, the exit status still tells."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else flushed at the end
 
 
 def _open_closed_streams() -> None:
@@ -106,9 +117,10 @@ def _open_closed_streams() -> None:
 
 
 def refused_argument(arguments: Sequence[str]) -> str | None:
-    """Report an empty argument, which is most often an unset variable of a script.
+    """Report an argument that would be taken for something else.
 
-    As a path it would mean the working folder.
+    One that is empty, most often an unset variable of a script, would mean the working folder as a
+    path; a file or folder whose name begins with a dash is taken for options.
 
     Examples
     --------
@@ -119,7 +131,17 @@ def refused_argument(arguments: Sequence[str]) -> str | None:
     for before, argument in pairwise(("lesionlens", *arguments)):
         if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
             where = argument.strip().rstrip("=") or before
-            return f"Found an empty value after {where}. Expected a path or text. Name it."
+            return (
+                f"Found an empty value after {where}. Expected a path or text. Name it; if it is a "
+                "variable of a script, check that it is set."
+            )
+        if before == "--":
+            break
+        if _DASHED.match(argument) and not before.startswith("-") and os.path.lexists(argument):
+            return (
+                f"Found {argument!r}, a file or folder whose name is read as options. Expected a "
+                f"path that begins otherwise. Write ./{argument}"
+            )
     return None
 
 
@@ -215,7 +237,7 @@ def _answer_of(command: Callable[..., Answer], arguments: dict[str, Any]) -> Ans
 def _report(error: BaseException, *, in_json: bool) -> int:
     """Print why a command failed, for people and for scripts; return its exit status."""
     status, message = explain(error)
-    print(f"lesionlens: {plain(message)}", file=sys.stderr)
+    _say(f"lesionlens: {plain(message)}")
     if in_json:
         print(json.dumps(error_fields(error, status, plain(message)), indent=1))
     return status
@@ -252,7 +274,7 @@ def _print(answer: Answer, *, quiet: bool, in_json: bool) -> None:
     if quiet and not in_json:
         return
     for note in () if quiet else answer.notes:
-        print(plain(f"Note: {note}"), file=sys.stderr)
+        _say(plain(f"Note: {note}"))
     if not all(isinstance(part, str) for part in answer.output):
         from rich.console import Console
 

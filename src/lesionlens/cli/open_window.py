@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib import util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.host_process import TUNE
+from lesionlens.base.plugins import check_window
 from lesionlens.cli.console import Answer
-
-_NEEDED = ("napari", "qtpy")
 
 
 def open_window(
@@ -34,12 +32,7 @@ def open_window(
             expected="a study, or a result folder of LesionLens",
             next_step="Check the path",
         )
-    if any(util.find_spec(name) is None for name in _NEEDED):
-        raise MissingPluginError(
-            found="that napari, which shows the window, is not installed",
-            expected="LesionLens with the extra `gui`",
-            next_step='Install it: pip install "lesionlens[gui]"',
-        )
+    check_window()
     command = [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(place.absolute())]
     # A process of LesionLens alone. With arenas for its threads an analysis takes 1.5 GB more.
     # NumPy's threads spin while they wait, for a tenth of its processor time.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.cli import options
@@ -49,6 +50,8 @@ def review(
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         check_outside(study, out)
+    else:
+        check_window()
     with progress_bar() as context:
         from lesionlens.results.review.reopen import prepare_and_reopen
 

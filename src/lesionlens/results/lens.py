@@ -16,6 +16,7 @@ from lesionlens.analysis.findings.cavity import find_cavity
 from lesionlens.analysis.findings.enhancement import without_what_t1_shows
 from lesionlens.analysis.findings.find import Flagged, find
 from lesionlens.analysis.findings.measured import measure
+from lesionlens.base.arguments import check_kind, member_of, path_of
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.provenance import utc_now, versions
@@ -35,6 +36,7 @@ from lesionlens.imaging.reading.readers import hashes_of
 from lesionlens.results.result import Result
 
 Floats = NDArray[np.float32]
+_ENGINE_HOW = "`lesionlens doctor` lists the installed ones; an own one has `info` and `predict`"
 
 
 class Lens:
@@ -82,14 +84,19 @@ class Lens:
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         if not isinstance(engine, str):
+            if not isinstance(engine, Future) and not hasattr(engine, "predict"):
+                check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HOW)
             self._engine: Engine | Future[Engine] = engine
             return
+        check_kind(device, str, "the name of a device", 'Such as Lens("cpu")')
+        if server is not None and not isinstance(server, ServerAddress):
+            check_kind(server, str, "a server's address", 'Such as "https://HOST:PORT"')
         self._engine = EngineChoice(
             device,
             engine,
-            None if weights is None else str(weights),
-            None if bundle is None else Path(bundle),
-            ComputePrecision(precision),
+            None if weights is None else str(path_of(weights, "weights: a file or a name")),
+            None if bundle is None else path_of(bundle, "the folder of a MONAI bundle"),
+            member_of(ComputePrecision, precision, "a precision"),
             server=server,
         ).load()
 
@@ -126,6 +133,7 @@ class Lens:
         UnusableInputError, ResourceError, CancelledError
             The study cannot be analysed; memory or device do not suffice; the user asked to stop.
         """
+        _check_arguments(study, options, context)
         started = utc_now()
         context = context.timed()
         with ThreadPoolExecutor(1) as aside, kept_memory():
@@ -202,6 +210,14 @@ class _CannotGoOn:
         """Return whether to stop now."""
         failed = self.loading.done() and self.loading.exception() is not None
         return failed or self.cancel.is_set()
+
+
+def _check_arguments(study: object, options: object, context: object) -> None:
+    """Refuse what is no study, such as its path, or no options or context."""
+    opened = "Open it first: Lens()(open_study(PATH))"
+    check_kind(study, Study, "a study, as `open_study` returns it", opened)
+    check_kind(options, PrepareOptions, "`PrepareOptions`", "Omit it for the usual ones")
+    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
 
 
 def _identity(study: Study, inputs: tuple[tuple[str, str], ...]) -> str:

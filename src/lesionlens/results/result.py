@@ -14,6 +14,7 @@ from lesionlens.analysis.explain import probe as probes
 from lesionlens.analysis.explain.counterfactual import WhatIf
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base import plugins
+from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ByRegion, Region, RegionKey
 from lesionlens.base.notebook import RENDERERS
@@ -81,7 +82,7 @@ class Result:
         """
         from lesionlens.results import opened  # noqa: PLC0415  (loads what reads studies)
 
-        return cls(opened.open_result(Path(folder), study))
+        return cls(opened.open_result(path_of(folder, "the folder of a result"), study))
 
     @property
     def analysis(self) -> Analysis:
@@ -285,15 +286,10 @@ class Result:
         """
         from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)
 
-        if not str(out).strip():
-            raise UnusableInputError(
-                found="an empty name of a folder",
-                expected="the folder for the result",
-                next_step="Name it; '.' is the working folder",
-            )
-        check_outside(self.analysis.study.root, Path(out))
-        save(self.analysis, Path(out))
-        return Path(out)
+        folder = path_of(out, "the folder for the result")
+        check_outside(self.analysis.study.root, folder)
+        save(self.analysis, folder)
+        return folder
 
     def show(self) -> Any:
         """Open the result in the installed viewer (napari).
@@ -305,6 +301,8 @@ class Result:
         """
         installed = plugins.names(plugins.VIEWERS)
         name = "napari" if "napari" in installed or not installed else installed[0]
+        if name == "napari":
+            plugins.check_window()
         return cast("Any", plugins.load(plugins.VIEWERS, name))(self)
 
 

@@ -5,6 +5,7 @@ import re
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import PurePath
 
 import nibabel as nib
 import numpy as np
@@ -242,6 +243,12 @@ def test_the_run_says_which_of_the_shipped_weights_decided():
     for name in weights.SHIPPED:
         chosen = Lens("cpu", weights=name).engine.info
         assert chosen.weights_sha256 == weights.load_shipped(name)[1].sha256
+
+
+@pytest.mark.parametrize("given", [None, "study", PurePath("study"), []], ids=repr)
+def test_what_is_no_study_is_refused_with_the_next_step(given):
+    with pytest.raises(UnusableInputError, match="open_study"):
+        Lens(engine=Scripted())(given)
 
 
 def test_impossible_wishes_are_refused():

@@ -15,7 +15,8 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 import lesionlens
 from lesionlens import Candidate, Region, Result
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base import plugins
+from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review.log import ReviewLog
@@ -139,8 +140,16 @@ def test_keys_may_be_strings(saved):
     result, _ = saved
     assert result.probability["wt"] is result.probability[Region.WT]
     assert result.analysis.study["t1c"] is result.analysis.study[MrSequence.T1C]
-    with pytest.raises(ValueError, match="whole"):
+    with pytest.raises(KeyError, match="whole"):
         result.probability["whole"]  # type: ignore[index]
+
+
+def test_a_window_without_napari_names_the_extra(saved, monkeypatch):
+    """It was called a defect: no module named napari."""
+    result, _ = saved
+    monkeypatch.setattr(plugins.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPluginError, match="gui"):
+        result.show()
 
 
 def test_every_public_name_is_there():

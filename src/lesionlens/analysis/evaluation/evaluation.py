@@ -16,6 +16,7 @@ from lesionlens.analysis.evaluation.evaluate import without_truth
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
+from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
 
@@ -68,8 +69,9 @@ class Evaluation:
         """Plot overlap, FROC, calibration and attention as PNG; return the path."""
         from lesionlens.analysis.evaluation.plots import plot  # noqa: PLC0415  (loads matplotlib)
 
-        plot(self.scores, self.summary, Path(path))
-        return Path(path)
+        file = path_of(path, "the file for the plot")
+        plot(self.scores, self.summary, file)
+        return file
 
     @override
     def __repr__(self) -> str:
@@ -110,7 +112,8 @@ def evaluate(
     UnusableInputError
         There is nothing to score, or a reference is invalid.
     """
-    results, references = Path(predictions), Path(truth)
+    results = path_of(predictions, "the folder of the results")
+    references = path_of(truth, "the folder of the cases with their truth")
     for place in (results, references):
         _check_folder(place)
     cases = find_cases(references)

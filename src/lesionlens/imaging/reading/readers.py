@@ -6,12 +6,13 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from lesionlens.base.arguments import check_kind, member_of, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
@@ -99,13 +100,17 @@ def open_study(
     CancelledError
         The user asked to stop.
     """
-    paths = (Path(path),) if isinstance(path, str | Path) else tuple(Path(p) for p in path)
+    several = path if isinstance(path, Iterable) and not isinstance(path, str | bytes) else (path,)
+    paths = tuple(path_of(one, "the folder or file of a study") for one in several)
     context.check("opening the study")
     context.progress("open", 0.0)
     for one in paths:
         check_path(one)
     place = paths[0] if len(paths) == 1 else _common_folder(paths)
-    wanted = {MrSequence(key): str(value) for key, value in (named or {}).items()}
+    check_kind(named or {}, Mapping, "a mapping from sequences to files", 'Name them: {"t1c": …}')
+    wanted = {
+        member_of(MrSequence, key, "a sequence"): str(value) for key, value in (named or {}).items()
+    }
     reader, notices = choose_reader(paths)
     if reader is None:
         raise UnusableInputError(

@@ -81,6 +81,7 @@ def check_own_name(analysis: Analysis, place: Path) -> None:
             expected="one study for each name",
             next_step="Rename the folder of the study, choose another folder with --out, or "
             "remove the other result",
+            in_window="Rename the folder of the study, or remove the other result",
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lesionlens.base.arguments import path_of
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort.run import Cohort, CohortRun, WorkerOptions, run_cohort
 from lesionlens.site.cohort.table import check_tables, write_table
@@ -42,12 +44,15 @@ def batch(
     Raises
     ------
     UnusableInputError
-        There is no study, or another batch is running in the output folder.
+        There is no study, another batch is running in the output folder, or that is within the
+        studies.
     """
-    folder = Path(out)
+    folder = path_of(out, "the folder for the results")
+    cohort = Cohort(path_of(studies, "the folder of the studies"), folder, resume)
+    check_outside(cohort.studies, folder)
     check_tables(folder)
     done = run_cohort(
-        Cohort(Path(studies), folder, resume),
+        cohort,
         CohortChoice(EngineChoice(device, weights=weights)),
         WorkerOptions(workers),
         context=context,

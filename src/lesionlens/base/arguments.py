@@ -1,0 +1,106 @@
+"""Arguments of the public Python calls, checked where they come in."""
+
+from __future__ import annotations
+
+import errno
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lesionlens.base.errors import UnusableInputError
+
+K = TypeVar("K", bound=StrEnum)
+
+
+def path_of(value: object, what: str) -> Path:
+    """Return a path that a caller named.
+
+    Parameters
+    ----------
+    value : object
+        As given: a str or Path.
+    what : str
+        Description of what it should lead to, such as "the folder for the result".
+
+    Raises
+    ------
+    UnusableInputError
+        It is empty, which would mean the working folder, no path at all, or too long a name.
+
+    Examples
+    --------
+    >>> path_of("out/demo", "the folder for the result").name
+    'demo'
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise _no_path(f"{brief(value)} instead of a path", what)
+    path = Path(value)
+    if not str(value).strip():
+        raise _no_path("an empty name of a file or folder", what)
+    if "\0" in str(path):
+        raise _no_path("a path with a null character", what)
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _no_path(
+                f"a name that is too long for this system: {brief(value)}", what
+            ) from error
+    return path
+
+
+def member_of(kind: type[K], value: Any, what: str) -> K:
+    """Return the member of a closed set that a caller named.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such member.
+    """
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise UnusableInputError(
+            found=f"{brief(value)} as {what}",
+            expected=f"one of {', '.join(kind)}",
+            next_step="Name one of them",
+        ) from error
+
+
+def check_kind(value: object, kind: type, expected: str, next_step: str) -> None:
+    """Refuse an argument of another class.
+
+    Raises
+    ------
+    UnusableInputError
+        The message names the argument's class.
+    """
+    if not isinstance(value, kind):
+        raise UnusableInputError(found=brief(value), expected=expected, next_step=next_step)
+
+
+def brief(value: object) -> str:
+    """Return an argument and its class for a message, on one short line.
+
+    Examples
+    --------
+    >>> brief("study"), brief(None), brief([1])
+    ("'study', a str", 'None', '[1], a list')
+    """
+    if value is None:
+        return "None"
+    text = " ".join(repr(value).split())
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return f"{shown}, a {type(value).__name__}"
+
+
+_LONGEST = 60
+
+
+def _no_path(found: str, what: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=found,
+        expected=what,
+        next_step="Name it; '.' is the working folder",
+    )
