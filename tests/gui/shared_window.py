@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -21,18 +22,20 @@ from napari._qt.qt_viewer import QtViewer
 from napari.layers import Layer
 from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
-from napari.settings._base import EventedConfigFileSettings
 from npe2 import PluginManifest
 from npe2._pytest_plugin import TestPluginManager
-from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
+from lesionlens.base import memory
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import KEY, layers_of
 
 APPLICATION = "lesionlens_tests"
+NO_COLLECTOR = SimpleNamespace(collect=lambda: None)
+"""What napari asks to collect at each removed layer: `collect_at_times` does it instead."""
+TESTS_A_COLLECTION = 8
 MANY = 1000
 """Of so many elements NumPy does not write all."""
 
@@ -57,6 +60,8 @@ class SharedWindow:
             ("napari._qt.threads.status_checker.StatusChecker", "start", lambda *_: None),
             ("napari._qt.qt_viewer.QtViewer", "_get_console", _no_console),
             ("napari._qt.qt_main_window", "SHOW_QT_WARNING", False),
+            ("napari._vispy.canvas", "gc", NO_COLLECTOR),
+            ("napari.settings._base.EventedConfigFileSettings", "_maybe_save", lambda *_: None),
         ):
             self._patches.enter_context(patch(f"{target}.{name}", value))
         _initialize_plugins.cache_clear()
@@ -69,6 +74,7 @@ class SharedWindow:
         self._geometry = self.window.saveGeometry()
         self._docks = self.window.saveState()
         self.new = self._empty = self.described()
+        self._tests = 0
         self._study: Study | None = None
         self._kept: list[tuple[Layer, dict[str, Any], dict[str, Any]]] = []
 
@@ -123,26 +129,33 @@ class SharedWindow:
     def reset(self) -> None:
         """Undo by napari's means what a user may have changed, as its menus and buttons do."""
         viewer, window = self.viewer, self.window
-        while viewer.window.dock_widgets:
-            docked = next(iter(viewer.window.dock_widgets.values()))
-            viewer.window.remove_dock_widget(docked)
-            if isalive(docked):
-                docked.deleteLater()
         window.hide()
-        with patch.object(EventedConfigFileSettings, "_maybe_save"):  # their folder goes, too
-            get_settings().reset()
+        for dock in [*viewer.window._wrapped_dock_widgets.values()]:
+            _delete(dock.widget())
+            viewer.window.remove_dock_widget(dock)
+        get_settings().reset()
         self._reset_layers()
-        viewer.dims.update(self.new["dims"])
-        viewer.scene.camera.update(self.new["camera"])
+        for model, name in ((viewer.dims, "dims"), (viewer.scene.camera, "camera")):
+            if str(model.model_dump()) != str(self.new[name]):
+                model.update(self.new[name])
         viewer.canvas.grid.reset()
         viewer.canvas.background_color_override = None
         viewer.canvas.overlays.scale_bar.visible = False
         viewer.theme = get_settings().appearance.theme
         viewer.title = self.new["title"]
         window.restoreGeometry(self._geometry)
-        window.restoreState(self._docks)
+        if window.saveState() != self._docks:
+            window.restoreState(self._docks)
         QApplication.processEvents()
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+        self.collect_at_times()
+
+    def collect_at_times(self) -> None:
+        """Collect after every few tests, on this thread: a widget must not be freed on another."""
+        self._tests += 1
+        if self._tests % TESTS_A_COLLECTION == 0:
+            gc.collect()
+            memory.freeze()  # what is left stays long
 
     def _reset_layers(self) -> None:
         """Give the study's layers back what they were made with; if one is gone, none stays."""
@@ -171,6 +184,16 @@ class SharedWindow:
         _initialize_plugins.cache_clear()
         init_qactions.cache_clear()
         self._patches.close()
+
+
+def _delete(docked: QWidget | None) -> None:
+    """Delete what is docked, at once: out of the dock, each of its controls would be styled anew."""
+    if docked is None:
+        return
+    if hasattr(docked, "release"):  # else called when it leaves the window
+        docked.release()
+    docked.deleteLater()
+    QCoreApplication.sendPostedEvents(docked, QEvent.Type.DeferredDelete.value)
 
 
 def _of_ours(callback: Any) -> str:

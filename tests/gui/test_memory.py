@@ -152,7 +152,7 @@ def test_the_script_that_measures_it_reads_a_study(panel, one, monkeypatch, tmp_
     assert panel.session.state.study is None
 
 
-def test_putting_a_study_away_does_not_search_the_whole_process(reviewed, thawed):
+def test_putting_a_study_away_does_not_search_the_whole_process(reviewed, collecting, thawed):
     """napari collects at each removed layer, .4 s each."""
     passed = []
 

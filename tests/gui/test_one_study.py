@@ -9,8 +9,9 @@ import pytest
 from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
+from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT
-from tests.gui.window import canvas, read, reads, sign, wait
+from tests.gui.window import at_rest, canvas, read, reads, sign, wait
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewAct, ReviewState
@@ -193,12 +194,13 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     window.resize(1000, 700)
     window.show()
     shown = canvas()
+    at_rest(qtbot, shown)
     QCursor.setPos(shown.mapToGlobal(shown.rect().center()))
-    qtbot.wait(50)
+    qtbot.waitUntil(lambda: QApplication.widgetAt(QCursor.pos()) is shown, timeout=60_000)
     panel.session.open(analysis.study)
     for data in layers_of(analysis.study, SILENT):
         panel.viewer.layers.append(Layer.create(*data))
-    qtbot.wait(800)  # until docks have settled
+    at_rest(qtbot, shown)
     camera = panel.viewer.scene.camera  # millimetres grow to the left and up
     off = shown.mapFromGlobal(QCursor.pos()) - shown.rect().center()
     panel.actions_.mark_here()

@@ -1,17 +1,31 @@
 """What a user finds in the window: controls by what they are called, words that can be read."""
 
 from napari import current_viewer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
 
 from lesionlens.site.database.records import ReadKey
 
 CONTROLS = (QAbstractButton, QComboBox, QLineEdit)
+STILL = 25
+"""So many looks, 10 ms apart and Qt's events between them, find a widget at rest at one place."""
 
 
 def wait(qtbot, panel):
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
+
+
+def at_rest(qtbot, widget):
+    """Wait until a widget stays where it is: docks settle a moment after they are shown."""
+    seen = []
+
+    def still():
+        corner = widget.mapToGlobal(QPoint())
+        seen.append((corner.x(), corner.y(), widget.width(), widget.height()))
+        return len(seen) >= STILL and len(set(seen[-STILL:])) == 1
+
+    qtbot.waitUntil(still, timeout=60_000)
 
 
 def read(dock, name, reader="A. Reader", **more):

@@ -213,8 +213,8 @@ class SingleView:
         viewer = self._viewer
         viewer.reset_view()
         if viewer.dims.ndim == SPACE:
-            for axis, (low, high, _) in enumerate(viewer.dims.range):
-                viewer.dims.set_point(axis, (low + high) / 2)
+            middle = [(low + high) / 2 for low, high, _ in viewer.dims.range]
+            viewer.dims.set_point(range(SPACE), middle)  # at once: each call slices every layer
         self._fitted = self._pose()
 
     def _pose(self) -> tuple[float, ...]:
