@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
 from tests.architecture.message_sources import check_names, messages
+from tests.architecture.sources import MODULES, name_of, nodes_of
 
 from lesionlens.results.export.words import LANGUAGES, load
 
@@ -67,3 +69,20 @@ def test_a_text_uses_places_of_its_template_only(language):
         assert "{}" not in places, template
         assert set(re.findall(r"{\w*}", own)) <= set(places), template
         assert own, template
+
+
+def test_no_change_in_percent_reads_minus_zero():
+    """A sign is written with `z`: -0.3 is rounded to "+0 %", not to "-0 %"."""
+    signed, wrong = 0, []
+    for path in MODULES:
+        for text in (n for n in nodes_of(path) if isinstance(n, ast.JoinedStr)):
+            for value, after in zip(text.values, [*text.values[1:], None], strict=True):
+                if not isinstance(value, ast.FormattedValue) or value.format_spec is None:
+                    continue
+                spec = ast.unparse(value.format_spec)[2:-1]
+                follows = after.value if isinstance(after, ast.Constant) else ""
+                if spec.startswith("+") and (spec.endswith("%") or follows.startswith(" %")):
+                    signed += 1
+                    wrong += [f"{name_of(path)}: {spec}"] if not spec.startswith("+z") else []
+    assert signed >= 6
+    assert not wrong

@@ -187,7 +187,7 @@ class SharedWindow:
 
 
 def _delete(docked: QWidget | None) -> None:
-    """Delete what is docked, at once: out of the dock, each of its controls would be styled anew."""
+    """Delete what is docked while it is: out of the dock, each control would be styled anew."""
     if docked is None:
         return
     if hasattr(docked, "release"):  # else called when it leaves the window

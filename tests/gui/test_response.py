@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton
 
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.response import Response
 from lesionlens.napari.preferences import Preferences
+from lesionlens.napari.widgets.parts import small_font
 
 LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
@@ -43,6 +45,17 @@ def test_every_lesion_has_a_curve_in_the_panel_and_the_one_in_focus_stands_out(c
         for y in range(painted.height())
     }
     assert plot.curves.lines[0].colour.lower() in colours
+
+
+def test_no_curve_is_drawn_over_the_name_of_a_level(compared):
+    plot = compared.followup.curves
+    plot.resize(200, 120)
+    metrics = QFontMetricsF(small_font(plot))
+    widest = max(metrics.horizontalAdvance(level) for _, level in plot.curves.levels)
+    assert widest > 20
+    starts = [plot._at(x, y).x() for curve in plot.curves.lines for x, y in curve.points]
+    assert min(starts) > widest
+    assert max(starts) < plot.width()
 
 
 def test_the_draft_is_german_where_the_report_is(compared, monkeypatch):

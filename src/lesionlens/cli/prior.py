@@ -97,7 +97,7 @@ def _ml(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+.1f} %"
+    return "unknown" if value is None else f"{value:+z.1f} %"
 
 
 def remember(analysis: Analysis) -> None:

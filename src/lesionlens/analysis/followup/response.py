@@ -233,7 +233,7 @@ def _arithmetic(
         if changed is None:
             rows.append(STEPS[f"{name}_zero"].format(**shown))
         else:
-            more = {"change": f"{changed:+.1f}", "limit": f"{limit:+.0f}"}
+            more = {"change": f"{changed:+z.1f}", "limit": f"{limit:+z.0f}"}
             rows.append(STEPS[name].format(**shown, **more))
     return rows
 

@@ -69,7 +69,7 @@ def sides(
         if s is not reference
     }
     swapped = [s.display_name for s, gain in gains.items() if gain > MIRRORED_ABOVE]
-    listed = ", ".join(f"{s.display_name} {gain:+.0%}" for s, gain in gains.items())
+    listed = ", ".join(f"{s.display_name} {gain:+z.0%}" for s, gain in gains.items())
     if not swapped:
         words = f"Left and right agree between the sequences (mirrored they fit: {listed})."
         return QualityCheck("sides", True, words)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QPointF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.napari.widgets.parts import small_font
-from lesionlens.results.export.followup import HEIGHT, WIDTH, Curves
+from lesionlens.results.export.followup import CURVES_BEGIN, HEIGHT, WIDTH, Curves
 
 _HIGH = 120
 _THIN, _THICK, _DOT = 1.4, 3.0, 2.5
+_GAP = 6.0
 _RULE, _BESIDE = QColor(128, 140, 160, 90), 4.0
 
 
@@ -45,7 +46,7 @@ class CurvePlot(QWidget):
         words = self.palette().windowText().color()
         for y, level in self.curves.levels:
             painter.setPen(_RULE)
-            painter.drawLine(self._at(0.0, y), self._at(WIDTH, y))
+            painter.drawLine(QPointF(self.begin, self._at(0.0, y).y()), self._at(WIDTH, y))
             painter.setPen(words)
             foot = max(self._at(0.0, y).y() - 2.0, float(painter.fontMetrics().ascent()))
             painter.drawText(QPointF(0.0, foot), level)
@@ -66,5 +67,16 @@ class CurvePlot(QWidget):
             painter.drawText(points[-1] + QPointF(_BESIDE, _BESIDE), curve.name)
         painter.end()
 
+    @property
+    def begin(self) -> float:
+        """Where the curves begin, right of the levels' names: pixels from the left."""
+        if self.curves is None:
+            return 0.0
+        metrics = QFontMetricsF(small_font(self))
+        wide = [float(metrics.horizontalAdvance(level)) for _, level in self.curves.levels]
+        return _GAP + max(wide)
+
     def _at(self, x: float, y: float) -> QPointF:
-        return QPointF(x * self.width() / WIDTH, y * self.height() / HEIGHT)
+        across = (x - CURVES_BEGIN) / (WIDTH - CURVES_BEGIN)
+        right = self.begin + across * (self.width() - self.begin)
+        return QPointF(right, y * self.height() / HEIGHT)

@@ -170,7 +170,7 @@ def _note(change: Change, found: Comparison, words: Words) -> str:
 def _joint(joint: JointChange, words: Words) -> str:
     if joint.percent is None or joint.plus_minus is None:
         return words("fu_unmeasurable", why=words(f"fu_why_{joint.reason}"))
-    changed, off = f"{joint.percent:+.0f}", f"{joint.plus_minus:.0f}"
+    changed, off = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
     return words("fu_joint_value", changed=changed, off=off)
 
 

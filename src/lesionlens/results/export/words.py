@@ -139,6 +139,8 @@ class Words:
         --------
         >>> load("de").step("baseline 2026-01-05: 61.2 → 30.0 ml, -51.0 % (limit -65 %)")
         'Ausgangswert 2026-01-05: 61,2 → 30,0 ml, -51,0 % (Grenze -65 %)'
+        >>> load("de").step("no measurable enhancing disease on examination 2")
+        'Keine messbare anreichernde Erkrankung (Untersuchung 2)'
         """
         for template, own in self._table.get("response_steps", {}).items():
             found = _pattern(template).fullmatch(text)
@@ -155,7 +157,11 @@ class Words:
         if name == "place":
             place, comma, size = value.rpartition(", ")
             return f"{self.place_named(place)}, {size}" if comma else self.place_named(value)
-        return value if name in ("day", "days") else value.replace(".", self("decimal"))
+        if name in ("day", "days"):  # an examination without a date has a number
+            return re.sub(
+                r"\bexamination (\d+)", lambda one: self("fu_examination", n=one[1]), value
+            )
+        return value.replace(".", self("decimal"))
 
     def place_named(self, text: str) -> str:
         """Translate a location that is stored as text; an unknown one is unchanged.
@@ -192,13 +198,13 @@ class Words:
 
         Examples
         --------
-        >>> [load("de").signed(value) for value in (12.34, -3.21, None)]
-        ['+12 %', '-3,2 %', '–']
+        >>> [load("de").signed(value) for value in (12.34, -3.21, -0.01, None)]
+        ['+12 %', '-3,2 %', '+0,0 %', '–']
         """
         if value is None:
             return self("unknown")
         digits = 0 if abs(value) >= 10 else 1
-        return f"{value:+.{digits}f} %".replace(".", self("decimal"))
+        return f"{value:+z.{digits}f} %".replace(".", self("decimal"))
 
     def conclusion(self, candidates: Iterable[Candidate]) -> str:
         """Return how many candidates were flagged and added; never a statement about disease."""

@@ -53,7 +53,7 @@ def title_of(analysis: Analysis) -> str:
         return ""
     doubt = " · check the alignment by eye" if found.alignment.doubtful else ""
     since = found.points[-2].date or "the earlier examination"
-    return f"Since {since}: laid on by {found.alignment.sequence}{doubt}"
+    return f"Since {since}; registered by {found.alignment.sequence}{doubt}"
 
 
 def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
@@ -108,4 +108,4 @@ def _words(change: Change, found: Comparison) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+.0f} %"
+    return "unknown" if value is None else f"{value:+z.0f} %"

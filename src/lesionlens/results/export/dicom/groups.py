@@ -151,7 +151,7 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
         split = change is not None and change.kind is ChangeKind.SPLIT
         return f"; split from a region of {day}" if split else f"; not flagged on {day}"
     items = [
-        f"{name} {value:+.1f} %"
+        f"{name} {value:+z.1f} %"
         for name, value in (
             ("volume", change.volume_percent),
             ("product of diameters", change.product_percent),
