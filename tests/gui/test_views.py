@@ -534,6 +534,25 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     assert drawn(shown, view).rulers == ()
 
 
+def test_rulers_are_seen_from_every_plane_or_it_is_said_why_not(shown, analysis):
+    first = analysis.findings.candidates[0]
+    for layout, plane in (
+        (Layout.SINGLE, Plane.CORONAL),
+        (Layout.PAIR, Plane.SAGITTAL),
+        (Layout.PLANES, Plane.CORONAL),
+    ):
+        shown.session.go_to(first.id)
+        shown.actions_.show_layout(layout)
+        shown.session.choose_plane(plane)
+        shown.actions_.toggle_rulers()
+        assert any(len(drawn(shown, view).rulers) == 2 for view in tiles(shown)), layout
+        shown.actions_.toggle_rulers()
+    shown.session._choose(candidate=None)
+    shown.actions_.toggle_rulers()
+    assert not shown.session.state.choices.views.rulers
+    assert "Go to a candidate first" in shown.session.state.message
+
+
 def prior_of(panel):
     """Return T1c and FLAIR of a study of old: bright everywhere, on coarser voxels of their own."""
     series = panel.session.state.study.series[MrSequence.T1C]

@@ -14,12 +14,13 @@ from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
+from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import slices_of
 from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
 from lesionlens.napari.model.wording.considered import shown_considered
-from lesionlens.napari.model.wording.edits import awaited
+from lesionlens.napari.model.wording.edits import awaited, why_not_measured
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn. End that first (Shift+E)."
@@ -278,20 +279,27 @@ class ViewActs(MeasureActs):
         self.session.choose_views(named=not self.session.state.choices.views.named)
 
     def toggle_rulers(self) -> None:
-        """Show or hide both diameters of the candidate in focus, going to their slice."""
+        """Show or hide both diameters of the candidate in focus, going to their axial slice."""
         state, candidate = self.session.state, self.session.candidate()
         views = state.choices.views
         if self._is_drawing():
             return
-        if views.rulers or candidate is None or state.analysis is None:
+        if views.rulers:
             self.session.choose_views(rulers=False, dragged=None)
             return
+        if candidate is None or state.analysis is None:
+            self.session.decline(f"{why_not_measured(state)}.")
+            return
         found = rulers_of(state.analysis, candidate)
+        if not found:
+            self.session.decline("This candidate has no diameters that could be measured.")
+            return
         layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
         self.session.choose_views(rulers=True, dragged=None, layout=layout)
-        if found:
-            x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
-            self.viewpoint.move(point_mm=(x, y, z))
+        if layout is not Layout.PLANES:  # diameters are axial: no other plane shows them
+            self.session.choose_plane(Plane.AXIAL)
+        x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
+        self.viewpoint.move(point_mm=(x, y, z))
 
     def keep_rulers(self) -> None:
         """Store rulers dragged by the reader."""

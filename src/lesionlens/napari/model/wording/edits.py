@@ -47,6 +47,13 @@ def why_not_merged(state: State) -> str:
     return "There is no other candidate to merge with" if one else why_not_marked(state)
 
 
+def why_not_measured(state: State) -> str:
+    """Return why no candidate's diameters can be shown; empty if possible."""
+    if state.analysis is None:
+        return awaited(state, "measure")
+    return _FOCUS if state.choices.candidate is None else ""
+
+
 def awaited(state: State, act: str) -> str:
     """Return what an act waits for without an analysis."""
     if state.preliminary is not None:
