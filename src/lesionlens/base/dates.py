@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 
 def iso_date(text: str) -> str:
     """Return YYYYMMDD (DICOM DA) as ISO 8601; empty if it is not such a date.
@@ -15,3 +17,17 @@ def iso_date(text: str) -> str:
     if len(digits) != 8 or not digits.isdigit():
         return ""
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
+
+
+def day_of(text: str) -> date | None:
+    """Return a DICOM date or date with time; None if it is not such a date.
+
+    Examples
+    --------
+    >>> day_of("20260105131500").isoformat(), day_of("20269999")
+    ('2026-01-05', None)
+    """
+    try:
+        return date.fromisoformat(iso_date(text[:8]))
+    except ValueError:
+        return None

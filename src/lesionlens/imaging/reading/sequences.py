@@ -73,6 +73,8 @@ _LABEL_WORDS = frozenset(
         "probseg",
     }
 )
+_DRAWN_WORDS = frozenset({"segmentation", "segmented", "dseg", "labelmap", "mask", "brainmask"})
+"""Those that a scanner does not use of a sequence, as it does "seg" (segmented k-space)."""
 # Words of scanners and people in several languages (English, German, French, Spanish, Italian,
 # Dutch, Russian), as whole words.
 _LOOSE_FLAIR = re.compile(r"flair|darkfluid|tirm|fluid.?atten|флаир|t2.?ir\b")
@@ -238,6 +240,8 @@ def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDesc
     other = OTHER_KINDS.search(text)
     if other:
         return Guess(None, f'{witness} "{found.description}" is none of the four', 0.8)
+    if _DRAWN_WORDS & set(words_of(text)):
+        return Guess(None, f'{witness} "{found.description}" is a mask or segmentation', 0.8)
     spoken = _loose(text) or sequence_in_words(words_of(text))
     timed = _by_timing(found)
     if spoken is T1 and _agent_given(found):

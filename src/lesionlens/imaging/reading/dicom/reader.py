@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.dates import day_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.patient import Patient, conflict_among, settle
@@ -95,6 +96,7 @@ class DicomReader:
             patient=patients[0],
             notices=(
                 *why,
+                *_other_days(slices, chosen),
                 *remarks,
                 *seen,
                 *_relevant(notices, chosen),
@@ -105,6 +107,20 @@ class DicomReader:
             raise _nothing_usable(study, found, notices)
         _refuse_uneven_reference(chosen, notices)
         return study
+
+
+def _other_days(slices: list[DicomSlice], chosen: Mapping[MrSequence, Series]) -> tuple[str, ...]:
+    """Return a notice if the chosen series were acquired more than a day apart."""
+    found: dict[str, str] = {}
+    for item in slices:
+        acquired = item.text("AcquisitionDate") or item.text("AcquisitionDateTime")
+        found.setdefault(item.text("SeriesInstanceUID"), acquired)
+    days = {s: day_of(found.get(one.uid or "", "")) for s, one in chosen.items()}
+    known = {s: day for s, day in days.items() if day is not None}
+    if not known or (max(known.values()) - min(known.values())).days <= 1:
+        return ()
+    listed = ", ".join(f"{s.display_name} {day.isoformat()}" for s, day in known.items())
+    return (f"The series were acquired days apart ({listed}): check that they are of one time.",)
 
 
 def _no_images(found: Scan) -> UnusableInputError:

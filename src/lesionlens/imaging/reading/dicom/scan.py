@@ -40,6 +40,8 @@ MULTI_FRAME = frozenset({ENHANCED_MR, LEGACY_CONVERTED_MR})
 MR_IMAGES = frozenset({CLASSIC_MR, *MULTI_FRAME})
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 GE_COMPONENT = (0x0043, 0x102F)
+PHILIPS_SCALE = (0x2005, 0x100E)
+"""Scale slope from displayed to measured values."""
 
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
@@ -51,14 +53,15 @@ _KEYWORDS = (
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
     "ComplexImageComponent", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "SpecificCharacterSet", "BodyPartExamined",
+    "SpecificCharacterSet", "BodyPartExamined", "AcquisitionDate", "AcquisitionDateTime",
+    "PhotometricInterpretation", "BitsStored", "HighBit",
 )  # fmt: skip
 _OF_THE_IMAGE = (
     "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-_TAGS = [*_KEYWORDS, GE_COMPONENT]
+_TAGS = [*_KEYWORDS, GE_COMPONENT, PHILIPS_SCALE]
 _WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 
@@ -313,11 +316,24 @@ def _problem(item: DicomSlice, kind: str) -> str | None:
     rows, columns = item.number("Rows") or 0, item.number("Columns") or 0
     if rows < 1 or columns < 1:
         return f"an image size of {rows:.0f} rows and {columns:.0f} columns"
-    if (item.number("SamplesPerPixel") or 1) != 1:
-        return "colour (RGB) pixels: more than one sample a pixel"
+    if (coding := _coding_problem(item)) is not None:
+        return coding
     frames = item.number("NumberOfFrames") or 1
     if kind == CLASSIC_MR and frames > 1:
         return f"{frames:.0f} frames in an MR image of the single-frame kind"
+    return None
+
+
+def _coding_problem(item: DicomSlice) -> str | None:
+    """Return why stored numbers are no grey values that can be read, or None."""
+    if (item.number("SamplesPerPixel") or 1) != 1:
+        return "colour (RGB) pixels: more than one sample a pixel"
+    shown = item.text("PhotometricInterpretation")
+    if shown not in ("", "MONOCHROME2"):
+        return f"grey values that are inverted or indices of colours ({shown})"
+    bits, highest = item.number("BitsStored"), item.number("HighBit")
+    if bits is not None and highest is not None and highest != bits - 1:
+        return f"{bits:.0f} stored bits of which bit {highest:.0f} is the highest (retired)"
     return None
 
 

@@ -13,6 +13,7 @@ Rules for imperfect series (see the documentation):
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,10 +24,14 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine, ras_from_lps
 from lesionlens.base.grid import Grid
-from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, DicomSlice
+from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, PHILIPS_SCALE, DicomSlice
 from lesionlens.imaging.reading.sequences import AcquisitionParameters
 
 EVEN_SHARE, EVEN_MM = 0.05, 0.1
+SAME_SCALE = 0.01
+_FLOAT = struct.Struct("<f")
+IN_LINE_PIXELS = 0.5
+"""Tolerance for where slices begin within their plane, pixels."""
 MAX_MISSING_SHARE, MAX_GAP_SLICES = 0.1, 3
 
 
@@ -205,12 +210,66 @@ def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
     normal = _normal(first)
     positions = np.array([_needed(s, "ImagePositionPatient", 3) for s in slices])
     depth = (positions - positions[0]) @ normal
+    _check_in_line(positions, depth, first)
     count, step_mm, odd = _planes(depth, first)
     step = (positions[-1] - positions[0]) / (count - 1) if count > 1 else normal * step_mm
     affine = _affine(first, step)
     rows, columns = int(_needed(first, "Rows", 1)[0]), int(_needed(first, "Columns", 1)[0])
     grid = Grid((columns, rows, count), affine, first.text("FrameOfReferenceUID") or None)
-    return Stack(tuple(slices), grid, depth, odd is None, (*notices, *([odd] if odd else [])))
+    told = (*notices, *_scales(slices), *([odd] if odd else []))
+    return Stack(tuple(slices), grid, depth, odd is None, told)
+
+
+def _scales(slices: list[DicomSlice]) -> tuple[str, ...]:
+    """Return a notice if the maker's scale differs between slices, which no standard tag says."""
+    scales = [private_number(item, PHILIPS_SCALE) for item in slices]
+    known = [
+        scale * (item.number("RescaleSlope") or 1.0)
+        for scale, item in zip(scales, slices, strict=True)
+        if scale
+    ]
+    if not known or max(known) <= (1 + SAME_SCALE) * min(known):
+        return ()
+    return (
+        "its slices have different private scale factors (Philips), up to "
+        f"{max(known) / min(known):.1f} times: intensities may differ between slices",
+    )
+
+
+def private_number(item: DicomSlice, tag: tuple[int, int]) -> float | None:
+    """Return a private element as a positive number; None if it is absent or anything else."""
+    element = item.header.get(tag)
+    try:
+        raw = None if element is None else element.value
+        coded = isinstance(raw, bytes) and len(raw) == _FLOAT.size  # of implicit VR
+        value = None if raw is None else float(_FLOAT.unpack(raw)[0] if coded else raw)
+    except (TypeError, ValueError):
+        return None
+    return value if value is not None and 0 < value < np.inf else None
+
+
+def _check_in_line(
+    positions: NDArray[np.float64], depth: NDArray[np.float64], first: DicomSlice
+) -> None:
+    """Refuse slices that are shifted within their plane: one affine cannot hold them.
+
+    A tilted gantry shifts each slice as much as the one before, which the affine's step holds.
+
+    Raises
+    ------
+    GeometryError
+        A slice begins elsewhere in its plane than the line through the first and last says.
+    """
+    if depth[-1] <= 0:
+        return
+    on_line = positions[0] + np.outer(depth / depth[-1], positions[-1] - positions[0])
+    shift_mm = float(np.linalg.norm(positions - on_line, axis=1).max())
+    if shift_mm > max(EVEN_MM, IN_LINE_PIXELS * float(_needed(first, "PixelSpacing", 2).min())):
+        raise GeometryError(
+            found=f"slices that are shifted within their plane, by up to {shift_mm:.1f} mm",
+            expected="slices above each other, or tilted evenly",
+            next_step="Export the series again, each volume of it as a series of its own",
+        )
 
 
 def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, str | None]:

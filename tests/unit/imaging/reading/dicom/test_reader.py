@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     MediaStorageDirectoryStorage,
@@ -164,6 +165,89 @@ def test_a_series_that_is_no_volume_is_set_aside_with_a_notice(make_study, spoil
     study = open_study(folder)
     assert list(study.series) == [T1C]
     assert any(words in notice for notice in study.notices)
+
+
+def shifted_in_part(series):
+    for path in sorted(series.iterdir())[20:]:
+        ds = pydicom.dcmread(path)
+        across = np.array(ds.ImageOrientationPatient[:3], float)
+        ds.ImagePositionPatient = list(np.array(ds.ImagePositionPatient, float) + 30 * across)
+        ds.save_as(path)
+
+
+def inverted(series):
+    rewrite(series, lambda ds: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"))
+
+
+def in_the_upper_bits(series):
+    def change(ds):
+        ds.BitsStored, ds.HighBit = 12, 15
+
+    rewrite(series, change)
+
+
+def of_a_drawn_region(series):
+    rewrite(series, lambda ds: setattr(ds, "SeriesDescription", "FLAIR tumour segmentation"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (shifted_in_part, "shifted within their plane, by up to"),
+        (inverted, "inverted"),
+        (in_the_upper_bits, "bit 15 is the highest"),
+        (of_a_drawn_region, ""),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_series_that_would_be_read_wrongly_is_set_aside(make_study, spoil, words):
+    """Half the slices lay 30 mm beside where they were acquired; white was read as black."""
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    spoil(folder / "S02")
+    study = open_study(folder)
+    assert list(study.series) == [T1C]
+    assert any(words in notice for notice in study.notices) or not words
+
+
+def test_a_tilted_gantry_is_no_shift(one):
+    def tilt(ds):
+        position = np.array(ds.ImagePositionPatient, float)
+        along = np.array(ds.ImageOrientationPatient[3:], float)
+        normal = np.cross(np.array(ds.ImageOrientationPatient[:3], float), along)
+        ds.ImagePositionPatient = list(position + 0.3 * (position @ normal) * along)
+
+    plain = open_study(one).series[T1C].grid
+    rewrite(one / "S01", tilt)
+    tilted = open_study(one).series[T1C].grid
+    assert tilted.shape == plain.shape
+    assert not np.allclose(tilted.affine[:3, 2], plain.affine[:3, 2], atol=0.1)
+
+
+@pytest.mark.parametrize(("later", "told"), [("20260106", False), ("20260301", True)])
+def test_series_of_other_days_under_one_study_are_noticed(make_study, later, told):
+    """Two time points under one Study UID, as after de-identification, were one examination."""
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    rewrite(folder / "S01", lambda ds: setattr(ds, "AcquisitionDate", "20260105"))
+    rewrite(folder / "S02", lambda ds: setattr(ds, "AcquisitionDate", later))
+    notices = open_study(folder).notices
+    assert any("days apart" in notice and "2026-03-01" in notice for notice in notices) is told
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
+    def scaled(factor):
+        def change(ds):
+            block = ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+            block.add_new(0x0E, "FL", factor)
+            if implicit:
+                ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+
+        return change
+
+    rewrite(one / "S01", scaled(0.5))
+    assert not any("scale" in notice for notice in open_study(one).notices)
+    rewrite(one / "S01", scaled(0.25), only=range(10, 20))
+    assert any("scale factors (Philips), up to 2.0 times" in n for n in open_study(one).notices)
 
 
 def test_two_images_at_one_position_keep_the_lower_number(one):
