@@ -34,8 +34,7 @@ from lesionlens.napari.loading import KEY, layers_of
 
 APPLICATION = "lesionlens_tests"
 NO_COLLECTOR = SimpleNamespace(collect=lambda: None)
-"""What napari asks to collect at each removed layer: `collect_at_times` does it instead."""
-TESTS_A_COLLECTION = 8
+"""What napari asks to collect at each removed layer: we do before each test instead."""
 MANY = 1000
 """Of so many elements NumPy does not write all."""
 
@@ -74,12 +73,17 @@ class SharedWindow:
         self._geometry = self.window.saveGeometry()
         self._docks = self.window.saveState()
         self.new = self._empty = self.described()
-        self._tests = 0
         self._study: Study | None = None
         self._kept: list[tuple[Layer, dict[str, Any], dict[str, Any]]] = []
 
     def lay(self, study: Study | None) -> None:
-        """Show a study's layers, or none; those of the test before are used again."""
+        """Show a study's layers, or none; those of the test before are used again.
+
+        What that test left is collected here, on this thread: no other may free a widget. What
+        stays, stays long: it is not looked through again.
+        """
+        gc.collect()
+        memory.freeze()
         if study is None or study is not self._study:
             self.viewer.layers.clear()
             self._study, self._kept = study, []
@@ -148,14 +152,6 @@ class SharedWindow:
             window.restoreState(self._docks)
         QApplication.processEvents()
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
-        self.collect_at_times()
-
-    def collect_at_times(self) -> None:
-        """Collect after every few tests, on this thread: a widget must not be freed on another."""
-        self._tests += 1
-        if self._tests % TESTS_A_COLLECTION == 0:
-            gc.collect()
-            memory.freeze()  # what is left stays long
 
     def _reset_layers(self) -> None:
         """Give the study's layers back what they were made with; if one is gone, none stays."""
@@ -174,7 +170,8 @@ class SharedWindow:
         layers.selection = set(kept[-1:])
 
     def close(self) -> None:
-        """Close the window, without keeping its settings."""
+        """Close the window, without keeping its settings; what the tests left goes before it."""
+        gc.collect()
         with patch.object(self.window, "_save_current_window_settings"):
             self.viewer.close()
         del self.viewer, self.window
