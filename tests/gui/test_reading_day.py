@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from math import dist
@@ -98,6 +99,40 @@ def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
     panel.commands.run("next_study")
     wait(qtbot, panel)
     assert "last study" in panel.session.state.message
+
+
+def test_keys_go_past_a_study_whose_folder_is_gone(panel, listed, one, tmp_path, qtbot):
+    day, gone = listed.controller, tmp_path / "gone"
+    database = open_worklist_database(tmp_path / "own")
+    database.add_studies(
+        StudyEntry(name, str(gone if name == "b" else one / "head"), sequences=("t1c",))
+        for name in "abc"
+    )
+    database.close()
+    assert day.open(tmp_path / "own")
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert "does not exist" in panel.session.state.problem.found
+    assert listed.session.state.current == ("a", 0)
+    assert panel.session.state.study is not None, "the study before it is there again"
+    panel.commands.run("previous_study")  # back is counted from the study that is shown
+    wait(qtbot, panel)
+    assert "first study" in panel.session.state.message
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("c", 0)
+    panel.commands.run("previous_study")
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("c", 0)
+    panel.commands.run("previous_study")
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("a", 0)
+    shutil.copytree(one / "head", gone)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("b", 0), "it is tried anew, once another was opened"
 
 
 def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(

@@ -72,6 +72,9 @@ class WorklistController:
         self._opening: WorklistRow | None = None
         self._shown: tuple[Study, WorklistRow] | None = None
         self._wanted: WorklistRow | None = None
+        self._towards = 0
+        self._passed: tuple[WorklistRow, int] | None = None
+        """A study that could not be opened, and the step that led there: the next goes past it."""
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
@@ -109,7 +112,7 @@ class WorklistController:
 
         A study of the same name in another list is a different study.
         """
-        self._next = self._shown = None
+        self._next = self._shown = self._passed = None
         read_session = self.actions.read_controller.read_session
         if read_session is not None and read_session.database is self.session.database:
             self.actions.close()
@@ -200,23 +203,32 @@ class WorklistController:
 
     def step(self, by: int) -> bool:
         """Open the study that many rows further on."""
-        going = self._wanted or self._opening
+        going = self._wanted or self._opening or self._refused_on_the_way(by)
         row = self.session.beside(by, None if going is None else going.key)
         if row is None:
             end = "last" if by > 0 else "first"
             self.actions.session.decline(f"This is the {end} study of the filtered list.")
             return False
-        return self.open_row(row)
+        return self.open_row(row, towards=by)
+
+    def _refused_on_the_way(self, by: int) -> WorklistRow | None:
+        """Return the listed study that was refused by a step the same way, or None."""
+        if self._passed is None or self._passed[1] * by <= 0:
+            return None
+        key = self._passed[0].key
+        return next((row for row in self.session.state.rows if row.key == key), None)
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
         self.session.name_reader(reader)
 
-    def open_row(self, row: WorklistRow) -> bool:
+    def open_row(self, row: WorklistRow, towards: int = 0) -> bool:
         """Open the study of a row, and its result if there is one; unfinished work is stored first.
 
-        The open study is set aside at once.
+        The open study is set aside at once. `towards` is the step that led to the row, 0 for a
+        row that was chosen.
         """
+        self._towards = towards
         return self.actions.leave_for(lambda: self._open_row(row))
 
     def _open_row(self, row: WorklistRow) -> bool:
@@ -260,10 +272,12 @@ class WorklistController:
         when_idle(self.read_next, _FREED_MS)
 
     def _refuse(self, error: BaseException) -> None:
+        refused = self._opening
         if self._open_wanted():
             return
         self.actions.session.bring_back()  # if no image was shown
         if not isinstance(error, CancelledError):
+            self._passed = None if refused is None else (refused, self._towards)
             self.actions.session.failed(problem_of(error))
 
     def _may_open(self, row: WorklistRow) -> bool:
@@ -272,6 +286,7 @@ class WorklistController:
         try:
             self.session.check(row)
         except LesionLensError as refusal:
+            self._passed = (row, self._towards)
             self.session.failed(problem_of(refusal))
             return False
         return True
@@ -301,7 +316,7 @@ class WorklistController:
         self.actions.read_controller.expect(
             ExpectedRead(database, self.session.key_of(row), first, self.session.rated)
         )
-        self._shown = (found.study, row)
+        self._shown, self._passed = (found.study, row), None
         entry = row.entry
         listed = Identity(entry.name, number=entry.patient, date=entry.date)
         self.actions.session.open(found.study, Request((found.place,)), listed)
@@ -317,7 +332,7 @@ class WorklistController:
         self._opening, wanted = None, self._wanted
         self._wanted = None
         self.session.choose(wanted)
-        return wanted is not None and self.open_row(wanted)
+        return wanted is not None and self.open_row(wanted, self._towards)
 
     def read_next(self) -> None:
         """Read the next study in advance."""
