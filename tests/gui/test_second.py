@@ -9,6 +9,7 @@ from scipy import ndimage
 from tests.gui.window import control, reads, wait
 
 from lesionlens.base.labels import Label
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.screen.drawing import SECOND_COLOUR
 
 
@@ -39,6 +40,25 @@ def test_both_outlines_are_drawn_and_their_agreement_is_read(second, qtbot):
     assert "Light blue: other_seg.nii.gz" in words
     assert "Dice" in words
     assert [one.by_first for one in agreement(second).disagreements] == [True, False]
+
+
+def test_no_outline_is_adopted_unseen(second, qtbot):
+    choices = second.session.state.choices
+    assert choices.overlay is Overlay.OFF
+    assert not choices.asked
+    second.commands.run("next_disagreement")
+    assert second.session.state.choices.overlay is Overlay.CONTOUR
+    second.commands.run("toggle_overlay")  # now the reader has switched it off
+    second.commands.run("next_disagreement")
+    assert second.session.state.choices.overlay is Overlay.OFF
+    before = second.session.state.review
+    second.commands.run("take_second")
+    assert "The outlines are not shown" in second.session.state.message
+    assert second.session.state.review is before
+    second.commands.run("toggle_overlay")
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert len(agreement(second).disagreements) == 1
 
 
 def tile(panel):

@@ -18,6 +18,7 @@ from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.wording.second import disagreement_words, thin_words
 from lesionlens.napari.preferences import read_preferences
@@ -100,6 +101,7 @@ class SecondReader:
         last = 0 if by > 0 and not self._number else self._number
         self._number = (last + by - 1) % len(parts) + 1
         part = parts[self._number - 1]
+        self._session.show_contours()
         self._go_to(part.point_mm)
         self._session.notify(
             f"Disagreement {self._number} of {len(parts)}: {disagreement_words(part)}. "
@@ -125,6 +127,9 @@ class SecondReader:
         parts = () if second is None else second.agreement.disagreements
         if second is None or analysis is None or not 0 < self._number <= len(parts):
             self._session.decline("Go to a disagreement first (F7).")
+            return False
+        if state.choices.overlay is Overlay.OFF:
+            self._session.decline("The outlines are not shown: press T, look at both, then F8.")
             return False
         part = parts[self._number - 1]
         inside = second.agreement.parts == part.number

@@ -233,13 +233,16 @@ class ReviewSession(Choosing):
     def go_to(self, candidate_id: int) -> None:
         """Focus a candidate; its contour is shown unless the reader switched the overlay off."""
         if candidate_id in listed_ids(self._state):
-            choices = self._state.choices
-            overlay = choices.overlay
-            if not choices.asked and overlay is Overlay.OFF:
-                overlay = Overlay.CONTOUR
-            self._choose(candidate=candidate_id, overlay=overlay)
+            self._choose(candidate=candidate_id)
+            self.show_contours()
             self._visit(candidate_id)
             self._moved_on()
+
+    def show_contours(self) -> None:
+        """Show contours where the overlay is off, unless the reader switched it off."""
+        choices = self._state.choices
+        if not choices.asked and choices.overlay is Overlay.OFF:
+            self._choose(overlay=Overlay.CONTOUR)
 
     def _visit(self, candidate_id: int) -> None:
         """Let the views go to a final or preliminary candidate."""
