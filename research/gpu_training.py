@@ -76,7 +76,7 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
         fields = {name: getattr(packed, name) for name in packed.__dataclass_fields__}
         array_cache.write(file, fields, packed=True)
         images = {f.name: sha256(f) for f in sorted(folder.glob("*.nii.gz"))}
-        scans = sorted(prepared.scans.values())
+        scans = sorted((*prepared.scans.values(), *prepared.intensities.values()))
         rows.append({"case": folder.name, "file": file.name, "sha256": images, "scans": scans})
         print(folder.name, file.stat().st_size, flush=True)
     content = {"spacing_mm": spacing_mm, "cases": rows}

@@ -50,7 +50,7 @@ class WeightsNotes:
     a lower threshold.
     """
     trained_on: tuple[str, ...] = ()
-    """Training scans, by `imaging.preparation.scan_digest`."""
+    """Training scans, by both digests of `imaging.preparation.scan_digest`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,7 +166,8 @@ class Lens:
                     _identity(study, hashes.result()),
                 )
         known = prediction.engine.trained_on
-        trained_on = tuple(s for s in MrSequence if prepared.scans.get(s) in known)
+        digests = (prepared.scans, prepared.intensities)
+        trained_on = tuple(s for s in MrSequence if not known.isdisjoint(d.get(s) for d in digests))
         warned = (trained_on_warning(trained_on),) if trained_on else ()
         run = RunInfo(
             engine=prediction.engine,

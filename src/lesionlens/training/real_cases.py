@@ -27,7 +27,7 @@ from lesionlens.engines.device import autocast
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.preparation.scan_digest import scan_digest
+from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
@@ -264,7 +264,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
             expected=error.expected,
             next_step=error.next_step,
         ) from error
-    _keep_scans(prepared.scans.values(), case, folder)
+    _keep_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
     keep(packed, file)
     return file
 
@@ -275,8 +275,10 @@ def _scans_of(case: RealCase, folder: Path) -> list[str]:
     try:
         return [str(scan) for scan in read_json(place)]
     except (OSError, ValueError, TypeError, ReadError):
-        series = case.study().series.values()
-        return _keep_scans((scan_digest(one.load(), one.grid) for one in series), case, folder)
+        loaded = [(one.load(), one.grid) for one in case.study().series.values()]
+        scans = [scan_digest(*one) for one in loaded]
+        intensities = [intensity_digest(values) for values, _ in loaded]
+        return _keep_scans((*scans, *intensities), case, folder)
 
 
 def _keep_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]:

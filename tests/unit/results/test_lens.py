@@ -179,6 +179,20 @@ def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
     assert again.analysis.run.trained_on == (MrSequence.T2,)
 
 
+def test_a_reoriented_copy_of_what_was_trained_on_is_named(folder, result, tmp_path):
+    """It counted as a patient that the weights had not seen."""
+    learnt = result.analysis.prepared.intensities[MrSequence.T2]
+
+    class Taught(Scripted):
+        info = replace(Scripted.info, trained_on=frozenset({learnt}))
+
+    for file in folder.glob("*.nii.gz"):
+        turned = nib.load(file).as_reoriented([[2, -1], [0, 1], [1, -1]])
+        nib.save(turned, tmp_path / file.name)
+    known = Lens(engine=Taught())(open_study(tmp_path))
+    assert known.analysis.run.trained_on == (MrSequence.T2,)
+
+
 def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(result):
     middle = tuple(int(n) // 2 for n in result.labels.data.shape)
     answer = result.probe(voxel=middle)

@@ -227,7 +227,8 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     row = json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["patients_wt"] <= 1
     assert len(list((out / "cases").glob("*.kept"))) == len(NAMES)
-    scans = {scan for c in learnt for scan in prepare(c.study(), RunContext()).scans.values()}
+    made = [prepare(c.study(), RunContext()) for c in learnt]
+    scans = {d for one in made for by in (one.scans, one.intensities) for d in by.values()}
     assert set(info.trained_on) == scans
     assert summary.trained_before == ()
     held = cases.parts.validation

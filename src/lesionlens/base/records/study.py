@@ -188,6 +188,8 @@ class PreparedStudy:
     """Digest by which each sequence is recognised whatever its file is called (`scan_digest`);
     empty if the study was not read from files.
     """
+    intensities: Mapping[MrSequence, str] = field(default_factory=dict)
+    """Digest that reoriented copies of each sequence share too (`intensity_digest`)."""
     brain_box: Box | None = field(init=False, repr=False)
     """(3,) slices or None: the bounding box of the brain in `working`, computed once; None without
     a brain.

@@ -58,6 +58,8 @@ class Loaded:
     moved: Affine | None = None
     scan: str = ""
     """Digest that identifies the scan; see `scan_digest`."""
+    intensities: str = ""
+    """Digest that its reoriented copies share; see `intensity_digest`."""
     _digest: str = ""
 
     def digest(self) -> str:

@@ -15,7 +15,7 @@ from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.imaging.preparation import brain, lost_signal
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.intensity_units import standard_units
-from lesionlens.imaging.preparation.scan_digest import scan_digest
+from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
 
 
 def load(draft: Draft, context: RunContext) -> None:
@@ -42,7 +42,7 @@ def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
         raw = series.load()
     except OSError as error:  # a disk was removed, or the files, after the study was opened
         raise unreadable(error, sequence.display_name) from error
-    scan = scan_digest(raw, series.grid)
+    scan, intensities = scan_digest(raw, series.grid), intensity_digest(raw)
     values, notice = lost_signal.finite(raw, series.grid, where)
     check_voxels(values, where)
     values = standard_units(values)
@@ -51,7 +51,7 @@ def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     if share:
         notices.append(f"{where}: {share} voxels far brighter than all others were capped.")
     stripped = brain.is_stripped(capped, series.grid)
-    return Loaded(series, capped, stripped, scan=scan), notices
+    return Loaded(series, capped, stripped, scan=scan, intensities=intensities), notices
 
 
 def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:

@@ -75,6 +75,7 @@ def prepare(
         quality=checks,
         notices=tuple(draft.notices),
         scans={sequence: item.scan for sequence, item in draft.loaded.items()},
+        intensities={sequence: item.intensities for sequence, item in draft.loaded.items()},
     )
 
 

@@ -31,3 +31,35 @@ def scan_digest(values: NDArray[np.float32], grid: Grid) -> str:
     some = np.nan_to_num(values[::2, ::2, ::2].astype("<f4"))
     digest.update(np.ascontiguousarray(some).tobytes())
     return digest.hexdigest()
+
+
+def intensity_digest(values: NDArray[np.float32]) -> str:
+    """Return a digest of a scan's intensities in no order, which is that of its copies.
+
+    A copy that was reoriented, mirrored, given another header, or whose empty border was cut or
+    padded, has the same one; one that was resampled or rescaled has not.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        As read, before any processing; 0 and what is not finite count as no intensity.
+
+    Examples
+    --------
+    >>> values = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    >>> intensity_digest(values) == intensity_digest(np.pad(values[::-1].transpose(2, 0, 1), 4))
+    True
+    """
+    count, sums = 0, np.zeros(3, np.uint64)
+    for plane in values if values.flags.c_contiguous else values.T:  # as it lies in memory
+        kept = plane[np.isfinite(plane) & (plane != 0)]
+        bits = kept.astype("<f4", copy=False).view("<u4").astype(np.uint64)
+        squares = bits * bits
+        sums += np.array([bits.sum(), squares.sum(), (squares * bits).sum()], np.uint64)
+        count += bits.size
+    held = np.array([count, *sums], "<u8").tobytes()
+    return f"{INTENSITIES}{hashlib.sha256(held).hexdigest()}"
+
+
+INTENSITIES = "intensities:"
+"""What `intensity_digest` begins with: weights hold digests of both kinds."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.scan_digest import scan_digest
+from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
 from lesionlens.imaging.reading.readers import open_study
 
 VOXELS = np.random.default_rng(0).integers(0, 900, (20, 24, 18)).astype(np.int16)
@@ -43,3 +45,26 @@ def test_another_place_or_another_voxel_is_another_scan(tmp_path, digest):
     changed[4, 6, 8] += 1
     assert _digest(tmp_path / "two", "t1c.nii.gz", affine=moved) != digest
     assert _digest(tmp_path / "three", "t1c.nii.gz", changed) != digest
+
+
+def test_copies_in_all_orientations_cut_or_padded_share_their_intensities():
+    values = VOXELS.astype(np.float32)
+    values[:3] = 0
+    known = intensity_digest(values)
+    for order in permutations(range(3)):
+        for flips in product((1, -1), repeat=3):
+            turned = values.transpose(order)[tuple(slice(None, None, f) for f in flips)]
+            assert intensity_digest(turned) == known
+    assert intensity_digest(values[2:]) == intensity_digest(np.pad(values, 5)) == known
+
+
+def test_one_other_intensity_is_another_scan():
+    values = VOXELS.astype(np.float32)
+    known = intensity_digest(values)
+    for change in (1, -1, 0.5):
+        other = values.copy()
+        other[4, 5, 6] += change
+        assert intensity_digest(other) != known
+    exchanged = values.copy()
+    exchanged[0, 0, :2] = values[0, 0, 0] + 1, values[0, 0, 1] - 1
+    assert intensity_digest(exchanged) != known
