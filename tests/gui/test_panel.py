@@ -79,6 +79,12 @@ def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(pane
     checked(panel, qtbot)
     button = control(panel, "Swap T2 and FLAIR")
     assert button.isVisibleTo(panel)
+    assert "check both before analysing" in reads(panel.study)
+    shown, study = panel.model.screen, panel.session.state.study
+    panel.study.show_screen(replace(shown, analysed=True), study)
+    assert "analyse again" in reads(panel.study)
+    assert "before analysing" not in reads(panel.study)
+    panel.study.show_screen(shown, study)
     button.click()
     settled(panel, qtbot)
     checked(panel, qtbot)

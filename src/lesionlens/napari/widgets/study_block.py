@@ -107,9 +107,10 @@ class StudyBlock(Section):
         self._swap.setEnabled(screen.activity is None)
         if screen.exchanged is not None:
             one, other = (sequence.display_name for sequence in screen.exchanged)
-            self._doubt.setText(
-                f"{one} and {other} seem to be exchanged: check both before analysing."
-            )
+            then = "check both before analysing"
+            if screen.analysed:
+                then = "check both, swap them where they are, and analyse again"
+            self._doubt.setText(f"{one} and {other} seem to be exchanged: {then}.")
             self._swap.setText(f"Swap {one} and {other}")
 
     def _swap_names(self) -> None:

@@ -53,7 +53,7 @@ from lesionlens.napari.model.wording.edits import (
 )
 from lesionlens.napari.model.wording.map_checks import verdict, withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.model.wording.titles import caption, sign_words, subtitle, who
+from lesionlens.napari.model.wording.titles import caption, in_window, sign_words, subtitle, who
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def resolve(state: State) -> Screen:
         "subtitle": subtitle(study, analysis, state),
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
-        "notices": study.notices,
+        "notices": tuple(map(in_window, study.notices)),
         "exchanged": state.exchanged,
         "can_analyse": bool(study.series) and state.activity is None,
         "activity": state.activity,

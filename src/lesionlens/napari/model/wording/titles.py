@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesionlens.base.labels import REFERENCE_ORDER
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.state.identity import Identity
@@ -22,6 +22,19 @@ def who(identity: Identity) -> str:
     """Return patient, identifier and date of a study in one line."""
     number = f"ID {identity.number}" if identity.number else ""
     return " · ".join(part for part in (identity.patient, number, identity.date) if part)
+
+
+def in_window(notice: str) -> str:
+    """Return a notice about a study with the advice of the window in place of an option.
+
+    Examples
+    --------
+    >>> in_window("If that is wrong, name it with --t2 FILE or in the sequence list of the panel.")
+    'If that is wrong, name it under “change…”.'
+    """
+    for sequence in MrSequence:
+        notice = notice.replace(how_to_name(sequence), NAME_IN_WINDOW)
+    return notice
 
 
 def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
