@@ -158,6 +158,12 @@ def unreadable(path: Path, error: Exception | None = None) -> ReadError:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = f" ({'.'.join(map(str, first['loc']))}: {first['type']})"
+        if (first["loc"], first["type"]) == (("schema",), "literal_error"):
+            return ReadError(
+                found=f"{path.name} of another version of LesionLens",
+                expected="a result of this version or an earlier one",
+                next_step="Update LesionLens, or analyse the study again",
+            )
     return ReadError(
         found=f"no readable {path.name} in the result folder{where}",
         expected="a folder that LesionLens wrote",

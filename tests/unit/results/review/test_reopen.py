@@ -197,6 +197,15 @@ def test_a_damaged_result_is_named(closed, tmp_path, name, content):
         read_result(tmp_path / "out")
 
 
+def test_a_result_of_a_newer_release_is_called_that(closed, tmp_path):
+    analysis, _ = closed
+    save(analysis, tmp_path / "out")
+    run = tmp_path / "out" / "run.json"
+    run.write_text(run.read_text().replace("lesionlens/run/1", "lesionlens/run/2"))
+    with pytest.raises(ReadError, match=r"run\.json of another version.*Update LesionLens"):
+        read_result(tmp_path / "out")
+
+
 def test_a_result_is_named_by_its_folder_or_by_its_findings(closed, tmp_path):
     analysis, folder = closed
     again = reopen_folder(folder / "findings.json", analysis.study, analysis.prepared)
