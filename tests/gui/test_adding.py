@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import RIGHT, FakeResult
-from tests.gui.window import canvas, reads
+from tests.gui.window import at_rest, canvas, reads
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
@@ -161,8 +160,8 @@ def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     viewer.window.show()
     missed.commands.run("edit_outline")
     missed.actions_.split()
-    QApplication.processEvents()
     shown = canvas()
+    at_rest(qtbot, shown)
     before = viewer.screenshot(canvas_only=True, flash=False)
     missed.actions_.adder.begin_split()  # not yet: the brush is in the hand again
     for off in (40, 0):
@@ -170,7 +169,7 @@ def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
         qtbot.wait(30)
     assert viewer.canvas.overlays["_brush_circle"].visible
     missed.session.choose_tools(points=())
-    QApplication.processEvents()
+    at_rest(qtbot, shown)
     after = viewer.screenshot(canvas_only=True, flash=False)
     assert before.shape == after.shape
     assert np.array_equal(before, after)

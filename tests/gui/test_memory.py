@@ -71,18 +71,20 @@ def grown(panel, qtbot, analysis, tmp_path, studies):
 def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
     """By what Python and NumPy hold: a process may keep memory that nothing uses any more.
 
-    A quarter of the bound is measured; a sequence of this study is twice as large.
+    A quarter of the bound is measured; a sequence of this study is twice as large. The first study,
+    which fills caches that stay, is not traced: that takes thrice the time.
     """
     held = []
-    tracemalloc.start()
     for number in range(3):
+        if number == 1:
+            tracemalloc.start()
         root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
         left = read_one(panel, qtbot, analysis, root)
         release_memory()
         assert [ref for ref in left if ref() is not None] == []
         held.append(tracemalloc.get_traced_memory()[0] / MIB)
     tracemalloc.stop()
-    assert held[-1] - held[-2] < 0.1, held
+    assert held[2] - held[1] < 0.1, held
 
 
 def analyse_one(panel, qtbot, root):

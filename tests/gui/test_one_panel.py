@@ -26,8 +26,8 @@ from qtpy.QtWidgets import (
 )
 from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
+from tests.gui.window import at_rest, control, names, reads
 from tests.gui.window import canvas as napari_canvas
-from tests.gui.window import control, names, reads
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState
@@ -516,7 +516,7 @@ def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_li
     reviewed.session.go_to(1)
     reviewed.session.notify("an answer")
     settled_in(reviewed, qtbot)
-    qtbot.wait(300)
+    at_rest(qtbot, reviewed.footer)
     for words in ("Nothing further", "Export"):
         button = control(reviewed.footer, words)
         assert button.visibleRegion().boundingRect() == button.rect(), words

@@ -8,8 +8,9 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidge
 from lesionlens.site.database.records import ReadKey
 
 CONTROLS = (QAbstractButton, QComboBox, QLineEdit)
-STILL = 25
-"""So many looks, 10 ms apart and Qt's events between them, find a widget at rest at one place."""
+STILL = 60
+"""So many looks, 10 ms apart and Qt's events between them, find a widget at rest at one place:
+twice the time after which the panel fits the window to its screen."""
 
 
 def wait(qtbot, panel):
