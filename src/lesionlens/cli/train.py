@@ -25,7 +25,8 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            help="Recipe: a TOML file, or a built-in one: default, continued, finetune, mixed.",
+            help="Recipe: a TOML file, or a built-in one: default, continued, finetune, mixed, "
+            "other_lesions.",
             metavar="CONFIG",
         ),
     ],

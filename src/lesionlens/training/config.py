@@ -108,6 +108,8 @@ class DataConfig:
     """(4,) float: shares with only T1, T1c, T2 or FLAIR; the remainder gets a random subset."""
     without_t1: float = 0.0
     """Share of the complete ones from which T1 is dropped."""
+    without_t1c: float = 0.0
+    """Share of volumes with T1, T2 and FLAIR, as examined without contrast agent."""
     held_out: float = 0.2
     """With real cases: share of held-out patients; 0 trains on all of them, for weights whose
     quality was shown by other runs of the same configuration.

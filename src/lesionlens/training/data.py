@@ -134,6 +134,8 @@ def sample_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.
         if roll < share:
             return np.asarray(np.arange(4) == sequence)
         roll -= share
+    if roll < config.without_t1c:
+        return np.array([True, False, True, True])
     kept = np.zeros(4, dtype=bool)
     kept[rng.choice(4, size=int(rng.integers(1, 4)), replace=False)] = True
     return kept

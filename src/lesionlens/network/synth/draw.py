@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.normalise import zscore
+from lesionlens.network.synth import kinds as other_lesions
 from lesionlens.network.synth import tumour as lesions
 from lesionlens.network.synth.anatomy import Anatomy, grow, sample_pose, warp
 from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.network.synth.atlas import choose
+from lesionlens.network.synth.atlas import choose, seats_of
 from lesionlens.network.synth.contrast import roll_contrast
 from lesionlens.network.synth.distractors import Distractors, carve_cavity, scatter
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.network.synth.head import add_head
 from lesionlens.network.synth.instances import number
+from lesionlens.network.synth.kinds import KindShares, Mimics
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """Texture amplitude of lesions on T1, T1c, T2 and FLAIR, relative to each other."""
@@ -51,6 +53,8 @@ class DrawConfig:
     """Tumour fraction at which a voxel is labelled; readers include the fading border."""
     reader_margin_mm: float = 1.2
     """Smoothing before the outer border of core and enhancing labels."""
+    kinds: KindShares = field(default_factory=KindShares)
+    """Lesions other than gliomas."""
     head: bool = False
     """Add skull and scalp instead of a stripped brain."""
     damage: Damage = field(default_factory=Damage)
@@ -70,6 +74,10 @@ class Geometry:
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
     """(B, I, J, K) uint8, from `instances.number`."""
+    kind: Tensor
+    """(B,) int64, as in `tumour.LesionPlan`."""
+    mimics: Mimics | None
+    """Haematomas and infarcts; None where none are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,9 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     low, high = config.spacing_mm
     frame = DrawnFrame(config.shape, streams.uniform(low, high))
     grid, pose = frame.grid_mm(), sample_pose(streams)
+    others = RandomStreams(seeds, place, stream=other_lesions.STREAM)
     plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
+    plan = other_lesions.replan(others, heads, pose, plan, config.kinds)
     point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
     anatomy, hole = carve_cavity(streams, frame, grow(streams, frame, heads, point), config.cavity)
     distance = lesions.measure(streams, frame, plan, grid)
@@ -131,7 +141,11 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     labels = _labels(config, frame, share, anatomy.brain)
     extra = scatter(streams, frame, anatomy, lesion)
     parts = number(labels[:, 0] > 0, distance.nearest[:, 0], extra, hole * anatomy.brain)
-    return Geometry(frame, anatomy, extra, share, labels, parts)
+    mimics = None
+    if config.kinds.mimics:
+        seats = lesions.sample_seats(others, [seats_of(head) for head in heads], pose)
+        mimics = other_lesions.scatter_mimics(others, frame, seats, anatomy, lesion, config.kinds)
+    return Geometry(frame, anatomy, extra, share, labels, parts, plan.kind, mimics)
 
 
 def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
@@ -217,9 +231,15 @@ def paint(
     share, frame = geometry.membership, geometry.frame
     _, core, enhancing = geometry.labels.flatten(2).sum(2).unbind(1)
     values = roll_contrast(streams, enhancing > _OUTLINES * core)
+    others = RandomStreams(seeds, share.device, stream=other_lesions.STREAM + 1 + round_)
+    values = other_lesions.recolour(others, values, geometry.kind, config.kinds)
     image = (values @ share.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
     image = _texture(streams, geometry, image, values)
     image = _overlay(streams, geometry.distractors, image, values)
+    if geometry.mimics is not None:
+        image = other_lesions.overlay_mimics(
+            others, geometry.mimics, geometry.anatomy, image, values
+        )
     mask = geometry.anatomy.mask
     if config.head:
         image, mask = add_head(streams, frame, image, mask)

@@ -21,10 +21,14 @@ from lesionlens.network.synth.anatomy import (
     Pose,
     rotation,
 )
-from lesionlens.network.synth.atlas import seats_of
+from lesionlens.network.synth.atlas import Seats, seats_of
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 
 MAX_LESIONS = 8
+RING, SOLID, PATCHY, NON_ENHANCING = range(4)
+"""Values of `LesionPlan.style`."""
+METASTASES, MENINGIOMA = 1, 2
+"""Values of `LesionPlan.kind`; 0 is a glioma, or metastases that look like one."""
 _LOBES = 3
 _NEVER = 50.0  # a noise threshold that is never exceeded
 _SOLID_MM = 5.0
@@ -43,6 +47,8 @@ class LesionPlan:
     """(B, MAX_LESIONS) mm."""
     style: Tensor
     """(B,) 0 ring, 1 solid, 2 patchy, 3 non-enhancing."""
+    kind: Tensor
+    """(B,) int64: 0, `METASTASES` or `MENINGIOMA`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +84,11 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
     return count, radius, ~(solitary | multifocal)
 
 
-def _seats(streams: RandomStreams, heads: Sequence[int], pose: Pose) -> Tensor:
-    """Sample positions of MAX_LESIONS lesions in each volume's anatomy, patient mm."""
+def sample_seats(streams: RandomStreams, seats_by_volume: Sequence[Seats], pose: Pose) -> Tensor:
+    """Sample MAX_LESIONS of the given positions for each volume, (B, MAX_LESIONS, 3) patient mm."""
     roll = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
     places = []
-    for head, chance in zip(heads, roll, strict=True):
-        seats = seats_of(head)
+    for seats, chance in zip(seats_by_volume, roll, strict=True):
         pick = torch.searchsorted(seats.chance, chance).clamp_max(len(seats.chance) - 1)
         places.append(seats.place_mm[pick])
     return pose.to_patient(torch.stack(places).to(streams.device))
@@ -93,7 +98,7 @@ def plan_lesions(
     streams: RandomStreams, heads: Sequence[int], pose: Pose, tumour_free: float
 ) -> LesionPlan:
     """Sample number, positions, sizes and types of the lesions of each volume."""
-    centre = _seats(streams, heads, pose)
+    centre = sample_seats(streams, [seats_of(head) for head in heads], pose)
     count, radius, metastatic = _radii(streams)
     beside = streams.normal(MAX_LESIONS, 3)
     beside = beside / beside.norm(dim=-1, keepdim=True).clamp_min(1e-3)
@@ -105,7 +110,7 @@ def plan_lesions(
     style = (roll > 0.46).float() + (roll > 0.57).float() + (roll > 0.75).float()
     style = torch.where(metastatic & (style == 3), torch.ones_like(style), style)  # they enhance
     count = torch.where(streams.chance(tumour_free), torch.zeros_like(count), count)
-    return LesionPlan(count, centre, radius, style)
+    return LesionPlan(count, centre, radius, style, torch.zeros_like(count, dtype=torch.int64))
 
 
 @dataclass(frozen=True, slots=True)
