@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Affine, Shape3
 
+StorageOrder = tuple[tuple[int, int, int], tuple[int, ...]]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
@@ -56,6 +58,35 @@ class Grid:
         return self.shape == other.shape and bool(
             np.allclose(self.affine, other.affine, atol=tolerance_mm)
         )
+
+    def storage_order(self, other: Grid, tolerance_mm: float = 1e-3) -> StorageOrder | None:
+        """Return how the voxels of this grid are stored in the order of another grid.
+
+        Returns
+        -------
+        (3,) int, up to three int; or None
+            The axes of this grid in the order of the other's, and which of the other's axes are
+            then mirrored; None unless both have the same voxels at the same positions.
+
+        Examples
+        --------
+        >>> las = np.array([[-1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        >>> Grid((2, 3, 4), las).storage_order(Grid((2, 3, 4), np.eye(4)))
+        ((0, 1, 2), (0,))
+        """
+        turn = np.rint(np.linalg.inv(self.affine[:3, :3]) @ other.affine[:3, :3])
+        if (np.abs(turn).sum(axis=0) != 1).any() or (np.abs(turn).sum(axis=1) != 1).any():
+            return None
+        first, second, third = (int(axis) for axis in np.abs(turn).argmax(axis=0))
+        mirrored = tuple(n for n, sign in enumerate(turn.sum(axis=0)) if sign < 0)
+        shape = (self.shape[first], self.shape[second], self.shape[third])
+        affine = self.affine[:, (first, second, third, 3)]
+        for axis in mirrored:
+            affine[:3, 3] += affine[:3, axis] * (shape[axis] - 1)
+            affine[:3, axis] *= -1
+        if not Grid(shape, affine).matches(other, tolerance_mm):
+            return None
+        return (first, second, third), mirrored
 
 
 LEAST_BEYOND = 0.01

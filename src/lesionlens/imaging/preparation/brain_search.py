@@ -25,12 +25,10 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     stripped = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if stripped is not None:
         item = loaded[stripped]
-        together = [
-            other.values
-            for other in loaded.values()
-            if other is not item and other.moved is None and item.on_grid_of(other)
-        ]
-        draft.mask = brains.mask_of_stripped([item.values, *together], item.series.grid)
+        others = (one for one in loaded.values() if one is not item and one.moved is None)
+        together = (one.values_as_in(item) for one in others)
+        images = [item.values, *(values for values in together if values is not None)]
+        draft.mask = brains.mask_of_stripped(images, item.series.grid)
         if draft.options.strip:
             draft.doubt = draft.aside.submit(_doubt_of, draft, item, draft.mask)
         words = "Already without skull: its outline was taken."

@@ -77,11 +77,14 @@ def _apart(fixed: Loaded, moving: Loaded) -> bool:
 
     Equal grids are no proof of alignment: the patient may have moved between scans of one
     prescription. Equal grids and equal outlines of stripped images are, because both result from
-    preprocessing.
+    preprocessing. Grids are equal if their voxels are, in whatever order they are stored.
     """
-    if not (fixed.stripped and moving.stripped and fixed.on_grid_of(moving)):
+    if not (fixed.stripped and moving.stripped):
         return True
-    one, other = (item.values[::2, ::2, ::2] != 0 for item in (fixed, moving))
+    values = moving.values_as_in(fixed)
+    if values is None:
+        return True
+    one, other = (array[::2, ::2, ::2] != 0 for array in (fixed.values, values))
     shared = 2 * np.count_nonzero(one & other)
     return bool(shared < SAME_OUTLINE * (np.count_nonzero(one) + np.count_nonzero(other)))
 
@@ -110,7 +113,7 @@ def _registered(
 def _at_rest(fixed: Loaded, moving: Loaded, found: Registration) -> bool:
     """Return whether two scans on one grid are aligned by their headers, judged by content."""
     near = found.shift_mm < REST_MM and found.angle_deg < REST_DEG
-    return near and fixed.on_grid_of(moving)
+    return near and moving.values_as_in(fixed) is not None
 
 
 def _note(draft: Draft, sequence: MrSequence, found: Registration) -> None:

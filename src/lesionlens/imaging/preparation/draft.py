@@ -68,9 +68,16 @@ class Loaded:
             self._digest = cache.digest_of(self.values)
         return self._digest
 
-    def on_grid_of(self, other: Loaded) -> bool:
-        """Return whether both have the same grid, to a hundredth of a millimetre."""
-        return self.series.grid.matches(other.series.grid, 1e-2)
+    def values_as_in(self, other: Loaded) -> NDArray[np.float32] | None:
+        """Return the voxels in the storage order of another sequence, a view.
+
+        None unless both have the same voxels, in any order, to a hundredth of a millimetre.
+        """
+        order = self.series.grid.storage_order(other.series.grid, 1e-2)
+        if order is None:
+            return None
+        axes, mirrored = order
+        return np.flip(self.values.transpose(axes), mirrored)
 
     def moved_grid(self) -> Grid:
         """Return the grid after registration, in the reference's frame."""

@@ -1,0 +1,35 @@
+"""Grids with the same voxels in different storage orders."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+from tests.storage_order import grid_stored, orders, stored
+
+from lesionlens.base.grid import Grid
+
+
+@given(order=orders(), turn=st.tuples(*[st.floats(-60, 60)] * 3))
+def test_the_same_voxels_are_recognised_in_any_order(order, turn):
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * (0.9, 1.2, 3.3)
+    affine[:3, 3] = 12, -30, 7
+    grid = Grid((4, 5, 6), affine)
+    other = grid_stored(grid, order)
+    voxels = np.arange(120).reshape(grid.shape)
+    found = other.storage_order(grid)
+    assert found is not None
+    axes, mirrored = found
+    back = np.flip(stored(voxels, order).transpose(axes), mirrored)
+    np.testing.assert_array_equal(back, voxels)
+
+
+def test_other_voxels_are_no_other_order_of_the_same():
+    grid = Grid((4, 5, 6), np.diag([1.0, 1.0, 2.0, 1.0]))
+    shifted = np.diag([1.0, 1.0, 2.0, 1.0])
+    shifted[0, 3] = 0.5
+    assert grid.storage_order(Grid(grid.shape, shifted)) is None
+    assert grid.storage_order(Grid((4, 6, 5), grid.affine)) is None
+    assert grid.storage_order(Grid(grid.shape, np.diag([1.0, 1.0, 2.2, 1.0]))) is None
+    mirrored = np.diag([-1.0, 1.0, 2.0, 1.0])  # about the origin, not within its own box
+    assert grid.storage_order(Grid(grid.shape, mirrored)) is None
