@@ -75,6 +75,8 @@ class _Source:
 
     link: str
     root: Path
+    where: str
+    """The path relative to the derivatives, or an absolute URI."""
 
     def uri(self, series: Series) -> str:
         """Return the BIDS URI of a series: its file, or the folder of its files."""
@@ -125,7 +127,7 @@ def save_bids(
     with staged(dataset, ours=ours, shared=True) as aside:
         (aside / home).mkdir(parents=True)
         warnings = write_result(analysis, dataset / home, aside / home, context)
-        source = _source_of(analysis)
+        source = _source_of(analysis, dataset)
         stem = aside / _stem(label)
         stem.parent.mkdir(parents=True)
         for volume in volumes:
@@ -296,25 +298,32 @@ def _put_tables(analysis: Analysis, stem: Path) -> None:
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 
 
-def _source_of(analysis: Analysis) -> _Source:
+def _source_of(analysis: Analysis, dataset: Path) -> _Source:
+    """Return the source of a study, under a name that no other folder has in this dataset."""
     place = analysis.study.root.absolute()
     root = bids.root_of(place) or place.parent
-    return _Source(re.sub(r"[^A-Za-z0-9]", "", root.name) or "source", root)
+    try:
+        where = Path(os.path.relpath(root, dataset.absolute())).as_posix()
+    except ValueError:  # another drive
+        where = root.as_uri()
+    links, plain = _links(dataset), re.sub(r"[^A-Za-z0-9]", "", root.name) or "source"
+    names = (plain, *(f"{plain}{number}" for number in range(2, len(links) + 3)))
+    return _Source(next(n for n in names if links.get(n, where) == where), root, where)
+
+
+def _links(dataset: Path) -> dict[str, str]:
+    links = read_object(dataset / bids.DESCRIPTION).get("DatasetLinks", {})
+    return links if isinstance(links, dict) else {}
 
 
 def _describe(dataset: Path, source: _Source) -> None:
     """Write the dataset's own files, each atomically: several processes may write."""
-    links = read_object(dataset / bids.DESCRIPTION).get("DatasetLinks", {})
-    try:
-        where = Path(os.path.relpath(source.root, dataset.absolute())).as_posix()
-    except ValueError:  # another drive
-        where = source.root.as_uri()
     about = {
         "Name": "Candidate tumour regions by LesionLens",
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": _NAME, "Version": metadata.version("lesionlens")}],
-        "DatasetLinks": {**links, source.link: where},
+        "DatasetLinks": {**_links(dataset), source.link: source.where},
     }
     write_atomically(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
     write_atomically(dataset / _TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))

@@ -111,6 +111,24 @@ def test_sidecars_name_their_sources(analysis, tmp_path):
     assert {line.split("\t")[-2] for line in table} == {"apart", "false"}
 
 
+def test_folders_of_one_name_are_told_apart(analysis, two_lesions, tmp_path):
+    """Each study's sources lead to its own folder, in whatever order they were added."""
+    out = tmp_path / "out"
+    save_bids(analysis, out)
+    for site in ("a", "b"):
+        study = write_study(two_lesions, tmp_path / site / "ds" / f"x{site}")
+        save_bids(make_analysis(two_lesions, study), out)
+    save_bids(analysis, out)
+    links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {"ds": "../ds", "ds2": "../a/ds", "ds3": "../b/ds"}
+    for stem, link in ((STEM, "ds"), ("sub-xb/anat/sub-xb_space-orig", "ds3")):
+        about = json.loads((out / f"{stem}_dseg.json").read_text())
+        for uri in (*about["Sources"], about["SpatialReference"]):
+            scheme, name, place = uri.split(":")
+            assert (scheme, name) == ("bids", link)
+            assert (out / links[name] / place).exists()
+
+
 def test_a_second_run_replaces_the_first_and_leaves_other_subjects(analysis, tmp_path):
     out = tmp_path / "out"
     save_bids(analysis, out)
