@@ -30,12 +30,13 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Candidate, Findings
+from lesionlens.base.records.findings import Candidate, Findings, Point
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.words import Words, load
 from lesionlens.results.review.reopen import SavedResult
 
+Line = tuple[Point, Point]
 CANDIDATE_FIELDS = (
     "id", "place", "side", "lobe", "state", "rejected", "added", "apart", "score", "contrast",
     "sequence", "whole_longest_mm", "whole_perpendicular_mm", "enhancing_longest_mm",
@@ -148,10 +149,8 @@ class Sentences:
     def _measured(self, candidate: Candidate) -> dict[str, Any]:
         source, words = self._source, self._words
         drawn = {region: self._diameters(candidate, region) for region in (Region.WT, Region.ET)}
-        longest = drawn[Region.ET] or drawn[Region.WT]
-        number, count = (
-            (None, None) if longest is None else axial_slice(longest, source.labels.grid)
-        )
+        ends = self._longest(candidate, drawn[Region.ET] or drawn[Region.WT])
+        number, count = (None, None) if ends is None else axial_slice(ends, source.labels.grid)
         sizes = {region: _lengths(candidate, region, drawn[region]) for region in drawn}
         state = source.review.state_of(candidate.tracking_uid)
         return {
@@ -187,6 +186,13 @@ class Sentences:
             mask[box] &= np.isin(self._source.labels.data[box], region.labels)
         return diameters(mask, self._source.labels.grid)
 
+    def _longest(self, candidate: Candidate, found: Diameters | None) -> Line | None:
+        """Return the ends of the longest diameter: as a reader placed it, else as found."""
+        placed = self._source.review.diameters_of(candidate.tracking_uid)
+        if placed is not None:
+            return max(placed, key=lambda line: float(np.linalg.norm(np.subtract(*line))))
+        return None if found is None else found.ends_mm
+
     def _changed(self, candidate: Candidate) -> dict[str, Any]:
         found, uid = self._source.compared, candidate.tracking_uid
         changes = () if found is None else found.changes
@@ -200,21 +206,20 @@ class Sentences:
         }
 
 
-def axial_slice(found: Diameters, grid: Grid) -> tuple[int, int]:
-    """Return the axial slice number of a longest diameter, and the number of slices.
+def axial_slice(ends_mm: Line, grid: Grid) -> tuple[int, int]:
+    """Return the axial slice number of a diameter by its ends, and the number of slices.
 
     Slices are counted from 1 at the feet, as in the window.
 
     Examples
     --------
-    >>> ends = ((0.0, 0.0, 4.0), (9.0, 0.0, 4.0))
-    >>> axial_slice(Diameters(9.0, 1.0, ends, ends), Grid((10, 10, 20), np.eye(4)))
+    >>> axial_slice(((0.0, 0.0, 4.0), (9.0, 0.0, 4.0)), Grid((10, 10, 20), np.eye(4)))
     (5, 20)
     """
     up = grid.affine[2, :3] / grid.spacing_mm
     axis = int(np.argmax(np.abs(up)))
     count = grid.shape[axis]
-    index = int(np.rint(grid.to_voxel(np.mean(found.ends_mm, axis=0))[axis]))
+    index = int(np.rint(grid.to_voxel(np.mean(ends_mm, axis=0))[axis]))
     index = min(max(index, 0), count - 1)
     return (index + 1 if up[axis] > 0 else count - index), count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.napari.model.wording.followup import shown_followup
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.report import report_html
+from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review import report_items, store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
@@ -125,6 +127,22 @@ def test_the_readers_diameters_take_the_place_of_those_measured(
     log.place_diameters(one.tracking_uid, short)
     again = applied(replace(plain, review=log.review)).findings.candidates[0]
     assert again.rano_measurable is False
+
+
+def test_the_sentence_names_the_slice_of_the_readers_diameters(
+    plain: Analysis, measured: Analysis
+) -> None:
+    (one,), grid = plain.findings.candidates, plain.volumes.labels.grid
+    slices = {}
+    for up_mm in (0.0, 8.0, -8.0):
+        moved = tuple(tuple((x, y, z + up_mm) for x, y, z in line) for line in ENDS)
+        log = ReviewLog()
+        log.place_diameters(one.tracking_uid, moved)
+        drawn = applied(replace(plain, review=log.review))
+        words = Sentences(drawn).of(drawn.findings.candidates[0])
+        slices[up_mm] = int(re.search(r"axial slice (\d+) of", words)[1])
+    steps = {up: slices[up] - slices[0.0] for up in slices}
+    assert steps == {up: round(up / float(grid.spacing_mm[2])) for up in slices}
 
 
 def test_decisions_and_undo_leave_the_diameters_that_held(plain: Analysis) -> None:
