@@ -94,37 +94,49 @@ class MonitoredStudy:
 
 
 def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
-    """Read every result below a folder.
+    """Read every result below a folder; what a killed run left in hidden folders is none.
+
+    Copies of one analysis, as readers have or `export` writes, are one study with the decisions of
+    all of them.
 
     Returns
     -------
     list of MonitoredStudy
         Studies by day.
     list of str
-        Notices about folders that could not be read.
+        Notices about folders that could not be read, and copies.
 
     Raises
     ------
     UnusableInputError
         There is no result.
     """
-    found, notices = [], []
+    analyses: dict[tuple[str, ...], list[_SavedFiles]] = {}
+    notices, copies = [], 0
     for place, folders, files in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
         if "findings.json" not in files or "run.json" not in files:
             continue
         try:
-            found.append(_study(Path(place)))
+            read = _SavedFiles.read(Path(place))
+            of_one = analyses.setdefault(read.key, [])
+            _study([*of_one, read])  # raises if it is damaged
         except ReadError as error:
             notices.append(f"{Path(place).name} was skipped: {error.found}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             notices.append(f"{Path(place).name} was skipped: {type(error).__name__}: {error}")
+        else:
+            copies += bool(of_one)
+            of_one.append(read)
+    found = [_study(of_one) for of_one in analyses.values() if of_one]
     if not found:
         raise UnusableInputError(
             found=f"no result in {folder.name!r}",
             expected="folders written by `lesionlens analyze` or `batch`",
             next_step="Name the folder that contains them",
         )
+    if copies:
+        notices.append(f"{copies} copies of other results here: each study is counted once")
     return sorted(found, key=lambda one: (one.day, one.name)), notices
 
 
@@ -179,13 +191,34 @@ def _json(path: Path) -> dict[str, Any]:
     return read
 
 
-def _study(place: Path) -> MonitoredStudy:
-    findings, run = _json(place / "findings.json"), _json(place / "run.json")
-    review = _json(place / "review.json") if (place / "review.json").is_file() else {}
-    events = review.get("events", [])
+@dataclass(frozen=True, slots=True)
+class _SavedFiles:
+    """The files of one result folder."""
+
+    place: Path
+    findings: Mapping[str, Any]
+    run: Mapping[str, Any]
+    events: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, place: Path) -> _SavedFiles:
+        review = _json(place / "review.json") if (place / "review.json").is_file() else {}
+        events = review.get("events", [])
+        return cls(place, _json(place / "findings.json"), _json(place / "run.json"), events)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What copies of one analysis share: when it was made, and of which files."""
+        files = sorted(str(row["sha256"]) for row in self.run.get("inputs", ()))
+        return (str(self.run["started"]), *(files or [str(self.place)]))
+
+
+def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
+    """Return one analysis with the decisions in all copies of it."""
+    findings, run, name = copies[0].findings, copies[0].run, copies[0].place.name
+    rows, events = _merged(copies)
     verdicts, added = _verdicts(events)
     efforts = _efforts(events)
-    rows = findings["candidates"]
     ours = [r for r in rows if r.get("source", "network") == "network" and r["score"] is not None]
     flagged = [_candidate(one, verdicts, efforts) for one in ours]
     known = {one.tracking_uid for one in flagged}
@@ -200,7 +233,7 @@ def _study(place: Path) -> MonitoredStudy:
     registered = [s["figure"] for s in steps if s["step"] == StepName.REGISTER and s.get("figure")]
     brain = next((s.get("figure") for s in steps if s["step"] == StepName.BRAIN), None)
     return MonitoredStudy(
-        name=place.name,
+        name=name,
         day=datetime.fromisoformat(run["started"]).date(),
         engine=f"{run['engine']} {run['engine_version']} {str(run['weights_sha256'])[:12]}",
         candidates=(*flagged, *brought),
@@ -211,6 +244,36 @@ def _study(place: Path) -> MonitoredStudy:
     )
 
 
+def _merged(
+    copies: Sequence[_SavedFiles],
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return each candidate once, and all decisions on them by time.
+
+    A copy that was compared with a prior has other tracking UIDs, and the same numbers.
+    """
+    rows: dict[Any, Mapping[str, Any]] = {}
+    events: list[Mapping[str, Any]] = []
+    for one in copies:
+        names = {}
+        for row in one.findings["candidates"]:
+            uid = row["tracking_uid"]
+            key = row.get("id", uid) if row.get("source", "network") == "network" else uid
+            known = rows.setdefault(key, row)
+            names[uid] = known["tracking_uid"]
+            if _decided(row) and not _decided(known):
+                rows[key] = {**known, "review": row["review"]}
+        for event in one.events:
+            uid = event["tracking_uid"]
+            named = {**event, "tracking_uid": names.get(uid, uid)}
+            if named not in events:  # a copy continues the review of another
+                events.append(named)
+    return [*rows.values()], sorted(events, key=lambda event: str(event.get("time", "")))
+
+
+def _decided(row: Mapping[str, Any]) -> bool:
+    return ReviewState((row.get("review") or {}).get("state", "unreviewed")) in VERDICTS
+
+
 def _candidate(
     row: Mapping[str, Any],
     verdicts: Mapping[str, Mapping[str, ReviewState]],
@@ -218,7 +281,7 @@ def _candidate(
 ) -> MonitoredCandidate:
     states = dict(verdicts.get(row["tracking_uid"], {}))
     own = row.get("review") or {}
-    if not states and ReviewState(own.get("state", "unreviewed")) in VERDICTS:
+    if not states and _decided(row):
         states = {own.get("reader") or "": ReviewState(own["state"])}
     return MonitoredCandidate(
         tracking_uid=row["tracking_uid"],
@@ -232,7 +295,7 @@ def _candidate(
 
 
 def _verdicts(
-    events: list[dict[str, Any]],
+    events: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
     """Return each reader's last decision on each candidate, and the added candidates."""
     states: dict[str, dict[str, ReviewState]] = {}
@@ -245,7 +308,7 @@ def _verdicts(
     return states, added
 
 
-def _efforts(events: list[dict[str, Any]]) -> dict[str, dict[str, PromptEffort]]:
+def _efforts(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PromptEffort]]:
     """Sum each reader's prompts for each candidate; a repeated outline counts again."""
     found: dict[str, dict[str, PromptEffort]] = {}
     for event in events:

@@ -74,6 +74,14 @@ def test_what_is_listed_apart_is_counted_apart(tmp_path):
     assert "<th>other findings</th>" in page.html(watched)
 
 
+def test_what_a_killed_run_left_is_no_study(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]])
+    result(tmp_path / ".lesionlens-1234-5678", 2, [[("A", "rejected")]])
+    found, notices = gather(tmp_path)
+    assert [one.name for one in found] == ["study1"]
+    assert not notices
+
+
 def test_prompts_and_their_seconds_are_counted_by_reader(tmp_path):
     result(tmp_path, 1, [[("A", "edited"), ("A", "edited"), ("B", "accepted")], [("A", "edited")]])
     file = tmp_path / "study1" / "review.json"
@@ -117,6 +125,74 @@ def test_readers_of_one_case_are_compared(tmp_path):
     assert (one, other, count) == ("A", "B", 4)
     assert found == pytest.approx(0.5)
     assert figures.kappa([(True, True)] * 5) is None
+
+
+def of_files(place, *digests):
+    """Say of which files a result was made."""
+    file = place / "run.json"
+    inputs = [{"file": "t1c.nii.gz", "sha256": digest} for digest in digests]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": inputs}))
+
+
+def test_copies_of_one_analysis_are_one_study(tmp_path):
+    """One reader's result that was exported too, another reader's copy, and a later analysis."""
+    for folder, reader, state, day in (
+        ("batch", "A", "accepted", START), ("export", "A", "accepted", START),
+        ("of B", "B", "rejected", START), ("again", "A", "accepted", START + timedelta(days=1)),
+    ):  # fmt: skip
+        result(tmp_path / folder, 1, [[(reader, state)]], day=day)
+        of_files(tmp_path / folder / "study1", "ab", "cd")
+    result(tmp_path / "other", 1, [[("A", "accepted")]])
+    of_files(tmp_path / "other" / "study1", "ef")
+    studies, notices = gather(tmp_path)
+    assert len(studies) == 3
+    assert notices == ["2 copies of other results here: each study is counted once"]
+    (week,) = figures.by_week(studies)
+    assert (week.studies, week.candidates, week.accepted, week.rejected) == (3, 3, 3, 1)
+    assert figures.calibration(studies).judged == 2  # of two readers who disagree there is none
+
+
+def test_a_later_decision_in_a_copy_is_the_last(tmp_path):
+    for folder, events in (("a", ["accepted", "rejected"]), ("b", ["accepted"])):
+        result(tmp_path / folder, 1, [[("A", state) for state in events]])
+        of_files(tmp_path / folder / "study1", "ab")
+        file = tmp_path / folder / "study1" / "review.json"
+        review = json.loads(file.read_text())
+        for second, event in enumerate(review["events"]):
+            event["time"] = f"2026-01-05T10:00:0{second}Z"
+        file.write_text(json.dumps(review))
+    (study,), _ = gather(tmp_path)
+    assert study.candidates[0].verdicts == {"A": "rejected"}
+
+
+def test_a_copy_that_was_compared_with_a_prior_has_the_same_candidates(tmp_path):
+    """Its candidates took the prior's tracking UIDs; what readers added are their own."""
+    for number, folder in enumerate("ab"):
+        result(tmp_path / folder, number, [[("AB"[number], "accepted")]])
+        (tmp_path / folder / f"study{number}").rename(tmp_path / folder / "study")
+        of_files(tmp_path / folder / "study", "ab")
+        file = tmp_path / folder / "study" / "findings.json"
+        findings = json.loads(file.read_text())
+        (row,) = findings["candidates"]
+        row["id"] = 1
+        findings["candidates"].append(
+            {**row, "id": 2, "tracking_uid": f"2.25.{number}.9", "source": "reader", "score": None}
+        )
+        file.write_text(json.dumps(findings))
+    for number, folder in enumerate("ab"):
+        file = tmp_path / folder / "study" / "review.json"
+        review = json.loads(file.read_text())
+        review["events"].append(
+            {"tracking_uid": f"2.25.{number}.9", "state": "accepted", "reader": "AB"[number],
+             "added": "brush"}
+        )  # fmt: skip
+        file.write_text(json.dumps(review))
+    (study,), _ = gather(tmp_path)
+    flagged, *added = study.candidates
+    assert flagged.verdicts == {"A": "accepted", "B": "accepted"}
+    assert [(one.tracking_uid, dict(one.verdicts)) for one in added] == [
+        ("2.25.0.9", {"A": "accepted"}), ("2.25.1.9", {"B": "accepted"}),
+    ]  # fmt: skip
 
 
 def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
