@@ -33,6 +33,7 @@ _UNREADABLE = (
 )  # fmt: skip
 _CHUNK = 2**20
 _TRUTH_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
+_FILE_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _AFTER_CASE = re.compile(
     rf"((^|[-_.])({'|'.join(sorted(_TRUTH_WORDS))}))?\.nii(\.gz)?$", re.IGNORECASE
 )
@@ -89,7 +90,7 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     Raises
     ------
     ConfigError
-        There are no cases, or dataset.json is invalid.
+        There are no cases, one has several references, or dataset.json is invalid.
     """
     if (root / "dataset.json").is_file():
         cases = _of_dataset(root)
@@ -117,20 +118,27 @@ def _below(root: Path) -> list[Path]:
 def _of_folder(folder: Path) -> Case | None:
     files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS))
     images: dict[MrSequence, ImageFile] = {}
-    truth = None
+    truths: list[Path] = []
     for path in files:
         words = words_of(path.name)
         if _TRUTH_WORDS & set(words):
-            truth = truth or path
+            truths.append(path)
             continue
         sequence = None if is_label_name(path.name) else sequence_in_words(words)
         if sequence is not None:
             images.setdefault(sequence, ImageFile(path))
-    if not images and truth is None:
+    if not images and not truths:
         return None
     if not images and (folder / "findings.json").is_file():
         return None
-    return Case(folder.name, patient_of(folder.name), images, truth)
+    if images and len({_FILE_ENDING.sub("", path.name) for path in truths}) > 1:
+        raise ConfigError(
+            found=f"{len(truths)} segmentations in the case {folder.name!r}: "
+            + ", ".join(path.name for path in truths),
+            expected="one reference for each case",
+            next_step="Move the others out of the folder",
+        )
+    return Case(folder.name, patient_of(folder.name), images, next(iter(truths), None))
 
 
 def segmentations_in(folder: Path) -> dict[str, Path]:

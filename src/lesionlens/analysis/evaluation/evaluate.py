@@ -182,13 +182,15 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     predicted = {region: region_mask(labels, region) for region in Region}
     if not score.healthy:
         _score_regions(score, predicted, truth, grid)
+    flagged = [one for one in findings.candidates if not one.apart]
     score.hits, counted = metrics.candidate_hits(
-        findings.candidates, predicted[Region.WT], region_mask(truth, Region.WT), grid
+        flagged, predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
     score.ranked &= all(hit.score is not None for hit in score.hits)
     found = {lesion for hit in score.hits for lesion in hit.lesions}
     score.metrics |= _counts(found, counted, sum(hit.false_positive for hit in score.hits))
-    score.metrics["candidates"] = len(findings.candidates)
+    score.metrics["candidates"] = len(flagged)
+    score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
     score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
     score.metrics |= measures(result, findings)
     _score_maps(score, result, grid, truth, image)

@@ -47,6 +47,18 @@ def test_brats_of_any_year_is_read(tmp_path, folder, names, seg):
     assert case.images[MrSequence.FLAIR].path.name.rsplit(".nii")[0].endswith(names[3])
 
 
+def test_two_references_of_one_case_are_refused(tmp_path):
+    """Which of two readers' counts is not for the order of their names to say."""
+    put(tmp_path / "one" / "t1c.nii.gz")
+    for name in ("seg.nii.gz", "seg.nii"):  # unpacked beside it, as some sets are
+        put(tmp_path / "one" / name)
+    (case,) = find_cases(tmp_path)
+    assert case.truth is not None
+    put(tmp_path / "one" / "reader2_seg.nii.gz")
+    with pytest.raises(ConfigError, match=r"in the case 'one': reader2_seg.nii.gz, seg.nii"):
+        find_cases(tmp_path)
+
+
 def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
     about = {
         "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
