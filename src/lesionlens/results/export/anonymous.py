@@ -6,14 +6,18 @@ the DICOM objects and replaces UIDs in text files.
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.response import SignedResponse
+from lesionlens.base.records.review import NO_CANDIDATE, Review
 from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
 from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
@@ -23,6 +27,7 @@ from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.dicom.bounded import read_dicom
 from lesionlens.results.export.names import names_of, replaced
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 
 
@@ -39,9 +44,7 @@ class Anonymous:
         """Clean the DICOM objects of a staged result and replace the UIDs in its text files."""
         deidentify_files(sorted((folder / "dicom").glob("*.dcm")), self.cleaner)
         names = self.cleaner.pseudonyms
-        known = {c.tracking_uid for c in self.analysis.findings.candidates}
-        if self.analysis.original is not None:
-            known |= {c.tracking_uid for c in self.analysis.original.findings.candidates}
+        known = _tracking_uids(self.analysis)
         new = {uid: uid if self.cleaner.options.keep_uids else names.uid(uid) for uid in known}
         for path in folder.rglob("*"):
             if path.suffix in _TEXT:
@@ -53,7 +56,8 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     """Remove what identifies the patient from an analysis.
 
     Names of the study, its files and series, readers' names and reasons, input digests and times
-    are removed or replaced as in DICOM objects, also in warnings.
+    are removed or replaced as in DICOM objects, also in warnings, of earlier examinations and in a
+    signed response.
 
     Parameters
     ----------
@@ -62,20 +66,30 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     """
     study = analysis.study
     patient, telling = _whose(study)
-    name, days = pseudonyms.patient(patient), pseudonyms.days(patient)
+    name, shift = pseudonyms.patient(patient), pseudonyms.days(patient)
+    days = 0 if options.full_dates else shift
     new = dict.fromkeys(names_of(study), name)
 
     def clean(text: str) -> str:
         return replaced(text, new)
 
-    uid = study.uid if options.keep_uids or study.uid is None else pseudonyms.uid(study.uid)
+    def renamed(uid: str | None) -> str | None:
+        return uid if options.keep_uids or uid is None else pseudonyms.uid(uid)
+
     series = {key: _nameless(one, key.value) for key, one in study.series.items()}
     notices = (FACES_REMAIN, *map(clean, study.notices))
     prepared, run = analysis.prepared, analysis.run
     return Anonymous(
         replace(
             analysis,
-            study=replace(study, name=name, series=series, set_aside=(), uid=uid, notices=notices),
+            study=replace(
+                study,
+                name=name,
+                series=series,
+                set_aside=(),
+                uid=renamed(study.uid),
+                notices=notices,
+            ),
             prepared=replace(
                 prepared,
                 notices=tuple(map(clean, prepared.notices)),
@@ -86,7 +100,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 run,
                 inputs=(),
                 notices=tuple(map(clean, run.notices)),
-                started=_earlier(run.started, 0 if options.full_dates else days),
+                started=_earlier(run.started, days),
             ),
             findings=replace(
                 analysis.findings,
@@ -96,7 +110,8 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 ),
             ),
             options=replace(analysis.options, hidden=frozenset(Identity)),
-            review=_nobody(analysis.review, 0 if options.full_dates else days),
+            review=_nobody(analysis.review, days),
+            followup=_undated(analysis.followup, days, renamed),
         ),
         Cleaner(options, pseudonyms, telling),
     )
@@ -126,13 +141,57 @@ def _nameless(series: Series, key: str) -> Series:
     return replace(series, files=files, description=key, detected_by=evidence)
 
 
+def _tracking_uids(analysis: Analysis) -> set[str]:
+    """Return every tracking UID that text files name, also of lesions of earlier examinations."""
+    found = [
+        analysis.findings,
+        *([] if analysis.original is None else [analysis.original.findings]),
+    ]
+    known = {c.tracking_uid for findings in found for c in findings.candidates}
+    known |= {e.tracking_uid for e in analysis.review.events} - NO_CANDIDATE
+    known |= {m.tracking_uid for r in analysis.review.responses for m in r.measures}
+    points = () if analysis.followup is None else analysis.followup.points
+    known |= {uid for p in points for uid in (*p.tangled, *(m.tracking_uid for m in p.lesions))}
+    return known
+
+
+def _undated(
+    found: Comparison | None, days: int, renamed: Callable[[str | None], str | None]
+) -> Comparison | None:
+    """Return a comparison whose examinations have shifted days and other Study Instance UIDs."""
+    if found is None:
+        return None
+    points = tuple(
+        replace(point, date=_day_earlier(point.date, days), study_uid=renamed(point.study_uid))
+        for point in found.points
+    )
+    return replace(found, points=points)
+
+
 def _nobody(review: Review, days: int) -> Review:
     """Return the decisions without readers' names and free text."""
-    named = (*(u.reader for u in review.unaided), *(e.reader for e in review.events))
-    readers = dict.fromkeys(name for name in named if name)
+    acts = (*review.unaided, *review.events, *review.responses)
+    readers = dict.fromkeys(act.reader for act in acts if act.reader)
     numbers = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
+
+    def signed(one: SignedResponse) -> SignedResponse:
+        return replace(
+            one,
+            reader=numbers.get(one.reader, ""),
+            time=_earlier(one.time, days),
+            baseline=_DAY.sub(lambda day: _day_earlier(day[0], days), one.baseline),
+            nadir=_DAY.sub(lambda day: _day_earlier(day[0], days), one.nadir),
+            steps=tuple(_DAY.sub(lambda day: _day_earlier(day[0], days), s) for s in one.steps),
+        )
+
     events = tuple(
-        replace(e, reader=numbers.get(e.reader or ""), reason=None, time=_earlier(e.time, days))
+        replace(
+            e,
+            reader=numbers.get(e.reader or ""),
+            reason=None,
+            time=_earlier(e.time, days),
+            response=None if e.response is None else signed(e.response),
+        )
         for e in review.events
     )
     unaided = tuple(
@@ -144,7 +203,16 @@ def _nobody(review: Review, days: int) -> Review:
         )
         for u in review.unaided
     )
-    return replace(review, events=events, unaided=unaided)
+    responses = tuple(map(signed, review.responses))
+    return replace(review, events=events, unaided=unaided, responses=responses)
+
+
+def _day_earlier(day: str, days: int) -> str:
+    """Shift an ISO 8601 date back by days; a session of another name becomes empty."""
+    try:
+        return (date.fromisoformat(day) - timedelta(days)).isoformat()
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _earlier(time: str, days: int) -> str:

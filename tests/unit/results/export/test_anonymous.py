@@ -7,22 +7,41 @@ import json
 import re
 import zlib
 from dataclasses import replace
+from datetime import date
 
 import pydicom
 import pytest
 from tests.files_below import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.labels import MrSequence, ReviewAct, ReviewState
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    Measured,
+    TimePoint,
+    measures_of,
+)
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    SignedResponse,
+    Steroids,
+)
+from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.results.export.anonymous import anonymous
 from lesionlens.results.export.exporter import save
+from lesionlens.results.review import store
 
 NAME = "Plantedname"
+GONE, EARLIER_UID = "2.25.424242424242424242", "1.2.840.99.471147114711"
 NAMES = Pseudonyms(b"k" * 32)
 
 
@@ -69,7 +88,32 @@ def analysis(request, tmp_path, two_lesions):
     event = ReviewEvent(
         uid, ReviewState.ACCEPTED, f"Dr. {NAME}", "2026-01-05T10:00:00Z", f"{NAME} had surgery"
     )
-    return replace(made, review=Review((event,)))
+    followup = earlier(made)
+    response = SignedResponse(
+        Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME,
+        Clinical.SAME, "2025-03-04", "2025-03-04", ("nadir 2025-03-04: 3.5 → 3.6 ml",),
+        f"Prof. {NAME}", "2026-01-05T11:00:00Z", measures_of(followup.points),
+    )  # fmt: skip
+    withdrawn = replace(response, time="2026-01-05T10:30:00Z")
+    act = ReviewEvent(
+        WHOLE_STUDY, ReviewState.UNREVIEWED, f"Prof. {NAME}", "2026-01-05T10:40:00Z", "by mistake",
+        ReviewAct.WITHDRAW_RESPONSE, response=withdrawn,
+    )  # fmt: skip
+    review = Review((event, act), responses=(withdrawn, response))
+    return replace(made, review=review, followup=followup)
+
+
+def earlier(made):
+    """An examination of last year, with a lesion that is gone and one that split."""
+    now = tuple(Measured.of(c) for c in made.findings.candidates)
+    gone = replace(now[0], tracking_uid=GONE)
+    points = (
+        TimePoint("2025-03-04", EARLIER_UID, (gone, *now), True, tangled=(GONE,)),
+        TimePoint("2026-01-05", made.study.uid, now, True),
+    )
+    changes = (*(Change(one, one) for one in now), Change(gone, None))
+    rows = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
+    return Comparison(points, changes, Alignment(rows, 0.0, 0.0, False, "T1c"))
 
 
 def test_no_name_is_in_any_byte(analysis, tmp_path):
@@ -86,10 +130,22 @@ def test_no_name_is_in_any_byte(analysis, tmp_path):
             assert candidate.tracking_uid.encode() not in held, path.name
         assert b"2026-01-05" not in held, path.name
         assert b"20260105" not in held, path.name
+        for earlier_day in (b"2025-03-04", b"20250304"):
+            assert earlier_day not in held, path.name
+        for uid in (GONE, EARLIER_UID):
+            assert uid.encode() not in held, path.name
     reported = json.loads((tmp_path / "out" / "findings.json").read_text())
     first = reported["candidates"][0]
     assert first["review"]["state"] == "accepted"
     assert first["review"]["reader"] == "reader 1"
+    then, now = json.loads((tmp_path / "out" / "followup.json").read_text())["points"]
+    days = date.fromisoformat(now["date"]) - date.fromisoformat(then["date"])
+    assert days == date(2026, 1, 5) - date(2025, 3, 4)
+    assert then["study_uid"] == NAMES.uid(EARLIER_UID)
+    review = store.load(tmp_path / "out")
+    assert review.response.reader == "reader 2"
+    assert review.response.steps == (f"nadir {then['date']}: 3.5 → 3.6 ml",)
+    assert len(review.responses) == 2
     assert any("Faces remain" in warning for warning in reported["warnings"])
 
 
