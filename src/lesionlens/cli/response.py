@@ -70,7 +70,8 @@ def response(
             expected="a result compared with an earlier examination",
             next_step="Analyse the study with --prior RESULT_DIR",
         )
-    found = saved.followup.at(saved.findings.candidates, saved.review)
+    cavity_ml = saved.volumes.cavity_ml
+    found = saved.followup.at(saved.findings.candidates, saved.review, cavity_ml)
     choices = ResponseChoices(baseline - 1, None if nadir is None else nadir - 1, criterion,
                               disease, steroids, clinical)  # fmt: skip
     draft = followup.propose(found, choices)

@@ -65,10 +65,13 @@ def compare(
     if now.original is not None:
         own = replace(now.original, findings=_renamed(now.original.findings, names))
         named = replace(named, original=own)
-    earlier = () if before.followup is None else before.followup.points[:-1]
-    points = (*earlier, _point(before, prior.visit), _point(named, visit))
+    chain = before.followup
+    earlier = () if chain is None else chain.points[:-1]
+    tangled = () if chain is None else chain.tangled_now
+    points = (*earlier, _point(before, prior.visit, tangled), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
     laid = Comparison(points, changes, _alignment(found, sequence.display_name))
+    laid = replace(laid, points=(*points[:-1], replace(points[-1], tangled=laid.tangled_now)))
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
@@ -122,14 +125,14 @@ def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:
     return replace(findings, candidates=candidates)
 
 
-def _point(analysis: Analysis, visit: Examination) -> TimePoint:
+def _point(analysis: Analysis, visit: Examination, tangled: tuple[str, ...] = ()) -> TimePoint:
     lesions = tuple(
         Measured.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates
     )
     contrast = analysis.prepared.has_t1c
     cavity = analysis.volumes.cavity_ml
-    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity)
+    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity, tangled)
 
 
 def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:

@@ -73,16 +73,15 @@ def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
         steps = (STEPS["blind"].format(days=where),)
         return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
     targets = _targets(case)
-    tangled = _tangled(found, targets)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
-    asked = {choices.baseline, choices.nadir or choices.baseline, last}
-    if tangled or any(sums[n] is None for n in asked):
-        why = STEPS["tangled"].format(place=tangled) if tangled else STEPS["parts"]
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why,), None)
+    asked = sorted({choices.baseline, choices.nadir or choices.baseline, last})
+    why = _tangled(found, case, targets) or _uncounted(case, targets, asked)
+    if why or any(sums[n] is None for n in asked):
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why or STEPS["parts"],), None)
     known = [0.0 if one is None else one for one in sums]
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
     nadir = min(earlier, key=lambda n: known[n]) if choices.nadir is None else choices.nadir
-    return _draft(case, targets, known, nadir)
+    return _draft(found, case, targets, known, nadir)
 
 
 def _mixed(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -175,29 +174,45 @@ def _targets(case: ResponseCase) -> tuple[str, ...]:
     return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[: case.most])
 
 
-def _tangled(found: Comparison, targets: tuple[str, ...]) -> str:
-    """Return which target merged or split since the prior; empty if none."""
-    for change in found.changes:
-        one = change.before or change.now
-        linked = found.linked(change)
-        apart = any(c.kind in (ChangeKind.SPLIT, ChangeKind.MERGED) for c in linked)
-        if one is not None and one.tracking_uid in targets and apart:
-            return one.place
+def _tangled(found: Comparison, case: ResponseCase, targets: tuple[str, ...]) -> str:
+    """Return the line that names a target that merged or split since the baseline; "" if none."""
+    baseline = case.choices.baseline
+    uids = found.tangled_since(baseline)
+    there = case.there(baseline)
+    place = next((there[uid].place for uid in targets if uid in uids), "")
+    return STEPS["tangled"].format(place=place) if place else ""
+
+
+def _uncounted(case: ResponseCase, targets: tuple[str, ...], asked: Sequence[int]) -> str:
+    """Return the line that names a target that does not count as tumour later; "" if none.
+
+    What a reader rejected there is flagged there: its sum is unknown, not 0.
+    """
+    there = case.there(case.choices.baseline)
+    for uid in targets:
+        days = [name_of(case.points, n) for n in asked if uid in case.uncounted(n)]
+        if days:
+            return STEPS["uncounted"].format(place=there[uid].place, days=", ".join(days))
     return ""
 
 
 def _sum(case: ResponseCase, targets: tuple[str, ...], number: int) -> float | None:
     there = case.there(number)
     sizes = [case.size(there[uid]) for uid in targets if uid in there]
-    return None if None in sizes else sum(size for size in sizes if size is not None)
+    unknown = None in sizes or not case.uncounted(number).isdisjoint(targets)
+    return None if unknown else sum(size for size in sizes if size is not None)
 
 
 def _draft(
-    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
+    found: Comparison,
+    case: ResponseCase,
+    targets: tuple[str, ...],
+    sums: Sequence[float],
+    nadir: int,
 ) -> ResponseDraft:
     choices = case.choices
     steps = list(_arithmetic(case, targets, sums, nadir))
-    grown, more = _progression(case, targets, sums, nadir)
+    grown, more = _progression(found, case, targets, sums, nadir)
     steps += more
     if choices.clinical is Clinical.WORSE:
         steps.append(STEPS["worse"])
@@ -254,7 +269,11 @@ class _Grown:
 
 
 def _progression(
-    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
+    found: Comparison,
+    case: ResponseCase,
+    targets: tuple[str, ...],
+    sums: Sequence[float],
+    nadir: int,
 ) -> tuple[_Grown, list[str]]:
     """Return whether there is progression, with its explanation."""
     last, steps, otherwise = len(case.points) - 1, [], False
@@ -265,18 +284,33 @@ def _progression(
     )
     seen = {uid for n in range(case.choices.baseline, last) for uid in case.there(n)}
     for uid, one in case.there(last).items():
-        if uid not in seen:
+        if uid in targets:
+            continue
+        before = case.there(nadir).get(uid) if uid in seen else _split_from(found, case, uid)
+        if before is None and uid not in seen:
             new = case.measurable(one)
             otherwise |= new
             steps.append(STEPS["new" if new else "new_small"].format(place=_named(one)))
-        elif uid not in targets and case.measurable(one):
-            before = case.there(nadir).get(uid)
-            if before is not None and not case.measurable(before):
-                clear = _clearly_grown(before, one)
-                otherwise |= clear
-                words = STEPS["grown" if clear else "little"]
-                steps.append(words.format(place=_named(one), mm=f"{CLEAR_GROWTH_MM:.0f}"))
+        elif before is not None and case.measurable(one) and not case.measurable(before):
+            clear = _clearly_grown(before, one)
+            otherwise |= clear
+            words = STEPS["grown" if clear else "little"]
+            steps.append(words.format(place=_named(one), mm=f"{CLEAR_GROWTH_MM:.0f}"))
+        elif uid not in seen:
+            steps.append(STEPS["split_off"].format(place=_named(one)))
     return _Grown(by_sum, otherwise), steps
+
+
+def _split_from(found: Comparison, case: ResponseCase, uid: str) -> Measured | None:
+    """Return the largest lesion of the prior, with this disease, of which a lesion was a part."""
+    ids = {
+        number
+        for change in found.changes
+        if change.kind is ChangeKind.SPLIT and change.now and change.now.tracking_uid == uid
+        for number in change.beside
+    }
+    parents = [one for one in case.there(len(case.points) - 2).values() if one.id in ids]
+    return max(parents, key=lambda one: case.size(one) or 0.0, default=None)
 
 
 def _clearly_grown(before: Measured, now: Measured) -> bool:

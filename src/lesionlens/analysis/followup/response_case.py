@@ -17,6 +17,7 @@ STEPS = {
     "blind": "enhancing disease was not judged on {days}: no T1c there",
     "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
     "tangled": "the sum is unknown: {place} merged with another region or split",
+    "uncounted": "the sum is unknown: {place} counts as tumour at the baseline, not on {days}",
     "none_enhancing": "no measurable enhancing disease on {day}",
     "none_non-enhancing": "no measurable non-enhancing disease on {day}",
     "target": "1 measurable target, sum in {unit}",
@@ -27,6 +28,7 @@ STEPS = {
     "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
     "new": "new: {place}; progression",
     "new_small": "new: {place}; too small to be measured: to be followed",
+    "split_off": "split off: {place}; part of an earlier lesion, not new",
     "grown": "could not be measured before: {place}; progression",
     "little": "could not be measured before: {place}; by less than {mm} mm",
     "worse": "the patient is worse and nothing else explains it: progression",
@@ -110,6 +112,11 @@ class ResponseCase:
             for one in self.points[number].lesions
             if one.counts and self.volume(one) != 0
         }
+
+    def uncounted(self, number: int) -> frozenset[str]:
+        """Return the lesions of one examination that do not count: rejected, or listed apart."""
+        lesions = self.points[number].lesions
+        return frozenset(one.tracking_uid for one in lesions if not one.counts)
 
     def judged(self, number: int) -> bool:
         """Return whether an examination can show this kind of disease; False if unknown."""

@@ -161,7 +161,7 @@ class Analysis:
         """The comparison with a prior examination, with the current outlines and decisions."""
         if self.followup is None:
             return None
-        return self.followup.at(self.findings.candidates, self.review)
+        return self.followup.at(self.findings.candidates, self.review, self.volumes.cavity_ml)
 
     @property
     def response_outdated(self) -> bool:

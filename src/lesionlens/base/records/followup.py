@@ -141,6 +141,8 @@ class TimePoint:
     """Whether T1c was available; None in results of earlier releases."""
     cavity_ml: Millilitres | None = None
     """Volume of the resection cavity; None if the engine outlines none."""
+    tangled: tuple[str, ...] = ()
+    """Tracking UIDs of lesions that merged or split since the examination before this one."""
 
     @property
     def enhancing_ml(self) -> float | None:
@@ -274,11 +276,16 @@ class Comparison:
     alignment: Alignment
     """Registration of the prior to this examination."""
 
-    def at(self, candidates: Iterable[Candidate], review: Review) -> Comparison:
-        """Return a copy with the current measurements, after outlines or decisions changed."""
+    def at(
+        self, candidates: Iterable[Candidate], review: Review, cavity_ml: float | None
+    ) -> Comparison:
+        """Return a copy with the current measurements, after outlines or decisions changed.
+
+        `cavity_ml` is the volume of the resection cavity as it is outlined now.
+        """
         now = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
         by_uid = {one.tracking_uid: one for one in now}
-        last = replace(self.points[-1], lesions=now)
+        last = replace(self.points[-1], lesions=now, cavity_ml=cavity_ml)
         redrawn = frozenset(
             one.id for one in self.points[-1].lesions if _redrawn(one, by_uid.get(one.tracking_uid))
         )
@@ -325,6 +332,19 @@ class Comparison:
             held = frozenset().union(*(_sides(c) for c in found))
 
     @property
+    def tangled_now(self) -> tuple[str, ...]:
+        """The tracking UIDs of lesions that merged or split since the prior examination."""
+        apart = (ChangeKind.SPLIT, ChangeKind.MERGED)
+        groups = (self.linked(c) for c in self.changes if c.kind in apart)
+        ends = (one for group in groups for c in group for one in (c.before, c.now))
+        return tuple(sorted({one.tracking_uid for one in ends if one is not None}))
+
+    def tangled_since(self, number: int) -> frozenset[str]:
+        """Return the tracking UIDs of lesions that merged or split after an examination."""
+        between = {uid for point in self.points[number + 1 : -1] for uid in point.tangled}
+        return frozenset(between.union(self.tangled_now))
+
+    @property
     def resection(self) -> Resection | None:
         """The extent of resection of the enhancing tumour, against the last examination before.
 
@@ -341,11 +361,15 @@ class Comparison:
     def targets(self) -> tuple[str, ...]:
         """Return the tracking UIDs of the target lesions: the largest measurable ones.
 
-        Ranked by their product at the first examination at which they were measurable.
+        Ranked by their product at the first examination at which they were measurable. One that
+        does not count at the latest examination that shows it is none.
         """
+        counts = {one.tracking_uid: one.counts for p in self.points for one in p.lesions}
         found: dict[str, float] = {}
         for point in self.points:
             for one in point.lesions:
+                if not counts[one.tracking_uid]:
+                    continue
                 if one.measurable and one.counts and one.product_mm2 is not None:
                     found.setdefault(one.tracking_uid, one.product_mm2)
         return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lesionlens.base.labels import Identity, Region
+from lesionlens.base.labels import Identity, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
@@ -94,7 +94,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     prior = found.points[-2].date
     known = prior and prior == dates[-2]
     which = words("fu_which", date=prior) if known else dates[-2]
-    kinds = [change.kind for change in found.changes]
+    kinds = [change.kind for change in found.changes if _shown(change).counts]
     return FollowupSection(
         aligned=words(
             "fu_aligned",
@@ -129,9 +129,8 @@ def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
 
 
 def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
-    shown = change.now or change.before
-    place = "" if shown is None else words.place_named(shown.place)
-    number = str(shown.id) if change.now is not None and shown is not None else words("unknown")
+    place = words.place_named(_shown(change).place)
+    number = words("unknown") if change.now is None else str(change.now.id)
     changed = change.volume_percent, change.product_percent
     plain = change.kind is ChangeKind.MATCHED
     return FollowupRow(
@@ -154,9 +153,21 @@ _BESIDE = {
 }
 
 
+def _shown(change: Change) -> Measured:
+    """Return the lesion as it is now, or was before if it is no longer flagged."""
+    shown = change.now or change.before
+    if shown is None:
+        raise ValueError("a change of no lesion")
+    return shown
+
+
 def _note(change: Change, found: Comparison, words: Words) -> str:
-    ids = ", ".join(str(one) for one in change.beside)
+    shown, ids = _shown(change), ", ".join(str(one) for one in change.beside)
     parts = [words(_BESIDE[change.kind], ids=ids)] if ids else []
+    if not shown.tumour:
+        parts.append(words("apart"))
+    if shown.state is ReviewState.REJECTED:
+        parts.append(words.state(shown.state))
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         before, now = (words.volume(ml) for ml in together)

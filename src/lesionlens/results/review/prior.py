@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,8 @@ class Located:
 def latest_before(folder: Path, now: Examination, digests: frozenset[str] = frozenset()) -> Path:
     """Return the latest earlier result of the same patient below a folder.
 
+    Of several results of that day it is the one that was reviewed last.
+
     Parameters
     ----------
     folder : Path
@@ -66,17 +68,15 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
         )
     found: list[tuple[str, Path]] = []
     doubtful = 0
-    for depth in ("*", "*/*", "*/*/*"):
-        for file in folder.glob(f"{depth}/findings.json"):
-            if is_result(file.parent):
-                visit = visit_of_result(file.parent)
-                own = visit.study_uid is not None and visit.study_uid == now.study_uid
-                if own or not "" < visit.date <= now.date or digests & _inputs_of(file.parent):
-                    continue
-                compared = visit.patient.compared(now.patient)
-                if compared.agreement is IdentityMatch.SAME:
-                    found.append((visit.date, file.parent))
-                doubtful += bool(compared.conflicts) and PatientField.ID in compared.agreeing
+    for place in filter(is_result, _possible_results(folder)):
+        visit = visit_of_result(place)
+        own = visit.study_uid is not None and visit.study_uid == now.study_uid
+        if own or not "" < visit.date <= now.date or digests & _inputs_of(place):
+            continue
+        compared = visit.patient.compared(now.patient)
+        if compared.agreement is IdentityMatch.SAME:
+            found.append((visit.date, place))
+        doubtful += bool(compared.conflicts) and PatientField.ID in compared.agreeing
     if not found:
         raise UnusableInputError(
             found="no earlier result of this patient there"
@@ -86,7 +86,7 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
             next_step="Name the prior result or study itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    return max(found, key=lambda one: one[0])[1]
+    return max(found, key=lambda one: (one[0], _last_decision(one[1]), str(one[1])))[1]
 
 
 def find_prior(
@@ -181,8 +181,24 @@ class PriorImagesError(UnusableInputError):
     """The images of a prior result were moved, and the user must say where they are."""
 
 
+def _possible_results(folder: Path) -> Iterator[Path]:
+    """Yield folders with findings, at most three levels deep, none of them hidden."""
+    for depth in ("*", "*/*", "*/*/*"):
+        for file in folder.glob(f"{depth}/findings.json"):
+            if not any(part.startswith(".") for part in file.relative_to(folder).parts):
+                yield file.parent
+
+
 def _holds_results(folder: Path) -> bool:
-    return any(next(folder.glob(f"{depth}/findings.json"), None) for depth in ("*", "*/*", "*/*/*"))
+    return any(True for _ in _possible_results(folder))
+
+
+def _last_decision(result: Path) -> str:
+    """Return when a reader last decided something, ISO 8601; empty if nobody did."""
+    review = result / "review.json"
+    events = read_object(review).get("events") if review.is_file() else None
+    times = (one.get("time") for one in events or () if isinstance(one, dict))
+    return max((time for time in times if isinstance(time, str)), default="")
 
 
 def _inputs_of(result: Path) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """A patient over time: aligned, matched, measured; on synthetic heads of known growth."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.followup import lines_of
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.followup import _note
+from lesionlens.results.export.followup import _note, section_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.run import warnings_of
@@ -154,9 +155,9 @@ def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_
         volume_ml=dict.fromkeys(Region, 1.0),
     )
     after = [smaller if c.id == smaller.id else c for c in compared.findings.candidates]
-    redrawn = compared.followup.at(after, compared.review)
+    redrawn = compared.followup.at(after, compared.review, None)
     assert next(c for c in redrawn.changes if c.kind == "matched").joint is None
-    same = compared.followup.at(compared.findings.candidates, compared.review)
+    same = compared.followup.at(compared.findings.candidates, compared.review, None)
     assert next(c for c in same.changes if c.kind == "matched").joint == grown.joint
     log = ReviewLog()
     drawn = before.volumes.labels.data * (before.findings.components == grown.before.id)
@@ -165,6 +166,63 @@ def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_
     prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, review=log.review))
     again = compare(now, Examination(SOMEBODY, "2026-03-05"), prior).followup
     assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
+
+
+def test_a_cavity_that_a_reader_drew_after_comparing_counts(compared):
+    before, last = compared.followup.points
+    grid = compared.volumes.labels.grid
+    assert compared.compared.resection is None
+    untreated = replace(before, contrast=True, lesions=(enhancing(before.lesions[0], 8.0),))
+    left = tuple(enhancing(c, 0.0) for c in compared.findings.candidates)
+    treated = replace(
+        compared,
+        followup=replace(compared.followup, points=(untreated, last)),
+        findings=replace(compared.findings, candidates=left),
+    )
+    cavity = Volume(np.ones(grid.shape, bool), grid)
+    drawn = replace(treated, volumes=replace(treated.volumes, cavity=cavity))
+    assert treated.compared.resection is None
+    found = drawn.compared
+    assert found.points[-1].cavity_ml == drawn.volumes.cavity_ml > 0
+    assert found.resection is not None
+    assert found.resection.percent == 100.0
+    erased = replace(drawn, volumes=replace(drawn.volumes, cavity=None), followup=found)
+    assert erased.compared.resection is None
+
+
+def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
+    new = next(c.now for c in compared.followup.changes if c.kind == "new")
+    log = ReviewLog(compared.review)
+    before = section_of(compared, load("en"))
+    log.mark(new.tracking_uid, ReviewState.REJECTED, reader="A")
+    after = section_of(replace(compared, review=log.review), load("en"))
+    assert ("1 new" in before.line, "0 new" in after.line) == (True, True)
+    assert [row.note.endswith("rejected") for row in after.rows].count(True) == 1
+    assert not any("rejected" in row.note for row in before.rows)
+
+
+def enhancing(one, ml):
+    return replace(one, volume_ml={**one.volume_ml, Region.ET: ml})
+
+
+def test_what_split_at_an_earlier_examination_is_known_later(before, now, laid_before):
+    """The next comparison and its file still say so."""
+    uids = [c.tracking_uid for c in before.findings.candidates]
+    split = Change(None, measured(2, 4.0), beside=(1,))
+    kept = Change(measured(1, 10.0), measured(1, 7.0))
+    split, kept = (
+        replace(c, now=replace(c.now, tracking_uid=uid))
+        for c, uid in zip((split, kept), uids, strict=True)
+    )
+    empty = TimePoint("2025-01-05", None, ())
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
+    chain = Comparison((empty, empty), (kept, split), laid)
+    prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, followup=chain))
+    later = compare(now, Examination(SOMEBODY, "2026-03-05"), prior).followup
+    assert set(uids) <= set(later.points[1].tangled)
+    assert later.points[2].tangled == ()
+    assert later.tangled_since(0) >= set(uids)
+    assert later.tangled_since(1) == frozenset()
 
 
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
@@ -327,6 +385,12 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
         header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
     here = Examination(Patient("P1"), "2025-12-01", "1.2.9")
     assert latest_before(tmp_path, here).name == "b"
+    days = {"a-read": ["2025-06-02"], "z": [], ".lesionlens-x/new": ["2025-07-01"]}
+    for name, decided in days.items():
+        shutil.copytree(tmp_path / "b", tmp_path / name)
+        events = [{"time": f"{day}T10:00:00+00:00"} for day in decided]
+        (tmp_path / name / "review.json").write_text(json.dumps({"events": events}))
+    assert latest_before(tmp_path, here).name == "a-read"  # not a killed run's, nor at random
     assert visit_of_result(tmp_path / "c") == Examination(
         Patient("P2"), "2025-07-01", "1.2.20250701"
     )

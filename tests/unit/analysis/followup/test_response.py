@@ -189,6 +189,64 @@ def test_a_target_that_merged_has_no_sum() -> None:
     assert propose(replace(found, changes=changes), ENTERED).category is R.NOT_ASSESSABLE
 
 
+def split_off(found: Comparison, uid: str, parent: int) -> Comparison:
+    changes = (
+        replace(c, beside=(parent,)) if c.now is not None and c.now.tracking_uid == uid else c
+        for c in found.changes
+    )
+    return replace(found, changes=tuple(changes))
+
+
+@pytest.mark.parametrize(
+    ("parent", "part", "category", "words"),
+    [
+        (lesion("b", 12, 12), (12, 12), R.STABLE, "split off: place c"),
+        (lesion("b", 9, 9), (12, 12), R.STABLE, "by less than 5 mm"),
+        (lesion("b", 9, 9), (15, 15), R.PROGRESSION, "could not be measured before: place c"),
+        (lesion("b", 9, 9), (8, 8), R.STABLE, "split off: place c"),
+        (lesion("b", 30, 30, 0.0), (12, 12), R.PROGRESSION, "new: place c"),
+    ],
+)
+def test_a_part_of_an_earlier_lesion_is_no_new_one(
+    parent: Measured, part: tuple[float, float], category: Response, words: str
+) -> None:
+    """Unless that lesion had no such disease."""
+    targets = tuple(replace(lesion(f"t{n}", 40, 40), id=n + 7) for n in range(3))
+    parent, piece = replace(parent, id=2), replace(lesion("c", *part), id=3)
+    found = split_off(compared((*targets, parent), (*targets, parent, piece)), "c", 2)
+    draft = propose(found, ENTERED)
+    assert draft.category is category
+    assert any(words in step for step in draft.steps)
+
+
+def test_a_target_that_split_before_the_prior_has_no_sum() -> None:
+    """The part that kept its name shrank, the disease did not."""
+    half, other = lesion("a", 20, 20), replace(lesion("b", 20, 20), id=2)
+    found = compared((lesion("a", 30, 30),), (half, other), (half, other))
+    points = list(found.points)
+    points[1] = replace(points[1], tangled=("a", "b"))
+    draft = propose(replace(found, points=tuple(points)), ENTERED)
+    assert draft.category is R.NOT_ASSESSABLE
+    assert "merged with another region or split" in draft.steps[0]
+    since = replace(ENTERED, baseline=1)
+    assert propose(replace(found, points=tuple(points)), since).category is R.STABLE
+
+
+def test_a_target_that_a_reader_rejects_is_not_gone() -> None:
+    """It is flagged still: whether it was a tumour at the baseline is for the reader to say."""
+    one, other = lesion("a", 30, 30), replace(lesion("b", 20, 20), id=2)
+    rejected = replace(one, state=ReviewState.REJECTED)
+    for now in ((rejected,), (rejected, other)):
+        found = compared((one, other), now)
+        draft = propose(found, replace(ENTERED, steroids=Steroids.NONE))
+        assert draft.category is R.NOT_ASSESSABLE
+        assert "place a counts as tumour at the baseline, not on 2025-02-01" in draft.steps[0]
+        assert found.targets() == ("b",)
+    assert found.sums() == ((400, 30.0), (400, 30.0))
+    between = compared((one, other), (rejected, other), (one, other))
+    assert propose(between, ENTERED).category is R.STABLE  # and its sum is no nadir
+
+
 @pytest.mark.parametrize("wrong", [{"baseline": 1}, {"baseline": -1}, {"nadir": 1}])
 def test_examinations_that_cannot_be_compared_with_are_refused(wrong: dict[str, int]) -> None:
     one = (lesion("a", 20, 20),)
