@@ -12,7 +12,7 @@ from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.results.review.reopen import is_result, read_run
-from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.cohort.studies import StudyJob, listed, study_files
 from lesionlens.site.database.describing import (
     other_findings_in,
     with_result,
@@ -51,20 +51,25 @@ def holds_analysed_files(job: StudyJob) -> bool:
     if not is_result(job.out):
         return False
     analysed = {sha256 for _, sha256 in read_run(job.out).inputs}
-    return analysed <= {sha256_of(path) for path in job.study.rglob("*") if path.is_file()}
+    return analysed <= {sha256_of(path) for path in study_files(job.study)}
 
 
 def store_outcome(
     database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome, fingerprint: str
 ) -> None:
-    """Store the outcome of a study, and the values that its list shows."""
+    """Store the outcome of a study, and the values that its list shows.
+
+    After an analysis these are its own, without warnings of an earlier result. The location of a
+    study that was moved is updated.
+    """
     before = database.outcome(job.name)
     database.record(outcome, fingerprint)
     entry = database.entry(job.name)
     if entry is not None and before is not None and before.status is not Status.ANALYSED:
         entry = without_warning(entry, before.message)
     if entry is not None and outcome.status is Status.ANALYSED:
-        database.update(with_result(entry, job.out))
+        here = entry if Path(entry.place).exists() else listed(job) or entry
+        database.update(with_result(replace(entry, place=here.place, warnings=()), job.out))
     elif entry is not None:
         database.update(with_warning(entry, outcome.message))
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import UnusableInputError
@@ -68,14 +69,14 @@ def _refuse_duplicates(entries: Iterable[TableRow]) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a valid folder name on every system.
+    """Return a valid folder name on every system, accents composed.
 
     Examples
     --------
     >>> _plain("../a b/c"), _plain("..."), _plain("a."), _plain("aux")
     ('.._a_b_c', 'study', 'a', '_aux')
     """
-    plain = _NAME.sub("_", name).rstrip(".")
+    plain = _NAME.sub("_", normalize("NFC", name)).rstrip(".")
     if DEVICES.fullmatch(plain):
         return f"_{plain}"
     return plain if plain.strip("._") else "study"

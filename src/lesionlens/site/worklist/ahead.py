@@ -93,7 +93,8 @@ class _AheadRun:
             entry = local_study(database, entry, self.context)
             place = Path(entry.place)
             job = StudyJob(entry.name, place, database.folder / entry.name)
-            mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
+            place.stat()  # raises if it is away
+            mark = fingerprint(place)
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
             database.update(with_warning(_without_unavailable(entry), f"{_AWAY}{words}"))

@@ -11,6 +11,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import nibabel as nib
 import numpy as np
@@ -228,6 +229,21 @@ def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studie
     assert failed["id"] == ""
 
 
+def test_the_list_shows_the_last_analysis_alone(quick, studies, tmp_path):
+    """Not warnings of an earlier result, nor where the study was then."""
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    with existing_worklist_database(out) as database:
+        first = database.entry("a")
+        database.update(replace(first, warnings=("T1c is missing", *first.warnings)))
+    moved = studies.rename(tmp_path / "moved")
+    for resume in (True, False):
+        run_cohort(Cohort(moved, out, resume=resume), CPU, HERE)
+        with existing_worklist_database(out) as database:
+            now = database.entry("a")
+        assert (now.place, now.warnings) == (str((moved / "a").resolve()), first.warnings)
+
+
 def test_what_is_listed_apart_has_a_column_of_its_own(quick, studies, tmp_path):
     """It is no candidate in the table, in the list of studies, nor after a resumed run."""
     out = tmp_path / "out"
@@ -334,6 +350,42 @@ def test_the_recipes_beside_the_samples_are_no_study(tmp_path, make_study):
     (tmp_path / "studies" / "recipes").mkdir()
     (tmp_path / "studies" / "recipes" / "default.toml").write_text("")
     assert [job.name for job in find_jobs(tmp_path / "studies", tmp_path / "out")] == ["a"]
+
+
+def test_names_in_a_table_that_differ_only_in_unicode_form_are_refused(tmp_path):
+    """The names that macOS gives a folder: its accents are separate characters."""
+    table = tmp_path / "table.csv"
+    composed, parted = (
+        normalize(form, "M\N{LATIN SMALL LETTER U WITH DIAERESIS}ller") for form in ("NFC", "NFD")
+    )
+    table.write_text(f"study\na/{parted}\n", encoding="utf-8")
+    assert [job.name for job in find_jobs(table, tmp_path / "out")] == [composed]
+    table.write_text(f"study\na/{parted}\nb/{composed}\n", encoding="utf-8")
+    with pytest.raises(UnusableInputError, match="two studies named"):
+        find_jobs(table, tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".NII.GZ"])
+def test_a_fingerprint_of_one_file_follows_it_and_its_sidecar(tmp_path, ending):
+    scan, sidecar = tmp_path / f"p1_flair{ending}", tmp_path / "p1_flair.json"
+    marks = []
+    for path, text in ((scan, "a"), (scan, "ab"), (sidecar, "{}"), (sidecar, "{} ")):
+        path.write_text(text)
+        marks.append(fingerprint(scan))
+    assert len(set(marks)) == 4
+    (tmp_path / "p2_flair.nii.gz").write_text("another study")
+    assert fingerprint(scan) == marks[-1]
+
+
+def test_a_file_that_was_replaced_is_analysed_again(quick, studies, tmp_path):
+    """A table may list single files."""
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    scan = next((studies / "a").glob("*flair*"))
+    table.write_text(f"study,name\n{scan},one\n")
+    assert run_cohort(Cohort(table, out), CPU, HERE).exit_status == 0
+    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).kept == 1
+    os.utime(scan, ns=(0, 0))
+    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).kept == 0
 
 
 def test_a_fingerprint_follows_names_and_sizes(tmp_path):
