@@ -78,18 +78,12 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
 
     series = {key: _nameless(one, key.value) for key, one in study.series.items()}
     notices = (FACES_REMAIN, *map(clean, study.notices))
+    hidden = replace(study, name=name, series=series, set_aside=(), notices=notices)
     prepared, run = analysis.prepared, analysis.run
     return Anonymous(
         replace(
             analysis,
-            study=replace(
-                study,
-                name=name,
-                series=series,
-                set_aside=(),
-                uid=renamed(study.uid),
-                notices=notices,
-            ),
+            study=replace(hidden, uid=renamed(study.uid)),
             prepared=replace(
                 prepared,
                 notices=tuple(map(clean, prepared.notices)),
@@ -170,8 +164,12 @@ def _undated(
 
 def _nobody(review: Review, days: int) -> Review:
     """Return the decisions without readers' names and free text."""
-    acts = (*review.unaided, *review.events, *review.responses)
-    readers = dict.fromkeys(act.reader for act in acts if act.reader)
+    named = (
+        *(u.reader for u in review.unaided),
+        *(e.reader for e in review.events),
+        *(r.reader for r in review.responses),
+    )
+    readers = dict.fromkeys(name for name in named if name)
     numbers = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
 
     def signed(one: SignedResponse) -> SignedResponse:
