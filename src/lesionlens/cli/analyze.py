@@ -88,12 +88,14 @@ def summary(
 
 
 def _table(candidates: tuple[Candidate, ...]) -> Table:
+    from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR
+
     headings = ("", "where", "size (mm)", "volume (ml)", "enhancing (ml)", "score")
     table = new_table(headings, words=2)
     for candidate in candidates:
         table.add_row(
             str(candidate.id),
-            candidate.location.text,
+            candidate.location.text + (f", {PROBABLY_NOT_TUMOUR}" if candidate.apart else ""),
             _size(candidate),
             *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
             candidate.score_text,

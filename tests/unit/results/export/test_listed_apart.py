@@ -11,6 +11,7 @@ from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.base.records.findings import OTHER_FINDINGS, conclusion_of
 from lesionlens.base.records.followup import Measured, TimePoint, measures_of
 from lesionlens.base.records.response import Disease, ResponseChoices
+from lesionlens.cli.analyze import summary
 from lesionlens.napari.model.wording.candidates import details
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.page import page_of
@@ -99,3 +100,10 @@ def test_it_is_no_target_unless_a_reader_accepts_it(mixed):
     assert not Measured.of(apart).measurable
     assert Measured.of(apart, ReviewState.ACCEPTED).measurable
     assert Measured.of(replace(apart, apart=False)).measurable
+
+
+def test_the_printed_table_says_which_are_listed_apart(mixed, tmp_path):
+    table = next(part for part in summary(mixed.findings, tmp_path) if not isinstance(part, str))
+    (_, where, *_) = table.columns
+    marked = [cell.endswith(", probably not tumour") for cell in where.cells]
+    assert marked == [False, True]
