@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **there}
 
 
+@cache
 def version_of(distribution: str) -> str | None:
     """Return the installed version of a distribution, None if it is not installed."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,8 @@ POINTS_WIDE = 511.0
 def styles_of_document() -> dict[str, Any]:
     """Register the fonts and return the styles of paragraphs by name."""
     from reportlab.lib.styles import ParagraphStyle  # noqa: PLC0415
-    from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
-    from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
 
-    fonts = _fonts()
-    for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
-        pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
-    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
+    _register_fonts()
     plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
     return {
         "plain": plain,
@@ -51,6 +47,18 @@ def styles_of_document() -> dict[str, Any]:
             spaceAfter=8,
         ),
     }
+
+
+@cache
+def _register_fonts() -> None:
+    """Read the fonts once in a process; what a document uses of them is kept by document."""
+    from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
+    from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
+
+    fonts = _fonts()
+    for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
+        pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
+    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
 
 
 def _fonts() -> Path:

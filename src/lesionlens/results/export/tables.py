@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -70,6 +71,7 @@ def file_of(series: Series) -> str:
     return f"{place}({len(series.files)} files)"
 
 
+@cache
 def columns() -> tuple[str, ...]:
     """Return the columns of findings.csv: the JSON names, nested ones joined by `_`."""
     schema = _ROW.json_schema()

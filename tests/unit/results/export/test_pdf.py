@@ -32,13 +32,17 @@ def test_it_is_a_document_of_a_few_pages(make, tmp_path, lesions):
     assert len(document) < 3_000_000
 
 
-def test_the_same_analysis_gives_the_same_bytes(make, tmp_path):
-    analysis = make(sequences=(MrSequence.FLAIR,))
+def test_the_same_analysis_gives_the_same_bytes_and_fonts_are_read_once(
+    make, tmp_path, monkeypatch
+):
+    """What another document used of the fonts plays no part."""
+    analysis, other = make(sequences=(MrSequence.FLAIR,)), make(lesions=())
     documents = []
-    for name in ("a", "b"):
+    for name, shown in (("a", analysis), ("between", other), ("b", analysis)):
         (tmp_path / name).mkdir()
-        documents.append(PdfExporter().write(analysis, tmp_path / name)[0].read_bytes())
-    assert documents[0] == documents[1]
+        documents.append(PdfExporter().write(shown, tmp_path / name)[0].read_bytes())
+        monkeypatch.setattr("reportlab.pdfbase.ttfonts.TTFontFile.extractInfo", None)
+    assert documents[0] == documents[2] != documents[1]
 
 
 def test_sides_and_bar_have_a_dark_edge_and_pictures_are_jpeg(make, tmp_path, monkeypatch):
