@@ -253,5 +253,5 @@ def save(
     from lesionlens.results.export.bids import save_bids
     from lesionlens.results.review.earlier import check_own_name
 
-    check_own_name(analysis, place := out / RESULTS / analysis.study.name)
+    check_own_name(analysis.run.inputs, place := out / RESULTS / analysis.study.name)
     return place, save_bids(analysis, out, context=context)

@@ -170,8 +170,14 @@ def _common_folder(paths: Sequence[Path]) -> Path:
 
 def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:
     """Return (name, SHA-256) of every file of the chosen sequences, sorted by name."""
+    return tuple(hashed(study))
+
+
+def hashed(study: Study) -> Iterator[tuple[str, str]]:
+    """Yield what `hashes_of` returns; each file is read when its turn comes."""
     files = {f.name: f.path for series in study.series.values() for f in series.files}
-    return tuple((name, sha256_of(path)) for name, path in sorted(files.items()))
+    for name, path in sorted(files.items()):
+        yield name, sha256_of(path)
 
 
 def check_path(place: Path) -> None:

@@ -7,6 +7,7 @@ candidates are the same. Anything else is set aside by the exporter, with a noti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,18 +64,25 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
 
 
-def check_own_name(analysis: Analysis, place: Path) -> None:
+def check_own_name(inputs: Iterable[tuple[str, str]], place: Path) -> None:
     """Refuse to replace another study's result where results are named by the studies' folders.
+
+    Parameters
+    ----------
+    inputs : iterable of (str, str)
+        Name and SHA-256 of the study's files; not read if there is no result.
+    place : Path
+        May contain a result.
 
     Raises
     ------
     UnusableInputError
-        The folder holds a result, none of whose files was analysed now.
+        The folder holds a result of none of these files.
     ReadError
         Its `run.json` is damaged.
     """
-    here = {sha256 for _, sha256 in analysis.run.inputs}
     there = {sha256 for _, sha256 in read_run(place).inputs} if is_result(place) else set()
+    here = {sha256 for _, sha256 in inputs} if there else set()
     if here and there and not here & there:
         raise UnusableInputError(
             found=f"the result of another study named {place.name!r} there",

@@ -100,7 +100,7 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
     from lesionlens.analysis.followup import study_locations  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
-    from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
+    from lesionlens.imaging.reading.readers import hashed, open_study  # noqa: PLC0415
     from lesionlens.results.export.listed import check_folder  # noqa: PLC0415
     from lesionlens.results.review.earlier import check_own_name  # noqa: PLC0415
 
@@ -108,6 +108,8 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     check_target(job.out)
     check_folder(job.out)
     study = open_study(job.study, recall=True, context=context)
+    if job.new_here:
+        check_own_name(hashed(study), job.out)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result, notices = choice.engine.run(
         lambda engine: load_lens(engine)(study, options, context=context)
@@ -115,8 +117,6 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     about = result.analysis.run
     about = replace(about, notices=(*about.notices, *notices))
     analysis = replace(result.analysis, options=choice.files, run=about)
-    if job.new_here:
-        check_own_name(analysis, job.out)
     study_locations.remember(about.inputs, study.root, study.uid)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415

@@ -11,6 +11,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unicodedata import normalize
 
 import nibabel as nib
@@ -441,11 +442,13 @@ def _one_study(tmp_path, make_study, cohort, level):
 
 
 @pytest.mark.parametrize("dataset", [False, True])
-@pytest.mark.parametrize("resume", [False, True])
 def test_another_cohorts_study_of_the_same_name_replaces_no_result(
-    tmp_path, make_study, dataset, resume
+    tmp_path, make_study, monkeypatch, dataset
 ):
-    """Two patients in folders `a`: the second was analysed over the first, or kept as done."""
+    """Two patients in folders `a`: the second was analysed over the first, or kept as done.
+
+    It is refused before it is analysed, which takes minutes.
+    """
     out = tmp_path / "out"
     place = out / "lesionlens" if dataset else out
     first = Cohort(
@@ -453,11 +456,17 @@ def test_another_cohorts_study_of_the_same_name_replaces_no_result(
     )
     assert run_cohort(first, CPU, HERE).exit_status == 0
     before = (place / "a" / "run.json").read_bytes()
-    other = replace(first, studies=_one_study(tmp_path, make_study, "two", 2), resume=resume)
-    done = run_cohort(other, CPU, HERE)
-    assert (done.exit_status, done.kept) == (2, 0)
-    assert "result of another study named 'a'" in done.outcomes[0].message
-    assert (place / "a" / "run.json").read_bytes() == before
+    other = replace(first, studies=_one_study(tmp_path, make_study, "two", 2))
+    shutil.copytree(out, tmp_path / "kept")
+    never = SimpleNamespace(engine=work.load_lens(None).engine)
+    monkeypatch.setattr(work, "load_lens", lambda choice: never)
+    for resume in (False, True):
+        shutil.rmtree(out)
+        shutil.copytree(tmp_path / "kept", out)
+        done = run_cohort(replace(other, resume=resume), CPU, HERE)
+        assert (done.exit_status, done.kept) == (2, 0)
+        assert "result of another study named 'a'" in done.outcomes[0].message
+        assert (place / "a" / "run.json").read_bytes() == before
 
 
 def test_a_cohort_that_was_moved_or_exported_again_goes_on(tmp_path, make_study):
