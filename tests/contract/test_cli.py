@@ -188,12 +188,14 @@ def test_run_json_names_weights_inputs_and_stages(sample_result):
 
 
 def test_json_prints_findings_alone_and_replaces_only_what_is_ours(
-    earlier, patient, random_weights
+    earlier, patient, random_weights, coarse, capfd
 ):
     study = earlier.parent / "study"
     write_nifti(patient, study, sequences=(MrSequence.FLAIR,))
-    done = lesionlens("analyze", study, "--out", earlier, "--json", "--weights", random_weights)
-    assert done.returncode == 0, done.stderr
+    asked = ["analyze", study, "--out", earlier, "--json", "--weights", random_weights]
+    done = CliRunner().invoke(app, [*map(str, asked)])
+    assert done.exit_code == 0, done.stderr
+    assert capfd.readouterr().out == ""  # nor does a library write past Python
     written = (earlier / "findings.json").read_text()
     assert json.loads(done.stdout) == json.loads(written)
     assert "earlier" not in written

@@ -34,7 +34,7 @@ from lesionlens.results.review.segments import read_segments
 
 
 class Treated:
-    """Calls what is bright on FLAIR a tumour, and a ball within it a cavity."""
+    """Calls what is bright on FLAIR a tumour, and a ball of 8 mm within it a cavity."""
 
     info = EngineInfo("treated", "1", "0" * 64, frozenset({Capability.SEGMENT}))
 
@@ -43,7 +43,7 @@ class Treated:
         bright = (flair > np.percentile(flair[prepared.brain], 98)) & prepared.brain
         middle = np.rint(np.argwhere(bright).mean(axis=0)).astype(int)
         axes = np.ogrid[tuple(slice(n) for n in bright.shape)]
-        cavity = sum((axis - m) ** 2 for axis, m in zip(axes, middle, strict=True)) <= 36
+        cavity = sum((axis - m) ** 2 for axis, m in zip(axes, middle, strict=True)) <= 4
         found = {r: np.where(bright & ~cavity, 0.9, 0.05).astype(np.float32) for r in Region}
         return Prediction(found, self.info, cavity=np.where(cavity, 0.9, 0).astype(np.float32))
 
@@ -52,7 +52,7 @@ class Treated:
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory, patient):
+def result(tmp_path_factory, patient, coarse):
     folder = tmp_path_factory.mktemp("treated") / "study"
     write_nifti(patient, folder)
     return Lens(engine=Treated())(open_study(folder))
@@ -80,6 +80,7 @@ def test_it_belongs_to_no_candidate_although_tumour_surrounds_it(result):
     volumes = result.analysis.volumes
     inside = volumes.cavity.data
     assert inside.any()
+    assert result.candidates
     assert not volumes.labels.data[inside].any()
     assert not result.analysis.findings.components[inside].any()
     tumour = np.count_nonzero(volumes.labels.data) * volumes.labels.grid.voxel_ml

@@ -15,7 +15,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
 GRID = Grid((40, 48, 40), np.diag([4.0, 4.0, 4.0, 1.0]))
-WITH = PrepareOptions(bias=True, edge_mm=4.0)
+WITH = PrepareOptions(bias=True, edge_mm=4.0, strip=False)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def test_too_little_brain_has_no_field(shaded):
 
 
 def test_it_is_left_out_unless_asked_for(make_study):
-    prepared = prepare(open_study(make_study()), RunContext(), PrepareOptions(edge_mm=4.0))
+    prepared = prepare(
+        open_study(make_study()), RunContext(), PrepareOptions(edge_mm=4.0, strip=False)
+    )
     assert not any(step.step == StepName.BIAS for step in prepared.steps)
 
 

@@ -13,7 +13,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 
-COARSE = PrepareOptions(edge_mm=4.0)
+COARSE = PrepareOptions(edge_mm=4.0, strip=False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,7 @@
 """A series whose left and right were swapped is told; one that was not is left in peace."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ from lesionlens.imaging.preparation.laterality_check import mutual_information, 
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
+HEAD = PrepareOptions(strip=False)
+"""Nobody asks whether the head, which has no skull, is one."""
+
 
 def checked(folder):
-    prepared = prepare(open_study(folder), RunContext())
+    prepared = prepare(open_study(folder), RunContext(), HEAD)
     return {item.check: item for item in prepared.quality}["sides"]
 
 
@@ -39,12 +44,12 @@ def test_the_series_with_swapped_sides_is_named(make_study, swapped):
 
 def test_one_sequence_alone_has_nothing_to_agree_with(make_study):
     folder = make_study(sequences={"t2"})
-    prepared = prepare(open_study(folder), RunContext())
+    prepared = prepare(open_study(folder), RunContext(), HEAD)
     assert "sides" not in {item.check for item in prepared.quality}
 
 
 def test_it_can_be_left_out(make_study):
-    prepared = prepare(open_study(make_study()), RunContext(), PrepareOptions(sides=False))
+    prepared = prepare(open_study(make_study()), RunContext(), replace(HEAD, sides=False))
     assert "sides" not in {item.check for item in prepared.quality}
 
 

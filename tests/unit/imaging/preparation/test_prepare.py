@@ -25,7 +25,7 @@ COARSE = PrepareOptions(edge_mm=4.0)
 """The grid that the heads are drawn on, where the question is none of the grid."""
 PLACED = replace(COARSE, strip=False, sides=False)
 """And neither the brain nor its sides are looked for, where the question is none of them."""
-FINER = PrepareOptions(edge_mm=3.0)
+FINER = PrepareOptions(edge_mm=3.0, strip=False)
 """Smaller voxels than theirs, where a movement is measured."""
 
 
