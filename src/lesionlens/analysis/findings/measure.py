@@ -221,7 +221,9 @@ def _outlines(
             continue
         padded = np.pad((parts[box] == index).astype(np.float64), 1)
         corner = np.array([box[0].start - 1, box[1].start - 1, 0]) * edge_mm
-        yield max(find_contours(padded, 0.5), key=len) * edge_mm, corner
+        # "high": what touches at a corner alone is one part here, so it has one outline
+        outline, *_ = find_contours(padded, 0.5, fully_connected="high")
+        yield outline * edge_mm, corner
 
 
 def _farthest(outline: Points) -> Points:

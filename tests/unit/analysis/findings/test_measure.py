@@ -39,6 +39,13 @@ def test_a_bar_has_its_own_edges():
     assert measure.diameters(mask, grid_of()).perpendicular_mm == pytest.approx(1, abs=0.1)
 
 
+def test_what_touches_at_a_corner_alone_is_measured_as_one():
+    mask = np.zeros(SHAPE, bool)
+    mask[5:15, 5:15, 3:6] = True
+    mask[15:23, 15:23, 3:6] = True
+    assert measure.diameters(mask, grid_of()).longest_mm == pytest.approx(18 * np.sqrt(2), abs=1.0)
+
+
 @pytest.mark.parametrize("angle", [0.0, 0.3, 0.8, 1.4])
 def test_an_ellipse_has_its_axes_whatever_its_turn(angle):
     found = measure.diameters(ellipsoid((16, 9, 8), angle=angle), grid_of())
