@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lesionlens.network.normalise import zscore
 from lesionlens.network.synth import kinds as other_lesions
+from lesionlens.network.synth import plaques as demyelination
 from lesionlens.network.synth import tumour as lesions
 from lesionlens.network.synth.anatomy import Anatomy, grow, sample_pose, warp
 from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
@@ -24,6 +25,7 @@ from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noi
 from lesionlens.network.synth.head import add_head
 from lesionlens.network.synth.instances import number
 from lesionlens.network.synth.kinds import KindShares, Mimics
+from lesionlens.network.synth.plaques import Plaques
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """Texture amplitude of lesions on T1, T1c, T2 and FLAIR, relative to each other."""
@@ -78,6 +80,8 @@ class Geometry:
     """(B,) int64, as in `tumour.LesionPlan`."""
     mimics: Mimics | None
     """Haematomas and infarcts; None where none are drawn."""
+    plaques: Plaques | None = None
+    """Plaques; None where none are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,11 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     if config.kinds.mimics:
         seats = lesions.sample_seats(others, [seats_of(head) for head in heads], pose)
         mimics = other_lesions.scatter_mimics(others, frame, seats, anatomy, lesion, config.kinds)
-    return Geometry(frame, anatomy, extra, share, labels, parts, plan.kind, mimics)
+    plaques = None
+    if config.kinds.plaques > 0:
+        own = RandomStreams(seeds, place, stream=demyelination.STREAM)
+        plaques = demyelination.scatter_plaques(own, frame, anatomy, lesion, config.kinds.plaques)
+    return Geometry(frame, anatomy, extra, share, labels, parts, plan.kind, mimics, plaques)
 
 
 def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
@@ -240,6 +248,9 @@ def paint(
         image = other_lesions.overlay_mimics(
             others, geometry.mimics, geometry.anatomy, image, values
         )
+    if geometry.plaques is not None:
+        own = RandomStreams(seeds, share.device, stream=demyelination.STREAM + 1 + round_)
+        image = demyelination.overlay_plaques(own, geometry.plaques, image, values)
     mask = geometry.anatomy.mask
     if config.head:
         image, mask = add_head(streams, frame, image, mask)

@@ -56,6 +56,8 @@ class KindShares:
     """Share of all volumes: blood of any age, not labelled."""
     infarct: float = 0.0
     """Share of all volumes: a wedge of cortex and white matter, acute or old, not labelled."""
+    plaques: float = 0.0
+    """Share of all volumes: two to twelve plaques (`plaques.py`), not labelled."""
 
     @property
     def mimics(self) -> bool:

@@ -1,0 +1,108 @@
+"""Plaques of demyelination: ovoid, at right angles to the ventricle, some of them black holes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lesionlens.network.synth.anatomy import CORTEX, VENTRICLE, WHITE, Anatomy
+from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+
+STREAM = 6_000
+"""Random stream of the plaques' geometry; `STREAM` + 1 + n is that of the n-th painting."""
+MOST = 12
+"""Largest number of plaques in a volume."""
+_OEDEMA, _WHITE = 5, 1
+_NEAR_MM, _BENEATH_MM, _ELSEWHERE = 6.0, 3.0, 0.03
+"""How far from ventricle and cortex plaques mostly lie, and the weight of other white matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plaques:
+    """Soft masks, each (B, 1, I, J, K)."""
+
+    every: Tensor
+    holes: Tensor
+    """Those that are dark on T1."""
+    ring: Tensor
+    """Rim of those that enhance, open on one side."""
+
+
+def scatter_plaques(
+    streams: RandomStreams,
+    frame: DrawnFrame,
+    anatomy: Anatomy,
+    lesion: Tensor,
+    chance: float,
+) -> Plaques:
+    """Sample plaques in a share `chance` of the volumes, where there is no tumour.
+
+    Parameters
+    ----------
+    streams, frame, anatomy
+        Random numbers, voxel grids and the brains.
+    lesion : (B, 1, I, J, K) Tensor
+        Fraction of tumour tissue.
+    chance : float
+        Share of the volumes.
+    """
+    grid, tissue = frame.grid_mm(), anatomy.tissue
+    white = tissue[:, WHITE : WHITE + 1] * (1 - 2 * lesion).clamp(0, 1) * anatomy.brain
+    ventricle = blur(tissue[:, VENTRICLE : VENTRICLE + 1], frame, _NEAR_MM)
+    cortex = blur(tissue[:, CORTEX : CORTEX + 1], frame, _BENEATH_MM)
+    weight = white * (ventricle + 0.1 * cortex + _ELSEWHERE).square()
+    centre, away = _seats(streams, grid, weight, ventricle, frame)
+    along = streams.log_uniform(2.5, 9, MOST)
+    across = along * streams.uniform(0.35, 0.85, MOST)
+    count = streams.uniform(2, MOST + 0.999).floor() * streams.chance(chance)
+    dark, active = streams.chance(0.4, MOST), streams.chance(0.12, MOST)
+    opening = streams.normal(MOST, 3)
+    ragged = 0.15 * noise(streams, frame, streams.uniform(8, 14), low=8, octaves=2)
+    edge = torch.maximum(streams.log_uniform(0.5, 1.2), 0.3 * frame.spacing)
+    masks = [torch.zeros_like(white) for _ in range(3)]
+    for n in range(MOST):
+        offset = grid - spread(centre[:, n])
+        axial = (offset * spread(away[:, n])).sum(1, keepdim=True)
+        radial = (offset.square().sum(1, keepdim=True) - axial.square()).clamp_min(0)
+        size = (axial / spread(along[:, n])).square() + radial / spread(across[:, n]).square()
+        signed = (size.sqrt() - 1 + ragged) * spread(across[:, n])
+        one = torch.sigmoid(-signed / spread(edge)) * spread((count > n).float())
+        rim = one - torch.sigmoid(-(signed + 1.8) / spread(edge)) * one
+        side = torch.sigmoid((offset * spread(opening[:, n])).sum(1, keepdim=True))
+        parts = (one, one * spread(dark[:, n].float()), rim * side * spread(active[:, n].float()))
+        masks = [torch.maximum(mask, part) for mask, part in zip(masks, parts, strict=True)]
+    every, holes, ring = (mask * white.clamp(0, 1) for mask in masks)
+    return Plaques(every, holes, ring)
+
+
+def _seats(
+    streams: RandomStreams, grid: Tensor, weight: Tensor, ventricle: Tensor, frame: DrawnFrame
+) -> tuple[Tensor, Tensor]:
+    """Sample centres, mm, and the direction away from the ventricle, (B, MOST, 3) each."""
+    total = weight.flatten(1).double().cumsum(1)
+    roll = streams.uniform(0, 1, MOST).double() * total[:, -1:]
+    at = torch.searchsorted(total, roll).clamp_max(total.shape[1] - 1)
+    slopes = torch.stack(torch.gradient(ventricle[:, 0], dim=(1, 2, 3)), 1)
+
+    def chosen(field: Tensor) -> Tensor:
+        return field.flatten(2).gather(2, at[:, None].expand(-1, 3, -1)).transpose(1, 2)
+
+    down = -chosen(slopes / frame.spacing.view(-1, 1, 1, 1, 1))
+    return chosen(grid), down / down.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+
+
+def overlay_plaques(
+    streams: RandomStreams, plaques: Plaques, image: Tensor, values: Tensor
+) -> Tensor:
+    """Add plaques to (B, 4, I, J, K): bright on T2 and FLAIR, the holes among them dark on T1."""
+    gain = streams.uniform(0.4, 1.2, 2) * (values[:, 2:, _OEDEMA] - values[:, 2:, _WHITE]).abs()
+    t1, t1c, t2, flair = torch.split(image, 1, 1)
+    t2 = t2 + plaques.every * spread(gain[:, :1])
+    flair = flair + plaques.every * spread(gain[:, 1:])
+    flair = flair - plaques.holes * spread(streams.uniform(0, 0.35))
+    dark = plaques.every * spread(streams.uniform(0, 0.2))
+    dark = dark + plaques.holes * spread(streams.uniform(0.1, 0.45))
+    t1, t1c = t1 - dark, t1c - dark + plaques.ring * spread(streams.uniform(0.4, 1.3))
+    return torch.cat([t1, t1c, t2, flair], 1).clamp_min(0)
