@@ -57,7 +57,7 @@ class KindShares:
     infarct: float = 0.0
     """Share of all volumes: a wedge of cortex and white matter, acute or old, not labelled."""
     plaques: float = 0.0
-    """Share of all volumes: two to twelve plaques (`plaques.py`), not labelled."""
+    """Share of all volumes: two to twelve plaques (`plaques.Plaques`), not labelled."""
 
     @property
     def mimics(self) -> bool:
