@@ -195,7 +195,7 @@ def series() -> str:
         (number, f"{words}, STATE (research)") for number, words in sorted(identity.SERIES.values())
     ]
     return (
-        "### 4.2 Series\nEach object has a series of its own, with date and time of the export; "
+        "### 4.2 Series\nEach object has its own series, with date and time of the export; "
         "STATE is how far the review is.\n\n" + rows(("number", "description"), found)
     )
 
@@ -206,6 +206,7 @@ def terms() -> str:
         *codes.LABEL_TYPES.values(),
         *codes.REGION_TYPES.values(),
         *codes.REVIEW_STATES.values(),
+        *codes.KINDS.values(),
     }
     public = sorted(c for c in every if c.scheme != codes.OWN_SCHEME)
     private = sorted(c for c in every if c.scheme == codes.OWN_SCHEME)
@@ -215,7 +216,7 @@ def terms() -> str:
         "2010.\n\n"
         + rows(heading, public)
         + f"\n\n### 5.1 Our own (scheme `{codes.OWN_SCHEME}`)\n"
-        + rows(heading, private)
+        + rows(("code", "meaning"), [(code.value, code.meaning) for code in private])
         + "\n\nNo private attribute, SOP class or transfer syntax is used."
     )
 

@@ -22,6 +22,7 @@ from lesionlens.analysis.findings.candidates import (
 )
 from lesionlens.analysis.findings.components import ComponentMask, components_of
 from lesionlens.analysis.findings.doubtful import remaining_parts
+from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Box, Shape3
@@ -128,7 +129,12 @@ def _findings(
             how = shown.review.added[uid]
             found[number] = added_candidate(uid, how, part, evidence, context, fit)
     notices = tuple(_notice(before[n]) for n in sorted(set(drawn) & set(before) - gone))
-    candidates = tuple(found[number] for number in sorted(found))
+    candidates = with_kinds(
+        tuple(found[number] for number in sorted(found)),
+        components,
+        shown.prepared,
+        only=set(drawn) - gone,
+    )
     readers = sum(c.source is Source.READER for c in candidates)
     if readers > sum(c.source is Source.READER for c in before.values()):
         notices = (*notices, _ADDED)

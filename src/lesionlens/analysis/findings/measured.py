@@ -12,6 +12,7 @@ from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
 from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
+from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Considered, Findings
 from lesionlens.base.records.prediction import Prediction
@@ -59,7 +60,9 @@ def measure(
     below: tuple[Considered, ...] = ()
     if flagged.dismissed is not None:
         below = considered(flagged.dismissed, flagged.dismissed_scores, context)
-    findings = replace(describe(marked, evidence, context), considered=below)
+    described = describe(marked, evidence, context)
+    candidates = with_kinds(described.candidates, described.components, prepared)
+    findings = replace(described, candidates=candidates, considered=below)
     if evidence.uncertainty is None or evidence.by_sequence is None:
         return findings, None
     doubtful, numbers = doubtful_parts(

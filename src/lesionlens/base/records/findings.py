@@ -15,6 +15,7 @@ from lesionlens.base.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import (
     DrawingMethod,
     LesionClass,
+    LesionKind,
     MrSequence,
     Region,
     RelevanceMeasure,
@@ -44,6 +45,8 @@ MEASURABLE_MM = 10.0
 """Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
 UNSURE = 0.5
 """Uncertainty that is called high."""
+MENTIONED = 0.1
+"""Probability from which a kind is named."""
 OTHER_FINDINGS = "Other findings, probably not tumour"
 """Heading of the candidates that are listed apart."""
 PROBABLY_NOT_TUMOUR = "probably not tumour"
@@ -114,6 +117,37 @@ class MapAgreement:
 
 
 @dataclass(frozen=True, slots=True)
+class Appearance:
+    """What a candidate looks like by its measured features; research use, never a diagnosis."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    looks_like: LesionKind | None
+    """The kind that stands out; None if none does."""
+    probability: Annotated[Mapping[LesionKind, Share], Keys(LesionKind)]
+    """Mapping of LesionKind to float. Calibrated on synthetic brains; they sum to one."""
+
+    @property
+    def text(self) -> str:
+        """In words.
+
+        Examples
+        --------
+        >>> shares = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
+        >>> Appearance(LesionKind.GLIOMA, shares).text, Appearance(None, shares).text
+        ('looks like glioma', 'no kind stands out')
+        """
+        if self.looks_like is None:
+            return "no kind stands out"
+        return f"looks like {self.looks_like.display_name}"
+
+    @property
+    def ranked(self) -> tuple[tuple[LesionKind, float], ...]:
+        """The kinds by descending probability."""
+        return tuple(sorted(self.probability.items(), key=lambda item: -item[1]))
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One flagged region. Millimetres are patient RAS+, volumes ml.
 
@@ -168,6 +202,10 @@ class Candidate:
     apart: bool = False
     """Whether it is listed apart, as probably not tumour: its class probabilities are within the
     engine's own bound (`ClassProbabilities.apart`).
+    """
+    kind: Appearance | None = None
+    """What it looks like by features measured on the images, independent of the engine; None
+    without a brain mask.
     """
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
@@ -251,12 +289,6 @@ class Candidate:
     def measured(self) -> str:
         """The part that the diameters measure, in words."""
         return "enhancing part" if self.has_enhancing else "whole region"
-
-    @property
-    def most_likely_class(self) -> LesionClass | None:
-        """The class with the highest probability."""
-        shares = self.resemblance
-        return max(shares, key=lambda kind: shares[kind]) if shares else None
 
 
 def _no_voxels() -> NDArray[np.int32]:
@@ -401,3 +433,21 @@ def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
     return ", ".join(
         f"{kind.display_name} {100 * share:.0f} %" for kind, share in most_likely_class
     )
+
+
+def appearance_words(kind: Appearance) -> str:
+    """Return the likeliest kinds in words, highest first, with a caution.
+
+    Examples
+    --------
+    >>> shares = {kind: 0.01 for kind in LesionKind}
+    >>> shares |= {LesionKind.GLIOMA: 0.55, LesionKind.METASTASIS: 0.4}
+    >>> appearance_words(Appearance(None, shares))
+    'by measured features, research use, not a diagnosis: glioma 55 %, metastasis 40 %'
+    """
+    listed = ", ".join(
+        f"{one.display_name} {100 * share:.0f} %"
+        for one, share in kind.ranked
+        if share >= MENTIONED
+    )
+    return f"by measured features, research use, not a diagnosis: {listed}"

@@ -155,8 +155,10 @@ def _facts(
         (words("f_centre"), words("centre", x=x, y=y, z=z)),
         (words("f_attention"), attention),
     ]
-    if row.resemblance is not None:
-        facts.append((words("f_resemblance"), words.looks_like(row.resemblance)))
+    if row.kind is not None:
+        facts.append((words("f_kind"), words.looks_like(row.kind)))
+    if row.apart and row.resemblance is not None:
+        facts.append((words("f_resemblance"), words.shares(row.resemblance)))
     if row.uncertainty is not None:
         facts.append((words("f_uncertainty"), words.unsure(row.uncertainty)))
     review = row.review

@@ -21,8 +21,10 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
+    MENTIONED,
     UNCERTAIN_PLACE,
     UNSURE,
+    Appearance,
     Candidate,
     DoubtfulPart,
     Location,
@@ -247,8 +249,25 @@ class Words:
             why += self("doubt_against", sequences=against)
         return self("doubt", volume=self.volume(part.volume_ml), x=x, y=y, z=z, why=why)
 
-    def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
-        """Return the class probabilities, highest first, with a caution."""
+    def looks_like(self, kind: Appearance) -> str:
+        """Return what a candidate looks like, with the likeliest kinds and a caution.
+
+        Examples
+        --------
+        >>> from lesionlens.base.labels import LesionKind
+        >>> chances = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
+        >>> load("en").looks_like(Appearance(LesionKind.GLIOMA, chances))
+        'glioma 76 % (research use, not a diagnosis)'
+        """
+        listed = ", ".join(
+            f"{self._of('appearances', one.value)} {self.percent(share)} %"
+            for one, share in kind.ranked
+            if share >= MENTIONED
+        )
+        return self("no_kind" if kind.looks_like is None else "kind", listed=listed)
+
+    def shares(self, shares: Mapping[LesionClass, float]) -> str:
+        """Return the engine's own class probabilities, highest first, with a caution."""
         ranked = sorted(shares.items(), key=lambda item: -item[1])
         listed = (
             f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in ranked

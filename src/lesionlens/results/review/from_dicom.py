@@ -23,6 +23,7 @@ from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
+from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import LEAST_BEYOND, Grid
 from lesionlens.base.labels import DrawingMethod, Region, Source
@@ -190,7 +191,7 @@ def _described(
         )
         uid = uids[int(marked.components[first]) - 1]
         named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
-    return replace(found, candidates=tuple(named))
+    return replace(found, candidates=with_kinds(named, found.components, prepared))
 
 
 def _theirs(

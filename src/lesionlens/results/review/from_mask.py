@@ -20,6 +20,7 @@ from scipy import ndimage
 from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
+from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import Label, Region
@@ -125,6 +126,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     )
     if not parted:
         findings = without_parts(findings)
+    named = with_kinds(findings.candidates, findings.components, prepared)
     notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
     if lost > LEAST_BEYOND:
@@ -138,7 +140,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         prepared=prepared,
         maps=None,
         volumes=Volumes(Volume(marked.labels, grid), {}, {}, cavity=cavity),
-        findings=findings,
+        findings=replace(findings, candidates=named),
         run=_run(place, study, tuple(notices)),
     )
 

@@ -12,11 +12,18 @@ import pydicom
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, Identity, MrSequence, Region, ReviewState
+from lesionlens.base.labels import (
+    RESEARCH_USE_NOTICE,
+    Identity,
+    LesionKind,
+    MrSequence,
+    Region,
+    ReviewState,
+)
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import Location, MapAgreement
+from lesionlens.base.records.findings import Appearance, Location, MapAgreement
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import PreparationStep, QualityCheck, StepName
 from lesionlens.engines.testing.simple import Lesion
@@ -532,3 +539,33 @@ def test_a_language_of_one_s_own(make, tmp_path):
 
 def test_the_notice_of_the_catalogue_is_the_product_s(make):
     assert load("en")("notice") == RESEARCH_USE_NOTICE
+
+
+@pytest.mark.parametrize(
+    ("language", "kind", "words"),
+    [
+        (
+            "en",
+            LesionKind.VASCULAR,
+            "infarct or haemorrhage 70 % (research use, not a diagnosis)",
+        ),
+        (
+            "de",
+            LesionKind.VASCULAR,
+            "Infarkt oder Blutung 70 % (nur für die Forschung, keine Diagnose)",
+        ),
+        ("en", None, "no kind stands out (infarct or haemorrhage 70 %; research use, not a diag"),
+    ],
+)
+def test_what_a_candidate_looks_like_is_there_as_no_diagnosis(make, language, kind, words):
+    analysis = make()
+    first, *others = analysis.findings.candidates
+    shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.VASCULAR: 0.7}
+    first = replace(first, kind=Appearance(kind, shares))
+    options = ExportOptions(language=language)
+    findings = replace(analysis.findings, candidates=(first, *others))
+    page = report_html(replace(analysis, findings=findings, options=options))
+    assert page.count(words) == 1
+    heading = load(language)("f_kind")
+    assert heading in page
+    assert heading not in report_html(replace(analysis, options=options))

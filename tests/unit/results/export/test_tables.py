@@ -27,6 +27,7 @@ CANDIDATE_KEYS = [
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
     *("uncertainty", "attention", "sequence_relevance", "relevance_of", "score_alone"),
     *("score_left_out", "resemblance", "source", "drawn", "diameters_by", "apart"),
+    "kind",
     "review",
 ]
 

@@ -56,5 +56,6 @@ def _without_reasons(candidate: Candidate) -> Candidate:
         score_alone=None,
         score_left_out=None,
         resemblance=None,
+        kind=None,
         apart=False,
     )

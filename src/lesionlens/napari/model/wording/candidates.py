@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lesionlens.analysis.explain.shapley import deciding_words, is_uninformative
 from lesionlens.base.dates import iso_date
-from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, ReviewState, Source
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
     PROBABLY_NOT_TUMOUR,
@@ -15,6 +15,7 @@ from lesionlens.base.records.findings import (
     UNCERTAIN_PLACE,
     UNSURE,
     Candidate,
+    appearance_words,
     counts_as_tumour,
     resemblance_words,
 )
@@ -218,15 +219,12 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
                 UNCERTAIN,
             )
         )
-    if candidate.resemblance is not None and candidate.most_likely_class is not None:
+    if candidate.kind is not None:
+        facts.append(Fact(candidate.kind.text, None, f"{appearance_words(candidate.kind)}."))
+    if candidate.apart and candidate.resemblance is not None:
         words = resemblance_words(candidate.resemblance)
-        fits = candidate.most_likely_class is LesionClass.TUMOUR
         facts.append(
-            Fact(
-                f"network's nearest kind: {candidate.most_likely_class.display_name}",
-                None if fits else False,
-                f"Of the three classes of the network, not a diagnosis: {words}.",
-            )
+            Fact("listed apart by the engine", False, f"Its own classes, not a diagnosis: {words}.")
         )
     return tuple(facts)
 

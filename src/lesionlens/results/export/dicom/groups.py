@@ -269,13 +269,16 @@ def _sites(candidate: Candidate) -> list[FindingSite]:
 
 
 def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
-    """Return the review state, the source if not the engine, and whether it is listed apart."""
+    """Return the review state, the source if not the engine, listing apart, and appearance."""
     state = analysis.review.state_of(candidate.tracking_uid)
     codes = [(own.REVIEW_STATE, own.REVIEW_STATES[state])]
     if candidate.source is not Source.NETWORK:
         codes.append((own.SOURCE, own.SOURCES[candidate.source]))
     if candidate.apart:
         codes.append((own.LISTED, own.LISTED_APART))
+    if candidate.kind is not None:
+        looks_like = candidate.kind.looks_like
+        codes.append((own.KIND, own.NO_KIND if looks_like is None else own.KINDS[looks_like]))
     return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in codes]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tests.reviewed_head import FakeResult
 
-from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
+from lesionlens.base.labels import LesionClass, LesionKind, MrSequence, Region, ReviewState
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import OTHER_FINDINGS, Findings, conclusion_of
+from lesionlens.base.records.findings import OTHER_FINDINGS, Appearance, Findings, conclusion_of
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
@@ -244,19 +244,26 @@ def test_asking_for_uncertainty_switches_the_overlay_on(session):
 
 
 @pytest.mark.parametrize(
-    ("shares", "words", "good"),
-    [((0.9, 0.08, 0.02), "network's nearest kind: tumour", None),
-     ((0.2, 0.7, 0.1), "network's nearest kind: white-matter lesion", False)],
-)  # fmt: skip
-def test_what_a_candidate_looks_like_is_reported_and_warned_of_where_it_is_no_tumour(
-    result, shares, words, good
-):
+    ("kind", "words"),
+    [(LesionKind.MENINGIOMA, "looks like meningioma"), (None, "no kind stands out")],
+)
+def test_what_a_candidate_looks_like_is_neutral_and_no_diagnosis(result, kind, words):
     candidate = result.analysis.findings.candidates[0]
-    assert all("nearest kind" not in fact.text for fact in facts_of(candidate))
-    named = replace(candidate, resemblance=dict(zip(LesionClass, shares, strict=True)))
-    last = facts_of(named)[-1]
-    assert (last.text, last.good) == (words, good)
-    assert "not a diagnosis" in last.tooltip
+    assert all("looks like" not in fact.text for fact in facts_of(candidate))
+    shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.MENINGIOMA: 0.7}
+    last = facts_of(replace(candidate, kind=Appearance(kind, shares)))[-1]
+    assert (last.text, last.good) == (words, None)
+    assert "not a diagnosis: meningioma 70 %." in last.tooltip
+
+
+def test_the_engines_own_classes_are_named_where_they_list_apart(result):
+    candidate = result.analysis.findings.candidates[0]
+    shares = dict(zip(LesionClass, (0.2, 0.7, 0.1), strict=True))
+    named = replace(candidate, resemblance=shares)
+    assert facts_of(named) == facts_of(candidate)
+    last = facts_of(replace(named, apart=True))[-1]
+    assert (last.text, last.good) == ("listed apart by the engine", False)
+    assert "white-matter lesion 70 %" in last.tooltip
 
 
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):

@@ -1,0 +1,191 @@
+"""Measure the candidates of synthetic scans (`kind_scans.py`), for `fit_kinds.py`.
+
+    python research/kind_rows.py SCANS
+
+Beside each patient's file a JSON file of its candidates: kind, sort of outline, features. What was
+measured before is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings import anatomy
+from lesionlens.analysis.findings.components import merged, without_specks
+from lesionlens.analysis.findings.kind_features import (
+    Coarse,
+    Features,
+    depth_of,
+    features_of,
+    lattice_of,
+)
+from lesionlens.base.geometry import bounding_box
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import LesionKind, MrSequence
+
+SPACING_MM = 2.0
+DISMISSED = 100
+"""Added to the number of a component that scores below the engine's threshold."""
+LEAST_VOXELS = 12
+MOST_OF_A_SORT = 5
+_MOSTLY, _HARDLY, _MERGE_MM = 0.3, 0.05, 3.0
+SORTS = {
+    "spots": LesionKind.PLAQUE,
+    "plaques": LesionKind.PLAQUE,
+    "cavity": LesionKind.CAVITY,
+    "normal": LesionKind.OTHER,
+    "blood": LesionKind.VASCULAR,
+    "bleeding": LesionKind.VASCULAR,
+    "infarct": LesionKind.VASCULAR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A patient, from a file of `kind_scans.py`."""
+
+    scans: NDArray[np.float32]
+    """(2, 4, I, J, K)."""
+    brain: NDArray[np.bool_]
+    outlines: dict[str, NDArray[np.bool_]]
+    """True outlines by the name of the lesion, (I, J, K) each."""
+    found: NDArray[np.uint8]
+    """(2, 2, I, J, K): number of the engine's component, by scan and by subset."""
+    subsets: NDArray[np.bool_]
+    """(2, 2, 4): sequences of each."""
+    tumour: LesionKind
+    """Kind of its tumours."""
+
+
+def read(file: Path) -> Drawn:
+    """Read a patient."""
+    with np.load(file) as kept:
+        names = [n for n in kept.files if n.startswith("true_")]
+        return Drawn(
+            kept["scans"].astype(np.float32),
+            kept["brain"],
+            {name.removeprefix("true_"): kept[name] for name in names},
+            kept["found"],
+            kept["subsets"],
+            LesionKind(str(kept["tumour"])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate."""
+
+    kind: LesionKind
+    sort: str
+    """Which true outline, or what the engine found."""
+    features: Features
+
+
+def coarse(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> Coarse:
+    """Return a synthetic scan as the features expect it."""
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    grid = Grid(brain.shape, affine)
+    head = anatomy.find_head(brain, grid)
+    if head is None:
+        raise ValueError(brain.shape)
+    shown = dict(zip(MrSequence, images, strict=True))
+    return Coarse(shown, brain, depth_of(brain, grid), grid, head, np.eye(4))
+
+
+def numbered(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.int32]:
+    """Return a mask's parts as candidates are numbered."""
+    found = np.zeros(mask.shape, np.int32)
+    tight = bounding_box(mask)
+    if tight is not None:
+        found[tight] = merged(without_specks(mask[tight], LEAST_VOXELS), grid, _MERGE_MM)[0]
+    return found
+
+
+def of_patient(file: Path) -> list[Row]:
+    """Return the candidates of a synthetic patient."""
+    drawn = read(file)
+    rng = np.random.default_rng(int(file.stem))
+    rows: list[Row] = []
+    first = coarse(drawn.scans[0], drawn.brain, SPACING_MM)
+    for scan, images in enumerate(drawn.scans):
+        view = replace(first, images=dict(zip(MrSequence, images, strict=True)))
+        rows += [
+            Row(kind, sort, features)
+            for sort, kind, numbers, wanted in _sets(drawn, scan, view.grid)
+            for features in _measured(view, numbers, wanted, rng)
+        ]
+    return rows
+
+
+def _sets(
+    drawn: Drawn, scan: int, grid: Grid
+) -> Iterator[tuple[str, LesionKind, NDArray[np.int32], list[int]]]:
+    sorts = {"tumour": drawn.tumour, **SORTS}
+    for sort, kind in sorts.items():
+        if sort == ("blood", "bleeding")[scan]:
+            continue
+        if sort not in drawn.outlines:
+            continue
+        numbers = numbered(drawn.outlines[sort], grid)
+        yield f"true {sort}", kind, numbers, list(range(1, int(numbers.max()) + 1))
+    for n, found in enumerate(drawn.found[scan]):
+        few = "all" if n == 0 else "some"
+        numbers = found.astype(np.int32)
+        for words, chosen in (
+            ("found", np.where(numbers < DISMISSED, numbers, 0)),
+            ("dismissed", np.where(numbers > DISMISSED, numbers - DISMISSED, 0)),
+        ):
+            for number in range(1, int(chosen.max()) + 1):
+                kind = _kind_of(chosen == number, drawn)
+                if kind is not None:
+                    yield f"{words} {few}", kind, chosen, [number]
+
+
+def _kind_of(mask: NDArray[np.bool_], drawn: Drawn) -> LesionKind | None:
+    shares = {name: float(true[mask].mean()) for name, true in drawn.outlines.items()}
+    if mask.sum() < LEAST_VOXELS:
+        return None
+    if shares["tumour"] >= _MOSTLY:
+        return drawn.tumour
+    for sort, kind in SORTS.items():
+        much = shares.get(sort, 0.0) >= _MOSTLY and shares["tumour"] < _HARDLY
+        if much and kind is not LesionKind.OTHER:
+            return kind
+    lesion = sum(share for name, share in shares.items() if name != "normal")
+    return LesionKind.OTHER if lesion < 2 * _HARDLY else None
+
+
+def _measured(
+    view: Coarse, numbers: NDArray[np.int32], wanted: list[int], rng: np.random.Generator
+) -> Iterator[Features]:
+    if not wanted:
+        return
+    lattice = lattice_of(view, numbers)
+    if len(wanted) > MOST_OF_A_SORT:
+        wanted = rng.choice(wanted, MOST_OF_A_SORT, replace=False).tolist()
+    for number in wanted:
+        features = features_of(lattice, number)
+        if features is not None:
+            yield features
+
+
+def main() -> None:
+    """Measure the patients that have not been measured."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("scans", type=Path)
+    for file in sorted(parser.parse_args().scans.glob("????.npz")):
+        kept = file.with_suffix(".json")
+        if not kept.is_file():
+            rows = [[r.kind.value, r.sort, r.features] for r in of_patient(file)]
+            kept.write_text(json.dumps(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Synthetic scans of every kind of lesion, with true outlines and those that the engine found.
+
+    python research/kind_scans.py --patients 200 --kept FOLDER --weights default
+
+A file a patient: two scans of one anatomy, outlined on all sequences and on some of them. What the
+folder holds is not drawn again. Patients whose seeds no training step has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from calibration.calibrate import FIRST_SEED, prepared_of
+from kind_rows import DISMISSED, SPACING_MM
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings.components import CandidateCriteria, draw_components
+from lesionlens.analysis.findings.find import judged
+from lesionlens.base.labels import LesionKind, Region
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines import native
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.network.synth import tumour as lesions
+from lesionlens.network.synth.anatomy import sample_pose
+from lesionlens.network.synth.atlas import choose
+from lesionlens.network.synth.draw import (
+    DrawConfig,
+    Geometry,
+    SyntheticBatch,
+    draw_geometry,
+    paint,
+)
+from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.network.synth.instances import CAVITY, ENHANCEMENT, WHITE_SPOTS
+from lesionlens.network.synth.kinds import KindShares
+
+CONFIG = DrawConfig(
+    shape=(92, 112, 88),
+    spacing_mm=(SPACING_MM, SPACING_MM),
+    tumour_free=0.3,
+    cavity=0.3,
+    kinds=KindShares(metastases=0.3, meningioma=0.3, isointense=0.2, haematoma=0.35, infarct=0.35),
+)
+TUMOURS = dataclasses.replace(
+    CONFIG, tumour_free=0.0, cavity=0.0, kinds=KindShares(metastases=0.1, meningioma=0.2)
+)
+"""Of the patients from `FIRST_TUMOUR` on: half of them gliomas, which `CONFIG` draws seldom."""
+MIMICS = dataclasses.replace(
+    CONFIG, tumour_free=0.7, cavity=0.35, kinds=KindShares(haematoma=0.4, infarct=0.5, plaques=0.6)
+)
+"""Of those from `FIRST_MIMIC` on."""
+FIRST_TUMOUR, FIRST_MIMIC = 1000, 2000
+SEED = FIRST_SEED + 20_000
+ALL = (True, True, True, True)
+FEWER = (
+    (False, True, False, False),
+    (False, False, False, True),
+    (False, False, True, False),
+    (True, False, True, True),
+    (False, True, False, True),
+    (True, True, False, True),
+    (True, True, False, False),
+)
+"""Sequences of the second outline, T1, T1c, T2, FLAIR."""
+SCANNERS = 2
+_SATELLITE_MM = 3.5
+_LARGE_MM = 6.5
+
+
+def config_of(number: int) -> DrawConfig:
+    """Return how a patient is drawn."""
+    if number >= FIRST_MIMIC:
+        return MIMICS
+    return CONFIG if number < FIRST_TUMOUR else TUMOURS
+
+
+def metastatic(seed: int, config: DrawConfig) -> bool:
+    """Whether the generator's own tumours of this seed have the sizes of metastases."""
+    streams, heads = RandomStreams([seed], torch.device("cpu")), choose([seed], config.individuals)
+    streams.uniform(*config.spacing_mm)
+    radius = lesions.plan_lesions(streams, heads, sample_pose(streams), config.tumour_free).radius
+    return bool(radius[0, 0] < _LARGE_MM or radius[0, 1:].min() < _SATELLITE_MM)
+
+
+def tumour_kind(seed: int, geometry: Geometry, config: DrawConfig) -> LesionKind:
+    """Return the kind of a patient's tumours."""
+    kind = int(geometry.kind[0])
+    if kind == lesions.MENINGIOMA:
+        return LesionKind.MENINGIOMA
+    if kind == lesions.METASTASES or metastatic(seed, config):
+        return LesionKind.METASTASIS
+    return LesionKind.GLIOMA
+
+
+def true_outlines(geometry: Geometry) -> dict[str, NDArray[np.bool_]]:
+    """Return the outline of each sort of lesion."""
+    parts, mimics = geometry.instances[0].numpy(), geometry.mimics
+    made = {
+        "tumour": geometry.labels[0, 0].numpy() > 0,
+        "spots": parts == WHITE_SPOTS,
+        "cavity": parts == CAVITY,
+        "normal": parts == ENHANCEMENT,
+    }
+    if mimics is not None:
+        made["blood"] = mimics.blood[0, 0].numpy() > 0.5
+        made["bleeding"] = (mimics.blood + mimics.swelling)[0, 0].numpy() > 0.5
+        made["infarct"] = mimics.infarct[0, 0].numpy() > 0.5
+    if geometry.plaques is not None:
+        made["plaques"] = geometry.plaques.every[0, 0].numpy() > 0.5
+    return made
+
+
+def found_outlines(
+    engine: LensEngine, batch: SyntheticBatch, shown: tuple[bool, ...]
+) -> NDArray[np.uint8]:
+    """Return the components of the engine's first pass on some of the sequences."""
+    study = prepared_of(batch, np.array(shown))
+    seen = engine.first_pass(study, context=SILENT)
+    whole = native.bring(seen.seen.probability[0], study, seen.seen.grid)
+    inner = np.zeros(whole.shape, np.float32)
+    rules = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: seen.threshold})
+    regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
+    marked = judged(draw_components(regions, study.native, rules), seen.seen, seen.scoring)
+    numbers = marked.marked.components.copy()
+    if marked.dismissed is not None:
+        below = marked.dismissed.components
+        numbers[below > 0] = below[below > 0] + DISMISSED
+    return numbers.clip(0, 255).astype(np.uint8)
+
+
+def keep(engine: LensEngine, number: int, file: Path) -> None:
+    """Draw a patient and keep it."""
+    seed, config = SEED + number, config_of(number)
+    geometry, rng = draw_geometry(config, [seed]), np.random.default_rng(seed)
+    scans, found, subsets = [], [], []
+    for scanner in range(SCANNERS):
+        batch = paint(config, geometry, [seed], scanner)
+        channels, brain = batch.channels[0].numpy(), batch.brain[0].numpy()
+        shown = (ALL, FEWER[int(rng.integers(len(FEWER)))])
+        found.append([found_outlines(engine, batch, one) for one in shown])
+        subsets.append(shown)
+        peak = channels.reshape(4, -1).max(1)[:, None, None, None]
+        scans.append((channels / peak * 1000).astype(np.float16))
+    staged = file.with_suffix(".tmp.npz")
+    np.savez(
+        staged,
+        scans=np.stack(scans),
+        brain=brain,
+        found=np.array(found),
+        subsets=np.array(subsets),
+        tumour=tumour_kind(seed, geometry, config).value,
+        **{f"true_{name}": mask for name, mask in true_outlines(geometry).items()},
+    )
+    staged.rename(file)
+
+
+def main() -> None:
+    """Draw patients that the folder lacks."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--patients", type=int, default=100)
+    parser.add_argument("--tumours", type=int, default=100, help="more, with tumours alone")
+    parser.add_argument("--mimics", type=int, default=100, help="more, mostly without a tumour")
+    parser.add_argument("--kept", type=Path, required=True)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--minutes", type=float, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.kept.mkdir(parents=True, exist_ok=True)
+    engine, begun = LensEngine("cpu", options.weights), time.monotonic()
+    tumours = range(FIRST_TUMOUR, FIRST_TUMOUR + options.tumours)
+    mimics = range(FIRST_MIMIC, FIRST_MIMIC + options.mimics)
+    for number in (*range(options.patients), *tumours, *mimics):
+        file = options.kept / f"{number:04}.npz"
+        if not file.is_file() and time.monotonic() - begun < 60 * options.minutes:
+            keep(engine, number, file)
+
+
+if __name__ == "__main__":
+    main()

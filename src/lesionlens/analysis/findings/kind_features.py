@@ -1,0 +1,356 @@
+"""Features of a candidate that tell kinds of lesions apart, measured on a 2 mm lattice.
+
+Intensities are relative to the rest of the brain, so that neither unit nor scanner matters; shape,
+depth and distances are in mm. No network is involved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings import anatomy
+from lesionlens.base.array_ops import robust_spread
+from lesionlens.base.geometry import Affine, bounding_box, grown
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.imaging.preparation.other_images import matched
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Features = dict[str, float]
+LATTICE_MM: Final = 2.0
+_LOW, _HIGH = 0.02, 0.98
+"""Quantiles of the rest of the brain that become -1 and 1; its median becomes 0."""
+_FARTHEST = 4.0
+_EVERY = 5
+"""Of the rest of the brain the one voxel in so many from which quantiles are taken."""
+_SHELL_MM, _SURFACE_MM = 5.0, 4.0
+_BRIGHT, _UPTAKE = 1.0, 3.0
+"""Level of T1c, and robust deviations of what it adds to T1, from which a voxel enhances."""
+_FLUID, _DARK = 0.7, 0.0
+_PIECE = 4
+"""Voxels from which an enhancing piece is counted."""
+_BORDER = np.ones((3, 3, 3), bool)
+_AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
+"""MNI mm: ends of a line along the body of the lateral ventricle, on either side."""
+_AROUND = 4
+"""Voxels around a candidate's box that its features may need."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coarse:
+    """The brain of a study at 2 mm, before its candidates are known."""
+
+    images: Mapping[MrSequence, Floats]
+    """(I, J, K) float32 each, in scanner units."""
+    brain: Mask
+    depth_mm: Floats
+    """(I, J, K) float32: distance from outside the brain."""
+    grid: Grid
+    head: anatomy.Head
+    to_native: Affine
+    """(4, 4) float64: index on this grid to index on the native grid."""
+
+    def sampled(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return a native volume at the centres of this grid's voxels."""
+        turn, offset = self.to_native[:3, :3], self.to_native[:3, 3]
+        found: NDArray[np.int32] = ndimage.affine_transform(
+            numbers, turn, offset, output_shape=self.grid.shape, order=0
+        )
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lattice:
+    """A study at 2 mm with its candidates, and what is usual outside of them."""
+
+    coarse: Coarse
+    numbers: NDArray[np.int32]
+    """(I, J, K) int32: number of the candidate, 0 elsewhere."""
+    usual: Mapping[MrSequence, tuple[float, float, float]]
+    """2nd, 50th and 98th percentile of each image in the rest of the brain."""
+    matching: tuple[float, float, float] | None
+    """Scale and offset that match T1 to T1c there, and the robust deviation that remains; None
+    without both."""
+
+    def levels(self, sequence: MrSequence, values: Floats) -> Floats:
+        """Return intensities as levels: -1, 0 and 1 at `usual`."""
+        low, middle, high = self.usual[sequence]
+        away = values - np.float32(middle)
+        above, below = np.float32(max(high - middle, 1e-6)), np.float32(max(middle - low, 1e-6))
+        found = np.where(away > 0, away / above, away / below)
+        return np.clip(found, -_FARTHEST, _FARTHEST)
+
+    def uptake(self, before: Floats, after: Floats) -> Floats:
+        """Return what T1c adds to T1, in robust deviations."""
+        scale, offset, spread = self.matching or (1.0, 0.0, 1.0)
+        added = after - (np.float32(scale) * before + np.float32(offset))
+        return np.asarray(np.clip(added / np.float32(spread), -10, 30), np.float32)
+
+
+def coarse_of(prepared: PreparedStudy) -> Coarse | None:
+    """Return the brain of a prepared study at 2 mm; None without a brain mask."""
+    head, box = anatomy.head_of(prepared), prepared.brain_box
+    if head is None or box is None:
+        return None
+    step = max(1, round(LATTICE_MM / float(prepared.working.spacing_mm[0])))
+    to_working = np.diag([step, step, step, 1.0])
+    to_working[:3, 3] = [side.start + (step - 1) / 2 for side in box]
+    brain = _blocks(prepared.brain[box].astype(np.float32), step) >= 0.5
+    images = {
+        sequence: _blocks(prepared.channels[n][box], step)
+        for n, sequence in enumerate(MrSequence)
+        if prepared.present[n]
+    }
+    grid = Grid(brain.shape, prepared.working.affine @ to_working)
+    depth = depth_of(brain, grid)
+    return Coarse(images, brain, depth, grid, head, prepared.to_native @ to_working)
+
+
+def depth_of(brain: Mask, grid: Grid) -> Floats:
+    """Return the distance of each voxel from outside the brain, mm; holes are filled."""
+    inside = np.pad(ndimage.binary_fill_holes(brain), 1)
+    depth = ndimage.distance_transform_edt(inside, sampling=grid.spacing_mm)
+    return np.asarray(depth[1:-1, 1:-1, 1:-1], np.float32)
+
+
+def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
+    """Return a brain with its candidates; `numbers` are on its grid."""
+    rest = np.flatnonzero(coarse.brain & (numbers == 0))[::_EVERY]
+    if not rest.size:
+        rest = np.flatnonzero(coarse.brain)
+    values = {sequence: image.ravel()[rest] for sequence, image in coarse.images.items()}
+    usual = {s: tuple(np.quantile(v, (_LOW, 0.5, _HIGH)).tolist()) for s, v in values.items()}
+    matching = None
+    if MrSequence.T1 in values and MrSequence.T1C in values:
+        before, after = values[MrSequence.T1], values[MrSequence.T1C]
+        scale, offset = matched(before, after)
+        spread = max(robust_spread(after - (scale * before + offset)), 1e-6)
+        matching = scale, offset, spread
+    return Lattice(coarse, numbers, usual, matching)
+
+
+def _blocks(values: Floats, step: int) -> Floats:
+    """Return means of cubes of `step` voxels; the last, incomplete ones repeat their edge."""
+    if step == 1:
+        return values
+    ends = [(0, -size % step) for size in values.shape]
+    if any(end for _, end in ends):
+        values = np.pad(values, ends, mode="edge")
+    i, j, k = (size // step for size in values.shape)
+    made = sum(values[a::step, b::step, c::step] for a, b, c in np.ndindex(step, step, step))
+    return np.asarray(made / np.float32(step**3), np.float32).reshape(i, j, k)
+
+
+def features_of(lattice: Lattice, number: int) -> Features | None:
+    """Measure one candidate; None if it has no voxel on the lattice.
+
+    Returns
+    -------
+    dict of str to float
+        By name; `uptake.*` only with T1 and T1c, names of a sequence only with that one.
+    """
+    tight = bounding_box(lattice.numbers == number)
+    if tight is None:
+        return None
+    box = grown(tight, np.full(3, _AROUND), lattice.numbers.shape)
+    mask = lattice.numbers[box] == number
+    spacing = lattice.coarse.grid.spacing_mm
+    inner = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    away = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    shell = (
+        (away > 0) & (away <= _SHELL_MM) & lattice.coarse.brain[box] & (lattice.numbers[box] == 0)
+    )
+    view = _View(lattice, box, mask, inner, shell)
+    found = {**_multiplicity(lattice, number), **_shape(view), **_position(view)}
+    for sequence in lattice.coarse.images:
+        found |= _intensity(view, sequence)
+    return found | _enhancement(view) | _fluid(view)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """One candidate in its box."""
+
+    lattice: Lattice
+    box: tuple[slice, slice, slice]
+    mask: Mask
+    inner_mm: NDArray[np.float64]
+    """Distance of its voxels from outside of it."""
+    shell: Mask
+    """Brain next to it that belongs to no candidate."""
+
+    @property
+    def voxel_ml(self) -> float:
+        return self.coarse.grid.voxel_ml
+
+    @property
+    def coarse(self) -> Coarse:
+        return self.lattice.coarse
+
+    def level(self, sequence: MrSequence) -> Floats:
+        """Return the levels of a sequence in the box."""
+        return self.lattice.levels(sequence, self.coarse.images[sequence][self.box])
+
+
+def _multiplicity(lattice: Lattice, number: int) -> Features:
+    size = np.bincount(lattice.numbers.ravel()).astype(float)[1:]
+    own, present = size[number - 1], size[size > 0]
+    return {
+        "count": float(np.log(len(present))),
+        "others": float(np.log((present.sum() - own) / own + 0.05)),
+        "rank": float((present > own).mean()),
+    }
+
+
+def _shape(view: _View) -> Features:
+    mask, spacing = view.mask, view.coarse.grid.spacing_mm
+    voxels = np.count_nonzero(mask)
+    points = np.argwhere(mask) * spacing
+    spread = np.cov(points.T) if voxels > 1 else np.zeros((3, 3))
+    axes = np.sqrt(np.linalg.eigvalsh(spread + np.diag(spacing**2) / 12))[::-1]
+    volume = voxels * float(np.prod(spacing))
+    return {
+        "log_ml": float(np.log(voxels * view.voxel_ml)),
+        "sphericity": sphericity(mask),
+        "elongation": float(np.log(axes[0] / axes[2])),
+        "flatness": float(np.log(axes[1] / axes[2])),
+        "fill": float(np.log(volume / (4 / 3 * np.pi * 5**1.5 * axes.prod()))),
+        "thickness": float(np.log(view.inner_mm.max() / volume ** (1 / 3))),
+    }
+
+
+def sphericity(mask: Mask) -> float:
+    """Return the faces of a ball's voxels of the same volume over those of a mask.
+
+    About 1 for a ball, less for anything else.
+    """
+    voxels = np.count_nonzero(mask)
+    faces = sum(np.count_nonzero(np.diff(np.pad(mask, 1), axis=axis)) for axis in range(3))
+    ball = 1.5 * (36 * np.pi) ** (1 / 3) * voxels ** (2 / 3)
+    return float(ball / max(faces, 1))
+
+
+def _position(view: _View) -> Features:
+    depth = view.coarse.depth_mm[view.box][view.mask].astype(np.float64)
+    edge = view.inner_mm[view.mask] <= 1.01 * view.coarse.grid.spacing_mm.max()
+    points = _points_mm(view)
+    mni = view.coarse.head.to_mni(points)
+    mni[:, 0] = np.abs(mni[:, 0])
+    start, along = _AXIS[0], _AXIS[1] - _AXIS[0]
+    share = np.clip((mni - start) @ along / (along @ along), 0, 1)
+    far = np.linalg.norm(mni - start - share[:, None] * along, axis=1)
+    reach = max(float(np.ptp(depth)), 1.0)
+    return {
+        "depth_least": float(depth.min()),
+        "depth_most": float(depth.max()),
+        "wedge": float((depth.mean() - depth.min()) / reach),
+        "at_surface": float((depth <= _SURFACE_MM).mean()),
+        "border_at_surface": float((depth[edge] <= _SURFACE_MM).mean()),
+        "axis_least": float(np.quantile(far, 0.02)),
+        "axis_mean": float(far.mean()),
+        "height": float(mni[:, 2].mean()),
+        "midline": float(mni[:, 0].mean()),
+    }
+
+
+def _points_mm(view: _View) -> NDArray[np.float64]:
+    low = [side.start for side in view.box]
+    return np.asarray(view.coarse.grid.to_mm(np.argwhere(view.mask) + low), dtype=np.float64)
+
+
+def _intensity(view: _View, sequence: MrSequence) -> Features:
+    image, name = view.level(sequence), sequence.value
+    values = image[view.mask]
+    low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
+    deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])
+    inner = float(values[deep].mean()) if deep.any() else float(values.mean())
+    outer = float(values[~deep].mean())
+    around = float(image[view.shell].mean()) if view.shell.any() else 0.0
+    return {
+        f"{name}.low": float(low),
+        f"{name}.median": float(middle),
+        f"{name}.high": float(high),
+        f"{name}.inner": inner - outer,
+        f"{name}.contrast": float(values.mean()) - around,
+        f"{name}.asymmetry": float(values.mean() - _mirrored(view, sequence).mean()),
+    }
+
+
+def _mirrored(view: _View, sequence: MrSequence) -> Floats:
+    """Return the levels at the mirror image of the candidate."""
+    coarse, points = view.coarse, _points_mm(view)
+    plane, image = coarse.head.midline, coarse.images[sequence]
+    points[:, 0] = 2 * (plane[0] + points[:, 1:] @ plane[1:]) - points[:, 0]
+    near = np.rint(coarse.grid.to_voxel(points)).astype(int)
+    i, j, k = np.clip(near, 0, np.array(image.shape) - 1).T
+    return view.lattice.levels(sequence, image[i, j, k])
+
+
+def _enhancement(view: _View) -> Features:
+    images = view.coarse.images
+    found: Features = {}
+    if MrSequence.T1C in images:
+        found |= _part("bright", view, view.level(MrSequence.T1C), _BRIGHT)
+    if view.lattice.matching is not None:
+        before, after = (images[s][view.box] for s in (MrSequence.T1, MrSequence.T1C))
+        found |= _part("uptake", view, view.lattice.uptake(before, after), _UPTAKE)
+    return found
+
+
+def _part(name: str, view: _View, values: Floats, bound: float) -> Features:
+    """Describe the part of a candidate that lies above a bound: how much, how even, how hollow."""
+    part = view.mask & (values > bound)
+    count, whole = int(part.sum()), int(view.mask.sum())
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(part, 2), _BORDER))
+    pieces = np.bincount(ndimage.label(part, structure=_BORDER)[0].ravel())[1:]
+    depth = view.coarse.depth_mm[view.box]
+    inside = values[view.mask]
+    deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])
+    inner = float(inside[deep].mean()) if deep.any() else float(inside.mean())
+    own = values[part] if count else np.array([bound])
+    return {
+        f"{name}.share": count / whole,
+        f"{name}.log_ml": float(np.log(count * view.voxel_ml + 0.02)),
+        f"{name}.mean": float(inside.mean()),
+        f"{name}.high": float(np.quantile(inside, 0.9)),
+        f"{name}.inner": inner - float(inside[~deep].mean()),
+        f"{name}.even": float(own.std() / max(abs(float(own.mean())), 0.1)),
+        f"{name}.hollow": 1 - count / max(int(closed.sum()), 1) if count else 0.0,
+        f"{name}.pieces": float(np.log1p((pieces >= _PIECE).sum())),
+        f"{name}.sphericity": sphericity(part) if count else 0.0,
+        f"{name}.at_surface": float((depth[part] <= _SURFACE_MM).mean()) if count else 0.0,
+    }
+
+
+def _fluid(view: _View) -> Features:
+    """Return the shares of a candidate that look like cerebrospinal fluid, by pairs of images."""
+    levels = {s: view.level(s)[view.mask] for s in view.coarse.images}
+    if MrSequence.FLAIR not in levels:
+        return {}
+    dark, found = levels[MrSequence.FLAIR] < _DARK, {}
+    if MrSequence.T2 in levels:
+        found["fluid.t2"] = float((dark & (levels[MrSequence.T2] > _FLUID)).mean())
+    if MrSequence.T1 in levels:
+        found["fluid.t1"] = float((dark & (levels[MrSequence.T1] < -_FLUID)).mean())
+    return found
+
+
+def shown_by(name: str, sequences: frozenset[MrSequence]) -> bool:
+    """Return whether a feature of this name can be measured with these sequences."""
+    first, _, second = name.partition(".")
+    if not second:
+        return True
+    needed = {
+        "uptake": {MrSequence.T1, MrSequence.T1C},
+        "bright": {MrSequence.T1C},
+        "fluid": {MrSequence.FLAIR, *([MrSequence(second)] if first == "fluid" else [])},
+    }.get(first) or {MrSequence(first)}
+    return needed <= sequences
