@@ -25,8 +25,7 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            help="Recipe: a TOML file, or a built-in one: default, continued, finetune, mixed, "
-            "other_lesions.",
+            help="Recipe: a TOML file, or a built-in one: default, continued, finetune, mixed.",
             metavar="CONFIG",
         ),
     ],
