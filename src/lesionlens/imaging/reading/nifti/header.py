@@ -163,9 +163,17 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
 
 
 def _scaled(affine: Affine, scale: float) -> Affine:
-    out = np.array(affine, dtype=np.float64)
+    """Return the affine in millimetres.
+
+    NIfTI stores float32: 0.001 m times 1000 would be 1.00000005 mm, a grid that differs from one of
+    1 mm. So another unit is converted from the shortest decimal that float32 stores as this value.
+    """
+    if scale == 1:
+        return np.array(affine, dtype=np.float64)
+    decimals = [[float(str(value)) for value in row] for row in np.asarray(affine, np.float32)]
+    out = np.array(decimals)
     out[:3] *= scale
-    return out
+    return np.round(out, 9)
 
 
 def _forms_agree(header: Any, affine: Affine, shape: tuple[int, ...], scale: float) -> str | None:

@@ -198,13 +198,18 @@ def test_forms_that_are_shifted_give_a_notice(tmp_path, voxels):
     assert any("disagree by up to 30 mm" in n for n in open_study(tmp_path).notices)
 
 
-def test_metres_are_brought_to_millimetres(tmp_path, voxels):
-    image = nib.Nifti1Image(voxels, AFFINE @ np.diag([1e-3, 1e-3, 1e-3, 1]))
-    image.header.set_xyzt_units("meter")
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1000.0), ("micron", 0.001)])
+def test_other_units_give_the_grid_of_millimetres(tmp_path, voxels, unit, mm):
+    affine = np.diag([1.0, 1.0, 1.2, 1.0])
+    affine[:3, 3] = (-119.7, 7.3, -64.1)
+    stored = np.diag([1 / mm, 1 / mm, 1 / mm, 1]) @ affine
+    image = nib.Nifti1Image(voxels, stored)
+    image.header.set_xyzt_units(unit)
     image.set_qform(None, code=0)
     image.to_filename(tmp_path / "t1.nii.gz")
     grid = open_study(tmp_path).series[MrSequence.T1].grid
-    np.testing.assert_allclose(grid.spacing_mm, (2, 2, 3), rtol=1e-5)
+    assert grid.spacing_mm.tolist() == [1.0, 1.0, 1.2]
+    np.testing.assert_allclose(grid.affine, affine, rtol=0, atol=1e-5)
 
 
 def test_nothing_is_written_into_the_study(make_study):
