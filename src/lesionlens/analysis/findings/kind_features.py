@@ -6,7 +6,7 @@ depth and distances are in mm. No network is involved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
 from lesionlens.base.array_ops import robust_spread
-from lesionlens.base.geometry import Affine, bounding_box, grown
+from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
@@ -149,6 +149,27 @@ def _blocks(values: Floats, step: int) -> Floats:
     return np.asarray(made / np.float32(step**3), np.float32).reshape(i, j, k)
 
 
+def features_by_id(
+    prepared: PreparedStudy, components: NDArray[np.int32], wanted: Collection[int]
+) -> Mapping[int, Features | None] | None:
+    """Measure the wanted candidates, as `features_of` does; None without a brain mask.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        The study.
+    components : (I, J, K) int32
+        Id of the candidate at each voxel of the native grid, 0 elsewhere.
+    wanted : collection of int
+        Ids.
+    """
+    coarse = coarse_of(prepared)
+    if coarse is None:
+        return None
+    lattice = lattice_of(coarse, coarse.sampled(components))
+    return {number: features_of(lattice, number) for number in wanted}
+
+
 def features_of(lattice: Lattice, number: int) -> Features | None:
     """Measure one candidate; None if it has no voxel on the lattice.
 
@@ -157,10 +178,11 @@ def features_of(lattice: Lattice, number: int) -> Features | None:
     dict of str to float
         By name; `uptake.*` only with T1 and T1c, names of a sequence only with that one.
     """
-    tight = bounding_box(lattice.numbers == number)
-    if tight is None:
+    boxes = ndimage.find_objects((lattice.numbers == number).astype(np.uint8))
+    if not boxes:
         return None
-    box = grown(tight, np.full(3, _AROUND), lattice.numbers.shape)
+    i, j, k = (slice(max(side.start - _AROUND, 0), side.stop + _AROUND) for side in boxes[0])
+    box = (i, j, k)
     mask = lattice.numbers[box] == number
     spacing = lattice.coarse.grid.spacing_mm
     inner = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.kind_features import (
     Features,
-    coarse_of,
-    features_of,
-    lattice_of,
+    features_by_id,
 )
 from lesionlens.base.labels import LesionKind, MrSequence
 from lesionlens.base.records.findings import Appearance, Candidate
@@ -124,12 +122,10 @@ def with_kinds(
         `kind` is None without a brain mask, and of a candidate too small for the 2 mm lattice.
     """
     wanted = {one.id for one in candidates} if only is None else set(only)
-    coarse = coarse_of(prepared) if wanted else None
-    if coarse is None:
-        return tuple(replace(c, kind=None) if c.id in wanted else c for c in candidates)
-    lattice, model = lattice_of(coarse, coarse.sampled(components)), _model_for(prepared)
-    found = {number: features_of(lattice, number) for number in wanted}
-    kinds = {n: None if one is None else appearance_of(one, model) for n, one in found.items()}
+    model = _model_for(prepared)
+    found = features_by_id(prepared, components, wanted) if wanted else {}
+    features = dict.fromkeys(wanted) if found is None else found
+    kinds = {n: None if one is None else appearance_of(one, model) for n, one in features.items()}
     return tuple(replace(c, kind=kinds[c.id]) if c.id in kinds else c for c in candidates)
 
 
