@@ -90,7 +90,10 @@ def read_study(
 def exchanged_in(
     layers: Sequence[LayerData], context: RunContext
 ) -> tuple[MrSequence, MrSequence] | None:
-    """Return the two sequences among layer data whose names seem exchanged, or None."""
+    """Return the two sequences among layer data whose names seem exchanged, or None.
+
+    An oblique scan is read as it was acquired: its layer has several times as many voxels.
+    """
     import numpy as np  # noqa: PLC0415
 
     from lesionlens.base.grid import Grid  # noqa: PLC0415
@@ -99,10 +102,14 @@ def exchanged_in(
 
     scans = {}
     for data, keywords, _ in layers:
+        ours = keywords["metadata"][KEY]
+        sequence, acquired = MrSequence(ours["sequence"]), ours["acquired"]
+        if acquired is not None:
+            scans[sequence] = (acquired.data, acquired.grid)
+            continue
         affine = np.diag([*keywords["scale"], 1.0])
         affine[:3, 3] = keywords["translate"]
-        sequence = MrSequence(keywords["metadata"][KEY]["sequence"])
-        scans[sequence] = (np.asarray(data, dtype=np.float32), Grid(data.shape, affine))
+        scans[sequence] = (data, Grid(data.shape, affine))
     return exchanged_before_registration(scans, context=context)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from lesionlens.imaging.preparation.exchanged_names import exchanged
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.resampling import resample
 
-Scans = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
+Scans = Mapping[MrSequence, tuple[NDArray[np.number[Any]], Grid]]
 
 
 def exchanged_before_registration(
@@ -27,16 +28,25 @@ def exchanged_before_registration(
     Parameters
     ----------
     scans : mapping of MrSequence to (voxels, Grid)
-        (I, J, K) float32, positioned by their headers.
+        (I, J, K) of any real type, positioned by their headers. One scan at a time is converted.
     """
     there = [s for s in REFERENCE_ORDER if s in scans]
     if len(there) < 2:
         return None
-    units = {s: standard_units(np.nan_to_num(scans[s][0])) for s in there}
     grid = reading_grid(scans[there[0]][1])
-    images = {s: resample(units[s], scans[s][1], grid) for s in MrSequence if s in units}
-    if all(brains.is_stripped(units[s], scans[s][1]) for s in there):
+    read = {s: _read(*scans[s], grid) for s in there}
+    images = {s: read[s][0] for s in MrSequence if s in read}
+    if all(stripped for _, stripped in read.values()):
         inside = np.all([image > 0 for image in images.values()], axis=0)
     else:
         inside = brains.largest(brain_logit(images, context=context) > 0)
     return exchanged(images, inside, stride=1)
+
+
+def _read(
+    voxels: NDArray[np.number[Any]], native: Grid, grid: Grid
+) -> tuple[NDArray[np.float32], bool]:
+    """Return a scan on `grid` and whether it is stripped; its own voxels as float are freed."""
+    values = np.nan_to_num(np.array(voxels, dtype=np.float32), copy=False)
+    units = standard_units(values)
+    return resample(units, native, grid), brains.is_stripped(units, native)
