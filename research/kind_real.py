@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sequence_subsets import name_of, showing
 
 from lesionlens.analysis.findings import preliminary
+from lesionlens.analysis.findings.anatomy import head_of
 from lesionlens.analysis.findings.components import merged, without_specks
 from lesionlens.analysis.findings.kind_features import coarse_of
 from lesionlens.base.grid import Grid
@@ -53,7 +54,8 @@ def keep(engine: LensEngine, folder: Path, file: Path) -> None:
     """Prepare a study, outline it, and keep both."""
     named = {s: str(p) for s in MrSequence if (p := folder / f"{s.value}.nii.gz").is_file()}
     study = prepare(open_study(folder, named=named), SILENT)
-    coarse = coarse_of(study)
+    head = head_of(study)
+    coarse = None if head is None else coarse_of(study, head)
     if coarse is None:
         raise ValueError(folder.name)
     reference = None

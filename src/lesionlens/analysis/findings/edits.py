@@ -133,6 +133,7 @@ def _findings(
         tuple(found[number] for number in sorted(found)),
         components,
         shown.prepared,
+        context.head,
         only=set(drawn) - gone,
     )
     readers = sum(c.source is Source.READER for c in candidates)

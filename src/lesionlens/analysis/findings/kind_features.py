@@ -21,6 +21,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.other_images import matched
+from lesionlens.imaging.preparation.resampling import block_means, cut_grid
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -95,23 +96,23 @@ class Lattice:
         return np.asarray(np.clip(added / np.float32(spread), -10, 30), np.float32)
 
 
-def coarse_of(prepared: PreparedStudy) -> Coarse | None:
-    """Return the brain of a prepared study at 2 mm; None without a brain mask."""
-    head, box = anatomy.head_of(prepared), prepared.brain_box
-    if head is None or box is None:
+def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> Coarse | None:
+    """Return the brain of a prepared study at 2 mm; None if its brain is not outlined."""
+    box = prepared.brain_box
+    if box is None:
         return None
-    step = max(1, round(LATTICE_MM / float(prepared.working.spacing_mm[0])))
-    to_working = np.diag([step, step, step, 1.0])
-    to_working[:3, 3] = [side.start + (step - 1) / 2 for side in box]
-    brain = _blocks(prepared.brain[box].astype(np.float32), step) >= 0.5
+    working = cut_grid(prepared.working, box)
+    step = max(1, round(LATTICE_MM / float(working.spacing_mm[0])))
+    share, grid = _blocks(prepared.brain[box].astype(np.float32), working, step)
     images = {
-        sequence: _blocks(prepared.channels[n][box], step)
+        sequence: _blocks(prepared.channels[n][box], working, step)[0]
         for n, sequence in enumerate(MrSequence)
         if prepared.present[n]
     }
-    grid = Grid(brain.shape, prepared.working.affine @ to_working)
-    depth = depth_of(brain, grid)
-    return Coarse(images, brain, depth, grid, head, prepared.to_native @ to_working)
+    to_working = np.diag([step, step, step, 1.0])  # exact: centres lie between native voxels
+    to_working[:3, 3] = [side.start + (step - 1) / 2 for side in box]
+    brain = share >= 0.5
+    return Coarse(images, brain, depth_of(brain, grid), grid, head, prepared.to_native @ to_working)
 
 
 def depth_of(brain: Mask, grid: Grid) -> Floats:
@@ -137,35 +138,34 @@ def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
     return Lattice(coarse, numbers, usual, matching)
 
 
-def _blocks(values: Floats, step: int) -> Floats:
+def _blocks(values: Floats, grid: Grid, step: int) -> tuple[Floats, Grid]:
     """Return means of cubes of `step` voxels; the last, incomplete ones repeat their edge."""
-    if step == 1:
-        return values
-    ends = [(0, -size % step) for size in values.shape]
-    if any(end for _, end in ends):
-        values = np.pad(values, ends, mode="edge")
-    i, j, k = (size // step for size in values.shape)
-    made = sum(values[a::step, b::step, c::step] for a, b, c in np.ndindex(step, step, step))
-    return np.asarray(made / np.float32(step**3), np.float32).reshape(i, j, k)
+    padded = np.pad(values, [(0, -size % step) for size in values.shape], mode="edge")
+    return block_means(padded, grid, (step, step, step))
 
 
 def features_by_id(
-    prepared: PreparedStudy, components: NDArray[np.int32], wanted: Collection[int]
-) -> Mapping[int, Features | None] | None:
-    """Measure the wanted candidates, as `features_of` does; None without a brain mask.
+    prepared: PreparedStudy,
+    head: anatomy.Head | None,
+    components: NDArray[np.int32],
+    wanted: Collection[int],
+) -> Mapping[int, Features | None]:
+    """Measure the wanted candidates, as `features_of` does; None for each without a brain mask.
 
     Parameters
     ----------
     prepared : PreparedStudy
         The study.
+    head : Head or None
+        From `anatomy.head_of`.
     components : (I, J, K) int32
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
     wanted : collection of int
         Ids.
     """
-    coarse = coarse_of(prepared)
+    coarse = None if head is None or not wanted else coarse_of(prepared, head)
     if coarse is None:
-        return None
+        return dict.fromkeys(wanted)
     lattice = lattice_of(coarse, coarse.sampled(components))
     return {number: features_of(lattice, number) for number in wanted}
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.analysis.findings.anatomy import Head
 from lesionlens.analysis.findings.kind_features import (
     Features,
     features_by_id,
@@ -101,6 +102,7 @@ def with_kinds(
     candidates: Sequence[Candidate],
     components: NDArray[np.int32],
     prepared: PreparedStudy,
+    head: Head | None,
     only: Collection[int] | None = None,
 ) -> tuple[Candidate, ...]:
     """Return candidates with what they look like.
@@ -113,6 +115,8 @@ def with_kinds(
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
     prepared : PreparedStudy
         The study.
+    head : Head or None
+        From `anatomy.head_of`, as other measures have it.
     only : collection of int or None
         Ids of those that are measured; the others are returned unchanged. None for all.
 
@@ -123,9 +127,8 @@ def with_kinds(
     """
     wanted = {one.id for one in candidates} if only is None else set(only)
     model = _model_for(prepared)
-    found = features_by_id(prepared, components, wanted) if wanted else {}
-    features = dict.fromkeys(wanted) if found is None else found
-    kinds = {n: None if one is None else appearance_of(one, model) for n, one in features.items()}
+    found = features_by_id(prepared, head, components, wanted)
+    kinds = {n: None if one is None else appearance_of(one, model) for n, one in found.items()}
     return tuple(replace(c, kind=kinds[c.id]) if c.id in kinds else c for c in candidates)
 
 

@@ -61,7 +61,7 @@ def measure(
     if flagged.dismissed is not None:
         below = considered(flagged.dismissed, flagged.dismissed_scores, context)
     described = describe(marked, evidence, context)
-    candidates = with_kinds(described.candidates, described.components, prepared)
+    candidates = with_kinds(described.candidates, described.components, prepared, context.head)
     findings = replace(described, candidates=candidates, considered=below)
     if evidence.uncertainty is None or evidence.by_sequence is None:
         return findings, None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
 from lesionlens.network.synth.atlas import seats_of, surface_of
+from lesionlens.network.synth.contrast import CLASSES
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.network.synth.tumour import (
     MAX_LESIONS,
@@ -29,8 +30,9 @@ from lesionlens.network.synth.tumour import (
 STREAM = 5_000
 """Random stream of geometries; `STREAM` + 1 + n is that of the n-th painting."""
 _T1, _T1C, _T2, _FLAIR = range(4)
-_CORTEX, _WHITE, _SULCUS = range(3)
-_OEDEMA, _SOLID_CLASS, _NECROSIS, _ENHANCING = 5, 6, 7, 8
+_CORTEX, _SULCUS, _OEDEMA, _SOLID_CLASS, _NECROSIS, _ENHANCING = map(
+    CLASSES.index, ("cortex", "sulcus", "oedema", "solid", "necrosis", "enhancing")
+)
 _AGES = torch.tensor([
     # T1 low, high; T2 low, high; FLAIR low, high
     [0.80, 1.05, 0.20, 0.75, 0.50, 1.20],  # acute
@@ -85,6 +87,8 @@ def replan(
     shares: KindShares,
 ) -> LesionPlan:
     """Turn some of the planned tumours into metastases or meningiomas."""
+    if shares == KindShares():
+        return plan
     roll = streams.uniform(0, 1)
     tumour = plan.count > 0
     spread_out = tumour & (roll < shares.metastases)

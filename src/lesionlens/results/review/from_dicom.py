@@ -191,7 +191,7 @@ def _described(
         )
         uid = uids[int(marked.components[first]) - 1]
         named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
-    return replace(found, candidates=with_kinds(named, found.components, prepared))
+    return replace(found, candidates=with_kinds(named, found.components, prepared, context.head))
 
 
 def _theirs(

@@ -118,7 +118,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         Evidence([None] * marked.count),
         Context(
             whole_tumour=(marked.components > 0).astype(np.float32),
-            head=anatomy.head_of(prepared),
+            head=(head := anatomy.head_of(prepared)),
             has_t1c=parted and prepared.has_t1c,
             identity=f"a mask|{study.uid or study.name}",
             quality=prepared.quality,
@@ -126,7 +126,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     )
     if not parted:
         findings = without_parts(findings)
-    named = with_kinds(findings.candidates, findings.components, prepared)
+    named = with_kinds(findings.candidates, findings.components, prepared, head)
     notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
     if lost > LEAST_BEYOND:

@@ -120,7 +120,7 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
         try:
             read = _SavedFiles.read(Path(place))
             of_one = analyses.setdefault(read.key, [])
-            _study([*of_one, read])  # raises if it is damaged
+            _study([read])  # raises if it is damaged
         except ReadError as error:
             notices.append(f"{Path(place).name} was skipped: {error.found}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lesionlens.analysis.findings.anatomy import head_of
 from lesionlens.analysis.findings.kind_features import (
     coarse_of,
     features_of,
@@ -62,7 +63,9 @@ def shown(study, changes):
 
 
 def measured(study, mask, number=1):
-    return features_of(lattice_of(coarse := coarse_of(study), coarse.sampled(mask)), number)
+    return features_of(
+        lattice_of(coarse := coarse_of(study, head_of(study)), coarse.sampled(mask)), number
+    )
 
 
 @pytest.fixture
@@ -147,7 +150,7 @@ def test_a_native_grid_stored_in_another_order_measures_the_same(ring):
 def test_half_the_spacing_measures_about_the_same():
     """A working grid of 1 mm is averaged to 2 mm."""
     fine = head(spacing_mm=1.0)
-    coarse = coarse_of(fine)
+    coarse = coarse_of(fine, head_of(fine))
     assert coarse is not None
     assert coarse.grid.spacing_mm == pytest.approx([2.0] * 3)
     assert coarse.brain.sum() * 8 == pytest.approx(fine.brain.sum(), rel=0.05)

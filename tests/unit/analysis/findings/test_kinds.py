@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.analysis.findings.anatomy import head_of
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.kind_features import coarse_of, features_of, lattice_of
 from lesionlens.analysis.findings.kinds import (
@@ -69,7 +70,7 @@ def test_every_set_of_sequences_has_a_model_of_what_it_shows(sequences, analysis
     there = np.array([s in sequences for s in MrSequence])
     channels = prepared.channels[prepared.present][0] * there[:, None, None, None]
     shown = replace(prepared, channels=channels.astype(np.float32), present=there)
-    coarse = coarse_of(shown)
+    coarse = coarse_of(shown, head_of(shown))
     lattice = lattice_of(coarse, coarse.sampled(analysis.findings.components))
     fitted = load_models()[key_of(sequences)]
     assert set(fitted.names) == set(features_of(lattice, 1))
@@ -83,14 +84,22 @@ def test_every_set_of_sequences_has_a_model_of_what_it_shows(sequences, analysis
 
 def test_candidates_get_a_kind_and_nothing_else_changes(analysis):
     findings = analysis.findings
-    named = with_kinds(findings.candidates, findings.components, analysis.prepared)
+    named = with_kinds(
+        findings.candidates, findings.components, analysis.prepared, head_of(analysis.prepared)
+    )
     assert all(one.kind is not None for one in named)
     assert tuple(replace(one, kind=None) for one in named) == findings.candidates
 
 
 def test_only_those_that_are_asked_for_are_measured(analysis):
     findings = analysis.findings
-    named = with_kinds(findings.candidates, findings.components, analysis.prepared, only={2})
+    named = with_kinds(
+        findings.candidates,
+        findings.components,
+        analysis.prepared,
+        head_of(analysis.prepared),
+        only={2},
+    )
     assert [one.id for one in named if one.kind is not None] == [2]
 
 
@@ -98,7 +107,7 @@ def test_without_a_brain_mask_there_is_no_kind(analysis):
     step = PreparationStep(StepName.BRAIN, None, False, "not found")
     whole = replace(analysis.prepared, steps=(step,))
     findings = analysis.findings
-    named = with_kinds(findings.candidates, findings.components, whole)
+    named = with_kinds(findings.candidates, findings.components, whole, head_of(whole))
     assert all(one.kind is None for one in named)
 
 
