@@ -28,7 +28,6 @@ from calibration.calibrate import prepared_of
 from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.shapley import evidence_maps
-from lesionlens.analysis.findings.component_scores import voxels_on
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
@@ -133,7 +132,7 @@ def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) 
     """Whether the network calls enough of a lesion tumour, all sequences shown."""
     everything = [InputPerturbation.showing(frozenset(MrSequence))]
     answer = engine.predict_perturbed(study, everything, context=SILENT)
-    voxels = voxels_on(study.working.to_mm(np.argwhere(truth)), answer.grid)
+    voxels = answer.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
     return float((answer.probability[0].ravel()[voxels] >= SEEN).mean()) >= LEAST_CALLED
 
 
@@ -176,7 +175,7 @@ def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) ->
     by_subset = dict(zip(subsets, answers.probability, strict=True))
     found = evidence_maps(tuple(MrSequence), by_subset, answers.grid)
     done = time.perf_counter()
-    voxels = voxels_on(study.working.to_mm(np.argwhere(truth)), answers.grid)
+    voxels = answers.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
     called = voxels[found.probability.ravel()[voxels] >= SEEN]
     return Row(
         named=found.named(called if len(called) else voxels),

@@ -25,7 +25,6 @@ from torch import multiprocessing as processes
 from calibration import scoring
 from calibration.scoring import Found
 from lesionlens.analysis.evaluation.metrics import BINS, Bins, reliability
-from lesionlens.analysis.findings.component_scores import voxels_on
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
@@ -173,7 +172,7 @@ def candidates_of(
     flat = prediction.unperturbed.probability[0].reshape(-1)
     out = []
     for part in components_of(marked):
-        seen = flat[voxels_on(part.points_mm(), prediction.unperturbed.grid)]
+        seen = flat[prediction.unperturbed.grid.flat_voxels(part.points_mm())]
         surest = component_score(seen, part.volume_ml, Scoring())
         inside = truth.components[part.box][part.mask]
         out.append(

@@ -53,6 +53,38 @@ class Grid:
         """Map (..., 3) RAS+ mm to (fractional) voxel indices."""
         return geometry.apply(np.asarray(np.linalg.inv(self.affine)), point_mm)
 
+    def nearest_voxel(self, point_mm: ArrayLike, *, clip: bool = False) -> NDArray[np.intp]:
+        """Map (..., 3) RAS+ mm to indices of the nearest voxels.
+
+        Parameters
+        ----------
+        point_mm : (..., 3) float
+            Points.
+        clip : bool
+            Assign a point outside the grid to the nearest voxel of the grid; else its index is
+            outside too (see `contains`).
+
+        Examples
+        --------
+        >>> Grid((4, 4, 4), np.eye(4)).nearest_voxel((1.2, 2.9, 7.0)).tolist()
+        [1, 3, 7]
+        """
+        index = np.rint(self.to_voxel(point_mm)).astype(np.intp)
+        return np.clip(index, 0, np.array(self.shape) - 1) if clip else index
+
+    def flat_voxels(self, points_mm: ArrayLike) -> NDArray[np.intp]:
+        """Return sorted flat indices, C order, of the voxels nearest to any of (N, 3) RAS+ mm.
+
+        A point outside the grid counts for the nearest voxel, so that any points have one.
+        """
+        index = self.nearest_voxel(points_mm, clip=True)
+        return np.unique(np.ravel_multi_index(tuple(index.T), self.shape))
+
+    def contains(self, voxel: ArrayLike) -> NDArray[np.bool_]:
+        """Return which of (..., 3) voxel indices lie in the grid, as (...) bool."""
+        index = np.asarray(voxel)
+        return np.asarray(((index >= 0) & (index < np.array(self.shape))).all(axis=-1))
+
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """Return whether both grids have the same voxels at the same positions."""
         return self.shape == other.shape and bool(

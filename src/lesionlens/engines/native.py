@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, apply, clipped_box, mapped_box
+from lesionlens.base.geometry import Box, apply, mapped_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.imaging.preparation.resampling import cut_grid, resample, spread_vox
+from lesionlens.imaging.preparation.resampling import cut_grid, resample_probability, spread_vox
 
 Floats = NDArray[np.float32]
-_STEPS = 4096
-"""Quantisation steps per unit: float32's last bits are noise and make files up to seven times
-larger.
-"""
+_REACH = 1.5
+"""Working voxels around the brain that a native voxel may be interpolated from."""
 
 
 def source_grid(prepared: PreparedStudy) -> Grid:
@@ -55,9 +52,7 @@ def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box,
     source = cut_grid(source_grid(prepared), (edged[0], edged[1], edged[2]))
     if not all(target.shape):
         return (i, j, k), np.zeros(target.shape, np.float32)
-    found = resample(np.pad(values, edge), source, target)
-    _round(found)
-    return (i, j, k), found
+    return (i, j, k), resample_probability(np.pad(values, edge), source, target)
 
 
 def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
@@ -84,18 +79,8 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
     box = _reached(prepared)
     if any(side.start >= side.stop for side in box):
         return out
-    inside = out[box]
-    inside[...] = resample(values, source, cut_grid(prepared.native, box))
-    _round(inside)
+    out[box] = resample_probability(values, source, cut_grid(prepared.native, box))
     return out
-
-
-def _round(values: Floats) -> None:
-    """Clip to 0 to 1 and quantise, in place."""
-    np.clip(values, 0.0, 1.0, out=values)
-    np.multiply(values, _STEPS, out=values)
-    np.rint(values, out=values)
-    np.divide(values, _STEPS, out=values)
 
 
 def _reached(prepared: PreparedStudy) -> Box:
@@ -103,9 +88,7 @@ def _reached(prepared: PreparedStudy) -> Box:
     box = prepared.brain_box
     if box is None:
         return slice(0), slice(0), slice(0)
-    reach = np.array([[side.start - 1.5 for side in box], [side.stop + 0.5 for side in box]])
-    moved = apply(prepared.to_native, np.array(list(product(*reach.T))))
-    return clipped_box(moved.min(axis=0), moved.max(axis=0), prepared.native.shape)
+    return mapped_box(box, prepared.to_native, prepared.native.shape, _REACH)
 
 
 def bring_regions(

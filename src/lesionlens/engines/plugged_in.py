@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.errors import PluginError, UnusableInputError
-from lesionlens.base.labels import Region, without_enhancing
-from lesionlens.base.records.prediction import EngineInfo, Prediction
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsPrompts
+from lesionlens.engines.validation import validated, visible_only
 
 Floats = NDArray[np.float32]
-_SLACK = 1e-3
-"""Tolerance for rounding: how far a probability may exceed 0 to 1, or that of its enclosing
-region.
-"""
 
 
 def make_engine(name: str, **given: Any) -> Engine:
@@ -89,80 +85,5 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
     with nullcontext() if ours else plugins.plugin_errors(engine, name, "when it predicted"):
         found = engine.predict(prepared, context=context)
     if not ours:
-        found = _checked(engine, found, prepared)
-    return _what_is_seen(found, prepared)
-
-
-def _what_is_seen(found: Prediction, prepared: PreparedStudy) -> Prediction:
-    """Remove enhancing tumour if T1c, the only sequence that shows it, is missing."""
-    if prepared.has_t1c:
-        return found
-    trace = found.trace
-    if trace is not None:
-        trace = replace(trace, cross=without_enhancing(trace.cross))
-    return replace(found, probability=without_enhancing(found.probability), trace=trace)
-
-
-def _checked(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:
-    if not isinstance(found, Prediction):
-        made = "a lesionlens.base.records.prediction.Prediction"
-        raise _refused(engine, f"{type(found).__name__} for a prediction", made)
-    if not isinstance(found.engine, EngineInfo):
-        raise _refused(engine, "a prediction that names no engine", "its EngineInfo")
-    if set(found.probability) != set(Region):
-        given = ", ".join(str(region) for region in found.probability) or "none"
-        raise _refused(engine, f"the regions {given}", ", ".join(Region))
-    shape = prepared.working.shape
-    taken: dict[Region, Floats] = {}
-    for region in Region:
-        values = found.probability[region]
-        wrong = _not_a_map(values, shape) or _no_probability(values, taken)
-        if wrong:
-            raise _refused(engine, f"{region} {wrong[0]}", wrong[1])
-        taken[region] = values.astype(np.float32, copy=False)
-    if found.cavity is not None:
-        wrong = _not_a_map(found.cavity, shape) or _no_probability(found.cavity, {})
-        if wrong:
-            raise _refused(engine, f"cavity {wrong[0]}", wrong[1])
-    for region, weights in (found.trace.cross if found.trace else {}).items():
-        wrong = _not_a_map(weights, shape)
-        if wrong:
-            raise _refused(engine, f"attention of {region} {wrong[0]}", wrong[1])
-    return _within_brain(replace(found, probability=taken), prepared)
-
-
-def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
-    """Remove voxels outside the brain, with a notice about their volume."""
-    whole = found.probability[Region.WT] >= found.thresholds[Region.WT]
-    ml = np.count_nonzero(whole & ~prepared.brain) * prepared.working.voxel_ml
-    words = f"{ml:.1f} ml that the engine drew outside the brain were left out."
-    return replace(
-        found,
-        probability={region: p * prepared.brain for region, p in found.probability.items()},
-        notices=(*found.notices, words) if ml else found.notices,
-    )
-
-
-def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
-    """Return what is wrong with an array, and what was expected; None if it is a valid map."""
-    found, kind = getattr(values, "shape", None), getattr(values, "dtype", None)
-    real = isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating)
-    if real and found == shape:
-        return None
-    given = "no array" if found is None else f"an array of {found}, {kind}"
-    return f"as {given}", f"an array of {shape}, float32: the shape of PreparedStudy.working"
-
-
-def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[str, str] | None:
-    """Return what is wrong with a probability, and what was expected; None if it is valid."""
-    low, high = float(values.min()), float(values.max())
-    if not (low >= -_SLACK and high <= 1 + _SLACK):  # written so that NaN is refused too
-        return f"from {low:g} to {high:g}", "probabilities of 0 to 1, none of them NaN"
-    if inside_of and float((values - inside_of[next(reversed(inside_of))]).max()) > _SLACK:
-        return "above the region round it at some voxels", "et within tc within wt"
-    return None
-
-
-def _refused(engine: Engine, what: str, expected: str) -> PluginError:
-    who = plugins.name_of(engine, f"engine {type(engine).__name__!r}")
-    return PluginError(who=who, why=f"gave {what}", expected=expected)
+        found = validated(engine, found, prepared)
+    return visible_only(found, prepared)

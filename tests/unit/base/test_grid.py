@@ -33,3 +33,17 @@ def test_other_voxels_are_no_other_order_of_the_same():
     assert grid.storage_order(Grid(grid.shape, np.diag([1.0, 1.0, 2.2, 1.0]))) is None
     mirrored = np.diag([-1.0, 1.0, 2.0, 1.0])  # about the origin, not within its own box
     assert grid.storage_order(Grid(grid.shape, mirrored)) is None
+
+
+def test_a_tiny_component_still_has_a_voxel():
+    grid = Grid((5, 5, 5), np.diag([4.0, 4.0, 4.0, 1.0]))
+    assert list(grid.flat_voxels([[4.9, 0.0, 0.0]])) == [25]
+    assert list(grid.flat_voxels([[-90.0, 0.0, 0.0]])) == [0]
+
+
+def test_a_point_between_voxels_goes_to_the_nearest_and_one_outside_is_not_contained():
+    grid = Grid((5, 5, 5), np.diag([4.0, -4.0, 4.0, 1.0]))
+    voxels = grid.nearest_voxel([[5.9, -6.1, 0.0], [0.0, 6.1, 16.0]])
+    assert voxels.tolist() == [[1, 2, 0], [0, -2, 4]]
+    assert grid.contains(voxels).tolist() == [True, False]
+    assert grid.nearest_voxel([0.0, 6.1, 16.0], clip=True).tolist() == [0, 0, 4]

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.findings.component_scores import ComponentVoxels, voxels_on
+from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask, component_voxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
@@ -72,7 +72,7 @@ def sees_what_is_flagged(questions: Questions, marked: ComponentMask) -> bool:
 def flagged_on(marked: ComponentMask, region: Region, grid: Grid) -> NDArray[np.intp]:
     """Return the (n,) flat indices of a region's flagged voxels on another grid."""
     voxels = np.argwhere(np.isin(marked.labels, region.labels))
-    return voxels_on(marked.grid.to_mm(voxels), grid)
+    return grid.flat_voxels(marked.grid.to_mm(voxels))
 
 
 class Answers(NamedTuple):

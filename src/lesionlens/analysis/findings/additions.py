@@ -40,7 +40,7 @@ def grow_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None
         See `grow.grown`.
     """
     working = analysis.prepared.working
-    seed = np.rint(working.to_voxel(point_mm)).astype(int)
+    seed = working.nearest_voxel(point_mm)
     box = _box_around(seed, working)
     start = np.array([side.start for side in box])
     i, j, k = (seed - start).tolist()

@@ -32,8 +32,7 @@ def of_component(
     """
     if found is None:
         return None
-    near = np.rint(found.grid.to_voxel(part.points_mm())).astype(int)
-    i, j, k = np.clip(near, 0, np.array(found.grid.shape) - 1).T
+    i, j, k = found.grid.nearest_voxel(part.points_mm(), clip=True).T
     mean = found.share[:, i, j, k].mean(axis=1, dtype=np.float64)
     total = float(mean.sum())
     if total < _LEAST:

@@ -9,21 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import logit
-from lesionlens.base.grid import Grid
 from lesionlens.base.records.prediction import PerturbedPrediction, Scoring
 from lesionlens.engines.component_score import component_score
 
 _EDGE = 1e-9
-
-
-def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
-    """Return flat indices of the voxels that contain any of (N, 3) RAS points.
-
-    Points outside the grid are assigned to the nearest voxel, so that every candidate has one.
-    """
-    index = np.rint(grid.to_voxel(points_mm)).astype(np.intp)
-    index = np.clip(index, 0, np.array(grid.shape) - 1)
-    return np.unique(np.ravel_multi_index(tuple(index.T), grid.shape))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +20,7 @@ class ComponentVoxels:
     """The voxels of a component on the grid of a first pass."""
 
     voxels: NDArray[np.intp]
-    """(n,) int: flat indices on that grid, from `voxels_on`."""
+    """(n,) int: flat indices on that grid, from `Grid.flat_voxels`."""
     volume_ml: float
     """Volume of the component."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.component_scores import ComponentVoxels, voxels_on
+from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
@@ -267,7 +267,7 @@ def components_of(marked: ComponentMask) -> Iterator[Component]:
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
     """Return the voxels of each component on the first pass's grid."""
     parts = components_of(marked)
-    return [ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml) for part in parts]
+    return [ComponentVoxels(grid.flat_voxels(part.points_mm()), part.volume_ml) for part in parts]
 
 
 def plain_scores(

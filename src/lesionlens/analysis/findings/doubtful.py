@@ -103,8 +103,7 @@ def _shares_at(
 ) -> dict[MrSequence, NDArray[np.float32]]:
     """Return each sequence's contribution at (N, 3) voxels of a box, by nearest neighbour."""
     points = grid.to_mm(places + np.array([side.start for side in box]))
-    last = np.array(evidence.grid.shape) - 1
-    at = np.clip(np.rint(evidence.grid.to_voxel(points)).astype(np.intp), 0, last)
+    at = evidence.grid.nearest_voxel(points, clip=True)
     return {sequence: share[tuple(at.T)] for sequence, share in evidence.shares.items()}
 
 

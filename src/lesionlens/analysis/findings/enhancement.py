@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import robust_spread
-from lesionlens.base.geometry import bounding_box, grown
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -55,11 +55,10 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
     if found is None or not (prepared.present[t1] and prepared.present[t1c]):
         return prediction
     drawn = found >= prediction.thresholds[Region.ET]
-    tight = bounding_box(drawn)
-    if tight is None:
-        return prediction
     sigma = _SMOOTH_MM / prepared.working.spacing_mm
-    box = grown(tight, np.ceil(4 * sigma).astype(int), found.shape)
+    box = bounding_box(drawn, np.ceil(4 * sigma).astype(int))
+    if box is None:
+        return prediction
     rest = prepared.brain & (prediction.probability[Region.WT] < 0.5)
     images = prepared.channels[t1], prepared.channels[t1c]
     mine = _bright_on_t1(

@@ -21,7 +21,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.other_images import matched
-from lesionlens.imaging.preparation.resampling import block_means, cut_grid
+from lesionlens.imaging.preparation.resampling import cube_means
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -101,11 +101,11 @@ def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> Coarse | None:
     box = prepared.brain_box
     if box is None:
         return None
-    working = cut_grid(prepared.working, box)
+    working = prepared.working
     step = max(1, round(LATTICE_MM / float(working.spacing_mm[0])))
-    share, grid = _blocks(prepared.brain[box].astype(np.float32), working, step)
+    share, grid = cube_means(prepared.brain, working, box, step)
     images = {
-        sequence: _blocks(prepared.channels[n][box], working, step)[0]
+        sequence: cube_means(prepared.channels[n], working, box, step)[0]
         for n, sequence in enumerate(MrSequence)
         if prepared.present[n]
     }
@@ -136,12 +136,6 @@ def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
         spread = max(robust_spread(after - (scale * before + offset)), 1e-6)
         matching = scale, offset, spread
     return Lattice(coarse, numbers, usual, matching)
-
-
-def _blocks(values: Floats, grid: Grid, step: int) -> tuple[Floats, Grid]:
-    """Return means of cubes of `step` voxels; the last, incomplete ones repeat their edge."""
-    padded = np.pad(values, [(0, -size % step) for size in values.shape], mode="edge")
-    return block_means(padded, grid, (step, step, step))
 
 
 def features_by_id(
@@ -311,8 +305,7 @@ def _mirrored(view: _View, sequence: MrSequence) -> Floats:
     coarse, points = view.coarse, _points_mm(view)
     plane, image = coarse.head.midline, coarse.images[sequence]
     points[:, 0] = 2 * (plane[0] + points[:, 1:] @ plane[1:]) - points[:, 0]
-    near = np.rint(coarse.grid.to_voxel(points)).astype(int)
-    i, j, k = np.clip(near, 0, np.array(image.shape) - 1).T
+    i, j, k = coarse.grid.nearest_voxel(points, clip=True).T
     return view.lattice.levels(sequence, image[i, j, k])
 
 

@@ -65,8 +65,8 @@ class Asked:
 
     def probe(self, voxel: tuple[int, int, int]) -> Floats:
         """Return the (I, J, K) rollout of one working voxel within its window, maximum 1."""
-        place = self._grid.to_voxel(self._prepared.working.to_mm(voxel))
-        i, j, k = np.clip(np.rint(place), 0, np.array(self._grid.shape) - 1).astype(int).tolist()
+        point_mm = self._prepared.working.to_mm(voxel)
+        i, j, k = self._grid.nearest_voxel(point_mm, clip=True).tolist()
         window, layers = self._layers_at((i, j, k))
         inside = torch.zeros(self._grid.shape)
         inside[i, j, k] = 1.0

@@ -42,8 +42,7 @@ class AttentionRollout:
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
         """Return the (I, J, K) rollout of one working voxel, maximum 1."""
-        place = np.rint(self._grid.to_voxel(self._working.to_mm(voxel))).astype(int)
-        at = np.clip(place, 0, np.array(self._grid.shape) - 1)
+        at = self._grid.nearest_voxel(self._working.to_mm(voxel), clip=True)
         token = int(np.ravel_multi_index(tuple(at), self._grid.shape))
         weights = rollout.row(token, self._layers).reshape(1, *self._grid.shape)
         along = separable.matrices(self._grid, self._working, antialias=False)

@@ -62,8 +62,8 @@ class Face:
         template = load_template()
         inside = _looked_up(template.zone, template.grid, apply(self.to_template, points_mm))
         out = np.zeros(len(points_mm), bool)
-        index = np.rint(self.grid.to_voxel(points_mm[inside])).astype(np.intp)
-        held = ((index >= 0) & (index < np.array(self.near.shape))).all(axis=1)
+        index = self.grid.nearest_voxel(points_mm[inside])
+        held = self.grid.contains(index)
         brain = np.zeros(len(index), bool)
         brain[held] = self.near[tuple(index[held].T)]
         out[inside] = ~brain
@@ -73,8 +73,7 @@ class Face:
 def _looked_up(
     values: NDArray[np.bool_], grid: Grid, points_mm: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    index = np.rint(grid.to_voxel(points_mm)).astype(np.intp)
-    return np.asarray(values[tuple(np.clip(index, 0, np.array(values.shape) - 1).T)])
+    return np.asarray(values[tuple(grid.nearest_voxel(points_mm, clip=True).T)])
 
 
 @cache

@@ -14,6 +14,10 @@ from lesionlens.base.geometry import Affine, Box, Shape3, clipped_box, grown, in
 from lesionlens.base.grid import Grid
 
 _EXACT_VOX = 1e-3
+_STEPS = 4096
+"""Quantisation steps of a probability per unit: float32's last bits are noise and make files up to
+seven times larger.
+"""
 HALF = 0.4999
 """Threshold of a resampled mask. Slightly below one half: between symmetric neighbours the value is
 exactly one half, and rounding would differ between machines.
@@ -52,6 +56,18 @@ def resample(
         return _pick(values, turn, target.shape)
     smooth = values if nearest else antialias(values, source, target)
     return _interpolate(smooth, index_map, target.shape, nearest=nearest)
+
+
+def resample_probability(
+    values: NDArray[np.float32], source: Grid, target: Grid
+) -> NDArray[np.float32]:
+    """Resample a probability linearly, as `resample` does; 0 to 1 in steps of 1/4096."""
+    found = resample(values, source, target)
+    np.clip(found, 0.0, 1.0, out=found)
+    np.multiply(found, _STEPS, out=found)
+    np.rint(found, out=found)
+    np.divide(found, _STEPS, out=found)
+    return found
 
 
 def resample_mask(
@@ -235,6 +251,21 @@ def block_means(
     affine = grid.affine @ np.diag([*np.asarray(edges, float), 1.0])
     affine[:3, 3] = grid.to_mm((np.asarray(edges) - 1) / 2)
     return values, Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, grid.frame_uid)
+
+
+def cube_means(
+    values: NDArray[np.float32] | NDArray[np.bool_], grid: Grid, box: Box, edge: int
+) -> tuple[NDArray[np.float32], Grid]:
+    """Average cubes of `edge` voxels of a box; the last, incomplete ones repeat their outer voxels.
+
+    Returns
+    -------
+    (I, J, K) float32, Grid
+        The means, and their grid.
+    """
+    part = values[box].astype(np.float32)
+    padded = np.pad(part, [(0, -size % edge) for size in part.shape], mode="edge")
+    return block_means(padded, cut_grid(grid, box), (edge, edge, edge))
 
 
 def cut_grid(grid: Grid, box: Box) -> Grid:

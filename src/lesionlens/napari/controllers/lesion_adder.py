@@ -299,7 +299,7 @@ class LesionAdder:
         overlays = self.session.state.overlays
         if overlays is None:
             return 0, 0, 0
-        i, j, k = (round(float(v)) for v in overlays.grid.to_voxel(point_mm))
+        i, j, k = overlays.grid.nearest_voxel(point_mm).tolist()
         return i, j, k
 
 

@@ -35,9 +35,10 @@ class NetworkRequests(ViewActs):
         if state.analysis is None or state.overlays is None or result is None:
             return False
         grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
-        i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
-        if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
+        voxel = grid.nearest_voxel(point_mm)
+        if not grid.contains(voxel):
             return False
+        i, j, k = voxel.tolist()
 
         def task(context: RunContext) -> Any:  # noqa: ARG001
             return probed(result, prepared, (i, j, k))

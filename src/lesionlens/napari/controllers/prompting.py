@@ -230,7 +230,7 @@ class Prompting:
         overlays = self.session.state.overlays
         if overlays is None:
             return 0
-        at = np.rint(overlays.grid.to_voxel(gesture.path_mm[0])).astype(int)
+        at = overlays.grid.nearest_voxel(gesture.path_mm[0])
         box = tuple(slice(max(0, i - _BESIDE_VOX), max(0, i + _BESIDE_VOX + 1)) for i in at)
         return max(set(overlays.components[box].ravel().tolist()) & self._listed(), default=0)
 
@@ -250,8 +250,8 @@ class Prompting:
         overlays = self.session.state.overlays
         if overlays is None:
             raise _outside()
-        at = np.rint([overlays.grid.to_voxel(p) for p in gesture.path_mm]).astype(int)
-        inside = at[((at >= 0) & (at < overlays.grid.shape)).all(1)]
+        at = overlays.grid.nearest_voxel(gesture.path_mm)
+        inside = at[overlays.grid.contains(at)]
         if not len(inside):
             raise _outside()
         line: list[tuple[int, ...]] = list(dict.fromkeys(map(tuple, inside.tolist())))

@@ -350,9 +350,10 @@ class BoardView(QWidget):
         where = place_words(point)
         if picture is None:
             return where
-        i, j, k = (int(v) for v in np.rint(picture.grid.to_voxel(point)))
-        if not all(0 <= n < size for n, size in zip((i, j, k), picture.data.shape, strict=True)):
+        voxel = picture.grid.nearest_voxel(point)
+        if not picture.grid.contains(voxel):
             return where
+        i, j, k = voxel.tolist()
         return f"{float(picture.data[i, j, k]):.4g}  at  {where}"
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesionlens.analysis.explain import shapley as relevance
-from lesionlens.analysis.findings.component_scores import voxels_on
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
@@ -74,12 +73,6 @@ def test_values_of_a_mean_are_the_mean_of_values(present, one, two):
 def test_variants_show_exactly_the_subset():
     variant = InputPerturbation.showing(frozenset({MrSequence.T1C, MrSequence.FLAIR}))
     assert variant.keep == (False, True, False, True)
-
-
-def test_a_tiny_component_still_has_a_voxel():
-    grid = Grid((5, 5, 5), np.diag([4.0, 4.0, 4.0, 1.0]))
-    assert list(voxels_on(np.array([[4.9, 0.0, 0.0]]), grid)) == [25]
-    assert list(voxels_on(np.array([[-90.0, 0.0, 0.0]]), grid)) == [0]
 
 
 @given(st.lists(st.floats(-0.3, 0.9), min_size=4, max_size=4))

@@ -94,8 +94,8 @@ class Overlays:
 
     def candidate_at(self, at_mm: Point) -> int:
         """Return the id of the candidate at a position (RAS+ mm), 0 if there is none."""
-        voxel = np.rint(self.grid.to_voxel(at_mm)).astype(int)
-        if np.any(voxel < 0) or np.any(voxel >= self.grid.shape):
+        voxel = self.grid.nearest_voxel(at_mm)
+        if not self.grid.contains(voxel):
             return 0
         i, j, k = voxel.tolist()
         return int(self.components[i, j, k])

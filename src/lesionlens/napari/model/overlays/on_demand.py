@@ -67,7 +67,7 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
         return attention_view(relative(weights, prepared.brain), EVEN_SHARE)
     if layer is SecondOpinion.ROLLOUT:
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
-        i, j, k = (round(float(v)) for v in prepared.native.to_voxel(place))
+        i, j, k = prepared.native.nearest_voxel(place).tolist()
         return probe_view(ask_raw(result.trace, prepared, (i, j, k)))
     view = attention_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
