@@ -29,10 +29,10 @@ from lesionlens.imaging.reading.dicom.scan import (
 from lesionlens.imaging.reading.dicom.series import (
     Stack,
     acquisition,
-    component,
     gap_problem,
     sort_series,
 )
+from lesionlens.imaging.reading.dicom.shared_positions import component
 from lesionlens.imaging.reading.nifti import folder, reader
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.sequences import Guess
@@ -265,7 +265,7 @@ def _loader(stack: Stack) -> Callable[[], NDArray[np.float32]]:
 def _guess(stack: Stack) -> Guess:
     """Identify the sequence of a stack: exclude other kinds first, then use words and timing."""
     first = stack.first
-    kinds = set(first.texts("ImageType"))
+    kinds = {*first.texts("ImageType"), *first.texts("FrameType")}
     count = len(stack.slices)
     never = (
         (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),

@@ -3,9 +3,11 @@
 Rules for imperfect series (see the documentation):
 
 - A series is split by size, orientation, pixel spacing, echo and image component, and if every
-  position occurs several times (time points, contrast phases).
+  position occurs several times (time points, contrast phases, stacks).
 - Slices are ordered by their position along the normal; names and numbers are ignored.
-- Of two images at one position the lower instance number is kept, with a notice.
+- Of two images at one position that of the complete volume is kept, else the lower instance
+  number, with a notice. Where all are there several times and nothing says which belong together,
+  they are refused.
 - Missing or unevenly spaced slices are interpolated to even spacing, with a notice, if no gap
   exceeds three slices and at most a tenth is missing. As the reference such a series is refused,
   because results must refer to acquired images.
@@ -24,7 +26,8 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine, ras_from_lps
 from lesionlens.base.grid import Grid
-from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, PHILIPS_SCALE, DicomSlice
+from lesionlens.imaging.reading.dicom.scan import PHILIPS_SCALE, DicomSlice
+from lesionlens.imaging.reading.dicom.shared_positions import component, number_of, split_volumes
 from lesionlens.imaging.reading.sequences import AcquisitionParameters
 
 EVEN_SHARE, EVEN_MM = 0.05, 0.1
@@ -74,23 +77,6 @@ class Sorted:
     mosaics: int = 0
 
 
-def component(item: DicomSlice) -> str:
-    """Return M, P, R or I: magnitude, phase, real, imaginary; GE uses a private element."""
-    private = item.header.get(GE_COMPONENT)
-    if private is not None:
-        code = str(private.value).strip("[]' ").split(",")[0]
-        return {"0": "M", "1": "P", "2": "R", "3": "I"}.get(code, "M")
-    kinds = set(item.texts("ImageType")[2:])
-    for letter, words in (
-        ("P", {"P", "PHASE", "PHASE MAP"}),
-        ("R", {"R", "REAL"}),
-        ("I", {"I", "IMAGINARY"}),
-    ):
-        if kinds & words:
-            return letter
-    return "M"
-
-
 def is_mosaic(item: DicomSlice) -> bool:
     """Return whether a slice is a Siemens mosaic of many slices."""
     return any("MOSAIC" in text for text in item.texts("ImageType"))
@@ -115,13 +101,18 @@ def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
             out.problems.append(wrong)
         else:
             groups[_key(item)].append(item)
-    for group in groups.values():
-        for volume, notices in _volumes(group):
+    for group in sorted(groups.values(), key=lambda group: min(map(number_of, group))):
+        try:
+            parts = split_volumes(_places(group))
+        except GeometryError as error:
+            out.problems.append(error.found)
+            continue
+        for volume, notices in parts:
             try:
                 out.stacks.append(_stack(volume, notices))
             except GeometryError as error:
                 out.problems.append(error.found)
-    out.stacks.sort(key=lambda s: (-len(s.slices), _instance(s.first)))
+    out.stacks.sort(key=lambda s: -len(s.slices))  # stable: the earlier volume stays first
     if len(out.stacks) > 1:
         out.problems.extend(_differences(out.stacks))
     return out
@@ -172,36 +163,18 @@ def _normal(item: DicomSlice) -> NDArray[np.float64]:
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def _instance(item: DicomSlice) -> float:
-    return (item.frame if item.frame is not None else item.number("InstanceNumber")) or 0.0
-
-
-def _volumes(group: list[DicomSlice]) -> list[tuple[list[DicomSlice], list[str]]]:
-    """Split slices with common geometry into volumes with each position once."""
+def _places(group: list[DicomSlice]) -> list[list[DicomSlice]]:
+    """Return slices with common geometry by their position along the normal."""
     normal = _normal(group[0])
     depth = np.array([_needed(s, "ImagePositionPatient", 3) @ normal for s in group])
-    order = np.lexsort((np.array([_instance(s) for s in group]), depth))
     places: list[list[DicomSlice]] = []
     last = -np.inf
-    for index in order:
+    for index in np.argsort(depth, kind="stable"):
         if depth[index] - last > 0.01:
             places.append([])
             last = float(depth[index])
         places[-1].append(group[index])
-    counts = {len(place) for place in places}
-    if counts == {1}:
-        return [([p[0] for p in places], [])]
-    if len(counts) == 1 and len(places) > 1:
-        times = counts.pop()
-        parts = [[place[t] for place in places] for t in range(times)]
-        notice = f"its {times} volumes (time points or phases) were separated"
-        return [(part, [notice]) for part in parts]
-    doubled = sum(len(place) > 1 for place in places)
-    notice = (
-        f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
-        "the image of the lower number was kept"
-    )
-    return [([place[0] for place in places], [notice])]
+    return places
 
 
 def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
@@ -345,6 +318,8 @@ def acquisition(item: DicomSlice) -> AcquisitionParameters:
     agent = item.text("ContrastBolusAgent")
     if not agent and item.header.get("ContrastBolusAgentSequence"):
         agent = str(item.header.ContrastBolusAgentSequence[0].get("CodeMeaning", "agent"))
+    if item.text("ContrastBolusAgentAdministered").upper() == "NO":  # of this frame
+        agent = ""
     times = item.get("InversionTimes")
     ti = item.number("InversionTime")
     if ti is None and times is not None:

@@ -1,5 +1,6 @@
 """Multi-frame MR: Legacy Converted and Enhanced files give the volume of the classic series."""
 
+import copy
 import random
 
 import numpy as np
@@ -95,3 +96,123 @@ def test_a_frame_count_that_lies_is_refused(converted):
     ds.save_as(converted / "image")
     with pytest.raises(UnusableInputError, match="NumberOfFrames"):
         open_study(converted)
+
+
+def second_volume(folder, *, mark, brighter=3, seed=5):
+    """Append every frame once more, brighter, and store all of them in no order.
+
+    `mark` is called with the functional groups and the number, 0 or 1, of the frame's volume.
+    """
+    path = folder / "image"
+    ds = pydicom.dcmread(path)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = ENHANCED_MR
+    frames = []
+    for volume, factor in enumerate((1, brighter)):
+        for groups, pixels in zip(ds.PerFrameFunctionalGroupsSequence, ds.pixel_array, strict=True):
+            own = copy.deepcopy(groups)
+            if "UnassignedPerFrameConvertedAttributesSequence" in own:
+                del own.UnassignedPerFrameConvertedAttributesSequence
+            mark(own, volume)
+            frames.append((own, (pixels // 4 * factor).astype(ds.pixel_array.dtype)))
+    random.Random(seed).shuffle(frames)
+    ds.PerFrameFunctionalGroupsSequence = [groups for groups, _ in frames]
+    ds.NumberOfFrames = len(frames)
+    ds.PixelData = np.stack([pixels for _, pixels in frames]).tobytes()
+    ds.save_as(path)
+
+
+def content(keyword, values):
+    """Return a mark within the frame content, as scanners number time points and stacks."""
+
+    def mark(groups, volume):
+        item = groups.FrameContentSequence[0] if "FrameContentSequence" in groups else None
+        item = pydicom.Dataset() if item is None else item
+        setattr(item, keyword, values[volume])
+        groups.FrameContentSequence = [item]
+
+    return mark
+
+
+def quarter_of(classic):
+    return open_study(classic).series[T2].load() // 4
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("TemporalPositionIndex", (1, 2)),
+        ("StackID", ("1", "2")),
+        ("FrameReferenceDateTime", ("20260105101500", "20260105101700")),
+        ("DimensionIndexValues", ([1, 1], [1, 2])),
+    ],
+)
+def test_volumes_of_one_object_are_told_apart(classic, converted, keyword, values):
+    """By the order of the frames, a volume was mixed from two time points."""
+    second_volume(converted, mark=content(keyword, values))
+    study = open_study(converted)
+    np.testing.assert_array_equal(study.series[T2].load(), quarter_of(classic))
+    (other,) = study.set_aside
+    np.testing.assert_array_equal(other.load(), quarter_of(classic) * 3)
+
+
+def test_frames_that_nothing_assigns_to_a_volume_are_refused(converted):
+    second_volume(converted, mark=lambda groups, volume: None)
+    with pytest.raises(UnusableInputError, match="2 images at each slice position"):
+        open_study(converted)
+
+
+def frame_type(groups, volume):
+    item = pydicom.Dataset()
+    item.ComplexImageComponent = ("PHASE", "MAGNITUDE")[volume]
+    groups.MRImageFrameTypeSequence = [item]
+
+
+def test_phase_beside_magnitude_in_one_object_is_set_aside(classic, converted):
+    second_volume(converted, mark=frame_type)
+    study = open_study(converted)
+    np.testing.assert_array_equal(study.series[T2].load(), quarter_of(classic) * 3)
+    assert [s.detected_by for s in study.set_aside] == [
+        "phase, real or imaginary part, not magnitude"
+    ]
+
+
+def test_an_enhanced_object_of_phase_is_no_image(converted):
+    ds = pydicom.dcmread(converted / "image")
+    ds.ComplexImageComponent = "PHASE"
+    ds.save_as(converted / "image")
+    with pytest.raises(UnusableInputError, match="phase"):
+        open_study(converted)
+
+
+def test_two_objects_of_one_series_are_two_volumes(classic, converted):
+    """Their frames are ordered differently: at each position the lower frame was taken."""
+    ds = pydicom.dcmread(converted / "image")
+    for groups in ds.PerFrameFunctionalGroupsSequence:
+        if "UnassignedPerFrameConvertedAttributesSequence" in groups:
+            del groups.UnassignedPerFrameConvertedAttributesSequence
+    ds.save_as(converted / "image")
+    pixels = ds.pixel_array
+    ds.PerFrameFunctionalGroupsSequence = list(reversed(ds.PerFrameFunctionalGroupsSequence))
+    ds.PixelData = (pixels[::-1] // 4).astype(pixels.dtype).tobytes()
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    ds.InstanceNumber = 2
+    ds.save_as(converted / "second")
+    study = open_study(converted)
+    whole = open_study(classic).series[T2].load()
+    np.testing.assert_array_equal(study.series[T2].load(), whole)
+    np.testing.assert_array_equal(study.set_aside[0].load(), whole // 4)
+
+
+def test_a_frame_before_contrast_is_not_called_after_it(converted):
+    """The object names the agent; which frames have it is in their functional groups."""
+    ds = pydicom.dcmread(converted / "image")
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = ENHANCED_MR
+    ds.SeriesDescription = "t1 mprage"
+    agent, usage = pydicom.Dataset(), pydicom.Dataset()
+    agent.CodeMeaning, usage.ContrastBolusAgentAdministered = "Gadolinium", "NO"
+    ds.ContrastBolusAgentSequence = [agent]
+    for given, sequence in (("YES", MrSequence.T1C), ("NO", MrSequence.T1)):
+        usage.ContrastBolusAgentAdministered = given
+        ds.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence = [usage]
+        ds.save_as(converted / "image")
+        assert list(open_study(converted).series) == [sequence]

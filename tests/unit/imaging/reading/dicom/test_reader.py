@@ -278,6 +278,37 @@ def test_time_points_of_one_series_are_distinguished(one):
     assert len(study.set_aside) == 1
 
 
+def test_time_points_numbered_in_opposite_directions_are_not_mixed(one):
+    shutil.copytree(one / "S01", one / "later")
+    count = len(list((one / "S01").iterdir()))
+
+    def change(ds):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.InstanceNumber = count + 1 - ds.InstanceNumber
+        ds.AcquisitionNumber = 2
+
+    rewrite(one / "later", change)
+    assert all("S01" in file.name for file in open_study(one).series[T1C].files)
+    rewrite(one / "later", lambda ds: setattr(ds, "AcquisitionNumber", 1))
+    with pytest.raises(UnusableInputError, match="2 images at each slice position"):
+        open_study(one)
+
+
+def test_of_an_aborted_repetition_nothing_is_mixed_into_the_whole_volume(one):
+    shutil.copytree(one / "S01", one / "before")
+    for path in sorted((one / "before").iterdir())[8:]:
+        path.unlink()
+
+    def change(ds):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.AcquisitionNumber, ds.InstanceNumber = 2, 0
+
+    rewrite(one / "before", change)
+    study = open_study(one)
+    assert all("S01" in file.name for file in study.series[T1C].files)
+    assert any("8 slice position(s) are there twice" in notice for notice in study.notices)
+
+
 def test_echoes_of_one_series_are_distinguished(one):
     shutil.copytree(one / "S01", one / "echo2")
 

@@ -1,0 +1,164 @@
+"""Assign slices that share positions to volumes: time points, phases, stacks of one object.
+
+The order of frames in a multi-frame object means nothing, and the numbers of two acquisitions may
+run in opposite directions. Images are therefore assigned by attributes that one volume shares;
+numbers decide only where the volumes are numbered alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from lesionlens.base.errors import GeometryError
+from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, DicomSlice
+
+_MARKS = (
+    "TemporalPositionIndex", "TemporalPositionIdentifier", "StackID", "FrameType", "ImageType",
+    "ContrastBolusAgentAdministered", "FrameAcquisitionNumber", "AcquisitionNumber", "TriggerTime",
+    "FrameReferenceDateTime", "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime",
+)  # fmt: skip
+"""Attributes that images of one volume share, the most telling first."""
+_MOST_DIMENSIONS = 8
+
+
+def component(item: DicomSlice) -> str:
+    """Return M, P, R or I: magnitude, phase, real, imaginary; GE uses a private element."""
+    private = item.header.get(GE_COMPONENT)
+    if private is not None:
+        code = str(private.value).strip("[]' ").split(",")[0]
+        return {"0": "M", "1": "P", "2": "R", "3": "I"}.get(code, "M")
+    kinds = {*item.texts("ImageType")[2:], *item.texts("FrameType")[2:]}
+    kinds.update(item.texts("ComplexImageComponent"))
+    for letter, words in (
+        ("P", {"P", "PHASE", "PHASE MAP"}),
+        ("R", {"R", "REAL"}),
+        ("I", {"I", "IMAGINARY"}),
+    ):
+        if kinds & words:
+            return letter
+    return "M"
+
+
+def number_of(item: DicomSlice) -> tuple[float, float]:
+    """Return instance number and frame, which order the images of a series."""
+    return item.number("InstanceNumber") or 0.0, float(item.frame or 0)
+
+
+def split_volumes(places: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice], list[str]]]:
+    """Split slices into volumes with each position once, with notices.
+
+    Parameters
+    ----------
+    places : list of list of DicomSlice
+        The images at each position, positions in ascending order.
+
+    Raises
+    ------
+    GeometryError
+        All positions are there several times, and neither headers nor numbers say which images
+        belong together.
+    """
+    counts = {len(place) for place in places}
+    if counts == {1}:
+        return [([place[0] for place in places], [])]
+    if len(counts) == 1 and len(places) > 1:
+        parts = _separated(places)
+        if parts is None:
+            raise GeometryError(
+                found=f"{len(places[0])} images at each slice position, of which nothing in the "
+                "headers says which belong to one volume",
+                expected="a time point, stack or acquisition number for each image",
+                next_step="Export the series again, each volume of it as a series of its own",
+            )
+        notice = f"its {len(parts)} volumes (time points or phases) were separated"
+        return [(part, [notice]) for part in parts]
+    doubled = sum(len(place) > 1 for place in places)
+    complete = _complete(places)
+    if complete is not None:
+        notice = (
+            f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
+            "the images of the complete volume were kept"
+        )
+        return [(complete, [notice])]
+    notice = (
+        f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
+        "the image of the lower number was kept"
+    )
+    return [([min(place, key=number_of) for place in places], [notice])]
+
+
+def _separated(places: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
+    """Return the volumes of positions with as many images each; None if images are ambiguous."""
+    if len(places[0]) == 1:
+        return [[place[0] for place in places]]
+    for parts in _partitions(places):
+        if all(_equally_filled(part) for part in parts):
+            split = [_separated(part) for part in parts]
+            if all(found is not None for found in split):
+                return [volume for found in split if found is not None for volume in found]
+    return _by_number(places)
+
+
+def _complete(places: list[list[DicomSlice]]) -> list[DicomSlice] | None:
+    """Return the volume that has one image at each position, if a mark tells it apart."""
+    for parts in _partitions(places):
+        for part in parts:
+            if all(len(place) == 1 for place in part):
+                return [place[0] for place in part]
+    return None
+
+
+def _equally_filled(places: list[list[DicomSlice]]) -> bool:
+    counts = {len(place) for place in places}
+    return len(counts) == 1 and 0 not in counts
+
+
+def _partitions(places: list[list[DicomSlice]]) -> Iterator[list[list[list[DicomSlice]]]]:
+    """Yield the images split by each mark that differs among them, in the order of its values."""
+    for mark in _marks():
+        values = {id(item): mark(item) for place in places for item in place}
+        if len(set(values.values())) < 2:
+            continue
+        first: dict[str, tuple[float, float]] = {}
+        for item in (item for place in places for item in place):
+            value = values[id(item)]
+            first[value] = min(first.get(value, number_of(item)), number_of(item))
+        yield [
+            [[item for item in place if values[id(item)] == value] for place in places]
+            for value in sorted(first, key=lambda value: (_as_number(value), first[value], value))
+        ]
+
+
+def _marks() -> Iterator[Callable[[DicomSlice], str]]:
+    yield from (partial(_attribute, keyword) for keyword in _MARKS)
+    yield lambda item: "" if item.frame is None else str(item.path)
+    yield from (partial(_dimension, axis) for axis in range(_MOST_DIMENSIONS))
+
+
+def _attribute(keyword: str, item: DicomSlice) -> str:
+    return "\\".join(item.texts(keyword))
+
+
+def _dimension(axis: int, item: DicomSlice) -> str:
+    return "".join(item.texts("DimensionIndexValues")[axis : axis + 1])
+
+
+def _as_number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
+
+
+def _by_number(places: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
+    """Return volumes by the order of numbers, if they are numbered alike; else None."""
+    ordered = [sorted(place, key=number_of) for place in places]
+    by_frame = len({number_of(item)[0] for place in places for item in place}) == 1
+    steps = {
+        tuple(number_of(item)[by_frame] - number_of(place[0])[by_frame] for item in place)
+        for place in ordered
+    }
+    if len(steps) > 1:
+        return None
+    return [list(part) for part in zip(*ordered, strict=True)]
