@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -66,6 +68,8 @@ _TAGS = {
     "description": "00081030",
     "accession": "00080050",
 }
+_FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumber": "00080050"}
+_ESCAPED = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
 _ODD_ANSWERS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 _WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -95,13 +99,49 @@ class WebPacs(Pacs):
         context.check("the search")
         filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}
         wanted = {tag: value for tag, value in filters.items() if value}
-        with self._asking():
-            found = self._client.search_for_studies(
-                fields=_FIELDS, search_filters=wanted, limit=LIMIT
-            )
-            studies = [_study(item) for item in found[:LIMIT]]
+        studies = self._matching(wanted)
+        widened = {tag: _without_escapes(tag, value) for tag, value in wanted.items()}
+        if not studies and widened != wanted:
+            context.check("the search")
+            studies = self._widened(widened, wanted)
         context.check("the search")
-        return tuple(sorted(studies, key=lambda s: s.study_date))
+        return tuple(sorted(map(_study, studies), key=lambda s: s.study_date))
+
+    def _matching(self, filters: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return the studies that the archive lists, as DICOM JSON objects."""
+        with self._asking():
+            found: list[dict[str, Any]] = self._client.search_for_studies(
+                fields=_FIELDS, search_filters=dict(filters), limit=LIMIT
+            )[:LIMIT]
+            for item in found:
+                _study(item)  # an odd answer is reported as such
+            return found
+
+    def _widened(
+        self, filters: Mapping[str, str], wanted: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        """Search without characters that need escapes in an address, and compare them here.
+
+        Orthanc's plug-in 1.7 takes `%C3%BC` literally, so that it finds no name with an umlaut.
+
+        Raises
+        ------
+        UnusableInputError
+            More studies than are listed could match, and those listed do not.
+        """
+        listed = self._matching(filters)
+        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != wanted.get(tag)]
+        found = [
+            item for item in listed if all(_matches(item, tag, wanted[tag]) for tag in differing)
+        ]
+        if not found and len(listed) >= LIMIT:
+            raise UnusableInputError(
+                found=f"more than {LIMIT} studies that could match: the archive finds nothing for "
+                "letters beyond ASCII, or for signs",
+                expected="a search that leaves fewer",
+                next_step="Add a date or a Patient ID",
+            )
+        return found
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
@@ -240,6 +280,30 @@ def _check_response(response: Response, *_: Any, **__: Any) -> None:
     kind = response.headers.get("Content-Type", "")
     if "json" in kind:
         response.headers["Content-Type"] = kind.partition(";")[0].strip().lower()
+
+
+def _without_escapes(tag: str, value: str) -> str:
+    """Return a search value with wildcards in place of characters that an address escapes.
+
+    Examples
+    --------
+    >>> _without_escapes("PatientName", "müller*"), _without_escapes("StudyDate", "20260105")
+    ('m*ller*', '20260105')
+    """
+    return re.sub(r"\*+", "*", _ESCAPED.sub("*", value)) if tag in _FREE_TEXT else value
+
+
+def _matches(item: Mapping[str, Any], tag: str, wanted: str) -> bool:
+    """Return whether an attribute, or any form of a name, matches a value with wildcards."""
+    pattern = "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in _folded(wanted))
+    forms: list[str] = []
+    for value in _values(item, _FREE_TEXT[tag]):
+        forms += map(str, value.values() if isinstance(value, dict) else [value])
+    return any(re.fullmatch(pattern, _folded(form)) for form in forms)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
 
 
 def _study(item: Mapping[str, Any]) -> FoundStudy:

@@ -62,6 +62,31 @@ def test_a_study_is_found_by_a_part_of_the_patients_name(archive, sent):
     assert not archive.find(StudyQuery(patient_name=name_pattern("Somebody Else")))
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"patient_name": name_pattern("müller jörg")}, True),
+        ({"patient_name": name_pattern("Müller^J")}, True),
+        ({"patient_name": name_pattern("möller")}, False),
+        ({"patient_id": "Ü^1 a"}, True),
+        ({"patient_id": "Ö^1 a"}, False),
+        ({"accession": "A/1"}, True),
+        ({"accession": "A/1", "patient_id": "other"}, False),
+    ],
+)
+def test_signs_that_an_address_escapes_are_found(archive, sent, tmp_path, query, found):
+    """Orthanc's plug-in takes escapes literally: a name with an umlaut found no study."""
+    image = pydicom.dcmread(files_of(sent)[0])
+    image.SpecificCharacterSet, image.PatientName = "ISO_IR 100", "Müller^Jörg"
+    image.PatientID, image.AccessionNumber = "Ü^1 a", "A/1"
+    image.StudyInstanceUID, image.SeriesInstanceUID = NOBODY.uid("umlaut"), NOBODY.uid("series")
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = NOBODY.uid("instance")
+    image.save_as(tmp_path / "image.dcm")
+    archive.send([tmp_path / "image.dcm"])
+    studies = [study.study_uid for study in archive.find(StudyQuery(**query))]
+    assert studies == [NOBODY.uid("umlaut")] * found
+
+
 def test_a_request_to_stop_leaves_no_half_study(archive, sent, tmp_path):
     stop = threading.Event()
 
