@@ -82,7 +82,8 @@ class DicomReader:
         slices = _one_study(found.slices, options)
         series, notices = _series_of(slices, base, found.contradictions)
         patients = [item.patient for item in slices]
-        wanted, remarks = _named(named, series, base, options, patients)
+        outside: list[DicomSlice] = []
+        wanted, remarks = _named(named, series, base, options, (patients, outside))
         remarks += _one_patient(patients, options)
         series, seen = unlabelled_series.judge_by_image(series, wanted, context=options.context)
         chosen, set_aside, why = choose(series, wanted)
@@ -96,7 +97,7 @@ class DicomReader:
             patient=patients[0],
             notices=(
                 *why,
-                *_other_days(slices, chosen),
+                *_other_days([*slices, *outside], chosen),
                 *remarks,
                 *seen,
                 *_relevant(notices, chosen),
@@ -113,7 +114,8 @@ def _other_days(slices: list[DicomSlice], chosen: Mapping[MrSequence, Series]) -
     """Return a notice if the chosen series were acquired more than a day apart."""
     found: dict[str, str] = {}
     for item in slices:
-        acquired = item.text("AcquisitionDate") or item.text("AcquisitionDateTime")
+        keywords = ("AcquisitionDate", "AcquisitionDateTime", "StudyDate")
+        acquired = next((day for day in map(item.text, keywords) if day), "")
         found.setdefault(item.text("SeriesInstanceUID"), acquired)
     days = {s: day_of(found.get(one.uid or "", "")) for s, one in chosen.items()}
     known = {s: day for s, day in days.items() if day is not None}
@@ -288,11 +290,11 @@ def _named(
     series: list[Series],
     root: Path,
     options: ReadOptions,
-    patients: list[Patient],
+    beyond: tuple[list[Patient], list[DicomSlice]],
 ) -> tuple[dict[MrSequence, Series], list[str]]:
     """Resolve the user's selection: a Series UID, a DICOM folder or a NIfTI file.
 
-    Patients of files outside the study are appended to `patients`.
+    Patients and slices of files outside the study are appended to the lists of `beyond`.
     """
     out: dict[MrSequence, Series] = {}
     notices: list[str] = []
@@ -302,10 +304,10 @@ def _named(
         if not hits and place is not None and place.is_file() and folder.is_nifti(place):
             out[sequence], found = reader.series_of_file(place, root, sequence)
             notices.extend(found)
-            patients.extend(reader.patients_of([place]))
+            beyond[0].extend(reader.patients_of([place]))
             continue
         if not hits and place is not None:
-            hits = _series_below(place, series, root, options, patients)
+            hits = _series_below(place, series, root, options, beyond)
         if not hits:
             raise UnusableInputError(
                 found=f"nothing usable for {sequence.display_name}: {Path(value).name!r}",
@@ -325,7 +327,11 @@ def _named(
 
 
 def _series_below(
-    place: Path, series: list[Series], root: Path, options: ReadOptions, patients: list[Patient]
+    place: Path,
+    series: list[Series],
+    root: Path,
+    options: ReadOptions,
+    beyond: tuple[list[Patient], list[DicomSlice]],
 ) -> list[Series]:
     """Return the series with files below a folder; a folder outside the study is read."""
     inside = place.resolve()
@@ -338,7 +344,8 @@ def _series_below(
         return hits
     files = [place] if place.is_file() else list(walk(place))
     found = dicom_scan.scan(files, options.context)
-    patients.extend(item.patient for item in found.slices)
+    beyond[0].extend(item.patient for item in found.slices)
+    beyond[1].extend(found.slices)
     made, _ = _series_of(found.slices, root, found.contradictions)
     series.extend(made)
     return made

@@ -233,6 +233,24 @@ def test_series_of_other_days_under_one_study_are_noticed(make_study, later, tol
     assert any("days apart" in notice and "2026-03-01" in notice for notice in notices) is told
 
 
+@pytest.mark.parametrize("lacking", [(), ("AcquisitionDate",)])
+@pytest.mark.parametrize(("later", "told"), [("20260106", False), ("20260301", True)])
+def test_a_series_named_from_a_study_of_another_day_is_noticed(make_study, later, told, lacking):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    shutil.move(folder / "S02", folder.parent / "other")
+
+    def change(ds):
+        ds.StudyInstanceUID, ds.StudyDate, ds.AcquisitionDate = "1.2.3", later, later
+        for keyword in lacking:
+            delattr(ds, keyword)
+
+    rewrite(folder.parent / "other", change)
+    rewrite(folder, lambda ds: setattr(ds, "AcquisitionDate", "20260105"))
+    study = open_study(folder, named={MrSequence.FLAIR: str(folder.parent / "other")})
+    assert MrSequence.FLAIR in study.series
+    assert any("days apart" in notice and later[4:6] in notice for notice in study.notices) is told
+
+
 @pytest.mark.parametrize("implicit", [False, True])
 def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
     def scaled(factor):
