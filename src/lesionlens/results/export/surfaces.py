@@ -28,7 +28,8 @@ GLTF_FROM_RAS = np.array(
 """RAS+ mm to glTF's metres: x to the patient's left, y superior, z anterior."""
 _OPACITY = {Region.WT: 90, Region.TC: 160, Region.ET: 255}
 _SMOOTHING = 10
-"""Steps of Taubin smoothing (1995), which removes voxel steps and preserves the volume."""
+"""Steps of Taubin smoothing (1995), which removes voxel steps."""
+_VOLUME_STEPS = 5
 
 
 class SurfacesExporter:
@@ -111,7 +112,20 @@ def surface_of(inside: NDArray[np.bool_], affine: geometry.Affine) -> Any:
         trimesh.smoothing.filter_taubin(mesh, iterations=_SMOOTHING)
     if mesh.volume < 0:
         mesh.invert()
+    _keep_volume(mesh, float(inside.sum() * abs(np.linalg.det(affine[:3, :3]))))
     return mesh
+
+
+def _keep_volume(mesh: Any, volume_mm3: float) -> None:
+    """Move a closed surface along its normals until it holds the voxels' volume.
+
+    Marching cubes cut the corners of voxels, and smoothing shrinks small parts: together a quarter
+    of a lesion of 4 voxels' diameter.
+    """
+    for _ in range(_VOLUME_STEPS):
+        mesh.vertices = mesh.vertices + mesh.vertex_normals * (
+            (volume_mm3 - mesh.volume) / mesh.area
+        )
 
 
 def _stl(mesh: Any) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.results.export.surfaces import SurfacesExporter
+from lesionlens.results.export.surfaces import SurfacesExporter, surface_of
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -32,8 +32,19 @@ def test_left_stays_left_and_millimetres_stay(make, tmp_path, orientation, tilt)
         low, high = np.array(candidate.bounding_box_mm)
         assert np.all(np.abs(ras.min(0) - low) < 2.5)
         assert np.all(np.abs(ras.max(0) - high) < 2.5)
-        assert mesh.volume / 1000 == pytest.approx(candidate.volume_ml[Region.WT], rel=0.08)
+        assert mesh.volume / 1000 == pytest.approx(candidate.volume_ml[Region.WT], rel=0.01)
         assert (centre[0] < 0) == (candidate.location.side == "left")
+
+
+@pytest.mark.parametrize("radius", [0.5, 2, 3, 12])
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.5, 0.5, 5)])
+def test_the_surface_of_a_small_lesion_holds_its_volume(radius, spacing_mm):
+    """Of a ball of 4 voxels' diameter it held three quarters, of one voxel a sixth."""
+    ball = radius >= np.sqrt(((np.indices((29, 29, 29)).T - 14.0) ** 2).sum(-1)).T
+    mesh = surface_of(ball, np.diag([*spacing_mm, 1.0]))
+    wanted = ball.sum() * np.prod(spacing_mm)
+    assert mesh.volume == pytest.approx(wanted, rel=0.02)
+    np.testing.assert_allclose(mesh.center_mass, 14.0 * np.array(spacing_mm), atol=0.05)
 
 
 def test_the_scene_is_in_gltf_s_frame(make, tmp_path):
