@@ -125,6 +125,26 @@ def test_nobody_is_asked_who_has_a_name(panel, listed, qtbot, decided):
     assert panel.session.state.review.events == ()
 
 
+def test_who_continues_and_leaves_it_as_it_is_finds_it_again(loaded, analysis, name):
+    panel = loaded
+
+    def show():
+        if panel.session.state.study is None:
+            panel.session.open(analysis.study)
+        panel.actions_.show_result(FakeResult(analysis), overlays_of(analysis))
+
+    show()
+    panel.session.step(1)
+    panel.commands.run("reject")
+    next_session(panel)
+    show()
+    answer(panel, "A. Reader", "Mine")
+    next_session(panel)
+    show()
+    assert not panel.read_owner.isVisible()
+    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
+
+
 def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     """A result is shown again in two later sessions, with strokes that a crash interrupted."""
     panel = loaded

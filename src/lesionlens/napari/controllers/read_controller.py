@@ -7,7 +7,7 @@ before the reader has signed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from psygnal import Signal
 
 from lesionlens.base.errors import LesionLensError, ResourceError
-from lesionlens.base.labels import Phase, ReviewAct
+from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.review import Review
@@ -28,7 +28,7 @@ from lesionlens.results.review import store
 from lesionlens.site.database.records import Mark, ReadKey
 from lesionlens.site.database.worklist_database import WorklistDatabase
 from lesionlens.site.worklist import own_log
-from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
+from lesionlens.site.worklist.read_session import ReadSession
 
 logger = logging.getLogger(__name__)
 _SHOWN_AGAIN = "Your decisions from an earlier session were restored."
@@ -395,21 +395,38 @@ class ReadController:
             self._follows = log
         return log
 
+    def take_over(self) -> None:
+        """Store the decisions shown in the reader's log, before the reader makes one.
+
+        A reader who continues an unnamed read and leaves it as it is finds it again.
+        """
+        analysis = self.session.state.analysis
+        if analysis is not None and self._store(analysis, lambda log, at: log.take_over(at)):
+            self._show()
+
     def _keep(self, analysis: Analysis, review: Review) -> None:
         """Store new decisions with their timing."""
+        if self._store(analysis, lambda log, at: log.keep(review, at, self.confidence)):
+            self._before, self.confidence = review, None
+            self._show()
+
+    def _store(
+        self, analysis: Analysis, write: Callable[[ReadSession, Mapping[str, Point]], None]
+    ) -> bool:
+        """Write decisions to the log; False, with a message, if that failed."""
         at = {c.tracking_uid: c.centroid_mm for c in analysis.findings.candidates}
         try:
             log = self._log_of(analysis)
-            log.keep(review, at, self.confidence)
+            write(log, at)
         except LesionLensError as refusal:
             self.kept = False
             self._not_kept(refusal, "it is saved with your next decision")
-            return
-        self._before, self.kept, self.confidence = review, True, None
+            return False
+        self.kept = True
         self._here.add(store.analysis_key(analysis.run))
         self._note(log, store.analysis_key(analysis.run))
         self.session.clear_problem(SAVING)
-        self._show()
+        return True
 
     def _note(self, log: ReadSession, analysis: str) -> None:
         """Record the folder that stored decisions last, so that they are found again."""
@@ -425,66 +442,3 @@ class ReadController:
 
 def _own_key(study: Study) -> ReadKey:
     return own_log.own_key(study, read_preferences().reader_name or "")
-
-
-def phase_words(controller: ReadController) -> str:
-    """Describe the phase of the read in one line, and how it ends."""
-    read_session = controller.read_session
-    if read_session is None:
-        return ""
-    session = f"Session {read_session.key.session}, {read_session.key.arm.value}. " * bool(
-        read_session.key.session
-    )
-    if read_session.signed:
-        locked, read = read_session.locked, read_session.read
-        onwards = " Go to the next study (PgDown)." * locked
-        return f"{session}Signed: {read.unaided if locked else read.signed}.{onwards}"
-    if not read_session.closed:
-        before = read_session.read.unaided
-        return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."
-    if not read_session.key.arm.aided:
-        return f"{session}Mark what you see, then sign. The analysis is not shown."
-    there = "The analysis is there and" if controller.waiting else "The analysis"
-    return f"{session}{there} stays hidden until you sign your own read."
-
-
-def analyse_words(controller: ReadController) -> str | None:
-    """Return the text of *Analyse* during an unaided read; empty if it is not available.
-
-    None outside an unaided read.
-
-    Examples
-    --------
-    >>> analyse_words(ReadController(ReviewSession())) is None
-    True
-    """
-    read_session = controller.read_session
-    if read_session is None or not read_session.closed:
-        return None
-    if not read_session.key.arm.aided or controller.waiting or read_session.locked:
-        return ""
-    return "Analyse: shown after you have signed"
-
-
-def what_is_signed(controller: ReadController) -> str:
-    """Return the statement of an unaided signature; empty, with a message, if already signed."""
-    read_session = controller.read_session
-    if read_session is None or read_session.locked:
-        controller.session.decline("This read is signed. Go to the next study.")
-        return ""
-    count = len(read_session.read.marks_of(Phase.UNAIDED))
-    return f"{count} marked" if count else NOTHING_SEEN
-
-
-def sign_words(controller: ReadController) -> str:
-    """Return the text of the sign button; empty if there is nothing to sign.
-
-    Examples
-    --------
-    >>> sign_words(ReadController(ReviewSession()))
-    ''
-    """
-    if controller.read_session is None or not controller.closed or controller.read_session.locked:
-        return ""
-    count = len(controller.read_session.read.marks_of(Phase.UNAIDED))
-    return f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"

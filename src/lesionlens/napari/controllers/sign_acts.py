@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import WindowWorklist
-from lesionlens.napari.controllers.read_controller import ReadController, what_is_signed
+from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.napari.controllers.read_words import what_is_signed
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs

@@ -127,6 +127,8 @@ class UnnamedReadActs(ViewActs):
         )
         if show is not None:
             show(owner)
+        if owner is not None and owner.mine:
+            self.read_controller.take_over()
         if owner is not None:
             self.session.notify((_CONTINUES if owner.mine else _OWN).format(owner.reader))
 

@@ -28,7 +28,7 @@ from lesionlens.napari.commands.command import Command, Commands
 from lesionlens.napari.commands.study import OF_AN_OPEN_STUDY, OPENERS
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.controllers.read_controller import analyse_words
+from lesionlens.napari.controllers.read_words import analyse_words
 from lesionlens.napari.loading import study_paths
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.view_model import ViewModel

@@ -6,7 +6,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QPushButton, QSpinBox
 
 from lesionlens.napari.commands.table import BY_NAME
-from lesionlens.napari.controllers.read_controller import ReadController, phase_words, sign_words
+from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.napari.controllers.read_words import phase_words, sign_words
 from lesionlens.napari.model.geometry.planes import place_words
 from lesionlens.napari.widgets.parts import Section, label, row, set_role
 from lesionlens.site.database.records import Mark

@@ -176,6 +176,23 @@ class ReadSession:
         self._acts += acts
         self._review, self._takes_over, self._last = review, False, at
 
+    def take_over(self, at_mm: Mapping[str, Point] = MappingProxyType({})) -> None:
+        """Store the decisions that were shown, if this log has others or none.
+
+        Parameters
+        ----------
+        at_mm : mapping of str to (3,)
+            Centroids of candidates by tracking UID, patient RAS+.
+        """
+        if not self._takes_over:
+            return
+        acts = self._adopted(at_mm)
+        named = {act.outline for act in acts}
+        outlines = [one for name, one in self._review.outlines.items() if name in named]
+        self.database.add(self.key, acts, self._analysis, outlines)
+        self._acts += acts
+        self._takes_over = False
+
     def _adopted(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
         """Return decisions made elsewhere, with this read's confidence ratings.
 

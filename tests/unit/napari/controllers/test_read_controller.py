@@ -15,7 +15,8 @@ from tests.reviewed_head import LEFT, analysis, head, without_right  # noqa: F40
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController, phase_words
+from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
+from lesionlens.napari.controllers.read_words import phase_words
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of

@@ -1,0 +1,72 @@
+"""What the window says of the read in progress: its phase, what is analysed and what is signed."""
+
+from __future__ import annotations
+
+from lesionlens.base.labels import Phase
+from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.site.worklist.read_session import NOTHING_SEEN
+
+
+def phase_words(controller: ReadController) -> str:
+    """Describe the phase of the read in one line, and how it ends."""
+    read_session = controller.read_session
+    if read_session is None:
+        return ""
+    session = f"Session {read_session.key.session}, {read_session.key.arm.value}. " * bool(
+        read_session.key.session
+    )
+    if read_session.signed:
+        locked, read = read_session.locked, read_session.read
+        onwards = " Go to the next study (PgDown)." * locked
+        return f"{session}Signed: {read.unaided if locked else read.signed}.{onwards}"
+    if not read_session.closed:
+        before = read_session.read.unaided
+        return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."
+    if not read_session.key.arm.aided:
+        return f"{session}Mark what you see, then sign. The analysis is not shown."
+    there = "The analysis is there and" if controller.waiting else "The analysis"
+    return f"{session}{there} stays hidden until you sign your own read."
+
+
+def analyse_words(controller: ReadController) -> str | None:
+    """Return the text of *Analyse* during an unaided read; empty if it is not available.
+
+    None outside an unaided read.
+
+    Examples
+    --------
+    >>> from lesionlens.napari.model.acts.session import ReviewSession
+    >>> analyse_words(ReadController(ReviewSession())) is None
+    True
+    """
+    read_session = controller.read_session
+    if read_session is None or not read_session.closed:
+        return None
+    if not read_session.key.arm.aided or controller.waiting or read_session.locked:
+        return ""
+    return "Analyse: shown after you have signed"
+
+
+def what_is_signed(controller: ReadController) -> str:
+    """Return the statement of an unaided signature; empty, with a message, if already signed."""
+    read_session = controller.read_session
+    if read_session is None or read_session.locked:
+        controller.session.decline("This read is signed. Go to the next study.")
+        return ""
+    count = len(read_session.read.marks_of(Phase.UNAIDED))
+    return f"{count} marked" if count else NOTHING_SEEN
+
+
+def sign_words(controller: ReadController) -> str:
+    """Return the text of the sign button; empty if there is nothing to sign.
+
+    Examples
+    --------
+    >>> from lesionlens.napari.model.acts.session import ReviewSession
+    >>> sign_words(ReadController(ReviewSession()))
+    ''
+    """
+    if controller.read_session is None or not controller.closed or controller.read_session.locked:
+        return ""
+    count = len(controller.read_session.read.marks_of(Phase.UNAIDED))
+    return f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"
