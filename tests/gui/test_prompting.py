@@ -244,7 +244,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     assert len(missed.actions_.editor.rounds) == 2
     assert (drawn(missed) != before).any()
     qtbot.keyRelease(native, Qt.Key.Key_F2)
-    assert not missed.actions_.prompting.held
+    qtbot.waitUntil(lambda: not missed.actions_.prompting.held, timeout=10_000)
     assert layer.mode == "paint"
 
 

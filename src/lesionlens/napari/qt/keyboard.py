@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.napari.commands.command import Command
-from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.qt.waiting import once_idle, when_idle
 
 _TYPED_INTO = (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox)
 _MODIFIERS = (
@@ -35,6 +35,9 @@ _MODIFIERS = (
     (Qt.KeyboardModifier.MetaModifier, "Meta"),
 )
 _KEY_EVENTS = (QEvent.Type.KeyPress, QEvent.Type.KeyRelease)
+_REPEAT_MS = 100
+"""A key that is pressed again within this time was held: under X11 the repeats of a held key are
+releases and presses, which Qt does not always recognise as such."""
 
 
 def main_window(widget: QObject | None) -> QMainWindow | None:
@@ -82,6 +85,7 @@ class Keyboard(QObject):
         self._acts = {command.key: (command, act) for command, act in acts.items()}
         self._left = left
         self._held: dict[int, Callable[[bool], Any]] = {}
+        self._ending: dict[int, QTimer] = {}
         self._painted = True
         QApplication.instance().focusChanged.connect(self._follow)
 
@@ -115,9 +119,20 @@ class Keyboard(QObject):
             new.installEventFilter(self)  # reinstalled, to be called first
 
     def _let_go(self) -> None:
-        for act in self._held.values():
-            act(False)
-        self._held.clear()
+        for key in tuple(self._held):
+            self._end(key)
+
+    def _end(self, key: int) -> None:
+        """End a held command."""
+        self._go_on(key)
+        self._held.pop(key)(False)
+
+    def _go_on(self, key: int) -> None:
+        """Stop waiting for the end of a held command."""
+        timer = self._ending.pop(key, None)
+        if timer is not None:
+            timer.stop()
+            timer.deleteLater()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Handle a LesionLens key; other events pass."""
@@ -130,12 +145,18 @@ class Keyboard(QObject):
         return not is_typed_into(watched) and self._pressed(event)
 
     def _pressed(self, event: QKeyEvent) -> bool:
-        """Run the command of a key; repeats are limited to the repaint rate."""
+        """Run the command of a key; repeats are limited to the repaint rate.
+
+        A held key goes on whatever modifiers are pressed with it.
+        """
+        if event.key() in self._held:
+            self._go_on(event.key())
+            return True
         command, act = self._acts.get(name_of(event), (None, None))
         if command is None or act is None or self._left(command):
             return False
         again = event.isAutoRepeat()
-        if event.key() in self._held or (again and not (command.repeats and self._painted)):
+        if again and not (command.repeats and self._painted):
             return True
         if command.hold:
             self._held[event.key()] = act
@@ -152,11 +173,14 @@ class Keyboard(QObject):
         self._painted = True
 
     def _released(self, event: QKeyEvent) -> bool:
-        """End a held command; releases by key repeat are ignored."""
-        if event.key() not in self._held:
+        """End a held command soon, unless its key is pressed again: the release was a repeat."""
+        key = event.key()
+        if key not in self._held:
             return False
         if not event.isAutoRepeat():
-            self._held.pop(event.key())(False)
+            self._go_on(key)
+            self._ending[key] = once_idle(lambda: self._end(key), self, _REPEAT_MS)
+            self._ending[key].start()
         return True
 
 
