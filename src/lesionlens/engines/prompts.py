@@ -125,7 +125,8 @@ class Prompter:
             reach = max(_LEAST_SEEN_MM, *(error.reach_mm for error in wrong))
             extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
             place = Place.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
-            box, chance, seen = self._predict_at(study, replace(asked, outline=now), place)
+            answered = self._predict_at(study, replace(asked, outline=now), place)
+            box, chance, seen = _within(whole, *answered)
             if asked.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
                 chance = _with_alike(study, asked, now, box, chance)
             free = may_change(chance, now, wrong, box)
@@ -167,6 +168,25 @@ class Prompter:
             found = self._network(x, trace=True)
         kept = found.attention
         return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
+
+
+def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered:
+    """Cut an answer to the part of its box that lies in another one.
+
+    A crop is a cube: about a flat box or a long scribble it reaches beyond where a correction may
+    change voxels.
+    """
+    part = tuple(
+        slice(max(one.start, other.start), min(one.stop, other.stop))
+        for one, other in zip(box, whole, strict=True)
+    )
+    i, j, k = (
+        slice(one.start - first.start, one.stop - first.start)
+        for one, first in zip(part, box, strict=True)
+    )
+    left = attention[i, j, k]
+    total = float(left.sum(dtype=np.float64))
+    return (part[0], part[1], part[2]), chance[i, j, k], left / total if total else left
 
 
 def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:

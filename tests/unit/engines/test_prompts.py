@@ -87,6 +87,26 @@ def test_an_outline_changes_only_where_a_prompt_contradicts_it(study):
     assert (mask == outline)[found.box][found.settled].all()
 
 
+def test_a_flat_box_about_a_deep_error_corrects_it():
+    """The crop about it is a cube, which reached beyond what a correction looks at."""
+    shape = (150, 150, 150)
+    images, brain = np.zeros((4, *shape), np.float32), np.ones(shape, bool)
+    lesion = (slice(55, 95),) * 3
+    images[3][lesion] = 1.0
+    flat = np.argwhere(np.ones((31, 31, 1), bool)) + np.array((60, 60, 75))
+    outline = np.zeros(shape, bool)
+    outline[5:10, 5:10, 5:10] = True
+    asked = PromptRequest(flat, points(), outline, None)
+    found = Prompter(Brightness()).answer(
+        PromptStudy(images, brain, (False, False, False, True)), asked
+    )
+    mask = found.mask_over(outline, shape)
+    assert mask[tuple(flat.T)].all()
+    assert mask[75, 75, 70]
+    assert mask[outline].all()
+    assert found.attention.sum() == pytest.approx(1, abs=1e-3)
+
+
 def test_a_prompt_against_takes_away_and_never_adds(study):
     false = (slice(28, 34),) * 3
     outline = drawn(false)

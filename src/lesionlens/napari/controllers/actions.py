@@ -180,7 +180,7 @@ class Actions(
                 context=context,
                 first=self.jobs.hand_over,
             )
-            context.progress("draw", 0.0)
+            context.progress("preparing the overlays", 0.0)
             return result, overlays_of(result.analysis)
 
         def done(value: Any) -> str | None:
