@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.preliminary import PreliminaryFindings
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.choosing import Choosing
 from lesionlens.napari.model.acts.editing import ENDED, OUTLINE
@@ -304,19 +304,33 @@ class ReviewSession(Choosing):
     def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
         """Return the reason of a decision: the one typed for this candidate.
 
-        If none was typed, the reason of the same decision or of the redrawn outline is kept. A
-        redrawn outline appends its reason to that of the previous decision.
+        If none was typed, the reason of the same decision or of the redrawn outline is kept, or one
+        that was entered just before this decision. A redrawn outline appends its reason to that of
+        the previous decision.
         """
         last = self._state.review.of(candidate.tracking_uid)
         typed = self._state.typed.get(candidate.tracking_uid)
         before, known = (None, "") if last is None else (last.state, last.reason or "")
         redraws = state is ReviewState.EDITED
         if typed is None:
-            return known or None if redraws or before in (state, ReviewState.EDITED) else None
+            kept = redraws or before in (state, ReviewState.EDITED)
+            return known or None if kept or self._just_given(last) else None
         typed = typed.strip()
         if redraws and before is not ReviewState.EDITED and typed and known not in typed:
             typed = f"{known}; {typed}"
         return typed or None
+
+    def _just_given(self, last: ReviewEvent | None) -> bool:
+        """Whether the last act only gave a decision another reason."""
+        events = self._state.review.events
+        if last is None or last is not events[-1]:
+            return False
+        earlier = (e for e in reversed(events[:-1]) if e.tracking_uid == last.tracking_uid)
+        before = next(earlier, None)
+        if before is None or last.act is not ReviewAct.MARK:
+            return False
+        same = (before.state, before.outline) == (last.state, last.outline)
+        return same and before.reason != last.reason
 
     def mark(self, state: ReviewState) -> Candidate | None:
         """Record a decision on the candidate in focus; return that candidate."""

@@ -88,6 +88,19 @@ def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(sessio
     assert session.state.analysis.review == session.state.review
 
 
+def test_a_reason_entered_before_another_decision_goes_with_that_one(session):
+    """Entered by Enter, it belonged to the earlier decision alone, and the next had none."""
+    uid = session.state.analysis.findings.candidates[0].tracking_uid
+    session.go_to(1)
+    session.mark(ReviewState.ACCEPTED)
+    session.type_reason("vessel")
+    session.mark(ReviewState.ACCEPTED)  # as Enter does
+    session.mark(ReviewState.REJECTED)
+    assert session.state.review.of(uid).reason == "vessel"
+    session.mark(ReviewState.ACCEPTED)
+    assert session.state.review.of(uid).reason is None
+
+
 def test_a_decision_without_focus_does_nothing(session):
     old = session.state
     assert session.mark(ReviewState.ACCEPTED) is None
