@@ -13,6 +13,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, usual_range
 from lesionlens.napari.model.overlays.maps import onto
+from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.holder import StateHolder
 from lesionlens.results.review.journal import Draft
 from lesionlens.results.review.log import new_tracking_uid
@@ -72,7 +73,7 @@ class Editing(StateHolder):
         self._set(draft=draft)
 
     def resume(self) -> None:
-        """Continue the interrupted strokes."""
+        """Continue the interrupted strokes, where they lie."""
         state, draft = self._state, self._state.draft
         if state.analysis is None or draft is None or state.editing is not None:
             return
@@ -81,6 +82,11 @@ class Editing(StateHolder):
         focus = state.choices if number <= NEW else replace(state.choices, candidate=number)
         self._set(choices=focus)
         self._begin(number, draft.tracking_uid, resumed=True)
+        there = np.argwhere(draft.drawn)
+        if len(there) and state.overlays is not None:
+            away = np.abs(there - there.mean(axis=0)).sum(axis=1)
+            x, y, z = state.overlays.grid.to_mm(there[away.argmin()]).tolist()
+            self.happened.emit(PlaceVisited((x, y, z)))
 
     # --- tools ----------------------------------------------------------------------------
 

@@ -17,8 +17,10 @@ from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
 from lesionlens.napari.model.overlays import maps as display
 from lesionlens.napari.model.screen.screen import resolve
+from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording.candidates import facts_of
+from lesionlens.results.review.journal import Draft
 
 
 @pytest.fixture
@@ -99,6 +101,18 @@ def test_a_reason_entered_before_another_decision_goes_with_that_one(session):
     assert session.state.review.of(uid).reason == "vessel"
     session.mark(ReviewState.ACCEPTED)
     assert session.state.review.of(uid).reason is None
+
+
+def test_interrupted_strokes_go_on_where_they_lie(session):
+    """The views stayed at the middle of the head, where nothing was drawn."""
+    visited = []
+    session.happened.connect(visited.append)
+    grid = session.state.overlays.grid
+    drawn = np.zeros(grid.shape, np.uint8)
+    drawn[5:8, 6:9, 7:10] = 1
+    session.offer(Draft("2.25.1", drawn))
+    session.resume()
+    assert visited == [PlaceVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
 
 
 def test_a_decision_without_focus_does_nothing(session):
