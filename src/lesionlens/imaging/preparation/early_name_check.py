@@ -37,7 +37,7 @@ def exchanged_before_registration(
     read = {s: _read(*scans[s], grid) for s in there}
     images = {s: read[s][0] for s in MrSequence if s in read}
     if all(stripped for _, stripped in read.values()):
-        inside = np.all([image > 0 for image in images.values()], axis=0)
+        inside = brains.mask_of_stripped([read[s][0] for s in there], grid)
     else:
         inside = brains.largest(brain_logit(images, context=context) > 0)
     return exchanged(images, inside, stride=1)
@@ -46,7 +46,12 @@ def exchanged_before_registration(
 def _read(
     voxels: NDArray[np.number[Any]], native: Grid, grid: Grid
 ) -> tuple[NDArray[np.float32], bool]:
-    """Return a scan on `grid` and whether it is stripped; its own voxels as float are freed."""
+    """Return a scan on `grid` and whether it is stripped; its own voxels as float are freed.
+
+    Stripped scans are not interpolated: a rim mixed with the empty background is dark on every
+    sequence, which makes different sequences look alike.
+    """
     values = np.nan_to_num(np.array(voxels, dtype=np.float32), copy=False)
     units = standard_units(values)
-    return resample(units, native, grid), brains.is_stripped(units, native)
+    stripped = brains.is_stripped(units, native)
+    return resample(units, native, grid, nearest=stripped), stripped

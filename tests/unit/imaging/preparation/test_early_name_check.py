@@ -1,6 +1,7 @@
 """A quick look at the names, before anything is registered."""
 
 import tracemalloc
+from itertools import combinations
 
 import numpy as np
 
@@ -32,3 +33,13 @@ def test_one_scan_at_a_time_is_converted():
         tracemalloc.stop()
     coarse = np.prod(reading_grid(scans[T1][1]).shape) * 4
     assert peaks[1] - peaks[0] < 2 * (coarse + scans[T1][0].size)  # two more images, no more floats
+
+
+def test_the_rim_of_stripped_scans_is_not_mixed_with_the_background():
+    """Interpolated onto the coarse grid, it made T1, T1c and FLAIR look alike."""
+    study = make_patient(spacing_mm=1.5).sequences
+    scans = {s: (study[s].data, study[s].grid) for s in (T1, T1C, FLAIR)}
+    assert exchanged_before_registration(scans) is None
+    for one, other in combinations(scans, 2):
+        swapped = {**scans, one: scans[other], other: scans[one]}
+        assert exchanged_before_registration(swapped) == (one, other)
