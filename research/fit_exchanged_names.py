@@ -3,7 +3,8 @@
     python research/fit_exchanged_names.py FOLDER...   # of real studies, one a folder
 
 Real studies and synthetic brains are measured as they are named. Then every pair of names is
-exchanged in every subset of the sequences, each real case left out of the fit it is judged by.
+exchanged in every subset of the sequences, each real case left out of the fit it is judged by, as
+is each synthetic one of the fit. The margin between two exchanges was chosen on the fresh ones.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import exchanged_names as names
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.preparation.tissue_contrast import t2_log_odds
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.draw import DrawConfig, draw
 
 FIRST_SEED, BRAINS = 500, 30
+FRESH = (*range(700, 740), *range(800, 860))
+"""Seeds of synthetic brains that are not in the fit."""
 SYNTHETIC_WEIGHT = 0.3
 SHRINK = 0.5
 """Towards a covariance without correlations."""
@@ -45,37 +51,60 @@ def fit(cases: list[names.Measured], weights: list[float]) -> names.Model:
     return keys, means, (1 - SHRINK) * full + SHRINK * np.diag(np.diag(full))
 
 
-def judge(case: names.Measured, model: names.Model, counts: Counter[tuple[int, str]]) -> None:
-    """Count what is found of every exchange in every subset, and what is found without one."""
-    for size in range(2, len(case.own) + 1):
-        for subset in combinations(case.own, size):
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Images measured together, and the log odds that each is T2 by its own contrast."""
+
+    measured: names.Measured
+    t2_odds: dict[MrSequence, float]
+
+
+def judge(case: Case, model: names.Model, counts: Counter[tuple[int, str]]) -> None:
+    """Count what is reported of every exchange in every subset, and without one."""
+    for size in range(2, len(case.measured.own) + 1):
+        for subset in combinations(case.measured.own, size):
             given = {s: s for s in subset}
-            counts[size, "as named"] += 1
-            counts[size, "false"] += _found(case, given, model) is not None
+            counts[size, f"right names: {_reported(case, given, model)}"] += 1
             for a, b in combinations(subset, 2):
-                pair = _found(case, {**given, a: b, b: a}, model)
-                counts[size, "exchanged"] += 1
-                counts[size, "found"] += pair is not None
-                counts[size, "another pair named"] += pair not in (None, (a, b))
+                reported = _reported(case, {**given, a: b, b: a}, model, (a, b))
+                counts[size, f"exchanged: {reported}"] += 1
 
 
-def _found(
-    case: names.Measured, given: Assignment, model: names.Model
-) -> tuple[MrSequence, MrSequence] | None:
-    pair, ratio, likelihood = names.best_exchange(case, given, model)
-    return pair if names.is_convincing(ratio, likelihood, len(case.features(given))) else None
+def _reported(
+    case: Case, given: Assignment, model: names.Model, pair: tuple[MrSequence, ...] = ()
+) -> str:
+    found = names.verdict(case.measured, given, model)
+    if MrSequence.T2 in found.undecided:
+        found = names.verdict(case.measured, given, model, case.t2_odds)
+    if found.undecided:
+        return "undecided"
+    if not found.exchanged:
+        return "confirmed"
+    if found.exchanged == pair:
+        return "that pair"
+    if len(found.exchanged) == 2 or not set(pair) <= set(found.exchanged):
+        return "another pair"
+    return "unclear how"
 
 
-def _real(study: Path) -> names.Measured | None:
+def _case(images: dict[MrSequence, np.ndarray], brain: np.ndarray, grid: Grid) -> Case | None:
+    found = names.measure(images, brain) if len(images) > 1 else None
+    if found is None:
+        return None
+    return Case(found, {s: t2_log_odds(image, grid) for s, image in images.items()})
+
+
+def _real(study: Path) -> Case | None:
     found = prepare(open_study(study), RunContext(), PrepareOptions(sides=False))
     there = {s: found.channels[i] for i, s in enumerate(MrSequence) if found.present[i]}
-    return names.measure(there, found.brain) if len(there) > 1 else None
+    return _case(there, found.brain, found.working)
 
 
-def _drawn(seed: int) -> names.Measured:
+def _drawn(seed: int) -> Case:
     batch = draw(DrawConfig(), [seed])
     images = dict(zip(MrSequence, batch.channels[0].numpy(), strict=True))
-    found = names.measure(images, batch.brain[0].numpy())
+    affine = np.diag([*[float(batch.spacing_mm[0])] * 3, 1.0])
+    found = _case(images, batch.brain[0].numpy(), Grid(images[MrSequence.T1].shape, affine))
     if found is None:
         raise ValueError(seed)
     return found
@@ -89,14 +118,19 @@ def main() -> None:
     real = [found for found in map(_real, studies) if found is not None]
     drawn = [_drawn(seed) for seed in range(FIRST_SEED, FIRST_SEED + BRAINS)]
     weights = [1.0] * len(real) + [SYNTHETIC_WEIGHT] * len(drawn)
-    model = fit([*real, *drawn], weights)
+    fitted = [case.measured for case in (*real, *drawn)]
+    model = fit(fitted, weights)
     np.savez(KEPT, names=np.array(model[0]), means=model[1], covariance=model[2])
     for title, cases, first in (("real", real, 0), ("synthetic", drawn, len(real))):
         counts: Counter[tuple[int, str]] = Counter()
         for index, case in enumerate(cases):
-            rest = [i for i in range(len(real) + len(drawn)) if i != first + index]
-            judge(case, fit([[*real, *drawn][i] for i in rest], [weights[i] for i in rest]), counts)
+            rest = [i for i in range(len(fitted)) if i != first + index]
+            judge(case, fit([fitted[i] for i in rest], [weights[i] for i in rest]), counts)
         sys.stdout.write(f"{title}: {dict(sorted(counts.items(), key=str))}\n")
+    counts = Counter()
+    for seed in FRESH:
+        judge(_drawn(seed), model, counts)
+    sys.stdout.write(f"synthetic, fresh: {dict(sorted(counts.items(), key=str))}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fit `reading.sequence_from_image` on synthetic brains; print numbers and a confusion table.
+"""Fit `preparation.tissue_contrast` on synthetic brains; print numbers and a confusion table.
 
     python research/fit_sequence_from_image.py --brains 36
     # folders of t1, t1c, t2, flair; nothing is fitted
@@ -19,9 +19,10 @@ import numpy as np
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.preparation import tissue_contrast
+from lesionlens.imaging.preparation.tissue_template import load_template
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.reading.tissue_template import load_template
 from lesionlens.network.synth.draw import DrawConfig, draw
 
 FIRST_SEED = 7_000_000
@@ -31,7 +32,7 @@ def drawn(brains: int) -> np.ndarray:
     """Return the features of synthetic brains, (brains, 4, 5)."""
     template = load_template()
     config = DrawConfig(
-        shape=(56, 68, 56), spacing_mm=(sequence_from_image.EDGE_MM, sequence_from_image.EDGE_MM)
+        shape=(56, 68, 56), spacing_mm=(tissue_contrast.EDGE_MM, tissue_contrast.EDGE_MM)
     )
     edge = config.spacing_mm[0]
     affine = np.diag([edge, edge, edge, 1.0])
@@ -41,8 +42,8 @@ def drawn(brains: int) -> np.ndarray:
     start = time.process_time()
     for seed in range(FIRST_SEED, FIRST_SEED + brains):
         channels = draw(config, [seed]).channels[0].numpy()
-        shares, inside = sequence_from_image.tissues(channels[0], grid, template)
-        found = [sequence_from_image.figures(image, shares, inside) for image in channels]
+        shares, inside = tissue_contrast.tissues(channels[0], grid, template)
+        found = [tissue_contrast.figures(image, shares, inside) for image in channels]
         if None not in found:
             rows.append([item.features for item in found])
         sys.stderr.write(f"\r{len(rows)} brains, {time.process_time() - start:.0f} CPU seconds")
@@ -89,7 +90,7 @@ def main() -> None:
         sys.stdout.write(f"{means!r}\n{inverse!r}\n")
     for index, sequence in enumerate(MrSequence):
         shown = [
-            sequence_from_image.posterior(f, means, inverse)[0].argmax() for f in features[:, index]
+            tissue_contrast.posterior(f, means, inverse)[0].argmax() for f in features[:, index]
         ]
         sys.stdout.write(f"{sequence.value}: {np.bincount(shown, minlength=4)}\n")
 

@@ -1,4 +1,4 @@
-"""Make src/lesionlens/imaging/reading/template.npz once from the tissue maps of `make_tissues.py`.
+"""Make `imaging/preparation/template.npz` once from the tissue maps of `make_tissues.py`.
 
     python research/make_brain_template.py
 
@@ -33,7 +33,7 @@ def main() -> None:
     out[:3, :3] *= FACTOR
     out[:3, 3] += affine[:3, :3] @ np.full(3, 0.5)
     np.savez_compressed(
-        ROOT / "imaging/reading/template.npz",
+        ROOT / "imaging/preparation/template.npz",
         maps=np.round(np.clip(small, 0, 255)).astype(np.uint8),
         affine=out,
     )

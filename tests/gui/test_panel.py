@@ -29,6 +29,7 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import Request
+from lesionlens.napari.model.wording.candidates import Fact
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
@@ -89,8 +90,22 @@ def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(pane
     settled(panel, qtbot)
     checked(panel, qtbot)
     assert panel.session.state.study.series[t2].files[0].path == files[t2]
-    assert panel.session.state.exchanged is None
+    assert panel.session.state.exchanged == ()
     assert not button.isVisibleTo(panel)
+
+
+def test_names_that_are_not_confirmed_get_no_tick_and_unclear_exchanges_no_swap(loaded):
+    shown, study = loaded.model.screen, loaded.session.state.study
+    t1, t2, flair = MrSequence.T1, MrSequence.T2, MrSequence.FLAIR
+    loaded.study.show_screen(replace(shown, exchanged=(t1, t2, flair)), study)
+    assert "names of T1, T2 and FLAIR seem exchanged" in reads(loaded.study)
+    assert "Swap" not in reads(loaded.study)
+    assert "T2 ?" in reads(loaded.study)
+    loaded.study.show_screen(shown, study)
+    quality = (Fact("coverage", True, "Whole."), Fact("names", None, "Neither."))
+    loaded.quality.show_screen(replace(shown, quality=quality))
+    assert "– names: Neither." in reads(loaded.quality)
+    assert "✓\N{NO-BREAK SPACE}names" not in reads(loaded.quality)
 
 
 def test_a_study_opens_with_its_sequences_one_key_away_and_no_overlay(loaded):

@@ -87,10 +87,8 @@ def read_study(
     return layers_of(study, context)
 
 
-def exchanged_in(
-    layers: Sequence[LayerData], context: RunContext
-) -> tuple[MrSequence, MrSequence] | None:
-    """Return the two sequences among layer data whose names seem exchanged, or None.
+def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSequence, ...]:
+    """Return the sequences among layer data whose names seem exchanged.
 
     An oblique scan is read as it was acquired: its layer has several times as many voxels.
     """

@@ -141,8 +141,8 @@ class QualityCheck:
 
     check: str
     """Short name: "coverage", "motion", "contrast", "registration", "spacing", "missing", …"""
-    passed: bool
-    """False shows it as a warning."""
+    passed: bool | None
+    """False shows it as a warning; None means that the images do not settle it."""
     message: str
     """One sentence with the measured value."""
 

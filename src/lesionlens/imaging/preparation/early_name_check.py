@@ -13,7 +13,7 @@ from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation import brain as brains
 from lesionlens.imaging.preparation.brain_extraction import brain_logit, reading_grid
-from lesionlens.imaging.preparation.exchanged_names import exchanged
+from lesionlens.imaging.preparation.exchanged_names import judge
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -22,8 +22,11 @@ Scans = Mapping[MrSequence, tuple[NDArray[np.number[Any]], Grid]]
 
 def exchanged_before_registration(
     scans: Scans, *, context: RunContext = SILENT
-) -> tuple[MrSequence, MrSequence] | None:
-    """Return the two sequences whose names are probably exchanged, or None.
+) -> tuple[MrSequence, ...]:
+    """Return the sequences whose names are probably exchanged.
+
+    None if the names fit or cannot be told apart; two if one exchange clearly fits best; more if
+    several fit about equally well.
 
     Parameters
     ----------
@@ -32,7 +35,7 @@ def exchanged_before_registration(
     """
     there = [s for s in REFERENCE_ORDER if s in scans]
     if len(there) < 2:
-        return None
+        return ()
     grid = reading_grid(scans[there[0]][1])
     read = {s: _read(*scans[s], grid) for s in there}
     images = {s: read[s][0] for s in MrSequence if s in read}
@@ -40,7 +43,8 @@ def exchanged_before_registration(
         inside = brains.mask_of_stripped([read[s][0] for s in there], grid)
     else:
         inside = brains.largest(brain_logit(images, context=context) > 0)
-    return exchanged(images, inside, stride=1)
+    found = judge(images, inside, grid, stride=1)
+    return () if found is None else found.exchanged
 
 
 def _read(

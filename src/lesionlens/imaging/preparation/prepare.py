@@ -119,7 +119,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
         agreement = aside.submit(compare) if draft.options.sides else None
         found = [
             quality.missing(series),
-            exchanged_names.check(there, brain),
+            exchanged_names.check(there, brain, working),
             quality.cut_off(brain, min(working.spacing_mm))
             or quality.coverage(brain, valid, volume),
             lost_signal.check(acquired),

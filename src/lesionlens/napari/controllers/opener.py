@@ -93,9 +93,9 @@ class Opener:
 
             return exchanged_in(found, context)
 
-        def done(pair: tuple[MrSequence, MrSequence] | None) -> None:
+        def done(exchanged: tuple[MrSequence, ...]) -> None:
             if self.session.state.study is study:
-                self.session.doubt_names(pair)
+                self.session.doubt_names(exchanged)
 
         self.name_check.ask(id(study), task, done)
 

@@ -66,7 +66,7 @@ class StudyBlock(Section):
         self._swap = QPushButton("Swap names")
         self._swap.clicked.connect(self._swap_names)
         self._study: Study | None = None
-        self._exchanged: tuple[MrSequence, MrSequence] | None = None
+        self._exchanged: tuple[MrSequence, ...] = ()
         for item in (self._title, self._who, self._subtitle):
             self.body.addWidget(item)
         self.body.addLayout(line)
@@ -86,9 +86,8 @@ class StudyBlock(Section):
         self._subtitle.setText(screen.subtitle)
         for item in screen.sequences:
             button = self._chips.button(item.sequence)
-            button.setText(
-                f"{item.sequence.display_name} ✓" if item.present else item.sequence.display_name
-            )
+            sign = "" if not item.present else " ?" if item.sequence in screen.exchanged else " ✓"
+            button.setText(f"{item.sequence.display_name}{sign}")
             button.setEnabled(item.present)
             button.setToolTip(item.evidence)
             if item.shown:
@@ -100,21 +99,30 @@ class StudyBlock(Section):
         self._show_doubt(screen, study)
 
     def _show_doubt(self, screen: Screen, study: Study | None) -> None:
-        """Show that two names seem exchanged, with a button that exchanges them."""
+        """Show that names seem exchanged, with a button if only one exchange explains it."""
         self._study, self._exchanged = study, screen.exchanged
-        for item in (self._doubt, self._swap):
-            item.setVisible(screen.exchanged is not None)
+        self._doubt.setVisible(bool(screen.exchanged))
+        self._swap.setVisible(len(screen.exchanged) == 2)
         self._swap.setEnabled(screen.activity is None)
-        if screen.exchanged is not None:
-            one, other = (sequence.display_name for sequence in screen.exchanged)
+        if not screen.exchanged:
+            return
+        *first, last = (sequence.display_name for sequence in screen.exchanged)
+        names = f"{', '.join(first)} and {last}"
+        self._swap.setText(f"Swap {names}")
+        if len(screen.exchanged) == 2:
             then = "check both before analysing"
             if screen.analysed:
                 then = "check both, swap them where they are, and analyse again"
-            self._doubt.setText(f"{one} and {other} seem to be exchanged: {then}.")
-            self._swap.setText(f"Swap {one} and {other}")
+            self._doubt.setText(f"{names} seem to be exchanged: {then}.")
+            return
+        then = "then analyse again" if screen.analysed else "before you analyse"
+        self._doubt.setText(
+            f"The names of {names} seem exchanged, but it is unclear how: compare the images and "
+            f"correct the names under “change…”, {then}."
+        )
 
     def _swap_names(self) -> None:
-        if self._study is None or self._exchanged is None:
+        if self._study is None or len(self._exchanged) != 2:
             return
         one, other = self._exchanged
         named = {s: address_of(series) for s, series in self._study.series.items()}
@@ -179,24 +187,28 @@ class AssignmentEditor(QFrame):
 
 
 class QualityBlock(Section):
-    """The quality checks: passed ones on one line, warnings on one line each."""
+    """The quality checks: passed ones on one line, warnings and undecided ones on one line each."""
 
     def __init__(self) -> None:
         super().__init__("QUALITY")
         self._passed = label("", "good", wrap=True)
         self._warned = label("", "warn", wrap=True)
-        self.body.addWidget(self._passed)
-        self.body.addWidget(self._warned)
+        self._undecided = label("", "dim", wrap=True)
+        for item in (self._passed, self._warned, self._undecided):
+            self.body.addWidget(item)
 
     def show_screen(self, screen: Screen) -> None:
         """Show the checks; hidden if there are none."""
         passed = [fact for fact in screen.quality if fact.good]
-        warned = [fact for fact in screen.quality if not fact.good]
+        warned = [fact for fact in screen.quality if fact.good is False]
+        undecided = [fact for fact in screen.quality if fact.good is None]
         self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
         self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
         self._passed.setVisible(bool(passed))
         self._warned.setText("\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
         self._warned.setVisible(bool(warned))
+        self._undecided.setText("\n".join(f"– {fact.text}: {fact.tooltip}" for fact in undecided))
+        self._undecided.setVisible(bool(undecided))
         self.setVisible(bool(screen.quality))
 
 

@@ -20,7 +20,7 @@ _SEQUENCE = "|".join(sequence.display_name for sequence in reversed(MrSequence))
 _VALUES = {
     "n": r"[-+]?(?:\d+(?:\.\d+)?|inf|nan)%?",
     "sequence": rf"(?:{_SEQUENCE})",
-    "sequences": rf"(?:{_SEQUENCE})(?:(?:, | or )(?:{_SEQUENCE}))*",
+    "sequences": rf"(?:{_SEQUENCE})(?:(?:, | or | and )(?:{_SEQUENCE}))*",
 }
 """Values of places by their name, without its number; of any other place, everything."""
 _NUMBER = re.compile(r"(?<![\w.])([-+]?\d+)\.(\d+)(?![\w.])")

@@ -115,11 +115,14 @@ class Page:
     def quality(self) -> str:
         """Outcome of the quality checks in one sentence."""
         checks = self.quality_checks
-        failed = sum(not check.passed for check in checks)
+        failed = sum(check.passed is False for check in checks)
+        passed = sum(check.passed is True for check in checks)
         if not checks:
             return self.words("checks_none")
         if failed:
             return self.words("checks_failed", n=failed, all=len(checks))
+        if passed < len(checks):
+            return self.words("checks_open", n=passed, all=len(checks))
         return self.words("checks_passed", n=len(checks))
 
 

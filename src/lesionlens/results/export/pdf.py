@@ -97,7 +97,12 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
     words, plain = page.words, styles["plain"]
     who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
     made = " · ".join(filter(None, (page.analysed, page.engine)))
-    faults = [f"{words.check(q.check)}: {q.message}" for q in page.quality_checks if not q.passed]
+    stated = [
+        f"{'–' if q.passed is None else '⚠'} {words.check(q.check)}: {page.neutral(q.message)}"
+        for q in page.quality_checks
+        if q.passed is not True
+    ]
+    stated += [f"⚠ {page.neutral(warning)}" for warning in page.warnings]
     return [
         paragraph(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
         paragraph(escape(made), styles["soft"]),
@@ -105,10 +110,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
         paragraph(who, plain),
         paragraph(escape(words("technique")), styles["head"]),
         paragraph(escape(f"{page.technique} {page.quality}"), plain),
-        *(
-            paragraph(f"⚠ {escape(page.neutral(fault))}", plain)
-            for fault in (*faults, *page.warnings)
-        ),
+        *(paragraph(escape(statement), plain) for statement in stated),
     ]
 
 

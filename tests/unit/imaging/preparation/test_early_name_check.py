@@ -15,8 +15,8 @@ T1, T1C, T2, FLAIR = MrSequence
 
 def test_exchanged_names_are_found_as_read_and_right_ones_are_not_accused():
     scans = {s: (v.data, v.grid) for s, v in make_patient(spacing_mm=4.0).sequences.items()}
-    assert exchanged_before_registration(scans) is None
-    assert exchanged_before_registration({T2: scans[T2]}) is None
+    assert exchanged_before_registration(scans) == ()
+    assert exchanged_before_registration({T2: scans[T2]}) == ()
     found = exchanged_before_registration({**scans, T2: scans[FLAIR], FLAIR: scans[T2]})
     assert found == (T2, FLAIR)
 
@@ -39,7 +39,7 @@ def test_the_rim_of_stripped_scans_is_not_mixed_with_the_background():
     """Interpolated onto the coarse grid, it made T1, T1c and FLAIR look alike."""
     study = make_patient(spacing_mm=1.5).sequences
     scans = {s: (study[s].data, study[s].grid) for s in (T1, T1C, FLAIR)}
-    assert exchanged_before_registration(scans) is None
+    assert exchanged_before_registration(scans) == ()
     for one, other in combinations(scans, 2):
         swapped = {**scans, one: scans[other], other: scans[one]}
         assert exchanged_before_registration(swapped) == (one, other)

@@ -12,6 +12,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind, Series
 from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation import tissue_contrast
+from lesionlens.imaging.preparation.tissue_contrast import TissueContrast
 from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
@@ -103,29 +105,6 @@ def test_a_request_to_stop_is_heard():
         unlabelled_series.judge_by_image([SILENT], set(), context=RunContext(cancel=stop))
 
 
-def test_figures_are_ratios_to_white_matter():
-    shares = np.zeros((3, 12, 12, 12), np.float32)
-    for index in range(3):
-        shares[index, 4 * index : 4 * index + 4] = 1.0
-    image = np.tensordot(np.array([600, 300, 1200], np.float32), shares, 1)
-    found = sequence_from_image.figures(image, shares, np.ones(image.shape, bool))
-    assert found.grey == 0.5
-    assert found.fluid == (2.0, 2.0)
-    assert found.bright == (2.0, 2.0)
-    np.testing.assert_allclose(found.features[1], np.log(2.0))
-    assert sequence_from_image.figures(image, shares * 0.4, np.ones(image.shape, bool)) is None
-
-
-def test_a_class_is_nearest_to_itself():
-    for index, mean in enumerate(sequence_from_image.MEANS):
-        chances, distance = sequence_from_image.posterior(
-            mean, sequence_from_image.MEANS, sequence_from_image.INVERSE
-        )
-        assert chances.argmax() == index
-        assert chances.sum() == pytest.approx(1.0)
-        assert distance == 0.0
-
-
 def test_a_head_without_tissue_is_none_of_the_four(patient):
     brain = patient.brain
     rng = np.random.default_rng(0)
@@ -136,7 +115,7 @@ def test_a_head_without_tissue_is_none_of_the_four(patient):
 @pytest.fixture(scope="module")
 def drawn():
     """The four images of a synthetic brain, each measured once, and their grid."""
-    known, measured = {}, sequence_from_image._measured
+    known, measured = {}, sequence_from_image.measured
 
     def once(values, grid):
         key = values.tobytes()
@@ -148,7 +127,7 @@ def drawn():
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = -1.5 * (np.asarray(config.shape) - 1)
     with pytest.MonkeyPatch.context() as change:
-        change.setattr(sequence_from_image, "_measured", once)
+        change.setattr(sequence_from_image, "measured", once)
         yield draw(config, [42]).channels[0].numpy(), Grid(config.shape, affine)
 
 
@@ -168,8 +147,8 @@ def test_a_drawn_brain_is_recognised_or_left_open_never_mistaken(drawn):
     ],
 )
 def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances, distance, doubted):
-    found = sequence_from_image.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
-    monkeypatch.setattr(sequence_from_image, "_measured", lambda *_: found)
+    found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
+    monkeypatch.setattr(sequence_from_image, "measured", lambda *_: found)
     monkeypatch.setattr(sequence_from_image, "posterior", lambda *_: (np.array(chances), distance))
     named = replace(SILENT, sequence=T2, witness=EvidenceKind.TEXT)
     check = sequence_from_image.named_check(named)
@@ -207,9 +186,9 @@ def test_a_real_sequence_is_recognised_or_left_open_never_mistaken(case):
 
 
 def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
-    found = sequence_from_image.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
-    monkeypatch.setattr(sequence_from_image, "tissues", lambda *_: (None, None))
-    monkeypatch.setattr(sequence_from_image, "figures", lambda *_: found)
+    found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
+    monkeypatch.setattr(tissue_contrast, "tissues", lambda *_: (None, None))
+    monkeypatch.setattr(tissue_contrast, "figures", lambda *_: found)
     chances = np.array([0.28, 0.7, 0.01, 0.01])
     monkeypatch.setattr(sequence_from_image, "posterior", lambda *_: (chances, 1.0))
     guess = sequence_from_image.guess(RAMP, SILENT.grid)
@@ -219,7 +198,7 @@ def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
 
 def test_a_field_of_view_of_metres_is_no_head_and_takes_no_time(monkeypatch):
     """A head of 50 mm voxels was resampled to 3 mm: minutes, and gigabytes."""
-    monkeypatch.setattr(sequence_from_image, "on_ras_grid", None)
+    monkeypatch.setattr(tissue_contrast, "on_ras_grid", None)
     grid = Grid((64, 64, 64), np.diag([50.0, 50.0, 50.0, 1.0]))
     found = sequence_from_image.guess(np.ones(grid.shape, np.float32), grid)
     assert found.sequence is None

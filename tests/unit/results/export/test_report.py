@@ -478,6 +478,10 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "Check which is which before you trust any result.",
          "T1c und FLAIR scheinen vertauscht: Das Bild, das T1c heißt, sieht aus wie FLAIR, und "
          "umgekehrt. Bitte prüfen, welches welches ist, bevor Sie einem Ergebnis trauen."),
+        ("The images neither confirm nor contradict the names of T1, T2 and FLAIR. Make sure that "
+         "they are right.",
+         "Die Bilder bestätigen die Namen von T1, T2 und FLAIR nicht und widersprechen ihnen "
+         "nicht. Bitte sicherstellen, dass sie stimmen."),
         ("Patient ID, birth date and sex differ in the images of this folder; a person confirmed "
          "that it is the same patient (--same-patient).",
          "Patienten-ID, Geburtsdatum und Geschlecht: unterschiedlich in den Bildern dieses "

@@ -87,7 +87,7 @@ class ReviewSession(Choosing):
             problem=None,
             message="",
             request=request,
-            exchanged=None,
+            exchanged=(),
             query=None,
             can_undo=False,
             can_redo=False,
@@ -103,9 +103,9 @@ class ReviewSession(Choosing):
             second=None,
         )
 
-    def doubt_names(self, pair: tuple[MrSequence, MrSequence] | None) -> None:
-        """Report that the names of two sequences of the open study seem exchanged."""
-        self._set(exchanged=pair)
+    def doubt_names(self, exchanged: tuple[MrSequence, ...]) -> None:
+        """Report which sequences of the open study seem to have exchanged names."""
+        self._set(exchanged=exchanged)
 
     def preliminary_arrived(self, found: PreliminaryFindings) -> None:
         """Show preliminary candidates until the running analysis is finished."""

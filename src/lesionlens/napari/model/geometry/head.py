@@ -13,7 +13,7 @@ from scipy import ndimage
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.findings import Point
-from lesionlens.imaging.reading.tissue_template import head_mask
+from lesionlens.imaging.preparation.tissue_template import head_mask
 
 Pictures = Mapping[MrSequence, tuple[NDArray[Any], Grid]]
 _STEP_MM, _MARGIN_MM = 3.0, 6.0

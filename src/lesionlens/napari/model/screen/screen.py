@@ -141,8 +141,8 @@ class Screen:
     caption: str = ""
     sequences: tuple[ShownSequence, ...] = ()
     notices: tuple[str, ...] = ()
-    exchanged: tuple[MrSequence, MrSequence] | None = None
-    """Two sequences whose names seem exchanged."""
+    exchanged: tuple[MrSequence, ...] = ()
+    """Sequences whose names seem exchanged; more than two if it is unclear how."""
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False

@@ -146,8 +146,8 @@ class State:
     """Whether the message is the reason why an act was not done."""
     request: Request | None = None
     """How the open study was requested; None if napari read it."""
-    exchanged: tuple[MrSequence, MrSequence] | None = None
-    """Two sequences of the open study whose names seem exchanged."""
+    exchanged: tuple[MrSequence, ...] = ()
+    """Sequences of the open study whose names seem exchanged; more than two if unclear how."""
     query: Query | None = None
     can_undo: bool = False
     can_redo: bool = False

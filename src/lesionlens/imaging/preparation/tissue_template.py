@@ -33,7 +33,7 @@ class Template:
 
 def load_template() -> Template:
     """Load the shipped maps."""
-    with (resources.files("lesionlens.imaging.reading") / "template.npz").open("rb") as stream:
+    with (resources.files("lesionlens.imaging.preparation") / "template.npz").open("rb") as stream:
         stored = np.load(stream, allow_pickle=False)
         grey, white, mask = stored["maps"].astype(np.float32) / np.float32(255)
         affine = stored["affine"]

@@ -1,0 +1,181 @@
+"""Measure the contrast between tissues in one image, and compare it with that of the sequences.
+
+The tissue template is registered to the image; the intensities of fluid, grey matter and the
+brightest voxels relative to white matter are classified by a softmax. It was fitted on synthetic
+brains alone (`research/fit_sequence_from_image.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.preparation.brain import erode
+from lesionlens.imaging.preparation.registration import on_ras_grid
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.tissue_template import Template, load_template, place
+
+EDGE_MM = 3.0
+MARGIN_MM = 9.0
+"""Rim of the brain that is ignored: sinuses, fluid and remainders of the skull."""
+LEAST = (0.8, 0.6, 0.5)
+"""Tissue share at which a voxel is used for that tissue."""
+MIN_VOXELS = 100
+LARGEST_MM = 600.0
+"""Field of view beyond which an image is of no head; resampling it would take minutes."""
+FAR = 6.5
+"""Deviations from the nearest class beyond which an image is none of the four sequences."""
+FLAT = (0.85, 1.25)
+"""If fluid is between these multiples of white matter's intensity, there is no tissue contrast."""
+MEANS = np.array(
+    [
+        [-0.112, -0.613, -0.057, 0.156, 0.223],
+        [-0.051, -0.553, 0.031, 0.225, 0.399],
+        [0.125, 0.108, 0.730, 0.704, 0.947],
+        [0.042, -0.419, 0.106, 0.344, 0.484],
+    ]
+)
+"""Features of 36 synthetic brains, by class in the order of MrSequence; printed by the script."""
+INVERSE = np.array(
+    [
+        [289.052, -18.349, -86.855, -48.160, 30.040],
+        [-18.349, 25.475, -22.396, 2.819, 6.510],
+        [-86.855, -22.396, 211.427, -89.933, -0.672],
+        [-48.160, 2.819, -89.933, 458.229, -251.693],
+        [30.040, 6.510, -0.672, -251.693, 190.439],
+    ]
+)
+"""Inverse of the common covariance of the classes."""
+CONTRADICTED = 1e-4
+"""Probability below which an image contradicts its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TissueContrast:
+    """Intensities relative to white matter that distinguish the four sequences."""
+
+    grey: float
+    """Median of grey matter."""
+    fluid: tuple[float, float]
+    """15th and 85th percentile at the ventricles of the template; young patients' narrow ventricles
+    fill little of that region.
+    """
+    bright: tuple[float, float]
+    """98th and 99.8th percentile of the brain without its rim."""
+
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """Logarithms of the five values, (5,) float64."""
+        return np.log(np.maximum((self.grey, *self.fluid, *self.bright), 0.05))
+
+
+def tissues(
+    image: NDArray[np.float32], grid: Grid, template: Template
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Register the tissue maps to an image.
+
+    Parameters
+    ----------
+    image : (I, J, K) float32
+        With or without skull.
+    grid : Grid
+        RAS+, isotropic, `EDGE_MM`.
+    template : Template
+        The tissue maps and the template brain.
+
+    Returns
+    -------
+    shares : (3, I, J, K) float32
+        White, grey, fluid; 0 to 1.
+    inside : (I, J, K) bool
+        The brain without its rim.
+    """
+    back = np.asarray(np.linalg.inv(place(template, image, grid)))
+    white, grey, mask = (
+        resample(m, template.grid, grid, moved=back)
+        for m in (template.white, template.grey, template.mask)
+    )
+    shares = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
+    return shares, erode(mask > 0.5, MARGIN_MM / EDGE_MM)
+
+
+def figures(
+    image: NDArray[np.float32], shares: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> TissueContrast | None:
+    """Measure the tissue contrast; None if a tissue is not found.
+
+    Parameters
+    ----------
+    image : (I, J, K) float32
+        Any intensity unit.
+    shares, inside
+        From `tissues`.
+    """
+    seen = inside & (image > 0)
+    parts = [image[seen & (share > least)] for share, least in zip(shares, LEAST, strict=True)]
+    if min(part.size for part in parts) < MIN_VOXELS:
+        return None
+    usual = float(np.median(parts[0]))
+    grey = float(np.median(parts[1])) / usual
+    low, high = np.quantile(parts[2], (0.15, 0.85)) / usual
+    bright, brightest = np.quantile(image[seen], (0.98, 0.998)) / usual
+    return TissueContrast(grey, (float(low), float(high)), (float(bright), float(brightest)))
+
+
+def posterior(
+    features: NDArray[np.float64], means: NDArray[np.float64], inverse: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the (4,) class probabilities, and the distance to the nearest class in deviations."""
+    apart = features - means
+    squared = np.einsum("ci,ij,cj->c", apart, inverse, apart)
+    weight = np.exp(-0.5 * (squared - squared.min()))
+    return weight / weight.sum(), float(np.sqrt(squared.min()))
+
+
+def measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
+    """Measure the tissue contrast of an image; None if no brain is found.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        Any intensity unit, with or without skull.
+    grid : Grid
+        Its grid.
+    """
+    if (np.asarray(grid.shape) * grid.spacing_mm).max() > LARGEST_MM:
+        return None
+    image, where = on_ras_grid(values, grid, EDGE_MM)
+    return figures(image, *tissues(image, where, load_template()))
+
+
+def is_unusual(found: TissueContrast, distance: float) -> bool:
+    """Return whether a contrast, at a distance from the nearest class, is of no sequence."""
+    flat = found.fluid[0] > FLAT[0] and found.fluid[1] < FLAT[1]
+    return flat or distance > FAR
+
+
+def t2_log_odds(values: NDArray[np.float32], grid: Grid) -> float:
+    """Return the log odds that an image is T2 rather than T1, T1c or FLAIR, by its contrast alone.
+
+    Natural logarithm, at most that of 1 / `CONTRADICTED` either way; 0 if the contrast is unusual.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        Any intensity unit, with or without skull.
+    grid : Grid
+        Its grid.
+    """
+    found = measured(values, grid)
+    if found is None:
+        return 0.0
+    chances, distance = posterior(found.features, MEANS, INVERSE)
+    if is_unusual(found, distance):
+        return 0.0
+    chance = float(chances[list(MrSequence).index(MrSequence.T2)])
+    odds = max(chance, CONTRADICTED) / max(1.0 - chance, CONTRADICTED)
+    return float(np.log(odds))

@@ -1,0 +1,47 @@
+"""The contrast between tissues is measured relative to white matter, and bounded as evidence."""
+
+import numpy as np
+import pytest
+
+from lesionlens.base.grid import Grid
+from lesionlens.imaging.preparation import tissue_contrast
+
+
+def test_figures_are_ratios_to_white_matter():
+    shares = np.zeros((3, 12, 12, 12), np.float32)
+    for index in range(3):
+        shares[index, 4 * index : 4 * index + 4] = 1.0
+    image = np.tensordot(np.array([600, 300, 1200], np.float32), shares, 1)
+    found = tissue_contrast.figures(image, shares, np.ones(image.shape, bool))
+    assert found.grey == 0.5
+    assert found.fluid == (2.0, 2.0)
+    assert found.bright == (2.0, 2.0)
+    np.testing.assert_allclose(found.features[1], np.log(2.0))
+    assert tissue_contrast.figures(image, shares * 0.4, np.ones(image.shape, bool)) is None
+
+
+def test_a_class_is_nearest_to_itself():
+    for index, mean in enumerate(tissue_contrast.MEANS):
+        chances, distance = tissue_contrast.posterior(
+            mean, tissue_contrast.MEANS, tissue_contrast.INVERSE
+        )
+        assert chances.argmax() == index
+        assert chances.sum() == pytest.approx(1.0)
+        assert distance == 0.0
+
+
+@pytest.mark.parametrize(
+    ("chances", "distance", "odds"),
+    [
+        ([0.0, 0.0, 1.0, 0.0], 1.0, 1e4),
+        ([0.5, 0.5, 0.0, 0.0], 1.0, 1e-4),
+        ([0.2, 0.2, 0.4, 0.2], 1.0, 2 / 3),
+        ([0.0, 0.0, 1.0, 0.0], 7.0, 1.0),
+    ],
+)
+def test_odds_of_t2_are_bounded_and_even_for_an_unusual_image(monkeypatch, chances, distance, odds):
+    found = tissue_contrast.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
+    monkeypatch.setattr(tissue_contrast, "measured", lambda *_: found)
+    monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
+    image, grid = np.ones((3, 3, 3), np.float32), Grid((3, 3, 3), np.eye(4))
+    assert np.exp(tissue_contrast.t2_log_odds(image, grid)) == pytest.approx(odds)
