@@ -101,7 +101,7 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
             noise = np.random.default_rng(0).normal(0, 0.03 * np.median(t1[brain]), t1.shape)
             shown = after + noise if name.endswith("agent") else after
             seen = quality.contrast_agent({MrSequence.T1: before, MrSequence.T1C: shown}, brain)
-            yield "contrast", name, not seen.passed
+            yield "contrast", name, seen.passed is False
 
 
 def _of_one(values: np.ndarray, grid: Grid) -> Iterator[Finding]:

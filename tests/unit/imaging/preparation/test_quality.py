@@ -116,6 +116,16 @@ def test_contrast_agent_is_seen_in_t1c_and_not_in_native_t1(head):
     assert quality.contrast_agent({T1C: post}, brain) is None
 
 
+def test_contrast_agent_is_not_confirmed_if_t1_is_as_bright_elsewhere(head):
+    """As after T1 and T1c were exchanged in a study with bright spots on both."""
+    brain, native = head.brain.data, head.sequences[T1].data
+    post, spots = head.sequences[T1C].data, head.sequences[T1C].data[::-1]
+    both = quality.contrast_agent({T1: np.maximum(native, spots), T1C: post}, brain)
+    assert both is not None
+    assert both.passed is None
+    assert "not confirmed" in both.message
+
+
 @pytest.mark.parametrize(
     ("shift_mm", "pronounced", "passed"), [(3.0, 0.4, True), (3.0, 0.1, False), (500.0, 0.4, False)]
 )
