@@ -141,10 +141,17 @@ class QualityCheck:
 
     check: str
     """Short name: "coverage", "motion", "contrast", "registration", "spacing", "missing", …"""
-    passed: bool | None
-    """False shows it as a warning; None means that the images do not settle it."""
+    passed: bool
+    """False shows it as a warning."""
     message: str
     """One sentence with the measured value."""
+    undecided: bool = False
+    """The images do not settle it: nothing to warn of (`passed`), and nothing confirmed."""
+
+    @property
+    def outcome(self) -> bool | None:
+        """`passed`, or None if undecided."""
+        return None if self.undecided else self.passed
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ from lesionlens.imaging.reading.dicom.pixels import load_stack
 from lesionlens.imaging.reading.dicom.scan import DicomSlice, scan
 from lesionlens.imaging.reading.dicom.series import (
     Stack,
-    component,
     geometry_problem,
     is_mosaic,
     sort_series,

@@ -75,11 +75,12 @@ def check(
     refuse_one_image_twice(channels, brain)
     found = judge(channels, brain, grid)
     if found is None:
-        return QualityCheck("names", None, UNSEEN)
+        return QualityCheck("names", True, UNSEEN, undecided=True)
     if found.exchanged:
         return QualityCheck("names", False, in_words(found.exchanged))
     if found.undecided:
-        return QualityCheck("names", None, undecided_in_words(found.undecided))
+        words = undecided_in_words(found.undecided)
+        return QualityCheck("names", True, words, undecided=True)
     return QualityCheck("names", True, "Each sequence looks like what it is called.")
 
 

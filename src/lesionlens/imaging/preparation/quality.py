@@ -197,9 +197,10 @@ def contrast_agent(
     if -drop > CONTRAST_LIFT and lift < DROP_SHARE * -drop:
         return QualityCheck(
             "contrast",
-            None,
+            True,
             f"T1c and T1 each have spots that are brighter than in the other, by about as much "
             f"({lift:.1f} and {-drop:.1f} deviations): contrast agent in T1c is not confirmed.",
+            undecided=True,
         )
     return QualityCheck(
         "contrast",

@@ -13,7 +13,7 @@ NOT_STANDING = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
 
 def limits(analysis: Analysis) -> tuple[str, ...]:
     """Return the limitations in sentences: failed checks of the input, and all warnings."""
-    failed = (check.message for check in analysis.findings.quality if check.passed is False)
+    failed = (check.message for check in analysis.findings.quality if not check.passed)
     return tuple(dict.fromkeys((*failed, *warnings_of(analysis))))
 
 
@@ -27,7 +27,7 @@ def limits_in_brief(analysis: Analysis) -> str:
         for s, there in zip(MrSequence, analysis.prepared.present, strict=True)
         if not there
     ]
-    failed = [q for q in analysis.findings.quality if q.passed is False and q.check != "missing"]
+    failed = [q for q in analysis.findings.quality if not q.passed and q.check != "missing"]
     parts = [f"without {', '.join(absent)}"] if absent else []
     if failed:
         parts.append(f"{len(failed)} check{'s' if len(failed) > 1 else ''} failed")

@@ -115,8 +115,8 @@ class Page:
     def quality(self) -> str:
         """Outcome of the quality checks in one sentence."""
         checks = self.quality_checks
-        failed = sum(check.passed is False for check in checks)
-        passed = sum(check.passed is True for check in checks)
+        failed = sum(not check.passed for check in checks)
+        passed = sum(check.outcome is True for check in checks)
         if not checks:
             return self.words("checks_none")
         if failed:

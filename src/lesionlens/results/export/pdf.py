@@ -98,9 +98,9 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
     who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
     made = " · ".join(filter(None, (page.analysed, page.engine)))
     stated = [
-        f"{'–' if q.passed is None else '⚠'} {words.check(q.check)}: {page.neutral(q.message)}"
+        f"{'–' if q.undecided else '⚠'} {words.check(q.check)}: {page.neutral(q.message)}"
         for q in page.quality_checks
-        if q.passed is not True
+        if q.outcome is not True
     ]
     stated += [f"⚠ {page.neutral(warning)}" for warning in page.warnings]
     return [

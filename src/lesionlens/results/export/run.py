@@ -15,7 +15,7 @@ from lesionlens.base.run_context import StageTime
 
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:
     """Return all warnings, without duplicates, in processing order."""
-    failed = (c.message for c in analysis.findings.quality if c.passed is False)
+    failed = (c.message for c in analysis.findings.quality if not c.passed)
     warnings = (
         *analysis.study.notices,
         *analysis.prepared.notices,

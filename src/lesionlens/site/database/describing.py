@@ -112,7 +112,7 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
         fields = read_json(result / RESULT)
         rows = [row for row in fields["candidates"] if row["score"] is not None]  # else a reader's
         scores = [float(row["score"]) for row in rows if not row.get("apart")]
-        failed = [q["message"] for q in fields["quality"] if q["passed"] is False]
+        failed = [q["message"] for q in fields["quality"] if not q["passed"]]
     except FileNotFoundError:
         return entry
     except (OSError, ValueError, KeyError, TypeError, ReadError):

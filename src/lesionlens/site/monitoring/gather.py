@@ -237,7 +237,7 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         day=datetime.fromisoformat(run["started"]).date(),
         engine=f"{run['engine']} {run['engine_version']} {str(run['weights_sha256'])[:12]}",
         candidates=(*flagged, *brought),
-        failed_checks=tuple(q["check"] for q in findings["quality"] if q["passed"] is False),
+        failed_checks=tuple(q["check"] for q in findings["quality"] if not q["passed"]),
         brain_ml=brain,
         registration=min(registered, default=None),
         seconds=float(run["seconds"]),

@@ -134,9 +134,9 @@ def test_a_check_that_cannot_tell_reads_as_no_confirmation(images, head):
     alike = {T1: images[T1], T1C: np.where(images[T1] > 0, (images[T1] + noise).clip(1), 0)}
     check = exchanged_names.check(alike, head.brain.data, head.brain.grid)
     assert check is not None
-    assert check.passed is None
+    assert check.outcome is None
     assert "neither confirm nor contradict the names of T1 and T1c" in check.message
     apart = {T1: images[T1] * (head.brain.data[::-1] > 2), T2: images[T2]}
     seen = exchanged_names.check(apart, head.brain.data, head.brain.grid)
     assert seen is not None
-    assert seen.passed is None
+    assert seen.outcome is None

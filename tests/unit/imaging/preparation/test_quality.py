@@ -122,7 +122,7 @@ def test_contrast_agent_is_not_confirmed_if_t1_is_as_bright_elsewhere(head):
     post, spots = head.sequences[T1C].data, head.sequences[T1C].data[::-1]
     both = quality.contrast_agent({T1: np.maximum(native, spots), T1C: post}, brain)
     assert both is not None
-    assert both.passed is None
+    assert both.outcome is None
     assert "not confirmed" in both.message
 
 

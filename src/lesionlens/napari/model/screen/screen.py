@@ -257,7 +257,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
     return Screen(
         **common,
         analysed=True,
-        quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
+        quality=tuple(Fact(q.check, q.outcome, q.message) for q in analysis.findings.quality),
         candidates=_rows(rows, state, focus),
         conclusion=analysis.findings.conclusion,
         cavity=cavity_words(analysis),
