@@ -34,6 +34,7 @@ from lesionlens.imaging.reading.dicom.series import (
     is_mosaic,
     sort_series,
 )
+from lesionlens.imaging.reading.dicom.shared_positions import component
 
 METHOD = ("113102", "Clean Recognizable Visual Features Option")
 LEAST_SLICES, LEAST_MM = 8, 80.0
