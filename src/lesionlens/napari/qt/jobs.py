@@ -6,6 +6,7 @@ that the window stays responsive. Only one job runs at a time.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -170,7 +171,10 @@ class Jobs(QObject):
 
 
 def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
-    """Run a task and send its value, or its error, to the main thread."""
+    """Run a task and send its value, or its error, to the main thread.
+
+    What fails after the task was cancelled is not logged: while Python ends, a task cannot go on.
+    """
     reported, when = "", 0.0
 
     def progress(stage: str, fraction: float) -> None:
@@ -194,9 +198,11 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
             next_step="Close other programs, or analyse on a larger machine",
         )
     except Exception as failure:
-        logger.exception("a job failed")
+        if not cancel.is_set():
+            logger.exception("a job failed")
         error = failure
-    messenger.finished.emit(value, error)
+    with contextlib.suppress(RuntimeError):  # the window is closed, and Qt's object with it
+        messenger.finished.emit(value, error)
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -41,6 +41,7 @@ class LatestRequest(QObject):
         self._now: _PendingTask | None = None
         self._next: _PendingTask | None = None
         self._messenger: Messenger | None = None
+        self._closed = threading.Event()
 
     @property
     def running(self) -> bool:
@@ -76,7 +77,8 @@ class LatestRequest(QObject):
             self._next = question
 
     def abandon(self) -> None:
-        """Drop all requests: the window is being closed."""
+        """Cancel the running request and drop all: the window is being closed."""
+        self._closed.set()
         if self._messenger is not None:
             self._messenger.finished.disconnect(self._on_finished)
         self._messenger = self._now = self._next = None
@@ -87,7 +89,7 @@ class LatestRequest(QObject):
         self._messenger.finished.connect(self._on_finished)
         threading.Thread(
             target=work,
-            args=(question.task, self._messenger, threading.Event()),
+            args=(question.task, self._messenger, self._closed),
             name="lesionlens-question",
             daemon=True,
         ).start()

@@ -1,0 +1,43 @@
+"""A job whose window was closed while it ran."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from lesionlens.napari.qt.jobs import work
+
+
+class Gone:
+    """A signal of an object that Qt has deleted."""
+
+    def emit(self, *_: object) -> None:
+        raise RuntimeError("Signal source has been deleted")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_it_ends_without_a_traceback(fails, caplog):
+    cancel = threading.Event()
+
+    def task(context):
+        cancel.set()  # the window is closed now
+        if fails:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        return 1
+
+    work(task, SimpleNamespace(progressed=Gone(), finished=Gone()), cancel)
+    assert not caplog.records
+
+
+def test_a_defect_in_an_open_window_is_logged(caplog):
+    found = []
+    finished = SimpleNamespace(emit=lambda *given: found.append(given))
+
+    def task(context):
+        raise ValueError("a defect")
+
+    work(task, SimpleNamespace(finished=finished), threading.Event())
+    assert "a job failed" in caplog.text
+    assert isinstance(found[0][1], ValueError)
