@@ -108,7 +108,10 @@ class Page:
         """Engine and device."""
         run = self.run
         return self.words(
-            "engine_on", engine=run.engine, version=run.engine_version, device=run.device
+            "engine_on",
+            engine=run.engine,
+            version=run.engine_version,
+            device=self.words.message(run.device),
         )
 
     @property
@@ -263,7 +266,7 @@ def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
             SequenceLine(
                 name=key.display_name,
                 reference=key is analysis.prepared.reference,
-                file="" if hidden else file_of(series),
+                file="" if hidden else words.message(file_of(series)),
                 detected_by="" if hidden else words.message(series.detected_by),
                 voxels="×".join(str(n) for n in series.grid.shape),
                 edges="×".join(

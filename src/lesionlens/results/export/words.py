@@ -62,10 +62,12 @@ class Words:
         --------
         >>> load("en").number(41.26, 1, "mm"), load("de").number(41.26, 1, "mm")
         ('41.3 mm', '41,3 mm')
+        >>> load("en").number(-0.4, 0)
+        '0'
         """
         if value is None:
             return self("unknown")
-        return f"{value:.{digits}f} {unit}".strip().replace(".", self("decimal"))
+        return f"{value:z.{digits}f} {unit}".strip().replace(".", self("decimal"))
 
     def volume(self, value: float | None) -> str:
         """Format ml with suitable digits.

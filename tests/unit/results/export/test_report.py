@@ -510,6 +510,8 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         ("nothing tells the sequence; by the image T1 or T1c (55%), too unsure",
          "nichts benennt die Sequenz; nach dem Bild T1 oder T1c (55 %), zu unsicher"),
         ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
+        ("T1/S02 (54 files)", "T1/S02 (54 Dateien)"),
+        ("cpu (2 threads, float32)", "cpu (2 Threads, float32)"),
     ],
 )  # fmt: skip
 def test_messages_are_translated_with_their_values(english, german):

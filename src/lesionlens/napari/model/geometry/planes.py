@@ -46,7 +46,7 @@ def place_words(point_mm: Sequence[float]) -> str:
     'x -30  y 8  z -2 mm'
     """
     named = zip("xyz", point_mm, strict=True)
-    return "  ".join(f"{axis} {value:.0f}" for axis, value in named) + " mm"
+    return "  ".join(f"{axis} {value:z.0f}" for axis, value in named) + " mm"
 
 
 def letters_of(direction: ArrayLike) -> str:

@@ -41,7 +41,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
     means = [
         evidence.within(one.voxels)[sequence] for one in component_voxels(marked, evidence.grid)
     ]
-    listed = ", ".join(f"{n + 1}: {mean:+.2f}" for n, mean in enumerate(means[:_LISTED]))
+    listed = ", ".join(f"{n + 1}: {mean:+z.2f}" for n, mean in enumerate(means[:_LISTED]))
     words = f"Mean of {sequence.display_name} within candidates · {listed}. " if listed else ""
     return MapView(
         frozen(np.asarray(data, np.float32)),

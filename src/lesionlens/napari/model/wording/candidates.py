@@ -51,7 +51,7 @@ class Bar:
         >>> Bar("FLAIR", 0.21, 0.97, 0.96).details
         'FLAIR: +0.21; alone 0.97, without it 0.96'
         """
-        figures = f"{self.name}: {self.value:+.2f}"
+        figures = f"{self.name}: {self.value:+z.2f}"
         if self.alone is None or self.left_out is None:
             return figures
         return f"{figures}; alone {self.alone:.2f}, without it {self.left_out:.2f}"

@@ -324,7 +324,7 @@ def _placed(review: Review, candidate: Candidate) -> list[Any]:
 def _doubt(part: DoubtfulPart) -> TextContentItem:
     """Describe a doubtful part of an outline, in DICOM's LPS millimetres."""
     x, y, z = geometry.points_lps_from_ras([part.centroid_mm])[0]
-    words = f"{part.volume_ml:.1f} ml about {x:.0f}, {y:.0f}, {z:.0f} mm (LPS): {part.reason}"
+    words = f"{part.volume_ml:.1f} ml about {x:z.0f}, {y:z.0f}, {z:z.0f} mm (LPS): {part.reason}"
     return TextContentItem(identity.concept(own.DOUBTFUL_PART), words, CONTAINS)
 
 
