@@ -157,6 +157,23 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
     qtbot.waitUntil(lambda: day._next is not None, timeout=60_000)
 
 
+def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, qtbot, prefer):
+    """Chosen in the midst of a list, it held only once the list was opened again."""
+    prefer()
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is not None
+    prefer(unaided_first=True)
+    assert panel.session.state.analysis is not None  # it has been seen
+    assert listed.controller.step(1)
+    wait(qtbot, panel)
+    assert panel.session.state.study is not None
+    assert panel.session.state.analysis is None
+    assert panel.actions_.read_controller.waiting
+    assert listed.model.rows[1].entry.candidates is None
+
+
 @pytest.fixture
 def unaided(panel, loaded, prefer):
     """The panel of a reader who reads before the analysis is shown."""

@@ -234,6 +234,8 @@ class WorklistController:
     def _open_row(self, row: WorklistRow) -> bool:
         if not self._may_open(row):
             return False
+        preferences = read_preferences()
+        self.session.read_as(preferences.reader_name or "", unaided_first=preferences.unaided_first)
         if self._opening is not None:
             self._wanted = row
             self.session.choose(row)

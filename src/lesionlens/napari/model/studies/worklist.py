@@ -189,6 +189,13 @@ class WorklistSession:
             self.reader = reader
             self.refresh(always=True)
 
+    def read_as(self, reader: str, *, unaided_first: bool) -> None:
+        """Read on as the preferences say now; a reader study keeps its reader."""
+        now = (self.reader if self.protocol is not None or not reader else reader, unaided_first)
+        if self.database is not None and now != (self.reader, self.unaided_first):
+            self.reader, self.unaided_first = now
+            self.refresh(always=True)
+
     def filter(self, words: str) -> None:
         """Show the rows that contain these words."""
         self._set(filter_text=words, rows=matching(self._all, words))

@@ -30,3 +30,18 @@ def test_who_names_themselves_to_sign_sees_the_row_as_signed_by_them(tmp_path):
     assert session.reader == "A. Reader"
     session.close()
     database.close()
+
+
+def test_another_name_in_the_preferences_reads_on_under_that_name(tmp_path):
+    """Decisions of the second reader went into the log of the first."""
+    database = open_worklist_database(tmp_path)
+    database.add_studies([StudyEntry("a", str(tmp_path), sequences=("t1c",))])
+    session = WorklistSession()
+    session.open(tmp_path, "A. Reader", unaided_first=False)
+    session.read_as("", unaided_first=False)
+    assert session.key_of(session.state.rows[0]).reader == "A. Reader"
+    session.read_as("B. Reader", unaided_first=True)
+    assert session.key_of(session.state.rows[0]).reader == "B. Reader"
+    assert session.unaided_first
+    session.close()
+    database.close()
