@@ -7,7 +7,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class RealCases:
     Raises
     ------
     ConfigError
-        Fewer than two patients, or an invalid split.json.
+        Fewer than two patients, an invalid split.json, or one scan on both sides of the split.
     """
 
     def __init__(
@@ -105,6 +106,37 @@ class RealCases:
         self._out, self._recipe = out, recipe
         self._context = context
         self.parts = part(cases, out, recipe.seed, recipe.data.held_out)
+        self._refuse_scans_on_both_sides()
+
+    def _refuse_scans_on_both_sides(self) -> None:
+        """Refuse a case that is trained on and held out under two names.
+
+        Raises
+        ------
+        ConfigError
+            A held-out case has a scan of a training case.
+        """
+        if not self.parts.validation:
+            return
+        owners = {
+            scan: case.name for case in self.parts.training for scan in self._read_scans(case)
+        }
+        for case in self.parts.validation:
+            other = next((owners[s] for s in self._read_scans(case) if s in owners), None)
+            if other is not None:
+                raise ConfigError(
+                    found=f"one scan in the cases {other!r} (trained on) and {case.name!r} "
+                    "(held out)",
+                    expected="no held-out case among the training cases",
+                    next_step="Remove one of them, or give both one patient in patients.tsv, and "
+                    "choose a new output folder",
+                )
+
+    def _read_scans(self, case: RealCase) -> list[str]:
+        self._context.check("reading real cases")
+        self._context.progress(f"reading {case.name}", 0.0)
+        with _named(case):
+            return _scans_of(case, self._out / CASES_NAME)
 
     @property
     def description(self) -> str:
@@ -255,18 +287,25 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
     file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{array_cache.SUFFIX}"
     if array_cache.is_whole(file):
         return file
-    try:
+    with _named(case):
         prepared = prepare(case.study(), context.quiet())
         packed = pack_case(prepared, case.truth(), spacing_mm)
+    _keep_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
+    keep(packed, file)
+    return file
+
+
+@contextmanager
+def _named(case: RealCase) -> Iterator[None]:
+    """Name the case in an error about its files."""
+    try:
+        yield
     except UnusableInputError as error:
         raise UnusableInputError(
             found=f"case {case.name!r}, which cannot be trained on: {error.found}",
             expected=error.expected,
             next_step=error.next_step,
         ) from error
-    _keep_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
-    keep(packed, file)
-    return file
 
 
 def _scans_of(case: RealCase, folder: Path) -> list[str]:

@@ -101,6 +101,23 @@ def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
     assert {case.name for case in first.validation} <= names[1]
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_case_under_two_names_is_not_trained_on_and_held_out(copy, tmp_path, packed):
+    """Without patients.tsv each name is a patient, so that a copy was held out."""
+    shutil.move(copy / NAMES[0], copy / "first")
+    shutil.rmtree(copy / NAMES[1])
+    for number in range(8):
+        other = shutil.copytree(copy / "first", copy / f"copy{number}")
+        if not packed:
+            nib.save(nib.load(other / "t1.nii.gz"), other / "t1.nii")
+            (other / "t1.nii.gz").unlink()
+    with pytest.raises(ConfigError, match=r"one scan in the cases .*trained on.*held out"):
+        RealCases(find(copy), tmp_path / "run", RECIPE)
+    rows = "".join(f"copy{number}\tone\n" for number in range(8))
+    (copy / "patients.tsv").write_text(f"case\tpatient\nfirst\tone\n{rows}")
+    assert RealCases(find(copy), tmp_path / "another", RECIPE).parts.training
+
+
 @settings(deadline=None)
 @given(st.sets(st.text(min_size=1, max_size=6), min_size=2, max_size=30), st.integers(0, 9))
 def test_a_split_repeats_keeps_both_sides_and_holds_about_a_fifth(patients, seed):
@@ -132,10 +149,8 @@ def test_a_case_without_truth_is_refused_by_name(copy):
 def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
     for sequence in ("t1c", "flair"):
         (copy / NAMES[2] / f"{sequence}.nii.gz").write_bytes(b"no scan")
-    cases = RealCases(find(copy), tmp_path / "run", RECIPE)
-    with pytest.raises(UnusableInputError, match=NAMES[2]):
-        for side in (cases.parts.training, cases.parts.validation):
-            cases._ready(side, STAGE)
+    with pytest.raises(UnusableInputError, match=f"case '{NAMES[2]}', which cannot be trained on"):
+        RealCases(find(copy), tmp_path / "run", RECIPE)
 
 
 def _prepared(case):
