@@ -35,7 +35,7 @@ from lesionlens.base.labels import MapExtent, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.geometry import plane_positions
-from lesionlens.results.export.dicom.refs import SourceFrames
+from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
 
 BODY_PART = "BRAIN"
 """Set because a validator otherwise requires a laterality; highdicom does not copy it."""
@@ -157,6 +157,7 @@ def build_pmap(
     made.ContentCreatorName = ""
     made.BodyPartExamined = BODY_PART
     made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]
+    keep_used_frames(made, sources)
     _rise(made)
     return made
 

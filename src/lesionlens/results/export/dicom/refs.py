@@ -116,12 +116,20 @@ def read_sources(series: Series) -> SourceFrames:
     ReadError
         A file is missing, or is not the analysed one.
     ExportError
-        A frame does not match the grid's voxels, or the grid has voxels without a source.
+        A frame does not match the grid's voxels, the grid has voxels without a source, or the
+        series is spread over several multi-frame files.
     """
     files = tuple({file.path: file for file in series.files}.values())
     headers, notices = _headers(files)
-    if len(headers) == 1 and "PerFrameFunctionalGroupsSequence" in headers[0]:
-        frames = _multi_frame(headers[0], series.grid)
+    if "PerFrameFunctionalGroupsSequence" in headers[0]:
+        if len(headers) > 1:
+            raise ExportError(
+                found=f"a reference series whose slices lie in {len(headers)} multi-frame files",
+                expected="one multi-frame file, or one file for each slice",
+                next_step="Export the series again as one object; the other files of the result "
+                "are whole",
+            )
+        frames = _multi_frame(headers[0], series.grid, frozenset(series.frames))
     else:
         frames = _single_frames(headers, series.grid)
     _check_covered(frames)
@@ -185,11 +193,28 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
     )
 
 
-def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
-    """Select the frames of a multi-frame instance on the grid, one per position."""
+def keep_used_frames(made: Dataset, sources: SourceFrames) -> None:
+    """Remove references to frames that were not analysed from an object's source images.
+
+    highdicom names every frame of a multi-frame instance that lies at the position: other echoes,
+    time points and phases too.
+    """
+    for groups in made.PerFrameFunctionalGroupsSequence if sources.numbers is not None else ():
+        for derivation in groups.get("DerivationImageSequence", ()):
+            derivation.SourceImageSequence = [
+                item
+                for item in derivation.SourceImageSequence
+                if int(item.ReferencedFrameNumber) in (sources.numbers or ())
+            ]
+
+
+def _multi_frame(header: Dataset, grid: Grid, used: frozenset[int]) -> SourceFrames:
+    """Select the analysed frames of a multi-frame instance; of `used` none, one per position."""
     shared = header.SharedFunctionalGroupsSequence[0]
     kept: dict[int, tuple[int, FramePlacement, NDArray[np.float64]]] = {}
     for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, 1):
+        if used and number not in used:
+            continue  # another echo, time point or phase
         position, orientation, spacing = (
             _macro(groups, shared, name, value)
             for name, value in (
@@ -208,7 +233,7 @@ def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
         raise _beside("no frame of the multi-frame instance on the voxels of the result")
     rows = [kept[index] for index in sorted(kept)]
     return SourceFrames(
-        (_shared_geometry(header),),
+        (_shared_geometry(header, rows[0][0]),),
         tuple(number for number, _, _ in rows),
         np.array([plane for _, _, plane in rows]),
         tuple(place for _, place, _ in rows),
@@ -225,11 +250,14 @@ def _macro(groups: Dataset, shared: Dataset, name: str, value: str) -> Any:
     return holder[name].value[0][value].value
 
 
-def _shared_geometry(header: Dataset) -> Dataset:
-    """Return the header with shared orientation and pixel measures, as highdicom expects."""
+def _shared_geometry(header: Dataset, number: int) -> Dataset:
+    """Return the header with shared orientation and pixel measures, as highdicom expects.
+
+    They are those of an analysed frame, `number`: another stack has others.
+    """
     made = copy.copy(header)
     shared = copy.deepcopy(header.SharedFunctionalGroupsSequence[0])
-    first = header.PerFrameFunctionalGroupsSequence[0]
+    first = header.PerFrameFunctionalGroupsSequence[number - 1]
     for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
         if name not in shared:
             shared[name] = copy.deepcopy(first[name])

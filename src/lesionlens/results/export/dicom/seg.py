@@ -40,7 +40,7 @@ from lesionlens.base.records.review import CAVITY
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import even, identity
 from lesionlens.results.export.dicom.geometry import plane_positions
-from lesionlens.results.export.dicom.refs import SourceFrames
+from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,6 +219,7 @@ def build_seg(
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
+    keep_used_frames(seg, sources)
     if added.size:
         even.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
     return seg
