@@ -87,7 +87,18 @@ def evaluate(
         place = places.get(case.name, predictions / case.name)
         scores.append(score_case(case, place, convention_of(case)))
         scores[-1].ranked &= not plain
+    _note_repeated(scores)
     return scores
+
+
+def _note_repeated(scores: Sequence[CaseScore]) -> None:
+    """Name cases that have an image of an earlier case: each of them counts in the means."""
+    owners: dict[str, str] = {}
+    for score in scores:
+        other = next((owners[i] for i in sorted(score.inputs) if i in owners), None)
+        if other is not None:
+            score.problems.append(f"it has an image of the case {other}, and both are counted")
+        owners |= dict.fromkeys(score.inputs - owners.keys(), score.case)
 
 
 def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
@@ -175,6 +186,7 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
         score.made_by = " ".join(
             part for part in (run.engine, run.engine_version, run.weights_sha256) if part
         )
+        score.inputs = frozenset(row.sha256 for row in run.inputs)
         if run.trained_on:
             score.problems.append(trained_on_warning(run.trained_on))
     image = _reference(score, case, findings, grid)

@@ -40,6 +40,8 @@ class CaseScore:
     """Whether candidates have scores; plain segmentations have none and are not in the FROC."""
     made_by: str = ""
     """Engine name, version and SHA-256 of its weights; empty if unknown."""
+    inputs: frozenset[str] = frozenset()
+    """SHA-256 of the analysed files; empty if unknown."""
 
     @property
     def regions(self) -> tuple[str, ...]:

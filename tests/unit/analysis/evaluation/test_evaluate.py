@@ -212,6 +212,20 @@ def test_a_case_that_the_weights_were_trained_on_is_named(cohort, scores, tmp_pa
     assert not any("trained on this" in p for one in scores.values() for p in one.problems)
 
 
+def test_a_case_that_is_there_twice_is_named(cohort, tmp_path):
+    images = {"a": ("1", "2"), "b": ("3", "4"), "c": ("5", "4")}
+    for name, digests in images.items():
+        shutil.copytree(cohort[0] / "a", tmp_path / "results" / name)
+        shutil.copytree(cohort[1] / "a", tmp_path / "cases" / name)
+        place = tmp_path / "results" / name / "run.json"
+        run = json.loads(place.read_text()) if place.is_file() else {}
+        inputs = [{"file": f"{n}.nii", "sha256": n} for n in digests]
+        place.write_text(json.dumps(run | {"inputs": inputs}))
+    scores = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
+    told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
+    assert told == {"a": [], "b": [], "c": ["it has an image of the case b, and both are counted"]}
+
+
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
 def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     results, cases = tmp_path / "results", cohort[1]
