@@ -40,14 +40,15 @@ class Datastore:
         self._folder, self._lock = folder, threading.Lock()
 
     def images(self) -> dict[str, Path]:
-        """Return all images by name."""
+        """Return all images by name; of two of one name the later has its suffix too."""
         if self._folder is None:
             return {}
         found = {}
         for place in sorted(self._folder.iterdir()):
             fits = place.is_dir() or place.name.lower().endswith(SUFFIXES)
             if fits and place.name != _LABELS and self._is_inside(place.name):
-                found[image_name(place.name)] = place
+                name = image_name(place.name)
+                found[place.name if name in found else name] = place
         return found
 
     def image(self, name: str) -> Path:
