@@ -1,8 +1,9 @@
 """Fit what each sequence looks like (`preparation/exchanged_names.npz`), and judge it.
 
-    python research/fit_exchanged_names.py FOLDER...   # of real studies, one a folder
+    python research/fit_exchanged_names.py FITTED... --judged FOLDER...   # each one real study
 
-Real studies and synthetic brains are measured as they are named. Then every pair of names is
+Real studies and synthetic brains are measured as they are named. Fit only what may be learnt from;
+what is judged alone is in no fit. Then every pair of names is
 exchanged in every subset of the sequences, each real case left out of the fit it is judged by, as
 is each synthetic one of the fit. The margin between two exchanges was chosen on the fresh ones.
 """
@@ -113,9 +114,11 @@ def _drawn(seed: int) -> Case:
 def main() -> None:
     """Fit, keep and judge."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
-    studies = sorted(p for f in parser.parse_args().folders for p in f.iterdir() if p.is_dir())
-    real = [found for found in map(_real, studies) if found is not None]
+    parser.add_argument("fitted", nargs="+", type=Path)
+    parser.add_argument("--judged", nargs="*", type=Path, default=[])
+    parser.add_argument("--fresh", type=int, default=len(FRESH), help="synthetic brains, judged")
+    options = parser.parse_args()
+    real = [found for found in map(_real, options.fitted) if found is not None]
     drawn = [_drawn(seed) for seed in range(FIRST_SEED, FIRST_SEED + BRAINS)]
     weights = [1.0] * len(real) + [SYNTHETIC_WEIGHT] * len(drawn)
     fitted = [case.measured for case in (*real, *drawn)]
@@ -126,11 +129,21 @@ def main() -> None:
         for index, case in enumerate(cases):
             rest = [i for i in range(len(fitted)) if i != first + index]
             judge(case, fit([fitted[i] for i in rest], [weights[i] for i in rest]), counts)
-        sys.stdout.write(f"{title}: {dict(sorted(counts.items(), key=str))}\n")
+        _report(title, counts)
     counts = Counter()
-    for seed in FRESH:
+    for found in map(_real, options.judged):
+        if found is not None:
+            judge(found, model, counts)
+    _report("real, in no fit", counts)
+    counts = Counter()
+    for seed in FRESH[: options.fresh]:
         judge(_drawn(seed), model, counts)
-    sys.stdout.write(f"synthetic, fresh: {dict(sorted(counts.items(), key=str))}\n")
+    _report("synthetic, fresh", counts)
+
+
+def _report(title: str, counts: Counter[tuple[int, str]]) -> None:
+    sys.stdout.write(f"{title}: {dict(sorted(counts.items(), key=str))}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
