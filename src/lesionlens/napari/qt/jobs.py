@@ -7,6 +7,7 @@ that the window stays responsive. Only one job runs at a time.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError, ServerError
 from lesionlens.base.run_context import RunContext
@@ -23,6 +24,8 @@ from lesionlens.napari.model.state.state import Problem
 logger = logging.getLogger(__name__)
 
 _TELL_S = 0.15  # minimum seconds between two progress reports of a stage
+_LEAVE_S = 10.0  # longest wait for cancelled tasks when the application ends
+_running: dict[threading.Thread, threading.Event] = {}
 Task = Callable[[RunContext], Any]
 
 
@@ -117,6 +120,7 @@ class Jobs(QObject):
         if partly is not None:
             messenger.handed.connect(partly)
         self._messenger = messenger
+        _end_with_application()
         self._session.begin(words)
         self._thread = threading.Thread(
             target=work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
@@ -170,12 +174,32 @@ class Jobs(QObject):
                     self._session.ended(message)
 
 
+def end_all() -> None:
+    """Cancel the tasks of all windows, and wait until they have deleted their partial output.
+
+    It belongs to the application, as a window that is closed takes its jobs with it.
+    """
+    until = time.monotonic() + _LEAVE_S
+    for cancel in tuple(_running.values()):
+        cancel.set()
+    for thread in tuple(_running):
+        thread.join(max(until - time.monotonic(), 0.0))
+
+
+@functools.cache
+def _end_with_application() -> None:
+    app = QCoreApplication.instance()
+    if app is not None:
+        app.aboutToQuit.connect(end_all)
+
+
 def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
     """Run a task and send its value, or its error, to the main thread.
 
     What fails after the task was cancelled is not logged: while Python ends, a task cannot go on.
     """
     reported, when = "", 0.0
+    _running[threading.current_thread()] = cancel
 
     def progress(stage: str, fraction: float) -> None:
         """Forward progress at a limited rate, as a network reports every layer."""
@@ -201,6 +225,7 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
         if not cancel.is_set():
             logger.exception("a job failed")
         error = failure
+    _running.pop(threading.current_thread(), None)
     with contextlib.suppress(RuntimeError):  # the window is closed, and Qt's object with it
         messenger.finished.emit(value, error)
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lesionlens.napari.qt.jobs import work
+from lesionlens.napari.qt.jobs import end_all, work
 
 
 class Gone:
@@ -29,6 +29,23 @@ def test_it_ends_without_a_traceback(fails, caplog):
 
     work(task, SimpleNamespace(progressed=Gone(), finished=Gone()), cancel)
     assert not caplog.records
+
+
+def test_the_end_of_the_application_waits_until_partial_output_is_deleted():
+    begun, ended = threading.Event(), []
+
+    def task(context):
+        begun.set()
+        while not context.cancel.wait(0.01):
+            pass
+        ended.append("deleted")
+
+    silent = SimpleNamespace(emit=lambda *_: None)
+    messenger = SimpleNamespace(progressed=silent, finished=silent)
+    threading.Thread(target=work, args=(task, messenger, threading.Event()), daemon=True).start()
+    begun.wait(10)
+    end_all()
+    assert ended == ["deleted"]
 
 
 def test_a_defect_in_an_open_window_is_logged(caplog):
