@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import Box, apply, mapped_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_probability, spread_vox
 
@@ -75,7 +76,7 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
     """
     if source is None:
         source = source_grid(prepared)
-    out = np.zeros(prepared.native.shape, np.float32)
+    out: Floats = lazy_zeros(prepared.native.shape, np.float32)
     box = _reached(prepared)
     if any(side.start >= side.stop for side in box):
         return out
@@ -104,12 +105,13 @@ def bring_regions(
         Limit each region's probability to that of its enclosing region.
     """
     out: dict[Region, Floats] = {}
+    box = _reached(prepared)
     for region in Region:
         if region not in maps:
             continue
         found = bring(maps[region], prepared)
         if nested and out:
-            np.minimum(found, out[next(reversed(out))], out=found)
+            np.minimum(found[box], out[next(reversed(out))][box], out=found[box])
         out[region] = found
     return out
 

@@ -18,7 +18,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.labels import Region
+from lesionlens.base.lazy_zeros import within
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.prediction import Trace
 
@@ -53,11 +55,12 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
     """
     maps: dict[Region, NDArray[np.float32]] = {}
     ranges: dict[Region, tuple[float, float]] = {}
+    box = bounding_box(brain)
     for region, weights in trace.cross.items():
         raw = relative(weights, brain)
         inside = raw[brain]
         scale = full_scale(inside)
-        maps[region] = np.minimum(raw / np.float32(scale), np.float32(1.0))
+        maps[region] = within(np.minimum(raw / np.float32(scale), np.float32(1.0)), box)
         ranges[region] = (float(inside.min(initial=scale)), scale)
     return AttentionMaps(_in_order(maps), ranges, trace.method, trace.layers)
 

@@ -13,6 +13,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
+from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
 from lesionlens.engines.component_score import component_score
@@ -83,8 +84,8 @@ def draw_components(
     rules = rules or CandidateCriteria()
     whole = probability[Region.WT] >= rules.thresholds[Region.WT]
     box = bounding_box(whole)
-    labels = np.zeros(grid.shape, np.uint8)
-    components = np.zeros(grid.shape, np.int32)
+    labels = lazy_zeros(grid.shape, np.uint8)
+    components = lazy_zeros(grid.shape, np.int32)
     if box is None:
         return ComponentMask(labels, components, 0, grid)
     smallest = rules.smallest_vox(grid)
@@ -214,8 +215,11 @@ def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
         return marked
     flags = np.array([False, *wanted])
     numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
-    components = numbers[marked.components]
-    labels = np.where(components > 0, marked.labels, np.uint8(0))
+    labels = lazy_zeros(marked.labels.shape, np.uint8)
+    components = lazy_zeros(marked.components.shape, np.int32)
+    if (box := bounding_box(marked.components > 0)) is not None:
+        components[box] = numbers[marked.components[box]]
+        labels[box] = np.where(components[box] > 0, marked.labels[box], np.uint8(0))
     return ComponentMask(labels, components, int(flags.sum()), marked.grid)
 
 

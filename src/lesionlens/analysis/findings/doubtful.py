@@ -12,6 +12,7 @@ from lesionlens.analysis.findings.components import TOUCHING, boxes_of
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.evidence import LEAST_SHARE, SequenceEvidence
 from lesionlens.base.records.findings import UNSURE, Candidate, DoubtfulPart
 
@@ -52,7 +53,7 @@ def doubtful_parts(
     numbers : (I, J, K) uint16
         Number of the part at each voxel, 0 elsewhere.
     """
-    numbers = np.zeros(grid.shape, np.uint16)
+    numbers = lazy_zeros(grid.shape, np.uint16)
     if len(evidence.shares) < 2:
         return (), numbers
     boxes = boxes_of(components)

@@ -32,6 +32,7 @@ from lesionlens.base.errors import CancelledError
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
+from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
@@ -453,7 +454,7 @@ def _nested(logits: Array) -> Array:
 
 def whole(cut: Array, prepared: PreparedStudy, box: Box) -> Floats:
     """Paste (R, i, j, k) maps of the brain's box into the working grid; zero elsewhere."""
-    out = np.zeros((cut.shape[0], *prepared.working.shape), np.float32)
+    out: Floats = lazy_zeros((cut.shape[0], *prepared.working.shape), np.float32)
     out[(slice(None), *box)] = to_numpy(floats(cut))
     return out
 
