@@ -20,9 +20,9 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
 _TRIM_DEFAULT, _MMAP_DEFAULT = 64 << 20, 65536
 """The values at which glibc itself arrives after blocks of 32 MB."""
-_MOST_FREE, _MOST_KEPT = 64 << 20, 768 << 20
+_MOST_FREE, _MOST_KEPT = 64 << 20, 256 << 20
 """Freed bytes that a process may hold as further passes begin: one that does not keep them for
-these passes, and one that does (an analysis alone reaches 650 MB).
+these passes, and one that does.
 """
 _lock = threading.Lock()
 _inside = 0

@@ -28,7 +28,7 @@ from lesionlens.base.run_context import SILENT, Cancel, RunContext
 from lesionlens.engines import native
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.engine import Engine
-from lesionlens.engines.kept_memory import kept_memory
+from lesionlens.engines.kept_memory import give_back, kept_memory
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
@@ -147,6 +147,7 @@ class Lens:
             with context.stage("network"):
                 prediction = predict(engine, prepared, context=context)
                 prediction = without_what_t1_shows(prediction, prepared)
+                give_back()
             with context.stage("native grid"):
                 probability = native.bring_regions(prediction.probability, prepared, nested=True)
             with context.stage("candidates"):
@@ -179,8 +180,7 @@ class Lens:
             notices=(*warned, *prediction.notices, *flagged.notices, *explained.notices),
             trained_on=trained_on,
         )
-        volumes = _volumes(prepared, flagged, explained, probability, doubtful)
-        volumes = replace(volumes, cavity=cavity)
+        volumes = _volumes(prepared, flagged, explained, probability, doubtful, cavity)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
         return Result(analysis, prediction, engine)
 
@@ -231,6 +231,7 @@ def _volumes(
     explained: Explained,
     probability: Mapping[Region, Floats],
     doubtful: NDArray[np.uint16] | None,
+    cavity: Volume | None,
 ) -> Volumes:
     grid, evidence = prepared.native, explained.evidence
     unsure, by_sequence = evidence.uncertainty, evidence.by_sequence
@@ -241,6 +242,7 @@ def _volumes(
         uncertainty=None if unsure is None else Volume(unsure, grid),
         evidence=None if by_sequence is None else by_sequence.by_voxel,
         doubtful=None if doubtful is None else Volume(doubtful, grid),
+        cavity=cavity,
     )
 
 

@@ -77,7 +77,7 @@ class Libc:
         self.malloc_trim = self.trimmed.append
 
 
-@pytest.mark.parametrize(("free_mib", "outside", "inside"), [(1, 0, 0), (400, 1, 0), (900, 1, 1)])
+@pytest.mark.parametrize(("free_mib", "outside", "inside"), [(1, 0, 0), (200, 1, 0), (400, 1, 1)])
 def test_passes_begin_without_the_memory_of_those_before(monkeypatch, free_mib, outside, inside):
     monkeypatch.setitem(host_process._host, "tunable", True)
     libc = Libc(free_mib << 20)

@@ -47,6 +47,7 @@ def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     ((command, env),) = ran
     assert command == [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(tmp_path)]
     assert env[TUNE] == env["MALLOC_ARENA_MAX"] == env["OPENBLAS_NUM_THREADS"] == "1"
+    assert env["NUMPY_MADVISE_HUGEPAGE"] == "0"
     with pytest.raises(UnusableInputError, match="gone"):
         open_window(tmp_path / "gone")
 

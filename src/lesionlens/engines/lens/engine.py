@@ -108,6 +108,7 @@ class LensEngine(LensMethod):
     @override
     def _each(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
         if self._device.type == "cpu":
+            give_back()  # of passes of other shapes
             return side_by_side(run, inputs, last)
         return super()._each(run, inputs)
 
