@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -125,14 +127,14 @@ def test_nobody_is_asked_who_has_a_name(panel, listed, qtbot, decided):
     assert panel.session.state.review.events == ()
 
 
+def shown(panel, analysis):
+    if panel.session.state.study is None:
+        panel.session.open(analysis.study)
+    panel.actions_.show_result(FakeResult(analysis), overlays_of(analysis))
+
+
 def test_who_continues_and_leaves_it_as_it_is_finds_it_again(loaded, analysis, name):
-    panel = loaded
-
-    def show():
-        if panel.session.state.study is None:
-            panel.session.open(analysis.study)
-        panel.actions_.show_result(FakeResult(analysis), overlays_of(analysis))
-
+    panel, show = loaded, partial(shown, loaded, analysis)
     show()
     panel.session.step(1)
     panel.commands.run("reject")
@@ -147,13 +149,7 @@ def test_who_continues_and_leaves_it_as_it_is_finds_it_again(loaded, analysis, n
 
 def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     """A result is shown again in two later sessions, with strokes that a crash interrupted."""
-    panel = loaded
-
-    def show():
-        if panel.session.state.study is None:
-            panel.session.open(analysis.study)
-        panel.actions_.show_result(FakeResult(analysis), overlays_of(analysis))
-
+    panel, show = loaded, partial(shown, loaded, analysis)
     show()
     panel.session.step(1)
     panel.commands.run("reject")

@@ -142,6 +142,21 @@ def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box
     return i, j, k
 
 
+def overlap(box: Box, other: Box) -> Box:
+    """Return the part of a box that lies in another one; empty sides where they are apart.
+
+    Examples
+    --------
+    >>> overlap((slice(0, 4), slice(2, 9), slice(0, 2)), (slice(1, 9), slice(3, 5), slice(5, 9)))
+    (slice(1, 4, None), slice(3, 5, None), slice(5, 5, None))
+    """
+    i, j, k = (
+        slice(low := max(a.start, b.start), max(low, min(a.stop, b.stop)))
+        for a, b in zip(box, other, strict=True)
+    )
+    return i, j, k
+
+
 def clipped_box(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:
     """Return the box of voxels from `low` to `high`, both included, clipped to an array of `shape`.
 

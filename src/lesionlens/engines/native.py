@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, apply, mapped_box
+from lesionlens.base.geometry import Box, apply, mapped_box, overlap
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -44,16 +44,12 @@ def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box,
     edge = spread_vox(source_grid(prepared), prepared.native)
     edged = tuple(slice(side.start - edge, side.stop + edge) for side in part)
     near = mapped_box(part, prepared.to_native, prepared.native.shape, edge)
-    box = tuple(
-        slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
-        for a, b in zip(near, _reached(prepared), strict=True)
-    )
-    i, j, k = box
-    target = cut_grid(prepared.native, (i, j, k))
+    box = overlap(near, _reached(prepared))
+    target = cut_grid(prepared.native, box)
     source = cut_grid(source_grid(prepared), (edged[0], edged[1], edged[2]))
     if not all(target.shape):
-        return (i, j, k), np.zeros(target.shape, np.float32)
-    return (i, j, k), resample_probability(np.pad(values, edge), source, target)
+        return box, np.zeros(target.shape, np.float32)
+    return box, resample_probability(np.pad(values, edge), source, target)
 
 
 def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import logit, sigmoid
-from lesionlens.base.geometry import Box, bounding_box, clipped_box
+from lesionlens.base.geometry import Box, bounding_box, clipped_box, overlap
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.engines.prompt_likeness import shifted_logits
@@ -176,17 +176,14 @@ def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered
     A crop is a cube: about a flat box or a long scribble it reaches beyond where a correction may
     change voxels.
     """
-    part = tuple(
-        slice(max(one.start, other.start), min(one.stop, other.stop))
-        for one, other in zip(box, whole, strict=True)
-    )
+    part = overlap(box, whole)
     i, j, k = (
         slice(one.start - first.start, one.stop - first.start)
         for one, first in zip(part, box, strict=True)
     )
     left = attention[i, j, k]
     total = float(left.sum(dtype=np.float64))
-    return (part[0], part[1], part[2]), chance[i, j, k], left / total if total else left
+    return part, chance[i, j, k], left / total if total else left
 
 
 def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:

@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
-from lesionlens.analysis.findings.components import Component, ComponentMask, Floats, components_of
-from lesionlens.base.geometry import bounding_box
+from lesionlens.analysis.findings.components import (
+    Component,
+    ComponentMask,
+    Floats,
+    components_of,
+    renumbered,
+)
 from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
-from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
     Candidate,
@@ -105,12 +109,9 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     ids = np.zeros(marked.count + 1, np.int32)
     ids[np.array(order, dtype=int) + 1] = np.arange(1, marked.count + 1)
     notices = (NO_T1C,) if candidates and not context.has_t1c else ()
-    components = lazy_zeros(marked.components.shape, np.int32)
-    if (box := bounding_box(marked.components > 0)) is not None:
-        components[box] = ids[marked.components[box]]
     return Findings(
         candidates=candidates,
-        components=components,
+        components=renumbered(marked.components, ids),
         quality=context.quality,
         conclusion=conclusion_of(candidates),
         notices=notices,

@@ -215,12 +215,18 @@ def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
         return marked
     flags = np.array([False, *wanted])
     numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
+    components = renumbered(marked.components, numbers)
     labels = lazy_zeros(marked.labels.shape, np.uint8)
-    components = lazy_zeros(marked.components.shape, np.int32)
-    if (box := bounding_box(marked.components > 0)) is not None:
-        components[box] = numbers[marked.components[box]]
-        labels[box] = np.where(components[box] > 0, marked.labels[box], np.uint8(0))
+    np.copyto(labels, marked.labels, where=components > 0)
     return ComponentMask(labels, components, int(flags.sum()), marked.grid)
+
+
+def renumbered(components: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return components with the number `numbers[n]` in place of each n; 0 stays 0."""
+    out = lazy_zeros(components.shape, np.int32)
+    if (box := bounding_box(components > 0)) is not None:
+        out[box] = numbers[components[box]]
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ def exchanged_before_registration(
 ) -> tuple[MrSequence, ...]:
     """Return the sequences whose names are probably exchanged.
 
-    None if the names fit or cannot be told apart; two if one exchange clearly fits best; more if
+    Empty if the names fit or cannot be told apart; two if one exchange clearly fits best; more if
     several fit about equally well.
 
     Parameters

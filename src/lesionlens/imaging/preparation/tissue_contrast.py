@@ -152,10 +152,13 @@ def measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
     return figures(image, *tissues(image, where, load_template()))
 
 
-def is_unusual(found: TissueContrast, distance: float) -> bool:
-    """Return whether a contrast, at a distance from the nearest class, is of no sequence."""
+def probabilities(found: TissueContrast) -> dict[MrSequence, float] | None:
+    """Return the probability of each sequence; None if the contrast is of none of them."""
+    chances, distance = posterior(found.features, MEANS, INVERSE)
     flat = found.fluid[0] > FLAT[0] and found.fluid[1] < FLAT[1]
-    return flat or distance > FAR
+    if flat or distance > FAR:
+        return None
+    return dict(zip(MrSequence, chances.tolist(), strict=True))
 
 
 def t2_log_odds(values: NDArray[np.float32], grid: Grid) -> float:
@@ -165,17 +168,13 @@ def t2_log_odds(values: NDArray[np.float32], grid: Grid) -> float:
 
     Parameters
     ----------
-    values : (I, J, K) float32
-        Any intensity unit, with or without skull.
-    grid : Grid
-        Its grid.
+    values, grid
+        As for `measured`.
     """
     found = measured(values, grid)
-    if found is None:
+    chances = None if found is None else probabilities(found)
+    if chances is None:
         return 0.0
-    chances, distance = posterior(found.features, MEANS, INVERSE)
-    if is_unusual(found, distance):
-        return 0.0
-    chance = float(chances[list(MrSequence).index(MrSequence.T2)])
+    chance = chances[MrSequence.T2]
     odds = max(chance, CONTRADICTED) / max(1.0 - chance, CONTRADICTED)
     return float(np.log(odds))

@@ -11,19 +11,11 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.lost_signal import finite
-from lesionlens.imaging.preparation.tissue_contrast import (
-    CONTRADICTED,
-    INVERSE,
-    MEANS,
-    is_unusual,
-    measured,
-    posterior,
-)
+from lesionlens.imaging.preparation.tissue_contrast import CONTRADICTED, measured, probabilities
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
 
 SURE = 0.9
@@ -44,11 +36,10 @@ def named_check(series: Series) -> QualityCheck | None:
     found = measured(standard_units(values), series.grid)
     if found is None or series.sequence is None:
         return None
-    chances, distance = posterior(found.features, MEANS, INVERSE)
-    named = float(chances[list(MrSequence).index(series.sequence)])
-    if is_unusual(found, distance) or named >= CONTRADICTED:
+    chances = probabilities(found)
+    if chances is None or chances[series.sequence] >= CONTRADICTED:
         return None
-    likeliest = list(MrSequence)[int(np.argmax(chances))].display_name
+    likeliest = max(chances, key=chances.__getitem__).display_name
     words = series.sequence.display_name
     return QualityCheck(
         "names",
@@ -76,17 +67,16 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     found = measured(values, grid)
     if found is None:
         return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
-    chances, distance = posterior(found.features, MEANS, INVERSE)
-    order = np.argsort(chances)[::-1]
-    first, second = (list(MrSequence)[i] for i in order[:2])
-    sure = float(chances[order[0]])
-    if is_unusual(found, distance):
+    chances = probabilities(found)
+    if chances is None:
         words = "nothing tells the sequence, and the image looks like none of the four"
         return Guess(None, words, 0.0)
+    first, second, *_ = sorted(chances, key=chances.__getitem__, reverse=True)
+    sure = chances[first]
     if sure < SURE:
         either = f"{first.display_name} or {second.display_name}"
         words = f"nothing tells the sequence; by the image {either}"
-        both = ((first, sure), (second, float(chances[order[1]])))
+        both = ((first, sure), (second, chances[second]))
         return Guess(None, f"{words} ({sure:.0%}), too unsure", 0.0, likeliest=both)
     low, high = found.fluid
     evidence = (

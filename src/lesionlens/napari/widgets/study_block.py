@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
+from lesionlens.imaging.preparation.exchanged_names import listed
 from lesionlens.imaging.reading.remembered_series import address_of
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import ElidedLabel, Section, Segments, label
@@ -106,8 +107,7 @@ class StudyBlock(Section):
         self._swap.setEnabled(screen.activity is None)
         if not screen.exchanged:
             return
-        *first, last = (sequence.display_name for sequence in screen.exchanged)
-        names = f"{', '.join(first)} and {last}"
+        names = listed(screen.exchanged)
         self._swap.setText(f"Swap {names}")
         if len(screen.exchanged) == 2:
             then = "check both before analysing"

@@ -149,7 +149,7 @@ def test_a_drawn_brain_is_recognised_or_left_open_never_mistaken(drawn):
 def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances, distance, doubted):
     found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
     monkeypatch.setattr(sequence_from_image, "measured", lambda *_: found)
-    monkeypatch.setattr(sequence_from_image, "posterior", lambda *_: (np.array(chances), distance))
+    monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
     named = replace(SILENT, sequence=T2, witness=EvidenceKind.TEXT)
     check = sequence_from_image.named_check(named)
     assert (check is not None) is doubted
@@ -190,7 +190,7 @@ def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
     monkeypatch.setattr(tissue_contrast, "tissues", lambda *_: (None, None))
     monkeypatch.setattr(tissue_contrast, "figures", lambda *_: found)
     chances = np.array([0.28, 0.7, 0.01, 0.01])
-    monkeypatch.setattr(sequence_from_image, "posterior", lambda *_: (chances, 1.0))
+    monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (chances, 1.0))
     guess = sequence_from_image.guess(RAMP, SILENT.grid)
     assert guess.sequence is None
     assert guess.likeliest == ((MrSequence.T1C, 0.7), (MrSequence.T1, 0.28))

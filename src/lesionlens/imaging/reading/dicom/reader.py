@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,14 @@ _DERIVED_MAPS = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What the user's selection names outside the study."""
+
+    patients: list[Patient] = field(default_factory=list)
+    slices: list[DicomSlice] = field(default_factory=list)
+
+
 class DicomReader:
     """Reads a folder of DICOM files, nested at any depth, with several series mixed."""
 
@@ -82,8 +90,9 @@ class DicomReader:
         slices = _one_study(found.slices, options)
         series, notices = _series_of(slices, base, found.contradictions)
         patients = [item.patient for item in slices]
-        outside: list[DicomSlice] = []
-        wanted, remarks = _named(named, series, base, options, (patients, outside))
+        outside = _Outside()
+        wanted, remarks = _named(named, series, base, options, outside)
+        patients += outside.patients
         remarks += _one_patient(patients, options)
         series, seen = unlabelled_series.judge_by_image(series, wanted, context=options.context)
         chosen, set_aside, why = choose(series, wanted)
@@ -97,7 +106,7 @@ class DicomReader:
             patient=patients[0],
             notices=(
                 *why,
-                *_other_days([*slices, *outside], chosen),
+                *_other_days([*slices, *outside.slices], chosen),
                 *remarks,
                 *seen,
                 *_relevant(notices, chosen),
@@ -290,11 +299,11 @@ def _named(
     series: list[Series],
     root: Path,
     options: ReadOptions,
-    beyond: tuple[list[Patient], list[DicomSlice]],
+    outside: _Outside,
 ) -> tuple[dict[MrSequence, Series], list[str]]:
     """Resolve the user's selection: a Series UID, a DICOM folder or a NIfTI file.
 
-    Patients and slices of files outside the study are appended to the lists of `beyond`.
+    Patients and slices of files outside the study are added to `outside`.
     """
     out: dict[MrSequence, Series] = {}
     notices: list[str] = []
@@ -304,10 +313,10 @@ def _named(
         if not hits and place is not None and place.is_file() and folder.is_nifti(place):
             out[sequence], found = reader.series_of_file(place, root, sequence)
             notices.extend(found)
-            beyond[0].extend(reader.patients_of([place]))
+            outside.patients.extend(reader.patients_of([place]))
             continue
         if not hits and place is not None:
-            hits = _series_below(place, series, root, options, beyond)
+            hits = _series_below(place, series, root, options, outside)
         if not hits:
             raise UnusableInputError(
                 found=f"nothing usable for {sequence.display_name}: {Path(value).name!r}",
@@ -331,7 +340,7 @@ def _series_below(
     series: list[Series],
     root: Path,
     options: ReadOptions,
-    beyond: tuple[list[Patient], list[DicomSlice]],
+    outside: _Outside,
 ) -> list[Series]:
     """Return the series with files below a folder; a folder outside the study is read."""
     inside = place.resolve()
@@ -344,8 +353,8 @@ def _series_below(
         return hits
     files = [place] if place.is_file() else list(walk(place))
     found = dicom_scan.scan(files, options.context)
-    beyond[0].extend(item.patient for item in found.slices)
-    beyond[1].extend(found.slices)
+    outside.patients.extend(item.patient for item in found.slices)
+    outside.slices.extend(found.slices)
     made, _ = _series_of(found.slices, root, found.contradictions)
     series.extend(made)
     return made

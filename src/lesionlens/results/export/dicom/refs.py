@@ -199,12 +199,14 @@ def keep_used_frames(made: Dataset, sources: SourceFrames) -> None:
     highdicom names every frame of a multi-frame instance that lies at the position: other echoes,
     time points and phases too.
     """
-    for groups in made.PerFrameFunctionalGroupsSequence if sources.numbers is not None else ():
+    if sources.numbers is None:
+        return
+    for groups in made.PerFrameFunctionalGroupsSequence:
         for derivation in groups.get("DerivationImageSequence", ()):
             derivation.SourceImageSequence = [
                 item
                 for item in derivation.SourceImageSequence
-                if int(item.ReferencedFrameNumber) in (sources.numbers or ())
+                if int(item.ReferencedFrameNumber) in sources.numbers
             ]
 
 
