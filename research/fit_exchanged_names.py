@@ -92,7 +92,7 @@ def _case(images: dict[MrSequence, np.ndarray], brain: np.ndarray, grid: Grid) -
     found = names.measure(images, brain) if len(images) > 1 else None
     if found is None:
         return None
-    return Case(found, {s: t2_log_odds(image, grid) for s, image in images.items()})
+    return Case(found, t2_log_odds(images, grid))
 
 
 def _real(study: Path) -> Case | None:

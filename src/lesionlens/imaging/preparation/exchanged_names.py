@@ -2,7 +2,7 @@
 
 Features are rank correlations between sequences within the brain, the skewness of each intensity
 distribution, its change with depth, and which of T1 and T1c has the bright tail. All are
-independent of intensity units. Means and covariance are those of twenty people's scans and thirty
+independent of intensity units. Means and covariance are those of twelve people's scans and thirty
 synthetic brains (`fit_exchanged_names.py` in `research` makes them).
 """
 
@@ -153,7 +153,7 @@ def judge(
     """Compare the names of images with all other assignments; None if too little is visible.
 
     Where T2 cannot be told from another sequence, each image's own tissue contrast is measured,
-    about a second for each.
+    about a second for all.
 
     Parameters
     ----------
@@ -170,8 +170,7 @@ def judge(
     if MrSequence.T2 in found.undecided:
         from lesionlens.imaging.preparation.tissue_contrast import t2_log_odds  # noqa: PLC0415  seldom needed
 
-        odds = {s: t2_log_odds(image, grid) for s, image in channels.items()}
-        found = verdict(measured, given, model, odds)
+        found = verdict(measured, given, model, t2_log_odds(channels, grid))
     return found
 
 

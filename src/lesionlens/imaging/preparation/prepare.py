@@ -115,11 +115,11 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     valid = {s: values != 0 for s, values in there.items()}
     volume = float(brain.sum()) * working.voxel_ml
     compare = partial(sides, there, draft.reference, brain, working, context=context)
-    with ThreadPoolExecutor(1) as aside:  # runs in a thread: registration releases the GIL
+    with ThreadPoolExecutor(2) as aside:  # both register, which releases the GIL
         agreement = aside.submit(compare) if draft.options.sides else None
+        names = aside.submit(exchanged_names.check, there, brain, working)
         found = [
             quality.missing(series),
-            exchanged_names.check(there, brain, working),
             quality.cut_off(brain, min(working.spacing_mm))
             or quality.coverage(brain, valid, volume),
             lost_signal.check(acquired),
@@ -132,4 +132,5 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.registration(draft.registered),
             agreement.result() if agreement else None,
         ]
+        found.insert(1, names.result())
     return tuple(item for item in found if item is not None)

@@ -7,6 +7,7 @@ brains alone (`research/fit_sequence_from_image.py`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,17 +162,32 @@ def probabilities(found: TissueContrast) -> dict[MrSequence, float] | None:
     return dict(zip(MrSequence, chances.tolist(), strict=True))
 
 
-def t2_log_odds(values: NDArray[np.float32], grid: Grid) -> float:
-    """Return the log odds that an image is T2 rather than T1, T1c or FLAIR, by its contrast alone.
+def t2_log_odds(
+    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid
+) -> dict[MrSequence, float]:
+    """Return the log odds that each image is T2 rather than T1, T1c or FLAIR, by its contrast.
 
     Natural logarithm, at most that of 1 / `CONTRADICTED` either way; 0 if the contrast is unusual.
+    The template is registered to the first image alone: images of one head share its place.
 
     Parameters
     ----------
-    values, grid
-        As for `measured`.
+    images : mapping of MrSequence to (I, J, K) float32
+        By name, at least one, of one head. Any intensity unit, with or without skull.
+    grid : Grid
+        Their grid.
     """
-    found = measured(values, grid)
+    values = iter(images.values())
+    first, where = on_ras_grid(next(values), grid, EDGE_MM)
+    shares, inside = tissues(first, where, load_template())
+    coarse = (first, *(on_ras_grid(image, grid, EDGE_MM)[0] for image in values))
+    return {
+        name: _log_odds(figures(image, shares, inside))
+        for name, image in zip(images, coarse, strict=True)
+    }
+
+
+def _log_odds(found: TissueContrast | None) -> float:
     chances = None if found is None else probabilities(found)
     if chances is None:
         return 0.0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.preparation import tissue_contrast
 
 
@@ -41,7 +42,17 @@ def test_a_class_is_nearest_to_itself():
 )
 def test_odds_of_t2_are_bounded_and_even_for_an_unusual_image(monkeypatch, chances, distance, odds):
     found = tissue_contrast.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
-    monkeypatch.setattr(tissue_contrast, "measured", lambda *_: found)
+    placed = []
+    monkeypatch.setattr(tissue_contrast, "tissues", lambda *a: placed.append(a) or (None, None))
+    monkeypatch.setattr(tissue_contrast, "figures", lambda *_: found)
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
-    image, grid = np.ones((3, 3, 3), np.float32), Grid((3, 3, 3), np.eye(4))
-    assert np.exp(tissue_contrast.t2_log_odds(image, grid)) == pytest.approx(odds)
+    images = {
+        MrSequence.T1: np.ones((3, 3, 3), np.float32),
+        MrSequence.T2: np.ones((3, 3, 3), np.float32),
+    }
+    judged = tissue_contrast.t2_log_odds(images, Grid((3, 3, 3), np.eye(4)))
+    assert len(placed) == 1
+    assert {name: np.exp(value) for name, value in judged.items()} == {
+        MrSequence.T1: pytest.approx(odds),
+        MrSequence.T2: pytest.approx(odds),
+    }
