@@ -15,6 +15,7 @@ from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
 from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.kept_memory import all_memory_kept
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +47,7 @@ def analyze(
     """
     options.check_layout(out, layout)
     check_outside(study, out)
-    with progress_bar() as context:
+    with all_memory_kept(), progress_bar() as context:
         context.progress("opening the study", 0.0)
         opened = source.open(study, context)
         earlier = comparison.find(prior, prior_study, opened, same_patient=source.same_patient)
