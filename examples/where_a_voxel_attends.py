@@ -18,7 +18,7 @@ def main(path: str, out: str) -> None:
     result = Lens()(open_study(path))
     if not result.candidates:
         raise SystemExit("no candidate region")
-    middle = result.labels.grid.to_voxel(result.candidates[0].peak_mm)
+    middle = result.labels.grid.to_voxel(result.candidates[0].centroid_mm)
     i, j, k = np.rint(middle).astype(int).tolist()
     attends = result.probe(voxel=(i, j, k))
     nib.save(nib.Nifti1Image(np.asarray(attends), attends.affine), out)

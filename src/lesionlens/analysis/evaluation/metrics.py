@@ -185,9 +185,10 @@ def candidate_hits(
         low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
         inside = ((world >= low - slack) & (world <= high + slack)).all(axis=1)
         touched = set(np.unique(near[tuple(flagged[inside].T)]).tolist())
-        peak = grid.nearest_voxel(candidate.peak_mm)
-        if grid.contains(peak):
-            touched.add(int(near[tuple(peak)]))
+        if candidate.peak_mm is not None:
+            peak = grid.nearest_voxel(candidate.peak_mm)
+            if grid.contains(peak):
+                touched.add(int(near[tuple(peak)]))
         touched.discard(0)
         lesions = tuple(sorted(touched & set(counted)))
         hits.append(Hit(candidate.score, lesions, not touched))

@@ -39,6 +39,9 @@ NO_T1C = (
     "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
     "RANO rule are left empty"
 )
+NO_PEAK = (
+    "There is no probability with these outlines: the position of its peak (peak_mm) is left empty"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +66,8 @@ class Evidence:
 class Context:
     """Study-level inputs for describing candidates."""
 
-    whole_tumour: Floats
-    """(I, J, K) float32: probability on the native grid."""
+    whole_tumour: Floats | None
+    """(I, J, K) float32 or None: probability on the native grid; None for outlines without one."""
     head: anatomy.Head | None
     """Transform to MNI space."""
     has_t1c: bool
@@ -108,7 +111,8 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     )
     ids = np.zeros(marked.count + 1, np.int32)
     ids[np.array(order, dtype=int) + 1] = np.arange(1, marked.count + 1)
-    notices = (NO_T1C,) if candidates and not context.has_t1c else ()
+    unknown = {NO_T1C: not context.has_t1c, NO_PEAK: context.whole_tumour is None}
+    notices = tuple(notice for notice, applies in unknown.items() if candidates and applies)
     return Findings(
         candidates=candidates,
         components=renumbered(marked.components, ids),
@@ -119,7 +123,7 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
 
 
 def considered(
-    marked: ComponentMask, scores: Sequence[float], context: Context
+    marked: ComponentMask, scores: Sequence[float], context: Context, whole_tumour: Floats
 ) -> tuple[Considered, ...]:
     """Describe regions that scored below the threshold.
 
@@ -127,6 +131,8 @@ def considered(
     ----------
     scores : sequence of float
         Score of each region.
+    whole_tumour : (I, J, K) float32
+        Probability on the native grid.
 
     Returns
     -------
@@ -142,7 +148,7 @@ def considered(
                 score=float(scores[part.index]),
                 location=anatomy.locate(points, context.head),
                 centroid_mm=_point(points.mean(axis=0)),
-                peak_mm=_point(_peak(part, context.whole_tumour)),
+                peak_mm=_peak(part, whole_tumour),
                 volume_ml=part.volume_ml,
                 voxels=(np.argwhere(part.mask) + low).astype(np.int32),
             )
@@ -165,7 +171,7 @@ def _candidate(
         score=None if score is None else float(score),
         centroid_mm=_point(points.mean(axis=0)),
         bounding_box_mm=(_point(low), _point(high)),
-        peak_mm=_point(_peak(part, context.whole_tumour)),
+        peak_mm=None if context.whole_tumour is None else _peak(part, context.whole_tumour),
         volume_ml=sizes.volume_ml,
         longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
         perpendicular_diameter_mm=sizes.diameters.perpendicular_mm if sizes.diameters else None,
@@ -185,9 +191,15 @@ def _candidate(
 def remeasured(
     candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: MapAgreement
 ) -> Candidate:
-    """Measure a candidate again with another outline; identity, score and relevance are kept."""
+    """Measure a candidate again with another outline; identity, score and relevance are kept.
+
+    Parts that the earlier outline did not distinguish stay unknown until they are outlined.
+    """
+    made = _candidate(part, evidence, context, candidate.id, fit)
+    if candidate.volume_ml.get(Region.TC) is None and not part.region(Region.TC).any():
+        made = made.without_parts()
     return replace(
-        _candidate(part, evidence, context, candidate.id, fit),
+        made,
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
         sequence_relevance=candidate.sequence_relevance,
@@ -238,13 +250,13 @@ def _sizes(part: Component, has_t1c: bool, probability: Floats | None) -> _Sizes
     return _Sizes(volumes, found, measurable)
 
 
-def _peak(part: Component, whole_tumour: Floats) -> NDArray[np.float64]:
+def _peak(part: Component, whole_tumour: Floats) -> Point:
     """Return the RAS mm of the highest probability; of several, the one nearest to their centre."""
     inside = np.where(part.mask, whole_tumour[part.box], -1.0)
     best = np.argwhere(inside >= inside.max())
     middle = best.mean(axis=0)
     nearest = int(((best - middle) ** 2).sum(axis=1).argmin())
-    return part.grid.to_mm(best[nearest])
+    return _point(part.grid.to_mm(best[nearest]))
 
 
 def _point(values: NDArray[np.float64]) -> Point:

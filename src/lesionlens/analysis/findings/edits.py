@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy, pointing_game
 from lesionlens.analysis.findings.candidates import (
+    NO_PEAK,
     Context,
     Evidence,
     added_candidate,
@@ -116,7 +117,7 @@ def _findings(
     before = {c.id: c for c in own.candidates}
     count = max((*before, *drawn))
     marked = ComponentMask(volumes.labels.data, components, count, grid)
-    evidence, context = _evidence(shown, before, count), _context(shown, components)
+    evidence, context = _evidence(shown, before, count), _context(shown)
     fits = pointing_game.of_components(components, count, evidence.attention, grid.spacing_mm)
     gone = {number for number, outline in drawn.items() if outline.is_empty}
     found = {number: c for number, c in before.items() if number not in gone}
@@ -141,6 +142,8 @@ def _findings(
         notices = (*notices, _ADDED)
     if context.head is None and drawn:
         notices = (*notices, _NO_PLACE)
+    if context.whole_tumour is None and drawn and NO_PEAK not in own.notices:
+        notices = (*notices, NO_PEAK)
     return replace(
         own,
         candidates=candidates,
@@ -172,10 +175,10 @@ def _evidence(shown: Analysis, before: Mapping[int, Candidate], count: int) -> E
     )
 
 
-def _context(shown: Analysis, components: NDArray[np.int32]) -> Context:
+def _context(shown: Analysis) -> Context:
     whole = shown.volumes.probability.get(Region.WT)
     return Context(
-        whole_tumour=(components > 0).astype(np.float32) if whole is None else whole.data,
+        whole_tumour=None if whole is None else whole.data,
         head=anatomy.head_of(shown.prepared),
         has_t1c=shown.prepared.has_t1c,
         identity="",

@@ -59,7 +59,9 @@ def measure(
     )
     below: tuple[Considered, ...] = ()
     if flagged.dismissed is not None:
-        below = considered(flagged.dismissed, flagged.dismissed_scores, context)
+        below = considered(
+            flagged.dismissed, flagged.dismissed_scores, context, probability[Region.WT]
+        )
     described = describe(marked, evidence, context)
     candidates = with_kinds(described.candidates, described.components, prepared, context.head)
     findings = replace(described, candidates=candidates, considered=below)

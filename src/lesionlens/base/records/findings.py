@@ -165,8 +165,10 @@ class Candidate:
     """(3,): centroid of the whole tumour."""
     bounding_box_mm: tuple[Point, Point]
     """((3,), (3,)): lower and upper corner, at the voxels' outer edges."""
-    peak_mm: Point
-    """(3,): voxel centre of the highest whole-tumour probability."""
+    peak_mm: Point | None
+    """(3,) or None: voxel centre of the highest whole-tumour probability; None where there is no
+    probability, as in a mask from elsewhere.
+    """
     volume_ml: Annotated[Mapping[Region, Millilitres | None], Keys(Region)]
     """Mapping of Region to float or None. ET is None if T1c is missing."""
     longest_axial_diameter_mm: Length | None
@@ -274,6 +276,11 @@ class Candidate:
             longest_axial_diameter_mm=None if of_the_part else self.longest_axial_diameter_mm,
             perpendicular_diameter_mm=None if of_the_part else self.perpendicular_diameter_mm,
         )
+
+    def without_parts(self) -> Candidate:
+        """Return a copy as for an outline of the whole lesion: fields of its parts are None."""
+        unknown = {Region.TC: None, Region.ET: None}
+        return replace(self, volume_ml={**self.volume_ml, **unknown}, rano_measurable=None)
 
     @property
     def has_enhancing(self) -> bool:

@@ -174,7 +174,7 @@ def _described(
         for uid in uids
     ]
     context = Context(
-        whole_tumour=(marked.components > 0).astype(np.float32),
+        whole_tumour=None,
         head=anatomy.head_of(prepared),
         has_t1c=parted and prepared.has_t1c,
         identity="from DICOM",

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import Context, Evidence, describe
+from lesionlens.analysis.findings.candidates import NO_T1C, Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import Label
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -117,7 +117,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         marked,
         Evidence([None] * marked.count),
         Context(
-            whole_tumour=(marked.components > 0).astype(np.float32),
+            whole_tumour=None,
             head=(head := anatomy.head_of(prepared)),
             has_t1c=parted and prepared.has_t1c,
             identity=f"a mask|{study.uid or study.name}",
@@ -147,9 +147,9 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
 
 def without_parts(found: Findings) -> Findings:
     """Return findings of outlines of whole lesions; what only their parts would show is empty."""
-    unknown = {Region.TC: None, Region.ET: None}
-    candidates = tuple(replace(c, volume_ml={**c.volume_ml, **unknown}) for c in found.candidates)
-    return replace(found, candidates=candidates, notices=(_NO_PARTS,) if candidates else ())
+    candidates = tuple(c.without_parts() for c in found.candidates)
+    kept = tuple(notice for notice in found.notices if notice != NO_T1C)
+    return replace(found, candidates=candidates, notices=(_NO_PARTS, *kept) if candidates else ())
 
 
 def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:

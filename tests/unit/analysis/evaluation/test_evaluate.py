@@ -7,17 +7,22 @@ import importlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
+from lesionlens.analysis.evaluation.metrics import candidate_hits
 from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import atomic_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.records.files import CandidateRow
+from lesionlens.base.records.review import Review
 from lesionlens.cli import checks
 from lesionlens.cli.evaluate import evaluate as command
 
@@ -436,3 +441,18 @@ def test_a_cavity_is_no_part_of_a_tumour(cohort, tmp_path):
     cases = [c for c in find_cases(cohort[1]) if c.name == "a"]
     (score,) = evaluate(tmp_path, cases, lambda _: None)
     assert score.metrics["wt"] == 1
+
+
+def test_a_candidate_without_a_peak_is_found_by_its_voxels(tmp_path):
+    patient = evaluation.head(evaluation.LEFT)
+    analysis = make_analysis(patient, write_study(patient, tmp_path / "study"))
+    (one,) = (
+        CandidateRow.of(replace(c, peak_mm=None), Review()) for c in analysis.findings.candidates
+    )
+    labels = analysis.volumes.labels
+    (hit,), counted = candidate_hits((one,), labels.data > 0, labels.data > 0, labels.grid)
+    assert (hit.lesions, hit.false_positive, len(counted)) == ((1,), False, 1)
+    (missed,), _ = candidate_hits(
+        (one,), np.zeros(labels.data.shape, bool), labels.data > 0, labels.grid
+    )
+    assert missed.false_positive

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -14,13 +17,16 @@ from tests.phantoms.acquire import Acquisition, acquire
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
+from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.export.tables import TablesExporter
+from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
 
 LEFT, RIGHT = (-28.0, 8.0, 26.0), (30.0, -40.0, 12.0)
@@ -95,6 +101,45 @@ def test_one_number_is_lesions_as_a_whole_and_tells_nothing_of_enhancement(
     sizes = [c.volume_ml for c in found.findings.candidates]
     assert {(one[Region.TC], one[Region.ET]) for one in sizes} == {(None, None)}
     assert any("not tell core and enhancing part" in words for words in found.findings.notices)
+
+
+def test_a_mask_has_no_peak_of_the_probability(analysed, patient, tmp_path):
+    found = opened(mask(tmp_path / "m.nii", patient.labels.data, patient.labels.affine), analysed)
+    content = findings_file(found)
+    assert [one.peak_mm for one in content.candidates] == [None, None]
+    assert sum("peak_mm" in words for words in content.warnings) == 1
+    rows = list(csv.DictReader(io.StringIO(findings_csv(content))))
+    assert {row[f"peak_mm_{axis}"] for row in rows for axis in "xyz"} == {""}
+
+
+def test_parts_unknown_in_a_mask_stay_unknown_when_its_outline_is_corrected(
+    analysed, patient, tmp_path
+):
+    data = (patient.labels.data > 0).astype(np.uint8)
+    found = opened(mask(tmp_path / "m.nii", data, patient.labels.affine), analysed)
+    candidate = found.findings.candidates[0]
+    labels = np.where(found.findings.components == candidate.id, found.volumes.labels.data, 0)
+    labels[: round(found.prepared.native.to_voxel(candidate.centroid_mm)[0])] = 0
+    log = ReviewLog(found.review)
+    whole = Outline(candidate.tracking_uid, (0, 0, 0), labels)
+    log.mark(candidate.tracking_uid, ReviewState.EDITED, reader="A", outline=whole)
+    (redrawn,) = (
+        c
+        for c in applied(replace(found, review=log.review)).findings.candidates
+        if c.id == candidate.id
+    )
+    assert redrawn.volume_ml[Region.WT] < candidate.volume_ml[Region.WT]
+    assert (redrawn.volume_ml[Region.TC], redrawn.volume_ml[Region.ET]) == (None, None)
+    assert (redrawn.rano_measurable, redrawn.peak_mm) == (None, None)
+    parted = np.where(labels > 0, np.uint8(Label.ENHANCING), np.uint8(0))
+    log.mark(
+        candidate.tracking_uid,
+        ReviewState.EDITED,
+        reader="A",
+        outline=Outline(candidate.tracking_uid, (0, 0, 0), parted),
+    )
+    again = applied(replace(found, review=log.review)).findings.candidates[candidate.id - 1]
+    assert again.volume_ml[Region.ET] == pytest.approx(redrawn.volume_ml[Region.WT])
 
 
 def test_many_numbers_are_lesions_by_number_even_where_they_touch(analysed, patient, tmp_path):
