@@ -11,30 +11,24 @@ from pathlib import Path
 from lesionlens.base.errors import CancelledError, ExportError, LesionLensError, ResourceError
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs.files import Outgoing
+from lesionlens.site.pacs.peer import UnreachableError
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
 """Waiting times before retries, if an archive is busy or the connection is lost."""
 LONGEST_WAIT_S = 60.0
 
 
-class BrokenOffError(ResourceError):
+class BrokenOffError(UnreachableError):
     """The archive is busy or the connection was lost; a retry may succeed.
 
     Parameters
     ----------
-    address, reason : str
-        Address of the archive, and the reason.
     wait_s : float or None
         Waiting time requested by the archive, seconds.
     """
 
     def __init__(self, address: str, reason: str, wait_s: float | None = None) -> None:
-        self.address, self.reason, self.wait_s = address, reason, wait_s
-        super().__init__(
-            found=f"no usable answer from {address}: {reason}",
-            expected="an archive that responds",
-            next_step="Try again later",
-        )
+        super().__init__(address, reason, "Try again later", wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +89,8 @@ class Ledger:
         self._stored: set[str] = set()
         self._refused: dict[str, Refusal] = {}
         self._before = 0
+        self.answered = False
+        """Whether the archive has listed its objects, and so knows this machine."""
 
     @property
     def left(self) -> list[Outgoing]:
@@ -137,6 +133,7 @@ class Ledger:
             raise
         except LesionLensError:
             return False
+        self.answered = True
         for item in left:
             if item.sop_instance in there:
                 self.store(item)
@@ -153,7 +150,7 @@ class Ledger:
         refused = tuple(self._refused.values())
         return Delivery(tuple(stored), self._before, refused, self._notices)
 
-    def broken(self, error: BrokenOffError, certain: bool) -> ResourceError:
+    def broken(self, error: UnreachableError, certain: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""
         has = f"it has {self.count}" if certain else f"it confirmed {self.count}"
         return ResourceError(
@@ -185,12 +182,14 @@ def deliver(
     """
     ledger.record_present(listed)
     ledger.begin()
-    for wait in (*WAITS_S, None):
+    for attempt, wait in enumerate((*WAITS_S, None)):
         try:
             if ledger.left:
                 store()
             break
-        except BrokenOffError as error:
+        except UnreachableError as error:
+            if not attempt and not isinstance(error, BrokenOffError):
+                raise  # nothing was sent yet: the error says what to change
             certain = ledger.record_present(listed)
             if not ledger.left:
                 break

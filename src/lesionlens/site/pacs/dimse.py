@@ -137,7 +137,7 @@ class DimsePacs(Pacs):
                 return
             raise BrokenOffError(self.address, "the connection broke") from error
         raise_if_stopped(context.cancel, "sending")
-        if not status and not ledger.count:
+        if not status and not ledger.count and not ledger.answered:
             raise self._peer.broke(0)
         if not status:
             raise BrokenOffError(self.address, "the connection broke")

@@ -233,11 +233,29 @@ def absent(study_uid: str) -> UnusableInputError:
     )
 
 
-def unreachable(address: str, reason: str, next_step: str = "") -> ResourceError:
+class UnreachableError(ResourceError):
+    """An archive without a usable answer.
+
+    Parameters
+    ----------
+    address, reason : str
+        Address of the archive, and the reason.
+    wait_s : float or None
+        Time before a retry that the archive requested, seconds.
+    """
+
+    def __init__(
+        self, address: str, reason: str, next_step: str, wait_s: float | None = None
+    ) -> None:
+        self.address, self.reason, self.wait_s = address, reason, wait_s
+        super().__init__(
+            found=f"no usable answer from {address}: {reason}",
+            expected="an archive that responds",
+            next_step=next_step,
+        )
+
+
+def unreachable(address: str, reason: str, next_step: str = "") -> UnreachableError:
     """Return the error for an archive without a usable answer."""
-    return ResourceError(
-        found=f"no usable answer from {address}: {reason}",
-        expected="an archive that responds",
-        next_step=next_step
-        or "Check address, network, user and password with the archive's administrator",
-    )
+    usual = "Check address, network, user and password with the archive's administrator"
+    return UnreachableError(address, reason, next_step or usual)

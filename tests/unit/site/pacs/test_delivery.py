@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from tests.unit.site.pacs.conftest import files_of
 
 from lesionlens.base.errors import (
@@ -29,7 +30,7 @@ from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.delivery import BrokenOffError
 from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
 from lesionlens.site.pacs.intake import Pacs
-from lesionlens.site.pacs.peer import FoundStudy
+from lesionlens.site.pacs.peer import FoundStudy, unreachable
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 
@@ -102,6 +103,37 @@ def test_a_line_that_stays_broken_is_reported_with_what_the_archive_has(files):
         Archive(breaks=(2, 2, 2), lists=False).send(files)
 
 
+def test_an_archive_that_restarts_is_tried_again_until_it_is_back(files, monkeypatch):
+    class Restarting(Archive):
+        away = 1
+
+        def _store(self, ledger, context):
+            if self.came and self.away:
+                self.away -= 1
+                raise unreachable("dicom://A@here", "no connection", "Check host and port")
+            super()._store(ledger, context)
+
+    done = Restarting(breaks=(2,)).send(files)
+    assert set(done.stored) == set(files)
+    gone = Restarting(breaks=(2,))
+    gone.away = 9
+    with pytest.raises(ResourceError, match=f"no connection; it has 2 of {len(files)} files"):
+        gone.send(files)
+    with pytest.raises(ResourceError, match="Check host and port"):
+        gone.send(files)  # at once: nothing was sent, and the address may be wrong
+
+
+def test_a_connection_that_breaks_in_the_first_object_is_no_unknown_title(files):
+    kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
+    with dimse(kinds, [None]) as (address, came):
+        done = connect(address).send(files)
+    assert len(done.stored) == len(files)
+    assert len(came) == len(files) + 1
+    with dimse(kinds, [None], lists=False) as (address, _), pytest.raises(ResourceError) as error:
+        connect(address).send(files)
+    assert "AE title" in str(error.value)
+
+
 def test_what_the_archive_lists_is_not_sent_again(files):
     archive = Archive()
     archive.send(files[:2])
@@ -125,8 +157,11 @@ def test_a_stop_ends_the_waiting(files, monkeypatch):
 
 
 @contextmanager
-def dimse(kinds, statuses):
-    """An archive by DIMSE that takes some kinds, and answers each object as it is told to."""
+def dimse(kinds, statuses, lists=True):
+    """An archive by DIMSE that takes some kinds, and answers each object as it is told to.
+
+    A status None breaks the connection in place of an answer.
+    """
     entity, came = AE("STORE"), []
     entity.add_supported_context("1.2.840.10008.1.1")
     for kind in kinds:
@@ -134,11 +169,15 @@ def dimse(kinds, statuses):
 
     def store(event):
         came.append(event.request.AffectedSOPInstanceUID)
-        return statuses.pop(0) if statuses else 0x0000
+        status = statuses.pop(0) if statuses else 0x0000
+        if status is None:
+            event.assoc.abort(block=False)
+        return status or 0x0000
 
-    server = entity.start_server(
-        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
-    )
+    if lists:
+        entity.add_supported_context(FindModel)
+    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, lambda _: iter(()))]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
         yield f"dicom://STORE@127.0.0.1:{server.server_address[1]}", came
     finally:
