@@ -165,7 +165,7 @@ def learn(
     held = {case.name for case in cases.parts.validation}
     judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
                      context.part(_TRAINED, 1.0))  # fmt: skip
-    proposal = _proposal(gathered, cases, about, new, judged, trained.step)
+    proposal = _proposal(gathered, cases, about, new, judged, trained)
     write_atomically(job.out / PAGE, page.html(proposal))
     write_proposal(proposal, job.out)
     return LearnOutcome(trained, gathered, proposal)
@@ -299,7 +299,7 @@ def _proposal(
     about: WeightsInfo,
     new: NamedWeights,
     judged: _Judged,
-    steps: int,
+    trained: TrainSummary,
 ) -> Proposal:
     parts = cases.parts
     before, after = judged.patients
@@ -312,7 +312,7 @@ def _proposal(
         made=utc_now(),
         parent=NamedWeights(version=about.version, sha256=about.sha256),
         proposed=new,
-        steps=steps,
+        steps=trained.step,
         counts={
             **gathered.counts,
             "studies": len(gathered.reviews),
@@ -334,7 +334,7 @@ def _proposal(
             )
             for review, one, two in zip(judged.reviews, before, after, strict=True)
         ),
-        cautions=cautions(patients, drawn, judged.reviews, about.sha256),
+        cautions=cautions(patients, drawn, judged.reviews, about.sha256, trained.trained_before),
         trained_on=tuple(sorted({*trained_on, *(ancestor.trained_on if ancestor else ())})),
         held_out=tuple(sorted({*held, *(ancestor.held_out if ancestor else ())})),
     )
@@ -345,8 +345,12 @@ def cautions(
     drawn: Sequence[MetricChange],
     held: Sequence[SignedReview],
     parent_sha256: str,
+    trained_before: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Return what a person must consider before accepting weights."""
+    """Return what a person must consider before accepting weights.
+
+    `trained_before` names the held-out cases that were in the training data of the initial weights.
+    """
     lines = [
         f"{one.title}: surely worse {where}"
         for rows, where in ((patients, "on held-out patients"), (drawn, "on synthetic brains"))
@@ -366,5 +370,10 @@ def cautions(
         lines.append(
             f"In {len(own)} of {len(held)} held-out cases readers accepted every outline as the "
             "weights before had drawn it: there Dice cannot but favour those"
+        )
+    if trained_before:
+        lines.append(
+            "The weights before were trained on held-out cases, which favours those: "
+            + ", ".join(trained_before)
         )
     return tuple(lines)
