@@ -35,6 +35,7 @@ from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
 from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.single import plane_of
@@ -172,6 +173,7 @@ class LesionLens(Panel):
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)
+        WindowClosing(window, self).closing.connect(self._on_closing)
         self.views.show(self.model)  # a study opened before the panel was docked
         self._lay_out_docks()
         self._make_ready()
@@ -221,6 +223,13 @@ class LesionLens(Panel):
         if active is None or KEY in active.metadata:
             return False
         return napari_key(command) in {str(used) for used in keymap_of(type(active))}
+
+    def _on_closing(self) -> None:
+        """Store a typed reason and the time of leaving the study, and cancel the running job."""
+        if self.here:
+            self.actions_.review_controller.settle_reason()
+            self.actions_.read_controller.leave()
+            self.jobs.stop()
 
     def release(self) -> None:
         """Disconnect from the viewer and unbind all keys; further calls do nothing."""
