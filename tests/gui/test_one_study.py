@@ -268,3 +268,55 @@ def test_a_list_opens_where_the_reader_was(panel, listed, qtbot):
     panel.commands.run("next_study")
     wait(qtbot, panel)
     assert highlighted(listed) == ["b"]
+
+
+@pytest.fixture
+def arriving(panel, listed, one, slow, monkeypatch, qtbot):
+    """The last study of the list, open while the result that was analysed ahead is being read."""
+    gate, fails = threading.Event(), []
+    plain = worklist_controller.reopened
+
+    def wait_and_read(*given):
+        gate.wait(30)
+        if fails:
+            raise fails.pop()
+        return plain(*given)
+
+    monkeypatch.setattr(worklist_controller, "reopened", wait_and_read)
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[2])
+    wait(qtbot, panel)
+    (listed.list_folder / "c").symlink_to(one / "result")
+    listed.controller._poll_database()
+    assert panel.jobs.running
+    return gate, fails
+
+
+def test_a_result_that_arrives_does_not_hold_the_reader_up(panel, listed, arriving, qtbot):
+    gate, _ = arriving
+    panel.commands.run("previous_study")
+    assert highlighted(listed) == ["b"]
+    gate.set()
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("b", 0)
+    assert panel.session.state.identity.text == "ID Pb · 2026-01-05 · b"
+    listed.controller.open_row(listed.model.rows[2])
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is not None
+
+
+@pytest.mark.parametrize("error", [ReadError(found="x", expected="y", next_step="z"), None])
+def test_a_result_that_was_cancelled_or_is_unreadable_is_not_opened_each_second(
+    panel, listed, arriving, qtbot, error
+):
+    gate, fails = arriving
+    if error is not None:
+        fails.append(error)
+    else:
+        panel.actions_.stop()
+    gate.set()
+    wait(qtbot, panel)
+    assert (panel.session.state.problem is None) is (error is None)
+    listed.controller._poll_database()
+    assert not panel.jobs.running
+    assert listed.session.state.current == ("c", 0)

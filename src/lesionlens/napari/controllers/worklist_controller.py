@@ -75,6 +75,8 @@ class WorklistController:
         self._towards = 0
         self._passed: tuple[WorklistRow, int] | None = None
         """A study that could not be opened, and the step that led there: the next goes past it."""
+        self._without_result: Study | None = None
+        """Study whose new result was cancelled or is unreadable, so that it is not tried again."""
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
@@ -423,7 +425,9 @@ class WorklistController:
         read_session = self.actions.read_controller.read_session
         if not idle or read_session is None or read_session.key.study != row.entry.name:
             return
-        if not is_result(result) or not read_session.key.arm.aided:
+        if study is self._without_result or not read_session.key.arm.aided:
+            return
+        if not is_result(result):
             return
         options = read_preferences().preparation
 
@@ -431,7 +435,13 @@ class WorklistController:
             return reopened(study, result, options, context)
 
         def done(found: tuple[Any, Any]) -> None:
-            if self.actions.session.state.study is study:
+            if not self._open_wanted() and self.actions.session.state.study is study:
                 self.actions.show_result(*found)
 
-        self.actions.jobs.start("Opening the result", task, done)
+        def refused(error: BaseException) -> None:
+            if self._wanted is None:
+                self._without_result = study
+            self._refuse(error)
+
+        self._opening = row  # so that the reader can go on to another study
+        self.actions.jobs.start("Opening the result", task, done, refused)
