@@ -15,6 +15,9 @@ from lesionlens.base.host_process import TUNE
 from lesionlens.base.plugins import check_window
 from lesionlens.cli.console import Answer
 
+_LEAVE_S = 30.0
+"""Longest wait for an interrupted window."""
+
 
 def open_window(
     place: Annotated[
@@ -33,7 +36,8 @@ def open_window(
             next_step="Check the path",
         )
     check_window()
-    command = [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(place.absolute())]
+    napari = [sys.executable, "-m", "lesionlens.napari.standalone"]
+    command = [*napari, "--plugin", "lesionlens", str(place.absolute())]
     # A process of LesionLens alone. With arenas for its threads an analysis takes 1.5 GB more.
     # NumPy's threads spin while they wait, for a tenth of its processor time.
     # Small pages, so that less stays resident of what is freed in pieces.
@@ -43,4 +47,17 @@ def open_window(
         "NUMPY_MADVISE_HUGEPAGE": "0",
     }
     env = {**tuned, **os.environ, TUNE: "1"}
-    return Answer(status=subprocess.run(command, check=False, env=env).returncode)  # noqa: S603  our own
+    return Answer(status=_status_of(subprocess.Popen(command, env=env)))  # noqa: S603  our own
+
+
+def _status_of(window: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a window; an interrupted one has time to store what was begun."""
+    try:
+        return window.wait()
+    except KeyboardInterrupt:
+        window.terminate()
+    try:
+        return window.wait(_LEAVE_S)
+    except subprocess.TimeoutExpired:
+        window.kill()
+        return 130

@@ -36,7 +36,7 @@ def test_a_recipe_is_known_by_its_name():
 def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(
-        subprocess, "run", lambda command, check, env: ran.append((command, env)) or ended(command)
+        subprocess, "Popen", lambda command, env: ran.append((command, env)) or Window(3)
     )
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[gui\]"):
@@ -45,12 +45,46 @@ def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: name)
     assert open_window(tmp_path).status == 3
     ((command, env),) = ran
-    assert command == [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(tmp_path)]
+    napari = [sys.executable, "-m", "lesionlens.napari.standalone"]
+    assert command == [*napari, "--plugin", "lesionlens", str(tmp_path)]
     assert env[TUNE] == env["MALLOC_ARENA_MAX"] == env["OPENBLAS_NUM_THREADS"] == "1"
     assert env["NUMPY_MADVISE_HUGEPAGE"] == "0"
     with pytest.raises(UnusableInputError, match="gone"):
         open_window(tmp_path / "gone")
 
 
-def ended(command):
-    return subprocess.CompletedProcess(command, 3)
+@pytest.mark.parametrize(
+    ("outcomes", "asked"),
+    [
+        ((KeyboardInterrupt(), 130), ["terminate"]),
+        ((KeyboardInterrupt(), subprocess.TimeoutExpired("napari", 1)), ["terminate", "kill"]),
+    ],
+)
+def test_an_interrupted_window_has_time_to_store_what_was_begun(
+    tmp_path, monkeypatch, outcomes, asked
+):
+    """It was killed a quarter of a second after Ctrl+C."""
+    window = Window(*outcomes)
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env: window)
+    monkeypatch.setattr(util, "find_spec", lambda name: name)
+    assert open_window(tmp_path).status == 130
+    assert window.asked == asked
+
+
+class Window:
+    """Stands for the process of a window, each wait for which has the next outcome."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.asked = list(outcomes), []
+
+    def wait(self, timeout=None):
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def terminate(self):
+        self.asked.append("terminate")
+
+    def kill(self):
+        self.asked.append("kill")

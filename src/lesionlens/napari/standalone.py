@@ -1,0 +1,35 @@
+"""napari in a process of LesionLens alone (`lesionlens open`), which signals close in order.
+
+The arguments are napari's. As a plugin in a napari of others, LesionLens handles no signal.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+
+def main() -> int:
+    """Run napari until its window is closed; return the exit status, 130 if interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        from napari.__main__ import main as run_napari  # noqa: PLC0415  takes a second
+
+        run_napari()
+    except KeyboardInterrupt:  # napari raises it again once its loop has ended
+        return 130
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the process ends
+    return 0
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Treat SIGTERM like SIGINT, at which napari leaves its loop."""
+    del number, frame
+    signal.raise_signal(signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""A napari of LesionLens alone is closed in order by the signals that end a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import ModuleType
+
+import pytest
+
+from lesionlens.napari import standalone
+
+
+@pytest.fixture
+def run_napari(monkeypatch):
+    """Sets what stands for napari's main function; the signals are as before afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    started = ModuleType("napari.__main__")
+    monkeypatch.setitem(sys.modules, "napari", ModuleType("napari"))
+    monkeypatch.setitem(sys.modules, "napari.__main__", started)
+
+    def run(main):
+        started.main = main
+        return standalone.main()
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_a_closed_window_is_no_error(run_napari):
+    assert run_napari(lambda: None) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_without_a_traceback(run_napari, number):
+    def main():
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    assert run_napari(main) == 130
