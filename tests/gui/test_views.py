@@ -390,9 +390,22 @@ def test_an_outline_is_redrawn_in_the_views_that_stand_or_on_naparis_canvas(show
     assert shown.viewer.layers.selection.active.mode == "paint"
     shown.commands.run("three_planes")
     assert lit(shown) == [Layout.PLANES]
+    assert not toolbar.layouts[Layout.PAIR].isVisible()  # napari's controls need the space
+    assert not toolbar.overflow.isHidden()
+    toolbar.overflow.menu().aboutToShow.emit()
+    offered = {act.text(): act for act in toolbar.overflow.menu().actions()}
+    assert set(offered) == {
+        toolbar.layouts[one].toolTip()
+        for one in (Layout.ONE, Layout.PAIR, Layout.TRIPLE, Layout.FOUR)
+    }
+    offered[toolbar.layouts[Layout.FOUR].toolTip()].trigger()
+    assert lit(shown) == [Layout.FOUR]
+    assert shown.session.state.editing is not None
+    shown.commands.run("three_planes")
     shown.commands.run("discard_edit")
     assert lit(shown) == [Layout.PLANES]
     assert toolbar.layouts[Layout.FOUR].isEnabled()
+    assert toolbar.overflow.isHidden()
 
 
 @pytest.mark.slow

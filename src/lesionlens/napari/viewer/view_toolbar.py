@@ -96,6 +96,9 @@ class ViewToolbar(QWidget):
             line = QFrame()
             line.setFrameShape(QFrame.Shape.VLine)
             row.addWidget(line)
+        self.overflow = self._menu_button("…", "More layouts")
+        self.overflow.menu().aboutToShow.connect(self._fill_overflow)
+        row.insertWidget(len(self.layouts), self.overflow)
         self.measure = self._measure_button(run)
         row.addWidget(self.measure)
         row.addStretch(1)
@@ -114,19 +117,33 @@ class ViewToolbar(QWidget):
 
     def _measure_button(self, run: Callable[[str], object]) -> QToolButton:
         """Return the button with the menu of measuring tools."""
-        made = QToolButton()
-        made.setText("mm")
         keys = ", ".join(command.shown_key for command in MEASURES[:-1])
-        made.setToolTip(f"Measure a length, an angle or intensities ({keys})")
+        made = self._menu_button("mm", f"Measure a length, an angle or intensities ({keys})")
         made.setAccessibleName("Measure")
         made.setCheckable(True)
+        for command in MEASURES:
+            act = made.menu().addAction(command.tip)
+            act.triggered.connect(lambda _=False, c=command: run(c.name))
+        return made
+
+    def _menu_button(self, words: str, tip: str) -> QToolButton:
+        """Return a button with an empty menu."""
+        made = QToolButton()
+        made.setText(words)
+        made.setToolTip(tip)
+        made.setAccessibleName(tip)
         made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(made)
-        for command in MEASURES:
-            menu.addAction(command.tip).triggered.connect(lambda _=False, c=command: run(c.name))
-        made.setMenu(menu)
+        made.setMenu(QMenu(made))
         return made
+
+    def _fill_overflow(self) -> None:
+        """List the layouts that have no room in the row."""
+        menu = self.overflow.menu()
+        menu.clear()
+        for button in self.layouts.values():
+            if button.isHidden() and button.isEnabled():
+                menu.addAction(button.toolTip()).triggered.connect(button.click)
 
     def minimumSizeHint(self) -> QSize:
         """Return the size with narrow buttons, so that roomy ones do not keep the window wide."""
@@ -169,9 +186,11 @@ class ViewToolbar(QWidget):
         layout_shown = views.layout if linked else Layout.SINGLE
         for layout, button in self.layouts.items():
             button.setChecked(layout is layout_shown)
-            free = layout in (Layout.SINGLE, views.layout) or not board.editing  # space is short
+            free = layout is not Layout.PRIOR or views.compared is not None
+            roomy = not board.editing or layout in (Layout.SINGLE, views.layout)
             button.setEnabled(free and layout.sequences <= max(present, 1))
-            button.setVisible(free and (layout is not Layout.PRIOR or views.compared is not None))
+            button.setVisible(free and roomy)  # napari's controls need the space
+        self.overflow.setVisible(board.editing)
         other = views.compared is not None and bool(views.compared.beside)
         self.layouts[Layout.PRIOR].setText("beside" if other else "prior")
         for window, button in self.windows.items():
