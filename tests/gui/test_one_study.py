@@ -152,6 +152,19 @@ def test_the_highlight_follows_the_keys_and_is_in_sight(panel, listed, qtbot):
         assert shown.contains(listed.table.visualRect(row).center())
 
 
+def test_the_row_stays_in_sight_where_the_list_becomes_lower(panel, listed, qtbot):
+    """The last list opens in a dock that is then moved below the image."""
+    panel.viewer.window.show()
+    listed.table.setFixedHeight(300)
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[2])
+    wait(qtbot, panel)
+    listed.table.setFixedHeight(70)
+    at_rest(qtbot, listed.table)
+    shown = listed.table.viewport().rect()
+    assert shown.contains(listed.table.visualRect(listed.table.currentIndex()).center())
+
+
 def test_a_signature_names_patient_study_and_reader_before_it_counts(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     acts, session = panel.actions_, panel.session

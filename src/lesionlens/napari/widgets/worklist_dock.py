@@ -8,6 +8,7 @@ from typing import Any
 from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QItemSelectionModel, QModelIndex, Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QDockWidget,
     QFileDialog,
@@ -49,6 +50,11 @@ class _StudiesTable(QTableView):
     ) -> QItemSelectionModel.SelectionFlag:
         """Keep the highlight, whatever is clicked or stepped to."""
         return _SELECT.NoUpdate
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the framed row in sight: a dock becomes lower after its list is shown."""
+        super().resizeEvent(event)
+        self.scrollTo(self.currentIndex())
 
 
 class WorklistDock(QWidget):
