@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.bounded_read import read_json
+from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.records.findings import OTHER_FINDINGS
@@ -72,7 +73,24 @@ def described(entry: StudyEntry) -> StudyEntry:
         patient=entry.patient or fields.get("PatientID", ""),
         date=entry.date or fields.get("StudyDate", ""),
         sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
-        warnings=study.notices,
+        warnings=(*_contradictions(entry, study, fields), *study.notices),
+    )
+
+
+def _contradictions(entry: StudyEntry, study: Study, fields: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a warning for each attribute of a list that a DICOM study, once open, contradicts.
+
+    It names no value, as a list may hold pseudonyms.
+    """
+    if study.kind is not StudyKind.DICOM:
+        return ()
+    return tuple(
+        f"its {words} in the list is not that of the images"
+        for words, listed, found in (
+            ("patient ID", entry.patient, fields.get("PatientID")),
+            ("date", iso_date(entry.date), fields.get("StudyDate")),
+        )
+        if listed and found and listed != found
     )
 
 

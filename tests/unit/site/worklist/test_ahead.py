@@ -155,6 +155,23 @@ def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
     assert b"Synthetic^" not in content
 
 
+def test_a_list_that_names_another_patient_than_the_images_says_so(tmp_path, make_study):
+    """The row had the table's patient, and panel and picture that of the images, unnoticed."""
+    place = str(make_study(name="one", sequences={"t1c"}, dicom=True))
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies([StudyEntry("a", place, "P7", "1999-01-05"), StudyEntry("b", place)])
+    describe_all(database)
+    describe_all(database, again=True)
+    listed, free = database.entries()
+    assert [one for one in listed.warnings if "in the list" in one] == [
+        "its patient ID in the list is not that of the images",
+        "its date in the list is not that of the images",
+    ]
+    assert listed.patient == "P7"
+    assert not any("in the list" in one for one in free.warnings)
+    database.close()
+
+
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
     there = make_study(name="there", sequences={"t1c"}, dicom=True)
 
