@@ -28,6 +28,7 @@ from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.model.wording.candidates import Fact
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
@@ -175,6 +176,35 @@ def test_the_contour_lies_where_the_lesion_is(reviewed):
         around = drawn(reviewed, STATE_COLOURS[ReviewState.ACCEPTED])
         middle = (around.min(axis=0) + around.max(axis=0)) / 2
         np.testing.assert_allclose(middle, np.asarray(LEFT)[list(axes)], atol=3.0)
+
+
+def test_undo_and_redo_go_to_the_candidate_that_they_change(reviewed):
+    """Of many candidates it may stand out of sight, on the image and in the table."""
+    session, first = reviewed.session, reviewed.session.state.analysis.findings.candidates[0]
+    session.go_to(1)
+    reviewed.commands.run("accept")
+    for act, state in (("undo", ReviewState.UNREVIEWED), ("redo", ReviewState.ACCEPTED)):
+        session.go_to(2)
+        reviewed.commands.run(act)
+        assert session.state.choices.candidate == 1
+        assert session.state.review.state_of(first.tracking_uid) is state
+
+
+def test_a_decided_row_comes_into_sight(reviewed):
+    """With many candidates the table had been scrolled elsewhere, and nothing seemed to happen."""
+    block = reviewed.candidates
+    reviewed.viewer.window.show()
+    reviewed.session.go_to(1)
+    screen = view_model_of(reviewed.session.state).screen
+    row = next(one for one in screen.candidates if one.focus)
+    many = (row, *(replace(row, id=n, focus=False) for n in range(2, 20)))
+    block.show_screen(replace(screen, candidates=many))
+    block.table.scrollToBottom()
+    place = block.model.index(0, 0)
+    assert block.table.visualRect(place).bottom() < 0
+    decided = (replace(row, state=ReviewState.ACCEPTED), *many[1:])
+    block.show_screen(replace(screen, candidates=decided))
+    assert block.table.visualRect(place).top() >= 0
 
 
 def test_decisions_are_shown_undone_and_counted(reviewed):

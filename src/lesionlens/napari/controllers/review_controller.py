@@ -233,8 +233,10 @@ class ReviewController:
             stroke()
             return
         act(log)
+        turned = [event.tracking_uid for event in log.review.events[len(state.review.events) :]]
         if not redraws(analysis, log.review):
             self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
+            self._show_one_of(turned)
             return
 
         def task(context: RunContext) -> Any:
@@ -243,7 +245,15 @@ class ReviewController:
             context.check("measuring anew")
             return found
 
-        self._settle(_TURNING, log, task, lambda: None)
+        self._settle(_TURNING, log, task, lambda: self._show_one_of(turned))
+
+    def _show_one_of(self, tracking_uids: list[str]) -> None:
+        """Go to the last of these candidates that exists, unless one of them is in focus."""
+        analysis, focus = self.session.state.analysis, self.session.candidate()
+        candidates = () if analysis is None else analysis.findings.candidates
+        there = {c.tracking_uid for c in candidates}.intersection(tracking_uids)
+        if there and (focus is None or focus.tracking_uid not in there):
+            self.go_to_uid(next(uid for uid in reversed(tracking_uids) if uid in there))
 
     def _settle(
         self, words: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], object]

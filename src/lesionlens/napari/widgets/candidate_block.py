@@ -124,6 +124,7 @@ class CandidateBlock(Section):
             part.setVisible(bool(screen.cavity))
         selection = self.table.selectionModel()
         blocked = selection.blockSignals(True)
+        changed = screen.candidates != self.model.rows
         self.model.show(screen.candidates)
         focus = next((row.id for row in screen.candidates if row.focus), None)
         place = self.model.row_of(focus)
@@ -132,11 +133,12 @@ class CandidateBlock(Section):
             self.table.setCurrentIndex(QModelIndex())
         elif self.table.currentIndex().row() != place or not selection.hasSelection():
             self.table.selectRow(place)
-            self.table.scrollTo(self.model.index(place, 0))
             when_idle(partial(bring_into_sight, self._reject, self.table))
         selection.blockSignals(blocked)
         self.table.viewport().update()
         self._fit_table()
+        if changed and place is not None:  # also when a row that was scrolled away is decided
+            self.table.scrollTo(self.model.index(place, 0))
         self._show_threshold(screen)
         self._commands.show_screen(screen)
         self._show_reason(screen)
