@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 from qtpy.QtCore import QPoint, Qt
-from tests.gui.conftest import RIGHT, FakeResult
+from qtpy.QtGui import QCursor
+from qtpy.QtWidgets import QApplication
+from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import at_rest, canvas, reads
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
@@ -151,6 +153,24 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     missed.commands.run("undo")
     settled(missed, qtbot)
     assert [c.source for c in rows(missed)] == [Source.NETWORK]
+
+
+def test_the_key_takes_split_points_under_the_pointer_of_linked_views(missed, qtbot):
+    """Both points were the crosshair, and so the same place."""
+    acts = missed.actions_
+    missed.viewer.window.show()
+    acts.show_layout(Layout.PAIR)
+    missed.commands.run("edit_outline")
+    acts.viewpoint.move(point_mm=LEFT, centre_mm=LEFT)
+    view = missed.views.linked.tiles[0]
+    at_rest(qtbot, view)
+    missed.commands.run("split")
+    for off in (-20, 20):
+        QCursor.setPos(view.mapToGlobal(view.rect().center() + QPoint(off, 0)))
+        qtbot.waitUntil(lambda: QApplication.widgetAt(QCursor.pos()) is view, timeout=PATIENCE_MS)
+        missed.commands.run("split")
+    settled(missed, qtbot)
+    assert len(rows(missed)) == 2
 
 
 def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):

@@ -51,15 +51,17 @@ class EditActs(ViewActs):
 
     def pointed(self) -> Point | None:
         """Return the crosshair of linked views, else the pointer; None if off the image."""
-        crosshair = self.viewpoint.now.point_mm
-        if self._is_linked():
-            return crosshair
-        if self.renew_pointer() is False:
+        return self.viewpoint.now.point_mm if self._is_linked() else self._under_pointer()
+
+    def _under_pointer(self) -> Point | None:
+        """Return the position under the pointer; None if it is off the image, or from before."""
+        there, linked = self.renew_pointer(), self._is_linked()
+        if there is False or (linked and there is None):
             return None
         x, y, z = (float(v) for v in self.viewer.cursor.position[-3:])
         axis = self.session.state.choices.plane.through
-        off = abs((x, y, z)[axis] - crosshair[axis])
-        return (x, y, z) if off <= _SLICE_MM else None
+        off = abs((x, y, z)[axis] - self.viewpoint.now.point_mm[axis])
+        return (x, y, z) if linked or off <= _SLICE_MM else None
 
     def _is_linked(self) -> bool:
         state = self.session.state
@@ -90,11 +92,11 @@ class EditActs(ViewActs):
         self.session.choose_limit(kinds[(now + 1) % len(kinds)])
 
     def split(self) -> None:
-        """Begin a split, or take the pointer as one of its two points."""
+        """Begin a split, or take the pointer as one of its points, else linked views' crosshair."""
         if self.session.state.tools.points is None:
             self.adder.begin_split()
             return
-        point = self.pointed()
+        point = self._under_pointer() or self.pointed()
         if point is None:
             self.session.decline("Point at one half of the outline, on the slice shown.")
         else:
