@@ -289,18 +289,29 @@ class Comparison:
         redrawn = frozenset(
             one.id for one in self.points[-1].lesions if _redrawn(one, by_uid.get(one.tracking_uid))
         )
-        changes = tuple(self._of_now(c, by_uid, redrawn) for c in self.changes)
-        known = {c.now.tracking_uid for c in changes if c.now is not None}
-        added = tuple(Change(None, one) for one in now if one.tracking_uid not in known)
-        return replace(self, points=(*self.points[:-1], last), changes=(*changes, *added))
+        changes = [self._of_now(c, by_uid, review, redrawn) for c in self.changes]
+        there = [c for c in changes if c.now is not None]
+        gone = [c for c in changes if c.now is None and c.before is not None]
+        known = {c.now.tracking_uid for c in there if c.now is not None}
+        added = [Change(None, one) for one in now if one.tracking_uid not in known]
+        return replace(self, points=(*self.points[:-1], last), changes=(*there, *added, *gone))
 
     def _of_now(
-        self, change: Change, by_uid: Mapping[str, Measured], redrawn: frozenset[int]
+        self,
+        change: Change,
+        by_uid: Mapping[str, Measured],
+        review: Review,
+        redrawn: frozenset[int],
     ) -> Change:
-        """Return the change as measured now; an outline edited by a reader is decisive."""
+        """Return the change as measured now; an outline edited by a reader is decisive.
+
+        A candidate that is there no longer was merged into another one, or added and undone.
+        """
         if change.now is None:
             return change
-        now = by_uid.get(change.now.tracking_uid, change.now)
+        now = by_uid.get(review.part_of(change.now.tracking_uid))
+        if now is None or now.tracking_uid != change.now.tracking_uid:
+            return Change(change.before, None, () if now is None else (now.id,))
         own = change.joint is not None and any(
             c.now is not None and c.now.id in redrawn for c in self.linked(change)
         )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -279,6 +280,18 @@ class Review:
         """All current outlines by tracking UID, in the order of first editing."""
         last = {event.tracking_uid: event.outline for event in self.events}
         return {uid: self.outlines[name] for uid, name in last.items() if name is not None}
+
+    def part_of(self, tracking_uid: str) -> str:
+        """Return the UID of the candidate that this one was merged into; its own if it was not."""
+        into: dict[str, str] = {}
+        for kept, event in pairwise(self.events):
+            into.pop(event.tracking_uid, None)
+            outline = self.outlines.get(event.outline or "")
+            if event.with_previous and outline is not None and outline.is_empty:
+                into[event.tracking_uid] = kept.tracking_uid
+        while tracking_uid in into:
+            tracking_uid = into.pop(tracking_uid)
+        return tracking_uid
 
     @property
     def added(self) -> Mapping[str, DrawingMethod]:

@@ -190,6 +190,34 @@ def test_a_cavity_that_a_reader_drew_after_comparing_counts(compared):
     assert erased.compared.resection is None
 
 
+def test_what_a_reader_merged_or_undid_after_comparing_is_no_longer_listed(compared):
+    """A split that was undone stayed among the changes, and what was merged counted twice."""
+    found, candidates = compared.followup, compared.findings.candidates
+    new = next(c.now for c in found.changes if c.kind == "new")
+    grown = next(c.now for c in found.changes if c.kind == "matched")
+
+    def merged(kept, gone):
+        log = ReviewLog()
+        with log.one_act():
+            log.mark(kept.tracking_uid, ReviewState.EDITED)
+            log.mark(
+                gone.tracking_uid, ReviewState.EDITED, outline=Outline.empty(gone.tracking_uid)
+            )
+        left = [c for c in candidates if c.tracking_uid != gone.tracking_uid]
+        return found.at(left, log.review, None).changes, log
+
+    changes, _ = merged(grown, new)
+    assert [c.now.id for c in changes if c.now] == [c.id for c in candidates if c.id != new.id]
+    changes, log = merged(new, grown)
+    (gone,) = (c for c in changes if c.before and c.before.tracking_uid == grown.tracking_uid)
+    assert (gone.kind, gone.beside) == ("merged", (new.id,))
+    log.undo()
+    again = found.at(candidates, log.review, None).changes
+    assert [(c.kind, c.beside) for c in again] == [(c.kind, c.beside) for c in found.changes]
+    undone = found.at([c for c in candidates if c.id != new.id], ReviewLog().review, None)
+    assert "new" not in [c.kind for c in undone.changes]
+
+
 def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
     new = next(c.now for c in compared.followup.changes if c.kind == "new")
     log = ReviewLog(compared.review)
