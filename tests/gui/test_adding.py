@@ -138,6 +138,8 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     assert edit_layer(missed).mode == "pan_zoom"
     for end in ends:
         acts.adder.point(tuple(overlays.grid.to_mm(end)))
+    missed.commands.run("accept")  # too early, and not silently
+    assert "being measured" in reads(missed)
     settled(missed, qtbot)
     first, second = rows(missed)
     assert second.source is Source.READER

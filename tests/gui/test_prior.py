@@ -1,9 +1,12 @@
 """An earlier examination beside this one, in a real window; on synthetic heads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pydicom
 import pytest
 from qtpy.QtCore import Qt
+from tests.gui.window import reads
 
 from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
@@ -19,7 +22,11 @@ from lesionlens.results.review.prior import PriorImagesError
 @pytest.fixture
 def compared(reviewed, analysis, monkeypatch):
     """The panel once the study was compared with itself, as of two months before."""
-    prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
+    candidates = tuple(
+        replace(c, tracking_uid=f"2.25.{c.id}") for c in analysis.findings.candidates
+    )
+    before = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+    prior = Prior(Examination(Patient("x"), "2026-01-05"), before)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_, **__: None)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
     laid = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
@@ -51,6 +58,46 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
         assert then.image.data.shape == now.image.data.shape
     panel.actions_.toggle_prior()
     assert panel.session.state.choices.views.layout is Layout.SINGLE
+
+
+def test_a_decision_made_while_it_is_compared_stays_and_so_does_the_comparison(compared, qtbot):
+    """Reading went on meanwhile, and with the first decision the comparison was discarded."""
+    panel, _ = compared
+    panel.session.go_to(1)
+    panel.commands.run("accept")
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    state = panel.session.state
+    assert state.choices.views.layout is Layout.PRIOR
+    first, second = state.analysis.findings.candidates
+    assert first.tracking_uid == "2.25.1"
+    assert state.review.state_of(first.tracking_uid) is ReviewState.ACCEPTED
+    assert state.review.state_of(second.tracking_uid) is ReviewState.UNREVIEWED
+    panel.commands.run("undo")
+    assert panel.session.state.review.state_of(first.tracking_uid) is ReviewState.UNREVIEWED
+
+
+def test_a_comparison_ends_no_edit(compared, qtbot):
+    """The strokes drawn meanwhile were lost."""
+    panel, _ = compared
+    panel.session.go_to(1)
+    panel.commands.run("edit_outline")
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    assert panel.session.state.editing == 1
+    assert panel.session.state.analysis.followup is None
+    assert "an outline is being drawn" in reads(panel)
+
+
+def test_a_second_job_is_refused_in_words(compared, analysis, qtbot):
+    """A folder that was chosen while something ran was ignored."""
+    panel, _ = compared
+    assert not panel.actions_.open(analysis.study.root)
+    assert "A job is still running" in reads(panel)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+
+
+def test_without_a_prior_its_key_says_how_to_open_one(reviewed):
+    reviewed.commands.run("toggle_prior")
+    assert "Compare with an earlier result" in reads(reviewed)
 
 
 def test_where_the_earlier_images_lie_is_asked_in_the_window(

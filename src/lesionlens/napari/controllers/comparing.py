@@ -101,8 +101,12 @@ def compare_with(
             pictures = replace(pictures, components=None)
             session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
             return "Only its images are shown. Compare again after signing to see the changes."
-        if session.state.analysis is not analysis:
+        shown = session.state.analysis
+        if shown is None or shown.findings is not analysis.findings:
             return "The comparison was discarded: the result has changed meanwhile. Compare again."
+        if session.state.editing is not None:
+            return "The comparison was discarded: an outline is being drawn. Compare again after."
+        after = _with_decisions_of(shown, after)
         session.settle(ReviewLog(after.review), after, session.state.overlays)
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
         return None
@@ -117,6 +121,13 @@ def compare_with(
         )
 
     return jobs.start("Comparing", task, done, refused)
+
+
+def _with_decisions_of(shown: Analysis, after: Analysis) -> Analysis:
+    """Return a comparison with the decisions made while it was computed, under its UIDs."""
+    uids = {c.id: c.tracking_uid for c in after.findings.candidates}
+    names = {c.tracking_uid: uids[c.id] for c in shown.findings.candidates}
+    return replace(after, review=shown.review.renamed(names))
 
 
 def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:

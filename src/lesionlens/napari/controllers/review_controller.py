@@ -25,6 +25,7 @@ from lesionlens.results.review.journal import Draft
 from lesionlens.results.review.log import ReviewLog
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
+_MEASURED = "An outline is being measured: wait until that has ended, then press again."
 
 
 class ReviewController:
@@ -133,7 +134,7 @@ class ReviewController:
         """Redraw the outline of the candidate in focus, or finish and keep it."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
-        elif self._settling or self._signed():
+        elif self._waits() or self._signed():
             return
         elif self.session.state.draft is not None:
             self.session.resume()
@@ -148,7 +149,7 @@ class ReviewController:
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
         """Store the outline being drawn, then act; False if that is not possible now."""
-        if self._settling:
+        if self._waits():
             return False
         sides = self.editor.drawn()
         if self.session.state.editing is None:
@@ -227,7 +228,7 @@ class ReviewController:
         """Undo or redo a stroke or decision; measure again if an outline changes."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if self._settling or analysis is None or self._signed():
+        if self._waits() or analysis is None or self._signed():
             return
         if state.editing is not None:
             stroke()
@@ -274,9 +275,6 @@ class ReviewController:
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(words, task, done, refused):
-            self.session.decline(
-                "A job is still running: wait for it or cancel it, then press again."
-            )
             return False
         self._hold(True)
         return True
@@ -287,6 +285,12 @@ class ReviewController:
         if signed:
             self.session.decline(f"{SIGNED}.")
         return signed
+
+    def _waits(self) -> bool:
+        """Whether an outline is being measured, which blocks other acts; notifies if so."""
+        if self._settling:
+            self.session.decline(_MEASURED)
+        return self._settling
 
     def _hold(self, held: bool) -> None:
         self._settling = held

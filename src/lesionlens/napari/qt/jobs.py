@@ -24,6 +24,7 @@ from lesionlens.napari.model.state.state import Problem
 logger = logging.getLogger(__name__)
 
 _TELL_S = 0.15  # minimum seconds between two progress reports of a stage
+_BUSY = "A job is still running: wait for it or cancel it, then try again."
 _LEAVE_S = 10.0  # longest wait for cancelled tasks when the application ends
 _running: dict[threading.Thread, threading.Event] = {}
 Task = Callable[[RunContext], Any]
@@ -46,6 +47,9 @@ class Listener(Protocol):
 
     def failed(self, problem: Problem) -> None:
         """Take its failure."""
+
+    def decline(self, why: str) -> None:
+        """Take why another job was not started."""
 
 
 class Messenger(QObject):
@@ -108,9 +112,10 @@ class Jobs(QObject):
         Returns
         -------
         bool
-            False if another job is running; nothing is started then.
+            False if another job is running; nothing is started then, and the session shows why.
         """
         if self.running:
+            self._session.decline(_BUSY)
             return False
         self._cancel = threading.Event()
         self._done, self._refused = done, refused

@@ -24,6 +24,7 @@ from lesionlens.napari.model.wording.edits import awaited, why_not_measured
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn. End that first (Shift+E)."
+_NO_PRIOR = "No earlier examination is open: Open…, Compare with an earlier result… shows one."
 _NO_EVIDENCE = (
     "The contributions of the sequences were not saved with this result. Analyse again to see them."
 )
@@ -154,7 +155,9 @@ class ViewActs(MeasureActs):
     def toggle_prior(self) -> None:
         """Show the comparison beside this study, or the single view again."""
         views = self.session.state.choices.views
-        if views.compared is not None and not self._is_drawing():
+        if views.compared is None:
+            self.session.decline(_NO_PRIOR)
+        elif not self._is_drawing():
             turned = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
             self.session.choose_views(layout=turned)
 

@@ -314,6 +314,10 @@ class ArchiveSession:
         )
         self._set(activity=None, problem=shown)
 
+    def decline(self, why: str) -> None:
+        """Show why an act was not done."""
+        self._set(message=why)
+
     def dismiss(self) -> None:
         """Hide the failure."""
         self._set(problem=None)

@@ -298,6 +298,10 @@ class WorklistSession:
         """Report a failure; the list is kept."""
         self._set(activity=None, problem=problem)
 
+    def decline(self, why: str) -> None:
+        """Show why an act was not done."""
+        self._set(message=why)
+
 
 def _place_of(reader: str) -> str:
     """Return the name of the note of where a reader is."""
