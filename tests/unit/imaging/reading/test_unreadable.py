@@ -43,6 +43,16 @@ def test_a_slice_that_may_not_be_read_is_named(make_study, forbid):
         open_study(study)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_slice_that_is_gone_before_its_pixels_are_read_is_not_called_undecodable(make_study):
+    place = make_study(sequences={"t1c"}, dicom=True, spacing_mm=(8, 8, 12))
+    (series,) = open_study(place).series.values()
+    gone = max(path for path in place.rglob("*") if path.is_file())
+    gone.unlink()
+    with pytest.raises(UnusableInputError, match=f"No such file or directory.*'{gone.name}'"):
+        series.load()
+
+
 @pytest.mark.parametrize("dicom", [True, False])
 def test_a_folder_that_may_not_be_read_is_named(make_study, forbid, dicom):
     study = make_study(sequences={"t1c"}, dicom=dicom, spacing_mm=(8, 8, 12))

@@ -12,7 +12,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import get_expected_length
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, unreadable
 from lesionlens.base.scan_limits import MAX_VOXELS, check_size
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
 from lesionlens.imaging.reading.dicom.scan import DicomSlice
@@ -71,7 +71,7 @@ def decode(path: Path) -> NDArray[Any]:
     ------
     ReadError
         Pixels are missing, contradict the header in length or encoding, or have a transfer syntax
-        without a decoder.
+        without a decoder; or the system refuses the file, which may be gone by now.
     """
     try:
         data = read_dicom(path, force=True)
@@ -84,6 +84,8 @@ def decode(path: Path) -> NDArray[Any]:
     except MemoryError as error:
         raise _undecodable(path, "more pixels than fit into memory") from error
     except _UNDECODABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not a decoder's
+            raise unreadable(error, path.name) from error
         raise _undecodable(path, _brief(error)) from error
 
 
@@ -121,8 +123,6 @@ def _is_encapsulated(stored: bytes) -> bool:
 
 
 def _brief(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror  # the full text would contain the path above the study
     text = " ".join(str(error).split())
     return text[:160] or type(error).__name__
 
