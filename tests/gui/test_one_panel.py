@@ -31,6 +31,7 @@ from tests.gui.window import canvas as napari_canvas
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.findings import BOTH_SIDES, Location
 from lesionlens.napari import dock
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
@@ -432,17 +433,42 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
 
 
 @pytest.mark.slow
-def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed):
+def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed, qtbot):
     table, model = reviewed.candidates.table, reviewed.candidates.model
     words, header = "right thalamus and basal ganglia", table.horizontalHeader()
     header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
     model.show((replace(model.rows[0], place=words),))
     wide = table.fontMetrics().horizontalAdvance(words) + 20
     header.resizeSection(1, wide)
+    qtbot.wait(50)
     plain = table.rowHeight(0)
     header.resizeSection(1, wide // 2 + 20)
-    assert table.rowHeight(0) > max(plain, 2 * table.fontMetrics().height())
+    qtbot.waitUntil(
+        lambda: table.rowHeight(0) > max(plain, 2 * table.fontMetrics().height()), timeout=10_000
+    )
     assert table.height() >= table.rowHeight(0) + header.height()
+
+
+def test_a_candidate_in_two_long_places_fits_into_the_panel(reviewed, qtbot):
+    """Its title made all the blocks wider than the panel, and their right ends were cut off."""
+    window, state = reviewed.viewer.window._qt_window, reviewed.session.state
+    window.resize(1280, 800)
+    window.show()
+    place = Location(BOTH_SIDES, "cerebellar hemisphere and temporal lobe and parietal lobe")
+    found = state.analysis.findings
+    named = tuple(replace(one, location=place) for one in found.candidates)
+    analysis = replace(state.analysis, findings=replace(found, candidates=named))
+    reviewed.session.settle(reviewed.session.log(), analysis, state.overlays)
+    reviewed.session.go_to(1)
+    table, scroll = reviewed.candidates.table, reviewed.findChild(AnchoredScroll)
+    at_rest(qtbot, table)
+    assert place.text in reads(reviewed)
+    assert scroll.widget().width() <= scroll.viewport().width()
+    for more in (120, -120):  # as the border of the dock is dragged
+        reviewed.setFixedWidth(reviewed.width() + more)
+        at_rest(qtbot, table)
+        assert table.rowHeight(0) >= table.sizeHintForRow(0)
+    window.hide()
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ class AttentionBlock(Section):
         self._trust = label("", "dim", wrap=True)
         self._anyway = QCheckBox("show it anyway")
         self._anyway.clicked.connect(self.unreliable_chosen)
-        self._title = label("")
+        self._title = label("", wrap=True)
         self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(4)]
         self._bars = Bars()

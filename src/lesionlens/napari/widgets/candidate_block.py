@@ -18,7 +18,7 @@ from lesionlens.napari.commands.editing import EDIT
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel, cells_of
-from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.edit_block import AddRow, EditTools
 from lesionlens.napari.widgets.parts import (
@@ -109,6 +109,7 @@ class CandidateBlock(Section):
         for column in range(len(COLUMNS)):
             kind = QHeaderView.ResizeMode
             header.setSectionResizeMode(column, kind.Stretch if column == PLACE else kind.Fixed)
+        self._rows_due = once_idle(self._fit_rows, self)
         header.sectionResized.connect(self._on_resized)
         table.selectionModel().currentRowChanged.connect(self._on_row)
         table.clicked.connect(self._on_click)
@@ -196,8 +197,8 @@ class CandidateBlock(Section):
         self._slider.setToolTip(screen.threshold_source)
 
     def _on_resized(self, column: int, _: int, __: int) -> None:
-        if column == PLACE:
-            self._fit_rows()
+        if column == PLACE:  # which is emitted before a stretched section has its new size
+            self._rows_due.start()
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid():
