@@ -115,6 +115,19 @@ class Page:
         )
 
     @property
+    def legend(self) -> str:
+        """What sizes, scores and dashes in the table of candidates mean."""
+        rows = [block.row for block in self.blocks]
+        score = "score_calibrated" if self.run.calibrated else "score_plain"
+        figures = [(*row.volume_ml.values(), row.score, row.rano_measurable) for row in rows]
+        keys = {
+            "size_said": True,
+            score: any(row.score is not None for row in rows),
+            "dash_said": any(None in known for known in figures),
+        }
+        return " ".join(self.words(key) for key, applies in keys.items() if applies)
+
+    @property
     def quality(self) -> str:
         """Outcome of the quality checks in one sentence."""
         checks = self.quality_checks

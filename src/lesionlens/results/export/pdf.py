@@ -121,8 +121,7 @@ def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
         parts.append(paragraph(escape(page.cavity), styles["plain"]))
     if not page.blocks:
         return [*parts, _row(page.overview[:4], POINTS_WIDE), _row(page.overview[4:], POINTS_WIDE)]
-    score = words("score_calibrated" if page.run.calibrated else "score_plain")
-    legend = f"{_legend(page)} &nbsp; {escape(words('size_said'))} {escape(score)}"
+    legend = f"{_legend(page)} &nbsp; {escape(page.legend)}"
     return [*parts, _list(page, styles), paragraph(legend, styles["soft"])]
 
 

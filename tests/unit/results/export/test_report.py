@@ -29,6 +29,7 @@ from lesionlens.base.records.study import PreparationStep, QualityCheck, StepNam
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.imaging.preparation import quality
 from lesionlens.results.export import pictures
+from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.sections import bars_of
 from lesionlens.results.export.slices import SlicePlane, SliceScene
@@ -228,6 +229,17 @@ def test_an_uncalibrated_score_is_not_called_a_probability(make):
     engine = replace(analysis.run.engine, calibrated=True)
     sure = report_html(replace(analysis, run=replace(analysis.run, engine=engine)))
     assert "not a calibrated probability" not in sure
+
+
+def test_the_legend_speaks_of_what_the_table_holds(make):
+    analysis = make()
+    assert page_of(analysis).legend.endswith(load("en")("score_plain"))
+    bare = [replace(c, score=None) for c in analysis.findings.candidates]
+    mask = replace(analysis, findings=replace(analysis.findings, candidates=tuple(bare)))
+    legend = page_of(mask).legend
+    assert "score" not in legend
+    assert "A dash stands for what could not be computed" in legend
+    assert legend in report_html(mask)
 
 
 def test_right_is_on_the_left_and_anterior_up(make):
