@@ -93,7 +93,7 @@ def batch(
         count = len(part.part(find_jobs(studies, results)))
         if loose := loose_files(studies):
             notes.append(
-                f"{loose} files beside the study folders belong to no study and were skipped"
+                f"Files beside the study folders belong to no study and were skipped: {loose}"
             )
         wanted = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()

@@ -81,6 +81,11 @@ STOP = Stop()
 """Stop request of this process."""
 
 
+def count_of_studies(number: int) -> str:
+    """Return a number of studies in words: "1 study", "2 studies"."""
+    return f"{number} {'study' if number == 1 else 'studies'}"
+
+
 def plain(text: str) -> str:
     """Make text of unknown origin safe for a terminal: no control or direction characters.
 

@@ -14,7 +14,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import STOP, Answer, count_of_studies, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import (
@@ -93,7 +93,7 @@ def find(
         f"{s.patient_id or '-'}  {s.patient_name or '-'}  {s.accession or '-'}  {s.description}"
         for s in found
     ]
-    return Answer((*(plain(row) for row in rows), f"{len(found)} studies"), notes)
+    return Answer((*(plain(row) for row in rows), count_of_studies(len(found))), notes)
 
 
 def get(

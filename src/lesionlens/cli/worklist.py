@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import STOP, Answer, count_of_studies, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import takes
 from lesionlens.cli.pacs import Authorities, Certificate, Title, User
@@ -84,9 +84,7 @@ def scan(
         finally:
             database.close()
     warned = sum(bool(entry.warnings) for entry in entries)
-    summary = (
-        f"{len(entries)} studies in {plain(str(folder))}, {new} of them new, {warned} with warnings"
-    )
+    summary = f"{count_of_studies(len(entries))} in {plain(str(folder))}, {new} of them new, {warned} with warnings"
     return Answer((summary,))
 
 
@@ -115,7 +113,7 @@ def show(
     table = new_table(headings, words=6)
     for row in rows:
         table.add_row(*(plain(cell) for cell in _cells(row)))
-    return Answer((table, f"{len(rows)} studies"))
+    return Answer((table, count_of_studies(len(rows))))
 
 
 def _cells(row: WorklistRow) -> tuple[str, ...]:
@@ -176,7 +174,7 @@ def ahead(
     count = sum(o.status is Status.ANALYSED for o in done)
     notes = ("interrupted; finished results are kept",) if stopped else ()
     worst = max((o.exit_status for o in done if o.status is Status.FAILED), default=0)
-    return Answer((*lines, f"{count} studies analysed"), notes, 130 if stopped else worst)
+    return Answer((*lines, f"{count_of_studies(count)} analysed"), notes, 130 if stopped else worst)
 
 
 def _until_end_of_input() -> None:

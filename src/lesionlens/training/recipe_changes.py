@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from lesionlens.base.errors import WeightsError
@@ -22,7 +23,8 @@ def recipe_record(config: TrainConfig) -> dict[str, Any]:
 def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int) -> None:
     """Refuse a configuration that differs from the checkpoint's.
 
-    Later stages, and the number of steps of the current one, may change.
+    Later stages, and the number of steps of the current one, may change; so may the folder of the
+    initial weights, as on another machine.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def _begun(recipe: Mapping[str, Any], step: int) -> dict[str, Any]:
             break
         stages.append(stage)
         left -= stage["steps"]
-    return {**recipe, "stages": stages}
+    return {**recipe, "stages": stages, "init": PurePath(recipe["init"] or "").name}
 
 
 def _values(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
 from lesionlens.training.loop import TrainOptions, train
+from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
 
 from .runs import average_of, small_recipe
 
@@ -141,6 +142,16 @@ def test_a_run_learns(tmp_path):
     run = loop._begin(config, tmp_path, TrainOptions(resume=False))
     losses = [loop.learn(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]
+
+
+def test_initial_weights_may_lie_in_another_folder_but_have_another_name_never():
+    begun = dataclasses.replace(RECIPE, init="here/default.safetensors")
+    record = recipe_record(begun)
+    moved = dataclasses.replace(RECIPE, init="there/default.safetensors")
+    check_same_recipe(record, moved, step=1)
+    for other in ("here/synthetic.safetensors", None):
+        with pytest.raises(WeightsError, match="init was default"):
+            check_same_recipe(record, dataclasses.replace(RECIPE, init=other), step=1)
 
 
 def test_a_changed_recipe_is_refused_by_name_and_later_stages_may_change(uninterrupted, caplog):

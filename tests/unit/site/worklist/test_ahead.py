@@ -202,7 +202,7 @@ def test_the_commands_make_show_and_compare_a_list(tmp_path, make_study):
     make_study(name="studies/one", sequences={"t1c"})
     folder = tmp_path / "list"
     answer = commands.scan(str(tmp_path / "studies"), folder)
-    assert "1 studies" in str(answer.output[0])
+    assert "1 study" in str(answer.output[0])
     (row,) = json.loads(str(commands.show(folder, json=True).output[0]))
     assert (row["name"], row["state"], row["sequences"]) == ("one", "new", ["t1c"])
     assert json.loads(str(commands.show(folder, words="flair", json=True).output[0])) == []
