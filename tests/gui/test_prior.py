@@ -76,6 +76,26 @@ def test_a_decision_made_while_it_is_compared_stays_and_so_does_the_comparison(c
     assert panel.session.state.review.state_of(first.tracking_uid) is ReviewState.UNREVIEWED
 
 
+def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
+    compared, analysis, qtbot
+):
+    """They were kept under the prior's identifiers, which the saved result does not know."""
+    panel, _ = compared
+    panel.session.go_to(2)
+    panel.commands.run("accept")
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    panel.session.go_to(1)
+    panel.commands.run("reject")
+    panel.commands.run("undo")
+    panel.commands.run("defer")
+    found, _ = panel.actions_.read_controller.recovered(analysis)
+    states = [found.state_of(c.tracking_uid) for c in analysis.findings.candidates]
+    assert states == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
+    assert {event.tracking_uid for event in found.events} == {
+        c.tracking_uid for c in analysis.findings.candidates
+    }
+
+
 def test_a_comparison_ends_no_edit(compared, qtbot):
     """The strokes drawn meanwhile were lost."""
     panel, _ = compared

@@ -91,6 +91,11 @@ class ReadController:
         self._before = Review()
         self._follows: ReadSession | None = None
         """The review that was stored or shown last, and the log that continues it."""
+        self._own_uids: dict[str, str] = {}
+        """The result's own tracking UID of each candidate that a comparison renamed.
+
+        The log keeps these, as the result without the comparison is opened again with it.
+        """
         self.kept = True
         """Whether every decision is on disk."""
         self._noted: tuple[str, Path] | None = None
@@ -378,9 +383,20 @@ class ReadController:
         if new.analysis is None:
             return
         if seen is not self.session.result:
-            self._before, self._follows = new.review, None
+            self._before, self._follows, self._own_uids = new.review, None, {}
         elif new.review is not old.review:
-            self._keep(new.analysis, new.review)
+            self._follow_names(old.analysis, new.analysis)
+            self._keep(new.analysis, new.review.renamed(self._own_uids))
+
+    def _follow_names(self, before: Analysis | None, now: Analysis) -> None:
+        """Remember the result's own UIDs of the candidates that a comparison renames."""
+        if before is None or now.followup is before.followup:
+            return
+        own = {c.id: self._own_uid(c.tracking_uid) for c in before.findings.candidates}
+        self._own_uids |= {c.tracking_uid: own[c.id] for c in now.findings.candidates}
+
+    def _own_uid(self, uid: str) -> str:
+        return self._own_uids.get(uid, uid)
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log."""
@@ -390,7 +406,7 @@ class ReadController:
         if log is None:
             log = self._log = ReadSession(self._own.database, _own_key(analysis.study))
         if log is not self._follows:
-            known = {c.tracking_uid for c in analysis.findings.candidates}
+            known = {self._own_uid(c.tracking_uid) for c in analysis.findings.candidates}
             log.show(store.analysis_key(analysis.run), self._before, known)
             self._follows = log
         return log
@@ -414,7 +430,7 @@ class ReadController:
         self, analysis: Analysis, write: Callable[[ReadSession, Mapping[str, Point]], None]
     ) -> bool:
         """Write decisions to the log; False, with a message, if that failed."""
-        at = {c.tracking_uid: c.centroid_mm for c in analysis.findings.candidates}
+        at = {self._own_uid(c.tracking_uid): c.centroid_mm for c in analysis.findings.candidates}
         try:
             log = self._log_of(analysis)
             write(log, at)

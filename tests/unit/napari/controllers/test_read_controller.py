@@ -10,11 +10,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tests.kept_reads import autosave_as_before
-from tests.reviewed_head import LEFT, analysis, head, without_right  # noqa: F401  fixtures
+from tests.reviewed_head import (  # noqa: F401  fixtures
+    LEFT,
+    FakeResult,
+    analysis,
+    head,
+    without_right,
+)
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.controllers.read_words import phase_words
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -324,3 +331,36 @@ def test_a_list_that_vanished_is_reported_and_left(analysis, own, tmp_path):  # 
         window.session.mark(ReviewState.DEFERRED)
         assert window.kept
         shutil.rmtree(tmp_path / "list")
+
+
+def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
+    analysis,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    """They were kept under the prior's identifiers, which the saved result does not know."""
+    monkeypatch.setattr(own_log, "own_folder", lambda: tmp_path)
+    session = ReviewSession(reader="A. Reader")
+    made = ReadController(session)
+    session.analysed(FakeResult(analysis), overlays_of(analysis))
+    session.go_to(2)
+    session.mark(ReviewState.ACCEPTED)
+    shown = session.state.analysis
+    own = [c.tracking_uid for c in shown.findings.candidates]
+    names = dict(zip(own, reversed(own), strict=True))  # of the worst kind: exchanged
+    candidates = tuple(
+        replace(c, tracking_uid=names[c.tracking_uid]) for c in shown.findings.candidates
+    )
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
+    after = replace(
+        shown,
+        findings=replace(shown.findings, candidates=candidates),
+        review=shown.review.renamed(names),
+        followup=Comparison((), (), laid),
+    )
+    session.settle(ReviewLog(after.review), after, session.state.overlays)
+    session.go_to(1)
+    session.mark(ReviewState.DEFERRED)
+    found, _ = made.recovered(analysis)
+    assert [found.state_of(uid) for uid in own] == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
+    made.release()
