@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QMainWindow
@@ -43,3 +45,12 @@ def test_a_closed_window_leaves_the_study_and_keeps_the_typed_reason(panel, list
     assert acts[-2].reason == "clear in T1c"
     panel.findChild(WindowClosing).closing.emit()  # the application ends after its last window
     assert read(listed, "a").acts == acts
+
+
+def test_the_analysis_ahead_stops_with_its_window_though_napari_goes_on(panel, listed, qtbot):
+    """Another window was open: the process went on until napari ended."""
+    qtbot.waitUntil(lambda: listed.findChild(WindowClosing) is not None, timeout=60_000)
+    stdin = Mock()
+    listed.controller._process = Mock(stdin=stdin)
+    listed.findChild(WindowClosing).closing.emit()
+    stdin.close.assert_called_once_with()

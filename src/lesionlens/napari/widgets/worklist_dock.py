@@ -29,6 +29,7 @@ from lesionlens.napari.model.studies import recent
 from lesionlens.napari.model.studies.worklist import WorklistScreen, WorklistSession
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import label, row, show_rows, style_sheet
@@ -195,6 +196,7 @@ class WorklistDock(QWidget):
             window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
             window.resizeDocks([dock], [_HEIGHT], Qt.Orientation.Vertical)
             dock.show()
+            WindowClosing(window, self).closing.connect(self.controller.stop_ahead)
 
     def _open_last(self) -> None:
         """Open the last list again, also after a crash."""
