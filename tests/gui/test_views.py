@@ -394,7 +394,7 @@ def test_an_outline_is_redrawn_in_the_views_that_stand_or_on_naparis_canvas(show
     assert not toolbar.overflow.isHidden()
     toolbar.overflow.menu().aboutToShow.emit()
     offered = {act.text(): act for act in toolbar.overflow.menu().actions()}
-    assert set(offered) == {
+    assert set(offered) == {toolbar.switches["toggle_cine"].toolTip()} | {
         toolbar.layouts[one].toolTip()
         for one in (Layout.ONE, Layout.PAIR, Layout.TRIPLE, Layout.FOUR)
     }

@@ -39,6 +39,8 @@ _SWITCHES = (
 
 _LINKED = ("toggle_slab", "toggle_rulers")
 """Switches that work in linked views only, so not while an outline is redrawn."""
+_ASIDE = (*_LINKED, "toggle_cine")
+"""Switches that have no room while an outline is redrawn."""
 
 _STYLE = """
 QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
@@ -96,7 +98,7 @@ class ViewToolbar(QWidget):
             line = QFrame()
             line.setFrameShape(QFrame.Shape.VLine)
             row.addWidget(line)
-        self.overflow = self._menu_button("…", "More layouts")
+        self.overflow = self._menu_button("…", "More layouts, and cine")
         self.overflow.menu().aboutToShow.connect(self._fill_overflow)
         row.insertWidget(len(self.layouts), self.overflow)
         self.measure = self._measure_button(run)
@@ -138,10 +140,10 @@ class ViewToolbar(QWidget):
         return made
 
     def _fill_overflow(self) -> None:
-        """List the layouts that have no room in the row."""
+        """List the buttons that have no room in the row."""
         menu = self.overflow.menu()
         menu.clear()
-        for button in self.layouts.values():
+        for button in (*self.layouts.values(), *self.switches.values()):
             if button.isHidden() and button.isEnabled():
                 menu.addAction(button.toolTip()).triggered.connect(button.click)
 
@@ -206,7 +208,7 @@ class ViewToolbar(QWidget):
             button.setChecked(held[act])
             free = act not in _LINKED or not board.editing
             button.setEnabled(free)
-            button.setVisible(free)  # napari's controls need the space
+            button.setVisible(act not in _ASIDE or not board.editing)
         self.measure.setChecked(views.measuring is not None)
         self.measure.setVisible(not board.editing)
         self.setVisible(board.opened)  # last: a visible row is laid out again at every change
