@@ -116,6 +116,21 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     qtbot.waitUntil(lambda: reviewed.drops is not None)
     reviewed.commands.run("type_reason")
     assert "Go to a candidate first" in reviewed.session.state.message
+    field, table = reviewed.candidates._reason, reviewed.candidates.table
+    assert reviewed.window().focusWidget() is field
+    qtbot.keyClicks(field, "vessel, not a lesion")  # each letter was a command
+    assert not reviewed.session.state.review.events
+    assert field.currentText() == ""
+    qtbot.keyClick(field, Qt.Key.Key_Escape)
+    reviewed.session.go_to(1)
+    reviewed.commands.run("type_reason")
+    qtbot.keyClicks(field, "vessel")
+    qtbot.keyClick(field, Qt.Key.Key_Return)
+    QApplication.instance().focusChanged.emit(field.lineEdit(), table)
+    qtbot.keyClick(table, Qt.Key.Key_R)
+    (event,) = reviewed.session.state.review.events
+    assert (event.state, event.reason) == (ReviewState.REJECTED, "vessel")
+    reviewed.window().hide()
 
 
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):

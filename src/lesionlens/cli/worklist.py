@@ -84,8 +84,8 @@ def scan(
         finally:
             database.close()
     warned = sum(bool(entry.warnings) for entry in entries)
-    found = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
-    return Answer((f"{found}, {new} of them new, {warned} with warnings",))
+    words = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
+    return Answer((f"{words}, {new} of them new, {warned} with warnings",))
 
 
 def show(

@@ -105,7 +105,6 @@ COMMANDS = (
         "type the reason; Enter or Escape returns to the candidates",
         lambda acts: acts.dialogs.type_reason(),
         "Control-Shift-R",
-        unavailable=not_marked,
     ),
     Command(
         "sign",

@@ -26,7 +26,6 @@ from lesionlens.napari.widgets.parts import (
     bring_into_sight,
     flat_button,
     label,
-    offer,
     row,
     set_role,
     show_rows,
@@ -214,9 +213,14 @@ class CandidateBlock(Section):
         """Put the cursor into the field for the reason."""
         self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
+    @property
+    def refuses_a_reason(self) -> bool:
+        """Whether no reason can be given now."""
+        return self._reason.refusing
+
     def _show_reason(self, screen: Screen) -> None:
         """Show the reason of the candidate in focus; keep the cursor if unchanged."""
-        offer(self._reason, screen.not_marked)
+        self._reason.refuse(screen.not_marked)
         if self._reason.currentText() != screen.reason:
             blocked = self._reason.blockSignals(True)
             self._reason.setCurrentText(screen.reason)

@@ -319,8 +319,10 @@ class Panel(AskingPaths, QWidget):
         confirm(self, words, action, then)
 
     def type_reason(self) -> None:
-        """Put the cursor into the field for the reason."""
+        """Put the cursor into the field for the reason, and say why it may take none."""
         self.candidates.type_reason()
+        if self.candidates.refuses_a_reason:
+            self.actions_.review_controller.explain()
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
         keep_preparation(brain_extraction, bias_correction)

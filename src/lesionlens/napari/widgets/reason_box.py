@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QKeyEvent
+from qtpy.QtGui import QKeyEvent, QWheelEvent
 from qtpy.QtWidgets import QComboBox
 
 from lesionlens.base.records.review import MAX_REASON
@@ -11,8 +11,22 @@ from lesionlens.base.records.review import MAX_REASON
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 
 
+_PLACEHOLDER = "reason (optional)"
+_LEAVING = (
+    Qt.Key.Key_Escape,
+    Qt.Key.Key_Return,
+    Qt.Key.Key_Enter,
+    Qt.Key.Key_Tab,
+    Qt.Key.Key_Backtab,
+)
+
+
 class ReasonBox(QComboBox):
-    """Takes letters as text until Enter or Escape."""
+    """Takes letters as text until Enter or Escape.
+
+    Where no reason can be given, the field is not disabled: letters typed after its key would be
+    commands. It takes them and drops them.
+    """
 
     settled = Signal()
     """The reason was entered."""
@@ -23,19 +37,45 @@ class ReasonBox(QComboBox):
         super().__init__()
         self.setEditable(True)
         self.addItems(REASONS)
-        self.lineEdit().setPlaceholderText("reason (optional)")
+        self.lineEdit().setPlaceholderText(_PLACEHOLDER)
         self.lineEdit().setMaxLength(MAX_REASON)
         self.setAccessibleName("Reason for the decision")
         self.activated.connect(lambda _: self.settled.emit())
         self.lineEdit().returnPressed.connect(self._settle)
 
+    def refuse(self, why: str) -> None:
+        """Take no reason and show why, or take one again."""
+        self.lineEdit().setReadOnly(bool(why))
+        self.lineEdit().setPlaceholderText(why or _PLACEHOLDER)
+        self.setToolTip(why)
+
+    @property
+    def refusing(self) -> bool:
+        """Whether no reason can be given."""
+        return bool(self.lineEdit().isReadOnly())
+
     def _settle(self) -> None:
-        self.settled.emit()
+        if not self.refusing:
+            self.settled.emit()
         self.left.emit()
+
+    def showPopup(self) -> None:
+        """Offer the usual reasons where one can be given."""
+        if not self.refusing:
+            super().showPopup()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Choose a reason where one can be given."""
+        if self.refusing:
+            event.ignore()
+        else:
+            super().wheelEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Leave the field by Escape; the text is kept."""
         if event.key() == Qt.Key.Key_Escape:
             self.left.emit()
+        elif self.refusing and event.key() not in _LEAVING:
+            event.accept()
         else:
             super().keyPressEvent(event)
