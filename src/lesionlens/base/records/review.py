@@ -339,13 +339,31 @@ class Review:
         return replace(self, unaided=tuple(unaided), responses=tuple(responses))
 
     def restricted_to(self, known: Container[str]) -> Review:
-        """Return the events about the whole study, the cavity, known candidates and added ones."""
-        ours = self.added
-        kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
-        kept_uids = {*NO_CANDIDATE, *kept}
-        return Review(
-            tuple(e for e in self.events if e.tracking_uid in kept_uids),
-            {name: o for name, o in self.outlines.items() if o.tracking_uid in kept_uids},
-            self.unaided,
-            self.responses,
-        )
+        """Return the events about the whole study, the cavity, known candidates and added ones.
+
+        Of a merge or split all events are kept or none, with what later decisions take over from
+        it: half of it would lose or double a part of the outlined volume.
+        """
+        there, kept, lost = set(NO_CANDIDATE), list[ReviewEvent](), set[str]()
+        for act in self._acts():
+            uids = {e.tracking_uid for e in act}
+            added = {e.tracking_uid for e in act if e.added is not None}
+            drawn = {e.outline for e in act if e.outline is not None}
+            if not drawn & lost and all(u in known or u in there or u in added for u in uids):
+                there |= added
+                kept += act
+            elif len(act) > 1:
+                lost |= drawn - {e.outline for e in kept}
+        uids = {e.tracking_uid for e in kept}
+        outlines = {name: o for name, o in self.outlines.items() if o.tracking_uid in uids}
+        return Review(tuple(kept), outlines, self.unaided, self.responses)
+
+    def _acts(self) -> list[list[ReviewEvent]]:
+        """Return the events by act, each with those that follow from it."""
+        acts: list[list[ReviewEvent]] = []
+        for event in self.events:
+            if event.with_previous and acts:
+                acts[-1].append(event)
+            else:
+                acts.append([event])
+        return acts

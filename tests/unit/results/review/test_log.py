@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import ReviewAct, ReviewState
-from lesionlens.base.records.review import MAX_REASON, WHOLE_STUDY, Review
+from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.records.review import MAX_REASON, WHOLE_STUDY, Outline, Review
 from lesionlens.results.review.log import ReviewLog
 
 UIDS = ("1.1", "1.2", "1.3")
@@ -166,3 +167,34 @@ def test_a_reason_that_no_reader_wrote_is_refused():
     with pytest.raises(UnusableInputError, match="reason of 5000000 characters"):
         log.mark("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * 5_000_000)
     assert len(log.review.events) == 1
+
+
+def _ball(uid, size):
+    return Outline(uid, (0, 0, 0), np.full((size, 1, 1), 2, np.uint8))
+
+
+@pytest.mark.parametrize(("known", "left"), [("1.1", 1), ("1.2", 1), ("both", 5)])
+def test_a_merge_is_taken_over_whole_or_not_at_all(known, left):
+    """Half of it lost the outlined volume of the other half."""
+    log = ReviewLog()
+    log.mark("1.1", ReviewState.ACCEPTED)
+    log.mark("1.2", ReviewState.REJECTED)
+    with log.one_act():
+        log.mark("1.1", ReviewState.EDITED, outline=_ball("1.1", 5))
+        log.mark("1.2", ReviewState.EDITED, outline=Outline.empty("1.2"))
+    log.mark("1.1", ReviewState.ACCEPTED)  # of the merged outline
+    kept = log.review.restricted_to({"1.1", "1.2"} if known == "both" else {known})
+    assert len(kept.events) == left
+    assert kept.events == tuple(e for e in log.review.events if e in kept.events)
+    assert set(kept.outlined) == ({"1.1", "1.2"} if known == "both" else set())
+
+
+def test_what_a_split_that_is_left_out_added_is_left_out_too():
+    log = ReviewLog()
+    with log.one_act():
+        log.mark("1.1", ReviewState.EDITED, outline=_ball("1.1", 4))
+        log.add(_ball("9.1", 2), DrawingMethod.MANUAL)
+    log.mark("9.1", ReviewState.REJECTED)
+    log.add(_ball("9.2", 3), DrawingMethod.MANUAL)
+    assert log.review.restricted_to({"1.1"}) == log.review
+    assert [e.tracking_uid for e in log.review.restricted_to({"1.7"}).events] == ["9.2"]
