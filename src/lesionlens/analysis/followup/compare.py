@@ -12,6 +12,7 @@ from lesionlens.analysis.followup.alignment import align
 from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, match
 from lesionlens.analysis.followup.patient import Examination, Prior
+from lesionlens.analysis.followup.side_check import MIRRORED, seems_mirrored
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (
@@ -48,11 +49,13 @@ def compare(
     Returns
     -------
     Analysis
-        `followup` has all time points: the prior's earlier ones, the prior, this one. A notice
-        states if the patient's identity is unknown or was confirmed by the user.
+        `followup` has all time points: the prior's earlier ones, the prior, this one. Notices
+        state if the patient's identity is unknown or was confirmed by the user, and if left and
+        right seem swapped.
     """
     now, before = applied(now), applied(prior.analysis)
     found, sequence = align(now, before, context=context)
+    swapped = seems_mirrored(now.prepared, before.prepared, found.moved, sequence, context=context)
     matches = match(
         before.findings.components,
         before.prepared.native,
@@ -70,19 +73,19 @@ def compare(
     tangled = () if chain is None else chain.tangled_now
     points = (*earlier, _point(before, prior.visit, tangled), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
-    laid = Comparison(points, changes, _alignment(found, sequence.display_name))
+    laid = Comparison(points, changes, _alignment(found, sequence.display_name, swapped))
     laid = replace(laid, points=(*points[:-1], replace(points[-1], tangled=laid.tangled_now)))
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
-    return _with_notice(done, prior.confirmed or (_UNTOLD if unknown else ""))
+    identity = prior.confirmed or (_UNTOLD if unknown else "")
+    return _with_notices(done, identity, MIRRORED if swapped else "")
 
 
-def _with_notice(analysis: Analysis, notice: str) -> Analysis:
-    """Add a notice to the findings."""
-    if not notice:
-        return analysis
-    notices = tuple(dict.fromkeys((*analysis.run.notices, notice)))
+def _with_notices(analysis: Analysis, *notices: str) -> Analysis:
+    """Add notices to the findings, but empty ones."""
+    told = (notice for notice in (*analysis.run.notices, *notices) if notice)
+    notices = tuple(dict.fromkeys(told))
     return replace(analysis, run=replace(analysis.run, notices=notices))
 
 
@@ -155,8 +158,8 @@ def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Chang
     return (*there, *gone)
 
 
-def _alignment(found: Registration, sequence: str) -> Alignment:
+def _alignment(found: Registration, sequence: str, swapped: bool) -> Alignment:
     rows = tuple(
         (float(a), float(b), float(c), float(d)) for a, b, c, d in np.asarray(found.moved).tolist()
     )
-    return Alignment(rows, found.shift_mm, found.angle_deg, found.doubtful, sequence)
+    return Alignment(rows, found.shift_mm, found.angle_deg, found.doubtful or swapped, sequence)

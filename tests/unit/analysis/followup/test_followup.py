@@ -123,6 +123,18 @@ def test_the_prior_is_laid_onto_this_examination(compared, now):
     assert not compared.followup.alignment.doubtful
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_swapped_sides_are_told_and_the_alignment_is_doubtful(
+    before, now, laid_before, monkeypatch, swapped
+):
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    monkeypatch.setattr(steps, "seems_mirrored", lambda *_, **__: swapped)
+    then = Prior(Examination(SOMEBODY, "2026-01-05"), before)
+    found = compare(now, Examination(SOMEBODY, "2026-03-05"), then)
+    assert any("seems mirrored" in one for one in warnings_of(found)) is swapped
+    assert found.followup.alignment.doubtful is swapped
+
+
 def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     kinds = [change.kind for change in compared.followup.changes]
     assert sorted(kinds) == ["gone", "matched", "new"]

@@ -1,0 +1,29 @@
+"""An earlier examination whose sides are swapped is named; one that was turned is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionlens.analysis.followup.side_check import seems_mirrored
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_sides_of_an_earlier_examination_are_compared(make_study, swapped):
+    options = PrepareOptions(strip=False, checks=False)
+    now = prepare(open_study(make_study(sequences={"t1c"})), RunContext(), options)
+    moved = np.eye(4)
+    moved[:3, 3] = (6.0, -4.0, 3.0)
+    noise = np.random.default_rng(0).normal(1.0, 0.05, now.channels.shape)
+    channels = (now.channels * noise).astype(np.float32)
+    prior = replace(
+        now,
+        channels=channels[:, ::-1].copy() if swapped else channels,
+        working=Grid(now.working.shape, moved @ now.working.affine),
+    )
+    assert seems_mirrored(now, prior, moved, MrSequence.T1C) is swapped
