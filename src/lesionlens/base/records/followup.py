@@ -292,8 +292,12 @@ class Comparison:
         changes = [self._of_now(c, by_uid, review, redrawn) for c in self.changes]
         there = [c for c in changes if c.now is not None]
         gone = [c for c in changes if c.now is None and c.before is not None]
-        known = {c.now.tracking_uid for c in there if c.now is not None}
-        added = [Change(None, one) for one in now if one.tracking_uid not in known]
+        known = {c.now.tracking_uid: c for c in there if c.now is not None}
+        added = [
+            _added(one, known.get(review.split_from(one.tracking_uid)))
+            for one in now
+            if one.tracking_uid not in known
+        ]
         return replace(self, points=(*self.points[:-1], last), changes=(*there, *added, *gone))
 
     def _of_now(
@@ -441,6 +445,14 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
         for one in sorted(point.lesions, key=lambda lesion: lesion.tracking_uid)
         if one.counts
     )
+
+
+def _added(one: Measured, whole: Change | None) -> Change:
+    """Return the change of a lesion that a reader added, or split from that of another change."""
+    if whole is None:
+        return Change(None, one)
+    before = () if whole.before is None else (whole.before.id,)
+    return Change(None, one, (*before, *whole.beside))
 
 
 def _redrawn(before: Measured, now: Measured | None) -> bool:

@@ -293,6 +293,17 @@ class Review:
             tracking_uid = into.pop(tracking_uid)
         return tracking_uid
 
+    def split_from(self, tracking_uid: str) -> str:
+        """Return the UID of the candidate that this one was split from; its own if it was not."""
+        whole = {
+            event.tracking_uid: kept.tracking_uid
+            for kept, event in pairwise(self.events)
+            if event.with_previous and event.added is not None
+        }
+        while tracking_uid in whole:
+            tracking_uid = whole.pop(tracking_uid)
+        return tracking_uid
+
     @property
     def added(self) -> Mapping[str, DrawingMethod]:
         """How each candidate that a reader ever added was outlined, by tracking UID."""

@@ -25,7 +25,7 @@ from lesionlens.analysis.followup.patient import (
 )
 from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
+from lesionlens.base.labels import DrawingMethod, Identity, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import (
@@ -228,6 +228,32 @@ def test_what_a_reader_merged_or_undid_after_comparing_is_no_longer_listed(compa
     assert [(c.kind, c.beside) for c in again] == [(c.kind, c.beside) for c in found.changes]
     undone = found.at([c for c in candidates if c.id != new.id], ReviewLog().review, None)
     assert "new" not in [c.kind for c in undone.changes]
+
+
+def test_what_a_reader_split_after_comparing_is_a_part_of_the_earlier_lesion_not_new(compared):
+    """The draft of a response proposed progression by a new lesion."""
+    found, candidates = compared.followup, compared.findings.candidates
+    grown = next(c for c in found.changes if c.kind == "matched")
+    new = next(c.now for c in found.changes if c.kind == "new")
+
+    def after(*parts):
+        log, now = ReviewLog(), list(candidates)
+        for whole, uid in parts:
+            half = Outline(uid, (0, 0, 0), np.ones((2, 2, 2), np.uint8))
+            with log.one_act():
+                log.mark(whole, ReviewState.EDITED)
+                log.add(half, DrawingMethod.MANUAL)
+            now.append(replace(candidates[0], id=len(now) + 1, tracking_uid=uid))
+        at = found.at(now, log.review, None)
+        last = next(c for c in at.changes if c.now and c.now.tracking_uid == parts[-1][1])
+        return at, last
+
+    at, half = after((grown.now.tracking_uid, "9.1"))
+    assert (half.kind, half.beside) == ("split", (grown.before.id,))
+    assert {"9.1", grown.now.tracking_uid} <= set(at.tangled_now)
+    _, quarter = after((grown.now.tracking_uid, "9.1"), ("9.1", "9.2"))
+    assert (quarter.kind, quarter.beside) == ("split", (grown.before.id,))
+    assert after((new.tracking_uid, "9.1"))[1].kind == "new"
 
 
 def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
