@@ -20,12 +20,9 @@ from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
 
 
-@pytest.fixture
-def slow(monkeypatch):
-    """Studies whose reading waits until the test lets it go on, or fail."""
-    gate, fails = threading.Event(), []
-    gate.set()
-    plain = worklist_controller.read_entry
+def held_back(monkeypatch, name, gate):
+    """Let a reading function of the controller wait for the gate; the list holds its failures."""
+    fails, plain = [], getattr(worklist_controller, name)
 
     def wait_and_read(*given):
         gate.wait(30)
@@ -33,7 +30,16 @@ def slow(monkeypatch):
             raise fails.pop()
         return plain(*given)
 
-    monkeypatch.setattr(worklist_controller, "read_entry", wait_and_read)
+    monkeypatch.setattr(worklist_controller, name, wait_and_read)
+    return fails
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Studies whose reading waits until the test lets it go on, or fail."""
+    gate = threading.Event()
+    gate.set()
+    fails = held_back(monkeypatch, "read_entry", gate)
     monkeypatch.setattr(worklist_controller.WorklistController, "read_next", lambda _: None)
     return gate, fails
 
@@ -286,16 +292,8 @@ def test_a_list_opens_where_the_reader_was(panel, listed, qtbot):
 @pytest.fixture
 def arriving(panel, listed, one, slow, monkeypatch, qtbot):
     """The last study of the list, open while the result that was analysed ahead is being read."""
-    gate, fails = threading.Event(), []
-    plain = worklist_controller.reopened
-
-    def wait_and_read(*given):
-        gate.wait(30)
-        if fails:
-            raise fails.pop()
-        return plain(*given)
-
-    monkeypatch.setattr(worklist_controller, "reopened", wait_and_read)
+    gate = threading.Event()
+    fails = held_back(monkeypatch, "reopened", gate)
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[2])
     wait(qtbot, panel)

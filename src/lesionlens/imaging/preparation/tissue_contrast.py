@@ -7,7 +7,7 @@ brains alone (`research/fit_sequence_from_image.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,10 +147,22 @@ def measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
     grid : Grid
         Its grid.
     """
+    return measured_together([values], grid)[0]
+
+
+def measured_together(
+    images: Sequence[NDArray[np.float32]], grid: Grid
+) -> list[TissueContrast | None]:
+    """Measure as `measured` several images of one head, at least one.
+
+    The template is registered to the first alone: the others share its place.
+    """
     if (np.asarray(grid.shape) * grid.spacing_mm).max() > LARGEST_MM:
-        return None
-    image, where = on_ras_grid(values, grid, EDGE_MM)
-    return figures(image, *tissues(image, where, load_template()))
+        return [None] * len(images)
+    first, where = on_ras_grid(images[0], grid, EDGE_MM)
+    shares, inside = tissues(first, where, load_template())
+    others = (on_ras_grid(image, grid, EDGE_MM)[0] for image in images[1:])
+    return [figures(image, shares, inside) for image in (first, *others)]
 
 
 def probabilities(found: TissueContrast) -> dict[MrSequence, float] | None:
@@ -168,23 +180,16 @@ def t2_log_odds(
     """Return the log odds that each image is T2 rather than T1, T1c or FLAIR, by its contrast.
 
     Natural logarithm, at most that of 1 / `CONTRADICTED` either way; 0 if the contrast is unusual.
-    The template is registered to the first image alone: images of one head share its place.
 
     Parameters
     ----------
     images : mapping of MrSequence to (I, J, K) float32
-        By name, at least one, of one head. Any intensity unit, with or without skull.
+        By name, as for `measured_together`.
     grid : Grid
         Their grid.
     """
-    values = iter(images.values())
-    first, where = on_ras_grid(next(values), grid, EDGE_MM)
-    shares, inside = tissues(first, where, load_template())
-    coarse = (first, *(on_ras_grid(image, grid, EDGE_MM)[0] for image in values))
-    return {
-        name: _log_odds(figures(image, shares, inside))
-        for name, image in zip(images, coarse, strict=True)
-    }
+    found = measured_together(tuple(images.values()), grid)
+    return dict(zip(images, map(_log_odds, found), strict=True))
 
 
 def _log_odds(found: TissueContrast | None) -> float:

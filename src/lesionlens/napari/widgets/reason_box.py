@@ -9,16 +9,8 @@ from qtpy.QtWidgets import QComboBox
 from lesionlens.base.records.review import MAX_REASON
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
-
-
 _PLACEHOLDER = "reason (optional)"
-_LEAVING = (
-    Qt.Key.Key_Escape,
-    Qt.Key.Key_Return,
-    Qt.Key.Key_Enter,
-    Qt.Key.Key_Tab,
-    Qt.Key.Key_Backtab,
-)
+_LEAVING = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
 
 
 class ReasonBox(QComboBox):

@@ -56,3 +56,10 @@ def test_odds_of_t2_are_bounded_and_even_for_an_unusual_image(monkeypatch, chanc
         MrSequence.T1: pytest.approx(odds),
         MrSequence.T2: pytest.approx(odds),
     }
+
+
+def test_a_field_of_view_of_metres_says_nothing_and_takes_no_time(monkeypatch):
+    monkeypatch.setattr(tissue_contrast, "on_ras_grid", None)
+    grid = Grid((64, 64, 64), np.diag([50.0, 50.0, 50.0, 1.0]))
+    images = dict.fromkeys((MrSequence.T1, MrSequence.T2), np.ones(grid.shape, np.float32))
+    assert set(tissue_contrast.t2_log_odds(images, grid).values()) == {0.0}
