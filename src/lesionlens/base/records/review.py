@@ -289,9 +289,7 @@ class Review:
             outline = self.outlines.get(event.outline or "")
             if event.with_previous and outline is not None and outline.is_empty:
                 into[event.tracking_uid] = kept.tracking_uid
-        while tracking_uid in into:
-            tracking_uid = into.pop(tracking_uid)
-        return tracking_uid
+        return _end_of(into, tracking_uid)
 
     def split_from(self, tracking_uid: str) -> str:
         """Return the UID of the candidate that this one was split from; its own if it was not."""
@@ -300,9 +298,7 @@ class Review:
             for kept, event in pairwise(self.events)
             if event.with_previous and event.added is not None
         }
-        while tracking_uid in whole:
-            tracking_uid = whole.pop(tracking_uid)
-        return tracking_uid
+        return _end_of(whole, tracking_uid)
 
     @property
     def added(self) -> Mapping[str, DrawingMethod]:
@@ -378,3 +374,10 @@ class Review:
             else:
                 acts.append([event])
         return acts
+
+
+def _end_of(links: dict[str, str], tracking_uid: str) -> str:
+    """Follow links from a UID to the last one; each is followed once and removed."""
+    while tracking_uid in links:
+        tracking_uid = links.pop(tracking_uid)
+    return tracking_uid
