@@ -15,15 +15,13 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
+from unet_release import release_unet
 from whole_head import draw_heads
 
-from lesionlens.base.provenance import sha256_of
-from lesionlens.network.brain import BRAIN_FORMAT, ONNX_NAME, SPACING_MM, scaled
-from lesionlens.network.brain_unet import BrainUNet
-from lesionlens.network.onnx_export import export_brain
+from lesionlens.network.brain import BRAIN, BRAIN_FORMAT, SPACING_MM, scaled
+from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.synth.atlas import INDIVIDUALS
 from lesionlens.training import checkpoint
 from lesionlens.training.config import OptimiserConfig
@@ -32,7 +30,6 @@ from lesionlens.training.optimiser import Optimiser
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
 VALIDATION_SEED = 1_000_000
 CHECKPOINT_S = 120.0
-WEIGHTS = Path(__file__).parents[1] / "src/lesionlens/network/weight_files"
 
 
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
@@ -46,7 +43,7 @@ def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def validate(network: BrainUNet, heads: list[int], count: int = 24) -> dict[str, float]:
+def validate(network: FoldedUNet, heads: list[int], count: int = 24) -> dict[str, float]:
     """Dice over drawn images of held-out heads, and brain found where there is none."""
     dice, false = [], []
     for seed in range(VALIDATION_SEED, VALIDATION_SEED + count):
@@ -71,7 +68,7 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
     """Train until the minutes, all sittings together, are spent."""
     heads = [head for head in INDIVIDUALS if head not in held_out]
     torch.manual_seed(1)
-    network = BrainUNet().to(memory_format=torch.channels_last_3d)
+    network = FoldedUNet().to(memory_format=torch.channels_last_3d)
     optimiser = Optimiser(network, OptimiserConfig(rate=3e-3, average=0.99))
     step, spent = 0, 0.0
     kept = checkpoint.load(out)
@@ -111,12 +108,12 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
                 log.write(json.dumps(figures) + "\n")
 
 
-def averaged(out: Path) -> BrainUNet:
+def averaged(out: Path) -> FoldedUNet:
     """Read the averaged weights of the latest checkpoint."""
     kept = checkpoint.load(out)
     if kept is None:
         raise SystemExit(f"no checkpoint in {out}")
-    network = BrainUNet()
+    network = FoldedUNet()
     prefix = "opt/average/"
     network.load_state_dict(
         {k[len(prefix) :]: v for k, v in kept.tensors.items() if k.startswith(prefix)}
@@ -125,15 +122,8 @@ def averaged(out: Path) -> BrainUNet:
 
 
 def release(out: Path) -> None:
-    """Write the averaged weights as half precision, also as ONNX, and their hashes beside them."""
-    tensors = {k: v.half().contiguous() for k, v in averaged(out).state_dict().items()}
-    target = WEIGHTS / "brain.safetensors"
-    save_file(tensors, target)
-    target.chmod(0o644)
-    sha256, onnx = sha256_of(target), WEIGHTS / ONNX_NAME
-    export_brain(averaged(out), onnx, {"format": BRAIN_FORMAT, "weights_sha256": sha256})
-    about = {"file": target.name, "sha256": sha256, "onnx_sha256": sha256_of(onnx)}
-    (WEIGHTS / "brain.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    """Write the averaged weights to the package."""
+    release_unet(averaged(out), 1, BRAIN, {}, BRAIN_FORMAT)
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from lesionlens.base import user_folders
 from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.network.brain import ONNX_NAME, shipped_file
 from lesionlens.network.notes import WeightsInfo
 from lesionlens.network.onnx_export import Precision, export_lens
+from lesionlens.network.shipped_unet import shipped_file
 from lesionlens.network.weights import load_chosen
 
 PAGE = Path(__file__).resolve().parent / "page"
@@ -156,7 +156,7 @@ def _packed(data: bytes) -> str:
 
 
 def _blocks(network: Path) -> Mapping[str, str]:
-    brain = shipped_file(ONNX_NAME, "onnx_sha256")
+    brain = shipped_file("brain.onnx", "onnx_sha256")
     return {"lens": _packed(network.read_bytes()), "brain": _packed(brain.read_bytes())}
 
 

@@ -25,14 +25,14 @@ from typing_extensions import override
 from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.errors import MissingPluginError
 from lesionlens.network.attention import Form
-from lesionlens.network.brain import MULTIPLE
-from lesionlens.network.brain_unet import BrainUNet
 from lesionlens.network.encoder import STRIDE
+from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, WeightsNotes
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput, PromptNetwork
 from lesionlens.network.prompt.model import MULTIPLE as PROMPT_MULTIPLE
 from lesionlens.network.prompt.weights import PromptNotes
+from lesionlens.network.shipped_unet import MULTIPLE
 
 OPSET = 18
 PROMPT_FORMAT = "lesionlens-prompt-onnx-1"
@@ -155,12 +155,14 @@ def export_lens(
            precision)  # fmt: skip
 
 
-def export_brain(network: BrainUNet, path: Path, metadata: Mapping[str, str]) -> None:
-    """Export the brain extraction network: `image` (1, 1, I, J, K), multiples of 16, to `logit`.
+def export_unet(
+    network: FoldedUNet, channels: int, path: Path, metadata: Mapping[str, str]
+) -> None:
+    """Export a shipped U-Net: `image` (1, channels, I, J, K), multiples of 16, to `logit`.
 
     Stored in float16, like the shipped weights.
     """
-    image = torch.zeros(1, 1, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
+    image = torch.zeros(1, channels, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
     made = _exported(network, {"image": image}, ["logit"], MULTIPLE)
     _write(made, path, metadata, Precision.FP16)
 

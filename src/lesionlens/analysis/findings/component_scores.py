@@ -28,7 +28,7 @@ class ComponentVoxels:
 def score_components(
     passes: PerturbedPrediction, components: Sequence[ComponentVoxels], scoring: Scoring
 ) -> NDArray[np.float64]:
-    """Score each component for each perturbed input.
+    """Score each component for each perturbed input, no less than a small lesion in it.
 
     Returns
     -------
@@ -39,7 +39,12 @@ def score_components(
     if not components:
         return np.zeros((len(flat), 0))
     found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
-    return np.stack(found, axis=1)
+    scores = np.stack(found, axis=1)
+    if passes.lesion_scores is None:
+        return scores
+    lesions = passes.lesion_scores.reshape(flat.shape)
+    least = np.stack([lesions[:, c.voxels].max(axis=1) for c in components], axis=1)
+    return np.asarray(np.maximum(scores, least), np.float64)
 
 
 def score_by_all_views(
@@ -104,10 +109,13 @@ def score_what_is_drawn(
     """
     flat = passes.probability.reshape(len(passes.probability), -1)
     found = np.zeros((len(flat), len(components)))
+    lesions = passes.lesion_scores
     for n, component in enumerate(components):
         for v, values in enumerate(flat[:, component.voxels]):
             drawn = values[values >= threshold]
             if drawn.size:
                 ml = component.volume_ml * drawn.size / values.size
                 found[v, n] = component_score(drawn, ml, scoring)
+            if lesions is not None:
+                found[v, n] = max(found[v, n], lesions[v].ravel()[component.voxels].max())
     return found

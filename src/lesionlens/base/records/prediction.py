@@ -140,6 +140,10 @@ class PerturbedPrediction:
     """(V,) tuple: the whole-tumour threshold of an analysis of each input; None if it is that of
     the study's prediction for all of them.
     """
+    lesion_scores: NDArray[np.float32] | None = None
+    """(V, I, J, K) float32 or None: in the voxels of a small lesion that the engine searched for,
+    its score for each input; a component scores no less. None without such a search.
+    """
 
     def of(self, region: Region) -> NDArray[np.float32] | None:
         """Return the (V, I, J, K) probability of a region; None if it is not predicted."""

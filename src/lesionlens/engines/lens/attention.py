@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import Array, floats, halves, to_numpy
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import rollout, separable
+from lesionlens.engines.lens.pass_output import AttentionOutput, PassOutput
 
 Floats = NDArray[np.float32]
 _TOKEN_VOX = 8
@@ -104,3 +108,28 @@ class CrossAttentionMaps:
         along = separable.matrices(grid, self._working, antialias=False)
         spread = to_numpy(separable.apply(chosen, along)) * self._brain
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)
+
+
+def trace_of(
+    out: PassOutput,
+    cross: Mapping[Region, Floats],
+    method: str,
+    grid: Grid,
+    prepared: PreparedStudy,
+) -> Trace:
+    """Return the attention of a pass, with probe and layers if it was traced."""
+    attended: AttentionOutput | None = out.trace
+    seen = attended.self_attention if attended else ()
+    layers = (CrossAttentionMaps.names[-1],)
+    if attended is None or not seen:
+        return Trace(cross, method, layers)
+    matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
+    maps = CrossAttentionMaps(attended.cross_attention, attended.padded, grid, prepared)
+    return Trace(
+        cross,
+        method,
+        layers,
+        probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
+        layer_attention=maps,
+        attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
+    )

@@ -7,7 +7,7 @@ Arrays are torch's or numpy's (`base.array_ops`), as returned by the runtime.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -44,25 +44,27 @@ from lesionlens.base.records.prediction import (
     Prediction,
     Scoring,
     SlightEnhancement,
-    Trace,
     ViewAgreement,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import AnyOf, Cancel, RunContext
-from lesionlens.engines import network_input, rollout, separable, windows
+from lesionlens.base.run_context import SILENT, AnyOf, Cancel, RunContext
+from lesionlens.engines import network_input, separable, windows
 from lesionlens.engines.lens import (
     cavity,
     cuts,
     ensemble,
     outline_refinement,
     patch_refinement,
+    small_lesions,
 )
 from lesionlens.engines.lens.aside import Aside
-from lesionlens.engines.lens.attention import AttentionRollout, CrossAttentionMaps, coarser
-from lesionlens.engines.lens.pass_output import AttentionOutput, LesionShares, PassOutput
+from lesionlens.engines.lens.attention import coarser, trace_of
+from lesionlens.engines.lens.pass_output import LesionShares, PassOutput
+from lesionlens.engines.lens.small_lesions import T1C, SmallLesions
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
+from lesionlens.network import small_lesions as small_lesion_network
 from lesionlens.network.notes import WeightsInfo
 
 Floats = NDArray[np.float32]
@@ -70,6 +72,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 PRELIMINARY, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
+SEARCH = "searching for small lesions"
 EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
 _EDGE = 1e-6
 _WINDOWS_BESIDE = 2
@@ -120,6 +123,8 @@ class LensMethod(ABC):
     def _empty_caches(self, device: Device) -> None:
         spacing_mm = self._about.spacing_mm
         self._quick, self._fine = (PassCache(s * spacing_mm, device) for s in (_SCALE, 1.0))
+        self._searched: tuple[PreparedStudy, SmallLesions | None] | None = None
+        self._finer: tuple[PreparedStudy, float, NetworkInput] | None = None
 
     def forget(self) -> None:
         """Release the last study; see `engines.engine.SupportsForgetting`."""
@@ -186,8 +191,18 @@ class LensMethod(ABC):
             floor=self._floor,
             precision=self._precision,
             threads=self._threads,
-            trained_on=frozenset(self._about.trained_on),
+            trained_on=self._trained_on,
         )
+
+    @property
+    def _searches(self) -> bool:
+        """Whether small lesions are searched for: not beside weights that saw no patient."""
+        return bool(self._about.trained_on)
+
+    @property
+    def _trained_on(self) -> frozenset[str]:
+        own = frozenset(self._about.trained_on)
+        return own | small_lesion_network.trained_on() if self._searches else own
 
     @property
     def _floor(self) -> float:
@@ -198,17 +213,54 @@ class LensMethod(ABC):
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         study = self._fine.of(prepared)
         first = self._first_pass(study, context)
-        suspected = bool((first[1][0] > 0).any())
+        small = self._search(prepared, study, first[1], context)
+        suspected = small is not None or bool((first[1][0] > 0).any())
         with self._aside(partial(self._ask_ahead, prepared, suspected, context)) as aside:
-            found = self._drawn(prepared, study, first, aside, context)
+            found = self._drawn(prepared, study, first, small, aside, context)
+        self._finer = None
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         return replace(found, unperturbed=seen)
+
+    def small_lesions_of(
+        self, prepared: PreparedStudy, context: RunContext = SILENT
+    ) -> SmallLesions | None:
+        """Return what the search finds in a study; it is searched if it is not the last one."""
+        if self._searched is None or self._searched[0] is not prepared:
+            if not self._searches or MrSequence.T1C not in _shown(prepared.present.tolist()):
+                return None
+            study = self._fine.of(prepared)
+            self._search(prepared, study, self._first_pass(study, context)[1], context)
+            self._finer = None
+        return self._searched[1] if self._searched else None
+
+    def _search(
+        self, prepared: PreparedStudy, study: NetworkInput, logits: Array, context: RunContext
+    ) -> SmallLesions | None:
+        """Search for small lesions beside the (3, I, J, K) logits of the first pass."""
+        found = None
+        if self._searches and MrSequence.T1C in _shown(prepared.present.tolist()):
+            context.check(SEARCH)
+            spacing = small_lesion_network.SPACING_MM
+            fine = self._input_at(prepared, spacing)
+            along = separable.matrices(study.grid, fine.grid, antialias=False)
+            known = to_numpy(floats(separable.apply(logits[:2], along)))
+            found = small_lesions.search(fine, known)
+        self._searched = (prepared, found)
+        return found
+
+    def _input_at(self, prepared: PreparedStudy, spacing_mm: float) -> NetworkInput:
+        """Return the input at finer voxels, which the search and patch refinement may share."""
+        if self._finer is None or self._finer[0] is not prepared or self._finer[1] != spacing_mm:
+            made = network_input.make_network_input(prepared, spacing_mm, self._device)
+            self._finer = (prepared, spacing_mm, made)
+        return self._finer[2]
 
     def _drawn(
         self,
         prepared: PreparedStudy,
         study: NetworkInput,
         first: tuple[PassOutput, Array, Array | None],
+        small: SmallLesions | None,
         aside: Aside,
         context: RunContext,
     ) -> Prediction:
@@ -229,6 +281,11 @@ class LensMethod(ABC):
             prepared.present,
             prepared.brain[box],
         )
+        thresholds = self._thresholds(study.present, probability[1])
+        notices = self._notices if hole is None else (*self._notices, cavity.NOTICE)
+        if small is not None:
+            probability = small.added_to(probability, cut, prepared.channels[T1C][box])
+            notices = (*notices, small.notice)
         softened = separable.smooth(out.attention[0, : len(Region)], _ATTENTION_BLUR_VOX)
         attention = separable.normalise_sums(separable.apply(softened, along) * brain)
         if refined is not None:
@@ -239,9 +296,9 @@ class LensMethod(ABC):
         return Prediction(
             probability=_by_region(whole(probability, prepared, box)),
             engine=self.info,
-            trace=_trace(out, maps, method, study.grid, prepared),
-            notices=self._notices if hole is None else (*self._notices, cavity.NOTICE),
-            thresholds=self._thresholds(study.present, probability[1]),
+            trace=trace_of(out, maps, method, study.grid, prepared),
+            notices=notices,
+            thresholds=thresholds,
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
@@ -293,7 +350,7 @@ class LensMethod(ABC):
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
-        seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
+        seen = self._perturbed(prepared, [EVERYTHING], self._watch, context)
         shown = _shown(prepared.present.tolist())
         cut = cuts.whole_tumour_threshold(shown, self._about.thresholds[0])
         return FirstPass(seen, cut, self._scoring)
@@ -310,7 +367,9 @@ class LensMethod(ABC):
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
-        return self._perturbed(prepared, perturbations, self._watch, context)
+        found = self._perturbed(prepared, perturbations, self._watch, context)
+        small = self.small_lesions_of(prepared, context)
+        return found if small is None else small.perturb(found, perturbations)
 
     def _perturbed(
         self,
@@ -383,7 +442,7 @@ class LensMethod(ABC):
         chosen = patch_refinement.plan(logits[0], first.grid, fine)
         if not chosen.windows:
             return None
-        study = network_input.make_network_input(prepared, spacing, self._device)
+        study = self._input_at(prepared, spacing)
 
         def run(window: windows.Window) -> tuple[Array, Array]:
             place = windows.place_in(window, study.grid.shape, self._device)
@@ -400,30 +459,6 @@ class LensMethod(ABC):
         both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
         along = separable.matrices(study.grid, first.cut, antialias=False)
         return separable.apply(namespace(change).stack(both), along)
-
-
-def _trace(
-    out: PassOutput,
-    cross: Mapping[Region, Floats],
-    method: str,
-    grid: Grid,
-    prepared: PreparedStudy,
-) -> Trace:
-    attended: AttentionOutput | None = out.trace
-    seen = attended.self_attention if attended else ()
-    layers = (CrossAttentionMaps.names[-1],)
-    if attended is None or not seen:
-        return Trace(cross, method, layers)
-    matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
-    maps = CrossAttentionMaps(attended.cross_attention, attended.padded, grid, prepared)
-    return Trace(
-        cross,
-        method,
-        layers,
-        probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
-        layer_attention=maps,
-        attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
-    )
 
 
 def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:

@@ -195,6 +195,8 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         if one is not None:
             header[name] = grid_out(one.grid)
             arrays[name] = one.share if isinstance(one, ClassProbabilities) else one.probability
+    if found.unperturbed is not None and found.unperturbed.lesion_scores is not None:
+        arrays["lesion_scores"] = found.unperturbed.lesion_scores
     if found.class_probabilities is not None:
         header["classes_apart"] = found.class_probabilities.apart
     trace = found.trace
@@ -238,7 +240,11 @@ def prediction_in(
             notices=tuple(str(notice) for notice in header["notices"]),
             unperturbed=None
             if unperturbed is None
-            else PerturbedPrediction(arrays["unperturbed"], grid_in(unperturbed)),
+            else PerturbedPrediction(
+                arrays["unperturbed"],
+                grid_in(unperturbed),
+                lesion_scores=arrays.get("lesion_scores"),
+            ),
             thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
             slight_enhancement=_SLIGHT.validate_python(header["slight_enhancement"]),
             scoring=_SCORING.validate_python(header["scoring"]),
@@ -276,6 +282,8 @@ def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
     arrays = {"probability": found.probability}
     if found.inner is not None:
         arrays["inner"] = found.inner
+    if found.lesion_scores is not None:
+        arrays["lesion_scores"] = found.lesion_scores
     header: Header = {"grid": grid_out(found.grid)}
     if found.thresholds is not None:
         header["thresholds"] = list(found.thresholds)
@@ -290,6 +298,7 @@ def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
         grid_in(header["grid"]),
         arrays.get("inner"),
         None if cut_at is None else tuple(float(one) for one in cut_at),
+        arrays.get("lesion_scores"),
     )
 
 

@@ -1,6 +1,6 @@
 """Brain extraction from images with skull by a small built-in network.
 
-The network, trained on synthetic images of random contrast (`network.brain_unet`,
+The network, trained on synthetic images of random contrast (`network.brain`,
 `research/train_brain.py`), segments each sequence separately, and the logits are averaged. HD-BET
 or SynthStrip can be used instead, if installed (`preparation.skull_stripping`).
 """
@@ -19,12 +19,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest
 from lesionlens.imaging.preparation.resampling import HALF, block_means, crop_grid, resample
-from lesionlens.network.brain import (
-    MULTIPLE,
-    SPACING_MM,
-    load_brain_network,
-    scaled,
-)
+from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
+from lesionlens.network.shipped_unet import MULTIPLE
 
 METHOD = "own network"
 FINER = 2
@@ -57,7 +53,7 @@ def logits_of(
         padded.append(scaled(wide.clip(0)[None, None])[0, 0])
         inside = zip(sides, image.shape, strict=True)
         kept.append(tuple(slice(before, before + length) for (before, _), length in inside))
-    for logit, own in zip(load_brain_network()(padded), kept, strict=True):
+    for logit, own in zip(brain_logits(padded), kept, strict=True):
         yield np.ascontiguousarray(logit[own])
 
 

@@ -17,9 +17,9 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.attention import GridCrossAttention
-from lesionlens.network.brain_unet import fold, unfold
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.encoder import Residual
+from lesionlens.network.folded_unet import fold, unfold
 
 MULTIPLE = 8
 """The crop's axes must be multiples of this."""

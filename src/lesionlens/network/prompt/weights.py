@@ -14,8 +14,8 @@ from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
-from lesionlens.network.brain import shipped_file
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
+from lesionlens.network.shipped_unet import shipped_file
 
 NAME = "prompt.safetensors"
 FORMAT = "lesionlens-prompt-1"

@@ -29,7 +29,7 @@ from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.onnx.engine import OnnxEngine, exported_path
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.network import brain
+from lesionlens.network import brain, shipped_unet, small_lesions
 from lesionlens.network.onnx_session import OnnxSession
 
 HERE = Path(__file__).parent
@@ -139,9 +139,7 @@ def test_what_cannot_be_run_is_refused_in_words(tmp_path, study, onnx):
     with pytest.raises(WeightsError, match=r"bad\.onnx"):
         OnnxEngine("cpu", tmp_path / "bad.onnx")
     with pytest.raises(WeightsError, match="another network"):
-        OnnxEngine(
-            "cpu", Path(str(brain.files("lesionlens.network.weight_files"))) / brain.ONNX_NAME
-        )
+        OnnxEngine("cpu", shipped_unet.shipped_file("brain.onnx", "onnx_sha256"))
     with pytest.raises(UnusableInputError, match="the device 'tpu'"):
         OnnxEngine("tpu", HERE / "tiny.onnx")
     with pytest.raises(ResourceError, match="CUDA"):
@@ -160,14 +158,25 @@ def test_the_brain_is_found_alike_by_either_runtime():
     head = make_patient(spacing_mm=4.0, skull=True).sequences
     image = next(iter(head.values())).data[:32, :48, :32]
     read = brain.scaled(np.ascontiguousarray(image)[None, None])[0, 0]
-    reads = [read, read[::-1].copy()]
-    for one, other in zip(brain._by_onnxruntime()(reads), brain._by_torch()(reads), strict=True):
+    reads = [read[None], read[None, ::-1].copy()]
+    runtimes = shipped_unet.by_onnxruntime("brain"), shipped_unet.by_torch("brain", 1)
+    for one, other in zip(*(run(reads) for run in runtimes), strict=True):
         np.testing.assert_allclose(one, other, atol=TINY_CLOSE)
+
+
+def test_small_lesions_are_found_alike_by_either_runtime():
+    noise = np.random.default_rng(5).normal(size=(small_lesions.CHANNELS, 32, 48, 32))
+    reads = [noise.astype(np.float32)]
+    by_onnx = shipped_unet.by_onnxruntime(small_lesions.NAME)(reads)
+    by_torch = shipped_unet.by_torch(small_lesions.NAME, small_lesions.CHANNELS)(reads)
+    np.testing.assert_allclose(*by_onnx, *by_torch, atol=0.01)  # logits from -20 to 10
 
 
 def test_no_runtime_is_asked_for_one_sum_over_a_whole_group_of_channels():
     """In float32 such a sum erred by .003 of the brain's logits, in a browser by .034."""
-    for path in (HERE / "tiny.onnx", brain.shipped_file(brain.ONNX_NAME, "onnx_sha256")):
+    shipped = [shipped_unet.shipped_file(f"{name}.onnx", "onnx_sha256")
+               for name in (brain.BRAIN, small_lesions.NAME)]  # fmt: skip
+    for path in (HERE / "tiny.onnx", *shipped):
         written = path.read_bytes()
         assert b"ReduceMean" in written
         assert b"InstanceNormalization" not in written

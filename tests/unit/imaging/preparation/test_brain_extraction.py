@@ -21,7 +21,7 @@ from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network import brain, brain_unet
+from lesionlens.network import folded_unet, shipped_unet
 
 UNCACHED = PrepareOptions(cache=False, sides=False)
 GRID = Grid((64, 64, 64), np.diag([3.5, 3.5, 3.5, 1.0]))
@@ -42,7 +42,7 @@ def dice(one, other):
 
 def test_folding_is_undone_by_unfolding():
     image = torch.arange(2 * 3 * 4 * 6 * 8.0).view(2, 3, 4, 6, 8)
-    assert torch.equal(brain_unet.unfold(brain_unet.fold(image)), image)
+    assert torch.equal(folded_unet.unfold(folded_unet.fold(image)), image)
 
 
 @pytest.mark.parametrize("sequences", [("t1",), ("t1", "t1c", "t2", "flair")])
@@ -113,18 +113,18 @@ def test_a_brain_without_skull_looks_like_brain():
 
 
 def test_altered_weights_are_refused(tmp_path, monkeypatch):
-    shipped = Path(str(brain.files("lesionlens.network.weight_files")))
+    shipped = Path(str(shipped_unet.files("lesionlens.network.weight_files")))
     for name in ("brain.safetensors", "brain.json"):
         shutil.copy(shipped / name, tmp_path / name)
-    monkeypatch.setattr(brain, "files", lambda _: tmp_path)
-    brain.shipped_file("brain.safetensors", "sha256")
+    monkeypatch.setattr(shipped_unet, "files", lambda _: tmp_path)
+    shipped_unet.shipped_file("brain.safetensors", "sha256")
     with (tmp_path / "brain.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         last = stream.read(1)
         stream.seek(-1, 2)
         stream.write(bytes([last[0] ^ 1]))
     with pytest.raises(WeightsError):
-        brain.shipped_file("brain.safetensors", "sha256")
+        shipped_unet.shipped_file("brain.safetensors", "sha256")
 
 
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"

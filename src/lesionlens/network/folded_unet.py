@@ -1,8 +1,7 @@
-"""A small contrast-agnostic U-Net for brain extraction from any single MR image.
+"""A small U-Net that computes on folded voxels.
 
-The training follows SynthStrip (Hoopes et al., NeuroImage 2022, 260:119474): synthetic images of
-random contrast generalise to all sequences. In this architecture blocks of 2x2x2 voxels are folded
-into channels, on which most computation is done, and unfolded for the outline.
+Blocks of 2x2x2 voxels are folded into channels, on which most computation is done, and unfolded for
+the outline.
 """
 
 from __future__ import annotations
@@ -37,24 +36,30 @@ def unfold(cells: Tensor) -> Tensor:
     return voxels.reshape(b, c // 8, 2 * i, 2 * j, 2 * k)
 
 
-class BrainUNet(nn.Module):
-    """Brain logits of one image, voxel by voxel."""
+class FoldedUNet(nn.Module):
+    """Logits of one structure, voxel by voxel.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    channels : int
+        Of the input.
+    """
+
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        inputs = (8, *WIDTHS[:-1])
+        inputs = (8 * channels, *WIDTHS[:-1])
         self.down = nn.ModuleList(
             Residual(a, b, 1 if level == 0 else 2)
             for level, (a, b) in enumerate(zip(inputs, WIDTHS, strict=True))
         )
         self.up = nn.ModuleList(Residual(fine + coarse, fine) for fine, coarse in pairwise(WIDTHS))
         self.open = Conv3d(WIDTHS[0], 8 * _FINE, 1)
-        self.fine = Conv3d(_FINE + 1, 2 * _FINE, 3, padding=1)
+        self.fine = Conv3d(_FINE + channels, 2 * _FINE, 3, padding=1)
         self.last = Conv3d(2 * _FINE, 1, 3, padding=1)
 
     @override
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 1, I, J, K) from `network.brain.scaled` to logits of the same shape."""
+        """(B, channels, I, J, K) to logits, (B, 1, I, J, K)."""
         x, kept = fold(image), []
         for block in self.down:
             x = block(x)
@@ -67,9 +72,9 @@ class BrainUNet(nn.Module):
         return out
 
 
-def load_brain_unet(path: Path) -> BrainUNet:
+def load_folded_unet(path: Path, channels: int = 1) -> FoldedUNet:
     """Load weights (safetensors) in evaluation mode."""
-    network = BrainUNet()
+    network = FoldedUNet(channels)
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network.eval()

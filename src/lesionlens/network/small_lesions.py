@@ -1,0 +1,52 @@
+"""The network that searches for small enhancing lesions."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.network.shipped_unet import load_shipped_unet
+
+NAME = "small_lesions"
+"""Of the weights' files."""
+FORMAT = "lesionlens-small-lesions-1"
+CHANNELS = 5
+"""Four images, in the order of `MrSequence`, and the brain."""
+SPACING_MM = 1.3
+"""Voxel edge of input and output."""
+Floats = NDArray[np.float32]
+
+
+def lesion_logit(images: Floats) -> Floats:
+    """Return the logit of a small enhancing lesion.
+
+    Parameters
+    ----------
+    images : (5, I, J, K) float32
+        z-scores in the brain, zero outside and of an absent sequence, and the brain as 0 or 1; axes
+        are multiples of `shipped_unet.MULTIPLE`.
+
+    Returns
+    -------
+    (I, J, K) float32
+        Above zero in a lesion.
+
+    Raises
+    ------
+    MissingPluginError
+        Neither torch nor onnxruntime is installed.
+    WeightsError
+        The weights are missing or altered.
+    """
+    return next(iter(load_shipped_unet(NAME, CHANNELS)([images])))
+
+
+@cache
+def trained_on() -> frozenset[str]:
+    """Return the digests of the scans that it was trained on (`scan_digest`)."""
+    about = json.loads((files("lesionlens.network.weight_files") / f"{NAME}.json").read_text())
+    return frozenset(digest for case in about["trained_on"].values() for digest in case.values())
