@@ -86,7 +86,7 @@ def run() -> int:
         app(prog_name="lesionlens")
     except KeyboardInterrupt:
         pass
-    except SystemExit:
+    except (Exception, SystemExit):  # an import may turn the interrupt into an error of its own
         if STOP.answered or not STOP.is_set():
             raise
     finally:

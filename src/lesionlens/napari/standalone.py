@@ -19,6 +19,10 @@ def main() -> int:
         run_napari()
     except KeyboardInterrupt:  # napari raises it again once its loop has ended
         return 130
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # in an import, by Python up to 3.11
+            return 130
+        raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the process ends

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.safe_paths import check_outside
-from lesionlens.cli import checks, console
+from lesionlens.cli import checks, console, main
 from lesionlens.cli.console import Stop, plain
 from lesionlens.cli.main import app, explain
 from lesionlens.cli.option_groups import SourceOptions
@@ -114,3 +114,32 @@ def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monke
     assert outcome.exit_code == 2
     assert "'secret', which you may not read" in outcome.stderr
     assert "chmod" in outcome.stderr
+
+
+def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(monkeypatch, capsys):
+    """Python up to 3.11 raises RuntimeError for what is raised in a `__set_name__`."""
+
+    def interrupted(**_):
+        stop.set()
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    stop = Stop()
+    monkeypatch.setattr(main, "STOP", stop)
+    monkeypatch.setattr(stop, "listen", lambda: None)
+    monkeypatch.setattr(main, "app", interrupted)
+    monkeypatch.setattr(main, "_own_the_process", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["lesionlens", "doctor"])
+    assert main.run() == 130
+    assert "nothing was changed" in capsys.readouterr().err
+
+
+def test_an_error_without_an_interrupt_is_raised(monkeypatch):
+    def broken(**_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(main, "app", broken)
+    monkeypatch.setattr(main.STOP, "listen", lambda: None)
+    monkeypatch.setattr(main, "_own_the_process", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["lesionlens", "doctor"])
+    with pytest.raises(RuntimeError, match="a defect"):
+        main.run()

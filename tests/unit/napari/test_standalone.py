@@ -43,3 +43,18 @@ def test_a_signal_ends_it_without_a_traceback(run_napari, number):
         time.sleep(10)
 
     assert run_napari(main) == 130
+
+
+def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(run_napari):
+    def main():
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    assert run_napari(main) == 130
+
+
+def test_any_other_error_is_raised(run_napari):
+    def main():
+        raise RuntimeError("a defect") from ValueError()
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        run_napari(main)
