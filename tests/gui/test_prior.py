@@ -16,6 +16,7 @@ from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
+from lesionlens.results.review.journal import Draft
 from lesionlens.results.review.prior import PriorImagesError
 
 
@@ -94,6 +95,47 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     assert {event.tracking_uid for event in found.events} == {
         c.tracking_uid for c in analysis.findings.candidates
     }
+
+
+def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
+    compared, analysis, qtbot
+):
+    """Both were kept under the identifier that the prior's replaces."""
+    panel, _ = compared
+    session = panel.session
+    session.go_to(2)
+    session.type_reason("touches the falx")
+    drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
+    drawn[5:8, 5:8, 5:8] = 1
+    session.offer(Draft(session.candidate().tracking_uid, drawn))
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    after = session.candidate()
+    assert after.tracking_uid == "2.25.2"
+    assert session.state.reason_of(after.tracking_uid) == "touches the falx"
+    session.go_to(1)
+    session.resume()
+    assert session.state.editing == 2
+    session.end_edit()
+    session.go_to(2)
+    panel.commands.run("reject")
+    assert session.state.review.of(after.tracking_uid).reason == "touches the falx"
+
+
+def test_a_saved_comparison_is_opened_again_with_what_was_decided_since(compared, qtbot):
+    """The log has the result's own identifiers, its saved review has the prior's."""
+    panel, _ = compared
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    panel.session.go_to(1)
+    panel.commands.run("accept")
+    saved = panel.session.state.analysis
+    saved = replace(saved, review=panel.session.state.review)
+    reads_of = panel.actions_.read_controller
+    assert reads_of.recovered(saved) == (saved.review, "")
+    panel.session.go_to(2)
+    panel.commands.run("reject")
+    found, words = reads_of.recovered(saved)
+    assert found.events == panel.session.state.review.events
+    assert "saved in" not in words
 
 
 def test_a_comparison_ends_no_edit(compared, qtbot):

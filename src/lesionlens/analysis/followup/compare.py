@@ -22,6 +22,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     Measured,
     TimePoint,
+    own_uids,
 )
 from lesionlens.base.records.patient import IdentityMatch
 from lesionlens.base.run_context import SILENT, RunContext
@@ -73,7 +74,12 @@ def compare(
     tangled = () if chain is None else chain.tangled_now
     points = (*earlier, _point(before, prior.visit, tangled), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
-    laid = Comparison(points, changes, _alignment(found, sequence.display_name, swapped))
+    laid = Comparison(
+        points,
+        changes,
+        _alignment(found, sequence.display_name, swapped),
+        _own_uids(now, names),
+    )
     laid = replace(laid, points=(*points[:-1], replace(points[-1], tangled=laid.tangled_now)))
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
@@ -118,6 +124,16 @@ def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[
     new = {c.id: c.tracking_uid for c in now.candidates}
     for one, other in matches.pairs:
         yield new[other], old[one]
+
+
+def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the own UID of each candidate that this comparison or an earlier one renamed."""
+    known = {c.tracking_uid: c.tracking_uid for c in now.findings.candidates}
+    if now.original is not None:
+        known |= {c.tracking_uid: c.tracking_uid for c in now.original.findings.candidates}
+    known |= own_uids(now.followup)
+    named = {names.get(uid, uid): own for uid, own in known.items()}
+    return {uid: own for uid, own in named.items() if uid != own}
 
 
 def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:

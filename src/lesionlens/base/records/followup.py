@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from itertools import pairwise
@@ -275,6 +275,11 @@ class Comparison:
     """Lesions of this examination in their order, then lesions that are no longer found."""
     alignment: Alignment
     """Registration of the prior to this examination."""
+    own_uids: Mapping[str, str] = field(default_factory=dict)
+    """Mapping of a tracking UID taken from the prior to the one that it replaced.
+
+    What is stored about the result apart from it, such as a reader's log, uses the replaced ones.
+    """
 
     def at(
         self, candidates: Iterable[Candidate], review: Review, cavity_ml: float | None
@@ -471,3 +476,13 @@ def _sides(change: Change) -> frozenset[tuple[str, int]]:
 
 def _total(volumes: Iterable[float | None]) -> float:
     return sum(one for one in volumes if one is not None)
+
+
+def own_uids(found: Comparison | None) -> Mapping[str, str]:
+    """Return the result's own tracking UID by the one taken from a prior; empty without a prior."""
+    return {} if found is None else found.own_uids
+
+
+def compared_uids(found: Comparison | None) -> Mapping[str, str]:
+    """Return the tracking UID taken from a prior by the result's own; empty without a prior."""
+    return {own: uid for uid, own in own_uids(found).items()}

@@ -106,8 +106,9 @@ def compare_with(
             return "The comparison was discarded: the result has changed meanwhile. Compare again."
         if session.state.editing is not None:
             return "The comparison was discarded: an outline is being drawn. Compare again after."
-        after = _with_decisions_of(shown, after)
-        session.settle(ReviewLog(after.review), after, session.state.overlays)
+        names = _new_uids(shown, after)
+        after = replace(after, review=shown.review.renamed(names))  # decided while it was computed
+        session.settle(ReviewLog(after.review), after, session.state.overlays, names)
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
         return None
 
@@ -123,11 +124,10 @@ def compare_with(
     return jobs.start("Comparing", task, done, refused)
 
 
-def _with_decisions_of(shown: Analysis, after: Analysis) -> Analysis:
-    """Return a comparison with the decisions made while it was computed, under its UIDs."""
+def _new_uids(shown: Analysis, after: Analysis) -> dict[str, str]:
+    """Return the tracking UID of each candidate after the comparison by the one shown before."""
     uids = {c.id: c.tracking_uid for c in after.findings.candidates}
-    names = {c.tracking_uid: uids[c.id] for c in shown.findings.candidates}
-    return replace(after, review=shown.review.renamed(names))
+    return {c.tracking_uid: uids[c.id] for c in shown.findings.candidates}
 
 
 def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:

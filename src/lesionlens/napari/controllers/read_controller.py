@@ -18,6 +18,7 @@ from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
+from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
@@ -91,11 +92,6 @@ class ReadController:
         self._before = Review()
         self._follows: ReadSession | None = None
         """The review that was stored or shown last, and the log that continues it."""
-        self._own_uids: dict[str, str] = {}
-        """The result's own tracking UID of each candidate that a comparison renamed.
-
-        The log keeps these, as the result without the comparison is opened again with it.
-        """
         self.kept = True
         """Whether every decision is on disk."""
         self._noted: tuple[str, Path] | None = None
@@ -383,20 +379,9 @@ class ReadController:
         if new.analysis is None:
             return
         if seen is not self.session.result:
-            self._before, self._follows, self._own_uids = new.review, None, {}
+            self._before, self._follows = _own_review(new.analysis, new.review), None
         elif new.review is not old.review:
-            self._follow_names(old.analysis, new.analysis)
-            self._keep(new.analysis, new.review.renamed(self._own_uids))
-
-    def _follow_names(self, before: Analysis | None, now: Analysis) -> None:
-        """Remember the result's own UIDs of the candidates that a comparison renames."""
-        if before is None or now.followup is before.followup:
-            return
-        own = {c.id: self._own_uid(c.tracking_uid) for c in before.findings.candidates}
-        self._own_uids |= {c.tracking_uid: own[c.id] for c in now.findings.candidates}
-
-    def _own_uid(self, uid: str) -> str:
-        return self._own_uids.get(uid, uid)
+            self._keep(new.analysis, _own_review(new.analysis, new.review))
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log."""
@@ -406,8 +391,7 @@ class ReadController:
         if log is None:
             log = self._log = ReadSession(self._own.database, _own_key(analysis.study))
         if log is not self._follows:
-            known = {self._own_uid(c.tracking_uid) for c in analysis.findings.candidates}
-            log.show(store.analysis_key(analysis.run), self._before, known)
+            log.show(store.analysis_key(analysis.run), self._before, _centroids(analysis))
             self._follows = log
         return log
 
@@ -430,10 +414,9 @@ class ReadController:
         self, analysis: Analysis, write: Callable[[ReadSession, Mapping[str, Point]], None]
     ) -> bool:
         """Write decisions to the log; False, with a message, if that failed."""
-        at = {self._own_uid(c.tracking_uid): c.centroid_mm for c in analysis.findings.candidates}
         try:
             log = self._log_of(analysis)
-            write(log, at)
+            write(log, _centroids(analysis))
         except LesionLensError as refusal:
             self.kept = False
             self._not_kept(refusal, "it is saved with your next decision")
@@ -454,6 +437,18 @@ class ReadController:
         except LesionLensError as error:
             logger.warning("Where decisions were kept was not noted: %s", error.found)
         self._noted = noted
+
+
+def _own_review(analysis: Analysis, review: Review) -> Review:
+    """Return a review under the result's own tracking UIDs, as logs hold it."""
+    return review.renamed(own_uids(analysis.followup))
+
+
+def _centroids(analysis: Analysis) -> dict[str, Point]:
+    """Return the centroid of each candidate, RAS+ mm, by the result's own tracking UID."""
+    own = own_uids(analysis.followup)
+    found = analysis.findings.candidates
+    return {own.get(c.tracking_uid, c.tracking_uid): c.centroid_mm for c in found}
 
 
 def _own_key(study: Study) -> ReadKey:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.followup import Comparison, own_uids
 from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import NO_CANDIDATE, Review
 from lesionlens.base.records.study import Series, Study, StudyKind
@@ -144,6 +144,7 @@ def _tracking_uids(analysis: Analysis) -> set[str]:
     known = {c.tracking_uid for findings in found for c in findings.candidates}
     known |= {e.tracking_uid for e in analysis.review.events} - NO_CANDIDATE
     known |= {m.tracking_uid for r in analysis.review.responses for m in r.measures}
+    known |= set(own_uids(analysis.followup).values())
     points = () if analysis.followup is None else analysis.followup.points
     known |= {uid for p in points for uid in (*p.tangled, *(m.tracking_uid for m in p.lesions))}
     return known

@@ -22,6 +22,7 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen
+from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.results.review import store
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,10 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
     box = bounding_box(draft.drawn > 0)
     part = np.zeros((0, 0, 0), np.uint8) if box is None else draft.drawn[box]
     corner = (0, 0, 0) if box is None else tuple(int(side.start) for side in box)
-    held = io.BytesIO()
+    held, own = io.BytesIO(), own_uids(analysis.followup)
     np.savez_compressed(
         held,
-        uid=np.array(draft.tracking_uid),
+        uid=np.array(own.get(draft.tracking_uid, draft.tracking_uid)),
         corner=np.array(corner),
         drawn=part,
         shape=np.array(draft.drawn.shape),
@@ -103,7 +104,8 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
     ends = zip(held["corner"].tolist(), part.shape, strict=True)
     i, j, k = (slice(int(at), int(at) + size) for at, size in ends)
     drawn[i, j, k] = part
-    return Draft(str(held["uid"]), drawn, bool(held["assisted"]))
+    uid = str(held["uid"])
+    return Draft(compared_uids(analysis.followup).get(uid, uid), drawn, bool(held["assisted"]))
 
 
 def forget(analysis: Analysis, reader: str | None = None) -> None:

@@ -407,6 +407,7 @@ def _followup(folder: Path) -> Comparison | None:
             {name: row.get(name) for name in ("before", "now", "beside", "joint")}
             for row in known["changes"]
         ]
+        known["own_uids"] = content.get("own_uids", {})  # earlier releases stored none
         return TypeAdapter(Comparison).validate_json(json.dumps(known))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable(path, error) from error

@@ -18,6 +18,7 @@ from pathlib import Path
 from lesionlens.base import user_folders
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis, RunInfo
+from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.results.review import store
@@ -63,16 +64,18 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     folder : Path
         Folder of its log: a list's, or `own_folder`.
     """
-    saved = Review() if key.session else analysis.review
-    known = {c.tracking_uid for c in analysis.findings.candidates}
+    own, compared = own_uids(analysis.followup), compared_uids(analysis.followup)
+    saved = Review() if key.session else analysis.review.renamed(own)
+    known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
     kept = [review.restricted_to(known) for review in _kept(analysis.run, key, folder)]
     decided = [review for review in kept if review.events or review.responses]
     newer = next((review for review in decided if review.continues(saved)), None)
     if newer is not None:
-        return Recovered(newer.with_signed(saved))
+        return Recovered(newer.with_signed(saved).renamed(compared))
+    shown = saved.renamed(compared)
     if not decided or saved.continues(decided[0]):
-        return Recovered(saved)
-    return Recovered(saved, decided[0])
+        return Recovered(shown)
+    return Recovered(shown, decided[0].renamed(compared))
 
 
 def words_aside(analysis: Analysis, other: Review) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lesionlens.analysis.evaluation.cases import patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.followup import compared_uids
 from lesionlens.base.records.review import NO_CANDIDATE, Review
 from lesionlens.results.review.reopen import SavedResult, read_result, results_in
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
@@ -123,7 +124,8 @@ def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True)
     saved = read_result(folder, maps=maps)
     known = {one.tracking_uid for one in saved.findings.candidates}
     kept = reviews_kept(saved.run, (*readers, None), folder.parent)
-    found = (saved.review, *(review.restricted_to(known) for review in kept))
+    compared = compared_uids(saved.followup)
+    found = (saved.review, *(one.renamed(compared).restricted_to(known) for one in kept))
     last = [one for one in found if not _went_on(one, found)]
     signed = [one for one in last if one.signed is not None]
     if not signed:

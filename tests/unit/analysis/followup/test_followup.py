@@ -34,6 +34,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     Measured,
     TimePoint,
+    own_uids,
     percent,
 )
 from lesionlens.base.records.patient import Patient
@@ -373,6 +374,8 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     save(compared, out)
     read = read_result(out).followup
     assert read.alignment.matrix == compared.followup.alignment.matrix
+    assert read.own_uids == compared.followup.own_uids
+    assert read.own_uids
     assert [p.date for p in read.points] == [p.date for p in compared.followup.points]
     for one, other in zip(read.changes, compared.followup.changes, strict=True):
         assert (one.kind, one.beside) == (other.kind, other.beside)
@@ -399,6 +402,23 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert again.followup.days() == (0, 59, 120)
     assert all(abs(c.volume_percent) < 1e-6 for c in again.followup.changes)
     assert len(page_of(again).followup.sums) == 2
+
+
+def test_the_own_uids_stay_known_through_several_comparisons(now, before, compared, laid_before):
+    """A log holds them: decisions on a result are found whether or not it was compared."""
+    own = {c.id: c.tracking_uid for c in now.findings.candidates}
+    candidates = tuple(replace(c, tracking_uid=f"2.25.{c.id}") for c in before.findings.candidates)
+    other = replace(before, findings=replace(before.findings, candidates=candidates))
+    then = Examination(SOMEBODY, "2025-12-05", "1.2.2")
+    again = compare(compared, Examination(SOMEBODY, "2026-03-05"), Prior(then, other))
+    matched = 0
+    for one in (compared, again):
+        names = own_uids(one.followup)
+        for c in one.findings.candidates:
+            assert names.get(c.tracking_uid, c.tracking_uid) == own[c.id]
+            matched += c.tracking_uid != own[c.id]
+    assert matched == 2
+    assert compared.findings.candidates != again.findings.candidates
 
 
 def test_days_are_hidden_where_that_is_asked_for(compared):

@@ -41,7 +41,7 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store
 
 NAME = "Plantedname"
-GONE, EARLIER_UID = "2.25.424242424242424242", "1.2.840.99.471147114711"
+GONE, OWN, EARLIER_UID = "2.25.4242424242424242", "2.25.5353535353535353", "1.2.840.99.4711471147"
 NAMES = Pseudonyms(b"k" * 32)
 
 
@@ -113,7 +113,8 @@ def earlier(made):
     )
     changes = (*(Change(one, one) for one in now), Change(gone, None))
     rows = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
-    return Comparison(points, changes, Alignment(rows, 0.0, 0.0, False, "T1c"))
+    alignment = Alignment(rows, 0.0, 0.0, False, "T1c")
+    return Comparison(points, changes, alignment, {now[0].tracking_uid: OWN})
 
 
 def test_no_name_is_in_any_byte(analysis, tmp_path):
@@ -132,7 +133,7 @@ def test_no_name_is_in_any_byte(analysis, tmp_path):
         assert b"20260105" not in held, path.name
         for earlier_day in (b"2025-03-04", b"20250304"):
             assert earlier_day not in held, path.name
-        for uid in (GONE, EARLIER_UID):
+        for uid in (GONE, EARLIER_UID, OWN):
             assert uid.encode() not in held, path.name
     reported = json.loads((tmp_path / "out" / "findings.json").read_text())
     first = reported["candidates"][0]

@@ -8,6 +8,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
+from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review import journal, store
 
@@ -44,6 +45,17 @@ def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysi
     journal.forget(analysis)
     journal.forget(analysis)
     assert journal.found(analysis) is None
+
+
+def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):
+    """It renames the candidate after the prior's; a crash forgets the comparison."""
+    one = analysis.findings.candidates[0]
+    alignment = Alignment(((1.0, 0.0, 0.0, 0.0),) * 4, 0.0, 0.0, False, "T1c")
+    followup = Comparison((), (), alignment, {"2.25.7": one.tracking_uid})
+    compared = replace(analysis, followup=followup)
+    journal.keep(compared, draft(compared, "2.25.7"))
+    assert journal.found(analysis).tracking_uid == one.tracking_uid
+    assert journal.found(compared).tracking_uid == "2.25.7"
 
 
 def test_strokes_on_other_voxels_or_damaged_ones_are_not_shown(analysis, home):

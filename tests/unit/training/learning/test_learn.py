@@ -22,6 +22,7 @@ from lesionlens.base.errors import (
     WeightsError,
 )
 from lesionlens.base.labels import DrawingMethod, PromptKind, Region, ReviewAct, ReviewState
+from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
@@ -37,7 +38,7 @@ from lesionlens.site.database.records import ReadKey, StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
-from lesionlens.training.learning import judge
+from lesionlens.training.learning import judge, signed_reviews
 from lesionlens.training.learning.learn import LearnJob, cautions, learn
 from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
@@ -202,6 +203,39 @@ def test_decisions_in_the_log_of_a_list_or_of_the_reader_count_without_an_export
         sign(log)
         read_session.keep(log.review)
     assert gather(results, None).counts["nothing seen"] == 1
+
+
+def test_decisions_in_a_log_count_for_a_result_that_was_saved_with_a_comparison(
+    reviews, own_data, tmp_path, monkeypatch
+):
+    """Its candidates have the prior's identifiers; those of the log are their own."""
+    results = tmp_path / "list"
+    shutil.copytree(reviews / "results" / "d", results / "d")
+    saved = read_result(results / "d")
+    with closing(open_worklist_database(results)) as database:
+        database.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
+        read_session = ReadSession(database, ReadKey("d", "B. Reader"))
+        read_session.show(store_module.analysis_key(saved.run), Review())
+        log = ReviewLog()
+        for one in saved.findings.candidates:
+            log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+        sign(log)
+        read_session.keep(log.review)
+    own = {f"2.25.{one.id}": one.tracking_uid for one in saved.findings.candidates}
+    alignment = Alignment(((1.0, 0.0, 0.0, 0.0),) * 4, 0.0, 0.0, False, "T1c")
+    candidates = tuple(
+        dataclasses.replace(one, tracking_uid=f"2.25.{one.id}") for one in saved.findings.candidates
+    )
+    compared = dataclasses.replace(
+        saved,
+        findings=dataclasses.replace(saved.findings, candidates=candidates),
+        followup=Comparison((), (), alignment, own),
+    )
+    monkeypatch.setattr(signed_reviews, "read_result", lambda *_, **__: compared)
+    found = signed_reviews.read_signed(results / "d", ["B. Reader"])
+    assert found.review.signed is not None
+    states = {found.review.state_of(one.tracking_uid) for one in candidates}
+    assert states == {ReviewState.REJECTED}
 
 
 def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, own_data, tmp_path):

@@ -6,7 +6,9 @@ it and emits `changed`. The screen is computed from the state by `screen.resolve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.analysis.findings.edits import applied
@@ -345,16 +347,28 @@ class ReviewSession(Choosing):
         """Return a copy of the log, whose changes take effect by `settle`."""
         return ReviewLog(self._log.review)
 
-    def settle(self, log: ReviewLog, analysis: Analysis, overlays: Overlays | None) -> None:
-        """Adopt a log, with its analysis and overlays from `redraw.reviewed`."""
-        self._log = log
+    def settle(
+        self,
+        log: ReviewLog,
+        analysis: Analysis,
+        overlays: Overlays | None,
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Adopt a log, with its analysis and overlays from `redraw.reviewed`.
+
+        `names` maps tracking UIDs to those that a comparison took from the prior.
+        """
+        self._log, draft = log, self._state.draft
+        if draft is not None:
+            uid = draft.tracking_uid
+            draft = replace(draft, tracking_uid=names.get(uid, uid))
         ended = {} if self._state.editing is None else ENDED
         self._set(
-            typed=self._undecided_reasons(log.review),
+            typed={names.get(u, u): w for u, w in self._undecided_reasons(log.review).items()},
             review=log.review,
             analysis=analysis,
             overlays=overlays,
-            **ended,
+            **{"draft": draft, **ended},
             can_undo=log.can_undo,
             can_redo=log.can_redo,
         )
