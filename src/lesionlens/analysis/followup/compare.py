@@ -178,4 +178,5 @@ def _alignment(found: Registration, sequence: str, swapped: bool) -> Alignment:
     rows = tuple(
         (float(a), float(b), float(c), float(d)) for a, b, c, d in np.asarray(found.moved).tolist()
     )
-    return Alignment(rows, found.shift_mm, found.angle_deg, found.doubtful or swapped, sequence)
+    doubtful = found.doubtful or swapped
+    return Alignment(rows, found.shift_mm, found.angle_deg, doubtful, sequence, swapped)

@@ -188,6 +188,8 @@ class Alignment:
     """Whether the registration should be checked visually."""
     sequence: str
     """The registered sequence."""
+    mirrored: bool = False
+    """Whether the prior examination seems mirrored, left and right swapped."""
 
 
 @dataclass(frozen=True, slots=True)

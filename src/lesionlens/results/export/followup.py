@@ -15,6 +15,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
+    Alignment,
     Change,
     ChangeKind,
     Comparison,
@@ -103,7 +104,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             shift=shift,
             angle=angle,
         ),
-        doubtful=words("fu_doubtful") if found.alignment.doubtful else "",
+        doubtful=_doubt(found.alignment, words),
         rows=tuple(_row(change, found, words) for change in found.changes),
         sums=_sums(found, words),
         limits=_limits(words),
@@ -119,6 +120,12 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
         )
         + resection_words(found.resection, words),
     )
+
+
+def _doubt(alignment: Alignment, words: Words) -> str:
+    if alignment.mirrored:
+        return words("fu_mirrored")
+    return words("fu_doubtful") if alignment.doubtful else ""
 
 
 def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:

@@ -356,7 +356,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
         shown,
         findings=replace(shown.findings, candidates=candidates),
         review=shown.review.renamed(names),
-        followup=Comparison((), (), laid),
+        followup=Comparison((), (), laid, {new: old for old, new in names.items()}),
     )
     session.settle(ReviewLog(after.review), after, session.state.overlays)
     session.go_to(1)

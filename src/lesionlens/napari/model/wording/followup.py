@@ -52,6 +52,8 @@ def title_of(analysis: Analysis) -> str:
     if found is None:
         return ""
     doubt = " · check the alignment by eye" if found.alignment.doubtful else ""
+    if found.alignment.mirrored:
+        doubt = " · the earlier images seem mirrored, left and right swapped: check the sides"
     since = found.points[-2].date or "the earlier examination"
     return f"Since {since}; registered by {found.alignment.sequence}{doubt}"
 
