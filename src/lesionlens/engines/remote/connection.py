@@ -24,7 +24,7 @@ from lesionlens.base.errors import FullError, GoneError, LesionLensError, Server
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 
-PROTOCOL = 2
+PROTOCOL = 3
 _CONNECT_S, _READ_S = 5.0, 60.0
 _PAUSE_S = 0.5
 _GONE = frozenset({"session", "study", "trace"})

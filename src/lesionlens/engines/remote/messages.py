@@ -191,14 +191,13 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
     }
     more = {"uncertainty": found.uncertainty, "cavity": found.cavity}
     arrays |= {name: values for name, values in more.items() if values is not None}
-    for name, one in (("unperturbed", found.unperturbed), ("classes", found.class_probabilities)):
-        if one is not None:
-            header[name] = grid_out(one.grid)
-            arrays[name] = one.share if isinstance(one, ClassProbabilities) else one.probability
-    if found.unperturbed is not None and found.unperturbed.lesion_scores is not None:
-        arrays["lesion_scores"] = found.unperturbed.lesion_scores
+    if found.unperturbed is not None:
+        header["unperturbed"], seen = perturbed_out(found.unperturbed)
+        arrays |= {_UNPERTURBED + name: values for name, values in seen.items()}
     if found.class_probabilities is not None:
+        header["classes"] = grid_out(found.class_probabilities.grid)
         header["classes_apart"] = found.class_probabilities.apart
+        arrays["classes"] = found.class_probabilities.share
     trace = found.trace
     if trace is not None:
         arrays |= {f"cross_{region}": weights for region, weights in trace.cross.items()}
@@ -213,6 +212,7 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
     return header, arrays
 
 
+_UNPERTURBED = "unperturbed_"
 Probe = Callable[[tuple[int, int, int]], NDArray[np.float32]]
 LayerAttention = Callable[[Region, int, int | None], NDArray[np.float32]]
 
@@ -240,10 +240,13 @@ def prediction_in(
             notices=tuple(str(notice) for notice in header["notices"]),
             unperturbed=None
             if unperturbed is None
-            else PerturbedPrediction(
-                arrays["unperturbed"],
-                grid_in(unperturbed),
-                lesion_scores=arrays.get("lesion_scores"),
+            else perturbed_in(
+                unperturbed,
+                {
+                    name.removeprefix(_UNPERTURBED): values
+                    for name, values in arrays.items()
+                    if name.startswith(_UNPERTURBED)
+                },
             ),
             thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
             slight_enhancement=_SLIGHT.validate_python(header["slight_enhancement"]),
