@@ -89,6 +89,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _percent(change.product_percent) if matched else "",
         )
     doubt = ". The alignment is doubtful: check it by eye" if found.alignment.doubtful else ""
+    if found.alignment.mirrored:
+        doubt = ". That examination seems mirrored: check the sides of both"
     return (f"Compared with the examination of {day}{doubt}", table)
 
 
