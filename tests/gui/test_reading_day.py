@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import closing
 from dataclasses import replace
 from math import dist
 
@@ -337,6 +338,24 @@ def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
     listed.release()
     assert panel.session.state.study is None
     assert not panel.actions_.read_controller.waiting
+
+
+def test_an_outline_drawn_as_the_list_is_closed_is_kept_in_it(panel, listed, qtbot):
+    """It is measured in a thread, and the list was closed before that had ended."""
+    assert listed.controller.open(listed.list_folder)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    panel.session.go_to(1)
+    panel.commands.run("edit_outline")
+    (layer,) = (x for x in panel.viewer.layers if x.metadata["lesionlens"].get("role") == "edit")
+    layer.brush_size = 5
+    layer.paint(tuple(np.rint(layer.world_to_data(np.add(LEFT, [0, 40.0, 0]))).astype(int)), 3)
+    listed.release()
+    qtbot.waitUntil(lambda: panel.session.state.study is None, timeout=60_000)
+    with closing(open_worklist_database(listed.list_folder)) as database:
+        (found,) = (one for one in database.reads() if one.key.study == "a")
+    (verdict,) = found.verdicts
+    assert verdict.state is ReviewState.EDITED
 
 
 def test_the_panel_opens_the_worklist_once(panel):

@@ -92,6 +92,8 @@ class ReadController:
         self._before = Review()
         self._follows: ReadSession | None = None
         """The review that was stored or shown last, and the log that continues it."""
+        self._ending: WorklistDatabase | None = None
+        """Database of a closed list, which is closed when its read ends."""
         self.kept = True
         """Whether every decision is on disk."""
         self._noted: tuple[str, Path] | None = None
@@ -194,6 +196,19 @@ class ReadController:
                 read_session.leave()
             except LesionLensError as error:  # decisions are written when they are made
                 logger.warning("The time of leaving a study was not kept: %s", error.found)
+        if self._ending is not None:
+            self._ending.close()
+            self._ending = None
+
+    def reads_in(self, database: WorklistDatabase, *, closes: bool = False) -> bool:
+        """Return whether the read in progress is stored in a database.
+
+        If so, `closes` has it closed when that read ends.
+        """
+        found = self.read_session is not None and self.read_session.database is database
+        if found and closes:
+            self._ending = database
+        return found
 
     def decision_owner(self) -> str | None:
         """Return the owner of drafts; see `store.owner_of`."""

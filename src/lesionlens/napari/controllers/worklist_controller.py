@@ -109,15 +109,18 @@ class WorklistController:
             self.actions.worklist = None
         self.session.close()
 
-    def _leave_list(self) -> None:
+    def _leave_list(self) -> bool:
         """Close the study opened from the list while its read can still be stored.
 
-        A study of the same name in another list is a different study.
+        A study of the same name in another list is a different study. Returns whether an outline is
+        still being kept, so that the read closes the list's database when it ends.
         """
         self._next = self._shown = self._passed = None
-        read_session = self.actions.read_controller.read_session
-        if read_session is not None and read_session.database is self.session.database:
-            self.actions.close()
+        database, reads = self.session.database, self.actions.read_controller
+        if database is None or not reads.reads_in(database):
+            return False
+        self.actions.close()
+        return reads.reads_in(database, closes=True)
 
     # --- the list -------------------------------------------------------------------------
 

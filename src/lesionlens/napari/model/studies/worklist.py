@@ -103,8 +103,11 @@ class WorklistSession:
         self.reader, self.unaided_first = "", False
         self._all: tuple[WorklistRow, ...] = ()
         self._seen: tuple[int, int] | None = None
-        self.left: Callable[[], object] = lambda: None
-        """Set by the window: called before a list is closed, while it is still writable."""
+        self.left: Callable[[], bool] = lambda: False
+        """Set by the window: called before a list is closed, while it is still writable.
+
+        Returns whether the window closes its database later, once an outline is kept in it.
+        """
 
     @property
     def screen(self) -> WorklistScreen:
@@ -160,8 +163,7 @@ class WorklistSession:
 
     def close(self) -> None:
         """Close the list."""
-        if self.database is not None:
-            self.left()
+        if self.database is not None and not self.left():
             self.database.close()
         self.database = None
 
