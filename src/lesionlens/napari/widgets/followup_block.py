@@ -19,10 +19,11 @@ class FollowupBlock(Section):
     def __init__(self) -> None:
         super().__init__("OVER TIME")
         self._title, self._sums = label("", "dim", wrap=True), label("", "dim", wrap=True)
+        self._doubt = label("", "warn", wrap=True)
         self.lines = PickRows()
         self.lines.picked.connect(self.go_to_requested)
         self.curves = CurvePlot()
-        for widget in (self._title, self.lines, self.curves, self._sums):
+        for widget in (self._title, self._doubt, self.lines, self.curves, self._sums):
             self.body.addWidget(widget)
 
     def show_followup(self, shown: ShownFollowup | None) -> None:
@@ -31,6 +32,8 @@ class FollowupBlock(Section):
         if shown is None:
             return
         self._title.setText(shown.title)
+        self._doubt.setText(shown.doubt)
+        self._doubt.setVisible(bool(shown.doubt))
         self._sums.setText(shown.sums)
         self.curves.show_curves(shown.curves, shown.focus)
         self.lines.show_lines(

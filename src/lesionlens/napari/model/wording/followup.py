@@ -26,6 +26,8 @@ class ShownFollowup:
     lines: tuple[tuple[int | None, str], ...]
     """Candidate, None if it is gone, and description of each change."""
     sums: str
+    doubt: str = ""
+    """Why the comparison has to be checked first; empty if nothing speaks against it."""
     curves: Curves | None = None
     """Volumes over all examinations; None without a comparison."""
     focus: int | None = None
@@ -43,19 +45,27 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     sums = f"{said} {sums_of(analysis)}"
     found = analysis.compared
     curves = None if found is None else curves_of(found, load("en"))
-    return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), curves, focus)
+    doubt = doubt_of(analysis)
+    return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
 
 
 def title_of(analysis: Analysis) -> str:
-    """Return the date of the prior, and whether the alignment needs a check."""
+    """Return the date of the prior, and the registered sequence."""
     found = analysis.followup
     if found is None:
         return ""
-    doubt = " · check the alignment by eye" if found.alignment.doubtful else ""
-    if found.alignment.mirrored:
-        doubt = " · the earlier images seem mirrored, left and right swapped: check the sides"
     since = found.points[-2].date or "the earlier examination"
-    return f"Since {since}; registered by {found.alignment.sequence}{doubt}"
+    return f"Since {since}; registered by {found.alignment.sequence}"
+
+
+def doubt_of(analysis: Analysis) -> str:
+    """Return why the registration has to be checked; empty if nothing speaks against it."""
+    found = analysis.followup
+    if found is None or not found.alignment.doubtful:
+        return ""
+    if found.alignment.mirrored:
+        return "The earlier images seem mirrored, left and right swapped: check the sides of both."
+    return "The alignment is doubtful: check it by eye."
 
 
 def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
