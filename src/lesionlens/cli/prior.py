@@ -70,6 +70,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     if found is None:
         return ()
     from lesionlens.base.records.followup import ChangeKind
+    from lesionlens.results.export.followup import doubt_words
+    from lesionlens.results.export.words import load
 
     day = found.points[-2].date or "an earlier day"
     heads = ("", "where", "ml before", "ml now", "change", "by one criterion", "product")
@@ -88,10 +90,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             change.joint.text if change.joint else "",
             _percent(change.product_percent) if matched else "",
         )
-    doubt = ". The alignment is doubtful: check it by eye" if found.alignment.doubtful else ""
-    if found.alignment.mirrored:
-        doubt = ". That examination seems mirrored: check the sides of both"
-    return (f"Compared with the examination of {day}{doubt}", table)
+    doubt = doubt_words(found.alignment, load("en"))
+    return (f"Compared with the examination of {day}{doubt and '. '}{doubt}", table)
 
 
 def _ml(value: float | None) -> str:

@@ -116,30 +116,35 @@ def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monke
     assert "chmod" in outcome.stderr
 
 
-def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(monkeypatch, capsys):
+@pytest.fixture
+def run_app(monkeypatch):
+    """Runs the command line with another app; neither signals nor the process are touched."""
+    monkeypatch.setattr(main, "STOP", Stop())
+    monkeypatch.setattr(Stop, "listen", lambda _: None)
+    monkeypatch.setattr(main, "_own_the_process", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["lesionlens", "doctor"])
+
+    def run(app):
+        monkeypatch.setattr(main, "app", app)
+        return main.run()
+
+    return run
+
+
+def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(run_app, capsys):
     """Python up to 3.11 raises RuntimeError for what is raised in a `__set_name__`."""
 
     def interrupted(**_):
-        stop.set()
+        main.STOP.set()
         raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
 
-    stop = Stop()
-    monkeypatch.setattr(main, "STOP", stop)
-    monkeypatch.setattr(stop, "listen", lambda: None)
-    monkeypatch.setattr(main, "app", interrupted)
-    monkeypatch.setattr(main, "_own_the_process", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["lesionlens", "doctor"])
-    assert main.run() == 130
+    assert run_app(interrupted) == 130
     assert "nothing was changed" in capsys.readouterr().err
 
 
-def test_an_error_without_an_interrupt_is_raised(monkeypatch):
+def test_an_error_without_an_interrupt_is_raised(run_app):
     def broken(**_):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(main, "app", broken)
-    monkeypatch.setattr(main.STOP, "listen", lambda: None)
-    monkeypatch.setattr(main, "_own_the_process", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["lesionlens", "doctor"])
     with pytest.raises(RuntimeError, match="a defect"):
-        main.run()
+        run_app(broken)

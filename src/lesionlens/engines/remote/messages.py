@@ -42,6 +42,7 @@ BYTES_PER_VOXEL = 4 * len(MrSequence) + 1
 """Bytes per voxel of an engine's input: channels and brain mask."""
 _INFO, _SCORING, _TIME = TypeAdapter(EngineInfo), TypeAdapter(Scoring), TypeAdapter(QuestionTime)
 _SLIGHT = TypeAdapter(SlightEnhancement)
+_UNPERTURBED = "unperturbed_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,6 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
     return header, arrays
 
 
-_UNPERTURBED = "unperturbed_"
 Probe = Callable[[tuple[int, int, int]], NDArray[np.float32]]
 LayerAttention = Callable[[Region, int, int | None], NDArray[np.float32]]
 

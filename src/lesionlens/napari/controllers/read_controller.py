@@ -92,8 +92,8 @@ class ReadController:
         self._before = Review()
         self._follows: ReadSession | None = None
         """The review that was stored or shown last, and the log that continues it."""
-        self._ending: WorklistDatabase | None = None
-        """Database of a closed list, which is closed when its read ends."""
+        self.closed_list: WorklistDatabase | None = None
+        """Database of a list that was closed; it is closed when the read in it ends."""
         self.kept = True
         """Whether every decision is on disk."""
         self._noted: tuple[str, Path] | None = None
@@ -196,19 +196,13 @@ class ReadController:
                 read_session.leave()
             except LesionLensError as error:  # decisions are written when they are made
                 logger.warning("The time of leaving a study was not kept: %s", error.found)
-        if self._ending is not None:
-            self._ending.close()
-            self._ending = None
+        if self.closed_list is not None:
+            self.closed_list.close()
+            self.closed_list = None
 
-    def reads_in(self, database: WorklistDatabase, *, closes: bool = False) -> bool:
-        """Return whether the read in progress is stored in a database.
-
-        If so, `closes` has it closed when that read ends.
-        """
-        found = self.read_session is not None and self.read_session.database is database
-        if found and closes:
-            self._ending = database
-        return found
+    def reads_in(self, database: WorklistDatabase) -> bool:
+        """Return whether the read in progress is stored in a database."""
+        return self.read_session is not None and self.read_session.database is database
 
     def decision_owner(self) -> str | None:
         """Return the owner of drafts; see `store.owner_of`."""

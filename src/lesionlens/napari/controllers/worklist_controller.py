@@ -120,7 +120,9 @@ class WorklistController:
         if database is None or not reads.reads_in(database):
             return False
         self.actions.close()
-        return reads.reads_in(database, closes=True)
+        if going_on := reads.reads_in(database):
+            reads.closed_list = database
+        return going_on
 
     # --- the list -------------------------------------------------------------------------
 

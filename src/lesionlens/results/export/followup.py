@@ -104,7 +104,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             shift=shift,
             angle=angle,
         ),
-        doubtful=_doubt(found.alignment, words),
+        doubtful=doubt_words(found.alignment, words),
         rows=tuple(_row(change, found, words) for change in found.changes),
         sums=_sums(found, words),
         limits=_limits(words),
@@ -122,7 +122,8 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     )
 
 
-def _doubt(alignment: Alignment, words: Words) -> str:
+def doubt_words(alignment: Alignment, words: Words) -> str:
+    """Return why a registration has to be checked; empty if nothing speaks against it."""
     if alignment.mirrored:
         return words("fu_mirrored")
     return words("fu_doubtful") if alignment.doubtful else ""

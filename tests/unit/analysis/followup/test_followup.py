@@ -40,10 +40,11 @@ from lesionlens.base.records.followup import (
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
+from lesionlens.cli.prior import table_of
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.napari.model.wording.followup import doubt_of, lines_of
+from lesionlens.napari.model.wording.followup import lines_of, shown_followup
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.followup import _note, section_of
 from lesionlens.results.export.page import page_of
@@ -134,7 +135,8 @@ def test_swapped_sides_are_told_and_the_alignment_is_doubtful(
     found = compare(now, Examination(SOMEBODY, "2026-03-05"), then)
     assert any("seems mirrored" in one for one in warnings_of(found)) is swapped
     assert found.followup.alignment.doubtful is swapped
-    assert ("left and right swapped" in doubt_of(found)) is swapped
+    assert ("left and right swapped" in shown_followup(found).doubt) is swapped
+    assert ("left and right swapped" in table_of(found)[0]) is swapped
     for language, words in (
         ("en", "left and right swapped"),
         ("de", "links und rechts vertauscht"),

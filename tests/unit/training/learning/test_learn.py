@@ -187,21 +187,33 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     assert not listed.case.truth()[0].any()
 
 
+def keep_in_list(reviews, results, name, review):
+    """Store a reader's decisions on a result in the log of a list, and nowhere else."""
+    with closing(open_worklist_database(results)) as database:
+        database.add_studies([StudyEntry(name, str(reviews / "studies" / name))])
+        read_session = ReadSession(database, ReadKey(name, "B. Reader"))
+        saved = read_result(results / name)
+        read_session.show(store_module.analysis_key(saved.run), Review())
+        read_session.keep(review)
+
+
+def rejected_in_a_list(reviews, results):
+    """Copy the unsigned result into a list in which a reader rejects all and signs; return it."""
+    shutil.copytree(reviews / "results" / "d", results / "d")
+    saved = read_result(results / "d")
+    log = ReviewLog()
+    for one in saved.findings.candidates:
+        log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+    sign(log)
+    keep_in_list(reviews, results, "d", log.review)
+    return saved
+
+
 def test_decisions_in_the_log_of_a_list_or_of_the_reader_count_without_an_export(
     reviews, own_data, tmp_path
 ):
     results = tmp_path / "list"
-    shutil.copytree(reviews / "results" / "d", results / "d")
-    saved = read_result(results / "d")
-    with closing(open_worklist_database(results)) as database:
-        database.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
-        read_session = ReadSession(database, ReadKey("d", "B. Reader"))
-        read_session.show(store_module.analysis_key(saved.run), Review())
-        log = ReviewLog()
-        for one in saved.findings.candidates:
-            log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
-        sign(log)
-        read_session.keep(log.review)
+    rejected_in_a_list(reviews, results)
     assert gather(results, None).counts["nothing seen"] == 1
 
 
@@ -210,17 +222,7 @@ def test_decisions_in_a_log_count_for_a_result_that_was_saved_with_a_comparison(
 ):
     """Its candidates have the prior's identifiers; those of the log are their own."""
     results = tmp_path / "list"
-    shutil.copytree(reviews / "results" / "d", results / "d")
-    saved = read_result(results / "d")
-    with closing(open_worklist_database(results)) as database:
-        database.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
-        read_session = ReadSession(database, ReadKey("d", "B. Reader"))
-        read_session.show(store_module.analysis_key(saved.run), Review())
-        log = ReviewLog()
-        for one in saved.findings.candidates:
-            log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
-        sign(log)
-        read_session.keep(log.review)
+    saved = rejected_in_a_list(reviews, results)
     own = {f"2.25.{one.id}": one.tracking_uid for one in saved.findings.candidates}
     alignment = Alignment(((1.0, 0.0, 0.0, 0.0),) * 4, 0.0, 0.0, False, "T1c")
     candidates = tuple(
@@ -243,13 +245,9 @@ def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, ow
     shutil.copytree(reviews / "results" / "a", results / "a")
     saved = read_result(results / "a")
     assert saved.review.signed is not None
-    with closing(open_worklist_database(results)) as database:
-        database.add_studies([StudyEntry("a", str(reviews / "studies" / "a"))])
-        read_session = ReadSession(database, ReadKey("a", "B. Reader"))
-        read_session.show(store_module.analysis_key(saved.run), Review())
-        log = ReviewLog(saved.review)
-        log.withdraw("a second look", reader="B. Reader")
-        read_session.keep(log.review)
+    log = ReviewLog(saved.review)
+    log.withdraw("a second look", reader="B. Reader")
+    keep_in_list(reviews, results, "a", log.review)
     with pytest.raises(UnusableInputError, match="no signed review among 1 results"):
         gather(results, None)
 

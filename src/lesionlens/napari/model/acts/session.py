@@ -359,9 +359,8 @@ class ReviewSession(Choosing):
         `names` maps tracking UIDs to those that a comparison took from the prior.
         """
         self._log, draft = log, self._state.draft
-        if draft is not None:
-            uid = draft.tracking_uid
-            draft = replace(draft, tracking_uid=names.get(uid, uid))
+        if draft is not None and draft.tracking_uid in names:
+            draft = replace(draft, tracking_uid=names[draft.tracking_uid])
         ended = {} if self._state.editing is None else ENDED
         self._set(
             typed={names.get(u, u): w for u, w in self._undecided_reasons(log.review).items()},

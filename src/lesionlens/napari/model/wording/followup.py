@@ -14,7 +14,7 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.napari.model.wording.candidates import volume_words
-from lesionlens.results.export.followup import Curves, curves_of, resection_words
+from lesionlens.results.export.followup import Curves, curves_of, doubt_words, resection_words
 from lesionlens.results.export.words import load
 
 
@@ -45,7 +45,7 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     sums = f"{said} {sums_of(analysis)}"
     found = analysis.compared
     curves = None if found is None else curves_of(found, load("en"))
-    doubt = doubt_of(analysis)
+    doubt = "" if found is None else doubt_words(found.alignment, load("en"))
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
 
 
@@ -56,16 +56,6 @@ def title_of(analysis: Analysis) -> str:
         return ""
     since = found.points[-2].date or "the earlier examination"
     return f"Since {since}; registered by {found.alignment.sequence}"
-
-
-def doubt_of(analysis: Analysis) -> str:
-    """Return why the registration has to be checked; empty if nothing speaks against it."""
-    found = analysis.followup
-    if found is None or not found.alignment.doubtful:
-        return ""
-    if found.alignment.mirrored:
-        return "The earlier images seem mirrored, left and right swapped: check the sides of both."
-    return "The alignment is doubtful: check it by eye."
 
 
 def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
