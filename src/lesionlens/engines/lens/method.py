@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -213,9 +214,14 @@ class LensMethod(ABC):
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         study = self._fine.of(prepared)
         first = self._first_pass(study, context)
-        small = self._search(prepared, study, first[1], context)
-        suspected = small is not None or bool((first[1][0] > 0).any())
+        suspected: Future[bool] = Future()
         with self._aside(partial(self._ask_ahead, prepared, suspected, context)) as aside:
+            drawn = bool((first[1][0] > 0).any())
+            try:
+                small = self._search(prepared, study, first[1], context)
+                drawn = drawn or small is not None
+            finally:
+                suspected.set_result(drawn)
             found = self._drawn(prepared, study, first, small, aside, context)
         self._finer = None
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
@@ -401,17 +407,19 @@ class LensMethod(ABC):
         return replace(cache.predict_perturbed(prepared, groups, answer), thresholds=cut_at)
 
     def _ask_ahead(
-        self, prepared: PreparedStudy, suspected: bool, context: RunContext, closing: Cancel
+        self, prepared: PreparedStudy, suspected: Future[bool], context: RunContext, closing: Cancel
     ) -> None:
-        """Predict what explanations will ask for, in their order, so that batches are theirs."""
+        """Predict what explanations will ask for, in their order, so that batches are theirs.
+
+        `suspected` tells, when the search has ended, whether anything may be flagged.
+        """
         present = [s for s, there in zip(MrSequence, prepared.present, strict=True) if there]
         quiet = replace(context.quiet(), cancel=AnyOf(context.cancel, closing))
-        questions = [[EVERYTHING], for_uncertainty(present)]
-        if suspected:
-            questions.append(for_relevance(present))
         with suppress(CancelledError):
-            for asked in questions:
+            for asked in ([EVERYTHING], for_uncertainty(present)):
                 self._perturbed(prepared, asked, lambda *_: nullcontext(), quiet)
+            if suspected.result():
+                self._perturbed(prepared, for_relevance(present), lambda *_: nullcontext(), quiet)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
