@@ -274,7 +274,8 @@ def test_another_patient_in_the_archive_is_confirmed_and_noted(
     dialog.send(result)
     _answered(dialog, qtbot, lambda asked: asked.cancel)
     assert not peer.asked
-    assert "another patient" in reads(dialog.problem)
+    assert dialog.session.screen.problem is None
+    assert "until you confirm that it is one patient" in dialog.session.screen.message
     dialog.send(result)
     _answered(dialog, qtbot, lambda asked: asked.yes)
     assert conflict in dialog.session.screen.message

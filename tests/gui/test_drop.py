@@ -22,6 +22,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.overlays.maps import axis_aligned, contrast_limits
 from lesionlens.napari.preferences import FOLDERS, use_for_folders
+from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.results.export.exporter import save
 
 PATIENCE_MS = 120_000
@@ -285,14 +286,21 @@ def test_choosing_none_of_them_leaves_everything_as_it_was(loaded, qtbot, make_s
     assert loaded.session.state.study is study
 
 
-def test_two_patients_together_are_refused(panel, window, qtbot, make_study, no_question):
+def test_two_patients_together_are_not_opened_unless_a_person_confirms(
+    panel, window, qtbot, make_study, no_question
+):
     for patient in ("A", "B"):
         who = PatientIdentity(patient_id=patient, study=patient)
         folder = make_study(name=f"all/{patient}", dicom=True, identity=who, sequences={"t2"})
     drop(window(), folder.parent)
     settled(panel, qtbot)
     assert not panel.studies.isVisible()
-    assert "patient" in panel.session.state.problem.found
+    dialog = panel.findChild(PatientDialog)
+    qtbot.waitUntil(dialog.isVisible, timeout=PATIENCE_MS)
+    assert "more than one patient" in dialog.message.text()
+    dialog.reject()
+    assert panel.session.state.study is None
+    assert panel.session.state.problem is None
 
 
 def test_napari_itself_leaves_the_choice_to_the_panel(

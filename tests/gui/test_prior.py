@@ -182,7 +182,9 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
     assert reviewed.actions_.compare(analysis.study.root)
     qtbot.waitUntil(lambda: not answers and not reviewed.jobs.running, timeout=60_000)
     assert asked == [None, tmp_path]
-    assert reviewed.session.state.problem.next_step == "choose the folder"
+    assert reviewed.session.state.problem is None
+    assert reviewed.session.state.activity is None
+    assert "until you choose the folder of the earlier examination's images" in reads(reviewed)
 
 
 def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
@@ -204,10 +206,13 @@ def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
     assert reviewed.actions_.compare(tmp_path)
     qtbot.waitUntil(dialog.isVisible, timeout=60_000)
     assert "name: Doe^Jane / Roe^Jane" in dialog.message.text()
-    assert "Jane" not in str(reviewed.session.state.problem)
+    assert reviewed.session.state.problem is None
+    assert "until you confirm that it is one patient" in reviewed.session.state.message
+    assert "Jane" not in reviewed.session.state.message
     assert dialog.cancel.isDefault()
     qtbot.keyClick(dialog, Qt.Key.Key_Return)
     assert not dialog.isVisible()
+    assert reviewed.session.state.problem is None
     assert asked == [False]
     assert reviewed.actions_.compare(tmp_path)
     qtbot.waitUntil(dialog.isVisible, timeout=60_000)
@@ -230,6 +235,8 @@ def test_a_study_of_two_identities_opens_once_a_person_confirmed_it(
     qtbot.waitUntil(dialog.isVisible, timeout=60_000)
     assert "Roe^Jane" in dialog.message.text()
     assert panel.session.state.study is None
+    assert panel.session.state.problem is None
+    assert "until you confirm that it is one patient" in panel.session.state.message
     dialog.yes.click()
     qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=60_000)
     assert any("a person confirmed" in text for text in panel.session.state.study.notices)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lesionlens.site.pacs.delivery import Delivery
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
+_UNCONFIRMED = "Nothing is retrieved or sent until you confirm that it is one patient."
 
 
 class ArchiveController:
@@ -99,11 +100,12 @@ class ArchiveController:
         """Run a task; on contradicting patient data, run it again if a person confirms."""
 
         def refused(error: BaseException) -> None:
-            if not isinstance(error, CancelledError):
-                self.session.failed(problem_of(error))
             if isinstance(error, PatientConflictError):
                 confirmed = replace(task, same_patient=True)
+                self.session.ended(_UNCONFIRMED)
                 self._ask_patient(error, lambda: self._run(words, confirmed, done))
+            elif not isinstance(error, CancelledError):
+                self.session.failed(problem_of(error))
 
         self.jobs.start(words, task, done, refused)
 

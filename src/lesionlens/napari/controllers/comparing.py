@@ -26,6 +26,9 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
 
+_NO_IMAGES = "Nothing is compared until you choose the folder of the earlier examination's images."
+_UNCONFIRMED = "Nothing is compared until you confirm that it is one patient."
+
 
 @dataclass(frozen=True, slots=True)
 class PriorChoice:
@@ -50,13 +53,22 @@ class PriorDialogs:
 
     def ask(
         self, error: BaseException, chosen: PriorChoice, again: Callable[[PriorChoice], object]
-    ) -> None:
-        """Ask the question raised by an error; `again` repeats the comparison with the answer."""
+    ) -> str:
+        """Ask the question raised by an error; `again` repeats the comparison with the answer.
+
+        Returns
+        -------
+        str
+            What the comparison waits for, for the reader; empty if the error raises no question.
+        """
         if isinstance(error, PriorImagesError) and self.images is not None:
             self.images(chosen.place)
+            return _NO_IMAGES
         if isinstance(error, PatientConflictError) and self.patient is not None:
             confirmed = replace(chosen, same_patient=True)
             self.patient(error, lambda: again(confirmed))
+            return _UNCONFIRMED
+        return ""
 
 
 def compare_with(
@@ -113,15 +125,22 @@ def compare_with(
         return None
 
     def refused(error: BaseException) -> None:
-        if not isinstance(error, CancelledError):
-            session.failed(problem_of(error))
-        asks.ask(
+        waits_for = asks.ask(
             error,
             chosen,
             lambda sure: compare_with(session, jobs, sure, closed, questions),
         )
+        _show_refusal(session, error, waits_for)
 
     return jobs.start("Comparing", task, done, refused)
+
+
+def _show_refusal(session: ReviewSession, error: BaseException, waits_for: str) -> None:
+    """Show what the comparison waits for, else the failure, unless the reader cancelled."""
+    if waits_for:
+        session.ended(waits_for)
+    elif not isinstance(error, CancelledError):
+        session.failed(problem_of(error))
 
 
 def _new_uids(shown: Analysis, after: Analysis) -> dict[str, str]:

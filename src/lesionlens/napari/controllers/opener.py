@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""
+_UNCONFIRMED = "The study is not opened until you confirm that it is one patient."
 
 
 class Opener:
@@ -118,11 +119,12 @@ class Opener:
             self.session.ask(Query(request, study=error.study), problem)
         else:
             self.session.bring_back()
-            if not isinstance(error, CancelledError):
-                self.session.failed(replace(problem_of(error), cause=OPENING))
             if isinstance(error, PatientConflictError) and self.ask_patient is not None:
                 confirmed = replace(request, same_patient=True)
+                self.session.ended(_UNCONFIRMED)
                 self.ask_patient(error, lambda: self.open(confirmed, then))
+            elif not isinstance(error, CancelledError):
+                self.session.failed(replace(problem_of(error), cause=OPENING))
 
     def choose_study(self, uid: str) -> bool:
         """Open the study chosen among several."""
