@@ -6,14 +6,17 @@ import json
 import shutil
 from dataclasses import replace
 
+import pydicom
 import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 
@@ -64,6 +67,25 @@ def test_the_study_is_never_written_to(reviewed):
     study, result = reviewed
     with pytest.raises(UnusableInputError, match="within the study"):
         export(result, study, study / "out")
+
+
+def test_each_note_is_said_once_though_a_name_holds_markup_and_control_characters(tmp_path):
+    """What the DICOM objects do not repeat was a note of the result, and again of its export."""
+    patient = make_patient(spacing_mm=4.0, lesions=LESIONS[:1])
+    how = Acquisition("LPS", (4.0, 4.0, 5.0))
+    sequences = (MrSequence.T1C,)
+    place = tmp_path / "study"
+    write_study(patient, place, kind=StudyKind.DICOM, sequences=sequences, how=how)
+    for path in place.rglob("*"):
+        if path.is_file():
+            header = pydicom.dcmread(path)
+            header.StudyDescription = "<b>brain</b>\x1b[31m\r\n"
+            header.save_as(path)
+    save(make_analysis(patient, open_study(place)), tmp_path / "result")
+    for earlier, later in (("result", "again"), ("again", "third")):
+        notes = export(tmp_path / earlier, place, tmp_path / later).notes
+        assert any("StudyDescription" in note for note in notes)
+        assert sorted(notes) == sorted(set(notes))
 
 
 @pytest.mark.parametrize("there", ["result", "review.json", "earlier_reviews/a/review.json", "key"])

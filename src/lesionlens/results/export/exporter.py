@@ -35,7 +35,7 @@ from lesionlens.results.export.listed import ALWAYS, KEPT, REVIEW, owned, write_
 from lesionlens.results.export.original import write_original
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_by
-from lesionlens.results.export.run import ExportRecord, warnings_of, write_run
+from lesionlens.results.export.run import ExportRecord, all_warnings, write_run
 from lesionlens.results.export.written import Written, reason_of
 from lesionlens.results.review.earlier import with_earlier_review
 
@@ -184,7 +184,7 @@ def write_result(
     kept = _keep_review(out, aside, analysis.review)
     record = replace(record, notices=(*record.notices, *kept))
     write_run(analysis, aside, record)
-    return (*warnings_of(analysis), *record.notices)
+    return all_warnings(analysis, record)
 
 
 def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRecord:

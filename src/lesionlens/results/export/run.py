@@ -38,6 +38,14 @@ class ExportRecord:
     """Notices about the written files."""
 
 
+def all_warnings(analysis: Analysis, record: ExportRecord) -> tuple[str, ...]:
+    """Return the warnings of an analysis and of writing it, without duplicates.
+
+    A result that was saved before has the notices of that export among its own.
+    """
+    return tuple(dict.fromkeys((*warnings_of(analysis), *record.notices)))
+
+
 def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:
     """Build run.json's content."""
     run, maps = analysis.run, analysis.maps
@@ -65,7 +73,7 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
             trust=dict(maps.checks),
         ),
         study_uid=analysis.study.uid,
-        warnings=tuple(dict.fromkeys((*warnings_of(analysis), *record.notices))),
+        warnings=all_warnings(analysis, record),
         left_out=dict(record.left_out),
         trained_on=run.trained_on,
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
