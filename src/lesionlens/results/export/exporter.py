@@ -35,7 +35,7 @@ from lesionlens.results.export.listed import ALWAYS, KEPT, REVIEW, owned, write_
 from lesionlens.results.export.original import write_original
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_by
-from lesionlens.results.export.run import ExportRecord, all_warnings, write_run
+from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
 from lesionlens.results.export.written import Written, reason_of
 from lesionlens.results.review.earlier import with_earlier_review
 
@@ -196,7 +196,7 @@ def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRe
         left_out[name] = error.brief
         notices.append(left_out_warning(name, error.brief))
     for index, (name, exporter) in enumerate(every.items()):
-        stage = f"export: {name}"
+        stage = export_stage(name)
         context.progress("saving", index / len(every))
         start = time.perf_counter()
         if plugins.is_builtin(exporter):

@@ -46,10 +46,22 @@ def all_warnings(analysis: Analysis, record: ExportRecord) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*warnings_of(analysis), *record.notices)))
 
 
+def export_stage(exporter: str) -> str:
+    """Return the name of an exporter's stage."""
+    return f"export: {exporter}"
+
+
+def _stages(analysis: Analysis, record: ExportRecord) -> tuple[StageTime, ...]:
+    """Return the stages of the analysis and of this export, without those of an earlier export."""
+    exported = export_stage("")
+    analysed = (s for s in analysis.run.stages if not s.name.startswith(exported))
+    return (*analysed, *record.stages)
+
+
 def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:
     """Build run.json's content."""
     run, maps = analysis.run, analysis.maps
-    stages = (*run.stages, *record.stages)
+    stages = _stages(analysis, record)
     return RunFile(
         started=run.started,
         engine=run.engine.name,

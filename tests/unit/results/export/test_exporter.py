@@ -10,10 +10,11 @@ import pytest
 from lesionlens.base.errors import ExportError, ResourceError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import RunContext, StageTime
 from lesionlens.results.export import exporter, page
 from lesionlens.results.export.exporter import EARLIER, save
 from lesionlens.results.export.sections import sections_of
+from lesionlens.results.review.reopen import read_run
 
 CONTRACT = {
     "segmentation.nii.gz",
@@ -58,6 +59,23 @@ def test_every_file_of_the_contract_is_there(make, tmp_path):
     assert {"export: nifti", "export: report"} <= {s["name"] for s in run["stages"]}
     assert run["weights_sha256"] is None
     assert {row["file"] for row in run["inputs"]} == {"t1c.nii.gz", "flair.nii.gz"}
+
+
+def test_a_result_that_is_saved_again_lists_the_stages_of_its_latest_export_alone(make, tmp_path):
+    """They were added to those of every earlier export, and so were their seconds."""
+    analysis = make()
+    stages = (StageTime("engine", 2.0, 300.0), StageTime("export: retired", 1.0, 900.0))
+    analysis = replace(analysis, run=replace(analysis.run, stages=stages))
+    for name in ("first", "second", "third"):
+        save(analysis, tmp_path / name)
+        run = json.loads((tmp_path / name / "run.json").read_text())
+        names = [stage["name"] for stage in run["stages"]]
+        assert len(names) == len(set(names))
+        assert names[0] == "engine"
+        assert {"export: nifti", "export: report"} <= set(names)
+        assert "export: retired" not in names
+        assert run["seconds"] == pytest.approx(sum(s["seconds"] for s in run["stages"]), abs=1e-3)
+        analysis = replace(analysis, run=read_run(tmp_path / name))
 
 
 class _BreaksAtOnce(_Breaks):
