@@ -25,6 +25,7 @@ IDLE_S = 60.0
 SLOWEST_BYTES_S = 2**13
 """Minimum average rate; after `IDLE_S` a body must be at least this fast."""
 SMALL_BYTES = 2**20
+_LOOK_S = 0.01  # between two looks whether memory is free
 _OPEN_BYTES = 2**12
 _FILES = ("/infer/", "/session/", "/datastore/")
 """Routes of multipart forms, which are stored on disk while they arrive."""
@@ -108,7 +109,7 @@ class _Call:
         self._spooled = scope["path"].startswith(_FILES)
         self._limit = 0
         self._done = False
-        self.received = self._held = 0
+        self.received = 0
         self._waited_s = 0.0
         self.status = 0
         self.refusal: LesionLensError | None = None
@@ -134,33 +135,37 @@ class _Call:
         self._waited_s += time.perf_counter() - began
         self._done = not message.get("more_body", False)
         try:
-            self._count(len(message.get("body", b"")))
+            await self._count(len(message.get("body", b"")))
         except LesionLensError as error:
             self._refuse(error)
             return {"type": "http.disconnect"}
         return message
 
-    def _count(self, arrived: int) -> None:
+    async def _count(self, arrived: int) -> None:
+        """Count bytes that have arrived; wait for memory while a later body can give way."""
         self.received += arrived
         if self.received > self._limit:
             raise _too_large(self._limit)
-        if not self._sessions.arriving.add(arrived):
-            raise FullError(
-                found="a server whose memory for requests is full",
-                expected="memory for one more request",
-                next_step="Try again later, or give the server more memory",
-            )
-        self._held += arrived
-        if self._done and self._spooled:
-            self.release()
+        arriving = self._sessions.arriving
+        while not arriving.add(self, arrived):
+            if arriving.is_last(self):
+                raise FullError(
+                    found="a server whose memory for requests is full",
+                    expected="memory for one more request",
+                    next_step="Try again later, or give the server more memory",
+                )
+            await asyncio.sleep(_LOOK_S)
+        if self._done:
+            arriving.complete(self)
+            if self._spooled:
+                self.release()
 
     def _refuse(self, error: LesionLensError) -> None:
         self.refusal, self._done = error, True
 
     def release(self) -> None:
         """Count the body as processed."""
-        self._sessions.arriving.add(-self._held)
-        self._held = 0
+        self._sessions.arriving.release(self)
 
     async def send(self, message: Message) -> None:
         """Send a chunk of the application's response, unless the request was refused meanwhile."""

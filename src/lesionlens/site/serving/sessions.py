@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,25 +44,50 @@ class Limits:
 
 
 class Arriving:
-    """Bytes of messages being read; thread-safe.
+    """Bytes of messages being read, in the order of their arrival; thread-safe.
+
+    A message is any hashable object, the same for all bytes of one request body. If the limit is
+    reached, the incomplete message that began last gives way (`is_last`), so that of messages
+    that arrive at a time the earlier ones are completed.
 
     Parameters
     ----------
     most : int
-        Limit, bytes.
+        Limit of all messages, bytes.
     """
 
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, threading.Lock()
+        self._held: dict[Hashable, int] = {}
+        self._incomplete: dict[Hashable, None] = {}
         self.bytes = 0
 
-    def add(self, count: int) -> bool:
-        """Add or subtract bytes; False if the limit would be exceeded."""
+    def add(self, message: Hashable, count: int) -> bool:
+        """Add bytes of a message; False if the limit would be exceeded."""
         with self._lock:
-            if count > 0 and self.bytes + count > self._most:
+            if self.bytes + count > self._most:
                 return False
+            if message not in self._held:
+                self._incomplete[message] = None
+            self._held[message] = self._held.get(message, 0) + count
             self.bytes += count
             return True
+
+    def complete(self, message: Hashable) -> None:
+        """Take that a message has arrived; its bytes are held until it is released."""
+        with self._lock:
+            self._incomplete.pop(message, None)
+
+    def release(self, message: Hashable) -> None:
+        """Subtract all bytes of a message."""
+        with self._lock:
+            self._incomplete.pop(message, None)
+            self.bytes -= self._held.pop(message, 0)
+
+    def is_last(self, message: Hashable) -> bool:
+        """Whether no message that is still incomplete began after this one."""
+        with self._lock:
+            return message not in self._incomplete or message == next(reversed(self._incomplete))
 
 
 @dataclass(eq=False)

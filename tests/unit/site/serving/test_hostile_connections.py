@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -108,10 +108,73 @@ def test_a_body_is_bounded_whether_or_not_its_length_is_announced(method, target
 
 def test_what_arrives_at_a_time_is_bounded():
     arriving = Arriving(10)
-    assert arriving.add(6)
-    assert not arriving.add(5)
-    assert arriving.add(-6)
-    assert arriving.add(10)
+    assert arriving.add("a", 4)
+    assert arriving.add("b", 2)
+    assert not arriving.add("b", 5)
+    assert not arriving.is_last("a")
+    assert arriving.is_last("b")
+    arriving.complete("b")
+    assert arriving.is_last("a")
+    assert not arriving.add("c", 5)
+    assert arriving.is_last("c")
+    arriving.release("a")
+    assert not arriving.add("c", 9)
+    arriving.release("b")
+    assert arriving.bytes == 0
+    assert arriving.add("c", 10)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize(("room", "taken"), [(16, 1), (32, 2), (48, 3)])
+def test_of_uploads_that_arrive_together_the_first_that_fit_are_taken(room, taken, announced):
+    """Each had begun before any was complete; each found the memory full, and was refused."""
+    begun, whole = min(room // 3, 10), 14
+    limits = Limits(memory_bytes=4 * room * 2**17)
+    with serving({"quick": quick()}, limits) as server, ExitStack() as stack:
+        lines = [stack.enter_context(line(server)) for _ in range(3)]
+        first, rest = _upload(begun * 2**17, whole * 2**17 - 2**12, announced=announced)
+        for number, opened in enumerate(lines, start=1):
+            opened.settimeout(60)
+            opened.sendall(first)
+            arrived = number * begun * 2**17
+            assert soon(lambda arrived=arrived: server.sessions.arriving.bytes >= arrived)
+        most = _largest_while(server.sessions.arriving, lines, rest)
+        assert [status(opened) for opened in lines] == [200] * taken + [503] * (3 - taken)
+        assert most <= limits.memory_bytes // 4
+        assert soon(lambda: server.sessions.arriving.bytes == 0)
+
+
+def _upload(begun, whole, *, announced):
+    """Return the beginning of an upload of so many bytes, and the rest."""
+    lead = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.nii.gz"\r\n\r\n'
+    end = b"\r\n--b--\r\n"
+    first = lead + bytes(begun - len(lead))
+    rest = bytes(whole - begun - len(end)) + end
+    lines = ["Content-Type: multipart/form-data; boundary=b"]
+    if announced:
+        return head("PUT", "/session/", *lines, f"Content-Length: {whole}") + first, rest
+    begins = head("PUT", "/session/", *lines, "Transfer-Encoding: chunked")
+    return begins + _chunk(first), _chunk(rest) + _chunk(b"")
+
+
+def _chunk(content):
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+def _largest_while(arriving, lines, rest):
+    """Send the rest on all lines at a time; return the most bytes that were held meanwhile."""
+
+    def send(opened):
+        with suppress(ConnectionError):
+            opened.sendall(rest)
+
+    senders = [threading.Thread(target=send, args=(opened,)) for opened in lines]
+    for sender in senders:
+        sender.start()
+    most = 0
+    while any(sender.is_alive() for sender in senders):
+        most = max(most, arriving.bytes)
+    return most
 
 
 def test_connections_that_bring_no_whole_request_are_closed(monkeypatch):
