@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
-from tests.gui.window import control, read, reads, sign, wait
+from tests.gui.window import at_rest, control, read, reads, sign, wait
 from tests.reviewed_head import without_right
 
 from lesionlens.analysis.followup.patient import Examination, Prior
@@ -44,6 +44,55 @@ def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
     dock.filter.setText("s19 -s199")
     assert dock.model.rowCount() == 9
     dock.release()
+
+
+def test_a_filter_shows_its_rows_from_the_first_and_cleared_the_open_study(
+    panel, tmp_path, prefer, qtbot
+):
+    """The list stayed where it was scrolled to, among rows that are not of interest."""
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
+
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies(StudyEntry(f"s{n:03d}", "/x", f"P{n % 2}") for n in range(200))
+    database.close()
+    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
+    panel.viewer.window.add_dock_widget(dock, name="Worklist")
+    assert dock.controller.open(tmp_path / "list")
+    panel.viewer.window.show()
+    dock.table.setFixedHeight(150)
+    at_rest(qtbot, dock.table)
+    dock.session.at(dock.session.row(("s150", 0)))
+    assert _in_sight(dock) >= {"s150"}
+    for words, rows in (("P1", 100), ("s00", 10)):
+        dock.filter.setText(words)
+        assert dock.model.rowCount() == rows
+        assert _in_sight(dock) >= {"s001"}
+        assert dock.table.selectionModel().selectedRows() == []
+    dock.filter.setText("P0")
+    assert _in_sight(dock) >= {"s150"}
+    dock.filter.setText("P1")
+    dock.filter.clear()
+    assert _in_sight(dock) >= {"s150"}
+    (index,) = dock.table.selectionModel().selectedRows()
+    assert dock.model.rows[index.row()].entry.name == "s150"
+    dock.session.at(None)  # closed: none is highlighted, and reading continues there
+    dock.filter.setText("P1")
+    dock.filter.clear()
+    assert _in_sight(dock) >= {"s150"}
+    assert dock.table.selectionModel().selectedRows() == []
+    dock.release()
+
+
+def _in_sight(dock):
+    """The studies whose rows can be seen whole."""
+    seen = dock.table.viewport().rect()
+    rects = (dock.table.visualRect(dock.model.index(n, 0)) for n in range(dock.model.rowCount()))
+    rows = zip(dock.model.rows, rects, strict=True)
+    return {
+        row.entry.name
+        for row, at in rows
+        if seen.top() <= at.top() and at.bottom() <= seen.bottom()
+    }
 
 
 def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path, qtbot):

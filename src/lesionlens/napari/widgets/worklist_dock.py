@@ -74,7 +74,7 @@ class WorklistDock(QWidget):
         self.session = WorklistSession()
         self.controller = WorklistController(self.session, actions, self._add, self)
         self.archive: PacsDialog | None = None
-        self._followed: tuple[object, object] = (None, None)
+        self._followed: tuple[object, object, str] = (None, None, "")
         self.model = WorklistModel(self)
         self.table = _StudiesTable()
         self.table.setObjectName("studies")
@@ -163,16 +163,23 @@ class WorklistDock(QWidget):
         self._problem.setVisible(bool(screen.problem))
 
     def _follow(self, screen: WorklistScreen) -> None:
-        """Highlight the row in focus, and go to it or else to the row opened last."""
+        """Highlight the row in focus, and go to it or else to the row opened last.
+
+        If a filter hides that row, the list begins with its first row.
+        """
         open_row, wanted = self._index_of(screen.focus), self._index_of(screen.place)
         highlight = self.table.selectionModel()
         shown = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])
-        if shown and self._followed == (screen.focus, screen.place):
+        followed, before = (screen.focus, screen.place, screen.filter_text), self._followed
+        if shown and followed == before:
             return
-        self._followed = screen.focus, screen.place
+        self._followed = followed
         highlight.select(open_row, _SELECT.ClearAndSelect | _SELECT.Rows)
         highlight.setCurrentIndex(wanted, _SELECT.NoUpdate)
-        self.table.scrollTo(wanted)
+        if wanted.isValid():
+            self.table.scrollTo(wanted)
+        elif screen.filter_text != before[-1]:
+            self.table.scrollToTop()
 
     def _index_of(self, key: tuple[str, int] | None) -> QModelIndex:
         number = next((n for n, row in enumerate(self.model.rows) if row.key == key), None)

@@ -29,6 +29,8 @@ class WorklistScreen:
     """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
     place: tuple[str, int] | None = None
     """`WorklistRow.key` of the row to go on at: the one in focus, else the last one opened."""
+    filter_text: str = ""
+    """Text of the filter, by which `rows` were chosen."""
     ahead: bool = False
     """Whether studies are analysed ahead."""
     summary: str = ""
@@ -75,6 +77,7 @@ class WorklistState:
             rows=self.rows,
             focus=focus,
             place=focus or self.place,
+            filter_text=self.filter_text,
             ahead=self.ahead,
             summary=" · ".join(part for part in summary if part),
             problem=". ".join(part for part in failure if part),
