@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
-from tests.gui.window import at_rest, control, read, reads, sign, wait
+from tests.gui.window import answer, at_rest, control, read, reads, sign, wait
 from tests.reviewed_head import without_right
 
 from lesionlens.analysis.followup.patient import Examination, Prior
@@ -93,6 +93,34 @@ def _in_sight(dock):
         for row, at in rows
         if seen.top() <= at.top() and at.bottom() <= seen.bottom()
     }
+
+
+def test_what_a_reader_signed_elsewhere_is_signed_in_the_list_once_it_is_open(
+    panel, listed, one, qtbot
+):
+    """The panel showed the signature, and the row said *analysed*."""
+    assert panel.actions_.open(one / "head")
+    wait(qtbot, panel)
+    assert panel.actions_.reopen(one / "result")
+    wait(qtbot, panel)
+    for _ in range(2):
+        panel.commands.run("next_candidate")
+        panel.commands.run("reject")
+    sign(panel)
+    assert panel.session.state.review.signed
+    panel.actions_.close()
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    assert panel.session.state.review.signed
+    listed.session.refresh()
+    assert listed.session.row(("a", 0)).state is StudyState.SIGNED
+    states = {verdict.state for verdict in read(listed, "a").verdicts}
+    assert states == {ReviewState.REJECTED}
+    panel.actions_.withdraw()
+    answer(panel, "too early")
+    listed.session.refresh()
+    assert listed.session.row(("a", 0)).state is StudyState.IN_REVIEW
 
 
 def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path, qtbot):

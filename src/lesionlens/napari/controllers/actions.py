@@ -242,6 +242,7 @@ class Actions(
         """Show a result with its decisions; `words` say where they come from."""
         analysis = result.analysis
         self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
+        self.read_controller.take_over_own()
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)

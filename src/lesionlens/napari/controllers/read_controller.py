@@ -413,6 +413,15 @@ class ReadController:
         if analysis is not None and self._store(analysis, lambda log, at: log.take_over(at)):
             self._show()
 
+    def take_over_own(self) -> None:
+        """Store the reader's decisions made elsewhere that are shown, so that a list has them too.
+
+        Another reader's are stored only with the first decision that continues them.
+        """
+        readers = {event.reader or "" for event in self.session.state.review.events}
+        if self.read_session is not None and readers == {self.read_session.key.reader}:
+            self.take_over()
+
     def _keep(self, analysis: Analysis, review: Review) -> None:
         """Store new decisions with their timing."""
         if self._store(analysis, lambda log, at: log.keep(review, at, self.confidence)):

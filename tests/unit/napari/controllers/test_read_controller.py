@@ -20,7 +20,7 @@ from tests.reviewed_head import (  # noqa: F401  fixtures
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.labels import MrSequence, ReviewAct, ReviewState
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.controllers.read_words import phase_words
@@ -159,6 +159,32 @@ def test_what_was_decided_last_is_shown_wherever_the_study_is_opened(
         (verdict,) = database.read(ReadKey("a", "")).verdicts
     assert verdict.state is ReviewState.ACCEPTED
     assert verdict.at_mm == analysis.findings.candidates[0].centroid_mm
+
+
+@pytest.mark.parametrize("reader", ["A. Reader", "B. Reader"])
+def test_a_list_has_what_its_own_reader_decided_elsewhere_once_it_is_shown(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+    reader,
+):
+    """Another reader's decisions, shown with a saved result, are no read of this one."""
+    log = ReviewLog()
+    for candidate in analysis.findings.candidates:
+        log.mark(candidate.tracking_uid, ReviewState.REJECTED, reader=reader)
+    log.sign("nothing further seen", reader=reader)
+    saved, key = replace(analysis, review=log.review), ReadKey("a", "A. Reader")
+    for _ in range(2):  # the second time there is nothing left to take over
+        turn = replace(listed(tmp_path / "list"), key=key)
+        with shown(saved, turn) as window:
+            window.take_over_own()
+            assert window.session.state.review.signed
+    with existing_worklist_database(tmp_path / "list") as database:
+        read = database.read(key)
+    mine = reader == key.reader
+    assert read.complete is mine
+    assert len(read.verdicts) == 2 * mine
+    assert sum(act.act is ReviewAct.TAKE_OVER for act in read.acts) == mine
 
 
 @pytest.mark.parametrize("saved", [False, True])
