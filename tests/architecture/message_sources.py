@@ -39,8 +39,8 @@ NAMED = {
     "attention.names",
     "engine.METHODS",
     "from_mask.Meaning",
-    "method.METHOD",
-    "method.REFINED_METHOD",
+    "attention.METHOD",
+    "attention.REFINED_METHOD",
     "patient._WORDS",
     "study.StepName",
 }

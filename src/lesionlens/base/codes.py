@@ -82,6 +82,7 @@ SOURCE = Code("source", OWN_SCHEME, "Who flagged the region")
 SOURCES = {
     Source.NETWORK: Code("source-network", OWN_SCHEME, "The algorithm"),
     Source.READER: Code("source-reader", OWN_SCHEME, "A reader"),
+    Source.SEGMENTATION: Code("source-others", OWN_SCHEME, "A segmentation of others"),
 }
 SENTENCE = Code("sentence", OWN_SCHEME, "Sentence to paste into a report")
 READER_DIAMETERS = Code(

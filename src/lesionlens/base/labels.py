@@ -234,6 +234,8 @@ class Source(StrEnum):
     NETWORK = "network"
     READER = "reader"
     """Added by a reader in the review."""
+    SEGMENTATION = "segmentation"
+    """Outlined in a segmentation of other people or programs, which was opened."""
 
 
 class RelevanceMeasure(StrEnum):
@@ -253,12 +255,14 @@ class PromptKind(StrEnum):
 
 
 class DrawingMethod(StrEnum):
-    """How a reader's own candidate was outlined, in the terms of DICOM's Segment Algorithm Type."""
+    """How readers or others outlined a candidate, as of DICOM's Segment Algorithm Type."""
 
     MANUAL = "manual"
     """By hand."""
     SEMIAUTOMATIC = "semiautomatic"
     """By a program, from a reader's prompts."""
+    AUTOMATIC = "automatic"
+    """By another program alone."""
 
 
 RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude disease."

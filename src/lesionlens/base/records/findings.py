@@ -198,7 +198,7 @@ class Candidate:
     source: Source = Source.NETWORK
     """Who flagged it."""
     drawn: DrawingMethod | None = None
-    """How a reader's candidate was outlined; None for the network's."""
+    """How readers or others outlined it; None for the network's, and where a mask does not say."""
     diameters_by: Source = Source.NETWORK
     """Whether a reader placed both diameters or they were measured on the outline."""
     apart: bool = False

@@ -35,6 +35,10 @@ class OperatingPoint(NamedTuple):
     false_per_scan: float
 
 
+MASK = "mask"
+"""Name of the engine of a result that was opened from a mask: no engine of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """Engine identity: name, version, SHA-256 of the weights, capabilities, device.

@@ -13,11 +13,20 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import rollout, separable
+from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.pass_output import AttentionOutput, PassOutput
 
 Floats = NDArray[np.float32]
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
+METHOD = (
+    "cross-attention of the region query to every voxel in the network's last layer, "
+    "averaged over heads, smoothed over 0.7 voxels of the network's grid"
+)
+REFINED_METHOD = (
+    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
+    "as of its outline, are from patch refinement"
+)
 
 
 def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:

@@ -59,7 +59,7 @@ from lesionlens.engines.lens import (
     small_lesions,
 )
 from lesionlens.engines.lens.aside import Aside
-from lesionlens.engines.lens.attention import coarser, trace_of
+from lesionlens.engines.lens.attention import METHOD, REFINED_METHOD, coarser, trace_of
 from lesionlens.engines.lens.pass_output import LesionShares, PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions
 from lesionlens.engines.network_input import NetworkInput
@@ -91,14 +91,6 @@ _ATTENTION_BLUR_VOX = 0.7
 """On the network's grid: removes the checkerboard pattern from upsampling."""
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
-)
-METHOD = (
-    "cross-attention of the region query to every voxel in the network's last layer, "
-    "averaged over heads, smoothed over 0.7 voxels of the network's grid"
-)
-REFINED_METHOD = (
-    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
-    "as of its outline, are from patch refinement"
 )
 
 
@@ -214,14 +206,13 @@ class LensMethod(ABC):
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         study = self._fine.of(prepared)
         first = self._first_pass(study, context)
-        suspected: Future[bool] = Future()
-        with self._aside(partial(self._ask_ahead, prepared, suspected, context)) as aside:
-            drawn = bool((first[1][0] > 0).any())
+        searched: Future[bool] = Future()
+        with self._aside(partial(self._ask_ahead, prepared, searched, context)) as aside:
+            small = None
             try:
                 small = self._search(prepared, study, first[1], context)
-                drawn = drawn or small is not None
             finally:
-                suspected.set_result(drawn)
+                searched.set_result(small is not None or bool((first[1][0] > 0).any()))
             found = self._drawn(prepared, study, first, small, aside, context)
         self._finer = None
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
@@ -407,18 +398,18 @@ class LensMethod(ABC):
         return replace(cache.predict_perturbed(prepared, groups, answer), thresholds=cut_at)
 
     def _ask_ahead(
-        self, prepared: PreparedStudy, suspected: Future[bool], context: RunContext, closing: Cancel
+        self, prepared: PreparedStudy, searched: Future[bool], context: RunContext, closing: Cancel
     ) -> None:
         """Predict what explanations will ask for, in their order, so that batches are theirs.
 
-        `suspected` tells, when the search has ended, whether anything may be flagged.
+        `searched` tells, once the search has ended, whether anything may be flagged.
         """
         present = [s for s, there in zip(MrSequence, prepared.present, strict=True) if there]
         quiet = replace(context.quiet(), cancel=AnyOf(context.cancel, closing))
         with suppress(CancelledError):
             for asked in ([EVERYTHING], for_uncertainty(present)):
                 self._perturbed(prepared, asked, lambda *_: nullcontext(), quiet)
-            if suspected.result():
+            if searched.result():
                 self._perturbed(prepared, for_relevance(present), lambda *_: nullcontext(), quiet)
 
     def _ensemble(

@@ -30,6 +30,8 @@ _DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"
 _CONTRAST = "ContrastBolusAgent"
 _NEVER_EMPTY = frozenset({"LUTExplanation", "SegmentLabel", "TextValue"})
 """Type 1 descriptions, which their objects must contain."""
+_MAY_BE_EMPTY = frozenset({"ContentDescription"})
+"""Type 2 descriptions, which their objects must contain, if only empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Cleaner:
         elif action is Action.CLEAN and not _all_plain(element):
             if element.keyword in _NEVER_EMPTY:
                 element.value = REMOVED
+            elif element.keyword in _MAY_BE_EMPTY:
+                element.clear()
             else:
                 del dataset[element.tag]
         if action is Action.KEEP:

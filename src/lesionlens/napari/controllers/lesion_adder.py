@@ -306,7 +306,7 @@ class LesionAdder:
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
     """Return the candidate that is kept in a merge, then the one that is removed."""
     both = (focused, other)
-    flagged = [one.source is Source.NETWORK for one in both]
+    flagged = [one.source is not Source.READER for one in both]
     return (other, focused) if flagged == [False, True] else both
 
 

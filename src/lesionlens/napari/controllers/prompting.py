@@ -242,7 +242,7 @@ class Prompting:
         shown, candidate = self.session.state.choices.region, self.session.edited()
         if self.session.state.editing == DRAWN_CAVITY:
             return None
-        flagged = candidate is not None and candidate.source is Source.NETWORK
+        flagged = candidate is not None and candidate.source is not Source.READER
         return shown if flagged or shown is not Region.WT else None
 
     def _voxels(self, gesture: Gesture) -> Prompts:

@@ -118,10 +118,10 @@ class Sentences:
         return _rendered(self._blocks["candidate"], self._fields(candidate), "candidate")
 
     def of_study(self) -> str:
-        """Return the study's sentence: the findings, and each candidate that is not rejected."""
+        """Return the study's sentence: how many candidates are not rejected, and each of them."""
         shown = [c for c in self._source.findings.candidates if not self._fields(c)["rejected"]]
         found = self._source.compared
-        conclusion = self._words.conclusion(self._source.findings.candidates)
+        conclusion = self._words.conclusion(shown)
         values = {
             "conclusion": f"{conclusion.rstrip('.')}.",
             "candidates": [self._fields(candidate) for candidate in shown],

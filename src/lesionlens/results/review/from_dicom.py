@@ -30,7 +30,7 @@ from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Findings, conclusion_of
+from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -70,12 +70,16 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     reported = {} if objects.report is None else report_items.candidates_in(objects.report)
     marked, uids = _components(chosen, grid)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
-    by_hand = {s.tracking_uid for s in chosen if s.by_hand}
-    parted = _is_builtin(objects) or any(s.part is not Part.WHOLE for s in chosen)
+    ours = _is_builtin(objects)
+    parted = ours or any(s.part is not Part.WHOLE for s in chosen)
     described = _described(marked, uids, reported, attention, prepared, parted=parted)
     apart = {s.tracking_uid for s in chosen if s.apart}
     apart |= {uid for uid, one in reported.items() if one.apart}
-    findings = _theirs(described, reported, by_hand, apart)
+    if not (ours or (objects.report is not None and report_items.is_builtin(objects.report))):
+        origins = dict.fromkeys(_uids(described), Source.SEGMENTATION)
+    else:
+        origins = {uid: one.source for uid, one in reported.items()}
+    findings = _with_origins(described, origins, _methods(chosen), apart)
     findings = _numbered(findings, _numbers(objects, chosen, reported))
     scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
     theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
@@ -84,6 +88,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     notices.append(
         "Reopened from DICOM objects: probabilities and which sequence mattered were not sent"
     )
+    if objects.report is not None and report_items.compares(objects.report):
+        notices.append("The comparison with an earlier examination was not sent: compare again")
     labels = np.where(findings.components > 0, marked.labels, np.uint8(0)).astype(np.uint8)
     analysis = Analysis(
         study=study,
@@ -194,26 +200,45 @@ def _described(
     return replace(found, candidates=with_kinds(named, found.components, prepared, context.head))
 
 
-def _theirs(
+Methods = Mapping[str | None, DrawingMethod | None]
+
+
+def _methods(segments: Sequence[ReadSegment]) -> Methods:
+    """Return how each tracking UID was outlined; under None, how those without a UID were.
+
+    None where segments that belong together differ.
+    """
+    seen: dict[str | None, set[DrawingMethod | None]] = {}
+    for segment in segments:
+        for uid in {segment.tracking_uid, None}:
+            seen.setdefault(uid, set()).add(segment.drawn)
+    return {uid: found.pop() if len(found) == 1 else None for uid, found in seen.items()}
+
+
+def _with_origins(
     found: Findings,
-    reported: Mapping[str, ReportedCandidate],
-    by_hand: set[str | None],
+    origins: Mapping[str, Source],
+    methods: Methods,
     apart: set[str | None],
 ) -> Findings:
-    """Record which candidates a reader added, how each was outlined, and which are listed apart."""
-    candidates = tuple(
-        replace(
-            c,
-            source=Source.READER,
-            drawn=DrawingMethod.MANUAL
-            if c.tracking_uid in by_hand
-            else DrawingMethod.SEMIAUTOMATIC,
-        )
-        if c.tracking_uid in reported and reported[c.tracking_uid].source is Source.READER
-        else replace(c, apart=c.tracking_uid in apart)
-        for c in found.candidates
-    )
+    """Record who flagged each candidate, how it was outlined, and whether it is listed apart."""
+
+    def known(candidate: Candidate) -> Candidate:
+        uid = candidate.tracking_uid
+        source, drawn = origins.get(uid, Source.NETWORK), methods.get(uid, methods.get(None))
+        if source is Source.READER:
+            by_hand = drawn is DrawingMethod.MANUAL
+            drawn = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
+            return replace(candidate, source=source, drawn=drawn)
+        drawn = None if source is Source.NETWORK else drawn
+        return replace(candidate, source=source, drawn=drawn, apart=uid in apart)
+
+    candidates = tuple(map(known, found.candidates))
     return replace(found, candidates=candidates, conclusion=conclusion_of(candidates))
+
+
+def _uids(found: Findings) -> tuple[str, ...]:
+    return tuple(candidate.tracking_uid for candidate in found.candidates)
 
 
 def _is_builtin(objects: Objects) -> bool:

@@ -23,12 +23,12 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
-from lesionlens.base.labels import Label
+from lesionlens.base.labels import Label, Source
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.preparation.resampling import HALF, resample
 from lesionlens.imaging.reading.nifti.header import read_header
@@ -108,10 +108,8 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         )
     lost = share_beyond(values > 0, header.grid, grid)
     parted = meaning in (Meaning.PARTS, Meaning.TREATED)
-    cavity = None
-    if meaning is Meaning.TREATED:
-        cavity = Volume(onto == Label.CAVITY, grid)
-        onto = np.where(cavity.data, 0, onto)
+    cavity = Volume(onto == Label.CAVITY, grid) if meaning is Meaning.TREATED else None
+    onto = onto if cavity is None else np.where(cavity.data, 0, onto)
     marked = _components(onto, meaning, grid)
     findings = describe(
         marked,
@@ -126,8 +124,10 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     )
     if not parted:
         findings = without_parts(findings)
-    named = with_kinds(findings.candidates, findings.components, prepared, head)
-    notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
+    theirs = (replace(one, source=Source.SEGMENTATION) for one in findings.candidates)
+    named = with_kinds(tuple(theirs), findings.components, prepared, head)
+    told = (notice.replace(place.name, "the mask") for notice in header.notices)
+    notices = [f"Opened from a mask: {meaning.value}", *told]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
     if lost > LEAST_BEYOND:
         outside = (
@@ -219,7 +219,7 @@ def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> Comp
 def _run(place: Path, study: Study, notices: tuple[str, ...]) -> RunInfo:
     return RunInfo(
         engine=EngineInfo(
-            name=f"mask {place.name}",
+            name=MASK,  # its file may be named after the patient
             version=sha256_of(place)[:12],
             weights_sha256=None,
             capabilities=frozenset({Capability.SEGMENT}),

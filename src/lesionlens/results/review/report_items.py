@@ -18,6 +18,8 @@ from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedRespon
 from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
 
 MEASUREMENT_GROUP, TRACKING_ID, TRACKING_UID = "125007", "112039", "112040"
+TIME_POINT = "C2348792"
+"""Of the NCI Thesaurus, in a group whose measurements are compared with others."""
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
@@ -116,6 +118,11 @@ def accepts_none(report: Dataset) -> bool:
     return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in said)
 
 
+def compares(report: Dataset) -> bool:
+    """Return whether it compares the study with an earlier examination."""
+    return any(_name(item) == TIME_POINT for item in _below(report))
+
+
 def is_calibrated(report: Dataset) -> bool:
     """Return whether its scores are probabilities."""
     return any(_name(item) == codes.PROBABILITY.value for item in _below(report))
@@ -163,7 +170,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
         reader=None if reader is None else str(reader.PersonName),
         time="" if time is None else utc(str(time.DateTime)),
         reason=None if reason is None else str(reason.TextValue),
-        source=Source.READER if theirs == codes.SOURCES[Source.READER].value else Source.NETWORK,
+        source=next((s for s, c in codes.SOURCES.items() if c.value == theirs), Source.NETWORK),
         number=None if number is None else int(number[1]),
         apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
         diameters=_placed(items.get(codes.READER_DIAMETERS.value)),

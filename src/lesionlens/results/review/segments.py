@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label
+from lesionlens.base.labels import DrawingMethod, Label
 from lesionlens.imaging.preparation.resampling import resample_mask
 
 BESIDE_VOX = 0.05
@@ -78,8 +78,8 @@ class ReadSegment:
     """(I, J, K) bool: mask on the study's grid."""
     resampled: bool
     """Whether it was resampled."""
-    by_hand: bool = False
-    """Whether it was drawn manually."""
+    drawn: DrawingMethod | None = None
+    """How it was outlined; None if it does not say."""
     cavity: bool = False
     """Whether it is a resection cavity."""
     apart: bool = False
@@ -189,11 +189,16 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
         tracking_uid=uid,
         mask=mask,
         resampled=not fits,
-        by_hand=str(item.get("SegmentAlgorithmType", "")) == "MANUAL",
+        drawn=_drawn(item),
         cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(words) is not None,
         apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
         beyond=1.0 - float(inside.mean()),
     )
+
+
+def _drawn(item: Dataset) -> DrawingMethod | None:
+    method = str(item.get("SegmentAlgorithmType", "")).lower()
+    return DrawingMethod(method) if method in set(DrawingMethod) else None
 
 
 def _code(item: Dataset, keyword: str) -> tuple[str, str]:

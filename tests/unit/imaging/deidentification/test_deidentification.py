@@ -164,6 +164,14 @@ def test_a_search_would_find_what_stayed():
     assert found(written(dataset)) == {b"plantedname"}
 
 
+def test_a_description_that_objects_must_contain_is_emptied():
+    """Type 2 of the Content Identification macro (PS3.3, 10.9)."""
+    dataset = image()
+    dataset.ContentDescription = "of Mrs. Plantedname"
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert dataset.ContentDescription in (None, "")
+
+
 def test_dates_of_a_patient_move_together_and_keep_their_distance():
     first, second = image(), image()
     first.StudyDate, second.StudyDate = "20250110", "20260105"

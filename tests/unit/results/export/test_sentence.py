@@ -50,9 +50,19 @@ def test_the_study_leaves_out_what_a_reader_rejected(make: MakeAnalysis) -> None
     one, other = analysis.findings.candidates
     event = ReviewEvent(one.tracking_uid, ReviewState.REJECTED, "A. Reader", "")
     told = Sentences(replace(analysis, review=Review((event,)))).of_study()
-    assert told.startswith("2 candidate regions. Candidate")
+    assert told.startswith("1 candidate region. Candidate")
     assert f"Candidate region {one.id} " not in told
     assert f"Candidate region {other.id} (unreviewed)" in told
+
+
+def test_the_study_counts_no_candidate_if_a_reader_rejected_all(make: MakeAnalysis) -> None:
+    analysis = make()
+    events = tuple(
+        ReviewEvent(one.tracking_uid, ReviewState.REJECTED, "A. Reader", "")
+        for one in analysis.findings.candidates
+    )
+    told = Sentences(replace(analysis, review=Review(events))).of_study()
+    assert told.startswith("No candidate region")
 
 
 def test_unknown_and_zero_differ(make: MakeAnalysis) -> None:

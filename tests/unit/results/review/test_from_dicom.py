@@ -13,6 +13,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from highdicom import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
@@ -21,9 +22,11 @@ from tests.phantoms.analysis import make_analysis, moved, write_study
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.measure import volume_ml
+from lesionlens.base import codes as own
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -32,6 +35,7 @@ from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
 
+OWN_SOURCE = own.SOURCE.value
 BIN = str(Path(sys.executable).parent)
 DCMQI = shutil.which("itkimage2segimage", path=os.pathsep.join((BIN, os.environ["PATH"])))
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
@@ -106,7 +110,7 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
         assert np.abs(back - volume.data).max() <= 1 / 256
 
 
-@pytest.mark.parametrize("drawn", DrawingMethod)
+@pytest.mark.parametrize("drawn", [DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC])
 def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tmp_path, drawn):
     """By hand no algorithm may be named, though the network is still known by its own segments."""
     analysis = analysed()
@@ -260,8 +264,7 @@ def _segment(number, label, kind, category=codes.SCT.MorphologicallyAbnormalStru
         segment_label=label,
         segmented_property_category=category,
         segmented_property_type=kind,
-        algorithm_type=SegmentAlgorithmTypeValues.MANUAL,
-        **more,
+        **{"algorithm_type": SegmentAlgorithmTypeValues.MANUAL, **more},
     )
 
 
@@ -325,6 +328,64 @@ def test_one_segment_of_all_tumours_becomes_a_candidate_for_each(analysed, tmp_p
     again = from_dicom(tmp_path / "study" / "other.dcm", analysis.study, analysis.prepared)
     np.testing.assert_array_equal(again.findings.components > 0, whole)
     assert len(again.findings.candidates) == 2
+
+
+@pytest.mark.parametrize("method", SegmentAlgorithmTypeValues)
+def test_what_others_outlined_never_leaves_as_ours(analysed, tmp_path, method):
+    analysis = analysed()
+    theirs = AlgorithmIdentificationSequence("Their program", codes.cid7162.EdgeDetection, "7")
+    named = None if method is SegmentAlgorithmTypeValues.MANUAL else theirs
+    whole = analysis.volumes.labels.data > 0
+    about = {"algorithm_type": method, "algorithm_identification": named}
+    segments = [_segment(1, "Tumor", codes.SCT.Neoplasm, **about)]
+    _other(analysis, segments, [whole], tmp_path / "study" / "other.dcm")
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    drawn = DrawingMethod(method.value.lower())
+    said = [(Source.SEGMENTATION, drawn)] * 2
+    assert [(c.source, c.drawn) for c in again.findings.candidates] == said
+    DicomExporter().write(again, tmp_path)
+    seg, sr = (pydicom.dcmread(tmp_path / "dicom" / f"{name}.dcm") for name in ("seg", "sr"))
+    for segment in seg.SegmentSequence:
+        assert segment.SegmentAlgorithmType == method.value
+        assert segment.get("SegmentAlgorithmName") == (named and "Their program")
+        assert "SegmentationAlgorithmIdentificationSequence" not in segment
+    groups = [i for i in _items(sr) if _concept(i) == "125007"]
+    assert groups
+    for group in groups:
+        items = {_concept(i): i for i in group.ContentSequence}
+        assert items[OWN_SOURCE].ConceptCodeSequence[0].CodeValue == "source-others"
+        assert ("111001" in items) is (named is not None)
+        assert not {"111000", "122405"} & set(items)  # algorithm family, its manufacturer
+    back = from_dicom(tmp_path / "dicom", analysis.study, analysis.prepared)
+    assert [(c.source, c.drawn) for c in back.findings.candidates] == said
+
+
+def _items(item):
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from _items(child)
+
+
+def _concept(item):
+    return str(item.ConceptNameCodeSequence[0].get("CodeValue", ""))
+
+
+def test_a_comparison_that_was_not_sent_is_missed_in_words(analysed, tmp_path):
+    analysis = analysed()
+    first, second = (Measured.of(c) for c in analysis.findings.candidates)
+    compared = Comparison(
+        (
+            TimePoint("2026-01-05", "1.2.3", (first,)),
+            TimePoint("2026-03-05", None, (first, second)),
+        ),
+        (Change(first, first), Change(None, second)),
+        Alignment(tuple(map(tuple, np.eye(4).tolist())), 1.0, 2.0, False, "T1c"),
+    )
+    sent = _sent(replace(analysis, followup=compared), tmp_path)
+    again = reopen_folder(sent, analysis.study, analysis.prepared)
+    assert any(
+        "comparison with an earlier examination was not" in text for text in again.run.notices
+    )
 
 
 def test_anatomy_beside_a_lesion_is_not_taken(analysed, tmp_path):

@@ -19,12 +19,13 @@ from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.exporter import save
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
@@ -148,6 +149,21 @@ def test_many_numbers_are_lesions_by_number_even_where_they_touch(analysed, pati
         data[10 + number : 11 + number, 20:24, 20:24] = 11 + number
     found = opened(mask(tmp_path / "m.nii.gz", data, patient.labels.grid.affine), analysed)
     assert len(found.findings.candidates) == 5
+
+
+def test_a_mask_is_of_others_and_its_file_is_named_nowhere(analysed, tmp_path):
+    labels = analysed.volumes.labels
+    image = nib.Nifti1Image(labels.data, labels.affine)
+    beside = labels.affine + np.outer([9.0, 0, 0, 0], [0, 0, 0, 1])
+    image.set_qform(beside, 1)  # a notice of its header
+    nib.save(image, place := tmp_path / "Plantedname_19700101.nii.gz")
+    found = opened(place, analysed)
+    assert any(words.startswith("'the mask'") for words in found.run.notices)
+    assert {one.source for one in found.findings.candidates} <= {Source.SEGMENTATION}
+    save(found, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*"):
+        assert "Plantedname" not in path.name
+        assert path.is_dir() or b"Plantedname" not in path.read_bytes(), path.name
 
 
 def test_an_empty_mask_flags_nothing(analysed, patient, tmp_path):

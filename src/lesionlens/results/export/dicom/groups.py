@@ -240,10 +240,13 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
 
 
 def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
-    """Return the engine that outlined a candidate; None if a reader did."""
+    """Return the engine that outlined a candidate, or the program of others; None by hand."""
     if candidate.drawn is DrawingMethod.MANUAL:
         return None
     engine = analysis.run.engine
+    if candidate.source is Source.SEGMENTATION:
+        name = identity.algorithm_name(analysis, candidate.source)
+        return AlgorithmIdentification(name=name, version=engine.version or "unknown")
     digest = engine.weights_sha256
     return AlgorithmIdentification(
         name=identity.algorithm_name(analysis),

@@ -17,9 +17,10 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, OWN_SCHEME, Code
-from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.labels import Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.prediction import MASK
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 
 MANUFACTURER = "LesionLens"
@@ -153,16 +154,25 @@ def serial_number(analysis: Analysis) -> str:
     return (analysis.run.engine.weights_sha256 or "no weights")[:16]
 
 
-def algorithm_name(analysis: Analysis) -> str:
-    """Return the engine's name."""
-    return f"LesionLens {analysis.run.engine.name}"[:64]
+def source_of(analysis: Analysis) -> Source:
+    """Return who outlined what belongs to no candidate: our engine, or a segmentation of others."""
+    opened = analysis.run.engine.name == MASK or any(
+        candidate.source is Source.SEGMENTATION for candidate in analysis.findings.candidates
+    )
+    return Source.SEGMENTATION if opened else Source.NETWORK
 
 
-def algorithm(analysis: Analysis) -> AlgorithmIdentificationSequence:
+def algorithm_name(analysis: Analysis, source: Source = Source.NETWORK) -> str:
+    """Return the engine's name, as ours unless a segmentation of others was opened."""
+    name = analysis.run.engine.name
+    return (name if source is Source.SEGMENTATION else f"LesionLens {name}")[:64]
+
+
+def algorithm(analysis: Analysis, source: Source) -> AlgorithmIdentificationSequence:
     """Return the algorithm with version and weights, for the Segmentation."""
     engine = analysis.run.engine
     return AlgorithmIdentificationSequence(
-        name=algorithm_name(analysis),
+        name=algorithm_name(analysis, source),
         family=concept(ARTIFICIAL_INTELLIGENCE),
         version=engine.version or "unknown",
         parameters={"weights_sha256": engine.weights_sha256} if engine.weights_sha256 else None,

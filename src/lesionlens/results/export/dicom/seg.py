@@ -137,13 +137,18 @@ def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithm
     """Return how a candidate was outlined (PS3.3 C.8.20.4, Segment Algorithm Type).
 
     AUTOMATIC by the network, SEMIAUTOMATIC if a reader edited it or it was made from a reader's
-    prompt, MANUAL if a reader drew it.
+    prompt, MANUAL if a reader drew it. A segmentation of others keeps what it says; as a mask that
+    says nothing was not made by our network, it is SEMIAUTOMATIC.
     """
     uid, review = candidate.tracking_uid, analysis.review
     if candidate.source is Source.READER:
         return SegmentAlgorithmTypeValues((candidate.drawn or DrawingMethod.MANUAL).value.upper())
     if review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None:
         return SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+    if candidate.source is Source.SEGMENTATION:
+        return SegmentAlgorithmTypeValues(
+            (candidate.drawn or DrawingMethod.SEMIAUTOMATIC).value.upper()
+        )
     return SegmentAlgorithmTypeValues.AUTOMATIC
 
 
@@ -158,7 +163,9 @@ def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
         algorithm_type=kind,
-        algorithm_identification=None if by_hand else identity.algorithm(analysis),
+        algorithm_identification=None
+        if by_hand
+        else identity.algorithm(analysis, segment.candidate.source),
         tracking_uid=segment.candidate.tracking_uid,
         tracking_id=identity.tracking_id(segment.candidate),
         anatomic_regions=[identity.concept(BRAIN)],
@@ -166,25 +173,34 @@ def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
     )
     if segment.candidate.apart:
         described.SegmentDescription = LISTED_APART.meaning
+    return _without_family(described, segment.candidate.source)
+
+
+def _without_family(described: SegmentDescription, source: Source) -> SegmentDescription:
+    """Name the algorithm of others, but identify none: its family (Type 1 there) is unknown."""
+    if source is Source.SEGMENTATION and "SegmentationAlgorithmIdentificationSequence" in described:
+        del described.SegmentationAlgorithmIdentificationSequence
     return described
 
 
 def _described_cavity(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
     label, kind = Label.CAVITY, SegmentAlgorithmTypeValues.AUTOMATIC
-    if analysis.review.outline_of(CAVITY) is not None:
+    source = identity.source_of(analysis)
+    if analysis.review.outline_of(CAVITY) is not None or source is Source.SEGMENTATION:
         kind = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
-    return SegmentDescription(
+    described = SegmentDescription(
         segment_number=segment.number,
         segment_label=label.display_name.capitalize(),
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(LABEL_TYPES[label]),
         algorithm_type=kind,
-        algorithm_identification=identity.algorithm(analysis),
+        algorithm_identification=identity.algorithm(analysis, source),
         tracking_uid=segment.tracking_uid,
         tracking_id=label.display_name,
         anatomic_regions=[identity.concept(BRAIN)],
         display_color=CIELabColor.from_rgb(*lookup.rgb(label.colour)),
     )
+    return _without_family(described, source)
 
 
 def build_seg(
