@@ -14,6 +14,7 @@ from lesionlens.results.review.reopen import (
     is_result,
     prepare_and_reopen,
     read_reviewed,
+    result_folder,
 )
 
 
@@ -25,6 +26,7 @@ def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | Sa
     ReadError
         Not a result, damaged, or of another study.
     """
+    folder = result_folder(folder)
     if study is None:
         if not is_result(folder):
             raise ReadError(

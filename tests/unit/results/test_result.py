@@ -49,6 +49,11 @@ def test_a_folder_alone_gives_candidates_maps_and_decisions(saved):
         again.save(folder.parent / "elsewhere")
 
 
+def test_its_findings_name_the_folder_too(saved):
+    _, folder = saved
+    assert repr(Result.open(folder / "findings.json")) == repr(Result.open(folder))
+
+
 def test_with_its_study_it_can_be_saved_again(saved, tmp_path):
     result, folder = saved
     again = Result.open(folder, result.analysis.study)

@@ -127,6 +127,10 @@ def _in_words(study: ListedStudy) -> str:
     return f"{study.uid} (date {study.date or 'unknown'}, {study.series} series)"
 
 
+_MOST_TOLD = 8
+"""Series or notices that an error quotes."""
+
+
 class NothingRecognisedError(UnusableInputError):
     """No series of a study is one of the four sequences; `study` lists them.
 
@@ -139,9 +143,18 @@ class NothingRecognisedError(UnusableInputError):
 
 
 def nothing_recognised(study: Study) -> NothingRecognisedError:
-    """Return the error for a study in which no sequence was recognised."""
+    """Return the error for a study in which no sequence was recognised, or no image was read."""
+    if not study.set_aside:
+        why = "; ".join(study.notices[:_MOST_TOLD])
+        return NothingRecognisedError(
+            study,
+            found="no image that can be read" + (f": {why}" if why else ""),
+            expected="at least one of T1, T1c, T2 and FLAIR",
+            next_step="Convert the scan again, or choose another folder",
+        )
     listed = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
-    shown = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+    more = len(listed) - _MOST_TOLD
+    shown = ", ".join(listed[:_MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
     return NothingRecognisedError(
         study,
         found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",

@@ -71,6 +71,12 @@ def test_a_study_of_which_nothing_tells_is_opened_as_it_was_named_before(make_st
         open_study(folder)
 
 
+def test_where_no_image_is_read_the_files_are_named(tmp_path):
+    (tmp_path / "x.nii.gz").write_bytes(b"no image")
+    with pytest.raises(UnusableInputError, match=r"no image that can be read: 'x\.nii\.gz' was"):
+        open_study(tmp_path)
+
+
 def test_nothing_named_forgets(make_study, own_folder):
     folder = make_study(sequences={"flair"})
     remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
