@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, moved, write_study
 
@@ -90,6 +92,17 @@ def exported(
             objects[key] = tmp_path_factory.mktemp("objects")
             DicomExporter().write(analysis, objects[key])
         return analysis, objects[key] / "dicom"
+
+    return build
+
+
+@pytest.fixture
+def read_objects(tmp_path: Path) -> Callable[[Analysis], dict[str, Dataset]]:
+    """`read_objects(analysis)`: its DICOM objects by stem, written to `tmp_path / "dicom"`."""
+
+    def build(analysis: Analysis) -> dict[str, Dataset]:
+        DicomExporter().write(analysis, tmp_path)
+        return {p.stem: pydicom.dcmread(p) for p in (tmp_path / "dicom").iterdir()}
 
     return build
 

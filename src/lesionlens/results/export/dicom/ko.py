@@ -13,6 +13,7 @@ from lesionlens.base.errors import ExportError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.dicom import identity
+from lesionlens.results.export.dicom.containers import separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 
@@ -41,14 +42,16 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
     chosen = [sources.datasets[frame] for frame in dict.fromkeys(frames)]
     if not chosen:
         return None
+    content = KeyObjectSelection(
+        document_title=identity.concept(OF_INTEREST),
+        referenced_objects=chosen,
+        observer_device_context=identity.observer(analysis),
+        description="Where each candidate region is largest (research use only)",
+    )
+    separate(content[0])
     made = KeyObjectSelectionDocument(
         evidence=chosen,
-        content=KeyObjectSelection(
-            document_title=identity.concept(OF_INTEREST),
-            referenced_objects=chosen,
-            observer_device_context=identity.observer(analysis),
-            description="Where each candidate region is largest (research use only)",
-        ),
+        content=content,
         **identity.of_new_object(analysis, "key_objects"),
     )
     made.copy_patient_and_study_information(chosen[0])  # highdicom does this for all other objects

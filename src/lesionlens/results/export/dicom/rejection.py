@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import REJECTED_FOR_QUALITY
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.results.export.dicom.containers import separate
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 from lesionlens.results.export.dicom.identity import MANUFACTURER, SERIES, concept
 
@@ -47,13 +48,13 @@ def rejection_of(objects: Sequence[Dataset], why: str = SUPERSEDED) -> KeyObject
         )
     number, description = SERIES["rejection"]
     now = datetime.now(UTC).astimezone()
+    content = KeyObjectSelection(
+        document_title=concept(REJECTED_FOR_QUALITY), referenced_objects=objects, description=why
+    )
+    separate(content[0])
     made = KeyObjectSelectionDocument(
         evidence=objects,
-        content=KeyObjectSelection(
-            document_title=concept(REJECTED_FOR_QUALITY),
-            referenced_objects=objects,
-            description=why,
-        ),
+        content=content,
         series_instance_uid=generate_uid(),
         series_number=number,
         series_description=description,

@@ -39,6 +39,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity
+from lesionlens.results.export.dicom.containers import separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment
 from lesionlens.results.export.sentence import Sentences
@@ -68,6 +69,7 @@ def build_sr(
     """
     root = _root(analysis, groups.groups_of(analysis, sources, segments, pointed_at))
     root.ContentSequence.append(_about_the_whole(analysis))
+    separate(root)
     return Comprehensive3DSR(
         evidence=[*sources.datasets, *pointed_at.every],
         content=root,
