@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydicom.dataset import Dataset
 
 from lesionlens.base import codes, geometry
-from lesionlens.base.labels import ReviewState, Source
+from lesionlens.base.labels import Label, ReviewState, Source
 from lesionlens.base.records.findings import FARTHEST_MM
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
@@ -20,6 +20,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEv
 MEASUREMENT_GROUP, TRACKING_ID, TRACKING_UID = "125007", "112039", "112040"
 TIME_POINT = "C2348792"
 """Of the NCI Thesaurus, in a group whose measurements are compared with others."""
+FINDING = "121071"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
@@ -45,12 +46,16 @@ class ReportedCandidate:
 
 
 def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
-    """Return the statements of a report by tracking UID; groups of one candidate are merged."""
+    """Return the statements of a report by tracking UID; groups of one candidate are merged.
+
+    The group of a resection cavity is omitted.
+    """
     found: dict[str, dict[str, Dataset]] = {}
     for item in _below(report):
         if _name(item) == MEASUREMENT_GROUP:
             children = {_name(child): child for child in item.get("ContentSequence", [])}
-            if TRACKING_UID in children:
+            cavity = _code(children.get(FINDING)) == codes.LABEL_TYPES[Label.CAVITY].value
+            if TRACKING_UID in children and not cavity:
                 uid = str(children[TRACKING_UID].UID)
                 found.setdefault(uid, {}).update(children)
     return {uid: _candidate_in(items) for uid, items in found.items()}
@@ -180,7 +185,8 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
 
 def _code(item: Dataset | None) -> str:
     """Return the code of an item's value; empty without one."""
-    return "" if item is None else str(item.ConceptCodeSequence[0].CodeValue)
+    found = None if item is None else item.get("ConceptCodeSequence")
+    return str(found[0].get("CodeValue", "")) if found else ""
 
 
 def _placed(item: Dataset | None) -> DrawnDiameters | None:

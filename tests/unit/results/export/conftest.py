@@ -101,7 +101,7 @@ def read_objects(tmp_path: Path) -> Callable[[Analysis], dict[str, Dataset]]:
     """`read_objects(analysis)`: its DICOM objects by stem, written to `tmp_path / "dicom"`."""
 
     def build(analysis: Analysis) -> dict[str, Dataset]:
-        DicomExporter().write(analysis, tmp_path)
+        assert not DicomExporter().write(analysis, tmp_path).left_out
         return {p.stem: pydicom.dcmread(p) for p in (tmp_path / "dicom").iterdir()}
 
     return build

@@ -15,6 +15,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.results.export.dicom.refs import SourceFrames
+from lesionlens.results.export.dicom.seg import SegmentMask
 
 AXIAL = 0.94
 """Minimum cosine between the slice normal and the patient's axis: 20 degrees. Diameters are
@@ -74,6 +75,15 @@ def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
     pixels = np.clip(pixels, 0.0, (sources.columns, sources.rows))
     axial = abs(sources.normal[2]) >= AXIAL
     return Axis(frame, pixels if axial else pixels.mean(axis=0, keepdims=True))
+
+
+def centre_of(segment: SegmentMask) -> Axis:
+    """Return the centre of a segment on the frame that has most of its pixels."""
+    at = int(np.count_nonzero(segment.inside, axis=(1, 2)).argmax())
+    row, column = np.argwhere(segment.inside[at]).mean(axis=0) + 0.5
+    _, rows, columns = segment.box
+    point = np.array([[column + columns.start, row + rows.start]])
+    return Axis(segment.box[0].start + at, point)
 
 
 def measured_region(candidate: Candidate) -> Region:

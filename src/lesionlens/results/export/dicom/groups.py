@@ -1,7 +1,8 @@
-"""Measurement groups of the SR: one for each region of each candidate."""
+"""Measurement groups of the SR: one for each region of each candidate, and of the cavity."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,17 +30,23 @@ from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
 from lesionlens.base import geometry
-from lesionlens.base.labels import DrawingMethod, Region, Source
+from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, DoubtfulPart
 from lesionlens.base.records.followup import ChangeKind
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.results.export.dicom import identity
-from lesionlens.results.export.dicom.axis import axes_of, coordinates, measured_region
+from lesionlens.results.export.dicom.axis import (
+    Axis,
+    axes_of,
+    centre_of,
+    coordinates,
+    measured_region,
+)
 from lesionlens.results.export.dicom.ko import best_frame
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.dicom.seg import Segment
+from lesionlens.results.export.dicom.seg import Segment, SegmentMask
 from lesionlens.results.export.sentence import Sentences
 
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
@@ -65,13 +72,14 @@ class ReferencedObjects:
 def groups_of(
     analysis: Analysis,
     sources: SourceFrames,
-    segments: tuple[Segment, ...],
+    segments: tuple[SegmentMask, ...],
     pointed_at: ReferencedObjects,
 ) -> list[Any]:
     """Return the groups of every exported candidate; see `sr.build_sr` for the parameters.
 
     The region with measured diameters comes first, with all measurements; other groups have only
-    the first of them. Candidates with more measurements precede those with fewer. Therefore a table
+    the first of them. Candidates with more measurements precede those with fewer, and the resection
+    cavity, which has a volume only, is last, unless no candidate has any. Therefore a table
     with the columns of the first group is correct, with empty cells for missing values. The score
     is text, not a measurement. Alternatives fail: highdicom (0.28) does not support items without a
     value; without a segment, 3D Slicer shows diameters in the column of volumes, and OHIF ignores
@@ -79,7 +87,8 @@ def groups_of(
     """
     found: list[Any] = []
     sentences = Sentences(analysis)  # the report is in English
-    rows = [(one, _parts(one, segments)) for one in identity.exported(analysis)]
+    of_candidates = tuple(one for one in segments if isinstance(one, Segment))
+    rows = [(one, _parts(one, of_candidates)) for one in identity.exported(analysis)]
     for candidate, parts in sorted(rows, key=lambda row: -_known(*row)):
         if pointed_at.seg is None or not parts:
             found.append(_without_outline(analysis, sources, candidate))
@@ -87,11 +96,15 @@ def groups_of(
         for index, part in enumerate(parts):
             group = _group(analysis, sources, part, pointed_at.seg)
             if index == 0:
-                _draw(group, analysis, sources, candidate)
+                _draw(group, axes_of(analysis, sources, candidate), sources)
                 group[0].ContentSequence.extend(_remarks(analysis, candidate, sentences))
             _explain(group, pointed_at.attention)
             found.append(group)
-    return found
+    if pointed_at.seg is None:
+        return found
+    others = (one for one in segments if not isinstance(one, Segment))
+    cavity = [_cavity(analysis, sources, one, pointed_at.seg) for one in others]
+    return found + cavity if any(_known(*row) for row in rows) else cavity + found
 
 
 def _parts(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
@@ -111,12 +124,7 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
         tracking_identifier=TrackingIdentifier(
             uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate, part.region)
         ),
-        referenced_segment=ReferencedSegment(
-            sop_class_uid=seg.SOPClassUID,
-            sop_instance_uid=seg.SOPInstanceUID,
-            segment_number=part.number,
-            source_series=SourceSeriesForSegmentation(sources.datasets[0].SeriesInstanceUID),
-        ),
+        referenced_segment=_referenced(sources, part, seg),
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.REGION_TYPES[part.region]),
         algorithm_id=_algorithm(analysis, candidate),
@@ -124,6 +132,40 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
         measurements=_measures(candidate, part.region),
         qualitative_evaluations=_evaluations(analysis, candidate),
         time_point_context=_time_point(analysis),
+    )
+
+
+def _cavity(analysis: Analysis, sources: SourceFrames, segment: SegmentMask, seg: Dataset) -> Any:
+    """Return the group of the resection cavity: its volume, and a point to jump to.
+
+    It is no candidate: it has neither review state nor score.
+    """
+    millilitres = round(analysis.volumes.cavity_ml or 0.0, 4)
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=segment.tracking_uid, identifier=Label.CAVITY.display_name
+        ),
+        referenced_segment=_referenced(sources, segment, seg),
+        finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
+        finding_type=identity.concept(own.LABEL_TYPES[Label.CAVITY]),
+        finding_sites=[FindingSite(anatomic_location=identity.concept(own.BRAIN))],
+        measurements=[
+            Measurement(
+                identity.concept(own.VOLUME), millilitres, identity.concept(own.CUBIC_CENTIMETRE)
+            )
+        ],
+        time_point_context=_time_point(analysis),
+    )
+    _draw(group, {own.VOLUME.value: centre_of(segment)}, sources)
+    return group
+
+
+def _referenced(sources: SourceFrames, segment: SegmentMask, seg: Dataset) -> ReferencedSegment:
+    return ReferencedSegment(
+        sop_class_uid=seg.SOPClassUID,
+        sop_instance_uid=seg.SOPInstanceUID,
+        segment_number=segment.number,
+        source_series=SourceSeriesForSegmentation(sources.datasets[0].SeriesInstanceUID),
     )
 
 
@@ -196,9 +238,11 @@ def _volume_of(region: Region) -> own.Code:
     return own.VOLUME._replace(meaning=f"{region.display_name.capitalize()} volume")
 
 
-def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
-    """Add the image coordinates of both diameters."""
-    axes = axes_of(analysis, sources, candidate)
+def _draw(group: Any, axes: Mapping[str, Axis], sources: SourceFrames) -> None:
+    """Add the image coordinates of measurements, by code.
+
+    highdicom does not accept them when it builds the group.
+    """
     for item in group[0].ContentSequence:
         name = item.ConceptNameCodeSequence[0].CodeValue
         if item.ValueType == "NUM" and name in axes:

@@ -34,7 +34,7 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     Returns
     -------
     Written
-        seg.dcm (if there is a candidate), sr.dcm, attention*.dcm, key_objects.dcm; and notices
+        seg.dcm (if there is an outline), sr.dcm, attention*.dcm, key_objects.dcm; and notices
         about source attributes that could not be copied.
 
     Raises
@@ -65,17 +65,17 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     )
 
     def report() -> Dataset:
-        if segments and segmentation is None:
+        if drawn and segmentation is None:
             raise ExportError(
                 found="that seg.dcm, which it points at, is missing",
                 expected="a Segmentation",
                 next_step="See why seg.dcm was left out",
             )
         return sr.build_sr(
-            analysis, sources, segments, groups.ReferencedObjects(segmentation, attention)
+            analysis, sources, drawn, groups.ReferencedObjects(segmentation, attention)
         )
 
-    writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
+    writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis, drawn))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
     also = analysis.options.also
     if Extra.CONTOURS in also:

@@ -1,7 +1,8 @@
 """Structured report: Comprehensive 3D SR by TID 1500, unverified until a reader verifies it.
 
 Each candidate is one measurement group (TID 1411) for each region that has voxels, all with the
-candidate's tracking UID; a group points at the one segment that is its region. Readers build a
+candidate's tracking UID; a group points at the one segment that is its region. A resection cavity
+is one group with its volume. Readers build a
 table from the first group: its measures are volume, long and short axis, and every other group has
 the first of them, in this order. What is not a group of a region (the notice, how far the review
 is, that nothing was flagged) stands in a container of its own.
@@ -41,7 +42,7 @@ from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity
 from lesionlens.results.export.dicom.containers import separate
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.dicom.seg import Segment
+from lesionlens.results.export.dicom.seg import SegmentMask
 from lesionlens.results.export.sentence import Sentences
 
 TRACKING_UID = "112040"
@@ -51,7 +52,7 @@ TRACKING_UID = "112040"
 def build_sr(
     analysis: Analysis,
     sources: SourceFrames,
-    segments: tuple[Segment, ...],
+    segments: tuple[SegmentMask, ...],
     pointed_at: groups.ReferencedObjects,
 ) -> Comprehensive3DSR:
     """Build the report.
@@ -62,7 +63,7 @@ def build_sr(
         The analysis, with or without candidates.
     sources : SourceFrames
         Of the reference series.
-    segments : tuple of Segment
+    segments : tuple of SegmentMask
         Segments of the Segmentation.
     pointed_at : groups.ReferencedObjects
         Objects written before.
@@ -213,13 +214,13 @@ def _notice(analysis: Analysis) -> str:
     return " ".join(sentences)
 
 
-def check_sr(path: Path, analysis: Analysis) -> None:
-    """Read a report back and compare its candidates.
+def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) -> None:
+    """Read a report back and compare its tracking UIDs.
 
     Raises
     ------
     ExportError
-        Its candidates differ.
+        They are not those of the exported candidates and the segments.
     """
     found = {
         str(item.UID)
@@ -227,9 +228,11 @@ def check_sr(path: Path, analysis: Analysis) -> None:
         if item.get("ValueType") == "UIDREF"
         and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
     }
-    if found != {c.tracking_uid for c in identity.exported(analysis)}:
+    expected = {one.tracking_uid for one in segments}
+    expected |= {one.tracking_uid for one in identity.exported(analysis)}  # or without an outline
+    if found != expected:
         raise ExportError(
-            found="other candidates in sr.dcm, read back, than in the result",
+            found="other tracking UIDs in sr.dcm, read back, than in the result",
             expected="what was meant to be written",
             next_step="Report this as a defect; nothing was saved",
         )

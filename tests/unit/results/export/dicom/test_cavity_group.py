@@ -1,0 +1,129 @@
+"""The resection cavity has a measurement group of its own, and is no candidate when read back."""
+
+from dataclasses import replace
+
+import highdicom
+import numpy as np
+import pytest
+
+from lesionlens.base import codes as own
+from lesionlens.base.errors import ExportError
+from lesionlens.base.labels import Label, MrSequence
+from lesionlens.base.records.arrays import Volume
+from lesionlens.results.export.dicom import refs, seg
+from lesionlens.results.export.dicom.sr import check_sr
+from lesionlens.results.review import report_items
+from lesionlens.results.review.reopen import reopen_folder
+
+MEASURES = {own.VOLUME.value, own.LONG_AXIS.value, own.SHORT_AXIS.value}
+
+
+def _with_cavity(analysis):
+    """Return the analysis with a cavity of 5 x 6 x 4 voxels in the right half of the head."""
+    labels = analysis.volumes.labels
+    inside = np.zeros(labels.data.shape, bool)
+    i, j, k = (n // 2 for n in labels.data.shape)
+    inside[i + 2 : i + 7, j - 3 : j + 3, k - 2 : k + 2] = True
+    inside &= labels.data == 0
+    assert inside.any()
+    return replace(analysis, volumes=replace(analysis.volumes, cavity=Volume(inside, labels.grid)))
+
+
+def _without_outlines(analysis):
+    labels = analysis.volumes.labels
+    empty = replace(labels, data=np.zeros_like(labels.data))
+    unknown = tuple(
+        replace(
+            c,
+            volume_ml=dict.fromkeys(c.volume_ml),
+            longest_axial_diameter_mm=None,
+            perpendicular_diameter_mm=None,
+        )
+        for c in analysis.findings.candidates
+    )
+    findings = replace(analysis.findings, candidates=unknown)
+    return replace(analysis, findings=findings, volumes=replace(analysis.volumes, labels=empty))
+
+
+def _groups(report):
+    return [
+        {i.ConceptNameCodeSequence[0].CodeValue: i for i in one.ContentSequence}
+        for container in report.ContentSequence
+        for one in container.get("ContentSequence", ())
+        if one.ConceptNameCodeSequence[0].CodeValue == own.MEASUREMENT_GROUP.value
+    ]
+
+
+@pytest.mark.parametrize("lesions", [None, ()], ids=["two candidates", "no candidate"])
+def test_the_last_group_is_of_the_cavity_and_references_its_segment(
+    make, read_objects, tmp_path, lesions
+):
+    analysis = _with_cavity(make(dicom=True, lesions=lesions))
+    written = read_objects(analysis)
+    segments = written["seg"].SegmentSequence
+    groups = _groups(written["sr"])
+    assert len(groups) == len(segments)
+    cavity, segment = groups[-1], segments[-1]
+    assert segment.TrackingUID == cavity["112040"].UID
+    assert cavity["112039"].TextValue == segment.TrackingID == Label.CAVITY.display_name
+    reference = cavity["121191"].ReferencedSOPSequence[0]
+    assert reference.ReferencedSegmentNumber == segment.SegmentNumber
+    assert cavity["276214006"].ConceptCodeSequence == segment.SegmentedPropertyCategoryCodeSequence
+    assert cavity["121071"].ConceptCodeSequence == segment.SegmentedPropertyTypeCodeSequence
+    site = cavity[own.FINDING_SITE.value].ConceptCodeSequence[0]
+    assert site.CodeValue == own.BRAIN.value
+    volume = float(cavity[own.VOLUME.value].MeasuredValueSequence[0].NumericValue)
+    assert volume == pytest.approx(analysis.volumes.cavity_ml, abs=1e-4)
+    names = set(cavity)
+    assert names & MEASURES == {own.VOLUME.value}
+    judged = (own.REVIEW_STATE, own.PROBABILITY, own.CERTAINTY, own.SOURCE, own.KIND, own.SENTENCE)
+    assert not names & {code.value for code in judged}
+    read = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm").content
+    assert len(read.get_volumetric_roi_measurement_groups()) == len(segments)
+
+
+def test_a_point_in_the_cavity_lets_viewers_jump_to_it(make, read_objects):
+    analysis = _with_cavity(make(dicom=True))
+    (point,) = _groups(read_objects(analysis)["sr"])[-1][own.VOLUME.value].ContentSequence
+    assert (point.GraphicType, point.RelationshipType) == ("POINT", "INFERRED FROM")
+    uid = point.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    frame = [ds.SOPInstanceUID for ds in sources.datasets].index(uid)
+    column, row = (int(value) for value in point.GraphicData)
+    assert sources.stack(analysis.volumes.cavity.data)[frame, row, column]
+
+
+def test_a_cavity_comes_first_if_no_candidate_has_a_measure(make, read_objects):
+    """3D Slicer's columns are the measures of the first group."""
+    groups = _groups(read_objects(_with_cavity(_without_outlines(make(dicom=True))))["sr"])
+    assert [len(set(group) & MEASURES) for group in groups] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("lesions", [None, ()], ids=["two candidates", "no candidate"])
+def test_reopened_from_dicom_it_is_a_cavity_and_no_candidate(make, read_objects, tmp_path, lesions):
+    analysis = _with_cavity(make(dicom=True, lesions=lesions))
+    report = read_objects(analysis)["sr"]
+    wanted = [c.tracking_uid for c in analysis.findings.candidates]
+    assert set(report_items.candidates_in(report)) == set(wanted)
+    again = reopen_folder(tmp_path / "dicom", analysis.study, analysis.prepared)
+    assert [c.tracking_uid for c in again.findings.candidates] == wanted
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    np.testing.assert_array_equal(again.volumes.cavity.data, analysis.volumes.cavity.data)
+
+
+def test_a_report_that_lacks_the_cavity_is_noticed(make, read_objects, tmp_path):
+    analysis = _with_cavity(make(dicom=True))
+    report = read_objects(analysis)["sr"]
+    (measurements,) = (
+        one
+        for one in report.ContentSequence
+        if one.ConceptNameCodeSequence[0].CodeValue == "126010"
+    )
+    del measurements.ContentSequence[-1]
+    path = tmp_path / "short.dcm"
+    report.save_as(path)
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    segments = seg.segments_of(analysis, sources)
+    check_sr(path, analysis, segments)
+    with pytest.raises(ExportError, match="tracking UIDs"):
+        check_sr(path, analysis, (*segments, *seg.cavity_of(analysis, sources, segments)))
