@@ -17,21 +17,21 @@ from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import SegmentMask
 
-AXIAL = 0.94
-"""Minimum cosine between the slice normal and the patient's axis: 20 degrees. Diameters are
-measured on axial planes; on others a line would be shorter than its value.
+SHOWN = 0.99
+"""Minimum fraction of a line's length that its projection to a source image must have. Diameters
+are measured on axial planes; on a tilted image a line would be shorter than its value.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A line on a source image."""
+    """A line, or a point, on a source image."""
 
     frame: int
     """Index of the source frame."""
     points: NDArray[np.float64]
-    """(N, 2) float64: column and row of its two ends, or of its centre only if frames are not
-    axial; the corner of the first pixel is (0, 0).
+    """(N, 2) float64: column and row of its two ends, or of its centre only if the frame does not
+    show the whole length; the corner of the first pixel is (0, 0).
     """
 
 
@@ -66,15 +66,19 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
 
 
 def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
-    """Project a line, patient RAS+ mm, to the source image nearest to its centre."""
+    """Project a line, patient RAS+ mm, to the source image nearest to its centre.
+
+    A line whose projection is shorter by more than 1 % becomes its centre.
+    """
     ends = geometry.points_lps_from_ras(ends_mm)
     middle = ends.mean(axis=0)
     frame = int(np.abs((sources.positions - middle) @ sources.normal).argmin())
     steps, origin = sources.planes[frame, :, :2], sources.positions[frame]
     pixels = (ends - origin) @ np.linalg.pinv(steps).T + 0.5
     pixels = np.clip(pixels, 0.0, (sources.columns, sources.rows))
-    axial = abs(sources.normal[2]) >= AXIAL
-    return Axis(frame, pixels if axial else pixels.mean(axis=0, keepdims=True))
+    shown_mm = np.linalg.norm(steps @ (pixels[1] - pixels[0]))
+    whole = shown_mm >= SHOWN * np.linalg.norm(ends[1] - ends[0])
+    return Axis(frame, pixels if whole else pixels.mean(axis=0, keepdims=True))
 
 
 def centre_of(segment: SegmentMask) -> Axis:
