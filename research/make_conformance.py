@@ -192,11 +192,12 @@ def travel() -> str:
 
 def series() -> str:
     found = [
-        (number, f"{words}, STATE (research)") for number, words in sorted(identity.SERIES.values())
+        (number, words if kind == "rejection" else f"{words}, STATE (research)")
+        for kind, (number, words) in identity.SERIES.items()
     ]
     return (
         "### 4.2 Series\nEach object has its own series, with date and time of the export; "
-        "STATE is how far the review is.\n\n" + rows(("number", "description"), found)
+        "STATE is how far the review is.\n\n" + rows(("number", "description"), sorted(found))
     )
 
 
