@@ -44,7 +44,16 @@ def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
     part : str
         A region or label in words.
     """
+    return f"{candidate.id} {part}{_mark(analysis, candidate)}"
+
+
+def candidate_name(analysis: Analysis, candidate: Candidate) -> str:
+    """Return the name of a candidate, marked like the names of its parts."""
+    return f"candidate {candidate.id}{_mark(analysis, candidate)}"
+
+
+def _mark(analysis: Analysis, candidate: Candidate) -> str:
     state = analysis.review.state_of(candidate.tracking_uid)
     marks = [state.value] if state in NOT_STANDING else []
     marks += [] if counts_as_tumour(candidate, state) else [PROBABLY_NOT_TUMOUR]
-    return f"{candidate.id} {part}" + (f" ({', '.join(marks)})" if marks else "")
+    return f" ({', '.join(marks)})" if marks else ""

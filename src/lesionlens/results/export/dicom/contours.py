@@ -139,6 +139,8 @@ def build_contours(
 def _header(analysis: Analysis, sources: SourceFrames) -> Dataset:
     made = empty_object(analysis, sources, "contours", RTStructureSetStorage)
     made.Modality = "RTSTRUCT"
+    schemes = identity.of_new_object(analysis, "seg")["coding_schemes"]  # it has the same codes
+    made.CodingSchemeIdentificationSequence = Sequence(schemes)
     made.OperatorsName = ""
     made.FrameOfReferenceUID = sources.datasets[0].FrameOfReferenceUID
     made.PositionReferenceIndicator = ""

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import ImageDraw
 
+from lesionlens.base.codes import OWN_SCHEME
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Extra, MrSequence
+from lesionlens.base.labels import Extra, MrSequence, ReviewState
 from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.dicom import refs, seg
 from lesionlens.results.export.dicom.contours import filled, masks_of, outlines
@@ -82,6 +85,38 @@ def test_key_slices_are_one_picture_a_candidate_with_the_notice_burned_in(make, 
         assert (picture == segment_colour).all(axis=-1).any()  # the outline of the whole tumour
         assert (picture[:26] == 255).all(axis=-1).sum() > 100  # words
     assert list(found.FrameLabelVector) == ["Candidate 1", "Candidate 2"]
+
+
+def test_the_burned_in_words_name_the_candidate_and_what_a_reader_made_of_it(
+    make, tmp_path, monkeypatch
+):
+    analysis = make(dicom=True)
+    events = tuple(
+        ReviewEvent(candidate.tracking_uid, state, "A", "2026-01-05T10:00:00Z")
+        for candidate, state in zip(
+            analysis.findings.candidates, (ReviewState.ACCEPTED, ReviewState.REJECTED), strict=True
+        )
+    )
+    words = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _, xy, text, **__: words.append(text))
+    options = ExportOptions(rest=True, also=frozenset(Extra))
+    DicomExporter().write(replace(analysis, review=Review(events), options=options), tmp_path)
+    assert words == [
+        "RESEARCH USE ONLY - candidate 1",
+        "RESEARCH USE ONLY - candidate 2 (rejected)",
+    ]
+
+
+def test_contours_identify_the_scheme_of_their_own_codes_as_the_segmentation_does(make, tmp_path):
+    found = written(make(dicom=True), tmp_path)
+    used = {
+        item.RTROIIdentificationCodeSequence[0].CodingSchemeDesignator
+        for item in found["contours"].RTROIObservationsSequence
+    }
+    assert OWN_SCHEME in used
+    schemes = found["contours"].CodingSchemeIdentificationSequence
+    assert schemes == found["seg"].CodingSchemeIdentificationSequence
+    assert [one.CodingSchemeDesignator for one in schemes] == [OWN_SCHEME]
 
 
 def test_neither_is_written_unless_asked_for(make, tmp_path):
