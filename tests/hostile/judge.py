@@ -10,7 +10,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.cli.main import explain
 from lesionlens.imaging.preparation.lost_signal import finite
-from lesionlens.imaging.reading.readers import hashes_of, open_study
+from lesionlens.imaging.reading.readers import inputs_of, open_study
 
 MOST_MIB = 150
 WORDS = ("Found ", "Expected ")
@@ -24,7 +24,7 @@ def judged(study: Path) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened = open_study(study)
-            hashes_of(opened)
+            inputs_of(opened)
             for series in opened.series.values():
                 scan_limits.check_grid(series.grid, "the scan")
                 values, _ = finite(series.load(), series.grid, "the scan")

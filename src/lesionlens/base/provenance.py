@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,11 @@ def sha256_of(path: Path) -> str:
     """Return a file's SHA-256, 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def joint_sha256(digests: Iterable[str]) -> str:
+    """Return the digest of a set of files, from theirs and independent of their order."""
+    return hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
 
 
 def utc_now() -> str:

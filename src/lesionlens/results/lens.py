@@ -23,6 +23,7 @@ from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import trained_on_warning
+from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.base.run_context import SILENT, Cancel, RunContext
 from lesionlens.engines import native
@@ -32,7 +33,7 @@ from lesionlens.engines.kept_memory import give_back, kept_memory
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import hashes_of
+from lesionlens.imaging.reading.readers import inputs_of
 from lesionlens.results.result import Result
 
 Floats = NDArray[np.float32]
@@ -137,7 +138,7 @@ class Lens:
         started = utc_now()
         context = context.timed()
         with ThreadPoolExecutor(1) as aside, kept_memory():
-            hashes = aside.submit(hashes_of, study)
+            inputs = aside.submit(inputs_of, study)
             doubt = aside.submit(_doubt_of_name, study)
             prepared = self._prepared(study, context, options)
             engine = self.engine
@@ -164,18 +165,17 @@ class Lens:
                     flagged,
                     explained.evidence,
                     probability,
-                    _identity(study, hashes.result()),
+                    _identity(study, inputs.result().files),
                 )
-        known = prediction.engine.trained_on
-        digests = (prepared.scans, prepared.intensities)
-        trained_on = tuple(s for s in MrSequence if not known.isdisjoint(d.get(s) for d in digests))
+        trained_on = _trained_on(prediction.engine, prepared)
         warned = (trained_on_warning(trained_on),) if trained_on else ()
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
             stages=tuple(context.times or ()),
             versions=versions(),
-            inputs=hashes.result(),
+            inputs=inputs.result().files,
+            series=inputs.result().series,
             started=started,
             notices=(*warned, *prediction.notices, *flagged.notices, *explained.notices),
             trained_on=trained_on,
@@ -223,6 +223,12 @@ def _check_arguments(study: object, options: object, context: object) -> None:
 
 def _identity(study: Study, inputs: tuple[tuple[str, str], ...]) -> str:
     return f"{study.uid}|{','.join(sorted(sha for _, sha in inputs))}"
+
+
+def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:
+    """Return the sequences of a study that were in the training data."""
+    known, digests = engine.trained_on, (prepared.scans, prepared.intensities)
+    return tuple(s for s in MrSequence if not known.isdisjoint(d.get(s) for d in digests))
 
 
 def _volumes(

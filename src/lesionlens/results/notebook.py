@@ -12,7 +12,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CandidateRow
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.tables import columns, flat_row
-from lesionlens.results.review.reopen import SavedResult
+from lesionlens.results.review.saved_result import SavedResult
 
 if TYPE_CHECKING:
     import pandas as pd

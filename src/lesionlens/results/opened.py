@@ -10,12 +10,12 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review.reopen import (
-    SavedResult,
     is_result,
     prepare_and_reopen,
     read_reviewed,
     result_folder,
 )
+from lesionlens.results.review.saved_result import SavedResult
 
 
 def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | SavedResult:
@@ -35,5 +35,5 @@ def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | Sa
                 next_step="Check the path; objects of DICOM alone need the study beside them",
             )
         return read_reviewed(folder)
-    found = study if isinstance(study, Study) else open_study(study)
+    found = study if isinstance(study, Study) else open_study(study, recall=True)
     return prepare_and_reopen(folder, found, RunContext())

@@ -36,7 +36,7 @@ from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
-from lesionlens.results.review.reopen import SavedResult
+from lesionlens.results.review.saved_result import SavedResult
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,7 +29,9 @@ from lesionlens.base.records.review import CAVITY, NO_CANDIDATE
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.review.reopen import SavedResult, difference, read_result, results_in
+from lesionlens.results.review.pairing import OtherStudyError, paired
+from lesionlens.results.review.reopen import read_result, results_in
+from lesionlens.results.review.saved_result import SavedResult
 
 _READ = partial(read_result, maps=False)
 Truth = tuple[NDArray[np.uint8], Grid]
@@ -188,15 +190,14 @@ def reviewed_case(
     del saved  # hundreds of volumes would not fit into memory
 
     def study() -> Study:
-        opened = open_study(place, recall=True)
-        other = difference(read(folder), opened)
-        if other is not None:
+        try:
+            return paired(read(folder), open_study(place, recall=True))
+        except OtherStudyError as error:
             raise UnusableInputError(
-                found=f"that the study {folder.name!r} is not the one reviewed: {other}",
+                found=f"that the study {folder.name!r} is not the one reviewed: {error.difference}",
                 expected="the files that were analysed",
                 next_step="Name the right folder with --studies, or analyse and review it again",
-            )
-        return opened
+            ) from error
 
     if not place.exists():
         raise UnusableInputError(

@@ -2,7 +2,7 @@
 
 A result contains no images. To compare it with a later examination, its study is opened again. The
 location is stored under a hash of the analysed files, so that a changed study is noticed when it is
-opened (`review.reopen.difference`).
+opened (`review.pairing.paired`).
 """
 
 from __future__ import annotations

@@ -106,6 +106,9 @@ class RunInfo:
     """
     documents: tuple[Document, ...] = ()
     """Reports that were exported earlier."""
+    series: Mapping[MrSequence, str] = field(default_factory=dict)
+    """Digest of each sequence's files (`provenance.joint_sha256`); empty in results of earlier
+    releases and in de-identified ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

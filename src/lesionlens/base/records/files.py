@@ -201,6 +201,8 @@ class RunFile(_Strict):
     warnings: tuple[str, ...]
     left_out: dict[str, str] = {}
     inputs: tuple[InputRow, ...]
+    series: dict[MrSequence, str] = {}
+    """Joint digest of each sequence's files; empty in results of earlier releases."""
     trained_on: tuple[MrSequence, ...] = ()
     """The sequences of the study that were in the training data."""
     files: tuple[InputRow, ...] | None = None

@@ -8,19 +8,22 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
 from lesionlens.base.arguments import check_kind, member_of, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.study import Study
+from lesionlens.base.provenance import joint_sha256, sha256_of
+from lesionlens.base.records.study import Series, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading import remembered_series
 from lesionlens.imaging.reading.plugged_in import choose_reader, read_with
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
+
+RECALLED = "The sequences are those that you chose for this study before; name them anew to change."
+"""Notice on a study whose series were chosen by the user earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +147,7 @@ def _read(
         if not earlier:
             return study
     again = read_with(reader, partial(reader.read, place, earlier, options))
-    notice = (
-        "The sequences are those that you chose for this study before; name them anew to change."
-    )
-    return replace(again, notices=(notice, *again.notices))
+    return replace(again, notices=(RECALLED, *again.notices))
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:
@@ -168,16 +168,37 @@ def _common_folder(paths: Sequence[Path]) -> Path:
         ) from error
 
 
-def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:
-    """Return (name, SHA-256) of every file of the chosen sequences, sorted by name."""
-    return tuple(hashed(study))
+@dataclass(frozen=True, slots=True)
+class InputFiles:
+    """Digests of the input files of an analysis."""
+
+    files: tuple[tuple[str, str], ...]
+    """(name, SHA-256) of every file, sorted by name."""
+    series: Mapping[MrSequence, str]
+    """Joint digest of each sequence's files (`digest_of_series`)."""
+
+
+def inputs_of(study: Study) -> InputFiles:
+    """Return the digests of the files of the chosen sequences; every file is read once."""
+    digest = cache(sha256_of)
+    series = {sequence: digest_of_series(one, digest) for sequence, one in study.series.items()}
+    return InputFiles(tuple((name, digest(path)) for name, path in _files_of(study)), series)
+
+
+def digest_of_series(series: Series, digest: Callable[[Path], str] = sha256_of) -> str:
+    """Return the joint digest of a series' files, whatever they are called."""
+    return joint_sha256(digest(path) for path in {file.path for file in series.files})
 
 
 def hashed(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield what `hashes_of` returns; each file is read when its turn comes."""
-    files = {f.name: f.path for series in study.series.values() for f in series.files}
-    for name, path in sorted(files.items()):
+    """Yield `InputFiles.files`; each file is read when its turn comes."""
+    for name, path in _files_of(study):
         yield name, sha256_of(path)
+
+
+def _files_of(study: Study) -> list[tuple[str, Path]]:
+    """Return name and path of every file once; files outside the study may share a name."""
+    return sorted({(f.name, f.path) for series in study.series.values() for f in series.files})
 
 
 def check_path(place: Path) -> None:

@@ -64,6 +64,11 @@ def choose(
     return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
 
 
+def is_about_choice(notice: str, sequences: Iterable[MrSequence]) -> bool:
+    """Return whether a notice of `choose` is about one of these sequences."""
+    return notice.startswith(tuple(f"More than one {s.display_name} series" for s in sequences))
+
+
 @dataclass(frozen=True, slots=True)
 class ListedStudy:
     """One of several studies in a folder, to choose from."""

@@ -93,6 +93,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
             run=replace(
                 run,
                 inputs=(),
+                series={},
                 notices=tuple(map(clean, run.notices)),
                 started=_earlier(run.started, days),
             ),

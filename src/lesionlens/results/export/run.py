@@ -89,6 +89,7 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
         left_out=dict(record.left_out),
         trained_on=run.trained_on,
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
+        series=dict(run.series),
     )
 
 

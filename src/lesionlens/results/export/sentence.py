@@ -34,7 +34,7 @@ from lesionlens.base.records.findings import Candidate, Findings, Point
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.words import Words, load
-from lesionlens.results.review.reopen import SavedResult
+from lesionlens.results.review.saved_result import SavedResult
 
 Line = tuple[Point, Point]
 CANDIDATE_FIELDS = (

@@ -18,7 +18,8 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
 from lesionlens.results.review import store
-from lesionlens.results.review.reopen import SavedResult, is_result, read_result, read_run
+from lesionlens.results.review.reopen import is_result, read_result, read_run
+from lesionlens.results.review.saved_result import SavedResult
 
 SAME_OUTLINE = 0.5
 """Minimum Dice for two outlines of the same candidate."""

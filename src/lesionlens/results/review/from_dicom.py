@@ -35,7 +35,7 @@ from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
-from lesionlens.imaging.reading.readers import hashes_of
+from lesionlens.imaging.reading.readers import inputs_of
 from lesionlens.results.review import report_items
 from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
@@ -332,6 +332,7 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
                 str(report.SOPInstanceUID),
             ),
         )
+    inputs = inputs_of(study)
     return RunInfo(
         engine=EngineInfo(
             name=str(name or "unknown").removeprefix("LesionLens "),
@@ -343,7 +344,8 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
         device="not known: from DICOM objects",
         stages=(),
         versions=versions(),
-        inputs=hashes_of(study),
+        inputs=inputs.files,
+        series=inputs.series,
         started=report_items.iso(str(ds.get("ContentDate", "")) + str(ds.get("ContentTime", ""))),
         notices=notices,
         documents=documents,

@@ -33,7 +33,7 @@ from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.preparation.resampling import HALF, resample
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.reader import read_voxels
-from lesionlens.imaging.reading.readers import hashes_of
+from lesionlens.imaging.reading.readers import inputs_of
 from lesionlens.results.review.log import now
 
 MOST_NUMBERS = 255
@@ -217,6 +217,7 @@ def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> Comp
 
 
 def _run(place: Path, study: Study, notices: tuple[str, ...]) -> RunInfo:
+    inputs = inputs_of(study)
     return RunInfo(
         engine=EngineInfo(
             name=MASK,  # its file may be named after the patient
@@ -227,7 +228,8 @@ def _run(place: Path, study: Study, notices: tuple[str, ...]) -> RunInfo:
         device="none: a mask was opened",
         stages=(),
         versions=versions(),
-        inputs=hashes_of(study),
+        inputs=inputs.files,
+        series=inputs.series,
         started=now(),
         notices=notices,
     )

@@ -7,10 +7,9 @@ probes, which need the network's trace, are not available.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.bounded_read import read_json, read_model
-from lesionlens.base.errors import GeometryError, ReadError
+from lesionlens.base.errors import GeometryError
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import recover
 from lesionlens.base.labels import MrSequence, Region
@@ -34,7 +33,6 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import (
     CONSIDERED,
     DOUBTFUL,
-    AttentionMethod,
     ConsideredFile,
     FindingsFile,
     RunFile,
@@ -52,7 +50,6 @@ from lesionlens.base.records.parts import (
     unreadable,
 )
 from lesionlens.base.records.prediction import Capability, EngineInfo
-from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_size
@@ -63,36 +60,14 @@ from lesionlens.imaging.reading.dicom.scan import sop_class
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store
+from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.saved_parts import check_measures, check_review
+from lesionlens.results.review.saved_result import SavedResult
 
 Model = TypeVar("Model", bound=BaseModel)
 
 WITHOUT_SEARCH = PrepareOptions(strip=False)
 """For a review: a brain that was found before is taken, and none is searched for."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SavedResult:
-    """Content of a result folder, without the study's images."""
-
-    findings: Findings
-    """Candidates as found by the network, and the voxels of each."""
-    volumes: Volumes
-    """Volumes on the native grid of `reference`."""
-    review: Review
-    """All decisions of readers."""
-    run: RunInfo
-    """How it was made, and the input files."""
-    reference: MrSequence
-    """Sequence whose grid the volumes have."""
-    attention: AttentionMethod | None
-    """Method and checks of the attention maps."""
-    followup: Comparison | None = None
-    """Comparison with earlier examinations."""
-    evidence_asked: bool = False
-    """Whether it was saved with evidence by sequence, or only with dismissed regions."""
-    has_t1c: bool = True
-    """Whether enhancement can be assessed; otherwise it is relabelled as core."""
 
 
 def is_result(folder: Path) -> bool:
@@ -177,6 +152,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         evidence_asked=(folder / CONSIDERED).is_file()
         or (folder / "evidence_none.nii.gz").is_file(),
         has_t1c=MrSequence.T1C in content.sequences,
+        sequences=content.sequences,
     )
 
 
@@ -207,59 +183,34 @@ def read_run(folder: Path) -> RunInfo:
     return _run(read_run_file(folder))
 
 
-def difference(saved: SavedResult, study: Study) -> str | None:
-    """Describe how a study differs from the one of a result; None if it is the same.
+def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Combine a saved result with its study as it was prepared.
 
     Parameters
     ----------
     saved : SavedResult
         From `read_result`.
     study : Study
-        The opened study; the files of its reference series are hashed.
-    """
-    series = study.series.get(saved.reference)
-    if series is None:
-        return f"it has no {saved.reference.display_name}, the result's reference"
-    if not series.grid.matches(saved.volumes.labels.grid, tolerance_mm=1e-2):
-        return f"its {saved.reference.display_name} has other voxels than the result"
-    known = {sha256 for _, sha256 in saved.run.inputs}
-    for file in series.files:
-        with file.path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() not in known:
-                return f"{file.name} is not among the files that were analysed"
-    return None
-
-
-def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
-    """Combine a saved result with its study.
-
-    Parameters
-    ----------
-    saved : SavedResult
-        From `read_result`.
+        With the series that were analysed; others beside them are tolerated.
     prepared : PreparedStudy
-        From `preparation.prepare.prepare`.
+        From `preparation.prepare.prepare`, of this study.
 
     Raises
     ------
     ReadError
-        It is not the result's study.
+        It is not the result's study, or it was prepared with other series.
     """
-    _check_study(saved, study)
+    own = paired(saved, study).series
+    others = [s.display_name for s in own if own[s] is not study.series.get(s)]
+    if others:
+        raise OtherStudyError(f"{', '.join(others)} is open from another series")
     return _joined(saved, study, prepared)
 
 
-def _check_study(saved: SavedResult, study: Study) -> None:
-    other = difference(saved, study)
-    if other is not None:
-        raise ReadError(
-            found=f"another study than the result was made of: {other}",
-            expected="the study that was analysed",
-            next_step="Open that study, or analyse this one",
-        )
-
-
 def _joined(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
+    if prepared.reference is not saved.reference:
+        other, own = prepared.reference.display_name, saved.reference.display_name
+        raise OtherStudyError(f"its reference is {other}, that of the result {own}")
     analysis = Analysis(
         study=study,
         prepared=replace(prepared, quality=saved.findings.quality),
@@ -279,15 +230,16 @@ def prepare_and_reopen(
 ) -> Analysis:
     """Prepare a study and put a result, or a segmentation, and it together again.
 
-    A result of another study is refused before anything is prepared. The checks of the images are
-    made for a segmentation alone: a result holds its own.
+    A result gets the series that it was made of, whichever were chosen for the study; its
+    reference remains the reference. A result of another study is refused before anything is
+    prepared. The checks of the images are made for a segmentation alone: a result holds its own.
 
     Parameters
     ----------
     place : Path
         As `reopen_folder` takes it.
     study : Study
-        As in `reopen`.
+        As in `pairing.paired`.
     options : PrepareOptions
         Of it; by default no network searches for the brain.
 
@@ -296,10 +248,11 @@ def prepare_and_reopen(
     ReadError
         As `reopen_folder`.
     """
+    place = result_folder(place)
     if not is_result(place):
         return reopen_folder(place, study, prepare(study, context, options))
     saved = read_result(place)
-    _check_study(saved, study)
+    study = paired(saved, study)
     return _joined(saved, study, prepare(study, context, replace(options, checks=False)))
 
 
@@ -431,4 +384,5 @@ def _run(run: RunFile) -> RunInfo:
         started=run.started,
         notices=tuple(w for w in run.warnings if w not in missing),
         trained_on=run.trained_on,
+        series=run.series,
     )

@@ -6,7 +6,6 @@ and also apply to results without digests.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base.geometry import Box
 from lesionlens.base.labels import TUMOUR_LABELS
+from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import ReviewFile, RunFile
 from lesionlens.base.records.findings import Candidate
@@ -84,8 +84,8 @@ def _fits(
 
 def inputs_sha256(inputs: Iterable[tuple[str, str]]) -> str | None:
     """Return the digest of the analysed files, independent of their names; None without files."""
-    digests = sorted(sha256 for _, sha256 in inputs)
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else None
+    digests = [sha256 for _, sha256 in inputs]
+    return joint_sha256(digests) if digests else None
 
 
 def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> None:

@@ -13,7 +13,8 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
 from lesionlens.base.records.review import NO_CANDIDATE, Review
-from lesionlens.results.review.reopen import SavedResult, read_result, results_in
+from lesionlens.results.review.reopen import read_result, results_in
+from lesionlens.results.review.saved_result import SavedResult
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
 from lesionlens.site.worklist.own_log import reviews_kept
 from lesionlens.training.references import RealCase, reviewed_case

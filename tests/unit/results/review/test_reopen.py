@@ -22,8 +22,8 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.export.nifti import STEPS
 from lesionlens.results.export.tables import findings_json
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.pairing import paired
 from lesionlens.results.review.reopen import (
-    difference,
     is_result,
     prepare_and_reopen,
     read_result,
@@ -159,14 +159,17 @@ def test_an_edited_outline_comes_back_and_can_still_be_taken_back(closed, tmp_pa
 def test_another_study_is_refused(closed, tmp_path):
     analysis, folder = closed
     saved = read_result(folder)
-    assert difference(saved, analysis.study) is None
+    assert paired(saved, analysis.study) is analysis.study
     patient = make_patient(seed=1, spacing_mm=4.0)
     other = write_study(patient, tmp_path / "a", sequences=BOTH, how=Acquisition("PIR"))
-    assert "not among the files" in difference(saved, other)
+    with pytest.raises(ReadError, match="T1c and FLAIR differ from those that were analysed"):
+        paired(saved, other)
     turned = write_study(patient, tmp_path / "b", sequences=BOTH)
-    assert "other voxels" in difference(saved, turned)
+    with pytest.raises(ReadError, match="T1c and FLAIR differ"):
+        paired(saved, turned)
     less = write_study(patient, tmp_path / "c", sequences=(MrSequence.FLAIR,))
-    assert "no T1c" in difference(saved, less)
+    with pytest.raises(ReadError, match="no T1c"):
+        paired(saved, less)
     with pytest.raises(ReadError, match="another study"):
         reopen(saved, other, analysis.prepared)
     stages: list[str] = []

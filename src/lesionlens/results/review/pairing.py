@@ -1,0 +1,174 @@
+"""Find in a study the series that a saved result was made of.
+
+They are recognised by the digests in run.json: neither by names, nor by what the series seem to be,
+nor by the user's choice of series, which may have changed since the analysis.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.provenance import joint_sha256, sha256_of
+from lesionlens.base.records.study import EvidenceKind, Series, Study
+from lesionlens.imaging.reading.readers import RECALLED, digest_of_series
+from lesionlens.imaging.reading.series_selection import is_about_choice
+from lesionlens.results.review.saved_result import SavedResult
+
+_SEVERAL_FILES = re.compile(r"(?:(?P<folder>.+) )?\((?P<count>\d+) files\)", re.DOTALL)
+"""How findings.json names a series of several files."""
+Fits = Callable[[Series], bool]
+
+
+class OtherStudyError(ReadError):
+    """A study that a result was not made of; `difference` describes in what it differs."""
+
+    def __init__(self, difference: str) -> None:
+        self.difference = difference
+        super().__init__(
+            found=f"another study than the result was made of: {difference}",
+            expected="the study that was analysed",
+            next_step="Open that study, or analyse this one. If a file lies outside the study's "
+            "folder, name it, as with --flair FILE",
+            in_window="Open that study, or analyse this one",
+        )
+
+
+def paired(saved: SavedResult, study: Study) -> Study:
+    """Return a study with exactly the series that a result was made of.
+
+    Parameters
+    ----------
+    saved : SavedResult
+        From `reopen.read_result`.
+    study : Study
+        The opened study. Files are hashed: those of its series, and, if these are not the
+        analysed ones, the first file of each series that was set aside.
+
+    Returns
+    -------
+    Study
+        The same object if its series are those that were analysed; else with these series and
+        notices about the difference.
+
+    Raises
+    ------
+    OtherStudyError
+        A recorded series is missing or has other files; the message names it.
+    """
+    if not saved.run.inputs:
+        raise OtherStudyError("the result lists no input files, as if it was de-identified")
+    digest = cache(sha256_of)
+    found: dict[MrSequence, Series] = {}
+    missing: list[MrSequence] = []
+    wanted = dict.fromkeys((*saved.sequences, saved.reference))
+    fits = {sequence: _test(saved, sequence, digest) for sequence in wanted}
+    taken: set[int] = set()
+    open_ = {s for s, one in study.series.items() if s in wanted and fits[s](one)}
+    for sequence in sorted(wanted, key=lambda s: s not in open_):
+        fitting = (s for s in _nearest(study, sequence) if id(s) not in taken and fits[sequence](s))
+        one = next(fitting, None)
+        if one is None:
+            missing.append(sequence)
+            continue
+        taken.add(id(one))
+        found[sequence] = one
+    if missing:
+        raise OtherStudyError(_differences(study, missing))
+    reference = found[saved.reference]
+    if not reference.grid.matches(saved.volumes.labels.grid, tolerance_mm=1e-2):
+        name = saved.reference.display_name
+        raise OtherStudyError(f"its {name} has other voxels than the result")
+    if {s: id(one) for s, one in found.items()} == {s: id(v) for s, v in study.series.items()}:
+        return study
+    return _with_series(study, {s: found[s] for s in MrSequence if s in found}, saved)
+
+
+def _nearest(study: Study, sequence: MrSequence) -> Iterable[Series]:
+    """Yield all series, the likeliest to be a sequence first."""
+    if sequence in study.series:
+        yield study.series[sequence]
+    rest = [one for key, one in study.series.items() if key is not sequence]
+    yield from sorted((*study.set_aside, *rest), key=lambda one: one.sequence is not sequence)
+
+
+def _test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path], str]) -> Fits:
+    """Return the test whether a series has the files that were analysed as a sequence."""
+    known = {sha256 for _, sha256 in saved.run.inputs}
+    joint = saved.run.series.get(sequence)
+    row = saved.sequences.get(sequence)
+    if joint is None and row is not None:
+        named = _files_named(saved.run.inputs, row.file)
+        joint = joint_sha256(named) if named else None
+    by_user = row is None or row.detected_by.endswith("named by the user")
+
+    def fits(series: Series) -> bool:
+        if digest(series.files[0].path) not in known:
+            return False
+        if joint is not None:
+            return digest_of_series(series, digest) == joint
+        if series.witness is EvidenceKind.USER and not by_user:
+            return False  # the user's choice is later than the result
+        return all(digest(file.path) in known for file in series.files)
+
+    return fits
+
+
+def _files_named(inputs: Iterable[tuple[str, str]], name: str) -> list[str]:
+    """Return the digests of the files that a row of findings.json names; empty if undecided.
+
+    For results of releases that did not record which files belong to which sequence.
+    """
+    exact = [sha256 for file, sha256 in inputs if file == name]
+    several = _SEVERAL_FILES.fullmatch(name)
+    if exact or several is None:
+        return exact if len(exact) == 1 else []
+    folder = several["folder"] or "."
+    inside = [sha256 for file, sha256 in inputs if str(PurePosixPath(file).parent) == folder]
+    return inside if len(inside) == int(several["count"]) else []
+
+
+def _differences(study: Study, missing: Iterable[MrSequence]) -> str:
+    """Describe which sequences are missing, and which differ."""
+    names = [s.display_name for s in missing if s in study.series]
+    absent = [s.display_name for s in missing if s not in study.series]
+    parts = [f"it has no {' and no '.join(absent)}"] if absent else []
+    if len(names) == 1:
+        parts.append(f"{names[0]} differs from the one that was analysed")
+    elif names:
+        parts.append(f"{' and '.join(names)} differ from those that were analysed")
+    return "; ".join(parts)
+
+
+def _with_series(study: Study, found: Mapping[MrSequence, Series], saved: SavedResult) -> Study:
+    """Return a study with other series, and notices about it."""
+    used = {id(one) for one in found.values()}
+    everything = (*study.series.values(), *study.set_aside)
+    changed = [s for s in found if study.series.get(s) is not found[s]]
+    added = [s for s, one in study.series.items() if s not in found and id(one) not in used]
+    gone = {*changed, *added}
+    kept = [n for n in study.notices if n != RECALLED and not is_about_choice(n, gone)]
+    notices = [
+        f"{sequence.display_name} was not analysed with this result and is left out: analyse the "
+        "study again to include it"
+        for sequence in added
+    ]
+    if changed:
+        names = ", ".join(sequence.display_name for sequence in changed)
+        notices.append(f"The series are those that were analysed, not those chosen since: {names}")
+    series = dict(found)
+    for one in changed:
+        row = saved.sequences.get(one)
+        evidence = found[one].detected_by if row is None else row.detected_by
+        series[one] = replace(found[one], sequence=one, detected_by=evidence)
+    return replace(
+        study,
+        series=series,
+        set_aside=tuple(one for one in everything if id(one) not in used),
+        notices=(*notices, *kept),
+    )
