@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,15 @@ from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import canvas, control, names, reads, visible
+from tests.phantoms.analysis import make_analysis
 
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.run_context import SILENT
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
@@ -369,6 +373,35 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
     assert [one.tracking_uid for one in found] == [
         one.tracking_uid for one in analysis.findings.candidates
     ]
+
+
+def test_a_reopened_result_shows_the_series_that_it_was_made_of(
+    panel, analysis, qtbot, tmp_path: Path
+):
+    """With a T1c that was added later; the images are those acquired, not the prepared ones."""
+    place = tmp_path / "study"
+    shutil.copytree(analysis.study.root, place)
+    whole = open_study(place)
+    added = whole.series[MrSequence.T1C].files[0].path
+    added.rename(tmp_path / "aside.nii.gz")
+    less = open_study(place)
+    save(make_analysis(make_patient(spacing_mm=4.0), less), tmp_path / "out")
+    (tmp_path / "aside.nii.gz").rename(added)
+    assert panel.actions_.open(place)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    assert MrSequence.T1C in panel.session.state.study.series
+    assert panel.actions_.reopen(tmp_path / "out")
+    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
+    state = panel.session.state
+    assert set(state.study.series) == set(MrSequence) - {MrSequence.T1C}
+    assert state.analysis.study is state.study
+    assert state.problem is None
+    shown = [layer.metadata.get("lesionlens", {}) for layer in panel.viewer.layers]
+    owners = {one["sequence"]: one["study"] for one in shown if "sequence" in one}
+    assert set(owners) == {sequence.value for sequence in state.study.series}
+    assert all(study is state.study for study in owners.values())
+    assert all("acquired" in one for one in shown if "sequence" in one)  # not resampled
+    assert state.request is not None
 
 
 def test_what_was_exported_in_the_window_opens_again_by_itself(

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.run_context import SILENT, RunContext
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def read_study(
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
     same_patient: bool = False,
+    result: Path | None = None,
     context: RunContext = SILENT,
 ) -> list[LayerData]:
     """Open a study and load its sequences as layer data; callable from any thread.
@@ -65,6 +67,9 @@ def read_study(
         Study to open, if the folder contains several.
     same_patient : bool
         As for `open_study`.
+    result : Path or None
+        Saved result whose series are opened, whichever were chosen since. If it is damaged or of
+        another study, which is reported when it is reopened, the study is opened as it is.
 
     Returns
     -------
@@ -84,7 +89,20 @@ def read_study(
     )
     if named:
         remembered_series.remember(study)
+    if result is not None:
+        study = _as_analysed(study, result)
     return layers_of(study, context)
+
+
+def _as_analysed(study: Study, result: Path) -> Study:
+    """Return a study with the series of a result, or as it is if it is not the result's study."""
+    from lesionlens.results.review.pairing import paired  # noqa: PLC0415
+    from lesionlens.results.review.reopen import read_result, result_folder  # noqa: PLC0415
+
+    try:
+        return paired(read_result(result_folder(result), maps=False), study)
+    except LesionLensError:
+        return study
 
 
 def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSequence, ...]:

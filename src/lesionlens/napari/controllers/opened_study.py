@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base.errors import ReadError
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
@@ -47,10 +48,11 @@ def read_entry(
         with existing_worklist_database(result.parent) as database:
             entry = local_study(database, entry, context)
     uid = entry.study_uid or None
-    layers = read_study(Path(entry.place), study_uid=uid, context=context)
+    of_result = result if is_result(result) else None
+    layers = read_study(Path(entry.place), study_uid=uid, result=of_result, context=context)
     study = layers[0][1]["metadata"][KEY]["study"]
     found = OpenedStudy(study, Path(entry.place), layers)
-    if not is_result(result):
+    if of_result is None:
         return found
     pictures(found)
     shown, overlays = reopened(study, result, options, context)
@@ -60,10 +62,22 @@ def read_entry(
 def reopened(
     study: Study, result: Path, options: PrepareOptions, context: RunContext
 ) -> tuple[Any, Any]:
-    """Return a saved result of a study and its overlays, without decisions."""
+    """Return a saved result of a study and its overlays, without decisions.
+
+    Raises
+    ------
+    ReadError
+        The result is damaged, of another study, or of other series than those that are open.
+    """
     from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.results.result import Result  # noqa: PLC0415
 
     found = prepare_and_reopen(result, study, context, replace(options, strip=False))
+    if found.study is not study:
+        raise ReadError(
+            found="a result of other series of this study than those that are open",
+            expected="the series that were analysed",
+            next_step="Close the study and open it again: it opens with the result's series",
+        )
     analysis = replace(found, review=Review())
     return Result(analysis), overlays_of(analysis)

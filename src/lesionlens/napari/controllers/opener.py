@@ -58,6 +58,7 @@ class Opener:
                 named=request.named,
                 study_uid=request.study_uid,
                 same_patient=request.same_patient,
+                result=request.result,
                 context=context,
             )
 
@@ -143,4 +144,4 @@ class Opener:
         if state.study is None:
             return False
         request = state.request or Request((state.study.root,), study_uid=state.study.uid)
-        return self.open(replace(request, named=named))
+        return self.open(replace(request, named=named, result=None))

@@ -18,6 +18,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import Problem, Request
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read_run
 
 Take = Callable[[Any, Any, Preferences], None]
@@ -30,7 +31,8 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
     ----------
     place : Path
         Result folder or segmentation. If no study is open, a result's study is opened from its
-        path at the time of the analysis on this machine.
+        path at the time of the analysis on this machine. An open study with other series than the
+        result was made of is opened again with these.
     take : callable
         Shows a result with its overlays by the preferences.
 
@@ -40,10 +42,12 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
         Whether a job was started.
     """
     study = session.state.study
+
+    def again() -> bool:
+        return reopen(session, jobs, opener, place, take)
+
     if study is None:
-        return _open_first(
-            session, opener, place, lambda: reopen(session, jobs, opener, place, take)
-        )
+        return _open_first(session, opener, place, again)
     preferences = read_preferences()
 
     def task(context: RunContext) -> Any:
@@ -51,12 +55,20 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
 
         options = replace(preferences.preparation, strip=False)
         analysis = prepare_and_reopen(place, study, context, options)
+        if analysis.study is not study:
+            return None  # its images are not those that are shown
         return Result(analysis), overlays_of(analysis)
 
     def done(value: Any) -> None:
+        if session.state.study is not study:
+            return
+        if value is None:
+            request = session.state.request or Request((study.root,), study_uid=study.uid)
+            wanted = replace(request, named={}, result=place)
+            when_idle(lambda: opener.open(wanted, again))
+            return
         result, overlays = value
-        if session.state.study is study:
-            take(result, overlays, preferences)
+        take(result, overlays, preferences)
 
     return jobs.start("Reopening", task, done)
 
@@ -97,7 +109,7 @@ def _open_first(
         return False
     known = study_locations.recall(inputs)
     if known is not None:
-        return opener.open(Request((known[0],), study_uid=known[1]), then)
+        return opener.open(Request((known[0],), study_uid=known[1], result=place), then)
     session.failed(
         Problem(
             "Open the study first",

@@ -43,6 +43,8 @@ class Request:
     """Its date, YYYYMMDD; empty if unknown, or if there is only one study."""
     same_patient: bool = False
     """Whether a person confirmed that contradicting files are of one patient."""
+    result: Path | None = None
+    """Saved result whose series are opened, whichever were chosen for the study since."""
 
     @classmethod
     def of(cls, paths: Path | Sequence[Path]) -> Request:
