@@ -10,9 +10,7 @@ from pathlib import Path
 
 from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.provenance import sha256_of
-from lesionlens.results.review.reopen import is_result, read_run
-from lesionlens.site.cohort.studies import StudyJob, listed, study_files
+from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.describing import (
     other_findings_in,
     with_result,
@@ -20,11 +18,14 @@ from lesionlens.site.database.describing import (
     without_warning,
 )
 from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.study_files import holds_inputs_of, inputs_digest
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 LOCK = ".worklist.lock"
-RESULT = ("findings.json", "findings.csv")
+RESULT = ("findings.json", "findings.csv", "run.json")
 """Files without which a result is incomplete."""
+_INPUTS = "inputs: "
+"""Prefix of the notes with a digest of the files that each result was made of."""
 
 
 def complete(
@@ -32,26 +33,32 @@ def complete(
 ) -> StudyOutcome | None:
     """Return the outcome of a study that need not be analysed again.
 
-    That is: its files and the engine are unchanged, and its result exists.
+    That is: its files and the engine are unchanged, and its result exists and is of these files.
     """
     known = database.outcome(job.name, fingerprint)
     if known is None or known.status is not Status.ANALYSED or known.engine != engine:
         return None
     if not all((job.out / name).is_file() for name in RESULT):
         return None
+    if inputs_digest(job.out) is None or is_replaced(database, job, fingerprint):
+        return None
     return replace(known, other_findings=other_findings_in(job.out))
 
 
-def holds_analysed_files(job: StudyJob) -> bool:
-    """Return whether a study has all files that its result was made of, by their content.
+def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> bool:
+    """Return whether the result of a study was replaced by one of other files.
 
-    Names, sizes and times of two patients' files may be equal (uncompressed, unpacked from an
-    archive), which matters where the list knows the name from another folder.
+    A list of an earlier release has no record of the files of a result: if the study's files are
+    those that were analysed, their contents are compared.
     """
-    if not is_result(job.out):
+    there = inputs_digest(job.out)
+    if there is None:
         return False
-    analysed = {sha256 for _, sha256 in read_run(job.out).inputs}
-    return analysed <= {sha256_of(path) for path in study_files(job.study)}
+    recorded = database.note(f"{_INPUTS}{job.name}")
+    if recorded is not None:
+        return bool(recorded != there)
+    known = database.outcome(job.name, fingerprint)
+    return known is not None and not holds_inputs_of(job.study, job.out)
 
 
 def store_outcome(
@@ -63,6 +70,8 @@ def store_outcome(
     study that was moved is updated.
     """
     before = database.outcome(job.name)
+    if outcome.status is Status.ANALYSED:
+        database.take_note(f"{_INPUTS}{job.name}", inputs_digest(job.out))
     database.record(outcome, fingerprint)
     entry = database.entry(job.name)
     if entry is not None and before is not None and before.status is not Status.ANALYSED:

@@ -19,7 +19,7 @@ from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
 from lesionlens.site.cohort.resume import (
     complete,
-    holds_analysed_files,
+    is_replaced,
     locked_folder,
     store_outcome,
 )
@@ -29,11 +29,11 @@ from lesionlens.site.cohort.studies import (
     Shard,
     StudyJob,
     find_jobs,
-    fingerprint,
     listed,
 )
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.study_files import fingerprint, holds_inputs_of
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 
 logger = logging.getLogger(__name__)
@@ -112,9 +112,11 @@ def run_cohort(
     engine = identity(choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
     with _database_of(cohort) as database:
-        jobs = tuple(replace(job, new_here=_is_new(database, job)) for job in jobs)
-        database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
         prints = {job.name: fingerprint(job.study) for job in jobs}
+        jobs = tuple(
+            replace(job, new_here=_is_new(database, job, prints[job.name])) for job in jobs
+        )
+        database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
         if cohort.resume:
             outcomes |= _complete(cohort, database, jobs, prints, engine)
         kept, began = len(outcomes), time.monotonic()
@@ -129,7 +131,12 @@ def run_cohort(
         return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
 
 
-def _is_new(database: WorklistDatabase, job: StudyJob) -> bool:
+def _is_new(database: WorklistDatabase, job: StudyJob, print_: str) -> bool:
+    """Return whether the result that stands there may be another study's."""
+    return _is_elsewhere(database, job) or is_replaced(database, job, print_)
+
+
+def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
     """Return whether the list knows no study of this name, or one in another folder."""
     entry = database.entry(job.name)
     return entry is None or entry.place != str(job.study.resolve())
@@ -168,7 +175,7 @@ def _complete(
             outcomes = (
                 complete(source, job, print_, engine)
                 for source in known
-                if not _is_new(source, job) or holds_analysed_files(job)
+                if not _is_elsewhere(source, job) or holds_inputs_of(job.study, job.out)
             )
             outcome = next((one for one in outcomes if one is not None), None)
             if outcome is not None:

@@ -1,9 +1,7 @@
-"""The studies of a folder, and whether one changed since its analysis."""
+"""The studies of a folder."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +27,8 @@ class StudyJob:
     dataset: Path | None = None
     """BIDS derivatives dataset of the result."""
     new_here: bool = False
-    """Whether the list of the output folder knew no study of this name in this folder; a result
-    that stands there must then be of the same files."""
+    """Whether the list of the output folder knew no study of this name in this folder, or its
+    result was replaced; a result that stands there must then be of the same files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,6 @@ class Shard:
 
 
 SHARD_PREFIX = ".shard-"
-_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 WHOLE = Shard()
 
 
@@ -148,25 +145,3 @@ def loose_files(studies: Path) -> int:
     if studies.is_file() or bids.is_dataset(studies):
         return 0
     return sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
-
-
-def study_files(study: Path) -> tuple[Path, ...]:
-    """Return the files of a study, sorted: all below its folder, or one file and its sidecar."""
-    if study.is_file():
-        sidecar = study.with_name(f"{_NIFTI.sub('', study.name)}.json")
-        return tuple(path for path in (study, sidecar) if path.is_file())
-    return tuple(path for path in sorted(study.rglob("*")) if path.is_file())
-
-
-def fingerprint(study: Path) -> str:
-    """Return a digest of the names, sizes and times of a study's files.
-
-    Contents are not read, which would take as long as opening the study.
-    """
-    root = study.parent if study.is_file() else study
-    digest = hashlib.sha256()
-    for path in study_files(study):
-        about = path.stat()
-        line = f"{path.relative_to(root).as_posix()}\0{about.st_size}\0{about.st_mtime_ns}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

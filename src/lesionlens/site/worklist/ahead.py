@@ -11,11 +11,12 @@ from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.site.cohort.resume import complete, store_outcome
-from lesionlens.site.cohort.studies import StudyJob, fingerprint
+from lesionlens.site.cohort.resume import complete, is_replaced, store_outcome
+from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.describing import described, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import WorklistDatabase
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
@@ -95,6 +96,7 @@ class _AheadRun:
             job = StudyJob(entry.name, place, database.folder / entry.name)
             place.stat()  # raises if it is away
             mark = fingerprint(place)
+            job = replace(job, new_here=is_replaced(database, job, mark))
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
             database.update(with_warning(_without_unavailable(entry), f"{_AWAY}{words}"))

@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis
+from tests.saved_results import write_saved, write_saved_run
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
@@ -26,19 +27,22 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.readers import hashes_of, open_study
+from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
+from lesionlens.results.review.earlier import check_own_name
 from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, work
-from lesionlens.site.cohort.resume import RESULT, complete, locked_folder
+from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
+from lesionlens.site.cohort.studies import StudyJob, find_jobs
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.describing import with_result
 from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import (
     NAME,
     existing_worklist_database,
@@ -74,9 +78,12 @@ def quick(patient, monkeypatch):
 
     def analyse(job, choice, context):
         study = open_study(job.study)
+        if job.new_here:
+            check_own_name(hashes_of(study), job.out)
         job.out.mkdir(parents=True, exist_ok=True)
         analysis = make_analysis(patient, study)
         TablesExporter().write(analysis, job.out)
+        write_run(analysis, job.out)
         count = len(analysis.findings.candidates)
         about = work.load_lens(choice.engine).engine.info
         return StudyOutcome(
@@ -405,9 +412,9 @@ def test_a_worklist_that_is_none_is_refused(tmp_path):
 
 def test_another_engine_analyses_again(tmp_path):
     job = StudyJob("a", tmp_path / "a", tmp_path / "out" / "a")
-    job.out.mkdir(parents=True)
-    for name in RESULT:
-        job.out.joinpath(name).touch()
+    job.study.mkdir()
+    (job.study / "flair.nii.gz").write_text("a scan")
+    write_saved(job.out, (job.study / "flair.nii.gz",))
     with closing(open_worklist_database(tmp_path / "out", readers=False)) as database:
         database.record(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
         assert complete(database, job, "f", "lens 1") is not None
@@ -478,3 +485,39 @@ def test_a_cohort_that_was_moved_or_exported_again_goes_on(tmp_path, make_study)
     changed = _one_study(tmp_path, make_study, "two", 2) / "a" / "flair.nii"
     changed.replace(first.studies / "a" / "flair.nii")
     assert run_cohort(first, CPU, HERE).exit_status == 0
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("earlier_release", [True, False])
+def test_a_result_of_another_study_is_not_kept_as_this_ones(
+    quick, studies, tmp_path, resume, earlier_release
+):
+    """`analyze` wrote another patient's result into a folder of the cohort.
+
+    It is not replaced either: the study fails until someone decides which result stays.
+    """
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    if earlier_release and resume:
+        with closing(open_worklist_database(out)) as database:
+            database.take_note("inputs: c", None)
+    (tmp_path / "other.nii").write_text("another patient")
+    write_saved_run(out / "c", (tmp_path / "other.nii",))
+    other = (out / "c" / "run.json").read_bytes()
+    for _ in range(2):
+        done = run_cohort(Cohort(studies, out, resume=resume), CPU, HERE)
+        assert states(done) == {"a": "analysed", "b": "failed", "c": "failed"}
+        assert "result of another study named 'c'" in done.outcomes[2].message
+        assert (out / "c" / "run.json").read_bytes() == other
+    shutil.rmtree(out / "c")
+    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    assert (states(done)["c"], done.kept) == ("analysed", 1)
+
+
+def test_a_result_without_a_record_of_its_files_is_analysed_again(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    (out / "a" / "run.json").unlink()
+    (out / "c" / "run.json").write_text("{")
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).kept == 0
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).kept == 2

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from tests.saved_results import write_saved
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.logs import REPORT
 from lesionlens.cli.main import app
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort import run
-from lesionlens.site.cohort.resume import RESULT, locked_folder
+from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import Shard, find_jobs
 from lesionlens.site.cohort.work import CohortChoice
@@ -37,14 +38,12 @@ def studies(tmp_path):
 
 @pytest.fixture(autouse=True)
 def begun(monkeypatch):
-    """Names of the studies that were analysed; no network, a result of two empty files."""
+    """Names of the studies that were analysed; no network, a result without a candidate."""
     names = []
 
     def analyse(job, *_):
         names.append(job.name)
-        job.out.mkdir(parents=True, exist_ok=True)
-        for name in RESULT:
-            (job.out / name).write_text("")
+        write_saved(job.out, tuple(job.study.iterdir()))
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", 41.2, 2, "one engine")
 
     monkeypatch.setattr(run, "analyse", analyse)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.phantoms.headers import NOBODY
+from tests.saved_results import write_saved
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
@@ -42,14 +43,8 @@ def list_of_three(tmp_path, monkeypatch):
         assert choice.files.evidence, "so that its reader can ask without analysing again"
         if job.name == "b":
             return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
-        job.out.mkdir(exist_ok=True)
-        reported = {
-            "candidates": [{"score": 0.9}, {"score": None}],
-            "quality": [],
-            "warnings": ["w"],
-        }
-        (job.out / "findings.json").write_text(json.dumps(reported))
-        (job.out / "findings.csv").touch()
+        rows = [{"score": 0.9}, {"score": None}]
+        write_saved(job.out, candidates=rows, warnings=["w"])
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(ahead, "analyse", analyse)

@@ -1,0 +1,61 @@
+"""The files of a study, and whether a result was made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.provenance import sha256_of
+from lesionlens.results.review.reopen import is_result, read_run
+
+_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+
+
+def study_files(study: Path) -> tuple[Path, ...]:
+    """Return the files of a study, sorted: all below its folder, or one file and its sidecar."""
+    if study.is_file():
+        sidecar = study.with_name(f"{_NIFTI.sub('', study.name)}.json")
+        return tuple(path for path in (study, sidecar) if path.is_file())
+    return tuple(path for path in sorted(study.rglob("*")) if path.is_file())
+
+
+def fingerprint(study: Path) -> str:
+    """Return a digest of the names, sizes and times of a study's files.
+
+    Contents are not read, which would take as long as opening the study.
+    """
+    root = study.parent if study.is_file() else study
+    digest = hashlib.sha256()
+    for path in study_files(study):
+        about = path.stat()
+        line = f"{path.relative_to(root).as_posix()}\0{about.st_size}\0{about.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def inputs_of(result: Path) -> frozenset[str]:
+    """Return the SHA-256 of the files that a result was made of; empty if it cannot be read."""
+    try:
+        return frozenset(sha256 for _, sha256 in read_run(result).inputs)
+    except ReadError:
+        return frozenset()
+
+
+def inputs_digest(result: Path) -> str | None:
+    """Return a digest of the files that a result was made of; None without a readable result."""
+    if not is_result(result):
+        return None
+    found = inputs_of(result)
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest() if found else None
+
+
+def holds_inputs_of(study: Path, result: Path) -> bool:
+    """Return whether a study has all files that a result was made of, by their content.
+
+    Names, sizes and times of two patients' files may be equal (uncompressed, unpacked from an
+    archive).
+    """
+    analysed = inputs_of(result) if is_result(result) else frozenset()
+    return bool(analysed) and analysed <= {sha256_of(path) for path in study_files(study)}
