@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
     from lesionlens.results.lens import Lens
 
 logger = logging.getLogger(__name__)
+NOT_COMPARED_FILES = frozenset({"evidence"})
+"""Export options by which no study is analysed again: a list analysed ahead, which saves evidence,
+and a batch skip results of each other."""
+NOT_COMPARED_ENGINE = frozenset(
+    {"device", "engine", "weights", "bundle", "threads", "server", "fall_back"}
+)
+"""Fields of an engine choice that change no result, or that name, version and weights of the loaded
+engine represent."""
+_NAMES = {
+    "language": "language",
+    "hidden": "hide",
+    "sentence_template": "sentence",
+    "surfaces": "surfaces",
+    "maps": "maps",
+}
+"""Names of options in identifiers, in their order; other options follow by their field's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +71,7 @@ def engine_identity(about: EngineInfo, choice: CohortChoice) -> str:
     """Return an identifier of engine and export options, for detecting changes."""
     stripper = "" if choice.stripper == "auto" else choice.stripper
     parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
-    return " ".join(part for part in (*parts, *_non_default(choice.files)) if part)
+    return " ".join(part for part in (*parts, *_non_default(choice)) if part)
 
 
 def identity(choice: CohortChoice) -> str:
@@ -64,21 +80,32 @@ def identity(choice: CohortChoice) -> str:
     return engine_identity(about, choice)
 
 
-def _non_default(files: ExportOptions) -> tuple[str, ...]:
-    """Return the names of non-default options, which extend the identifier."""
-    usual = ExportOptions()
-    return (
-        "" if files.language == usual.language else f"language={files.language}",
-        f"hide={','.join(sorted(files.hidden))}" if files.hidden else "",
-        _digest(files.sentence_template),
-        "surfaces" if files.surfaces else "",
-        "" if files.maps is usual.maps else f"maps={files.maps.value}",
+def _non_default(choice: CohortChoice) -> tuple[str, ...]:
+    """Return the non-default options that change a result, which extend the identifier."""
+    files = dict.fromkeys((*_NAMES, *(one.name for one in fields(ExportOptions))))
+    network = [one.name for one in fields(EngineChoice)]
+    compared = (
+        (choice.files, ExportOptions(), [n for n in files if n not in NOT_COMPARED_FILES]),
+        (choice.engine, EngineChoice(), [n for n in network if n not in NOT_COMPARED_ENGINE]),
+    )
+    return tuple(
+        _option(name, getattr(chosen, name))
+        for chosen, usual, names in compared
+        for name in names
+        if getattr(chosen, name) != getattr(usual, name)
     )
 
 
-def _digest(template: str) -> str:
-    """Return a digest of a site's sentence template; empty without one."""
-    return template and f"sentence={hashlib.sha256(template.encode()).hexdigest()[:12]}"
+def _option(name: str, value: object) -> str:
+    """Return a non-default option in words without spaces; a template as its digest."""
+    shown = _NAMES.get(name, name)
+    if value is True:
+        return shown
+    if name == "sentence_template":
+        value = hashlib.sha256(str(value).encode()).hexdigest()[:12]
+    elif isinstance(value, frozenset):
+        value = ",".join(sorted(str(one) for one in value))
+    return f"{shown}={value}"
 
 
 def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from unicodedata import normalize
@@ -22,7 +22,7 @@ from tests.saved_results import write_saved, write_saved_run
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
-from lesionlens.base.labels import Identity
+from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
@@ -136,6 +136,64 @@ def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp
     asked = replace(CPU, files=hide)
     assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 0
     assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 2
+
+
+@pytest.mark.parametrize("extra", list(Extra))
+def test_a_resumed_run_that_asks_for_more_files_writes_them(quick, studies, tmp_path, extra):
+    """`--also` was neither applied nor mentioned."""
+    out, asked = tmp_path / "out", replace(CPU, files=ExportOptions(also=frozenset({extra})))
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 0
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 2
+
+
+CHANGED = {
+    "surfaces": True,
+    "maps": MapExtent.FULL,
+    "rest": True,
+    "also": frozenset(Extra),
+    "language": "de",
+    "sentence_template": "{{ count }}",
+    "hidden": frozenset({Identity.PATIENT}),
+    "precision": ComputePrecision.BFLOAT16,
+    "patience_min": 3.0,
+    "stripper": "own",
+    "bias": True,
+}
+"""A value other than the default for each option that changes a result."""
+
+
+def test_every_option_that_changes_a_result_is_compared_on_resuming():
+    """A new option belongs in `CHANGED` or among those that change no result."""
+    about = work.load_lens(None).engine.info
+    choices = {
+        "files": (ExportOptions, work.NOT_COMPARED_FILES),
+        "engine": (EngineChoice, work.NOT_COMPARED_ENGINE),
+        None: (CohortChoice, {"files", "engine"}),
+    }
+    compared = set()
+    identities = [work.engine_identity(about, CohortChoice())]
+    for part, (kind, left_out) in choices.items():
+        names = {one.name for one in fields(kind)}
+        assert left_out <= names
+        for name in names - left_out:
+            changed = replace(kind(), **{name: CHANGED[name]})
+            choice = changed if part is None else replace(CohortChoice(), **{part: changed})
+            identities.append(work.engine_identity(about, choice))
+            compared.add(name)
+    assert compared == set(CHANGED)
+    assert len(set(identities)) == len(CHANGED) + 1
+
+
+def test_identifiers_of_earlier_releases_still_apply():
+    """Otherwise an update would analyse every study again."""
+    about = work.load_lens(None).engine.info
+    files = ExportOptions(
+        language="de", hidden=frozenset(Identity), surfaces=True, maps=MapExtent.FULL
+    )
+    hidden = ",".join(sorted(Identity))
+    expected = f"language=de hide={hidden} surfaces maps={MapExtent.FULL.value}"
+    assert work.engine_identity(about, CohortChoice(files=files)).endswith(expected)
 
 
 def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
