@@ -12,7 +12,7 @@ from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.describing import (
-    other_findings_in,
+    with_counts,
     with_result,
     with_warning,
     without_warning,
@@ -42,7 +42,7 @@ def complete(
         return None
     if inputs_digest(job.out) is None or is_replaced(database, job, fingerprint):
         return None
-    return replace(known, other_findings=other_findings_in(job.out))
+    return with_counts(known, job.out)
 
 
 def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> bool:

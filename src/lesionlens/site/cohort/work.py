@@ -20,6 +20,7 @@ from lesionlens.base.staging import check_target
 from lesionlens.base.text import writable
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.database.describing import with_counts
 from lesionlens.site.database.records import Status, StudyOutcome
 
 if TYPE_CHECKING:
@@ -153,18 +154,17 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
         from lesionlens.results.export.bids import save_bids  # noqa: PLC0415
 
         save_bids(analysis, job.dataset, job.name)
-    apart = sum(one.apart for one in result.candidates)
-    return StudyOutcome(
+    done = StudyOutcome(
         name=job.name,
         status=Status.ANALYSED,
         exit_status=0,
         message=result.analysis.findings.conclusion,
         seconds=time.perf_counter() - start,
-        candidates=len(result.candidates) - apart,
-        other_findings=apart,
+        candidates=len(result.candidates),
         engine=engine_identity(about.engine, choice),
         peak_memory_mib=max(s.peak_memory_mib for s in about.stages),
     )
+    return with_counts(done, job.out) or done  # with an earlier review that was carried over
 
 
 def failure(error: BaseException) -> tuple[int, str]:

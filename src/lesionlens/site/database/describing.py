@@ -18,7 +18,7 @@ from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.records import StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 logger = logging.getLogger(__name__)
@@ -146,12 +146,18 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     )
 
 
-def other_findings_in(result: Path) -> int:
-    """Return how many candidates of a result are listed apart; 0 if it cannot be read."""
+def with_counts(outcome: StudyOutcome, result: Path) -> StudyOutcome | None:
+    """Return the outcome of an analysis as its result states it now, after any review.
+
+    None if the result cannot be read.
+    """
     try:
-        return sum(bool(row.get("apart")) for row in read_json(result / RESULT)["candidates"])
+        fields = read_json(result / RESULT)
+        apart = sum(bool(row.get("apart")) for row in fields["candidates"])
+        count, message = len(fields["candidates"]), str(fields["conclusion"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError):
-        return 0
+        return None
+    return replace(outcome, candidates=count - apart, other_findings=apart, message=message)
 
 
 def without_warning(entry: StudyEntry, words: str) -> StudyEntry:

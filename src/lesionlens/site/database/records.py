@@ -93,7 +93,7 @@ class StudyOutcome:
     seconds: float = 0.0
     """Wall time."""
     candidates: int = 0
-    """Number of flagged regions, without those that are listed apart."""
+    """Number of candidates, flagged or added by a reader, without those that are listed apart."""
     engine: str = ""
     """Name, version and SHA-256 of the weights."""
     peak_memory_mib: float = 0.0

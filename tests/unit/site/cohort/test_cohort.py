@@ -22,7 +22,7 @@ from tests.saved_results import write_saved, write_saved_run
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
-from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent
+from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent, Source
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
@@ -331,6 +331,25 @@ def test_what_is_listed_apart_has_a_column_of_its_own(quick, studies, tmp_path):
     with table.open(newline="") as lines:
         rows = {row["study"]: row["other_findings"] for row in csv.DictReader(lines)}
     assert rows == {"a": "1", "b": "", "c": "0"}
+
+
+def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_path, patient):
+    """A reader added a candidate: its row stood beside the counts of the analysis."""
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    analysis = make_analysis(patient, open_study(studies / "a"))
+    first = analysis.findings.candidates[0]
+    added = replace(first, id=2, tracking_uid="2.25.2", score=None, source=Source.READER)
+    both = (first, added)
+    found = replace(analysis.findings, candidates=both, conclusion=conclusion_of(both))
+    TablesExporter().write(replace(analysis, findings=found), out / "a")
+    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    with write_table(out, done.outcomes)[0].open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["study"] == "a"]
+    assert [row["candidates"] for row in rows] == ["2", "2"]
+    assert rows[0]["message"] == "1 candidate region; added by a reader: 1"
+    (out / "a" / "findings.json").write_text("{")
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).kept == 1
 
 
 def test_an_analysis_counts_what_is_listed_apart_apart(studies, tmp_path, patient, monkeypatch):
