@@ -12,11 +12,13 @@ from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.describing import (
+    refreshed,
     with_counts,
     with_result,
     with_warning,
     without_warning,
 )
+from lesionlens.site.database.description import Description
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.study_files import holds_inputs_of, inputs_digest
 from lesionlens.site.database.worklist_database import WorklistDatabase
@@ -66,8 +68,8 @@ def store_outcome(
 ) -> None:
     """Store the outcome of a study, and the values that its list shows.
 
-    After an analysis these are its own, without warnings of an earlier result. The location of a
-    study that was moved is updated.
+    After an analysis these are its own, without warnings of an earlier result but with those about
+    the study's identity. The location of a study that was moved is updated.
     """
     before = database.outcome(job.name)
     if outcome.status is Status.ANALYSED:
@@ -78,7 +80,12 @@ def store_outcome(
         entry = without_warning(entry, before.message)
     if entry is not None and outcome.status is Status.ANALYSED:
         here = entry if Path(entry.place).exists() else listed(job) or entry
-        database.update(with_result(replace(entry, place=here.place, warnings=()), job.out))
+        about = Description.of(database, job.name)
+        if about is not None and about.files != fingerprint:
+            entry = refreshed(database, replace(entry, place=here.place))
+            about = Description.of(database, job.name)
+        warnings = () if about is None else about.warnings
+        database.update(with_result(replace(entry, place=here.place, warnings=warnings), job.out))
     elif entry is not None:
         database.update(with_warning(entry, outcome.message))
 

@@ -18,11 +18,15 @@ from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.site.database.records import StudyEntry, StudyOutcome
+from lesionlens.site.database.description import Description, Identity
+from lesionlens.site.database.reads import state_of
+from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome, StudyState
+from lesionlens.site.database.study_files import fingerprint, is_of_other_files
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 logger = logging.getLogger(__name__)
 RESULT = "findings.json"
+OTHER_RESULT = "its result is of other images: analyse the study again"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 
@@ -30,7 +34,7 @@ _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 def describe_all(
     database: WorklistDatabase, *, context: RunContext = SILENT, again: bool = False
 ) -> int:
-    """Describe every new study and every new result of a list.
+    """Describe every new or changed study and every new result of a list.
 
     Parameters
     ----------
@@ -49,32 +53,102 @@ def describe_all(
     for number, entry in enumerate(entries):
         context.check("reading the studies")
         context.progress(f"read {number + 1} of {len(entries)}", number / len(entries))
-        now = entry
-        if entry.place and (again or not (entry.sequences or entry.warnings)):
-            now, count = described(entry), count + 1
-        if now.candidates is None or again:
-            now = with_result(now, database.folder / entry.name)
+        now = refreshed(database, entry, again=again) if entry.place else entry
+        count += now is not entry
+        if now.candidates is None:
+            now = _with_own_result(now, database.folder / entry.name)
         if now != entry:
             database.update(now)
     context.progress("read", 1.0)
     return count
 
 
-def described(entry: StudyEntry) -> StudyEntry:
-    """Return an entry with the study's attributes; problems become warnings."""
+def refreshed(database: WorklistDatabase, entry: StudyEntry, *, again: bool = False) -> StudyEntry:
+    """Return an entry as its files are now; the same one if they have not changed.
+
+    Patient and date follow the images, unless the list names others. Problems become warnings; a
+    study that was described before and is not available now is returned unchanged.
+
+    Parameters
+    ----------
+    database : WorklistDatabase
+        Database of the list, which records what was read; the caller updates the entry.
+    again : bool
+        Whether to read unchanged files too.
+    """
+    place, known = Path(entry.place), bool(entry.sequences or entry.warnings)
+    before = Description.of(database, entry.name)
+    if known and not place.exists():
+        return entry
+    files = fingerprint(place)
+    if known and not again and before is not None and before.files == files:
+        return entry
+    listed = (entry.patient, entry.date) if before is None else before.listed
     try:
-        uid = entry.study_uid or None
-        study = open_study(Path(entry.place), study_uid=uid, recall=True)
+        study = open_study(place, study_uid=entry.study_uid or None, recall=True)
     except LesionLensError as refusal:
-        return replace(entry, warnings=(f"cannot be used: {refusal.found}",))
+        if known and before is None:
+            return entry
+        about = Description(files, listed, ("", "") if before is None else before.images)
+        now = replace(entry, warnings=(f"cannot be used: {refusal.found}",))
+    else:
+        about, now = _described(database, replace(entry, patient=listed[0], date=listed[1]), study)
+        about = replace(about, files=files)
+        if known and before is None:
+            about = replace(about, listed=_not_of_images(listed, about.images))
+    about.store(database, entry.name)
+    failed = database.outcome(entry.name, files)
+    if failed is not None and failed.status is Status.FAILED:
+        now = with_warning(now, failed.message)
+    if now.candidates is None:
+        return now
+    return _with_own_result(replace(now, candidates=None, highest=None), database.folder / now.name)
+
+
+def _described(
+    database: WorklistDatabase, entry: StudyEntry, study: Study
+) -> tuple[Description, StudyEntry]:
+    """Return what was read of a study, and its entry; `entry` has what the list names."""
     fields = fields_of(study)
-    return replace(
+    listed = entry.patient, entry.date
+    images = fields.get("PatientID", ""), fields.get("StudyDate", "")
+    before = Description.of(database, entry.name)
+    read_as = None if before is None else before.read_as
+    if before is not None and read_as is None and _was_read(database, entry.name):
+        read_as = before.images
+    changed = _other_images(read_as, images)
+    warnings = (*_contradictions(entry, study, fields), *changed)
+    now = replace(
         entry,
-        patient=entry.patient or fields.get("PatientID", ""),
-        date=entry.date or fields.get("StudyDate", ""),
+        patient=entry.patient or images[0],
+        date=entry.date or images[1],
         sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
-        warnings=(*_contradictions(entry, study, fields), *study.notices),
+        warnings=(*warnings, *study.notices),
     )
+    return Description("", listed, images, read_as if changed else None, warnings), now
+
+
+def _not_of_images(listed: Identity, images: Identity) -> Identity:
+    """Return what a list of an earlier release names otherwise than the images."""
+    patient, date = (one if one != found else "" for one, found in zip(listed, images, strict=True))
+    return patient, date
+
+
+def _other_images(read_as: Identity | None, images: Identity) -> tuple[str, ...]:
+    """Return a warning for each attribute of the images that changed since a study was read."""
+    return tuple(
+        f"its images have another {words} than when it was read or signed"
+        for words, then, now in zip(
+            ("patient ID", "date"), read_as or ("", ""), images, strict=True
+        )
+        if then and now and then != now
+    )
+
+
+def _was_read(database: WorklistDatabase, name: str) -> bool:
+    """Return whether a reader marked, decided or signed anything."""
+    reads = database.reads(name)
+    return any(state_of(read, analysed=False) is not StudyState.NEW for read in reads)
 
 
 def _contradictions(entry: StudyEntry, study: Study, fields: Mapping[str, str]) -> tuple[str, ...]:
@@ -144,6 +218,13 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
         highest=max(scores, default=None),
         warnings=tuple(dict.fromkeys(notices)),
     )
+
+
+def _with_own_result(entry: StudyEntry, result: Path) -> StudyEntry:
+    """Return an entry with its result's figures, unless the result is of other images."""
+    if entry.place and Path(entry.place).exists() and is_of_other_files(Path(entry.place), result):
+        return with_warning(entry, OTHER_RESULT)
+    return with_result(without_warning(entry, OTHER_RESULT), result)
 
 
 def with_counts(outcome: StudyOutcome, result: Path) -> StudyOutcome | None:

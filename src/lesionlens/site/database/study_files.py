@@ -59,3 +59,9 @@ def holds_inputs_of(study: Path, result: Path) -> bool:
     """
     analysed = inputs_of(result) if is_result(result) else frozenset()
     return bool(analysed) and analysed <= {sha256_of(path) for path in study_files(study)}
+
+
+def is_of_other_files(study: Path, result: Path) -> bool:
+    """Return whether there is a result, and it was made of none of a study's files."""
+    analysed = inputs_of(result) if is_result(result) else frozenset()
+    return bool(analysed) and all(sha256_of(path) not in analysed for path in study_files(study))

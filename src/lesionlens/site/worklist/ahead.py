@@ -14,7 +14,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.resume import complete, is_replaced, store_outcome
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
-from lesionlens.site.database.describing import described, with_result, with_warning
+from lesionlens.site.database.describing import refreshed, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import WorklistDatabase
@@ -141,10 +141,10 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
             )
         entry = fetched(entry, Server(**archive), database.folder, context=context)
         database.update(entry)
-    if not (entry.sequences or entry.warnings):
-        entry = described(entry)
-        database.update(entry)
-    return entry
+    now = refreshed(database, entry)
+    if now != entry:
+        database.update(now)
+    return now
 
 
 def lower_priority() -> None:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from tests.phantoms.headers import NOBODY
+from tests.phantoms.headers import NOBODY, PatientIdentity
 from tests.saved_results import write_saved
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.site.cohort.work import CohortChoice
-from lesionlens.site.database.describing import describe_all
-from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.describing import OTHER_RESULT, describe_all
+from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.study_files import study_files
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import ahead, site, sources
 from lesionlens.site.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
+from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.site.worklist.sources import studies_at, studies_of
 
 
@@ -165,6 +170,123 @@ def test_a_list_that_names_another_patient_than_the_images_says_so(tmp_path, mak
     assert listed.patient == "P7"
     assert not any("in the list" in one for one in free.warnings)
     database.close()
+
+
+@pytest.fixture
+def listed_study(tmp_path, make_study, monkeypatch):
+    """A list of one DICOM study, scanned; its analysis is written in no time."""
+    place = make_study(name="one", sequences={"t1c", "t2"}, dicom=True)
+
+    def analyse(job, choice, context):
+        write_saved(job.out, study_files(job.study), candidates=[{"score": 0.9}], warnings=["w"])
+        return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
+
+    monkeypatch.setattr(ahead, "analyse", analyse)
+    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        yield database, place
+
+
+def replace_study(place, make_study):
+    """Put another patient's study, of another day and sequence, into the folder."""
+    shutil.rmtree(place)
+    other = PatientIdentity(patient_id="OTHER", date="20250203")
+    make_study(name=place.name, sequences={"t1c"}, dicom=True, identity=other)
+
+
+def test_warnings_about_the_identity_outlast_an_analysis(listed_study):
+    """The row still named the table's patient, and the warning was gone."""
+    database, place = listed_study
+    database.add_studies([StudyEntry("a", str(place), "WRONG", "2020-01-01")])
+    describe_all(database)
+    warned = database.entry("a").warnings[:2]
+    assert all("in the list is not that of the images" in one for one in warned)
+    run_ahead(database, CohortChoice())
+    describe_all(database)
+    now = database.entry("a")
+    assert (now.patient, now.candidates) == ("WRONG", 1)
+    assert now.warnings[:2] == warned
+    assert "w" in now.warnings
+
+
+@pytest.mark.parametrize("noticed_by", ["scan", "ahead"])
+def test_a_row_follows_the_images_that_replace_its_study(listed_study, make_study, noticed_by):
+    """Patient, date and sequences stayed those of the study that was there first."""
+    database, place = listed_study
+    database.add_studies([StudyEntry("a", str(place))])
+    describe_all(database)
+    run_ahead(database, CohortChoice())
+    before = database.entry("a")
+    ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
+    replace_study(place, make_study)
+    if noticed_by == "scan":
+        assert describe_all(database) == 1
+        now = database.entry("a")
+        assert (now.candidates, now.highest) == (None, None), "of the other patient"
+        assert OTHER_RESULT in now.warnings
+        assert describe_all(database) == 0
+    run_ahead(database, CohortChoice())
+    now = database.entry("a")
+    assert (now.patient, now.date, now.sequences) == ("OTHER", "2025-02-03", ("t1c",))
+    assert before.patient != "OTHER"
+    assert (now.candidates, now.warnings[:2]) == (
+        1,
+        (
+            "its images have another patient ID than when it was read or signed",
+            "its images have another date than when it was read or signed",
+        ),
+    )
+    assert OTHER_RESULT not in now.warnings
+    shutil.rmtree(place)
+    make_study(name=place.name, sequences={"t1c", "t2"}, dicom=True)
+    describe_all(database)
+    now = database.entry("a")
+    assert (now.patient, now.date, now.sequences) == (before.patient, before.date, before.sequences)
+    assert not any("than when it was read" in one for one in now.warnings)
+
+
+def test_a_table_that_named_the_right_patient_is_contradicted_by_other_images(
+    listed_study, make_study
+):
+    database, place = listed_study
+    free = StudyEntry("b", str(place))
+    database.add_studies([free])
+    describe_all(database)
+    images = database.entry("b")
+    database.add_studies([StudyEntry("a", str(place), images.patient, images.date)])
+    describe_all(database)
+    assert not any("in the list" in one for one in database.entry("a").warnings)
+    replace_study(place, make_study)
+    describe_all(database)
+    assert database.entry("a").patient == images.patient
+    assert sum("in the list" in one for one in database.entry("a").warnings) == 2
+    assert not any("in the list" in one for one in database.entry("b").warnings)
+
+
+def test_a_list_of_an_earlier_release_is_compared_with_its_images(listed_study, make_study):
+    """It has no record of what was read; what it names may be a table's."""
+    database, place = listed_study
+    database.add_studies([StudyEntry("a", str(place), "P7", sequences=("t1c",), warnings=("w",))])
+    describe_all(database)
+    now = database.entry("a")
+    assert (now.patient, now.sequences) == ("P7", ("t1c", "t2"))
+    assert "its patient ID in the list is not that of the images" in now.warnings
+
+
+def test_a_study_that_is_away_or_only_touched_keeps_its_row(listed_study):
+    database, place = listed_study
+    database.add_studies([StudyEntry("a", str(place))])
+    describe_all(database)
+    run_ahead(database, CohortChoice())
+    before = database.entry("a")
+    place.rename(place.with_name("away"))
+    assert describe_all(database) == 0
+    assert database.entry("a") == before
+    place.with_name("away").rename(place)
+    for file in study_files(place):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    assert describe_all(database) == 1
+    assert database.entry("a") == before
 
 
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
