@@ -44,6 +44,8 @@ class Cleaner:
     """Replacement UIDs, patient names and date shifts."""
     identifying: frozenset[str] = frozenset()
     """Identifying words in lower case (`identifying_words`); text that contains one is removed."""
+    replaced_uids: frozenset[str] = frozenset()
+    """UIDs that are pseudonyms already, and are kept."""
 
     def clean(self, dataset: Dataset) -> None:
         """Clean a whole data set in place, and record the de-identification method in it.
@@ -86,7 +88,7 @@ class Cleaner:
         elif action is Action.DUMMY:
             _replace(element)
         elif action is Action.MAP:
-            _each(element, lambda value: self.pseudonyms.uid(str(value)))
+            _each(element, lambda value: self._uid(str(value)))
         elif action is Action.SHIFT and element.VR != "TM":
             _each(element, lambda value: moved(str(value), days))
         elif action is Action.CLEAN and not _all_plain(element):
@@ -98,6 +100,9 @@ class Cleaner:
                 del dataset[element.tag]
         if action is Action.KEEP:
             self._kept(dataset, element)
+
+    def _uid(self, value: str) -> str:
+        return value if value in self.replaced_uids else self.pseudonyms.uid(value)
 
     def _kept(self, dataset: Dataset, element: DataElement) -> None:
         """Check elements that the profile keeps: ages, local codes, and text with patient names."""

@@ -1,23 +1,24 @@
-"""Anonymise a result: names, files and times before it is written, UIDs afterwards.
+"""Anonymise a result: names, files, times and tracking UIDs before it is written.
 
 `anonymous` returns an analysis without them, which exporters write as usual; `finish` then cleans
-the DICOM objects and replaces UIDs in text files.
+the DICOM objects, whose other UIDs come from the study, and text that still has an original UID.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import Comparison, own_uids
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import SignedResponse
-from lesionlens.base.records.review import NO_CANDIDATE, Review
+from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
 from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
@@ -26,6 +27,7 @@ from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.dicom.bounded import read_dicom
 from lesionlens.results.export.names import names_of, replaced
+from lesionlens.results.export.replaced_uids import tracking_uids, with_uids
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
@@ -39,17 +41,16 @@ class Anonymous:
     """The analysis with the same voxels, findings and decisions."""
     cleaner: Cleaner
     """Cleaner of DICOM objects."""
+    new_uids: Mapping[str, str]
+    """Tracking UID in the analysis by the original one."""
 
     def finish(self, folder: Path) -> None:
-        """Clean the DICOM objects of a staged result and replace the UIDs in its text files."""
+        """Clean the DICOM objects of a staged result and UIDs that its text files still have."""
         deidentify_files(sorted((folder / "dicom").glob("*.dcm")), self.cleaner)
-        names = self.cleaner.pseudonyms
-        known = _tracking_uids(self.analysis)
-        new = {uid: uid if self.cleaner.options.keep_uids else names.uid(uid) for uid in known}
         for path in folder.rglob("*"):
             if path.suffix in _TEXT:
                 text = path.read_text(encoding="utf-8")
-                path.write_text(replaced(text, new), encoding="utf-8")
+                path.write_text(replaced(text, self.new_uids), encoding="utf-8")
 
 
 def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
@@ -80,9 +81,11 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     notices = (FACES_REMAIN, *map(clean, study.notices))
     hidden = replace(study, name=name, series=series, set_aside=(), notices=notices)
     prepared, run = analysis.prepared, analysis.run
+    uids = {uid: renamed(uid) or uid for uid in tracking_uids(analysis)}
+    named = with_uids(analysis, uids.__getitem__)
     return Anonymous(
         replace(
-            analysis,
+            named,
             study=replace(hidden, uid=renamed(study.uid)),
             prepared=replace(
                 prepared,
@@ -97,18 +100,16 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 notices=tuple(map(clean, run.notices)),
                 started=_earlier(run.started, days),
             ),
-            findings=replace(
-                analysis.findings,
-                notices=tuple(map(clean, analysis.findings.notices)),
-                quality=tuple(
-                    replace(q, message=clean(q.message)) for q in analysis.findings.quality
-                ),
-            ),
+            findings=_cleaned(named.findings, clean),
+            original=None
+            if named.original is None
+            else replace(named.original, findings=_cleaned(named.original.findings, clean)),
             options=replace(analysis.options, hidden=frozenset(Identity)),
-            review=_nobody(analysis.review, days),
-            followup=_undated(analysis.followup, days, renamed),
+            review=_nobody(named.review, days),
+            followup=_undated(named.followup, days, renamed),
         ),
-        Cleaner(options, pseudonyms, telling),
+        Cleaner(options, pseudonyms, telling, frozenset(uids.values())),
+        uids,
     )
 
 
@@ -136,19 +137,10 @@ def _nameless(series: Series, key: str) -> Series:
     return replace(series, files=files, description=key, detected_by=evidence)
 
 
-def _tracking_uids(analysis: Analysis) -> set[str]:
-    """Return every tracking UID that text files name, also of lesions of earlier examinations."""
-    found = [
-        analysis.findings,
-        *([] if analysis.original is None else [analysis.original.findings]),
-    ]
-    known = {c.tracking_uid for findings in found for c in findings.candidates}
-    known |= {e.tracking_uid for e in analysis.review.events} - NO_CANDIDATE
-    known |= {m.tracking_uid for r in analysis.review.responses for m in r.measures}
-    known |= set(own_uids(analysis.followup).values())
-    points = () if analysis.followup is None else analysis.followup.points
-    known |= {uid for p in points for uid in (*p.tangled, *(m.tracking_uid for m in p.lesions))}
-    return known
+def _cleaned(found: Findings, clean: Callable[[str], str]) -> Findings:
+    """Return findings whose notices and quality checks name nobody."""
+    quality = tuple(replace(q, message=clean(q.message)) for q in found.quality)
+    return replace(found, notices=tuple(map(clean, found.notices)), quality=quality)
 
 
 def _undated(

@@ -9,12 +9,23 @@ import zlib
 from dataclasses import replace
 from datetime import date
 
+import numpy as np
 import pydicom
 import pytest
+from scipy import ndimage
 from tests.files_below import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.labels import MrSequence, ReviewAct, ReviewState
+from lesionlens import Result, open_study
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.base.labels import (
+    DrawingMethod,
+    MrSequence,
+    PromptKind,
+    Region,
+    ReviewAct,
+    ReviewState,
+)
 from lesionlens.base.records.followup import (
     Alignment,
     Change,
@@ -23,6 +34,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
     measures_of,
 )
+from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -31,7 +43,14 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
-from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
+from lesionlens.base.records.review import (
+    WHOLE_STUDY,
+    Outline,
+    Review,
+    ReviewEvent,
+    UnaidedMark,
+    UnaidedRead,
+)
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
@@ -39,8 +58,11 @@ from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.results.export.anonymous import anonymous
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.reopen import read_result, read_reviewed, reopen_folder
 
 NAME = "Plantedname"
+ADDED, MARK = "2.25.6464646464646464", "2.25.7575757575757575"
 GONE, OWN, EARLIER_UID = "2.25.4242424242424242", "2.25.5353535353535353", "1.2.840.99.4711471147"
 NAMES = Pseudonyms(b"k" * 32)
 
@@ -148,6 +170,102 @@ def test_no_name_is_in_any_byte(analysis, tmp_path):
     assert review.response.steps == (f"nadir {then['date']}: 3.5 → 3.6 ml",)
     assert len(review.responses) == 2
     assert any("Faces remain" in warning for warning in reported["warnings"])
+
+
+def outline_of(uid, labels):
+    """An outline as the window makes it: the box of its voxels."""
+    where = np.argwhere(labels > 0)
+    corner, end = where.min(axis=0), where.max(axis=0) + 1
+    box = tuple(slice(a, b) for a, b in zip(corner, end, strict=True))
+    return Outline(uid, tuple(int(a) for a in corner), labels[box].astype(np.uint8).copy())
+
+
+def redrawn(analysis):
+    """The analysis with a candidate shrunk, one rejected, and one added by prompts."""
+    labels, ids = analysis.volumes.labels.data, analysis.findings.components
+    first, second = analysis.findings.candidates
+    smaller = np.where(ndimage.binary_erosion(ids == first.id), labels, 0)
+    added = np.zeros_like(labels)
+    added[2:5, 2:5, 2:5] = 2
+    prompts = (PromptRound(PromptKind.POINT, ((3, 3, 3),), (), Region.WT, 2, 4.5),)
+    log = ReviewLog(analysis.review)
+    log.mark(first.tracking_uid, ReviewState.EDITED, reader=f"Dr. {NAME}",
+             outline=outline_of(first.tracking_uid, smaller), prompts=prompts)  # fmt: skip
+    log.mark(second.tracking_uid, ReviewState.REJECTED, reader=f"Dr. {NAME}", reason=NAME)
+    log.add(
+        outline_of(ADDED, added), DrawingMethod.SEMIAUTOMATIC, reader=f"Dr. {NAME}", prompts=prompts
+    )
+    read = UnaidedRead(
+        f"Dr. {NAME}", "2026-01-05T09:00:00Z", "2026-01-05T09:10:00Z", 600.0, "1 marked",
+        (UnaidedMark(MARK, (1.0, 2.0, 3.0), 50),),
+    )  # fmt: skip
+    notices = (f"the network skipped {NAME} {MrSequence.T1C}",)
+    edited = replace(
+        analysis,
+        review=replace(log.review, unaided=(read,)),
+        findings=replace(analysis.findings, notices=notices),
+    )
+    return applied(edited)
+
+
+def test_a_result_with_outlines_of_readers_opens_with_the_same_voxels_and_states(
+    analysis, tmp_path
+):
+    """An outline's file is named by a digest that includes its tracking UID."""
+    edited = redrawn(analysis)
+    nameless = anonymous(edited, NAMES, Options())
+    save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
+    opened = Result.open(tmp_path / "out")
+    assert opened.sentence().startswith("1 candidate region. Added by a reader: 1.")
+    assert np.array_equal(opened.labels.data, edited.volumes.labels.data)
+    held = edited.findings.candidates
+    assert [c.tracking_uid for c in opened.candidates] == [NAMES.uid(c.tracking_uid) for c in held]
+    saved = read_reviewed(tmp_path / "out")
+    for one in held:
+        new = NAMES.uid(one.tracking_uid)
+        assert saved.review.state_of(new) is edited.review.state_of(one.tracking_uid)
+        assert saved.review.prompts_of(new) == edited.review.prompts_of(one.tracking_uid)
+    for uid, outline in edited.review.outlined.items():
+        assert np.array_equal(saved.review.outlined[NAMES.uid(uid)].labels, outline.labels)
+    assert saved.review.added == {NAMES.uid(ADDED): DrawingMethod.SEMIAUTOMATIC}
+    assert saved.review.unaided[0].marks[0].uid == NAMES.uid(MARK)
+    whole = read_result(tmp_path / "out")
+    assert np.array_equal(whole.volumes.labels.data, edited.original.labels.data)
+    assert saved.followup.own_uids == {
+        NAMES.uid(now): NAMES.uid(own) for now, own in analysis.followup.own_uids.items()
+    }
+    assert len(saved.review.events) == len(edited.review.events)
+    originals = (*(c.tracking_uid for c in held), ADDED, MARK, GONE, OWN, EARLIER_UID, NAME)
+    for path in files_below(tmp_path / "out"):
+        content = inside(path).lower()
+        for word in originals:
+            assert word.lower().encode() not in content, (path.name, word)
+
+
+def test_objects_and_text_files_have_the_same_uids(analysis, tmp_path):
+    if analysis.study.kind is not StudyKind.DICOM:
+        pytest.skip("NIfTI has no objects")
+    edited = redrawn(analysis)
+    nameless = anonymous(edited, NAMES, Options())
+    save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
+    reported = json.loads((tmp_path / "out" / "findings.json").read_text())
+    sent = {c["tracking_uid"] for c in reported["candidates"] if c["review"]["state"] != "rejected"}
+    segments = pydicom.dcmread(tmp_path / "out" / "dicom" / "seg.dcm").SegmentSequence
+    assert {s.TrackingUID for s in segments} >= sent
+    report = str(pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm"))
+    assert all(uid in report for uid in sent)
+    deidentify_folder(analysis.study.root, tmp_path / "study", NAMES, Options())
+    study = open_study(tmp_path / "study")
+    again = reopen_folder(tmp_path / "out" / "dicom", study, edited.prepared)
+    assert sent <= {c.tracking_uid for c in again.findings.candidates}
+
+
+def test_a_signed_response_is_as_valid_as_it_was(analysis, tmp_path):
+    """Its measurements are compared in the order of their UIDs."""
+    signed = replace(analysis.review.responses[-1], measures=measures_of(analysis.compared.points))
+    made = replace(analysis, review=replace(analysis.review, responses=(signed,)))
+    assert not made.response_outdated
+    assert not anonymous(made, NAMES, Options()).analysis.response_outdated
 
 
 def test_without_it_the_names_are_there(analysis, tmp_path):
