@@ -96,6 +96,11 @@ def evaluate(
     notes += _left_out(done.left_out)
     if len(done.engines) > 1:
         notes.append(f"Results of {len(done.engines)} engines or weights are scored together")
+    if reviewed := sum(s.reviewed for s in done.scores):
+        notes.append(
+            f"{reviewed} of {len(done.scores)} results were reviewed: what the network made is "
+            "scored, without readers' edits, additions and rejections"
+        )
     files = tuple(f"Written: {plain(str(file))}" for file in (json, plot) if file is not None)
     tables = (_case_table(done.scores), _summary_table(done.summary))
     return Answer((*tables, *_last(done.summary, done.engines), *files), (*notes,))

@@ -1,7 +1,8 @@
 """Score result folders, or plain segmentations, against reference segmentations, case by case.
 
 A case that failed or has no result counts as Dice 0 and sensitivity 0, so that a crash never
-improves a mean.
+improves a mean. Of a reviewed result, what the network made is scored: its own outlines and
+candidates, whatever readers edited, added or rejected.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ from lesionlens.analysis.evaluation.explanation_metrics import measures
 from lesionlens.analysis.evaluation.label_conventions import region_mask, translate
 from lesionlens.analysis.evaluation.lesionwise import lesion_wise
 from lesionlens.analysis.evaluation.summary import CaseScore
-from lesionlens.base.bounded_read import read_model
+from lesionlens.base.bounded_read import read_model, read_object
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
-from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
+from lesionlens.base.records.parts import (
+    MAPS,
+    MEASURED,
+    ORIGINAL,
+    AlteredResultError,
+    check_parts,
+)
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -38,6 +46,7 @@ SEGMENTATION = "segmentation.nii.gz"
 _MADE_HERE = ("findings.json", "run.json")
 _SAME_MM, _SLACK = 2e-3, 1e-4
 _MOST_LOST = 0.5  # of the truth's voxels, outside the result: it is of other images
+_NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
 _NO_IMAGE = "no image beside the truth: calibration was not measured"
 ConventionOf = Callable[[Case], str | None]
 
@@ -136,7 +145,7 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     """Score one case; a failure is recorded, not raised.
 
     `result` is a folder written by `analyze`, or a plain segmentation file, whose labels follow the
-    convention of the reference.
+    convention of the reference. A folder whose files were changed since they were written fails.
 
     Raises
     ------
@@ -177,11 +186,15 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
 
 
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
-    labels, grid = _labels(result)
-    findings = _findings(result)
+    run = _run_of(result)
+    own = _checked(score, result, run)
+    labels, grid = _labels(own)
+    findings = _findings(own)
+    score.reviewed = _is_reviewed(result, own, findings)
+    if own == result:
+        labels, findings = _without_additions(score, result, labels, grid, findings)
     if MrSequence.T1C not in findings.sequences:  # earlier releases kept it
         labels = enhancing_as_core(labels)
-    run = _run_of(result)
     if run is not None:
         score.made_by = " ".join(
             part for part in (run.engine, run.engine_version, run.weights_sha256) if part
@@ -234,6 +247,56 @@ def _counts(found: set[int], counted: Sequence[int], false: int) -> dict[str, fl
     return {
         "lesions": len(counted), "found": len(found), "sensitivity": sensitivity, "fp": false,
     }  # fmt: skip
+
+
+def _checked(score: CaseScore, result: Path, run: RunFile | None) -> Path:
+    """Return the folder of the network's own outlines, after a check of the files' digests."""
+    listed = {row.file for row in (run and run.files) or ()}
+    edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed)
+    own = result / ORIGINAL if edited else result
+    if run is None or run.files is None:
+        score.problems.append(_NO_DIGESTS)
+        return own
+    try:
+        check_parts(result, run, (*MEASURED, *MAPS))
+    except AlteredResultError as why:
+        names = ", ".join(why.names)
+        raise _Unscorable(f"changed since the result was written: {names}") from why
+    except ReadError as why:
+        raise _Unscorable(f"run.json cannot be read: {why.found}") from why
+    return own
+
+
+def _is_reviewed(result: Path, own: Path, findings: FindingsFile) -> bool:
+    """Return whether readers decided on candidates, edited outlines or signed."""
+    if own != result or findings.signed is not None:
+        return True
+    decided = any(row.review.state is not ReviewState.UNREVIEWED for row in findings.candidates)
+    return decided or bool(read_object(result / "review.json").get("events"))
+
+
+def _without_additions(
+    score: CaseScore,
+    result: Path,
+    labels: NDArray[np.uint8],
+    grid: Grid,
+    findings: FindingsFile,
+) -> tuple[NDArray[np.uint8], FindingsFile]:
+    """Leave out readers' additions of a result that keeps no outlines of the network.
+
+    Such a result was made of DICOM objects; what readers edited there cannot be told apart.
+    """
+    rows = findings.candidates
+    if any(row.review.state is ReviewState.EDITED for row in rows):
+        score.problems.append("readers edited outlines, and the network's own are not kept")
+    added = [row.id for row in rows if row.source is Source.READER]
+    if not added:
+        return labels, findings
+    theirs = np.isin(_read_on(result / "candidates.nii.gz", grid), added)
+    kept = tuple(row for row in rows if row.id not in added)
+    return np.where(theirs, 0, labels).astype(np.uint8), findings.model_copy(
+        update={"candidates": kept}
+    )
 
 
 def _labels(result: Path) -> tuple[NDArray[np.uint8], Grid]:

@@ -143,6 +143,7 @@ def _case(s: CaseScore) -> dict[str, Any]:
         "problems": s.problems,
         "failed": s.failed,
         "made_by": s.made_by or None,
+        "reviewed": s.reviewed,
     }
 
 

@@ -42,6 +42,8 @@ class CaseScore:
     """Engine name, version and SHA-256 of its weights; empty if unknown."""
     inputs: frozenset[str] = frozenset()
     """SHA-256 of the analysed files; empty if unknown."""
+    reviewed: bool = False
+    """Whether readers reviewed the result; what the network made is scored."""
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from lesionlens.analysis.evaluation.cases import Case
 from lesionlens.analysis.evaluation.evaluate import SEGMENTATION, score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.atomic_file import atomic_file
-from lesionlens.base.errors import CancelledError
-from lesionlens.base.records.parts import ORIGINAL
+from lesionlens.base.errors import CancelledError, ReadError
+from lesionlens.base.records.parts import MEASURED, ORIGINAL, check_parts, read_run_file
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
@@ -71,7 +71,7 @@ class Judge:
             name = review.case.name
             context.progress(f"{side.name}: {name}", number / len(reviews))
             place = self.folder / side.name / name
-            if _made_by(place) != side.sha256 and not self._reused(name, place, side):
+            if not _complete(place, side) and not self._reused(name, place, side):
                 job = StudyJob(name, review.study, place)
                 outcome = analyse(
                     job,
@@ -88,12 +88,11 @@ class Judge:
         reviewed = self.results / name
         if _made_by(reviewed) != side.sha256 or _package(reviewed) != version("lesionlens"):
             return False
-        original = reviewed / ORIGINAL
-        found = [p for pattern in (*_READ, *_MAPS) for p in sorted(reviewed.glob(pattern))]
-        place.mkdir(parents=True, exist_ok=True)
-        for file in found:
-            own = original / file.name
-            shutil.copyfile(own if own.is_file() else file, place / file.name)
+        patterns = (*_READ, *_MAPS, f"{ORIGINAL}/*")
+        for file in (p for pattern in patterns for p in sorted(reviewed.glob(pattern))):
+            target = place / file.relative_to(reviewed)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
         return True
 
     def _case(self, review: SignedReview) -> Case:
@@ -104,6 +103,18 @@ class Judge:
             with atomic_file(place) as aside:
                 nib.save(nib.Nifti1Image(labels, grid.affine), aside)
         return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
+
+
+def _complete(place: Path, side: Side) -> bool:
+    """Return whether these weights made a result there; one with changed files is removed."""
+    if _made_by(place) != side.sha256:
+        return False
+    try:
+        check_parts(place, read_run_file(place), MEASURED)
+    except ReadError:
+        shutil.rmtree(place)
+        return False
+    return True
 
 
 def _made_by(place: Path) -> str | None:

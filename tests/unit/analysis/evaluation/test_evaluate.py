@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.evaluation.cases import find_cases
@@ -21,10 +22,13 @@ from lesionlens.analysis.evaluation.metrics import candidate_hits
 from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import atomic_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.files import CandidateRow
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.review import Outline, Review
 from lesionlens.cli import checks
 from lesionlens.cli.evaluate import evaluate as command
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review.log import ReviewLog
 
 from . import evaluation
 
@@ -251,6 +255,98 @@ def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     assert found["a"].failed
     assert found["a"].metrics["wt"] == 0
     assert not found["b"].failed
+
+
+@pytest.fixture(scope="module")
+def reviewed(cohort, tmp_path_factory):
+    """Case b as the network made it, and after a reader shrank, added and rejected."""
+    folder = tmp_path_factory.mktemp("reviewed")
+    answered = evaluation.head(evaluation.MOVED, evaluation.FALSE)
+    analysis = make_analysis(answered, write_study(answered, folder / "study"))
+    labels, ids = analysis.volumes.labels.data, analysis.findings.components
+    save(analysis, folder / "own" / "b")
+    first, second = analysis.findings.candidates
+    log = ReviewLog()
+
+    def outline(uid, mask):
+        corner = tuple(int(a) for a in np.argwhere(mask).min(axis=0))
+        box = tuple(
+            slice(a, b + 1) for a, b in zip(corner, np.argwhere(mask).max(axis=0), strict=True)
+        )
+        return Outline(uid, corner, (mask * np.maximum(labels, 2))[box].astype(np.uint8))
+
+    shrunk = ndimage.binary_erosion(ids == first.id)
+    added = np.zeros_like(shrunk)
+    added[2:6, 2:6, 2:6] = True
+    reader = "A. Reader"
+    log.mark(first.tracking_uid, ReviewState.EDITED, reader=reader,
+             outline=outline(first.tracking_uid, shrunk))  # fmt: skip
+    log.add(outline("2.25.4242", added), DrawingMethod.MANUAL, reader=reader)
+    log.mark(second.tracking_uid, ReviewState.REJECTED, reader=reader)
+    save(replace(analysis, review=log.review), folder / "edited" / "b")
+    return folder
+
+
+def test_of_a_reviewed_result_what_the_network_made_is_scored(cohort, reviewed):
+    """Dice was of the reader's voxels, and the counts were of the network's candidates."""
+    case = next(c for c in find_cases(cohort[1]) if c.name == "b")
+    own, edited = (score_case(case, reviewed / name / "b", None) for name in ("own", "edited"))
+    assert (own.reviewed, edited.reviewed) == (False, True)
+    assert edited.metrics.pop("explaining", None) == own.metrics.pop("explaining", None)
+    assert edited.metrics == own.metrics
+    assert edited.hits == own.hits
+    assert edited.problems == own.problems
+    assert own.metrics["candidates"] == 2
+    notes = command(reviewed / "edited", cohort[1]).notes
+    (note,) = (note for note in notes if "reviewed" in note)
+    assert note == (
+        "1 of 4 results were reviewed: what the network made is scored, without readers' edits, "
+        "additions and rejections"
+    )
+    assert not any("were reviewed" in note for note in command(reviewed / "own", cohort[1]).notes)
+
+
+def test_a_reviewed_result_that_lost_the_outlines_of_the_network_fails(cohort, reviewed, tmp_path):
+    shutil.copytree(reviewed / "edited" / "b", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b" / "review_edits" / "original")
+    case = next(c for c in find_cases(cohort[1]) if c.name == "b")
+    score = score_case(case, tmp_path / "b", None)
+    assert score.failed
+    assert "segmentation.nii.gz is not there" in score.problems[0]
+
+
+@pytest.mark.parametrize("name", ["segmentation", "candidates", "probability_wt", "attention_wt"])
+def test_a_result_with_an_exchanged_file_is_not_scored(cohort, reviewed, tmp_path, name):
+    shutil.copytree(reviewed / "own", tmp_path / "results")
+    file = tmp_path / "results" / "b" / f"{name}.nii.gz"
+    image = nib.load(file)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) * 0, image.affine), file)
+    scores = evaluate(tmp_path / "results", find_cases(cohort[1]), lambda _: None)
+    score = next(one for one in scores if one.case == "b")
+    assert score.failed
+    assert score.metrics["wt"] == 0
+    assert score.problems[0] == f"changed since the result was written: {name}.nii.gz"
+
+
+def test_additions_of_readers_are_left_out_where_the_network_kept_no_outlines(
+    cohort, reviewed, tmp_path
+):
+    """As of a result that was made of DICOM objects."""
+    shutil.copytree(reviewed / "edited" / "b", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b" / "review_edits")
+    file = tmp_path / "b" / "run.json"
+    run = json.loads(file.read_text())
+    del run["files"]
+    file.write_text(json.dumps(run))
+    case = next(c for c in find_cases(cohort[1]) if c.name == "b")
+    score = score_case(case, tmp_path / "b", None)
+    assert score.metrics["candidates"] == 2
+    assert all(hit.score is not None for hit in score.hits)
+    assert any("the network's own are not kept" in problem for problem in score.problems)
+    assert any("no digests" in problem for problem in score.problems)
+    whole = nib.load(tmp_path / "b" / "segmentation.nii.gz")
+    flagged = np.count_nonzero(np.asanyarray(whole.dataobj)) - 4**3
+    assert score.metrics["flagged_ml"] == pytest.approx(flagged * 0.064)
 
 
 def _damaged(path, how):
