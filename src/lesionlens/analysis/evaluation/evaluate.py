@@ -187,7 +187,7 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
 
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
     run = _run_of(result)
-    own = _checked(score, result, run)
+    own = _checked(result, run)
     labels, grid = _labels(own)
     findings = _findings(own)
     score.reviewed = _is_reviewed(result, own, findings)
@@ -219,6 +219,8 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
     score.metrics |= measures(result, findings)
     _score_maps(score, result, grid, truth, image)
+    if run is None or run.files is None:
+        score.problems.append(_NO_DIGESTS)
 
 
 def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
@@ -249,13 +251,12 @@ def _counts(found: set[int], counted: Sequence[int], false: int) -> dict[str, fl
     }  # fmt: skip
 
 
-def _checked(score: CaseScore, result: Path, run: RunFile | None) -> Path:
+def _checked(result: Path, run: RunFile | None) -> Path:
     """Return the folder of the network's own outlines, after a check of the files' digests."""
     listed = {row.file for row in (run and run.files) or ()}
     edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed)
     own = result / ORIGINAL if edited else result
     if run is None or run.files is None:
-        score.problems.append(_NO_DIGESTS)
         return own
     try:
         check_parts(result, run, (*MEASURED, *MAPS))

@@ -31,6 +31,7 @@ from lesionlens.site.acceptance.report import (
     Judged,
     html,
 )
+from lesionlens.site.acceptance.signing import check_as_read, read_before
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
@@ -67,6 +68,8 @@ class SiteTest:
 def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     """Test all cases; unchanged cases that are analysed already are not analysed again.
 
+    A report is signed only with the figures of the page in the output folder.
+
     Parameters
     ----------
     test : SiteTest
@@ -74,12 +77,14 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     Raises
     ------
     UnusableInputError
-        There is no case, a case has no reference, or cases are not one folder each.
+        There is no case, a case has no reference, or cases are not one folder each. On signing:
+        there is no page yet, or its figures differ from those found now.
     CancelledError
         The user asked to stop; the same call continues.
     """
     cases = _cases(test.cases)
     check_free(test.out, (RECORD, PAGE, SUMS), _earlier(test.out))
+    read = None if test.signed_by is None else read_before(test.out / RECORD)
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
@@ -105,6 +110,8 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     scanners = scanners_table(test.cases)
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
+    if read is not None:
+        check_as_read(read, report)
     _write(report, test.out)
     return report
 

@@ -8,12 +8,14 @@ import shutil
 
 import pytest
 from tests.phantoms.acquire import AXIAL, Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_dicom, write_nifti
 
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.exporter import save
 from lesionlens.site.acceptance import accept as module
 from lesionlens.site.acceptance.accept import SiteTest, accept
 from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
@@ -89,12 +91,14 @@ def test_facts_come_from_headers_sidecars_or_the_site(tmp_path):
     assert facts_of(tmp_path / "nifti", "room 2").scanner == "room 2"
 
 
+SITE_LESIONS = ((Lesion((-28.0, 8.0, 26.0), 20.0),), (Lesion((30.0, -30.0, 20.0), 14.0),), ())
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Three cases of two scanners; the last has nothing."""
     root = tmp_path_factory.mktemp("site")
-    lesions = ((Lesion((-28.0, 8.0, 26.0), 20.0),), (Lesion((30.0, -30.0, 20.0), 14.0),), ())
-    for seed, some in enumerate(lesions):
+    for seed, some in enumerate(SITE_LESIONS):
         patient = make_patient(seed, spacing_mm=4.0, lesions=some)
         write_nifti(patient, root / f"case{seed}", truth=True)
     (root / "patients.tsv").write_text(
@@ -169,6 +173,7 @@ def test_a_result_of_earlier_weights_is_not_scored_where_these_failed(site, tmp_
 def test_what_somebody_signed_stays(site, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
     monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    accept(SiteTest(site, tmp_path))
     accept(SiteTest(site, tmp_path, signed_by="A. Physicist"))
     signed = (tmp_path / "acceptance.json").read_bytes()
     accept(SiteTest(site, tmp_path))
@@ -178,6 +183,54 @@ def test_what_somebody_signed_stays(site, tmp_path, monkeypatch):
     assert {p.name for p in kept.iterdir()} == {
         "acceptance.json", "acceptance.html", "acceptance.sha256",
     }  # fmt: skip
+
+
+def of_site(values, **more):
+    """Scores of the site's cases."""
+    return [CaseScore(f"case{n}", False, None, {"wt": v, **more}) for n, v in enumerate(values)]
+
+
+def test_figures_that_nobody_has_read_are_not_signed(site, tmp_path, monkeypatch):
+    """A reference was changed after the page was written."""
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.915, 0.9, 0.9], fp=1.0))
+    signed = SiteTest(site, tmp_path, signed_by="A. Physicist")
+    with pytest.raises(UnusableInputError, match="was not written yet"):
+        accept(signed)
+    assert list(tmp_path.iterdir()) == []
+    accept(SiteTest(site, tmp_path))
+    page = (tmp_path / "acceptance.html").read_bytes()
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.455, 0.9, 0.9], fp=1.0))
+    with pytest.raises(UnusableInputError) as refused:
+        accept(signed)
+    assert "case0: Dice, whole tumour 0.915, now 0.455" in refused.value.found
+    assert "case1" not in refused.value.found
+    assert (tmp_path / "acceptance.html").read_bytes() == page
+    other = AcceptanceBounds(least_cases_in_all=1)
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.915, 0.9, 0.9], fp=1.0))
+    with pytest.raises(UnusableInputError, match="other bounds"):
+        accept(SiteTest(site, tmp_path, other, signed_by="A. Physicist"))
+    assert accept(signed).signed_by == "A. Physicist"
+    assert accept(signed).signed_by == "A. Physicist"
+
+
+def test_an_exchanged_segmentation_is_not_signed(site, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    for seed, case in enumerate(sorted(p for p in site.iterdir() if p.is_dir())):
+        lesions = SITE_LESIONS[seed]
+        patient = make_patient(seed, spacing_mm=4.0, lesions=lesions)
+        study = write_study(patient, tmp_path / "studies" / case.name)
+        save(make_analysis(patient, study), results / case.name)
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    accept(SiteTest(site, tmp_path))
+    file = results / "case1" / "segmentation.nii.gz"
+    kept = file.read_bytes()
+    file.write_bytes((results / "case0" / "segmentation.nii.gz").read_bytes())
+    signed = SiteTest(site, tmp_path, signed_by="A. Physicist")
+    with pytest.raises(UnusableInputError, match=r"case1: changed since.*segmentation\.nii\.gz"):
+        accept(signed)
+    file.write_bytes(kept)
+    assert accept(signed).signed_by == "A. Physicist"
 
 
 def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, monkeypatch):
