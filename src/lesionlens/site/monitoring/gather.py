@@ -15,9 +15,14 @@ from typing import Any
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import ReviewAct, ReviewState
+from lesionlens.base.manifest import rows_in
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.parts import ORIGINAL, AlteredResultError
+from lesionlens.base.records.review import NO_CANDIDATE
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
+from lesionlens.results.review.saved_parts import inputs_sha256
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
@@ -104,7 +109,8 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     list of MonitoredStudy
         Studies by day.
     list of str
-        Notices about folders that could not be read, and copies.
+        Notices about folders that could not be read or whose files do not belong together, and
+        copies.
 
     Raises
     ------
@@ -203,14 +209,46 @@ class _SavedFiles:
     @classmethod
     def read(cls, place: Path) -> _SavedFiles:
         review = _json(place / "review.json") if (place / "review.json").is_file() else {}
-        events = review.get("events", [])
-        return cls(place, _json(place / "findings.json"), _json(place / "run.json"), events)
+        findings, run = _json(place / "findings.json"), _json(place / "run.json")
+        _check_digests(place, run)
+        _check_review(place, findings, run, review)
+        return cls(place, findings, run, review.get("events", []))
 
     @property
     def key(self) -> tuple[str, ...]:
         """What copies of one analysis share: when it was made, and of which files."""
         files = sorted(str(row["sha256"]) for row in self.run.get("inputs", ()))
         return (str(self.run["started"]), *(files or [str(self.place)]))
+
+
+def _check_digests(place: Path, run: Mapping[str, Any]) -> None:
+    """Refuse findings that were changed since; earlier releases listed no digests."""
+    if run.get("files") is None:
+        return
+    listed = rows_in(run)
+    for name in ("findings.json", f"{ORIGINAL}/findings.json"):
+        if (place / name).is_file() and listed.get(name) != sha256_of(place / name):
+            raise AlteredResultError((name,), "a file that was changed since")
+
+
+def _check_review(
+    place: Path, findings: Mapping[str, Any], run: Mapping[str, Any], review: Mapping[str, Any]
+) -> None:
+    """Refuse a review of another study, as `results.review.saved_parts.check_review` does."""
+    files = [(str(row["file"]), str(row["sha256"])) for row in run.get("inputs", ())]
+    same_study = not review or review.get("study_uid") == run.get("study_uid")
+    if not same_study or review.get("inputs_sha256") not in (None, inputs_sha256(files)):
+        raise AlteredResultError(("review.json",), "a review of another study")
+    own = place / ORIGINAL / "findings.json"
+    rows = [*findings["candidates"], *(_json(own)["candidates"] if own.is_file() else ())]
+    known = {*NO_CANDIDATE, *(row["tracking_uid"] for row in rows)}
+    events = review.get("events", [])
+    known |= {event["tracking_uid"] for event in events if event.get("added")}
+    named = (*events, *review.get("candidates", ()))
+    if {row["tracking_uid"] for row in named} - known:
+        raise AlteredResultError(
+            ("review.json",), "decisions on candidates that the result does not have"
+        )
 
 
 def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:

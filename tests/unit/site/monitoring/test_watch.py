@@ -1,14 +1,21 @@
 """What is counted over many results, from files as `analyze` and the review write them."""
 
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.records.review import Outline
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.monitoring import figures, monitor_warning, page
 from lesionlens.site.monitoring.gather import gather
 from lesionlens.site.monitoring.stop_rules import StopBounds
@@ -45,6 +52,59 @@ def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, adde
     }  # fmt: skip
     for name, content in (("findings", findings), ("run", run), ("review", {"events": events})):
         (place / f"{name}.json").write_text(json.dumps(content))
+
+
+def saved(tmp_path):
+    """Two results as `save` writes them; one was reviewed, with edits."""
+    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
+    analysis = make_analysis(patient, write_study(patient, tmp_path / "images"))
+    log = ReviewLog()
+    first, second = (one.tracking_uid for one in analysis.findings.candidates)
+    log.mark(first, ReviewState.ACCEPTED, reader="A")
+    log.mark(second, ReviewState.REJECTED, reader="A",
+             outline=Outline(second, (3, 3, 3), np.full((2, 2, 2), 2, np.uint8)))  # fmt: skip
+    log.add(Outline("2.25.77", (9, 9, 9), np.full((3, 3, 3), 2, np.uint8)), DrawingMethod.MANUAL)
+    log.sign("nothing further seen", reader="A")
+    results = tmp_path / "results"
+    save(replace(analysis, review=log.review), results / "edited")
+    save(replace(analysis, run=replace(analysis.run, inputs=(("other.nii", "ab" * 32),))),
+         results / "other")  # fmt: skip
+    return results
+
+
+def test_whole_results_are_read_without_a_notice(tmp_path):
+    found, notices = gather(saved(tmp_path))
+    assert {one.name for one in found} == {"edited", "other"}
+    assert notices == []
+
+
+def test_a_result_with_changed_findings_is_skipped_by_name(tmp_path):
+    results = saved(tmp_path)
+    file = results / "edited" / "findings.json"
+    findings = json.loads(file.read_text())
+    findings["candidates"][0]["score"] = 0.123456
+    file.write_text(json.dumps(findings))
+    watched = watch(results, BOUNDS)
+    assert [one.name for one in watched.studies] == ["other"]
+    assert watched.notices == ("edited was skipped: a file that was changed since: findings.json",)
+    assert "0.123456" not in page.csv_table(watched)
+
+
+@pytest.mark.parametrize("of_whom", ["another study", "candidates that the result does not have"])
+def test_the_review_of_another_study_is_not_counted(tmp_path, of_whom):
+    results = saved(tmp_path)
+    if of_whom == "another study":
+        review = json.loads((results / "edited" / "review.json").read_text())
+    else:
+        review = json.loads((results / "other" / "review.json").read_text())
+        event = {"tracking_uid": "2.25.4711", "state": "accepted", "reader": "B", "time": "t"}
+        review["events"].append(event)
+    (results / "other" / "review.json").write_text(json.dumps(review))
+    found, notices = gather(results)
+    assert [one.name for one in found] == ["edited"]
+    (notice,) = notices
+    assert notice.startswith("other was skipped: ")
+    assert of_whom in notice
 
 
 def test_the_table_gives_no_score_that_the_network_did_not(tmp_path):
