@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.response import (
     Clinical,
@@ -16,6 +17,7 @@ from lesionlens.base.records.response import (
     ResponseChoices,
     Steroids,
 )
+from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, plain
 
 
@@ -55,13 +57,13 @@ def response(
     """
     from lesionlens.analysis.followup import response as followup
     from lesionlens.analysis.followup.response_case import name_of
-    from lesionlens.base.errors import UnusableInputError
     from lesionlens.results.review import store
     from lesionlens.results.review.log import now
     from lesionlens.results.review.reopen import read_reviewed
 
     if withdraw is not None:
-        store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=sign))
+        reader = _withdrawn_by(sign)
+        store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
         return Answer(("The response is withdrawn.", RESEARCH_USE_NOTICE))
     saved = read_reviewed(result)
     if saved.followup is None:
@@ -90,3 +92,13 @@ def response(
     store.change_response(result, lambda log: log.sign_response(signed))
     said = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
     return Answer((*lines[:-1], said, RESEARCH_USE_NOTICE))
+
+
+def _withdrawn_by(name: str | None) -> str:
+    if name is None:
+        raise UnusableInputError(
+            found="a withdrawal without a reader's name",
+            expected="the name of the reader who withdraws the response",
+            next_step="Add --sign NAME",
+        )
+    return checks.person(name)

@@ -99,6 +99,9 @@ class ReportActs(ViewActs):
                 "There is no signed response to withdraw." if signed is None else f"{SIGNED}."
             )
             return
+        if not (read_preferences().reader_name or "").strip():
+            self.session.decline("Enter your name in the preferences first: a reader withdraws.")
+            return
 
         def then(reason: str) -> None:
             if self.session.state.study is study and self.session.state.review.signed is None:

@@ -119,9 +119,15 @@ class ReviewLog:
         Raises
         ------
         UnusableInputError
-            The study is signed, there is no such response, or no reason is given.
+            The study is signed, there is no such response, or no reason or reader is given.
         """
         signed = self.review.response
+        if not (reader or "").strip():
+            raise UnusableInputError(
+                found="a withdrawal without a reader's name",
+                expected="the name of the reader who withdraws the response",
+                next_step="Name the reader",
+            )
         if self._signed or signed is None or not reason.strip():
             raise UnusableInputError(
                 found="a study that is signed" if self._signed else "no response, or no reason",

@@ -27,6 +27,7 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 from lesionlens.base.records.study import StudyKind
+from lesionlens.cli.response import response
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.napari.model.wording.followup import shown_followup
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -106,6 +107,19 @@ def test_a_response_is_withdrawn_for_a_reason_and_signed_anew(
     store.save(measured, tmp_path)
     with pytest.raises(UnusableInputError, match="no reason"):
         store.change_response(tmp_path, lambda log: log.withdraw_response(" ", reader="A"))
+    for nobody in (None, " "):
+        with pytest.raises(UnusableInputError, match="reader's name"):
+            log = ReviewLog(measured.review)
+            log.withdraw_response("wrong", reader=nobody)
+    kept = (tmp_path / "review.json").read_bytes()
+    with pytest.raises(UnusableInputError, match="--sign NAME"):
+        response(tmp_path, withdraw="wrong")
+    with pytest.raises(UnusableInputError, match="empty name"):
+        response(tmp_path, withdraw="wrong", sign=" ")
+    assert (tmp_path / "review.json").read_bytes() == kept
+    response(tmp_path, withdraw="wrong", sign="B.  Reader")
+    assert store.load(tmp_path).events[-1].reader == "B. Reader"
+    (tmp_path / "review.json").write_bytes(kept)
     store.change_response(tmp_path, lambda log: log.withdraw_response("wrong", reader="A"))
     back = store.load(tmp_path)
     assert (back.response, len(back.responses)) == (None, 1)
