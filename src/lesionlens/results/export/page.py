@@ -18,6 +18,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
 from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS
+from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Study, StudyKind
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.results.export import pictures
@@ -30,6 +31,12 @@ from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.tables import file_of, findings_file
 from lesionlens.results.export.words import Words, load, moment
+
+_STATEMENTS = {
+    "nothing further seen": "statement_further",
+    "nothing seen": "statement_nothing",
+}
+"""Key of the text of each statement that the window offers to sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +316,18 @@ def _impression(
             review += " " + words("by_readers", names=", ".join(readers))
         lines.append(review)
     if analysis.review.signed is not None:
-        lines.append(words("signed_further" if blocks else "signed_nothing"))
+        lines.append(_signature(analysis.review.events[-1], words))
     compared = words("no_comparison") if followup is None else followup.line
     return (*lines, compared, words("physician"))
+
+
+def _signature(event: ReviewEvent, words: Words) -> str:
+    """Return the statement as it was signed; one of the window's own in the report's language."""
+    if not event.reason:
+        return words("signed_by", reader=event.reader or words("unknown"))
+    known = _STATEMENTS.get(event.reason)
+    statement = event.reason if known is None else words(known)
+    return words("signed", statement=statement.rstrip("."))
 
 
 def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:

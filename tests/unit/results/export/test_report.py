@@ -24,7 +24,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Appearance, Location, MapAgreement
-from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import PreparationStep, QualityCheck, StepName
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.imaging.preparation import quality
@@ -427,6 +427,41 @@ def test_the_size_says_what_it_measures(make):
     assert "<small>enhancing part</small>" in html
     assert "<small>whole region</small>" in html
     assert "Size of the whole region" in html
+
+
+SIGNED_IN_WORDS = [
+    ("nothing further seen", "Signed: nothing further seen.",
+     "Unterzeichnet: nichts Weiteres gesehen."),
+    ("nothing seen", "Signed: nothing seen.", "Unterzeichnet: nichts gesehen."),
+    ("look again in 3.5 weeks and call.", "Signed: look again in 3.5 weeks and call.",
+     "Unterzeichnet: look again in 3.5 weeks and call."),
+    (f"second opinion {HOSTILE}", f"Signed: second opinion {HOSTILE}.",
+     f"Unterzeichnet: second opinion {HOSTILE}."),
+    (None, "Signed by A. Reader.", "Unterzeichnet von A. Reader."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "english", "german"), SIGNED_IN_WORDS)
+def test_the_words_that_were_signed_are_printed(
+    make, tmp_path, statement, english, german, monkeypatch
+):
+    """Whatever was signed, it said "nothing further seen"."""
+    pdf = pytest.importorskip("lesionlens.results.export.pdf")
+    end = ReviewEvent(
+        WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", "2026-01-05T10:00:00Z", statement
+    )
+    signed = replace(make(), review=Review((end,)))
+    written = []
+    monkeypatch.setattr(pdf, "escape", lambda text: written.append(text) or escape(text))
+    for language, words in (("en", english), ("de", german)):
+        said = replace(signed, options=ExportOptions(language=language))
+        html = report_html(said)
+        assert any(words in text for text in _parsed(html).text)
+        assert "<script>alert" not in html
+        (tmp_path / language).mkdir()
+        pdf.PdfExporter().write(said, tmp_path / language)
+        assert any(words in text for text in written)
+        written.clear()
 
 
 def test_german_has_every_string_and_no_english_one(make):
