@@ -13,6 +13,8 @@ from lesionlens.site.acceptance.report import AcceptanceReport, CaseReport
 
 _SHOWN = 3
 _TITLES = {about.key: about.title for about in METRICS.values()}
+_TIMES = {"explaining"}
+"""Metrics of how long it took, which differ where a case is analysed again."""
 _CLOSE, _CLOSE_TO_0 = 1e-6, 1e-9  # rounding of other processors
 
 
@@ -79,7 +81,7 @@ def _changed(before: CaseReport, now: CaseReport) -> str | None:
     gone = [problem for problem in before.problems if problem not in now.problems]
     if new or gone:
         return new[0] if new else f"no longer so: {gone[0]}"
-    for key in (*_TITLES, *sorted({*before.metrics, *now.metrics} - set(_TITLES))):
+    for key in (*_TITLES, *sorted({*before.metrics, *now.metrics} - {*_TITLES, *_TIMES})):
         then, here = before.metrics.get(key), now.metrics.get(key)
         if not _same(then, here):
             return f"{_TITLES.get(key, key)} {_figure(then)}, now {_figure(here)}"
