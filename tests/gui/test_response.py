@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton
+from tests.gui.window import answer
 
+from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.response import Response
-from lesionlens.napari.preferences import Preferences
+from lesionlens.napari.preferences import Preferences, keep_reader
 from lesionlens.napari.widgets.parts import small_font
 
 LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
@@ -83,6 +85,25 @@ def test_the_reader_enters_and_signs(compared):
     (signed,) = compared.session.state.review.responses
     assert (signed.category, signed.reader) == (Response.PROGRESSION, "A. Reader")
     assert "limit +25 %" in " ".join(signed.steps)
+
+
+def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
+    session = compared.session
+    compared.commands.run("assess_response")
+    boxes = {box.accessibleName(): box for box in compared.response.findChildren(QComboBox)}
+    boxes["your category"].setCurrentText("SD")
+    compared.response.findChildren(QLineEdit)[-1].setText("A. Reader")
+    compared.response.accept()
+    keep_reader("")
+    compared.commands.run("withdraw_response")
+    assert "Enter your name in the preferences first" in session.state.message
+    assert session.state.review.response is not None
+    keep_reader("B. Reader")
+    compared.commands.run("withdraw_response")
+    answer(compared, "wrong baseline")
+    last = session.state.review.events[-1]
+    assert session.state.review.response is None
+    assert (last.act, last.reader) == (ReviewAct.WITHDRAW_RESPONSE, "B. Reader")
 
 
 def test_another_study_takes_no_signature(compared):
