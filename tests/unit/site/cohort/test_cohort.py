@@ -27,7 +27,7 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.imaging.reading.readers import hashes_of, open_study
+from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
@@ -79,7 +79,7 @@ def quick(patient, monkeypatch):
     def analyse(job, choice, context):
         study = open_study(job.study)
         if job.new_here:
-            check_own_name(hashes_of(study), job.out)
+            check_own_name(inputs_of(study).files, job.out)
         job.out.mkdir(parents=True, exist_ok=True)
         analysis = make_analysis(patient, study)
         TablesExporter().write(analysis, job.out)
