@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.response import (
     Clinical,
@@ -57,12 +56,13 @@ def response(
     """
     from lesionlens.analysis.followup import response as followup
     from lesionlens.analysis.followup.response_case import name_of
+    from lesionlens.base.errors import UnusableInputError
     from lesionlens.results.review import store
     from lesionlens.results.review.log import now
     from lesionlens.results.review.reopen import read_reviewed
 
     if withdraw is not None:
-        reader = _withdrawn_by(sign)
+        reader = sign and checks.person(sign)
         store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
         return Answer(("The response is withdrawn.", RESEARCH_USE_NOTICE))
     saved = read_reviewed(result)
@@ -92,13 +92,3 @@ def response(
     store.change_response(result, lambda log: log.sign_response(signed))
     said = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
     return Answer((*lines[:-1], said, RESEARCH_USE_NOTICE))
-
-
-def _withdrawn_by(name: str | None) -> str:
-    if name is None:
-        raise UnusableInputError(
-            found="a withdrawal without a reader's name",
-            expected="the name of the reader who withdraws the response",
-            next_step="Add --sign NAME",
-        )
-    return checks.person(name)

@@ -75,11 +75,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     described = _described(marked, uids, reported, attention, prepared, parted=parted)
     apart = {s.tracking_uid for s in chosen if s.apart}
     apart |= {uid for uid, one in reported.items() if one.apart}
-    if not (ours or (objects.report is not None and report_items.is_builtin(objects.report))):
-        origins = dict.fromkeys(_uids(described), Source.SEGMENTATION)
-    else:
-        origins = {uid: one.source for uid, one in reported.items()}
-    findings = _with_origins(described, origins, _methods(chosen), apart)
+    told = ours or (objects.report is not None and report_items.is_builtin(objects.report))
+    findings = _with_origins(described, reported if told else None, _methods(chosen), apart)
     findings = _numbered(findings, _numbers(objects, chosen, reported))
     scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
     theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
@@ -217,15 +214,20 @@ def _methods(segments: Sequence[ReadSegment]) -> Methods:
 
 def _with_origins(
     found: Findings,
-    origins: Mapping[str, Source],
+    reported: Mapping[str, ReportedCandidate] | None,
     methods: Methods,
     apart: set[str | None],
 ) -> Findings:
-    """Record who flagged each candidate, how it was outlined, and whether it is listed apart."""
+    """Record who flagged each candidate, how it was outlined, and whether it is listed apart.
+
+    `reported` is None for objects of others.
+    """
 
     def known(candidate: Candidate) -> Candidate:
         uid = candidate.tracking_uid
-        source, drawn = origins.get(uid, Source.NETWORK), methods.get(uid, methods.get(None))
+        source, drawn = Source.SEGMENTATION, methods.get(uid, methods.get(None))
+        if reported is not None:
+            source = reported.get(uid, ReportedCandidate()).source
         if source is Source.READER:
             by_hand = drawn is DrawingMethod.MANUAL
             drawn = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
@@ -235,10 +237,6 @@ def _with_origins(
 
     candidates = tuple(map(known, found.candidates))
     return replace(found, candidates=candidates, conclusion=conclusion_of(candidates))
-
-
-def _uids(found: Findings) -> tuple[str, ...]:
-    return tuple(candidate.tracking_uid for candidate in found.candidates)
 
 
 def _is_builtin(objects: Objects) -> bool:

@@ -126,7 +126,8 @@ class ReviewLog:
             raise UnusableInputError(
                 found="a withdrawal without a reader's name",
                 expected="the name of the reader who withdraws the response",
-                next_step="Name the reader",
+                next_step="Add --sign NAME",
+                in_window="Enter a name in the preferences",
             )
         if self._signed or signed is None or not reason.strip():
             raise UnusableInputError(

@@ -104,12 +104,39 @@ def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> N
         It belongs to another result.
     """
     own = inputs_sha256((row.file, row.sha256) for row in run.inputs)
-    if content.study_uid != run.study_uid or content.inputs_sha256 not in (None, own):
-        raise AlteredResultError(("review.json",), "a review of another study")
     added = {e.tracking_uid for e in content.events if e.added is not None}
     spoken_of = {e.tracking_uid for e in content.events}
     spoken_of |= {c.tracking_uid for c in content.candidates}
-    if spoken_of - {*NO_CANDIDATE, *known, *added}:
+    check_owner(
+        (content.study_uid, content.inputs_sha256),
+        (run.study_uid, own),
+        spoken_of,
+        {*known, *added},
+    )
+
+
+Owner = tuple[str | None, str | None]
+"""Study UID, and digest of the analysed files, of a review or a result."""
+
+
+def check_owner(
+    review: Owner, result: Owner, spoken_of: Collection[str], known: Collection[str]
+) -> None:
+    """Refuse a review of another study, or of candidates that are not `known`.
+
+    Parameters
+    ----------
+    spoken_of, known : collection of str
+        Tracking UIDs in the review, and of the candidates found or added.
+
+    Raises
+    ------
+    AlteredResultError
+        It belongs to another result.
+    """
+    if review[0] != result[0] or review[1] not in (None, result[1]):
+        raise AlteredResultError(("review.json",), "a review of another study")
+    if set(spoken_of) - {*NO_CANDIDATE, *known}:
         raise AlteredResultError(
             ("review.json",), "decisions on candidates that the result does not have"
         )

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.provenance import sha256_of
+from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.results.review.reopen import is_result, read_run
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
@@ -35,8 +35,10 @@ def fingerprint(study: Path) -> str:
     return digest.hexdigest()
 
 
-def inputs_of(result: Path) -> frozenset[str]:
+def _analysed(result: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a result was made of; empty if it cannot be read."""
+    if not is_result(result):
+        return frozenset()
     try:
         return frozenset(sha256 for _, sha256 in read_run(result).inputs)
     except ReadError:
@@ -45,10 +47,8 @@ def inputs_of(result: Path) -> frozenset[str]:
 
 def inputs_digest(result: Path) -> str | None:
     """Return a digest of the files that a result was made of; None without a readable result."""
-    if not is_result(result):
-        return None
-    found = inputs_of(result)
-    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest() if found else None
+    found = _analysed(result)
+    return joint_sha256(found) if found else None
 
 
 def holds_inputs_of(study: Path, result: Path) -> bool:
@@ -57,11 +57,11 @@ def holds_inputs_of(study: Path, result: Path) -> bool:
     Names, sizes and times of two patients' files may be equal (uncompressed, unpacked from an
     archive).
     """
-    analysed = inputs_of(result) if is_result(result) else frozenset()
+    analysed = _analysed(result)
     return bool(analysed) and analysed <= {sha256_of(path) for path in study_files(study)}
 
 
 def is_of_other_files(study: Path, result: Path) -> bool:
     """Return whether there is a result, and it was made of none of a study's files."""
-    analysed = inputs_of(result) if is_result(result) else frozenset()
+    analysed = _analysed(result)
     return bool(analysed) and all(sha256_of(path) not in analysed for path in study_files(study))

@@ -18,11 +18,10 @@ from lesionlens.base.labels import ReviewAct, ReviewState
 from lesionlens.base.manifest import rows_in
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.parts import ORIGINAL, AlteredResultError
-from lesionlens.base.records.review import NO_CANDIDATE
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
-from lesionlens.results.review.saved_parts import inputs_sha256
+from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
@@ -234,21 +233,21 @@ def _check_digests(place: Path, run: Mapping[str, Any]) -> None:
 def _check_review(
     place: Path, findings: Mapping[str, Any], run: Mapping[str, Any], review: Mapping[str, Any]
 ) -> None:
-    """Refuse a review of another study, as `results.review.saved_parts.check_review` does."""
+    """Refuse a review of another study; a field that an earlier release did not write may lack."""
+    if not review:
+        return
     files = [(str(row["file"]), str(row["sha256"])) for row in run.get("inputs", ())]
-    same_study = not review or review.get("study_uid") == run.get("study_uid")
-    if not same_study or review.get("inputs_sha256") not in (None, inputs_sha256(files)):
-        raise AlteredResultError(("review.json",), "a review of another study")
     own = place / ORIGINAL / "findings.json"
     rows = [*findings["candidates"], *(_json(own)["candidates"] if own.is_file() else ())]
-    known = {*NO_CANDIDATE, *(row["tracking_uid"] for row in rows)}
     events = review.get("events", [])
-    known |= {event["tracking_uid"] for event in events if event.get("added")}
-    named = (*events, *review.get("candidates", ()))
-    if {row["tracking_uid"] for row in named} - known:
-        raise AlteredResultError(
-            ("review.json",), "decisions on candidates that the result does not have"
-        )
+    known = {row["tracking_uid"] for row in (*rows, *(e for e in events if e.get("added")))}
+    named = {row["tracking_uid"] for row in (*events, *review.get("candidates", ()))}
+    check_owner(
+        (review.get("study_uid"), review.get("inputs_sha256")),
+        (run.get("study_uid"), inputs_sha256(files)),
+        named,
+        known,
+    )
 
 
 def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:

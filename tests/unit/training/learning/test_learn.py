@@ -154,10 +154,7 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     results = tmp_path / "list"
     shutil.copytree(reviews / "results" / "d", results / "d")
     saved = read_result(results / "d")
-    log = ReviewLog()
-    for one in saved.findings.candidates:
-        log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
-    sign(log)
+    log = rejecting_all(saved)
     patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
     analysis = make_analysis(patient, write_study(patient, tmp_path / "again"))
     mine = dataclasses.replace(analysis, run=saved.run, findings=saved.findings, review=log.review)
@@ -197,14 +194,20 @@ def keep_in_list(reviews, results, name, review):
         read_session.keep(review)
 
 
-def rejected_in_a_list(reviews, results):
-    """Copy the unsigned result into a list in which a reader rejects all and signs; return it."""
-    shutil.copytree(reviews / "results" / "d", results / "d")
-    saved = read_result(results / "d")
+def rejecting_all(saved):
+    """Return the log of a reader who rejects all candidates of a result and signs."""
     log = ReviewLog()
     for one in saved.findings.candidates:
         log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
     sign(log)
+    return log
+
+
+def rejected_in_a_list(reviews, results):
+    """Copy the unsigned result into a list in which a reader rejects all and signs; return it."""
+    shutil.copytree(reviews / "results" / "d", results / "d")
+    saved = read_result(results / "d")
+    log = rejecting_all(saved)
     keep_in_list(reviews, results, "d", log.review)
     return saved
 

@@ -142,14 +142,16 @@ def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithm
     """
     uid, review = candidate.tracking_uid, analysis.review
     if candidate.source is Source.READER:
-        return SegmentAlgorithmTypeValues((candidate.drawn or DrawingMethod.MANUAL).value.upper())
+        return _type_of(candidate.drawn or DrawingMethod.MANUAL)
     if review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None:
         return SegmentAlgorithmTypeValues.SEMIAUTOMATIC
     if candidate.source is Source.SEGMENTATION:
-        return SegmentAlgorithmTypeValues(
-            (candidate.drawn or DrawingMethod.SEMIAUTOMATIC).value.upper()
-        )
+        return _type_of(candidate.drawn or DrawingMethod.SEMIAUTOMATIC)
     return SegmentAlgorithmTypeValues.AUTOMATIC
+
+
+def _type_of(method: DrawingMethod) -> SegmentAlgorithmTypeValues:
+    return SegmentAlgorithmTypeValues(method.value.upper())
 
 
 def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
