@@ -17,13 +17,14 @@ from pynetdicom.sop_class import Verification
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.run_context import NEVER, Cancel
 from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, Access, unreachable
-from lesionlens.site.pacs.tls import client_context
+from lesionlens.site.pacs.tls import client_context, handshake_error, tls_reason
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 MAX_PDU_BYTES = 2**17
 MOST_CONTEXTS = 127
 _POLITE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
+_PROBE_SECONDS = 3.0
 
 # Queries contain patient names, which pynetdicom would write to a log.
 _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
@@ -108,8 +109,6 @@ class Peer:
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
-        events: list[str] = []
-        heard = (evt.EVT_CONN_OPEN, lambda _: events.append("open"))
         link = entity.associate(
             self.host,
             self.port,
@@ -118,35 +117,32 @@ class Peer:
             max_pdu=MAX_PDU_BYTES,
             ext_neg=list(roles),
             tls_args=self._tls,
-            evt_handlers=[*handlers, *WITHOUT_DELAYS, heard],
+            evt_handlers=[*handlers, *WITHOUT_DELAYS],
         )
         if link.is_established:
             _keep_answers(link)
             return link
         if link.is_rejected or _was_rejected(link):
             raise unreachable(self.address, *self._rejection(link))
-        if events and self.secure:
-            missing = self.access.certificate is None
-            raise unreachable(
-                self.address,
-                "connected by TLS, but it hung up before an association"
-                + (", as archives do that require our certificate" if missing else ""),
-                "Name our certificate and its key with --cert FILE (PEM)"
-                if missing
-                else "Ask its administrator whether it trusts our certificate (--cert), and "
-                "whether this is its port for TLS",
-            )
-        if events:
-            raise unreachable(
-                self.address,
-                "connected, but no association",
-                "Check that this is a DICOM port, and whether it wants TLS (dicoms://)",
-            )
-        raise unreachable(
-            self.address,
-            "no connection" + (", or no trust between the certificates" if self.secure else ""),
-            "Check host and port" + (", --ca and --cert" if self.secure else ""),
-        )
+        raise unreachable(self.address, *self._no_association())
+
+    def _no_association(self) -> tuple[str, str]:
+        """Connect once more, without DICOM, and return what failed and what to do.
+
+        pynetdicom does not tell why a connection ended, and how far it came depends on timing.
+        """
+        try:
+            plain = socket.create_connection((self.host, self.port), _PROBE_SECONDS)
+        except OSError:
+            return "no connection", "Check host and port"
+        with plain:
+            if self._tls is None:
+                return (
+                    "connected, but no association",
+                    "Check that this is a DICOM port, and whether it wants TLS (dicoms://)",
+                )
+            error = handshake_error(plain, *self._tls)
+        return _tls_advice(error, certificate=self.access.certificate is not None)
 
     def _rejection(self, link: Any) -> tuple[str, str]:
         """Return why the archive rejected the association, and what to do."""
@@ -188,6 +184,23 @@ class Peer:
             f"with port {port}), or give one that it knows with --aet; if it knows {ours}, try "
             "again: nothing was kept",
         )
+
+
+def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str]:
+    """Return what failed over TLS, and what to do; `certificate`: we presented one."""
+    known = None if error is None else tls_reason(error)
+    if known is not None:
+        return known
+    if not certificate:
+        return (
+            "it closed the TLS connection, as archives do that require our certificate",
+            "Name our certificate and its key with --cert FILE (PEM)",
+        )
+    return (
+        "connected by TLS, but it hung up before an association",
+        "Ask its administrator whether it trusts our certificate (--cert), and whether this is "
+        "its port for TLS",
+    )
 
 
 def _was_rejected(link: Any) -> bool:

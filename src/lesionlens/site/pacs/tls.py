@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -56,6 +57,20 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
     return context
 
 
+def handshake_error(plain: socket.socket, context: ssl.SSLContext, host: str) -> OSError | None:
+    """Return the error that ends a TLS handshake over a connected socket; None if it succeeds.
+
+    With TLS 1.3 a server rejects our certificate only after our handshake, by an alert: so one
+    byte is awaited, until the timeout of the socket.
+    """
+    try:
+        with context.wrap_socket(plain, server_hostname=host) as secure:
+            secure.recv(1)
+    except OSError as error:
+        return error
+    return None
+
+
 def tls_reason(error: Exception) -> tuple[str, str] | None:
     """Return why TLS failed and what to do; None for other errors."""
     text = str(error).lower().replace("_", " ")
@@ -92,7 +107,7 @@ _TLS_WORDS = (
     (
         ("wrong version number", "record layer failure", "http request"),
         "it does not speak TLS at this port",
-        "Check the port, or use http:// on this machine only",
+        "Check the port, or use dicom://, or http:// on this machine only",
     ),
     (
         ("certificate verify failed", "ssl", "tls"),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
-from tests.unit.site.pacs.conftest import archive_at
+from tests.unit.site.pacs.conftest import Certificates, archive_at
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import Access, StudyQuery
 from lesionlens.site.pacs.tls import client_context, server_context, tls_reason
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")  # pynetdicom's
 
 
 def test_half_a_configuration_names_the_half_that_is_missing(certificates, tmp_path):
@@ -37,9 +45,73 @@ def test_a_study_that_comes_by_c_move_over_tls_needs_our_certificate(certificate
 
 def test_an_archive_that_asks_for_our_certificate_says_so(secure_orthanc, certificates, password):
     archive = archive_at(secure_orthanc, "get", ca=certificates.authority)
-    with pytest.raises(ResourceError, match="require our certificate") as error:
+    with pytest.raises(ResourceError, match="our certificate") as error:
         archive.find(StudyQuery())
     assert "--cert" in error.value.next_step
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("abrupt", [False, True])
+def test_the_reason_does_not_depend_on_how_far_a_connection_came(certificates, version, abrupt):
+    with _requiring_our_certificate(certificates, version, abrupt=abrupt) as port:
+        with pytest.raises(ResourceError, match="require") as error:
+            _find(f"dicoms://ARCHIVE@localhost:{port}", ca=certificates.authority)
+        assert "--cert" in error.value.next_step
+
+
+def test_an_archive_that_we_do_not_trust_says_so(certificates):
+    with (
+        _requiring_our_certificate(certificates, ssl.TLSVersion.TLSv1_3, abrupt=False) as port,
+        pytest.raises(ResourceError, match="not trusted") as error,
+    ):
+        _find(f"dicoms://ARCHIVE@localhost:{port}")
+    assert "--ca" in error.value.next_step
+
+
+def test_an_archive_that_hears_nobody_is_not_a_matter_of_tls(certificates):
+    with socket.create_server(("localhost", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(ResourceError, match="no connection") as error:
+        _find(f"dicoms://ARCHIVE@localhost:{port}", ca=certificates.authority)
+    assert "port" in error.value.next_step
+    assert "--c" not in error.value.next_step
+
+
+def _find(address: str, **access: object) -> None:
+    connect(address, Access(**access)).find(StudyQuery())
+
+
+@contextmanager
+def _requiring_our_certificate(
+    certificates: Certificates, version: ssl.TLSVersion, *, abrupt: bool
+) -> Iterator[int]:
+    """A server that wants a certificate; an abrupt one resets the connection without a word."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server)
+    context.load_verify_locations(certificates.authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = context.maximum_version = version
+    with socket.create_server(("localhost", 0)) as server:
+
+        def answer() -> None:
+            while True:
+                try:
+                    wire = server.accept()[0]
+                except OSError:
+                    return
+                with wire:
+                    if abrupt:
+                        wire.recv(1)
+                        wire.setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        )
+                        continue
+                    with suppress(OSError), context.wrap_socket(wire, server_side=True) as secure:
+                        secure.recv(1)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize(
