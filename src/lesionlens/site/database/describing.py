@@ -13,11 +13,12 @@ from lesionlens.base.bounded_read import read_json
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import REFERENCE_ORDER
+from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.site.database.description import Description, Identity
 from lesionlens.site.database.reads import state_of
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome, StudyState
@@ -27,6 +28,7 @@ from lesionlens.site.database.worklist_database import WorklistDatabase
 logger = logging.getLogger(__name__)
 RESULT = "findings.json"
 OTHER_RESULT = "its result is of other images: analyse the study again"
+OTHER_IMAGES = "its images are not those that were read or signed"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 
@@ -112,11 +114,10 @@ def _described(
     fields = fields_of(study)
     listed = entry.patient, entry.date
     images = fields.get("PatientID", ""), fields.get("StudyDate", "")
+    contents = "" if images[0] else joint_sha256(inputs_of(study).series.values())
     before = Description.of(database, entry.name)
-    read_as = None if before is None else before.read_as
-    if before is not None and read_as is None and _was_read(database, entry.name):
-        read_as = before.images
-    changed = _other_images(read_as, images)
+    read_as, read_contents = _when_read(database, entry.name, before)
+    changed = _other_images(read_as, images) or _other_contents(read_contents, contents)
     warnings = (*_contradictions(entry, study, fields), *changed)
     now = replace(
         entry,
@@ -125,7 +126,21 @@ def _described(
         sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
         warnings=(*warnings, *study.notices),
     )
-    return Description("", listed, images, read_as if changed else None, warnings), now
+    if not changed:
+        read_as = read_contents = None
+    return Description("", listed, images, read_as, warnings, contents, read_contents), now
+
+
+def _when_read(
+    database: WorklistDatabase, name: str, before: Description | None
+) -> tuple[Identity | None, str | None]:
+    """Return what the images named and held when a reader decided; None if nobody did."""
+    if before is None:
+        return None, None
+    known = before.read_as, before.read_contents
+    if known == (None, None) and _was_read(database, name):
+        return before.images, before.contents
+    return known
 
 
 def _not_of_images(listed: Identity, images: Identity) -> Identity:
@@ -143,6 +158,11 @@ def _other_images(read_as: Identity | None, images: Identity) -> tuple[str, ...]
         )
         if then and now and then != now
     )
+
+
+def _other_contents(read: str | None, now: str) -> tuple[str, ...]:
+    """Return a warning if images that name no patient are not those that were read."""
+    return (OTHER_IMAGES,) if read and now and read != now else ()
 
 
 def _was_read(database: WorklistDatabase, name: str) -> bool:

@@ -27,6 +27,10 @@ class Description:
     """What the images named when a reader decided, if they name others now."""
     warnings: tuple[str, ...] = ()
     """Warnings about the identity, which an analysis leaves."""
+    contents: str = ""
+    """SHA-256 of the images, if they name no patient; else empty."""
+    read_contents: str | None = None
+    """SHA-256 of the images when a reader decided, if they are others now."""
 
     @classmethod
     def of(cls, database: WorklistDatabase, name: str) -> Description | None:

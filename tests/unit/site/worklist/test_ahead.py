@@ -20,7 +20,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.site.cohort.work import CohortChoice
-from lesionlens.site.database.describing import OTHER_RESULT, describe_all
+from lesionlens.site.database.describing import OTHER_IMAGES, OTHER_RESULT, describe_all
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import study_files
 from lesionlens.site.database.worklist_database import open_worklist_database
@@ -243,6 +243,28 @@ def test_a_row_follows_the_images_that_replace_its_study(listed_study, make_stud
     now = database.entry("a")
     assert (now.patient, now.date, now.sequences) == (before.patient, before.date, before.sequences)
     assert not any("than when it was read" in one for one in now.warnings)
+
+
+def test_images_that_name_no_patient_are_told_apart_by_their_content(tmp_path, make_study):
+    """A signed NIfTI study whose files were exchanged was still signed, without a word."""
+    place = make_study(name="one", sequences={"t1c"})
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", str(place))])
+        describe_all(database)
+        ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
+        (file,) = study_files(place)
+        mine = file.read_bytes()
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        describe_all(database)
+        assert OTHER_IMAGES not in database.entry("a").warnings
+        other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
+        file.write_bytes((other / file.name).read_bytes())
+        for _ in range(2):
+            describe_all(database, again=True)
+            assert OTHER_IMAGES in database.entry("a").warnings
+        file.write_bytes(mine)
+        describe_all(database)
+        assert OTHER_IMAGES not in database.entry("a").warnings
 
 
 def test_a_table_that_named_the_right_patient_is_contradicted_by_other_images(
