@@ -60,6 +60,7 @@ def scan(
     from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.pacs.server import Server
     from lesionlens.site.worklist.ahead import ARCHIVE
+    from lesionlens.site.worklist.extend import extend
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
     with progress_bar() as context:
@@ -76,7 +77,7 @@ def scan(
             found = studies_at(Path(source), folder)
         database = open_worklist_database(folder)
         try:
-            new = database.add_studies(found)
+            new = extend(database, found)
             if archive is not None:
                 database.take_note(ARCHIVE, archive.note())
             describe_all(database, context=context, again=again)

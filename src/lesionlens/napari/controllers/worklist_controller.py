@@ -37,6 +37,7 @@ from lesionlens.site.database.worklist_database import (
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.ahead import ARCHIVE
+from lesionlens.site.worklist.extend import extend
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import WrittenTables, tables_of
 
@@ -164,13 +165,13 @@ class WorklistController:
 
     def scan(self, source: Path, folder: Path) -> bool:
         """Create or extend a list from a folder, BIDS dataset or CSV, and open it."""
-        return self._list(folder, lambda database: database.add_studies(studies_at(source, folder)))
+        return self._list(folder, lambda database: extend(database, studies_at(source, folder)))
 
     def list_archived(self, studies: tuple[FoundStudy, ...], archive: Server, folder: Path) -> bool:
         """Create or extend a list from studies of an archive; nothing is fetched yet."""
 
         def add(database: WorklistDatabase) -> int:
-            new = database.add_studies(archived(study) for study in studies)
+            new = extend(database, map(archived, studies))
             database.take_note(ARCHIVE, archive.note())
             return new
 
