@@ -31,6 +31,7 @@ from lesionlens.training.data import BatchSource, SynthSource, mixed
 from lesionlens.training.distributed import joined
 from lesionlens.training.kept_volumes import Donors, FolderSource, Start
 from lesionlens.training.loop import TrainOptions, train
+from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 
 NUMBERS = (
     *("00006", "01476", "01478", "01479", "01480", "01481"),
@@ -108,14 +109,12 @@ class PackedCases:
         self._files = [folder / row["file"] for row in self.rows]
 
     @property
-    def description(self) -> str:
-        """Where the weights come from, for their record."""
-        return f"synthetic, then {len(self.rows)} real cases of {len(self.rows)} patients"
-
-    @property
-    def scans(self) -> tuple[str, ...]:
-        """By which the scans that are trained on are known again."""
-        return tuple(sorted(scan for row in self.rows for scan in row["scans"]))
+    def training(self) -> TrainedCases:
+        """The training cases, each of a patient of its own."""
+        return {
+            row["case"]: TrainedCase(row["case"], row["file"], tuple(row["scans"]))
+            for row in self.rows
+        }
 
     def judged_by(self, _: Collection[str]) -> tuple[str, ...]:
         """Name no case: none is held out here to judge."""

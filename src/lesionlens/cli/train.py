@@ -122,6 +122,11 @@ def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
             "The initial weights were trained on cases that are held out for validation, whose "
             f"figures are therefore too good: {', '.join(map(plain, summary.trained_before))}",
         )
+    if summary.differing:
+        notes += (
+            "Cases were added, changed or removed after the weights were trained; another --out "
+            f"trains on them as they are now: {', '.join(map(plain, summary.differing))}",
+        )
     if STOP.is_set():
         return Answer(lines, (*notes, "stopped; the same command continues"), status=130)
     return Answer(lines, notes)

@@ -59,10 +59,26 @@ def save(
     try:
         with atomic_file(path) as aside:
             save_file(tensors, aside, metadata)
+            _sort_metadata(aside)
             aside.chmod(0o644)
     except (OSError, SafetensorError) as error:
         raise write_error("weights", path, error) from error
     return _sha256(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header, which safetensors writes in random order.
+
+    Equal weights then have equal files, and one SHA-256.
+    """
+    with path.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            stream.seek(8)
+            stream.write(text.ljust(size))
 
 
 def _unreadable(path: Path, why: object) -> WeightsError:

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from lesionlens.training.initial_network import initial_network
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.tensorboard import open_event_writer
+from lesionlens.training.trained_cases import TrainedCases, differing
 from lesionlens.training.training_run import Cases, TrainingRun
 from lesionlens.training.validate import validate
 
@@ -75,6 +76,10 @@ class TrainSummary:
     """Step of the checkpoint that this session resumed from."""
     trained_before: tuple[str, ...] = ()
     """Validation cases that were in the training data of the initial weights."""
+    trained_on: TrainedCases = field(default_factory=dict)
+    """Cases that the weights were trained on in all sessions."""
+    differing: tuple[str, ...] = ()
+    """Cases that were added, changed or removed since the weights were trained on them."""
 
 
 OnStep = Callable[[TrainEvent], None]
@@ -119,6 +124,7 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun
         claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
     if options.resume:
         run.restore()
+        run.check_held_out()
     processes.check_step(run.step)
     run.shared = processes.share(network)
     return run
@@ -286,13 +292,17 @@ def train(
         The device does not compute in the requested precision.
     """
     run = _begin(config, out, options)
-    began_at = run.step
-    if began_at and run.processes.leads:
-        logger.log(REPORT, "going on from step %d of %d", began_at, config.steps)
+    if run.began_at and run.processes.leads:
+        logger.log(REPORT, "going on from step %d of %d", run.began_at, config.steps)
     limit_s = math.inf if options.minutes is None else 60 * options.minutes
     _sit(run, limit_s, on_step, context)
     path = run.save()
     finished = run.step >= config.steps
     minutes = run.spent_s / 60
     before = run.cases.judged_by(run.notes.trained_on) if run.cases else ()
-    return TrainSummary(run.step, config.steps, finished, minutes, run.loss, path, began_at, before)
+    trained = run.trained
+    other = differing(trained, run.cases.training) if run.cases else ()
+    return TrainSummary(
+        run.step, config.steps, finished, minutes, run.loss, path, run.began_at, before, trained,
+        other,
+    )  # fmt: skip

@@ -46,6 +46,7 @@ from lesionlens.training.data import (
 )
 from lesionlens.training.kept_volumes import Donors, FolderSource, Start, keep, read
 from lesionlens.training.references import RealCase, Truth, split
+from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.transplant import numbered
 from lesionlens.training.validate import cavity_dice, dice
 
@@ -139,17 +140,13 @@ class RealCases:
             return _scans_of(case, self._out / CASES_NAME)
 
     @property
-    def description(self) -> str:
-        """Description of the data, for the weights' metadata."""
-        cases = self.parts.training
-        patients = len({case.patient for case in cases})
-        return f"synthetic, then {len(cases)} real cases of {patients} patients"
-
-    @property
-    def scans(self) -> tuple[str, ...]:
-        """Digests of the training scans."""
-        found = (_scans_of(case, self._out / CASES_NAME) for case in self.parts.training)
-        return tuple(sorted(scan for scans in found for scan in scans))
+    def training(self) -> TrainedCases:
+        """The training cases."""
+        folder = self._out / CASES_NAME
+        return {
+            case.name: TrainedCase(case.patient, case.key, tuple(_scans_of(case, folder)))
+            for case in self.parts.training
+        }
 
     def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
         """Return the validation cases that were in the training data of earlier weights."""

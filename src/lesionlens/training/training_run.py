@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import ConfigError, WeightsError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
@@ -23,19 +23,21 @@ from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import name_of
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
+from lesionlens.training.trained_cases import (
+    TrainedCases,
+    description,
+    from_record,
+    merged,
+    to_record,
+)
 
 
 class Cases(Protocol):
     """Real cases instead of the generator; implemented by `training.real_cases.RealCases`."""
 
     @property
-    def description(self) -> str:
-        """Description of the data, for the weights' metadata."""
-        ...
-
-    @property
-    def scans(self) -> tuple[str, ...]:
-        """Digests of the training scans."""
+    def training(self) -> TrainedCases:
+        """The training cases."""
         ...
 
     def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
@@ -71,11 +73,26 @@ class TrainingRun:
     notes: WeightsNotes = field(default_factory=WeightsNotes)
     """Metadata of the initial weights."""
     step: int = 0
+    began_at: int = 0
+    """Step of the checkpoint that this session resumed from."""
+    earlier: TrainedCases | None = None
+    """Cases of earlier sessions; None without a step, or from a release without such a record."""
     spent_s: float = 0.0
     session: int = 0
     loss: float = float("nan")
     shared: nn.Module = field(init=False)
     """The network for training steps, possibly distributed."""
+
+    @property
+    def trained(self) -> TrainedCases:
+        """Cases that the weights were trained on, in this session or an earlier one."""
+        if self.cases is None:
+            return self.earlier or {}
+        if self.earlier is None:
+            return self.cases.training
+        if self.step == self.began_at:
+            return self.earlier
+        return merged(self.earlier, self.cases.training)
 
     def save(self) -> Path:
         """Write checkpoint and averaged weights in one process; return the weights' path."""
@@ -92,19 +109,21 @@ class TrainingRun:
             "network": name_of(self.config),
             "seed": self.config.seed,
             "recipe": recipe_record(self.config),
+            "cases": to_record(self.trained),
         }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
+        scans = {scan for case in self.trained.values() for scan in case.scans}
         about = dataclasses.replace(
             self.notes,
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
             focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
             provenance={
-                "data": self.cases.description if self.cases else "synthetic only",
+                "data": description(self.trained) if self.trained else "synthetic only",
                 "steps": self.step,
                 "minutes": round(self.spent_s / 60, 1),
             },
-            trained_on=(*self.notes.trained_on, *(self.cases.scans if self.cases else ())),
+            trained_on=(*self.notes.trained_on, *sorted(scans)),
         )
         weights.save(path, self.network.config, self.optimiser.average, about)
         return path
@@ -134,7 +153,27 @@ class TrainingRun:
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
         self.step, self.session = int(found.meta["step"]), int(found.meta["sitting"]) + 1
+        self.began_at = self.step
+        if self.step and "cases" in found.meta:
+            self.earlier = from_record(found.meta["cases"])
         self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
+
+    def check_held_out(self) -> None:
+        """Refuse to validate on a case that an earlier session was trained on.
+
+        Raises
+        ------
+        ConfigError
+            Its name or its patient was changed since.
+        """
+        scans = {scan for case in (self.earlier or {}).values() for scan in case.scans}
+        held = self.cases.judged_by(scans) if self.cases else ()
+        if held:
+            raise ConfigError(
+                found=f"held-out cases that this run was trained on before: {', '.join(held)}",
+                expected="cases and patients named as in its earlier sessions",
+                next_step="Restore the names, or choose another output folder",
+            )
 
 
 def _focus_mm(stage: StageConfig) -> float | None:

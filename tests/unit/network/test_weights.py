@@ -52,6 +52,13 @@ def test_what_was_loaded_is_saved_again(saved, tmp_path):
     assert weights.load(again)[1] == replace(info, sha256=digest)
 
 
+def test_equal_weights_are_equal_files(saved, tmp_path):
+    network, notes, _, digest = saved
+    again = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for path in again:
+        assert weights.save(path, network.config, network.state_dict(), notes) == digest
+
+
 def test_half_precision_halves_the_file(saved, tmp_path):
     network, notes, path, _ = saved
     small = tmp_path / "h.safetensors"

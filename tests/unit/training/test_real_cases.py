@@ -252,6 +252,49 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     assert cases.judged_by({known, "another"}) == (held[0].name,)
 
 
+@pytest.fixture
+def rerun(copy, tmp_path, random_weights):
+    """Train on the cases in `copy`, in sessions of one folder; return cases, summary, weights."""
+
+    def run(steps):
+        recipe = dataclasses.replace(small_recipe(steps, 5.0), init=str(random_weights))
+        data = dataclasses.replace(recipe.data, held_out=0.0)
+        cases = RealCases(find(copy), tmp_path / "run", dataclasses.replace(recipe, data=data))
+        summary = train(recipe, tmp_path / "run", TrainOptions(cases=cases))
+        return cases, summary, weights.load(summary.weights)[1]
+
+    return run
+
+
+def test_weights_remember_cases_that_were_removed_between_sessions(copy, rerun):
+    cases, _, before = rerun(1)
+    gone = set(cases.training[NAMES[2]].scans)
+    shutil.rmtree(copy / NAMES[2])
+    _, summary, after = rerun(2)
+    assert gone <= set(after.trained_on) == set(before.trained_on)
+    assert "3 real cases of 2 patients" in after.provenance["data"]
+    assert summary.differing == (NAMES[2],)
+
+
+def test_a_finished_run_does_not_claim_cases_that_were_added_later(copy, rerun):
+    _, _, before = rerun(1)
+    write_head(copy / "another", RIGHT, seed=7)
+    _, summary, after = rerun(1)
+    assert after.trained_on == before.trained_on
+    assert after.sha256 == before.sha256
+    assert summary.differing == ("another",)
+    assert set(summary.trained_on) == set(NAMES)
+
+
+def test_a_case_that_was_trained_on_is_not_held_out_under_another_name(copy, rerun, tmp_path):
+    rerun(1)
+    shutil.move(copy / NAMES[2], copy / "renamed")
+    split = {"training": {}, "validation": {"renamed": ["renamed"]}}
+    (tmp_path / "run" / "split.json").write_text(json.dumps(split))
+    with pytest.raises(ConfigError, match=r"held-out cases .* trained on before: renamed"):
+        rerun(2)
+
+
 def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     data = dataclasses.replace(DATA, drawn_share=0.5, drawn_kept=2, paintings=1)
     patches = PatchConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))

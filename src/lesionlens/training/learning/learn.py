@@ -160,7 +160,7 @@ def learn(
     trained = train(recipe, job.out, options, on_step=report, context=context)
     if not trained.finished:
         return LearnOutcome(trained, gathered, None)
-    new = _release(job.out, trained, about, cases.description)
+    new = _release(job.out, trained, about)
     sides = Side("before", parent, about.sha256), Side("after", job.out / WEIGHTS, new.sha256)
     held = {case.name for case in cases.parts.validation}
     judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
@@ -219,7 +219,7 @@ def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str
     (out / SPLIT_NAME).write_text(json.dumps(sides, indent=1) + "\n", "utf-8")
 
 
-def _release(out: Path, trained: TrainSummary, about: WeightsInfo, words: str) -> NamedWeights:
+def _release(out: Path, trained: TrainSummary, about: WeightsInfo) -> NamedWeights:
     """Write the proposed weights in half precision, named after the initial ones."""
     network, info = weight_files.load(trained.weights)
     state, place = network.state_dict(), out / WEIGHTS
@@ -231,15 +231,12 @@ def _release(out: Path, trained: TrainSummary, about: WeightsInfo, words: str) -
     notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
     day = datetime.now(UTC).strftime("%Y%m%d")
     version = f"{about.version.partition('+')[0]}+tuned.{day}"
-    provenance = {**info.provenance, "data": f"{about.version}, then {_after(words)}",
+    data = str(info.provenance["data"]).removeprefix("synthetic, then ")
+    provenance = {**info.provenance, "data": f"{about.version}, then {data}",
                   "parent_sha256": about.sha256}  # fmt: skip
     made = WeightsNotes(**notes | {"version": version, "provenance": provenance})
     sha256 = weight_files.save(place, network.config, state, made, dtype=torch.float16)
     return NamedWeights(version=version, sha256=sha256)
-
-
-def _after(words: str) -> str:
-    return words.removeprefix("synthetic, then ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +303,7 @@ def _proposal(
     patients = _compared(_PATIENTS, [s.metrics for s in before], [s.metrics for s in after])
     drawn = _compared(_DRAWN, *judged.drawn)
     ancestor = WeightsStore().of(about.sha256)
-    trained_on = digests(case.patient for case in parts.training)
+    trained_on = digests(case.patient for case in trained.trained_on.values())
     held = digests(case.patient for case in parts.validation)
     return Proposal(
         made=utc_now(),
@@ -334,7 +331,14 @@ def _proposal(
             )
             for review, one, two in zip(judged.reviews, before, after, strict=True)
         ),
-        cautions=cautions(patients, drawn, judged.reviews, about.sha256, trained.trained_before),
+        cautions=cautions(
+            patients,
+            drawn,
+            judged.reviews,
+            about.sha256,
+            trained.trained_before,
+            trained.differing,
+        ),
         trained_on=tuple(sorted({*trained_on, *(ancestor.trained_on if ancestor else ())})),
         held_out=tuple(sorted({*held, *(ancestor.held_out if ancestor else ())})),
     )
@@ -346,10 +350,12 @@ def cautions(
     held: Sequence[SignedReview],
     parent_sha256: str,
     trained_before: Sequence[str] = (),
+    differing: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return what a person must consider before accepting weights.
 
-    `trained_before` names the held-out cases that were in the training data of the initial weights.
+    `trained_before` names the held-out cases that were in the training data of the initial weights;
+    for `differing` see `training.loop.TrainSummary`.
     """
     lines = [
         f"{one.title}: surely worse {where}"
@@ -375,5 +381,10 @@ def cautions(
         lines.append(
             "The weights before were trained on held-out cases, which favours those: "
             + ", ".join(trained_before)
+        )
+    if differing:
+        lines.append(
+            "The proposed weights do not know reviews as they are now; they were added, changed or "
+            f"withdrawn after training, and need another --out: {', '.join(differing)}"
         )
     return tuple(lines)

@@ -323,6 +323,21 @@ def test_what_was_reviewed_stands_for_the_weights_that_made_it(
 
 
 @pytest.mark.slow
+def test_a_review_withdrawn_after_training_is_named_and_its_patient_stays_trained_on(
+    learnt, reviews, tmp_path, random_weights
+):
+    out, found = learnt
+    shutil.copytree(out, tmp_path / "out")
+    shutil.copytree(reviews, tmp_path / "site")
+    held = found.proposal.cases[0].name
+    gone = next(name for name in ("a", "b", "c") if name != held)
+    shutil.rmtree(tmp_path / "site" / "results" / gone)
+    later = learn(job(tmp_path / "site", tmp_path / "out", random_weights)).proposal
+    assert later.trained_on == found.proposal.trained_on
+    assert any("withdrawn after training" in one and gone in one for one in later.cautions)
+
+
+@pytest.mark.slow
 def test_the_page_shows_what_is_hostile_as_text(learnt):
     _, found = learnt
     case = found.proposal.cases[0].model_copy(update={"name": "<script>alert(1)</script>"})

@@ -1,0 +1,57 @@
+"""Cases that a run has trained on in any of its sessions, as its checkpoint records them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedCase:
+    """One training case."""
+
+    patient: str
+    key: str
+    """Key that changes when its files do."""
+    scans: tuple[str, ...]
+    """Digests of its scans."""
+
+
+TrainedCases = Mapping[str, TrainedCase]
+"""By the name of the case."""
+
+
+def merged(before: TrainedCases, now: TrainedCases) -> TrainedCases:
+    """Add a session's cases; a case with changed files keeps the digests of all its scans."""
+    found = {**before, **now}
+    for name in before.keys() & now.keys():
+        scans = {*before[name].scans, *now[name].scans}
+        found[name] = dataclasses.replace(now[name], scans=tuple(sorted(scans)))
+    return found
+
+
+def differing(trained: TrainedCases, now: TrainedCases) -> tuple[str, ...]:
+    """Return the cases that were added, changed or removed since they were trained on."""
+    keys = [{name: case.key for name, case in cases.items()} for cases in (trained, now)]
+    return tuple(sorted({name for name, _ in keys[0].items() ^ keys[1].items()}))
+
+
+def description(cases: TrainedCases) -> str:
+    """Return a description of the data, for the weights' metadata."""
+    patients = len({case.patient for case in cases.values()})
+    return f"synthetic, then {len(cases)} real cases of {patients} patients"
+
+
+def to_record(cases: TrainedCases) -> dict[str, Any]:
+    """Return the cases as plain JSON."""
+    return {name: dataclasses.asdict(case) for name, case in cases.items()}
+
+
+def from_record(record: Mapping[str, Any]) -> TrainedCases:
+    """Return the cases of `to_record`."""
+    return {
+        name: TrainedCase(row["patient"], row["key"], tuple(row["scans"]))
+        for name, row in record.items()
+    }
