@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.cases import (
+    PATIENTS_NAME,
     Case,
     ImageFile,
+    check_rows,
     find_cases,
     patient_of,
     patients_table,
@@ -90,9 +92,17 @@ def find_real_cases(
                 expected="the folder of the studies that they were made of",
                 next_step="Name it with --studies",
             )
-        patients = patients_table(root)
+        patients = _checked_patients(root, [folder.name for folder in results])
         return tuple(reviewed_case(f, studies / f.name, patients.get(f.name)) for f in results)
-    return tuple(_of_case(case, convention(case)) for case in find_cases(root))
+    cases = find_cases(root)
+    _checked_patients(root, [case.name for case in cases])
+    return tuple(_of_case(case, convention(case)) for case in cases)
+
+
+def _checked_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
+    patients = patients_table(root)
+    check_rows(PATIENTS_NAME, patients, cases)
+    return patients
 
 
 def _of_case(case: Case, convention: str | None) -> RealCase:

@@ -11,8 +11,8 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,11 @@ def patient_of(case: str) -> str:
     >>> patient_of("BraTS-GLI-00005-101"), patient_of("BraTS20_Training_001")
     ('BraTS-GLI-00005', 'BraTS20_Training_001')
     """
-    return next((m[1] for rule in _PATIENT if (m := rule.match(case))), case)
+    return _named_patient(case) or case
+
+
+def _named_patient(text: str) -> str | None:
+    return next((m[1] for rule in _PATIENT if (m := rule.match(text))), None)
 
 
 def find_cases(root: Path) -> tuple[Case, ...]:
@@ -231,9 +235,7 @@ def _unique(root: Path, cases: list[Case]) -> list[Case]:
         return cases
 
     return [
-        Case(_place_of(c).relative_to(root).as_posix(), c.patient, c.images, c.truth, c.convention)
-        if c.name in often
-        else c
+        replace(c, name=_place_of(c).relative_to(root).as_posix()) if c.name in often else c
         for c in cases
     ]
 
@@ -244,12 +246,13 @@ def patients_table(root: Path) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        The columns case and patient are missing.
+        The columns case and patient are missing, or a case has two patients.
     """
     table = root / PATIENTS_NAME
     if not table.is_file():
         return {}
-    return read_table(table, "patient", "Correct or remove it")
+    rows = read_table(table, "patient", "Correct or remove it")
+    return {case: patient for case, patient in rows.items() if patient}
 
 
 def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
@@ -258,16 +261,43 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        This column or case is missing, or a row is too short.
+        This column or case is missing, a row is too short, or two rows of a case differ.
     """
+    found: dict[str, str] = {}
     try:
-        return {row["case"]: row[column].strip() for row in read_cases(path, next_step)}
+        for row in read_cases(path, next_step):
+            value = row[column].strip()
+            if found.setdefault(row["case"], value) != value:
+                raise ConfigError(
+                    found=f"two rows for the case {row['case']!r} in {path.name}, which differ",
+                    expected="one row a case",
+                    next_step=next_step,
+                )
     except (KeyError, AttributeError) as error:
         raise ConfigError(
             found=f"{path.name} without the columns case and {column}",
             expected="two columns with these headings, parted by tabs",
             next_step=next_step,
         ) from error
+    return found
+
+
+def check_rows(table: str, rows: Iterable[str], cases: Iterable[str]) -> None:
+    """Refuse a table with a misspelt case: a row without its case beside a case without a row.
+
+    Raises
+    ------
+    ConfigError
+        There are both.
+    """
+    named, known = set(rows), set(cases)
+    if named - known and known - named:
+        raise ConfigError(
+            found=f"{table} with a row for {min(named - known)!r}, which is no case here, and "
+            f"none for the case {min(known - named)!r}",
+            expected="the names of the cases",
+            next_step="Correct the name in the table, or remove the row",
+        )
 
 
 def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
@@ -292,9 +322,14 @@ def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
     """Apply the user's table of patients, which overrides names."""
     patients = patients_table(root)
     return tuple(
-        Case(c.name, patients.get(c.name, c.patient), c.images, c.truth, c.convention)
-        for c in cases
+        replace(c, patient=patients.get(c.name) or _patient_in_path(root, c)) for c in cases
     )
+
+
+def _patient_in_path(root: Path, case: Case) -> str:
+    """Return the patient that a folder of the case names, as in `sub-01/ses-2/anat`."""
+    parts = (*_place_of(case).relative_to(root).parts, case.name)
+    return next((who for part in parts if (who := _named_patient(part))), case.name)
 
 
 def _check_whole(path: Path) -> None:

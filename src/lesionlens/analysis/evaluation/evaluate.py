@@ -97,7 +97,15 @@ def evaluate(
         scores.append(score_case(case, place, convention_of(case)))
         scores[-1].ranked &= not plain
     _note_repeated(scores)
+    if len(cases) == 1:
+        _note_other_name(scores[0], segmentations_in(predictions), places[cases[0].name])
     return scores
+
+
+def _note_other_name(score: CaseScore, named: Mapping[str, Path], place: Path) -> None:
+    """Say so where the only case is scored from a segmentation that is named after another."""
+    if place in named.values() and named.get(score.case) != place:
+        score.problems.append(f"scored from {place.name}, the only segmentation there")
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:
@@ -186,6 +194,8 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
 
 
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
+    if result.is_dir() and not _is_result(result):
+        raise _Unscorable("no result: its folder holds none, nor a single segmentation")
     run = _run_of(result)
     own = _checked(result, run)
     labels, grid = _labels(own)

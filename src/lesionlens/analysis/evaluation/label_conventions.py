@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.evaluation.cases import Case, read_table
+from lesionlens.analysis.evaluation.cases import Case, check_rows, read_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Label, Region
 
@@ -33,6 +33,7 @@ resection cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4
 """
 WITHOUT_ET, WITH_CAVITY = ("brats2012",), ("brats24",)
 DEFAULT = "brats"
+_HINT = "Correct the table, or name one convention for all cases"
 
 
 def check_name(name: str) -> str:
@@ -70,12 +71,37 @@ def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | N
     if given is not None and not Path(given).is_file():
         name = check_name(given)
         return lambda _: name
-    places = [root / TABLE_NAME, root.resolve().parent / TABLE_NAME]
-    table = Path(given) if given is not None else next((p for p in places if p.is_file()), None)
-    hint = "Correct the table, or name one convention for all cases"
-    rows = {} if table is None else read_table(table, "convention", hint)
+    table = _table(given, root)
+    rows = {} if table is None else read_table(table, "convention", _HINT)
     known = {name: check_name(convention) for name, convention in rows.items()}
     return lambda case: known.get(case.name, case.convention)
+
+
+def check_table(given: str | None, root: Path, cases: Iterable[str]) -> None:
+    """Refuse a table of conventions that misspells a case.
+
+    Parameters
+    ----------
+    given, root
+        As for `convention_reader`.
+    cases : iterable of str
+        Names of the cases.
+
+    Raises
+    ------
+    ConfigError
+        A row has no case, and a case no row.
+    """
+    table = _table(given, root)
+    if table is not None:
+        check_rows(table.name, read_table(table, "convention", _HINT), cases)
+
+
+def _table(given: str | None, root: Path) -> Path | None:
+    places = [root / TABLE_NAME, root.resolve().parent / TABLE_NAME]
+    if given is not None:
+        places = [Path(given)]
+    return next((place for place in places if place.is_file()), None)
 
 
 def regions_of(convention: str | None) -> tuple[Region, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lesionlens.analysis.evaluation.cases import Case, find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
-from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.evaluation.label_conventions import check_table, convention_reader
 from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
 from lesionlens.base.bounded_read import MIB, read_json, read_text
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
@@ -83,6 +83,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         The user asked to stop; the same call continues.
     """
     cases = _cases(test.cases)
+    check_table(test.convention, test.cases, [case.name for case in cases])
     check_free(test.out, (RECORD, PAGE, SUMS), _earlier(test.out))
     read = None if test.signed_by is None else read_before(test.out / RECORD)
     run = run_cohort(

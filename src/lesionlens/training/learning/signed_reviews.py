@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.analysis.evaluation.cases import patients_table
+from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
@@ -84,7 +84,10 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     places = studies_of(results, studies)
     read = partial(read_signed, readers=(*readers, *readers_of(results)), maps=False)
     reviews: list[SignedReview] = []
-    left_out: list[tuple[str, str]] = []
+    unknown = sorted(patients.keys() - {folder.name for folder in folders})
+    left_out = [
+        (name, f"{PATIENTS_NAME} names it, and no result has this name") for name in unknown
+    ]
     for folder in folders:
         if folder.name not in places:
             left_out.append((folder.name, "its study is not in the list"))

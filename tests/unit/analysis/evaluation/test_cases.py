@@ -10,6 +10,7 @@ import pytest
 
 from lesionlens.analysis.evaluation.cases import find_cases, patient_of, read_volume
 from lesionlens.analysis.evaluation.label_conventions import (
+    check_table,
     convention_reader,
     region_mask,
     translate,
@@ -156,6 +157,48 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
         table.write_text(text)
         with pytest.raises(ConfigError, match="case and convention"):
             convention_reader(None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "patients"),
+    [
+        (("sub-1/ses-1/anat", "sub-1/ses-2/anat", "sub-2/anat"), ("sub-1", "sub-1", "sub-2")),
+        (("a/pre", "a/post", "b/pre", "b/post"), ("a/post", "a/pre", "b/post", "b/pre")),
+        (("HGG/BraTS-GLI-00005-100", "HGG/BraTS-GLI-00005-101"), ("BraTS-GLI-00005",) * 2),
+        (("sub-1/early", "sub-1/late", "x"), ("sub-1", "sub-1", "x")),
+    ],
+)
+def test_a_patient_is_read_from_all_folders_of_a_case(tmp_path, folders, patients):
+    """The folders of two patients' visits may have one name: they are not one patient."""
+    for folder in folders:
+        put(tmp_path / folder / "t1.nii.gz")
+    assert tuple(case.patient for case in find_cases(tmp_path)) == patients
+
+
+def test_a_case_with_two_rows_that_differ_is_refused_and_a_blank_patient_is_none(tmp_path):
+    for name in ("a", "b"):
+        put(tmp_path / name / "t1.nii.gz")
+    table = tmp_path / "patients.tsv"
+    table.write_text("case\tpatient\na\t\nb\t \n")
+    assert [case.patient for case in find_cases(tmp_path)] == ["a", "b"]
+    table.write_text("case\tpatient\na\tone\na\tone\n")
+    assert [case.patient for case in find_cases(tmp_path)] == ["one", "b"]
+    table.write_text("case\tpatient\na\tone\na\ttwo\n")
+    with pytest.raises(ConfigError, match="two rows for the case 'a'"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fits"), [("a", True), ("abc", True), ("ac", False), ("c", False)]
+)
+def test_a_table_that_misspells_a_case_is_refused(tmp_path, rows, fits):
+    lines = "".join(f"{name}\tmsd\n" for name in rows)
+    (tmp_path / "conventions.tsv").write_text(f"case\tconvention\n{lines}")
+    if fits:
+        check_table(None, tmp_path, ["a", "b"])
+        return
+    with pytest.raises(ConfigError, match=r"a row for 'c', .* none for the case '[ab]'"):
+        check_table(None, tmp_path, ["a", "b"])
 
 
 def test_a_damaged_image_is_named(tmp_path):

@@ -528,6 +528,27 @@ def test_plain_segmentations_lie_in_folders_too_and_follow_the_convention(plain,
     assert "answer_of_net.nii.gz" in score.problems[0]
 
 
+def test_a_segmentation_named_after_another_case_is_not_scored_without_a_word(plain):
+    (plain[0] / "b.nii.gz").unlink()
+    (plain[0] / "c.nii.gz").unlink()
+    cases = find_cases(plain[1])
+    for case in cases:
+        (score,) = evaluate(plain[0], [case], lambda _: None)
+        noted = [one for one in score.problems if "scored from a.nii.gz" in one]
+        assert bool(noted) == (case.name != "a")
+    (plain[0] / "a.nii.gz").rename(plain[0] / "segmentation.nii.gz")
+    (score,) = evaluate(plain[0], cases[:1], lambda _: None)
+    assert not score.problems
+
+
+def test_a_folder_of_two_segmentations_is_described(plain):
+    (plain[0] / "a").mkdir()
+    for name in "ab":
+        (plain[0] / f"{name}.nii.gz").rename(plain[0] / "a" / f"{name}.nii.gz")
+    found = evaluate(plain[0], find_cases(plain[1]), lambda _: None)
+    assert "nor a single segmentation" in found[0].problems[0]
+
+
 def test_a_cavity_is_no_part_of_a_tumour(cohort, tmp_path):
     shutil.copytree(cohort[0] / "a", tmp_path / "a")
     image = nib.load(tmp_path / "a" / "segmentation.nii.gz")

@@ -142,6 +142,14 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
     assert not found.reviews[2].case.truth()[0].any()
 
 
+def test_a_row_of_patients_that_fits_no_result_is_named(reviews, tmp_path):
+    shutil.copytree(reviews / "results", tmp_path / "results")
+    (tmp_path / "results" / "patients.tsv").write_text("case\tpatient\na\tone\nB\tone\n")
+    found = gather(tmp_path / "results", reviews / "studies")
+    assert [one.case.patient for one in found.reviews] == ["one", "b", "c"]
+    assert dict(found.left_out)["B"] == "patients.tsv names it, and no result has this name"
+
+
 @pytest.fixture
 def own_data(tmp_path, monkeypatch):
     """The user's data folder, where napari keeps decisions."""
