@@ -119,7 +119,7 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
         edited=states[ReviewState.EDITED],
         rejected=states[ReviewState.REJECTED],
         added=sum(
-            one.added and any(counts(r) for r in one.verdicts)
+            one.added_by is not None and counts(one.added_by)
             for s in studies
             for one in s.candidates
         ),

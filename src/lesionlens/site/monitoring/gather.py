@@ -50,12 +50,17 @@ class MonitoredCandidate:
     """0 to 1."""
     verdicts: Mapping[str, ReviewState]
     """By reader; "" for an unnamed reader."""
-    added: bool = False
-    """Whether a reader added it."""
+    added_by: str | None = None
+    """Reader who added it, "" for an unnamed one; None for the network's."""
     pointed: Mapping[str, PromptEffort] = field(default_factory=dict)
     """By reader, if the outline was made or corrected with prompts."""
     apart: bool = False
     """Whether it is listed apart, as probably not tumour."""
+
+    @property
+    def added(self) -> bool:
+        """Whether a reader added it."""
+        return self.added_by is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +266,11 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     known = {one.tracking_uid for one in flagged}
     brought = [
         MonitoredCandidate(
-            uid, 0.0, None, None, verdicts[uid], added=True, pointed=efforts.get(uid, {})
+            uid, 0.0, None, None, verdicts[uid], added_by=reader, pointed=efforts.get(uid, {})
         )
-        for uid in sorted(added - known)
-        if SEEN_TRUE & set(verdicts[uid].values())  # otherwise it was removed later
+        for uid, reader in sorted(added.items())
+        if uid not in known
+        and SEEN_TRUE & set(verdicts[uid].values())  # otherwise it was removed later
     ]
     steps = run.get("preparation", [])
     registered = [s["figure"] for s in steps if s["step"] == StepName.REGISTER and s.get("figure")]
@@ -333,15 +339,19 @@ def _candidate(
 
 def _verdicts(
     events: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
-    """Return each reader's last decision on each candidate, and the added candidates."""
+) -> tuple[dict[str, dict[str, ReviewState]], dict[str, str]]:
+    """Return each reader's last decision on each candidate, and who added which candidates.
+
+    What was split from a candidate was not added.
+    """
     states: dict[str, dict[str, ReviewState]] = {}
-    added = set()
+    added: dict[str, str] = {}
     for event in events:
         uid, state = event["tracking_uid"], ReviewState(event["state"])
-        states.setdefault(uid, {})[event.get("reader") or ""] = state
-        if event.get("added"):
-            added.add(uid)
+        reader = event.get("reader") or ""
+        states.setdefault(uid, {})[reader] = state
+        if event.get("added") and not event.get("with_previous"):
+            added.setdefault(uid, reader)
     return states, added
 
 

@@ -369,6 +369,29 @@ def test_a_broken_rule_is_kept_for_the_panel_until_none_is(home, tmp_path):
     assert "cannot be read" in monitor_warning.current().text
 
 
+def test_an_addition_is_counted_for_the_reader_who_made_it(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
+    file = tmp_path / "study1" / "review.json"
+    content = json.loads(file.read_text())
+    for state in ("rejected", "accepted"):
+        seen = {**content["events"][-1], "reader": "B", "state": state, "added": None}
+        file.write_text(json.dumps({"events": [*content["events"], seen]}))
+        watched = watch(tmp_path, BOUNDS)
+        assert {one.name: one.added for one in watched.readers} == {"A": 1, "B": 0}
+        assert watched.weeks[0].added == 1
+
+
+def test_a_part_that_was_split_from_a_candidate_is_not_added(tmp_path):
+    """It is part of what the network flagged, not what it missed."""
+    result(tmp_path, 1, [[("A", "edited")]], added=["A"])
+    file = tmp_path / "study1" / "review.json"
+    content = json.loads(file.read_text())
+    content["events"][-1]["with_previous"] = True
+    file.write_text(json.dumps(content))
+    watched = watch(tmp_path, BOUNDS)
+    assert (watched.weeks[0].edited, watched.weeks[0].added) == (1, 0)
+
+
 def test_what_a_reader_added_and_took_back_is_not_counted(tmp_path):
     result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
     review = tmp_path / "study1" / "review.json"
