@@ -7,8 +7,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,7 +44,7 @@ from lesionlens.training.data import (
     patch_stage,
 )
 from lesionlens.training.kept_volumes import Donors, FolderSource, Start, keep, read
-from lesionlens.training.references import RealCase, Truth, split
+from lesionlens.training.references import RealCase, Truth, naming, split
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.transplant import numbered
 from lesionlens.training.validate import cavity_dice, dice
@@ -136,7 +135,7 @@ class RealCases:
     def _read_scans(self, case: RealCase) -> list[str]:
         self._context.check("reading real cases")
         self._context.progress(f"reading {case.name}", 0.0)
-        with _named(case):
+        with naming(case.name):
             return _scans_of(case, self._out / CASES_NAME)
 
     @property
@@ -284,25 +283,12 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
     file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{array_cache.SUFFIX}"
     if array_cache.is_whole(file):
         return file
-    with _named(case):
+    with naming(case.name):
         prepared = prepare(case.study(), context.quiet())
         packed = pack_case(prepared, case.truth(), spacing_mm)
     _keep_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
     keep(packed, file)
     return file
-
-
-@contextmanager
-def _named(case: RealCase) -> Iterator[None]:
-    """Name the case in an error about its files."""
-    try:
-        yield
-    except UnusableInputError as error:
-        raise UnusableInputError(
-            found=f"case {case.name!r}, which cannot be trained on: {error.found}",
-            expected=error.expected,
-            next_step=error.next_step,
-        ) from error
 
 
 def _scans_of(case: RealCase, folder: Path) -> list[str]:

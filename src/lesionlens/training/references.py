@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -192,7 +193,8 @@ def reviewed_case(
     UnusableInputError
         A candidate is undecided, there is no such study, or it is the sample patient.
     """
-    saved = read(folder)
+    with naming(folder.name):
+        saved = read(folder)
     _judged(saved, folder.name)  # fail early
     _refuse_sample(folder.name, (digest for _, digest in saved.run.inputs))
     key = _key(_files_of(folder), f"reviewed {saved.review.events}")
@@ -219,6 +221,19 @@ def reviewed_case(
     return RealCase(
         folder.name, who, key, study, lambda: _judged(read(folder), folder.name), cavity
     )
+
+
+@contextmanager
+def naming(case: str) -> Iterator[None]:
+    """Name the case in an error about its files."""
+    try:
+        yield
+    except UnusableInputError as error:
+        raise UnusableInputError(
+            found=f"case {case!r}, which cannot be trained on: {error.found}",
+            expected=error.expected,
+            next_step=error.next_step,
+        ) from error
 
 
 def _files_of(folder: Path) -> list[Path]:

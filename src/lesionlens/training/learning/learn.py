@@ -190,7 +190,7 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
     place = out / BEGUN
     if not place.is_file():
         check_free(out, (PAGE, RECORD, WEIGHTS, SPLIT_NAME), {})
-        place.write_text(json.dumps(now, indent=1) + "\n", "utf-8")
+        write_atomically(place, json.dumps(now, indent=1) + "\n")
         return
     try:
         before = read_json(place)
@@ -229,8 +229,8 @@ def _release(out: Path, trained: TrainSummary, about: WeightsInfo) -> NamedWeigh
         if all(torch.equal(state[name].half().float(), kept[name]) for name in state):
             return NamedWeights(version=known.version, sha256=known.sha256)
     notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
-    day = datetime.now(UTC).strftime("%Y%m%d")
-    version = f"{about.version.partition('+')[0]}+tuned.{day}"
+    made_at = datetime.now(UTC).strftime("%Y%m%d.%H%M")
+    version = f"{about.version.partition('+')[0]}+tuned.{made_at}"
     data = str(info.provenance["data"]).removeprefix("synthetic, then ")
     provenance = {**info.provenance, "data": f"{about.version}, then {data}",
                   "parent_sha256": about.sha256}  # fmt: skip

@@ -92,11 +92,11 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
         if folder.name not in places:
             left_out.append((folder.name, "its study is not in the list"))
             continue
-        saved = read(folder)
-        if saved.review.signed is None:
-            left_out.append((folder.name, "not signed"))
-            continue
         try:
+            saved = read(folder)
+            if saved.review.signed is None:
+                left_out.append((folder.name, "not signed"))
+                continue
             place = places[folder.name]
             case = reviewed_case(folder, place, patients.get(folder.name), read)
         except UnusableInputError as error:
@@ -105,7 +105,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
         reviews.append(_signed(case, saved, place))
     if not reviews:
         raise UnusableInputError(
-            found=f"no signed review among {len(folders)} results in {results.name!r}",
+            found=f"no signed review among {len(folders)} results in {results.name!r}"
+            + "".join(f"; {name} is not used: {why}" for name, why in left_out[:1]),
             expected="results of `lesionlens batch` or of a worklist that a reader has signed",
             next_step="Read them in napari and sign each; name the reader with --reader where they "
             "were not exported",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from contextlib import closing
 from importlib.metadata import version
@@ -140,6 +141,20 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
     labels, _ = found.reviews[1].case.truth()
     assert (np.count_nonzero(labels == 3), np.count_nonzero(labels == 2)) == (8, 27)
     assert not found.reviews[2].case.truth()[0].any()
+
+
+def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
+    results = shutil.copytree(reviews / "results", tmp_path / "results")
+    findings = results / "a" / "findings.json"
+    findings.write_text(findings.read_text() + " ")
+    found = gather(results, reviews / "studies")
+    assert [one.case.name for one in found.reviews] == ["b", "c"]
+    assert "changed since: findings.json" in dict(found.left_out)["a"]
+
+
+def test_studies_that_are_elsewhere_are_named_as_the_reason(reviews, tmp_path):
+    with pytest.raises(UnusableInputError, match=r"a is not used: no study 'a' in 'nothere'"):
+        gather(reviews / "results", tmp_path / "nothere")
 
 
 def test_a_row_of_patients_that_fits_no_result_is_named(reviews, tmp_path):
@@ -301,7 +316,7 @@ def test_weights_are_proposed_and_compared_and_nothing_is_in_use(learnt, digest)
     assert found.proposal == proposal
     assert proposal.parent.sha256 == digest != proposal.proposed.sha256
     _, info = weights.load(out / "proposed.safetensors")
-    assert info.version == "test+tuned" + info.version[-9:]
+    assert re.fullmatch(r"test\+tuned\.\d{8}\.\d{4}", info.version)
     assert "2 real cases of 2 patients" in info.provenance["data"]
     assert {"wt", "flagged_ml"} & {one.key for one in proposal.drawn}
     assert len(proposal.cases) == proposal.counts["held out (patients)"] == 1
