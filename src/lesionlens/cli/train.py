@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.safe_paths import check_outside
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
@@ -62,6 +63,9 @@ def train(
     saves a checkpoint; the same command continues. On several GPUs: torchrun --nproc-per-node 4
     --no-python lesionlens train CONFIG --out DIR --device cuda.
     """
+    for place in (finetune, studies):
+        if place is not None:
+            check_outside(place, out)
     STOP.gently()
     with progress_bar() as context:
         context.progress("loading", 0.0)

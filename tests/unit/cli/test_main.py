@@ -6,6 +6,7 @@ import errno
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from lesionlens.cli import checks, console, main
 from lesionlens.cli.console import Stop, plain
 from lesionlens.cli.main import app, explain
 from lesionlens.cli.option_groups import SourceOptions
+from lesionlens.cli.train import train
 
 WORDS = {"found": "a cat", "expected": "a dog", "next_step": "Fetch one"}
 
@@ -87,6 +89,15 @@ def test_an_output_folder_in_the_study_is_refused(tmp_path, inside):
     with pytest.raises(UnusableInputError, match="within the study"):
         check_outside(study, study / inside)
     check_outside(study, tmp_path / "study_result")
+
+
+def test_training_writes_nothing_among_the_cases(tmp_path):
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    for how in ({"finetune": cases}, {"finetune": tmp_path / "out" / "batch", "studies": cases}):
+        with pytest.raises(UnusableInputError, match="within the study"):
+            train(Path("finetune"), cases / "run", device="cpu", **how)
+    assert not list(cases.iterdir())
 
 
 def test_a_reader_who_stops_reading_gets_no_traceback():
