@@ -32,6 +32,7 @@ from lesionlens.base.records.review import CAVITY, NO_CANDIDATE
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.review.earlier import is_unseen
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
@@ -271,6 +272,13 @@ def _judged(saved: SavedResult, name: str) -> Truth:
             )
         if outline is None:
             kept[number] = state is not ReviewState.REJECTED
+            if kept[number] and is_unseen(saved, uid):
+                raise UnusableInputError(
+                    found=f"candidate {number} of case {name!r}, which was drawn anew since it was "
+                    "accepted",
+                    expected="outlines that a reader has seen",
+                    next_step="Accept it again, or sign the result again",
+                )
         elif state is not ReviewState.REJECTED:
             drawn.append(outline)
     truth = np.where(kept[saved.findings.components], labels.data, 0).astype(np.uint8)

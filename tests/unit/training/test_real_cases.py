@@ -31,6 +31,7 @@ from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.network import weights
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.reopen import read_result
 from lesionlens.training.config import (
     DataConfig,
     PatchConfig,
@@ -366,6 +367,29 @@ def test_what_a_reader_accepted_is_the_truth(reviewed):
     components = analysis.findings.components
     np.testing.assert_array_equal(labels > 0, components == 1)
     assert grid.matches(case.study().series["t1c"].grid)
+
+
+def test_an_outline_that_was_drawn_anew_since_it_was_accepted_is_no_truth(reviewed, tmp_path):
+    """The decision is carried over to the outline of other weights, which no reader has seen."""
+    place, analysis = reviewed
+    shutil.copytree(place / "results" / "one", tmp_path / "one")
+    candidates = tuple(
+        dataclasses.replace(c, tracking_uid=f"2.25.{c.id}") for c in analysis.findings.candidates
+    )
+    again = dataclasses.replace(
+        analysis,
+        findings=dataclasses.replace(analysis.findings, candidates=candidates),
+        run=dataclasses.replace(analysis.run, started="2026-01-06T10:15:00+00:00"),
+        review=Review(),
+    )
+    save(again, tmp_path / "one")
+    with pytest.raises(UnusableInputError, match=r"candidate 1 of case 'one'.* drawn anew"):
+        find(tmp_path, studies=place / "studies")
+    log = ReviewLog(read_result(tmp_path / "one").review)
+    log.sign("seen", reader="A. Reader")
+    save(dataclasses.replace(again, review=log.review), tmp_path / "one")
+    (case,) = find(tmp_path, studies=place / "studies")
+    np.testing.assert_array_equal(case.truth()[0] > 0, analysis.findings.components == 1)
 
 
 def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(reviewed, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from lesionlens.results.review.saved_result import SavedResult
 
 SAME_OUTLINE = 0.5
 """Minimum Dice for two outlines of the same candidate."""
+_DRAWN_ANEW = "were drawn anew with another outline"
 
 
 def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
@@ -63,6 +65,19 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     notices = _notices(earlier.review, kept, names)
     run = replace(analysis.run, notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))))
     return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
+
+
+def is_unseen(saved: SavedResult, tracking_uid: str) -> bool:
+    """Return whether a decision was carried over to another outline, which no reader has confirmed.
+
+    A later decision or signature confirms it.
+    """
+    if not any(_DRAWN_ANEW in notice for notice in saved.run.notices):
+        return False
+    review = saved.review
+    events = [review.of(tracking_uid), review.events[-1] if review.signed else None]
+    last = max(event.time for event in events if event is not None)
+    return datetime.fromisoformat(last) < datetime.fromisoformat(saved.run.started)
 
 
 def check_own_name(inputs: Iterable[tuple[str, str]], place: Path) -> None:

@@ -103,9 +103,10 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             left_out.append((folder.name, error.found))
             continue
         reviews.append(_signed(case, saved, place))
-    if not reviews:
+    if not reviews or (left_out and len({one.case.patient for one in reviews}) < 2):
+        found = "no signed review" if not reviews else "signed reviews of one patient"
         raise UnusableInputError(
-            found=f"no signed review among {len(folders)} results in {results.name!r}"
+            found=f"{found} among {len(folders)} results in {results.name!r}"
             + "".join(f"; {name} is not used: {why}" for name, why in left_out[:1]),
             expected="results of `lesionlens batch` or of a worklist that a reader has signed",
             next_step="Read them in napari and sign each; name the reader with --reader where they "
