@@ -203,7 +203,8 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     score.reviewed = _is_reviewed(result, own, findings)
     if own == result:
         labels, findings = _without_additions(score, result, labels, grid, findings)
-    if MrSequence.T1C not in findings.sequences:  # earlier releases kept it
+    has_t1c = MrSequence.T1C in findings.sequences
+    if not has_t1c:  # earlier releases kept it
         labels = enhancing_as_core(labels)
     if run is not None:
         score.made_by = " ".join(
@@ -228,7 +229,8 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
     score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
     score.metrics |= measures(result, findings)
-    _score_maps(score, result, grid, truth, image)
+    _score_calibration(score, result, grid, truth, image)
+    _score_attention(score, result, grid, truth, has_t1c=has_t1c)
     if run is None or run.files is None:
         score.problems.append(_NO_DIGESTS)
 
@@ -407,14 +409,14 @@ def _score_regions(
         score.metrics[f"lesion_f1_{key}"] = lesions.f1
 
 
-def _score_maps(
+def _score_calibration(
     score: CaseScore,
     result: Path,
     grid: Grid,
     truth: NDArray[np.uint8],
     image: NDArray[Any] | None,
 ) -> None:
-    """Add calibration and attention metrics; note missing maps."""
+    """Add calibration metrics; note a missing map."""
     whole = result / f"probability_{Region.WT.value}.nii.gz"
     if not whole.is_file():
         score.problems.append(f"{whole.name} is missing: calibration was not measured")
@@ -427,10 +429,22 @@ def _score_maps(
             true = region_mask(truth, Region.WT)[head]
             score.bins = metrics.reliability(np.clip(predicted, 0, 1), true)
             score.metrics["ece"] = score.bins.error
+
+
+def _score_attention(
+    score: CaseScore,
+    result: Path,
+    grid: Grid,
+    truth: NDArray[np.uint8],
+    *,
+    has_t1c: bool,
+) -> None:
+    """Add attention metrics; note missing maps. Without T1c there is none of the enhancing part."""
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))
         if not path.is_file():
-            score.problems.append(f"{path.name} is missing")
+            if has_t1c or key != Region.ET.value:
+                score.problems.append(f"{path.name} is missing")
         elif mask.any():
             point, mass = metrics.attention_measures(_read_on(path, grid), mask)
             score.metrics[f"point_{key}"], score.metrics[f"mass_{key}"] = point, mass

@@ -208,6 +208,9 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
     (tmp_path / "cases" / "a" / "t1c.nii.gz").rename(tmp_path / "cases" / "a" / "flair.nii.gz")
     (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 0)
+    (tmp_path / "results" / "a" / "attention_et.nii.gz").unlink(missing_ok=True)
+    (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
+    assert not any("attention_et" in problem for problem in score.problems)
 
 
 def test_a_case_that_the_weights_were_trained_on_is_named(cohort, scores, tmp_path):
