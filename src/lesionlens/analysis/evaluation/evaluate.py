@@ -30,6 +30,7 @@ from lesionlens.base.bounded_read import read_model, read_object
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
 from lesionlens.base.records.parts import (
@@ -97,9 +98,24 @@ def evaluate(
         scores.append(score_case(case, place, convention_of(case)))
         scores[-1].ranked &= not plain
     _note_repeated(scores)
+    _note_exchanged(scores, cases)
     if len(cases) == 1:
         _note_other_name(scores[0], segmentations_in(predictions), places[cases[0].name])
     return scores
+
+
+def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
+    """Name cases whose image was analysed for the result of another case, and not for their own."""
+    owners = {digest: score.case for score in scores for digest in score.inputs}
+    for score, case in zip(scores, cases, strict=True):
+        if case.reference is None or not score.inputs:
+            continue
+        digest = sha256_of(case.images[case.reference].path)
+        if digest in owners and digest not in score.inputs:
+            score.problems.append(
+                f"its image was analysed for the result of {owners[digest]}, not for its own: were "
+                "names exchanged?"
+            )
 
 
 def _note_other_name(score: CaseScore, named: Mapping[str, Path], place: Path) -> None:

@@ -23,6 +23,7 @@ from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import atomic_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import CandidateRow
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.cli import checks
@@ -236,6 +237,24 @@ def test_a_case_that_is_there_twice_is_named(cohort, tmp_path):
     scores = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
     assert told == {"a": [], "b": [], "c": ["it has an image of the case b, and both are counted"]}
+
+
+def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
+    for name in "ab":
+        shutil.copytree(cohort[0] / name, tmp_path / "results" / name)
+        shutil.copytree(cohort[1] / name, tmp_path / "cases" / name)
+        image = tmp_path / "cases" / name / "t1c.nii.gz"
+        rows = [{"file": "t1c.nii.gz", "sha256": sha256_of(image)}]
+        place = tmp_path / "results" / name / "run.json"
+        run = json.loads(place.read_text()) if place.is_file() else {}
+        place.write_text(json.dumps(run | {"inputs": rows}))
+    cases = find_cases(tmp_path / "cases")
+    for exchanged in (False, True):
+        scores = evaluate(tmp_path / "results", cases, lambda _: None)
+        assert [any("exchanged" in p for p in s.problems) for s in scores] == [exchanged] * 2
+        (tmp_path / "results" / "a").rename(tmp_path / "x")
+        (tmp_path / "results" / "b").rename(tmp_path / "results" / "a")
+        (tmp_path / "x").rename(tmp_path / "results" / "b")
 
 
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
