@@ -78,3 +78,15 @@ def test_darker_tissue_than_background_stays_tissue(head):
     units = standard_units(z.astype(np.float32))
     assert (units[~brain] == 0).all()
     assert (units[brain] > 0).mean() > 0.999
+
+
+@pytest.mark.parametrize("padding", [-2000.0, -32768.0])
+@pytest.mark.parametrize("around", [3, 12])
+def test_padding_below_all_signal_is_background(head, padding, around):
+    values = head.sequences[MrSequence.T1C].data
+    padded = values.copy()
+    padded[:around] = padding
+    expected = values.copy()
+    expected[:around] = 0
+    assert (expected[around:] > 0).any()
+    np.testing.assert_array_equal(standard_units(padded), standard_units(expected))

@@ -1,7 +1,8 @@
 """Normalise intensity units independently of how a file stores them.
 
-MR intensity is defined up to a positive factor and an offset. The background is set to zero;
-extreme scales are corrected by a power of two, which is exact.
+MR intensity is defined up to a positive factor and an offset. The background is set to zero, and
+so is padding: a constant far below all signal, as scanners write outside of what they reconstruct.
+Extreme scales are corrected by a power of two, which is exact.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ USUAL = (-6, 20)
 _TARGET = 10
 _CONSTANT_SHARE = 0.02
 _OBJECT_BELOW = 0.01
+_PADDING_GAP = 0.75
+"""Distance of padding below all other voxels, as a share of their range; at most .34 between the
+background and the voxels of 67 stripped scans.
+"""
 
 
 def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -29,6 +34,7 @@ def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
     (I, J, K) float32
         The same array if no change is needed.
     """
+    values = _without_padding(values)
     background, outside = _background(values)
     shifted = values if background == 0 else values - background
     if outside is not None:
@@ -58,3 +64,18 @@ def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.boo
     if below < _OBJECT_BELOW:
         return constant, None
     return lowest, values == constant  # as after z-scoring
+
+
+def _without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a scan whose padding is raised to zero, or to the darkest other voxels below zero."""
+    darkest = values.min()
+    if darkest >= 0:
+        return values
+    some = values[::2, ::2, ::2]
+    others = some[some > darkest]
+    if not others.size:
+        return values
+    low, top = np.quantile(others, (0.001, 0.999)).astype(np.float32)
+    if low - darkest <= _PADDING_GAP * (top - low):
+        return values
+    return np.maximum(values, min(low, np.float32(0)))

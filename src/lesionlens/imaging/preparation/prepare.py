@@ -18,6 +18,7 @@ from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
+from lesionlens.imaging.preparation.half_turn_check import half_turn
 from lesionlens.imaging.preparation.laterality_check import sides
 from lesionlens.imaging.preparation.loading import load
 from lesionlens.imaging.preparation.working_grid import resample_all
@@ -130,6 +131,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.noise(there, brain),
             quality.contrast_agent(there, brain),
             quality.registration(draft.registered),
+            half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         found.insert(1, names.result())

@@ -104,9 +104,9 @@ def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
         Its pixels or positions cannot be read.
     """
     try:
-        frames = [*_frames(ds)]
+        frames, spacing_mm = [*_frames(ds)], _declared_spacing_mm(ds)
         return [
-            _segment(item, [f for f in frames if f[0] == int(item.SegmentNumber)], grid)
+            _segment(item, [f for f in frames if f[0] == int(item.SegmentNumber)], spacing_mm, grid)
             for item in ds.SegmentSequence
             if any(f[0] == int(item.SegmentNumber) for f in frames)
         ]
@@ -140,6 +140,14 @@ def _frames(ds: Dataset) -> Iterator[Frame]:
             yield int(which), marked, plane
 
 
+def _declared_spacing_mm(ds: Dataset) -> float | None:
+    """Return the distance between slices, or else their thickness, as the object states it."""
+    groups, shared = ds.PerFrameFunctionalGroupsSequence[0], ds.SharedFunctionalGroupsSequence[0]
+    item = macro(groups, shared, "PixelMeasuresSequence")
+    stated = item.get("SpacingBetweenSlices") or item.get("SliceThickness")
+    return abs(float(stated)) if stated else None
+
+
 def macro(groups: Dataset, shared: Dataset, name: str) -> Any:
     """Return a functional group of a frame, its own or the shared one."""
     return (groups if name in groups else shared)[name].value[0]
@@ -163,7 +171,9 @@ def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> N
     return grid.to_voxel(geometry.points_lps_from_ras(lps))
 
 
-def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
+def _segment(
+    item: Dataset, frames: list[Frame], spacing_mm: float | None, grid: Grid
+) -> ReadSegment:
     found = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
     nearest = np.rint(found).astype(np.intp)
     inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all(axis=1)
@@ -172,7 +182,7 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
         mask = np.zeros(grid.shape, bool)
         mask[tuple(nearest.T)] = True
     else:
-        mask = _resampled(frames, grid)
+        mask = _resampled(frames, spacing_mm, grid)
     category, kind = (
         _code(item, f"SegmentedProperty{n}CodeSequence") for n in ("Category", "Type")
     )
@@ -206,14 +216,13 @@ def _code(item: Dataset, keyword: str) -> tuple[str, str]:
     return str(found[0].get("CodeValue", "")), str(found[0].get("CodeMeaning", ""))
 
 
-def _resampled(frames: list[Frame], grid: Grid) -> NDArray[np.bool_]:
-    """Resample a segment from its evenly spaced frames to the grid."""
+def _resampled(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> NDArray[np.bool_]:
+    """Resample a segment from its frames to the grid; where a slice has no frame it is empty."""
     first = frames[0][2]
     normal = np.cross(first[:, 0], first[:, 1])
     normal /= np.linalg.norm(normal)
     depths = np.array([plane[:, 2] @ normal for _, _, plane in frames])
-    steps = np.diff(np.unique(np.round(depths, 3)))
-    step = float(steps.min()) if steps.size else float(grid.spacing_mm.max())
+    step = _slice_step(depths, spacing_mm) or float(grid.spacing_mm.max())
     low = int(np.argmin(depths))
     index = np.rint((depths - depths[low]) / step).astype(int) + 1
     rows, columns = frames[0][1].shape
@@ -225,3 +234,18 @@ def _resampled(frames: list[Frame], grid: Grid) -> NDArray[np.bool_]:
     lps[:3, 3] = frames[low][2][:, 2] - normal * step
     source = Grid(volume.shape, geometry.ras_from_lps(lps), grid.frame_uid)
     return resample_mask(volume, source, grid)
+
+
+def _slice_step(depths: NDArray[np.float64], spacing_mm: float | None) -> float | None:
+    """Return the distance between slices, mm, also if a segment leaves out some; None if unknown.
+
+    Examples
+    --------
+    >>> _slice_step(np.array([20.0, 30.0]), 5.0), _slice_step(np.array([20.0, 25.0]), 4.0)
+    (5.0, 5.0)
+    """
+    gaps = np.diff(np.unique(np.round(depths, 3)))
+    if not gaps.size:
+        return spacing_mm
+    least = float(gaps.min())
+    return least / max(round(least / spacing_mm), 1) if spacing_mm else least

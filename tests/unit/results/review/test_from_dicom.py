@@ -434,6 +434,28 @@ def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient,
     assert not any("outside" in text for text in again.run.notices)
 
 
+@pytest.mark.parametrize("slices", [(4,), (3, 5)])
+def test_a_segment_on_few_slices_of_another_series_keeps_its_volume(patient, tmp_path, slices):
+    study = write_study(
+        patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL
+    )
+    analysis = make_analysis(patient, study)
+    thick, flair = Acquisition("LPS", (2.0, 2.0, 12.0)), (MrSequence.FLAIR,)
+    other = write_study(
+        patient, tmp_path / "thick", kind=StudyKind.DICOM, sequences=flair, how=thick
+    )
+    coarse = make_analysis(patient, other)
+    mask = np.zeros(coarse.volumes.labels.data.shape, bool)
+    mask[30:45, 30:45, list(slices)] = True
+    _other(
+        coarse, [_segment(1, "Tumor", codes.SCT.Neoplasm)], [mask],
+        tmp_path / "study" / "other.dcm", sequence=MrSequence.FLAIR,
+    )  # fmt: skip
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    found_ml = (again.findings.components > 0).sum() * again.prepared.native.voxel_ml
+    assert found_ml == pytest.approx(mask.sum() * coarse.volumes.labels.grid.voxel_ml, rel=0.15)
+
+
 def test_what_of_a_segmentation_lies_outside_the_reference_is_said(patient, tmp_path):
     study = write_study(
         patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL

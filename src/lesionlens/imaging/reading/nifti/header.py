@@ -6,6 +6,7 @@ import gzip
 import struct
 import zlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def read_header(path: Path) -> NiftiHeader:
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) > 3 and min(shape) > 0:
         raise ReadError(
-            found=f"{len(shape)} dimensions in {name!r}: {shape[3]} volumes in one 4-D file",
+            found=f"{len(shape)} dimensions in {name!r}: {prod(shape[3:])} volumes in one 4-D file",
             expected="one three-dimensional volume a file",
             next_step="Split it (nibabel.four_to_three does) and name the volume to use",
         )
@@ -183,7 +184,8 @@ def _forms_agree(header: Any, affine: Affine, shape: tuple[int, ...], scale: flo
     other = _scaled(header.get_qform(), scale)
     if not np.isfinite(other).all():
         return "its qform is damaged, the sform is used."
-    if np.linalg.det(other) * np.linalg.det(affine) < 0:
+    same_side = (affine[0, :3] / spacing_mm(affine) ** 2) @ other[0, :3] >= 0
+    if not same_side or np.linalg.det(other) * np.linalg.det(affine) < 0:
         raise GeometryError(
             found="an sform and a qform that disagree on which side is left",
             expected="one orientation",

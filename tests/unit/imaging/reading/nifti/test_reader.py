@@ -183,6 +183,7 @@ def with_forms(folder, voxels, qform, sform):
     [
         (None, None, "no orientation"),
         (AFFINE @ np.diag([-1.0, 1, 1, 1]), AFFINE, "which side is left"),
+        (AFFINE @ np.diag([-1.0, -1, 1, 1]), AFFINE, "which side is left"),  # half a turn
     ],
 )
 def test_no_side_is_guessed(tmp_path, voxels, qform, sform, words):
