@@ -373,12 +373,17 @@ def test_an_outline_that_was_drawn_anew_since_it_was_accepted_is_no_truth(review
     """The decision is carried over to the outline of other weights, which no reader has seen."""
     place, analysis = reviewed
     shutil.copytree(place / "results" / "one", tmp_path / "one")
-    candidates = tuple(
-        dataclasses.replace(c, tracking_uid=f"2.25.{c.id}") for c in analysis.findings.candidates
-    )
+    labels = analysis.volumes.labels
+    drawn = labels.data.copy()
+    mine = np.argwhere(analysis.findings.components == 1)
+    kinds = drawn[tuple(mine.T)]
+    one, other = tuple(mine[0]), tuple(mine[np.flatnonzero(kinds != kinds[0])[0]])
+    drawn[one], drawn[other] = drawn[other], drawn[one]  # two parts of equal volumes as before
     again = dataclasses.replace(
         analysis,
-        findings=dataclasses.replace(analysis.findings, candidates=candidates),
+        volumes=dataclasses.replace(
+            analysis.volumes, labels=dataclasses.replace(labels, data=drawn)
+        ),
         run=dataclasses.replace(analysis.run, started="2026-01-06T10:15:00+00:00"),
         review=Review(),
     )
@@ -389,7 +394,7 @@ def test_an_outline_that_was_drawn_anew_since_it_was_accepted_is_no_truth(review
     log.sign("seen", reader="A. Reader")
     save(dataclasses.replace(again, review=log.review), tmp_path / "one")
     (case,) = find(tmp_path, studies=place / "studies")
-    np.testing.assert_array_equal(case.truth()[0] > 0, analysis.findings.components == 1)
+    np.testing.assert_array_equal(case.truth()[0] > 0, again.findings.components == 1)
 
 
 def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(reviewed, tmp_path):

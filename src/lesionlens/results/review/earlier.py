@@ -58,11 +58,11 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     kept = earlier.review.renamed(names).restricted_to(
         {c.tracking_uid for c in analysis.findings.candidates}
     )
-    whole = _covers(names, earlier, analysis)
-    if not whole:
+    redrawn = _redrawn(names, earlier, analysis)
+    if redrawn or not _covers(names, earlier, analysis):
         events = tuple(e for e in kept.events if e.tracking_uid != WHOLE_STUDY)
         kept = replace(kept, events=events)
-    notices = _notices(earlier.review, kept, names)
+    notices = _notices(earlier.review, kept, redrawn)
     run = replace(analysis.run, notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))))
     return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
 
@@ -142,15 +142,36 @@ def _drawn(analysis: Analysis) -> Findings:
 
 
 def _covers(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:
-    """Return whether the candidates are the same, so that a signature remains valid."""
+    """Return whether there are no other candidates than before."""
     old = {c.tracking_uid for c in earlier.findings.candidates}
     new = {c.tracking_uid for c in _drawn(analysis).candidates}
     return old == set(names) and new == set(names.values())
 
 
-def _notices(before: Review, kept: Review, names: dict[str, str]) -> list[str]:
+def _redrawn(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> set[str]:
+    """Return the earlier UIDs of candidates whose outline or parts differ now.
+
+    Tracking UIDs do not tell: they outlast a slight change. An outline that a reader drew is kept.
+    """
+    first = analysis.original
+    new, now = _drawn(analysis), (analysis.volumes if first is None else first).labels.data
+    old, before = earlier.findings, earlier.volumes.labels.data
+    ids = {c.tracking_uid: c.id for c in new.candidates}
+    return {
+        c.tracking_uid
+        for c in old.candidates
+        if c.tracking_uid in names
+        and earlier.review.outline_of(c.tracking_uid) is None
+        and not np.array_equal(
+            before * (old.components == c.id),
+            now * (new.components == ids[names[c.tracking_uid]]),
+        )
+    }
+
+
+def _notices(before: Review, kept: Review, redrawn: set[str]) -> list[str]:
     """Return notices about what was carried over, and what was not."""
-    moved = {old for old, new in names.items() if old != new and before.of(old) is not None}
+    moved = {uid for uid in redrawn if before.of(uid) is not None}
     stayed = {e.tracking_uid for e in kept.events} - NO_CANDIDATE
     lost = len({e.tracking_uid for e in before.events} - NO_CANDIDATE) - len(stayed)
     notices = []

@@ -51,6 +51,22 @@ def with_uids(analysis, *uids):
     return replace(analysis, findings=replace(analysis.findings, candidates=candidates))
 
 
+def drawn_smaller(analysis, number):
+    """One candidate's outline lacks its lowest slice, under the same tracking UID."""
+    found, labels = analysis.findings, analysis.volumes.labels
+    lowest = np.argwhere(found.components == number)[:, 2].min()
+    gone = found.components == number
+    gone[:, :, lowest + 1 :] = False
+    assert gone.any()
+    return replace(
+        analysis,
+        findings=replace(found, components=np.where(gone, 0, found.components)),
+        volumes=replace(
+            analysis.volumes, labels=replace(labels, data=np.where(gone, 0, labels.data))
+        ),
+    )
+
+
 def without_second(analysis):
     """Only the first candidate is found this time."""
     found = analysis.findings
@@ -77,15 +93,34 @@ def test_analysing_again_keeps_every_decision_and_the_signature(analysis, review
 
 def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
-    notices = save(with_uids(analysis, "2.25.11", "2.25.12"), tmp_path / "out")
+    again = with_uids(drawn_smaller(analysis, 1), "2.25.11", "2.25.12")
+    notices = save(again, tmp_path / "out")
     review = store.load(tmp_path / "out")
     assert review.state_of("2.25.11") is ReviewState.ACCEPTED
     assert review.state_of("2.25.12") is ReviewState.EDITED
     assert review.outline_of("2.25.12") is not None
-    assert review.signed
-    assert any("drawn anew" in words for words in notices)
+    assert any("1 of these candidates were drawn anew" in words for words in notices)
     (kept,) = (tmp_path / "out" / EARLIER).iterdir()
     assert store.load(kept) == reviewed.review
+
+
+def test_a_signature_vouches_for_the_outlines_that_were_seen(analysis, reviewed, tmp_path):
+    """It stayed with other outlines of the same tracking UID, down to a Dice of one half."""
+    save(reviewed, tmp_path / "out")
+    notices = save(drawn_smaller(analysis, 1), tmp_path / "out")
+    review = store.load(tmp_path / "out")
+    first = analysis.findings.candidates[0].tracking_uid
+    assert review.state_of(first) is ReviewState.ACCEPTED
+    assert not review.signed
+    assert any("to be signed again" in words for words in notices)
+    assert any("drawn anew" in words for words in notices)
+
+
+def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    notices = save(drawn_smaller(analysis, 2), tmp_path / "out")
+    assert store.load(tmp_path / "out").signed
+    assert not any("drawn anew" in words for words in notices)
 
 
 def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path):
