@@ -115,9 +115,10 @@ def several_studies(studies: Sequence[ListedStudy], wanted: str | None) -> Sever
     missing = "" if wanted is None else f"no study {wanted!r} among "
     dicom = ordered[0].kind is StudyKind.DICOM
     many = "studies" if dicom else "studies or patients"
+    count = f"{len(ordered)} {many}" if len(ordered) > 1 else "one study"
     return SeveralStudiesError(
         ordered,
-        found=f"{missing}{len(ordered)} {many} in one folder: {listed}{more}",
+        found=f"{missing}{count} in one folder: {listed}{more}",
         expected="one study (examination)",
         next_step="Name one with --study UID, or choose its own folder"
         if dicom

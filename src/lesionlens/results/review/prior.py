@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,14 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read_run
+from lesionlens.imaging.reading.series_selection import SeveralStudiesError
+from lesionlens.results.review.pairing import OtherStudyError, paired
+from lesionlens.results.review.reopen import (
+    is_result,
+    prepare_and_reopen,
+    read_result,
+    read_run,
+)
 
 Analyse = Callable[[Study], Analysis]
 
@@ -110,9 +118,9 @@ def find_prior(
         The prior is of another patient.
     UnusableInputError
         There is no prior, it is later or this examination itself (or a copy of it), or its study
-        is not found.
+        is not found, or the images are those of another.
     ReadError
-        The result is damaged, or of another study.
+        The result is damaged.
     """
     visit = visit_of(now)
     if not is_result(place) and _holds_results(place):
@@ -121,7 +129,8 @@ def find_prior(
     if result is not None:
         opened = _study_of(result, study, same_patient=same_patient)
     elif study is None:
-        opened = open_study(place, recall=True, same_patient=same_patient)
+        with _as_prior("Name the folder of that one examination with --prior"):
+            opened = open_study(place, recall=True, same_patient=same_patient)
     else:
         raise UnusableInputError(
             found="a prior that is no saved result, and a study of it",
@@ -140,6 +149,9 @@ def find_prior(
             "compared by Open…, Second result of this study",
         )
     confirmed = check_same_patient(visit, there, same_patient=same_patient)
+    if result is not None:
+        with _as_prior(_ITS_IMAGES):
+            paired(read_result(result, maps=False), opened)
     return Located(there, opened, result, confirmed)
 
 
@@ -175,6 +187,23 @@ def open_prior(
             next_step="Analyse the prior study first",
         )
     return Prior(found.visit, analyse(found.study), found.confirmed)
+
+
+_ITS_IMAGES = "Name the folder of the images that the prior result was made of: --prior-study STUDY"
+
+
+@contextmanager
+def _as_prior(next_step: str) -> Iterator[None]:
+    """Name the option of the prior where images are refused, not that of this examination."""
+    try:
+        yield
+    except (SeveralStudiesError, OtherStudyError) as error:
+        raise UnusableInputError(
+            found=f"as the prior examination, {error.found}",
+            expected="the images of the prior examination alone",
+            next_step=next_step,
+            in_window="Compare again, and choose the folder of that examination's images",
+        ) from error
 
 
 class PriorImagesError(UnusableInputError):
@@ -214,7 +243,8 @@ def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
     """Open the study of a result from its stored or given location."""
     if given is not None:
         uid = _uid_of(result)
-        return open_study(given, study_uid=uid, recall=True, same_patient=same_patient)
+        with _as_prior(_ITS_IMAGES):
+            return open_study(given, study_uid=uid, recall=True, same_patient=same_patient)
     known = study_locations.recall(read_run(result).inputs)
     if known is None:
         raise PriorImagesError(
@@ -224,7 +254,8 @@ def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
             next_step="Say where they are: --prior-study STUDY",
             in_window="Compare again, and choose the folder of that examination's images",
         )
-    return open_study(known[0], study_uid=known[1], recall=True, same_patient=same_patient)
+    with _as_prior(_ITS_IMAGES):
+        return open_study(known[0], study_uid=known[1], recall=True, same_patient=same_patient)
 
 
 def _uid_of(result: Path) -> str | None:

@@ -437,7 +437,8 @@ def test_days_are_hidden_where_that_is_asked_for(compared):
 
 def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path, monkeypatch):
     monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
-    monkeypatch.setattr("lesionlens.results.review.reopen.paired", lambda _, study: study)
+    for module in ("prior", "reopen"):
+        monkeypatch.setattr(f"lesionlens.results.review.{module}.paired", lambda _, study: study)
     out = tmp_path / "results" / "then"
     save(before, out)
     with pytest.raises(UnusableInputError, match="prior-study"):

@@ -1,0 +1,63 @@
+"""A prior examination is refused early if the images are not its own, with its own options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+from tests.phantoms.analysis import make_analysis
+from tests.phantoms.files import write_dicom, write_nifti
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.reading.readers import inputs_of, open_study
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review.prior import find_prior
+
+ONE = (MrSequence.T1C,)
+NOW, BEFORE, OTHER = (make_patient(seed, spacing_mm=4.0) for seed in (1, 2, 3))
+
+
+def result_of(study: Path, head, out: Path) -> Path:
+    opened = open_study(study)
+    analysis, inputs = make_analysis(head, opened), inputs_of(opened)
+    run = replace(analysis.run, inputs=inputs.files, series=inputs.series)
+    save(replace(analysis, run=run), out)
+    return out
+
+
+def write_examination(head, folder: Path, number: int) -> None:
+    """Write a study with UIDs of its own."""
+    for path in write_dicom(head, folder, sequences=ONE)[MrSequence.T1C]:
+        image = pydicom.dcmread(path)
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            image[name].value = generate_uid(entropy_srcs=[image[name].value, str(number)])
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.save_as(path)
+
+
+def test_images_of_another_study_name_the_option_of_the_prior(tmp_path):
+    several = tmp_path / "several"
+    places = (tmp_path / "now", tmp_path / "before", several / "other", several / "more")
+    for number, place in enumerate(places, 1):
+        write_examination(make_patient(number, spacing_mm=4.0), place, number)
+    now, result = open_study(places[0]), tmp_path / "result"
+    result_of(places[1], BEFORE, result)
+    for place in (several, several / "more"):
+        with pytest.raises(UnusableInputError, match=r"no study .*: --prior-study STUDY"):
+            find_prior(result, now, place)
+    with pytest.raises(UnusableInputError, match=r"2 studies .* with --prior"):
+        find_prior(several, now)
+    assert find_prior(result, now, places[1]).result == result
+
+
+def test_other_images_of_a_prior_are_refused_before_anything_is_computed(tmp_path):
+    for name, head in (("now", NOW), ("before", BEFORE), ("other", OTHER)):
+        write_nifti(head, tmp_path / name, sequences=ONE)
+    result = result_of(tmp_path / "before", BEFORE, tmp_path / "result")
+    with pytest.raises(UnusableInputError, match=r"T1c differs .*: --prior-study STUDY"):
+        find_prior(result, open_study(tmp_path / "now"), tmp_path / "other")
