@@ -127,7 +127,7 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
         referenced_segment=_referenced(sources, part, seg),
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.REGION_TYPES[part.region]),
-        algorithm_id=_algorithm(analysis, candidate),
+        algorithm_id=_algorithm_of(analysis, candidate),
         finding_sites=_sites(candidate),
         measurements=_measures(candidate, part.region),
         qualitative_evaluations=_evaluations(analysis, candidate),
@@ -148,6 +148,7 @@ def _cavity(analysis: Analysis, sources: SourceFrames, segment: SegmentMask, seg
         referenced_segment=_referenced(sources, segment, seg),
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.LABEL_TYPES[Label.CAVITY]),
+        algorithm_id=_algorithm(analysis, identity.source_of(analysis)),
         finding_sites=[FindingSite(anatomic_location=identity.concept(own.BRAIN))],
         measurements=[
             Measurement(
@@ -272,7 +273,7 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
         ),
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.LESION_OF_BRAIN),
-        algorithm_id=_algorithm(analysis, candidate),
+        algorithm_id=_algorithm_of(analysis, candidate),
         finding_sites=_sites(candidate),
         measurements=_measures(candidate, Region.WT),
         qualitative_evaluations=_evaluations(analysis, candidate),
@@ -283,13 +284,18 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
     )
 
 
-def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
-    """Return the engine that outlined a candidate, or the program of others; None by hand."""
+def _algorithm_of(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
+    """Return what outlined a candidate; None by hand."""
     if candidate.drawn is DrawingMethod.MANUAL:
         return None
+    return _algorithm(analysis, candidate.source)
+
+
+def _algorithm(analysis: Analysis, source: Source) -> AlgorithmIdentification:
+    """Return the engine, or the program of others if the outline came from a segmentation."""
     engine = analysis.run.engine
-    if candidate.source is Source.SEGMENTATION:
-        name = identity.algorithm_name(analysis, candidate.source)
+    if source is Source.SEGMENTATION:
+        name = identity.algorithm_name(analysis, source)
         return AlgorithmIdentification(name=name, version=engine.version or "unknown")
     digest = engine.weights_sha256
     return AlgorithmIdentification(

@@ -75,6 +75,8 @@ def test_the_last_group_is_of_the_cavity_and_references_its_segment(
     volume = float(cavity[own.VOLUME.value].MeasuredValueSequence[0].NumericValue)
     assert volume == pytest.approx(analysis.volumes.cavity_ml, abs=1e-4)
     names = set(cavity)
+    (named,) = segment.SegmentationAlgorithmIdentificationSequence
+    assert cavity["111001"].TextValue == named.AlgorithmName == segment.SegmentAlgorithmName
     assert names & MEASURES == {own.VOLUME.value}
     judged = (own.REVIEW_STATE, own.PROBABILITY, own.CERTAINTY, own.SOURCE, own.KIND, own.SENTENCE)
     assert not names & {code.value for code in judged}
