@@ -39,6 +39,21 @@ class OtherStudyError(ReadError):
         )
 
 
+class NoInputsError(ReadError):
+    """A result that does not list its input files: no study is known to be the one analysed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            found="a result that lists no input files, as a de-identified one does: which images "
+            "it was made of cannot be checked",
+            expected="the original result with the original study",
+            next_step="To open a de-identified DICOM result with its de-identified study, name the "
+            "folder 'dicom' within the result instead of the result",
+            in_window="To open a de-identified DICOM result with its de-identified study, choose "
+            "the folder 'dicom' within the result instead of the result",
+        )
+
+
 def paired(saved: SavedResult, study: Study) -> Study:
     """Return a study with exactly the series that a result was made of.
 
@@ -58,11 +73,13 @@ def paired(saved: SavedResult, study: Study) -> Study:
 
     Raises
     ------
+    NoInputsError
+        The result lists no input files.
     OtherStudyError
         A recorded series is missing or has other files; the message names it.
     """
     if not saved.run.inputs:
-        raise OtherStudyError("the result lists no input files, as if it was de-identified")
+        raise NoInputsError
     digest = cache(sha256_of)
     found: dict[MrSequence, Series] = {}
     missing: list[MrSequence] = []

@@ -18,6 +18,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
+from lesionlens.cli.deidentify import deidentify
 from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import Patient, make_patient
 from lesionlens.imaging.reading import remembered_series
@@ -196,12 +197,21 @@ def test_a_study_prepared_with_another_reference_is_refused(nifti, tmp_path):
         reopen(read_result(result), more, make_analysis(HEAD, more).prepared)
 
 
-def test_a_result_that_lists_no_files_says_so(nifti, tmp_path):
-    study = open_study(nifti)
-    analysis = make_analysis(HEAD, study)
-    save(replace(analysis, run=replace(analysis.run, inputs=(), series={})), tmp_path / "result")
-    with pytest.raises(ReadError, match="lists no input files"):
-        paired(read_result(tmp_path / "result"), study)
+def test_a_deidentified_result_opens_with_its_study_by_its_dicom_objects(tmp_path):
+    write_dicom(HEAD, tmp_path / "study", sequences=(T1C, FLAIR))
+    result = analysed(open_study(tmp_path / "study"), tmp_path / "result")
+    keys = {"key": tmp_path / "key", "map_file": tmp_path / "map.csv"}
+    shared = tmp_path / "shared"
+    deidentify(tmp_path / "study", shared / "study", keep_faces=True, **keys)
+    export(result, tmp_path / "study", shared / "result", deidentify=True, **keys)
+    with pytest.raises(ReadError, match=r"lists no input files.*folder 'dicom'"):
+        export(shared / "result", shared / "study", tmp_path / "again")
+    export(shared / "result" / "dicom", shared / "study", tmp_path / "again")
+    volumes, original = (
+        [row["volume_ml"] for row in findings(place)["candidates"]]
+        for place in (tmp_path / "again", result)
+    )
+    assert volumes == original
 
 
 def test_files_outside_the_study_that_share_a_name_are_both_inputs(tmp_path):
