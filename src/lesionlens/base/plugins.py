@@ -6,12 +6,14 @@ not depend on it continues.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import util
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import (
@@ -137,6 +139,8 @@ def is_builtin(plugin: object) -> bool:
 def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
     """Convert an error from third-party code into one that names its package.
 
+    If it changes the working folder, that is undone: relative paths of the user keep their meaning.
+
     Parameters
     ----------
     plugin : object
@@ -150,6 +154,7 @@ def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
         In place of any error except LesionLensError and lack of memory or disk space, which pass
         through.
     """
+    folder = _working_folder()
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -161,6 +166,17 @@ def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
         raise PluginError(
             who=name_of(plugin, what), why=why, message=words[:300], expected="one that works"
         ) from error
+    finally:
+        if folder is not None and _working_folder() != folder:
+            os.chdir(folder)
+
+
+def _working_folder() -> Path | None:
+    """Return the working folder; None if it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 def name_of(plugin: object, what: str) -> str:

@@ -222,7 +222,7 @@ def _answer_of(command: Callable[..., Answer], arguments: dict[str, Any]) -> Ans
     version = metadata.version("lesionlens")
     logger.info("lesionlens %s %s", version, command.__name__.replace("_", "-"))
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), _stdout_to_stderr():
             answer = command(**arguments)
     except (Exception, KeyboardInterrupt) as error:
         status, message = explain(error)
@@ -232,6 +232,22 @@ def _answer_of(command: Callable[..., Answer], arguments: dict[str, Any]) -> Ans
         logger.info("note: %s", plain(note))
     logger.info("exit status %d", answer.status)
     return answer
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr what native code and child processes print: stdout is for the answer alone."""
+    try:
+        stdout = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of them is closed
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _report(error: BaseException, *, in_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
-from lesionlens.base.labels import Region, without_enhancing
+from lesionlens.base.labels import LesionClass, Region, without_enhancing
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Engine
@@ -28,14 +29,16 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
     Raises
     ------
     PluginError
-        It is no `Prediction`, on another grid, has values that are not probabilities, or regions
-        that are not nested.
+        It is no `Prediction`, on another grid, has values that are not probabilities, regions that
+        are not nested, or thresholds, notices or an identity that no engine may have.
     """
     if not isinstance(found, Prediction):
         made = "a lesionlens.base.records.prediction.Prediction"
         raise _refused(engine, f"{type(found).__name__} for a prediction", made)
-    if not isinstance(found.engine, EngineInfo):
-        raise _refused(engine, "a prediction that names no engine", "its EngineInfo")
+    info: Any = found.engine
+    if not isinstance(info, EngineInfo) or not _are_texts((info.name, info.version)):
+        made = "its EngineInfo, with name and version as text"
+        raise _refused(engine, "a prediction that names no engine", made)
     if set(found.probability) != set(Region):
         given = ", ".join(str(region) for region in found.probability) or "none"
         raise _refused(engine, f"the regions {given}", ", ".join(Region))
@@ -47,15 +50,45 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
         if wrong:
             raise _refused(engine, f"{region} {wrong[0]}", wrong[1])
         taken[region] = values.astype(np.float32, copy=False)
-    if found.cavity is not None:
-        wrong = _not_a_map(found.cavity, shape) or _no_probability(found.cavity, {})
+    for what, expected in _wrong_parts(found, shape):
+        raise _refused(engine, what, expected)
+    return _within_brain(replace(found, probability=taken), prepared)
+
+
+def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong beside the probabilities of the regions, and what was expected."""
+    classes, first = found.class_probabilities, found.unperturbed
+    maps = {"cavity": (found.cavity, shape), "uncertainty": (found.uncertainty, shape)}
+    if classes is not None:
+        maps["class_probabilities"] = classes.share, (len(LesionClass), *classes.grid.shape)
+    if first is not None:
+        maps["unperturbed"] = first.probability, (1, *first.grid.shape)
+    for name, (values, wanted) in maps.items():
+        wrong = values is not None and (_not_a_map(values, wanted) or _no_probability(values, {}))
         if wrong:
-            raise _refused(engine, f"cavity {wrong[0]}", wrong[1])
+            yield f"{name} {wrong[0]}", wrong[1]
     for region, weights in (found.trace.cross if found.trace else {}).items():
         wrong = _not_a_map(weights, shape)
         if wrong:
-            raise _refused(engine, f"attention of {region} {wrong[0]}", wrong[1])
-    return _within_brain(replace(found, probability=taken), prepared)
+            yield f"attention of {region} {wrong[0]}", wrong[1]
+        elif not 0 <= float(weights.min()) <= float(weights.max()) < np.inf:  # NaN too
+            yield f"attention of {region} with negative or infinite values or NaN", "weights"
+    if not _are_thresholds(found.thresholds):
+        yield f"the thresholds {found.thresholds!r:.100}", "one for each region, above 0 to 1"
+    if not isinstance(found.notices, tuple | list) or not _are_texts(found.notices):
+        yield f"the notices {found.notices!r:.100}", "a tuple of texts"
+
+
+def _are_texts(values: Any) -> bool:
+    return all(isinstance(one, str) for one in values)
+
+
+def _are_thresholds(values: Any) -> bool:
+    if not isinstance(values, Mapping) or set(values) != set(Region):
+        return False
+    return all(
+        isinstance(one, int | float | np.floating) and 0 < one <= 1 for one in values.values()
+    )
 
 
 def visible_only(found: Prediction, prepared: PreparedStudy) -> Prediction:
@@ -87,7 +120,7 @@ def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
     if real and found == shape:
         return None
     given = "no array" if found is None else f"an array of {found}, {kind}"
-    return f"as {given}", f"an array of {shape}, float32: the shape of PreparedStudy.working"
+    return f"as {given}", f"an array of {shape}, float32: the shape of its grid"
 
 
 def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[str, str] | None:

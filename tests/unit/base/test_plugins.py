@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from tests.third_party import install
 
@@ -59,3 +62,12 @@ def test_a_plugin_that_ends_the_process_is_stopped():
         plugins.plugin_errors("a", "reader", "now"),
     ):
         raise SystemExit(3)
+
+
+def test_a_plugin_that_changes_the_working_folder_does_not_change_where_results_go(
+    monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    with plugins.plugin_errors("crooked", "exporter", "when it wrote"):
+        os.chdir("/")
+    assert Path.cwd() == tmp_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -53,6 +54,13 @@ def test_text_of_strangers_cannot_steer_the_terminal(text):
 
 def test_line_breaks_of_our_own_messages_stay():
     assert plain("one\ntwo") == "one\ntwo"
+
+
+def test_what_native_code_prints_is_not_mixed_with_the_answer(capfd):
+    with main._stdout_to_stderr():
+        os.write(1, b"a library says")
+    os.write(1, b"{}")
+    assert capfd.readouterr() == ("{}", "a library says")
 
 
 def test_the_first_signal_raises_and_later_ones_wait():

@@ -11,7 +11,14 @@ from tests.third_party import install
 
 from lesionlens.base.errors import CancelledError, PluginError
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction, Trace
+from lesionlens.base.records.prediction import (
+    Capability,
+    ClassProbabilities,
+    EngineInfo,
+    PerturbedPrediction,
+    Prediction,
+    Trace,
+)
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.plugged_in import make_engine, predict
 from lesionlens.engines.testing.engine_contract import prepared_head
@@ -95,6 +102,38 @@ def test_attention_of_another_grid_is_refused():
     trace = Trace(dict.fromkeys(Region, np.zeros((2, 2, 2), np.float32)), "", ())
     with pytest.raises(PluginError, match="attention of wt"):
         answered(replace(Prediction(shares(), INFO), trace=trace))
+
+
+CROOKED_PARTS = {
+    "uncertainty as an array of": {"uncertainty": np.zeros((2, 2, 2), np.float32)},
+    "uncertainty from 7": {"uncertainty": np.full(HEAD.working.shape, 7, np.float32)},
+    "class_probabilities as an array": {
+        "class_probabilities": ClassProbabilities(np.zeros((2, 4, 4, 4), np.float32), HEAD.working)
+    },
+    "class_probabilities from nan": {
+        "class_probabilities": ClassProbabilities(
+            np.full((3, *HEAD.working.shape), np.nan, np.float32), HEAD.working
+        )
+    },
+    "unperturbed as an array": {
+        "unperturbed": PerturbedPrediction(shares()[Region.WT], HEAD.working)
+    },
+    "the thresholds": {"thresholds": {Region.WT: 0.5}},
+    "the thresholds .*nan": {"thresholds": dict.fromkeys(Region, float("nan"))},
+    "the thresholds .*: 0": {"thresholds": dict.fromkeys(Region, 0)},
+    r"the notices \(5,\)": {"notices": (5,)},
+    "the notices 'bright'": {"notices": "bright"},
+    "attention of wt with": {
+        "trace": Trace(dict.fromkeys(Region, HEAD.brain * np.float32(np.nan)), "", ())
+    },
+    "names no engine": {"engine": replace(INFO, version=None)},
+}
+
+
+@pytest.mark.parametrize("words", CROOKED_PARTS)
+def test_parts_that_would_become_wrong_findings_or_a_defect_of_ours_are_refused(words):
+    with pytest.raises(PluginError, match=words):
+        answered(replace(Prediction(shares(), INFO), **CROOKED_PARTS[words]))
 
 
 def test_an_engine_that_cannot_be_made_is_named(monkeypatch, tmp_path):

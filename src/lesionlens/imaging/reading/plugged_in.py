@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series, Study
+from lesionlens.base.records.study import Series, SourceFile, Study
 
 
 def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
@@ -70,8 +71,32 @@ def read_with(reader: Any, read: Callable[[], Study]) -> Study:
             why=f"gave {type(study).__name__} for a study",
             expected="a lesionlens.base.records.study.Study",
         )
+    for why, expected in _wrong_parts(study):
+        raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
     series = {MrSequence(s): _guarded(reader, what, item) for s, item in study.series.items()}
     return replace(study, series=series)
+
+
+def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a study, and what was expected; voxels are not read."""
+    series = study.series
+    if not isinstance(series, Mapping) or not set(series) <= set(MrSequence):
+        yield "series by other keys than sequences", "a mapping of MrSequence to Series"
+        return
+    for one in (*series.values(), *study.set_aside):
+        if not isinstance(one, Series) or not isinstance(one.grid, Grid):
+            yield "a series without a grid", "a lesionlens.base.records.study.Series"
+        elif not _has_files(one.files):
+            yield "a series without its files", "each file that is read, as an existing SourceFile"
+    if not isinstance(study.root, Path):
+        yield "a study without a root", "the opened folder or file"
+    if not all(isinstance(text, str) for text in (study.name, *study.notices)):
+        yield "a name or notices that are no text", "text"
+
+
+def _has_files(files: Any) -> bool:
+    there = (isinstance(file, SourceFile) and file.path.is_file() for file in files)
+    return bool(files) and all(there)
 
 
 def _guarded(reader: Any, what: str, series: Series) -> Series:

@@ -71,11 +71,22 @@ def _checked(exporter: Any, what: str, done: Any) -> Written:
 def _taken(
     exporter: Any, what: str, own: Path, aside: Path, ours: Collection[str]
 ) -> tuple[Path, ...]:
-    """Move an exporter's files to the staged folder, completely or not at all."""
-    found = sorted(path.relative_to(own) for path in own.rglob("*") if not path.is_dir())
-    for file in found:
-        above = {parent.as_posix() for parent in (file, *file.parents)}
-        if above & set(ours) or (aside / file).exists():
+    """Move an exporter's files to the staged folder, completely or not at all.
+
+    Names differ by more than case: on Windows and macOS files would otherwise replace each other.
+    """
+    written = sorted(path for path in own.rglob("*") if path.is_symlink() or not path.is_dir())
+    found = [path.relative_to(own) for path in written]
+    reserved = {name.casefold() for name in ours}
+    for path, file in zip(written, found, strict=True):
+        if path.is_symlink() or not path.is_file():
+            raise PluginError(
+                who=plugins.name_of(exporter, what),
+                why=f"wrote {file.as_posix()!r}, which is a link or no file",
+                expected="files with content of their own",
+            )
+        above = {parent.as_posix().casefold() for parent in (file, *file.parents)}
+        if above & reserved or (aside / file).exists():
             raise PluginError(
                 who=plugins.name_of(exporter, what),
                 why=f"wrote {file.as_posix()}, a name that is taken",

@@ -63,6 +63,28 @@ def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, mak
         open_study(make_study())
 
 
+@pytest.mark.parametrize(
+    "study",
+    [
+        "replace(study, series={s.value.upper(): v for s, v in study.series.items()})",
+        "replace(study, series=list(study.series.values()))",
+        "replace(study, series={s: replace(v, files=()) for s, v in study.series.items()})",
+        "replace(study, series={s: replace(v, files=(path,)) for s, v in study.series.items()})",
+        "replace(study, series={s: None for s in study.series})",
+        "replace(study, set_aside=(None,))",
+        "replace(study, root=None)",
+        "replace(study, notices=(5,))",
+    ],
+)
+def test_a_study_that_could_not_be_opened_again_is_refused(
+    study, monkeypatch, tmp_path, make_study
+):
+    """Without its files a result lists no inputs, and no study is known to be its own."""
+    with_reader(monkeypatch, tmp_path, study=study)
+    with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave"):
+        open_study(make_study())
+
+
 @pytest.mark.parametrize("load", ["v.load()[:-1]", "v.load() > 0", "None", "1 / 0"])
 def test_voxels_that_do_not_fit_their_grid_are_refused(load, monkeypatch, tmp_path, make_study):
     """A volume short of a slice would else be shown, and measured, at wrong places."""

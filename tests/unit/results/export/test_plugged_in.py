@@ -57,6 +57,8 @@ def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
         {"missing": "1 / 0"},
         {"more": "    def __init__(self):\n        raise OSError('no licence')\n"},
         {"name": "findings.json"},
+        {"name": "Findings.JSON"},
+        {"done": "(path.rename(path.with_suffix('.x')), path.symlink_to('/not/there'))"},
         {"name": "run.json"},
         {"name": "review_edits/x.nii.gz"},
         {"name": "sent.json"},
