@@ -121,7 +121,12 @@ def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudo
         Key or map lie in the output folder, or cannot be used.
     """
     from lesionlens.base.errors import UnusableInputError
-    from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, home, key_at
+    from lesionlens.imaging.deidentification.pseudonyms import (
+        Pseudonyms,
+        check_map,
+        home,
+        key_at,
+    )
 
     places = key or home() / "key", table or home() / "map.csv"
     for place in places:
@@ -131,4 +136,6 @@ def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudo
                 expected="key and map in another folder: they identify the patient",
                 next_step="Choose other paths with --key and --map",
             )
-    return Pseudonyms(key_at(places[0])), places[1]
+    pseudonyms = Pseudonyms(key_at(places[0]))
+    check_map(places[1])
+    return pseudonyms, places[1]

@@ -47,6 +47,18 @@ def test_key_and_map_never_lie_in_what_is_handed_on(patient, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_is_no_map_is_refused_before_any_work_and_stays_as_it_is(
+    patient, tmp_path, places
+):
+    write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
+    other = tmp_path / "patients.csv"
+    other.write_text("name,city\nDoe,Xanadu")
+    with pytest.raises(UnusableInputError, match=r"'patients.csv', which is no table"):
+        deidentify(tmp_path / "study", tmp_path / "out", **{**places, "map_file": other})
+    assert other.read_text() == "name,city\nDoe,Xanadu"
+    assert not (tmp_path / "out").exists()
+
+
 def test_nifti_is_refused_with_a_word(make_study, tmp_path, places):
     with pytest.raises(UnusableInputError, match="no DICOM file"):
         deidentify(make_study(sequences={"t1c"}), tmp_path / "out", **places)

@@ -7,10 +7,11 @@ import hashlib
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lesionlens.base import user_folders
+from lesionlens.base import access, user_folders
 from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import ReadError, UnusableInputError
 
@@ -52,6 +53,23 @@ def key_at(path: Path) -> bytes:
     return key
 
 
+def check_map(path: Path) -> None:
+    """Create a mapping table if it is missing, so that it is known to be writable before any work.
+
+    A table that others could read becomes the owner's alone.
+
+    Raises
+    ------
+    UnusableInputError
+        The file is not such a table.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _rows_of(_text_of(path), path)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    with suppress(PermissionError):  # somebody else's, who shares it
+        access.restrict(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
     """New UIDs, names and date shifts: keyed digests (HMAC, RFC 2104) of the originals."""
@@ -85,12 +103,12 @@ class Pseudonyms:
         UnusableInputError
             The existing file is not such a table.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        there: set[tuple[str, ...]] = set()
-        if path.exists():
-            there = _rows_of(path)
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(made, "a", encoding="utf-8", newline="") as file:
+        check_map(path)
+        text = _text_of(path)
+        there = _rows_of(text, path)
+        with path.open("a", encoding="utf-8", newline="") as file:
+            if text and not text.endswith("\n"):  # the last row was not written whole
+                file.write("\n")
             writer = csv.writer(file, lineterminator="\n")
             rows = [(kind, original, new) for (kind, original), new in self._known.items()]
             writer.writerows(row for row in (_COLUMNS, *rows) if row not in there)
@@ -103,13 +121,28 @@ class Pseudonyms:
         return int.from_bytes(digest[:16], "big")
 
 
-def _rows_of(path: Path) -> set[tuple[str, ...]]:
+def _text_of(path: Path) -> str:
+    """Return the content of a mapping table; empty if it is missing."""
     try:
-        lines = read_text(path, _MAP_BYTES).splitlines(keepends=True)
-        return {tuple(row) for row in csv.reader(lines, strict=True)}
-    except (ValueError, csv.Error, ReadError) as error:
-        raise UnusableInputError(
-            found=f"a table of pseudonyms that cannot be read: {path.name}",
-            expected=f"the one that LesionLens wrote, of at most {_MAP_BYTES // MIB} MiB",
-            next_step="Move it away and start again: the same key gives the same names",
-        ) from error
+        return read_text(path, _MAP_BYTES) if path.exists() else ""
+    except (ValueError, ReadError) as error:
+        raise _no_table(path) from error
+
+
+def _rows_of(text: str, path: Path) -> set[tuple[str, ...]]:
+    try:
+        rows = [tuple(row) for row in csv.reader(text.splitlines(keepends=True), strict=True)]
+    except csv.Error as error:
+        raise _no_table(path) from error
+    if rows and rows[0] != _COLUMNS:
+        raise _no_table(path)
+    return set(rows)
+
+
+def _no_table(path: Path) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"{path.name!r}, which is no table of pseudonyms, or a damaged one",
+        expected=f"the one that LesionLens wrote, of at most {_MAP_BYTES // MIB} MiB",
+        next_step="Name another file with --map, or move it away: the same key gives the same "
+        "names",
+    )
