@@ -107,7 +107,8 @@ def save_bids(
     Raises
     ------
     UnusableInputError
-        The folder is not writable, or contains another program's dataset.
+        The folder is not writable, or contains another program's dataset, or a subject whose name
+        differs by case alone.
     ResourceError, ExportError
         As for `exporter.save`.
     """
@@ -115,6 +116,7 @@ def save_bids(
     name = name or analysis.study.name
     analysis = applied(with_earlier_review(analysis, dataset / bids.RESULTS / name))
     home, label = Path(bids.RESULTS) / name, bids.bids_name(name)
+    _check_case(dataset, label.partition("_")[0])
     volumes = tuple(_volumes(analysis))
     names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
     list_name = f"{home.as_posix()}{_LIST}"
@@ -163,6 +165,19 @@ def check_dataset(dataset: Path) -> None:
             next_step="Choose another folder with --out, such as derivatives/lesionlens",
             in_window="Choose another folder",
         )
+
+
+def _check_case(dataset: Path, subject: str) -> None:
+    """Refuse a subject that differs from another by case alone: Windows and macOS merge them."""
+    for place in dataset.glob("sub-*"):
+        if place.name != subject and place.name.casefold() == subject.casefold():
+            raise UnusableInputError(
+                found=f"the subject {place.name!r} there, which differs from {subject!r} by case "
+                "alone",
+                expected="subjects that stay apart on every disk",
+                next_step="Rename the folder of the study, or choose another folder with --out",
+                in_window="Rename the folder of the study, or choose another folder",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,14 @@ def test_a_second_run_replaces_the_first_and_leaves_other_subjects(analysis, tmp
     assert (out / "sub-02/anat/sub-02_space-orig_label-WT_desc-attention_map.nii.gz").is_file()
 
 
+def test_a_subject_that_differs_by_case_alone_is_refused(analysis, tmp_path):
+    """On Windows and macOS two patients would share one folder."""
+    save_bids(analysis, tmp_path / "d", "case-A")
+    with pytest.raises(UnusableInputError, match=r"'sub-caseA' there.*'sub-CASEA'"):
+        save_bids(analysis, tmp_path / "d", "CASE_A")
+    assert not list((tmp_path / "d").glob("sub-CASE*"))
+
+
 def test_a_dataset_of_others_is_left_alone(analysis, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").rglob("*")}
     with pytest.raises(UnusableInputError, match="dataset of others"):
