@@ -13,6 +13,7 @@ from lesionlens.base.records.parts import check_objects
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.documents import record_sent
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
+from lesionlens.imaging.reading.readers import check_path
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, only
 from lesionlens.site.pacs.intake import Pacs
@@ -36,10 +37,18 @@ def files_to_send(result: Path) -> list[Path]:
     Raises
     ------
     UnusableInputError
-        There is no DICOM file.
+        The path does not exist, or there is no DICOM file.
     AlteredResultError
         Objects were changed or added since the result was written.
     """
+    check_path(result)
+    if result.is_file():
+        raise UnusableInputError(
+            found=f"the file {result.name!r}",
+            expected="a result folder, or a folder of DICOM files",
+            next_step="Name its folder; --only selects kinds of objects",
+            in_window="Choose its folder",
+        )
     check_objects(result)
     folder = folder_to_send(result)
     files = [path for path in walk(folder) if looks_like_dicom(path)] if folder.is_dir() else []

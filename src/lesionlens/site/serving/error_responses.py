@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi.responses import JSONResponse
 
 from lesionlens.base.errors import (
+    CancelledError,
     FullError,
     GoneError,
     LesionLensError,
@@ -26,6 +27,7 @@ class TooLargeError(UnusableInputError):
 
 
 _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
+    (CancelledError, 499),  # the client left: no failure of the server
     (RefusedError, 401),
     (NotFoundError, 404),
     (GoneError, 404),

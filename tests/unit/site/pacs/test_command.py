@@ -74,7 +74,7 @@ def test_ctrl_c_on_a_silent_line_leaves_nothing(orthanc, password, sent, tmp_pat
         (("find", "https://me:hunter2@x"), 2, "bare address"),
         (("get", "dicom://A@127.0.0.1:9", "1.2.3", "--out", "got"), 1, "no connection"),
         (("get", "dicom://A@127.0.0.1:9", "../x", "--out", "got"), 2, "no UID"),
-        (("send", "dicom://A@127.0.0.1:9", "nothing"), 2, "no DICOM file"),
+        (("send", "dicom://A@127.0.0.1:9", "nothing"), 2, "does not exist"),
     ],
     ids=["kind", "secret", "nobody", "uid", "nothing"],
 )

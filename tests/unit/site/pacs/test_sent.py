@@ -8,13 +8,14 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
-from lesionlens.site.pacs.outbox import send_result
+from lesionlens.site.pacs.outbox import files_to_send, send_result
 
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
 
@@ -101,3 +102,11 @@ def test_a_damaged_note_is_kept_aside_and_named(result, content):
         assert aside.name in notice
         assert aside.read_text() == content
         assert len(sent_documents(result)) == 1
+
+
+def test_a_missing_folder_and_a_single_file_are_refused_as_what_they_are(tmp_path):
+    with pytest.raises(UnusableInputError, match="does not exist"):
+        files_to_send(tmp_path / "reslt")
+    (tmp_path / "seg.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    with pytest.raises(UnusableInputError, match=r"the file 'seg\.dcm'.*a result folder"):
+        files_to_send(tmp_path / "seg.dcm")

@@ -18,6 +18,7 @@ from lesionlens.engines.remote.packing import pack, unpack
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
+from lesionlens.site.serving.error_responses import error_response
 from lesionlens.site.serving.job_queue import Job, JobQueue
 from lesionlens.site.serving.memory_use import held_bytes
 from lesionlens.site.serving.sessions import Limits, Sessions
@@ -309,3 +310,7 @@ def test_the_server_tells_nobody_of_its_requests(make, monkeypatch):
     told = getattr(app, "_telemetry", {})
     assert not any(told.get(name) for name in ("tracing", "metrics", "logs", "auto_configure"))
     assert app.openapi_url is None
+
+
+def test_a_client_that_left_is_not_logged_as_a_failure_of_the_server():
+    assert error_response(CancelledError()).status_code == 499
