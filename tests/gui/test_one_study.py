@@ -197,6 +197,19 @@ def test_a_signature_names_patient_study_and_reader_before_it_counts(panel, list
     assert [act.act for act in marks(listed, "a")][-2:] == [ReviewAct.MARK, ReviewAct.WITHDRAW]
 
 
+def test_what_changed_while_the_reader_was_asked_is_not_signed(panel, listed, qtbot):
+    """A result that arrived meanwhile was signed with candidates that nobody had decided."""
+    opened(panel, listed, qtbot)
+    for _ in range(2):
+        panel.commands.run("accept")
+        panel.commands.run("next_candidate")
+    panel.actions_.sign()
+    panel.actions_.review_controller.undo()
+    panel.signing.accept()
+    assert panel.session.state.review.signed is None
+    assert "Not decided yet" in reads(panel)
+
+
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     overlays = panel.viewer.canvas.overlays

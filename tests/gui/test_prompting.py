@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,7 +26,8 @@ from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
 
 def answered(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.questions.running, timeout=60_000)
+    questions = panel.actions_.prompting.questions
+    qtbot.waitUntil(lambda: not questions.running, timeout=60_000)
 
 
 def point(panel, qtbot, at_mm, belongs=True, kind=PromptKind.POINT):
@@ -269,3 +271,79 @@ def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
     assert controls.isHidden()
     qtbot.keyRelease(native, Qt.Key.Key_F2)
     qtbot.waitUntil(controls.isVisible, timeout=10_000)
+
+
+def ask(panel, at_mm, belongs=True):
+    """Point, and do not wait for the answer."""
+    panel.actions_.prompting.take(Gesture(PromptKind.POINT, belongs, [at_mm]))
+
+
+def test_an_answer_is_drawn_into_no_other_outline(reviewed, qtbot):
+    """Who left in a hurry had the prompts of one candidate drawn into the next one."""
+    overlays = reviewed.session.state.overlays
+    left, right = (overlays.candidate_at(at) for at in (LEFT, RIGHT))
+    ask(reviewed, LEFT, belongs=False)
+    ask(reviewed, LEFT, belongs=False)
+    assert reviewed.session.state.editing == left
+    reviewed.commands.run("discard_edit")
+    reviewed.actions_.go_to(right)
+    reviewed.commands.run("edit_outline")
+    answered(reviewed, qtbot)
+    assert reviewed.session.state.editing == right
+    before, now = reviewed.actions_.editor.drawn()
+    np.testing.assert_array_equal(now, before)
+    assert not reviewed.actions_.editor.rounds
+    point(reviewed, qtbot, RIGHT, belongs=False)
+    assert len(reviewed.actions_.editor.rounds) == 1
+    assert drawn(reviewed)[overlays.components == right].any()
+
+
+@pytest.mark.parametrize("leave", ["finish_outline", "next_candidate", "accept", "undo"])
+def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, leave):
+    ask(missed, RIGHT)
+    missed.commands.run(leave)
+    assert "A prompt is being answered" in reads(missed)
+    answered(missed, qtbot)
+    assert missed.session.state.editing == NEW
+    assert drawn(missed).any()
+    missed.commands.run("finish_outline")
+    settled(missed, qtbot)
+    assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
+
+
+def test_a_prompt_while_an_outline_is_measured_is_declined(missed, qtbot):
+    """It waited for the next outline, and was drawn into that."""
+    point(missed, qtbot, RIGHT)
+    missed.commands.run("finish_outline")
+    ask(missed, LEFT)
+    assert "An outline is being measured" in reads(missed)
+    settled(missed, qtbot)
+    missed.commands.run("draw_lesion")
+    point(missed, qtbot, (RIGHT[0], RIGHT[1] + 12, RIGHT[2]))
+    assert len(missed.actions_.editor.rounds) <= 1
+
+
+def test_a_stroke_during_the_answer_stays(missed, qtbot):
+    overlays = missed.session.state.overlays
+    missed.session.go_to(1)
+    missed.commands.run("edit_outline")
+    inside = tuple(np.argwhere(drawn(missed) > 0)[0])
+    ask(missed, RIGHT)
+    edit_layer(missed).data_setitem(tuple(np.array([i]) for i in inside), 0)
+    answered(missed, qtbot)
+    assert drawn(missed)[inside] == 0
+    assert drawn(missed)[tuple(overlays.grid.nearest_voxel(RIGHT))] > 0
+
+
+def test_other_requests_do_not_displace_a_prompt(missed, qtbot):
+    """No prompt was answered for the rest of the session."""
+    go_on = Event()
+    missed.questions.ask("first", lambda _: go_on.wait(60), lambda _: None)
+    ask(missed, RIGHT)
+    missed.questions.ask("latest", lambda _: None, lambda _: None)
+    go_on.set()
+    answered(missed, qtbot)
+    qtbot.waitUntil(lambda: not missed.questions.running, timeout=60_000)
+    assert drawn(missed).any()
+    point(missed, qtbot, (RIGHT[0], RIGHT[1] + 8, RIGHT[2]), belongs=False)
+    assert len(missed.actions_.editor.rounds) == 2

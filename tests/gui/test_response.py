@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton
-from tests.gui.window import answer
+from tests.gui.window import answer, wait
 
-from lesionlens.base.labels import ReviewAct
+from lesionlens.base.labels import Label, ReviewAct, ReviewState
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.response import Response
 from lesionlens.napari.preferences import Preferences, keep_reader
@@ -115,3 +116,17 @@ def test_another_study_takes_no_signature(compared):
     dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
     dialog.accept()
     assert compared.session.state.review.responses == ()
+
+
+def test_strokes_are_kept_before_a_response_is_assessed(compared, qtbot):
+    """Signing it ended the edit, and its strokes were gone."""
+    compared.session.go_to(1)
+    uid = compared.session.candidate().tracking_uid
+    compared.commands.run("edit_outline")
+    editor = compared.actions_.editor
+    assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))
+    compared.commands.run("assess_response")
+    wait(qtbot, compared)
+    assert compared.response.isVisible()
+    compared.response.reject()
+    assert compared.session.state.review.of(uid).state is ReviewState.EDITED

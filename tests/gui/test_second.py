@@ -107,3 +107,16 @@ def test_a_stroke_on_one_slice_is_no_agreement(second):
     second.session.take_second(replace(shown, agreement=whole))
     second.commands.run("next_disagreement")
     assert "Both results agree" in second.session.state.message
+
+
+def test_a_reason_stays_beside_the_adopted_outline(second, qtbot):
+    second.session.go_to(2)
+    second.session.type_reason("haemorrhage")
+    for _ in range(2):
+        second.commands.run("next_disagreement")
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    found = second.session.state.analysis.findings.candidates[1]
+    event = second.session.state.review.of(found.tracking_uid)
+    assert event.reason.startswith("haemorrhage; ")
+    assert event.reason.endswith("ml as in other_seg.nii.gz")

@@ -13,10 +13,11 @@ from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
+from tests.gui.window import wait
 
 from lesionlens.analysis.findings.measure import diameters
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.dock import open_panel
@@ -26,6 +27,7 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens.napari.model.geometry.contours import ring
 from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.rulers import rulers_of
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.viewer import canvas_strokes
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
@@ -514,6 +516,22 @@ def test_another_plane_keeps_place_and_zoom(shown):
     place = shown.actions_.viewpoint.now
     shown.actions_.next_plane()
     assert shown.actions_.viewpoint.now == place
+
+
+def test_strokes_are_kept_before_dragged_diameters(shown, analysis, qtbot):
+    """A dragged end ended the edit, and its strokes were gone."""
+    first = analysis.findings.candidates[0]
+    shown.session.go_to(first.id)
+    shown.actions_.toggle_rulers()
+    shown.commands.run("edit_outline")
+    editor = shown.actions_.editor
+    assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))
+    shown.actions_.drag_rulers(rulers_of(analysis, first))
+    shown.actions_.keep_rulers()
+    wait(qtbot, shown)
+    event = shown.session.state.review.of(first.tracking_uid)
+    assert event.state is ReviewState.EDITED
+    assert shown.session.state.review.diameters_of(first.tracking_uid) is not None
 
 
 def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis, qtbot):

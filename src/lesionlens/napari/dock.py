@@ -239,6 +239,7 @@ class LesionLens(Panel):
         self.jobs.abandon()
         self.questions.abandon()
         self.actions_.opener.name_check.abandon()
+        self.actions_.prompting.questions.abandon()
         if self.archive is not None:
             self.archive.release()
         self.loop.release()

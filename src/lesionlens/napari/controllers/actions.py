@@ -114,7 +114,7 @@ class Actions(
         self.opener = Opener(session, jobs, viewer)
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
         self.adder = LesionAdder(session, self.review_controller, self.editor)
-        self.prompting = Prompting(session, self.review_controller, questions)
+        self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
         self.second = SecondReader(session, self.review_controller, jobs, self.go_to_point)
         self.exported: Path | None = None
         self.dialogs: Dialogs

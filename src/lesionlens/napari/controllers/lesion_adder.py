@@ -128,11 +128,11 @@ class LesionAdder:
         def make(log: ReviewLog) -> None:
             both, nothing = additions.merged(analysis, kept, gone)
             with log.one_act():
-                words = self._also(kept, f"merged with candidate {gone.id}")
+                words = self.session.reason_with(kept, f"merged with candidate {gone.id}")
                 log.mark(
                     kept.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
                 )
-                words = self._also(gone, f"merged into candidate {kept.id}")
+                words = self.session.reason_with(gone, f"merged into candidate {kept.id}")
                 log.mark(
                     gone.tracking_uid,
                     ReviewState.EDITED,
@@ -157,7 +157,9 @@ class LesionAdder:
         if analysis is None or candidate is None:
             self.session.decline("Go to a doubtful part of a listed candidate first.")
             return False
-        words = self._also(candidate, f"doubtful part of {part.volume_ml:.1f} ml left out")
+        words = self.session.reason_with(
+            candidate, f"doubtful part of {part.volume_ml:.1f} ml left out"
+        )
 
         def make(log: ReviewLog) -> None:
             log.mark(
@@ -285,11 +287,6 @@ class LesionAdder:
         self.review_controller.change(
             "Splitting", make, lambda: self.review_controller.go_to_uid(uid)
         )
-
-    def _also(self, candidate: Candidate, words: str) -> str:
-        """Return a reason appended to the previous one."""
-        before = self.session.reason_for(candidate, ReviewState.EDITED)
-        return f"{before}; {words}" if before else words
 
     def _spacing(self) -> NDArray[np.float64]:
         overlays = self.session.state.overlays

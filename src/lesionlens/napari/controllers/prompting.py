@@ -24,6 +24,7 @@ from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY
+from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -57,7 +58,7 @@ class Prompting:
     review_controller : ReviewController
         Begins and stores outlines; its editor draws them.
     questions : LatestRequest
-        Runs requests in a thread.
+        Answers prompts in a thread, and nothing else: it drops all but the latest request.
     """
 
     def __init__(
@@ -70,7 +71,13 @@ class Prompting:
         self.review_controller = review_controller
         self.held = False
         self._waiting: list[Gesture] = []
-        self._asking = self._opened = False
+        self._opened = False
+        self._outline = 0
+        """Number of the outline being drawn: none takes the answer to a prompt of another one."""
+        self._asked: int | None = None
+        """Outline of the prompt that is being answered."""
+        review_controller.answering = lambda: bool(self._waiting) or self._asked == self._outline
+        session.changed.connect(self._on_changed)
         self._begun = ("", 0.0)
         self._beside = 0
 
@@ -102,6 +109,8 @@ class Prompting:
     def take(self, gesture: Gesture) -> None:
         """Queue a gesture."""
         self.session.notify("")
+        if self.review_controller.measuring():
+            return
         if self.session.state.editing is None and not self._begin(gesture):
             return
         self._waiting.append(gesture)
@@ -122,14 +131,15 @@ class Prompting:
             self.session.go_to(there)
             self.session.begin_edit()
         else:
-            self._beside = self._candidate_beside(gesture)
+            beside = self._candidate_beside(gesture)
             self.session.begin_new()
+            self._beside = beside
         self.session.choose_tools(prompting=self.held)
         self._opened = self.session.state.editing is not None
         return self._opened
 
     def _next(self) -> None:
-        if self._asking or not self._waiting or self.review_controller.busy:
+        if self._asked is not None or not self._waiting:
             return
         gesture, editor = self._waiting.pop(0), self.review_controller.editor
         sides, result = editor.drawn(), self.session.result
@@ -143,32 +153,53 @@ class Prompting:
             self._show_refusal(refusal)
             self._next()
             return
-        labels, free = sides[1], editor.allowed
+        labels, free, outline = sides[1], editor.allowed, self._outline
 
         def task(context: RunContext) -> Any:  # noqa: ARG001
             found = result.answer_prompts(question_of(labels, asked))
             return redrawn(labels, found, asked, free, parts_in(analysis, found))
 
         def done(changed: Any) -> None:
-            self._asking = False
-            if self.session.result is result and self.review_controller.editor is editor:
-                self._opened = False
-                if editor.prompted(changed, asked):
-                    self.session.clear_problem(OUTLINE)
-                    self._tell(gesture, labels, changed)
-                else:
-                    self.session.decline(_NOTHING)
+            self._asked = None
+            if outline == self._outline:
+                self._draw(gesture, asked, labels, changed)
             self._next()
 
         def refused(error: BaseException) -> None:
-            self._asking = False
-            self._show_refusal(error)
+            self._asked = None
+            if outline == self._outline:
+                self._show_refusal(error)
             self._next()
 
-        self._asking = True
+        self._asked = outline
         if not editor.rounds:
             self.session.notify(_FIRST)
         self.questions.ask((id(result), "prompt", time.monotonic()), task, done, refused)
+
+    def _draw(
+        self,
+        gesture: Gesture,
+        asked: PromptRound,
+        before: NDArray[np.uint8],
+        changed: NDArray[np.uint8],
+    ) -> None:
+        """Draw the answer to a prompt; strokes made since it was asked are kept."""
+        self._opened = False
+        editor = self.review_controller.editor
+        sides = editor.drawn()
+        now = before if sides is None else sides[1]
+        if editor.prompted(np.where(changed == before, now, changed), asked):
+            self.session.clear_problem(OUTLINE)
+            self._tell(gesture, before, changed)
+        else:
+            self.session.decline(_NOTHING)
+
+    def _on_changed(self, old: State, new: State) -> None:
+        """Drop the prompts of an outline that is no longer drawn."""
+        if new.edited_uid != old.edited_uid:
+            self._waiting.clear()
+            self._outline += 1
+            self._opened, self._beside = False, 0
 
     def _tell(self, gesture: Gesture, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> None:
         """Notify if a foreground prompt had little effect; otherwise clear the first message.

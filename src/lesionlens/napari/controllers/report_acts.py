@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -67,8 +68,15 @@ class ReportActs(ViewActs):
         self.report_dialogs.copy(text)
         self.session.notify(f"Copied: {text}")
 
+    def leave_for(self, act: Callable[[], object]) -> bool:
+        """Store unfinished work, then act."""
+        raise NotImplementedError
+
     def assess_response(self) -> None:
         """Show the draft of a response category by RANO 2.0, for the reader to sign."""
+        self.leave_for(self._assess_response)
+
+    def _assess_response(self) -> None:
         state = self.session.state
         analysis = state.analysis and replace(state.analysis, review=state.review)
         if analysis is None or analysis.compared is None:
@@ -92,6 +100,9 @@ class ReportActs(ViewActs):
 
     def withdraw_response(self) -> None:
         """Ask for a reason, then withdraw the signed response."""
+        self.leave_for(self._ask_to_withdraw)
+
+    def _ask_to_withdraw(self) -> None:
         state, study = self.session.state, self.session.state.study
         signed = state.review.response
         if signed is None or state.review.signed is not None:

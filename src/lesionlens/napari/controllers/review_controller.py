@@ -26,6 +26,7 @@ from lesionlens.results.review.log import ReviewLog
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
+_ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
 
 
 class ReviewController:
@@ -51,6 +52,8 @@ class ReviewController:
         self._reads = reads
         self.session, self.jobs, self.editor = session, jobs, editor
         self._settling = False
+        self.answering: Callable[[], bool] = lambda: False
+        """Returns whether a prompt of the outline being drawn is not answered yet."""
         editor.drew = self._keep_draft
 
     def mark(self, state: ReviewState) -> None:
@@ -102,14 +105,20 @@ class ReviewController:
             self.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
 
     def place_diameters(self, tracking_uid: str, ends: DrawnDiameters) -> None:
-        """Store the diameters placed by a reader."""
-        if not self._signed():
+        """Store the diameters placed by a reader, after an outline being drawn."""
+
+        def place() -> bool:
+            if self._signed():
+                return False
             reader = read_preferences().reader_name
             self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
+            return True
+
+        self.after_edit(place)
 
     def sign_response(self, signed: SignedResponse) -> bool:
-        """Store a signed response; False, with a message, if the study is signed."""
-        if self._signed():
+        """Store a signed response; False, with a message, if the study is signed or measured."""
+        if self._waits() or self._signed():
             return False
         self._record(lambda log: log.sign_response(signed))
         return True
@@ -195,7 +204,7 @@ class ReviewController:
         """Change outlines in a thread: `make` writes into a copy of the log; `then` follows."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if analysis is None or self._signed():
+        if analysis is None or self._waits() or self._signed():
             return False
 
         def task(context: RunContext) -> Any:
@@ -287,7 +296,14 @@ class ReviewController:
         return signed
 
     def _waits(self) -> bool:
-        """Whether an outline is being measured, which blocks other acts; notifies if so."""
+        """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
+        if not self.measuring() and self.answering():
+            self.session.decline(_ANSWERED)
+            return True
+        return self._settling
+
+    def measuring(self) -> bool:
+        """Whether an outline is being measured; notifies if so."""
         if self._settling:
             self.session.decline(_MEASURED)
         return self._settling

@@ -137,6 +137,8 @@ class SecondReader:
         reader = read_preferences().reader_name
         uid = new_tracking_uid() if candidate is None else candidate.tracking_uid
         reason = f"{part.volume_ml:.1f} ml as in {second.name}"
+        if candidate is not None:
+            reason = self._session.reason_with(candidate, reason)
 
         def make(log: ReviewLog) -> None:
             outline = additions.with_part(analysis, uid, inside, second.labels)

@@ -17,6 +17,7 @@ from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.preferences import keep_reader, read_preferences
 
 _CHANGED = "Another study is open now: nothing was signed."
+_NOT_THIS = "The result has changed while you were asked: nothing was signed. Sign again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,7 @@ class SignActs(ViewActs):
         self.leave_for(self._ask_to_sign)
 
     def _ask_to_sign(self) -> bool:
-        study = self.session.state.study
-        unaided = self.read_controller.closed
-        what = (
-            what_is_signed(self.read_controller)
-            if unaided
-            else self.review_controller.what_is_signed()
-        )
+        study, what = self.session.state.study, self._what_is_signed()
         if study is None or not what:
             return False
         reader = read_preferences().reader_name or ""
@@ -76,9 +71,20 @@ class SignActs(ViewActs):
         self.ask_signature(asked, lambda name: self._sign(study, what, name))
         return True
 
+    def _what_is_signed(self) -> str:
+        """Return the statement of a signature; empty, with a message, if it is not possible."""
+        if self.read_controller.closed:
+            return what_is_signed(self.read_controller)
+        return self.review_controller.what_is_signed()
+
     def _sign(self, study: Study, what: str, reader: str) -> None:
         if self.session.state.study is not study:
             self.session.decline(_CHANGED)
+            return
+        now = self._what_is_signed()
+        if now != what:
+            if now:
+                self.session.decline(_NOT_THIS)
             return
         if not read_preferences().reader_name:
             keep_reader(reader)

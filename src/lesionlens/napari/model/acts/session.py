@@ -322,6 +322,11 @@ class ReviewSession(Choosing):
             typed = f"{known}; {typed}"
         return typed or None
 
+    def reason_with(self, candidate: Candidate, words: str) -> str:
+        """Return the reason of a changed outline: words appended to the previous one."""
+        before = self.reason_for(candidate, ReviewState.EDITED)
+        return f"{before}; {words}" if before else words
+
     def _just_given(self, last: ReviewEvent | None) -> bool:
         """Whether the last act only gave a decision another reason."""
         events = self._state.review.events
