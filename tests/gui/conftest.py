@@ -206,9 +206,7 @@ def prefer(monkeypatch, tmp_path):
         for module in (
             "actions",
             "read_controller",
-            "review_controller",
             "worklist_controller",
-            "sign_acts",
         ):
             monkeypatch.setattr(
                 f"lesionlens.napari.controllers.{module}.read_preferences", lambda: wanted

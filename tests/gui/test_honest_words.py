@@ -27,11 +27,10 @@ PATIENCE_MS = 120_000
 def reader(monkeypatch):
     """Preferences that forget: what is kept in one test is not there in the next."""
     kept = {"name": None}
-    for module in ("sign_acts", "review_controller", "read_controller"):
-        monkeypatch.setattr(
-            f"lesionlens.napari.controllers.{module}.read_preferences",
-            lambda: Preferences(reader_name=kept["name"]),
-        )
+    monkeypatch.setattr(
+        "lesionlens.napari.controllers.read_controller.read_preferences",
+        lambda: Preferences(reader_name=kept["name"]),
+    )
     monkeypatch.setattr(
         "lesionlens.napari.controllers.sign_acts.keep_reader",
         lambda name: kept.update(name=name),

@@ -15,7 +15,6 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.napari import preferences
 from lesionlens.napari.controllers import (
     read_controller,
-    review_controller,
     sign_acts,
     unnamed_read_acts,
     worklist_controller,
@@ -30,7 +29,7 @@ from lesionlens.site.database.records import ReadKey
 def name(monkeypatch):
     """The reader's name in the preferences, empty at first."""
     kept = {"reader": None}
-    for module in (read_controller, review_controller, sign_acts, worklist_controller):
+    for module in (read_controller, worklist_controller):
         monkeypatch.setattr(
             module, "read_preferences", lambda: Preferences(reader_name=kept["reader"])
         )
@@ -171,3 +170,44 @@ def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
     assert panel.session.state.draft.tracking_uid == draft.tracking_uid
     assert journal.found(analysis, None) is None
+
+
+def test_one_read_has_one_reader_where_the_name_changes_meanwhile(panel, listed, qtbot, name):
+    """Decisions of A's read were signed as B, in A's log."""
+    name["reader"] = "A. Reader"
+    opened(panel, listed, qtbot)
+    panel.session.step(1)
+    panel.commands.run("accept")
+    name["reader"] = "B. Reader"
+    panel.commands.run("next_candidate")
+    panel.commands.run("reject")
+    assert {e.reader for e in panel.session.state.review.events} == {"A. Reader"}
+    panel.actions_.sign()
+    assert "as A. Reader" in reads(panel.signing)
+    panel.signing.accept()
+    assert panel.session.state.review.signed == "nothing further seen, A. Reader"
+    assert verdicts(listed, "B. Reader") == []
+    listed.controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    panel.session.step(1)
+    panel.commands.run("accept")
+    assert {e.reader for e in panel.session.state.review.events} == {"B. Reader"}
+
+
+def test_what_another_reader_decides_on_the_open_study_is_found_again_under_that_name(
+    reviewed, name
+):
+    """B's decisions lay in A's log: who reopened the study as B found none."""
+    name["reader"] = "A. Reader"
+    reviewed.session.step(1)
+    reviewed.commands.run("accept")
+    name["reader"] = "B. Reader"
+    reviewed.session.step(1)
+    reviewed.commands.run("reject")
+    analysis, reads_ = reviewed.session.result.analysis, reviewed.actions_.read_controller
+    decided = [("A. Reader", ReviewState.ACCEPTED), ("B. Reader", ReviewState.REJECTED)]
+    found, _ = reads_.recovered(analysis)
+    assert [(e.reader, e.state) for e in found.events] == decided
+    name["reader"] = "A. Reader"
+    found, _ = reads_.recovered(analysis)
+    assert [(e.reader, e.state) for e in found.events] == decided[:1]

@@ -19,7 +19,6 @@ from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.state.state import shown_sequence
 from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
-from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 
@@ -55,7 +54,7 @@ class LesionAdder:
 
     def _grow(self, point_mm: Point) -> bool:
         analysis, uid = self.session.state.analysis, new_tracking_uid()
-        reader, shown = read_preferences().reader_name, shown_sequence(self.session.state)
+        reader, shown = self.review_controller.reader, shown_sequence(self.session.state)
         if analysis is None:
             self.session.decline(f"{why_not_added(self.session.state)}.")
             return False
@@ -122,7 +121,7 @@ class LesionAdder:
         if chosen is None:
             self.session.decline("There is no other candidate to merge with.")
             return False
-        reader = read_preferences().reader_name
+        reader = self.review_controller.reader
         kept, gone = _kept_first(into, chosen)
 
         def make(log: ReviewLog) -> None:
@@ -152,7 +151,7 @@ class LesionAdder:
         return self.review_controller.after_edit(lambda: self._leave_out(part))
 
     def _leave_out(self, part: DoubtfulPart) -> bool:
-        analysis, reader = self.session.state.analysis, read_preferences().reader_name
+        analysis, reader = self.session.state.analysis, self.review_controller.reader
         candidate = next((c for c in self.session.listed() if c.id == part.candidate), None)
         if analysis is None or candidate is None:
             self.session.decline("Go to a doubtful part of a listed candidate first.")
@@ -255,7 +254,7 @@ class LesionAdder:
 
     def _split(self, cut: Callable[[Labels], NDArray[np.bool_]]) -> None:
         sides, candidate = self._sides(), self.session.edited()
-        analysis, reader = self.session.state.analysis, read_preferences().reader_name
+        analysis, reader = self.session.state.analysis, self.review_controller.reader
         if sides is None or analysis is None:
             return
         if candidate is None:

@@ -204,10 +204,19 @@ class ReadController:
         """Return whether the read in progress is stored in a database."""
         return self.read_session is not None and self.read_session.database is database
 
+    @property
+    def reader(self) -> str | None:
+        """Name of the reader of new acts: of the read in progress, else in the preferences.
+
+        A name that is changed meanwhile applies from the next study.
+        """
+        begun = "" if self.read_session is None else self.read_session.key.reader
+        return begun or read_preferences().reader_name
+
     def decision_owner(self) -> str | None:
         """Return the owner of drafts; see `store.owner_of`."""
         if self.read_session is None or not self.read_session.key.session:
-            return read_preferences().reader_name
+            return self.reader
         key = self.read_session.key
         return store.owner_of(key.reader, key.session, key.arm.value)
 
@@ -396,9 +405,13 @@ class ReadController:
         """Return the log for decisions: the read in progress, else the reader's own log."""
         if self._log is not None and self._log.database.vanished:
             self._log = None  # the new log takes over all that was decided
+        key = _own_key(analysis.study)
+        if self._log is not None and self._log.key != key:  # another reader continues
+            self._log.leave()
+            self._log = None
         log = self.read_session or self._log
         if log is None:
-            log = self._log = ReadSession(self._own.database, _own_key(analysis.study))
+            log = self._log = ReadSession(self._own.database, key)
         if log is not self._follows:
             log.show(store.analysis_key(analysis.run), self._before, _centroids(analysis))
             self._follows = log

@@ -30,7 +30,7 @@ class ReportDialogs(Protocol):
     def copy(self, text: str) -> None:
         """Put text on the clipboard."""
 
-    def ask_response(self, found: Comparison, identity: Identity) -> None:
+    def ask_response(self, found: Comparison, identity: Identity, reader: str) -> None:
         """Show the draft of a response category with the patient's identity."""
 
 
@@ -85,7 +85,9 @@ class ReportActs(ViewActs):
             )
             return
         self._asked = state.study
-        self.report_dialogs.ask_response(analysis.compared, state.identity)
+        self.report_dialogs.ask_response(
+            analysis.compared, state.identity, self.review_controller.reader or ""
+        )
 
     def sign_response(
         self, draft: ResponseDraft, found: Comparison, category: Response, reader: str
@@ -110,7 +112,7 @@ class ReportActs(ViewActs):
                 "There is no signed response to withdraw." if signed is None else f"{SIGNED}."
             )
             return
-        if not (read_preferences().reader_name or "").strip():
+        if not self.review_controller.reader:
             self.session.decline("Enter your name in the preferences first: a reader withdraws.")
             return
 

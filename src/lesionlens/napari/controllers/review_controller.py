@@ -18,7 +18,6 @@ from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import redraws, reviewed
 from lesionlens.napari.model.wording.edits import SIGNED, why_not_marked
-from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review import journal
 from lesionlens.results.review.journal import Draft
@@ -56,12 +55,17 @@ class ReviewController:
         """Returns whether a prompt of the outline being drawn is not answered yet."""
         editor.drew = self._keep_draft
 
+    @property
+    def reader(self) -> str | None:
+        """Name of the reader of new acts."""
+        return self._reads.reader
+
     def mark(self, state: ReviewState) -> None:
         """Record a decision on the candidate in focus, with the reason typed for it."""
         self.after_edit(lambda: self._mark(state))
 
     def _mark(self, state: ReviewState) -> bool:
-        self.session.reader = read_preferences().reader_name
+        self.session.reader = self.reader
         if why_not_marked(self.session.state) or self.session.mark(state) is None:
             self.explain()
             return False
@@ -94,7 +98,7 @@ class ReviewController:
 
     def withdraw(self, reason: str) -> None:
         """Withdraw the signature with a reason."""
-        reader = read_preferences().reader_name
+        reader = self.reader
         self._record(lambda log: log.withdraw(reason, reader=reader))
 
     def _record(self, act: Callable[[ReviewLog], None]) -> None:
@@ -110,7 +114,7 @@ class ReviewController:
         def place() -> bool:
             if self._signed():
                 return False
-            reader = read_preferences().reader_name
+            reader = self.reader
             self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
             return True
 
@@ -125,7 +129,7 @@ class ReviewController:
 
     def withdraw_response(self, reason: str) -> None:
         """Withdraw the signed response with a reason."""
-        reader = read_preferences().reader_name
+        reader = self.reader
         self._record(lambda log: log.withdraw_response(reason, reader=reader))
 
     def settle_reason(self) -> None:
@@ -175,7 +179,7 @@ class ReviewController:
         asked = tuple(self.editor.rounds)
         if analysis is None:
             return False
-        reader = read_preferences().reader_name
+        reader = self.reader
         reason = None
         if candidate is not None:
             reason = self.session.reason_for(candidate, ReviewState.EDITED)

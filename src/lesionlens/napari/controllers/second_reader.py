@@ -21,7 +21,6 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.wording.second import disagreement_words, thin_words
-from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import reopen_folder, result_folder
@@ -134,7 +133,7 @@ class SecondReader:
         part = parts[self._number - 1]
         inside = second.agreement.parts == part.number
         candidate = _owner(analysis, part, inside)
-        reader = read_preferences().reader_name
+        reader = self._review.reader
         uid = new_tracking_uid() if candidate is None else candidate.tracking_uid
         reason = f"{part.volume_ml:.1f} ml as in {second.name}"
         if candidate is not None:

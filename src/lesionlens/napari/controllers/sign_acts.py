@@ -14,7 +14,7 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.state.identity import Identity
-from lesionlens.napari.preferences import keep_reader, read_preferences
+from lesionlens.napari.preferences import keep_reader
 
 _CHANGED = "Another study is open now: nothing was signed."
 _NOT_THIS = "The result has changed while you were asked: nothing was signed. Sign again."
@@ -66,7 +66,7 @@ class SignActs(ViewActs):
         study, what = self.session.state.study, self._what_is_signed()
         if study is None or not what:
             return False
-        reader = read_preferences().reader_name or ""
+        reader = self.read_controller.reader or ""
         asked = Signature(self.session.state.identity, what, reader)
         self.ask_signature(asked, lambda name: self._sign(study, what, name))
         return True
@@ -86,7 +86,7 @@ class SignActs(ViewActs):
             if now:
                 self.session.decline(_NOT_THIS)
             return
-        if not read_preferences().reader_name:
+        if not self.read_controller.reader:
             keep_reader(reader)
         self.read_controller.name_reader(reader)
         if self.worklist is not None:
@@ -111,5 +111,5 @@ class SignActs(ViewActs):
                 self.review_controller.withdraw(reason)
                 self.session.notify("The signature is withdrawn.")
 
-        reader = read_preferences().reader_name or ""
+        reader = self.read_controller.reader or ""
         self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)

@@ -167,9 +167,9 @@ class ReportWords:
         if clipboard is not None:
             clipboard.setText(text)
 
-    def ask_response(self, found: Comparison, identity: Identity) -> None:
+    def ask_response(self, found: Comparison, identity: Identity, reader: str) -> None:
         """Show the draft of a response category with the patient's identity."""
-        self._dialog.ask(found, identity, read_preferences().reader_name or "")
+        self._dialog.ask(found, identity, reader)
 
 
 def _choice(kind: type[Kind]) -> QComboBox:
