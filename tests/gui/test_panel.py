@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from napari import current_viewer
+from napari.layers import Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
@@ -482,8 +483,6 @@ def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
 
 
 def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, monkeypatch):
-    from napari.layers import Layer
-
     go_on = threading.Event()
 
     def lens(study, options, *, context, first):
@@ -500,6 +499,37 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     assert loaded.session.state.study is other
     assert loaded.session.state.analysis is None
     assert "discarded" in loaded.session.state.message
+
+
+def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
+    reviewed.session.go_to(1)
+    uid = reviewed.session.candidate().tracking_uid
+    reviewed.commands.run("accept")
+    reviewed.session.type_reason("typed late")
+    shown, other = reviewed.session.result.analysis, replace(analysis.study, name="another")
+    for data in layers_of(other, SILENT):
+        current_viewer().layers.append(Layer.create(*data))
+    assert reviewed.session.state.study is other
+    reads_ = reviewed.actions_.read_controller
+    assert reads_.recovered(shown)[0].of(uid).reason == "typed late"
+
+
+def test_a_measured_outline_never_lands_on_another_study(reviewed, analysis, qtbot):
+    reviewed.session.go_to(1)
+    reviewed.commands.run("edit_outline")
+    editor = reviewed.actions_.editor
+    assert editor.change(np.where(editor.drawn()[1] == 2, 0, editor.drawn()[1]))
+    reviewed.commands.run("finish_outline")
+    for thread in threading.enumerate():
+        if thread.name == "lesionlens-job":
+            thread.join()  # measured, and not shown yet
+    other = replace(analysis.study, name="another")
+    for data in layers_of(other, SILENT):
+        current_viewer().layers.append(Layer.create(*data))
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.study is other
+    assert reviewed.session.state.analysis is None
+    assert not reviewed.session.state.review.events
 
 
 def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):

@@ -151,6 +151,7 @@ class LesionLens(Panel):
         if ours is None or "sequence" not in ours or ours.get("study") is None:
             return
         if ours["study"] is not self.model.study:
+            self.actions_.review_controller.settle_reason()
             self.jobs.stop()
             self.session.open(ours["study"])
         self.layers.adopt(layer)

@@ -276,6 +276,8 @@ class ReviewController:
 
         def done(found: Any) -> None:
             self._hold(False)
+            if self.session.state.study is not found[0].study:
+                return  # opened by napari meanwhile; the strokes are in the draft
             drew = self.session.state.editing is not None
             self.session.settle(log, *found)
             if self._reads.kept and drew:
