@@ -242,3 +242,22 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     settled(missed, qtbot)
     assert rows(missed)[0].volume_ml != analysis.findings.candidates[0].volume_ml
     assert journal.found(analysis) is None
+
+
+def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot):
+    """They were gone without a word, with their copy on the disk."""
+    missed.session.go_to(1)
+    missed.commands.run("edit_outline")
+    editor = missed.actions_.editor
+    drawn = np.where(editor.drawn()[1] == 2, 0, editor.drawn()[1]).astype(np.uint8)
+    assert editor.change(drawn)
+    missed.viewer.layers.remove(edit_layer(missed))
+    assert missed.session.state.editing is None
+    assert "layer of the outline was deleted" in reads(missed)
+    missed.commands.run("accept")
+    missed.commands.run("edit_outline")
+    np.testing.assert_array_equal(editor.drawn()[1], drawn)
+    missed.commands.run("finish_outline")
+    settled(missed, qtbot)
+    uid = rows(missed)[0].tracking_uid
+    assert missed.session.state.review.of(uid).state is ReviewState.EDITED

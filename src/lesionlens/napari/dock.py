@@ -241,6 +241,7 @@ class LesionLens(Panel):
         self.questions.abandon()
         self.actions_.opener.name_check.abandon()
         self.actions_.prompting.questions.abandon()
+        self.actions_.editor.release()
         if self.archive is not None:
             self.archive.release()
         self.loop.release()

@@ -60,6 +60,8 @@ class OutlineEditor:
         """Called with the labels after each stroke."""
         self.repaint: Callable[[], None] = lambda: None
         """Called when the labels changed."""
+        self.lost: Callable[[], None] = lambda: None
+        """Called when the layer was deleted in napari."""
         self._version = 0
         self._grid: Grid | None = None
 
@@ -249,6 +251,7 @@ class OutlineEditor:
         self._viewer.layers.selection.active = layer
         layer.mode = _PAINT
         self._layer, self._grid = layer, overlays.grid
+        self._viewer.layers.events.removed.connect(self._on_removed)
         self._changed()
 
     def _take(self, state: State) -> None:
@@ -283,7 +286,17 @@ class OutlineEditor:
             drawn = np.asarray(self._layer.data).astype(np.uint8)
             self.drew(Draft(self._uid, drawn, self.assisted))
 
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._layer:
+            self.lost()
+
+    def release(self) -> None:
+        """Disconnect from the viewer."""
+        if self._layer is not None:
+            self._viewer.layers.events.removed.disconnect(self._on_removed)
+
     def _end(self) -> None:
+        self.release()
         if self._layer is not None:
             self._layer.events.paint.disconnect(self._on_stroke)
         if self._there():

@@ -25,6 +25,7 @@ from lesionlens.results.review.log import ReviewLog
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
+_DELETED = "The layer of the outline was deleted, and the edit has ended."
 _ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
 
 
@@ -53,7 +54,7 @@ class ReviewController:
         self._settling = False
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
-        editor.drew = self._keep_draft
+        editor.drew, editor.lost = self._keep_draft, self._offer_draft
 
     @property
     def reader(self) -> str | None:
@@ -334,6 +335,14 @@ class ReviewController:
             self.session.refused(replace(problem_of(refusal), cause=SAVING))
         else:
             self.session.clear_problem(SAVING)
+
+    def _offer_draft(self) -> None:
+        """End an edit whose layer was deleted in napari, and offer its strokes again."""
+        analysis = self.session.state.analysis
+        self.session.end_edit()
+        if analysis is not None:
+            self.session.offer(journal.found(analysis, self._reads.decision_owner()))
+        self.session.decline(_DELETED)
 
     def _forget_draft(self) -> None:
         if self.session.state.analysis is not None:
