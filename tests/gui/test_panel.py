@@ -501,6 +501,19 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     assert "discarded" in loaded.session.state.message
 
 
+def test_a_sequence_made_visible_in_napari_is_the_one_that_is_named(reviewed):
+    """The picture showed FLAIR and was named T1c."""
+    layers = reviewed.viewer.layers
+    layers["FLAIR"].visible = True
+    assert reviewed.session.state.choices.sequence is MrSequence.FLAIR
+    assert visible() == {"FLAIR"}
+    reviewed.session.choose_views(swapped=True)
+    assert visible() == {"T1c"}
+    assert reviewed.session.state.choices.sequence is MrSequence.FLAIR
+    reviewed.session.choose_views(swapped=False)
+    assert visible() == {"FLAIR"}
+
+
 def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
     reviewed.session.go_to(1)
     uid = reviewed.session.candidate().tracking_uid

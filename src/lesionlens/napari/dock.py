@@ -73,6 +73,7 @@ class LesionLens(Panel):
         editor, adder = self.actions_.editor, self.actions_.adder
         self.views.brush = LinkedBrush(editor, adder.point, session.decline)
         editor.repaint = self.views.repaint
+        self.layers.revealed = session.choose_sequence
         self.layers.turned = self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains

@@ -67,6 +67,9 @@ class Layers:
         self._laying = False
         self.turned: Callable[[], object] = lambda: None
         """Called after the transform of a layer changed and was restored."""
+        self._sequence: MrSequence | None = None
+        self.revealed: Callable[[MrSequence], object] = lambda _: None
+        """Called when napari's layer list makes the image of another sequence visible."""
 
     # --- images ---------------------------------------------------------------------------
 
@@ -75,6 +78,7 @@ class Layers:
         self._made[layer.metadata[KEY]["sequence"]] = layer
         for name in _TRANSFORM:
             getattr(layer.events, name).connect(self._on_transform)
+        layer.events.visible.connect(self._on_visible)
         ours = layer.metadata[KEY]
         ours.setdefault("place", (tuple(layer.scale), tuple(layer.translate)))
         ours.setdefault("auto", tuple(layer.contrast_limits))
@@ -85,6 +89,7 @@ class Layers:
         for layer in self._made.values():
             for name in _TRANSFORM:
                 getattr(layer.events, name).disconnect(self._on_transform)
+            layer.events.visible.disconnect(self._on_visible)
 
     def picture(self, sequence: MrSequence | None) -> Any:
         """Return the layer of a sequence; None if there is none."""
@@ -131,6 +136,12 @@ class Layers:
     def _on_transform(self) -> None:
         if not self._laying and self.set_right():
             self.turned()
+
+    def _on_visible(self, event: Any) -> None:
+        """Show a sequence that was made visible as any other: it would be named as that below."""
+        sequence = MrSequence(event.source.metadata[KEY]["sequence"])
+        if event.source.visible and self._sequence not in (None, sequence):
+            self.revealed(sequence)
 
     def forget_others(self, study: Any, aside: Any = None) -> None:
         """Remove the layers of any other study, and all overlays.
@@ -263,6 +274,7 @@ class Layers:
         self._drawn[BRAIN] = sequence
 
     def _show_sequence(self, sequence: MrSequence) -> None:
+        self._sequence = sequence
         solid = self._viewer.dims.ndisplay == 3 and self._get(BRAIN) is not None
         for other in MrSequence:
             layer = self._get(other.value)
