@@ -261,3 +261,18 @@ def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot)
     settled(missed, qtbot)
     uid = rows(missed)[0].tracking_uid
     assert missed.session.state.review.of(uid).state is ReviewState.EDITED
+
+
+def test_another_sequence_leaves_the_brush_where_it_is(missed):
+    """A drag moved the picture instead of painting, also after a short look at the other one."""
+    missed.session.go_to(1)
+    missed.commands.run("edit_outline")
+    layer, selection = edit_layer(missed), missed.viewer.layers.selection
+    missed.commands.run("next_sequence")
+    assert (selection.active, layer.mode) == (layer, "paint")
+    missed.session.choose_views(swapped=True)
+    missed.session.choose_views(swapped=False)
+    assert (selection.active, layer.mode) == (layer, "paint")
+    missed.commands.run("discard_edit")
+    shown = missed.layers.picture(missed.session.state.choices.sequence)
+    assert selection.active is shown, "the status bar reads the values of the picture"

@@ -301,13 +301,21 @@ class OutlineEditor:
             self._layer.events.paint.disconnect(self._on_stroke)
         if self._there():
             self._viewer.layers.remove(self._layer)
-            if self._before in self._viewer.layers:
-                self._viewer.layers.selection.active = self._before
+            self._select_again()
         self._layer = self._before = self._values = self._grid = None
         self._mode, self._tools = _PAINT, Tools()
         self.rounds, self._steps, self._taken_back = [], [], []
         self._shown = np.zeros((0, 0, 0), np.uint8)
         self._free = np.zeros((0, 0, 0), bool)
+
+    def _select_again(self) -> None:
+        """Select the layer of before the edit, or the sequence that has replaced it meanwhile."""
+        layers, before = self._viewer.layers, self._before
+        pictures = [one for one in layers if "sequence" in one.metadata.get(KEY, {})]
+        if before in pictures and not before.visible:
+            before = next((one for one in pictures if one.visible), before)
+        if before in layers:
+            layers.selection.active = before
 
 
 class _Step(NamedTuple):

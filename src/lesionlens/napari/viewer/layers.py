@@ -282,8 +282,9 @@ class Layers:
                 put(layer, visible=other is sequence and not solid)
         if solid:
             self._fill_brain(self._get(BRAIN), sequence)
-        wanted = self._get(sequence.value)
-        if wanted is not None:
+        wanted, active = self._get(sequence.value), self._viewer.layers.selection.active
+        drawing = active is not None and active.metadata.get(KEY, {}).get("role") == "edit"
+        if wanted is not None and not drawing:  # else the brush would be put away
             self._viewer.layers.selection.active = wanted
 
     def _show_compared(
