@@ -276,3 +276,21 @@ def test_another_sequence_leaves_the_brush_where_it_is(missed):
     missed.commands.run("discard_edit")
     shown = missed.layers.picture(missed.session.state.choices.sequence)
     assert selection.active is shown, "the status bar reads the values of the picture"
+
+
+def test_a_click_in_three_dimensions_adds_nothing(missed, qtbot):
+    """It has no depth: a lesion was grown somewhere behind the pointer, and counted as new."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    missed.viewer.window.show()
+    at_rest(qtbot, canvas())
+    missed.viewer.dims.ndisplay = 3
+    QApplication.processEvents()
+    middle = QPoint(canvas().width() // 2, canvas().height() // 2)
+    qtbot.mouseClick(
+        canvas(), Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, middle
+    )
+    assert "A click in 3-D has no depth" in reads(missed)
+    assert not missed.jobs.running
+    missed.commands.run("mark_here")
+    assert "on a slice first" in reads(missed)
+    missed.viewer.dims.ndisplay = 2

@@ -18,6 +18,7 @@ from lesionlens.base.labels import ReviewAct, ReviewState
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
+from lesionlens.napari.model.choices.views import Layout
 
 
 def held_back(monkeypatch, name, gate):
@@ -208,6 +209,18 @@ def test_what_changed_while_the_reader_was_asked_is_not_signed(panel, listed, qt
     panel.signing.accept()
     assert panel.session.state.review.signed is None
     assert "Not decided yet" in reads(panel)
+
+
+def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbot):
+    """The first click in the next study set it there."""
+    opened(panel, listed, qtbot)
+    panel.actions_.show_layout(Layout.SINGLE)
+    panel.actions_.mark_by_mouse()
+    assert "Click the position to mark" in reads(panel)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert not panel.actions_.place_mark(panel.actions_.viewpoint.now.point_mm)
+    assert panel.actions_.read_controller.marks == ()
 
 
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):

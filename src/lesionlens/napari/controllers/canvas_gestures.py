@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
+_NO_DEPTH = "A click in 3-D has no depth: show slices (Ctrl+Y), then point."
+
+
 class CanvasGestures:
     """Forwards the pointer on the canvas to the acts of one window."""
 
@@ -37,6 +40,10 @@ class CanvasGestures:
         """Place a pending mark or split point; Shift probes, Ctrl adds a lesion."""
         if event.button != 1 or len(event.position) != 3 or self._acts.prompting.held:
             return
+        if self._viewer.dims.ndisplay != 2:
+            if "Control" in event.modifiers or self._acts.placing:
+                self._acts.session.decline(_NO_DEPTH)
+            return
         i, j, k = (float(v) for v in event.position)
         if self._acts.place_mark((i, j, k)):
             return
@@ -49,5 +56,5 @@ class CanvasGestures:
 
     def _on_move(self, _: Any, __: Any) -> None:
         """Probe the voxel under the pointer while the key is held."""
-        if self._acts.probing:
+        if self._acts.probing and self._viewer.dims.ndisplay == 2:
             self._acts.probe_pointer(moving=True)

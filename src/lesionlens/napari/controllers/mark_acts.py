@@ -9,6 +9,7 @@ from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.state.state import State
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -33,6 +34,13 @@ class MarkActs(ViewActs):
         self.read_controller = ReadController(session)
         self.worklist: WindowWorklist | None = None
         self.placing = False
+        """Whether the next click on the canvas places a mark."""
+        session.changed.connect(self._on_study)
+
+    def _on_study(self, old: State, new: State) -> None:
+        """Forget a pending mark with its study."""
+        if new.study is not old.study:
+            self.placing = False
 
     def leave_for(self, act: Callable[[], object]) -> bool:
         """Store unfinished work, then act."""

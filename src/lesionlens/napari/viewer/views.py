@@ -372,7 +372,9 @@ class Views(QObject):
             callback(self._viewer, None)
 
     def renew_pointer(self) -> bool | None:
-        """Update the pointer; return whether it is on an image, None without a visible window."""
+        """Update the pointer; return whether it is on a slice, None without a visible window."""
+        if self._viewer.dims.ndisplay != 2:
+            return False
         linked, canvas = self.linked, self.canvas
         if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
             return None

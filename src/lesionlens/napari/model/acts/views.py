@@ -40,13 +40,13 @@ class ViewActs(MeasureActs):
         self.session = session
         self.viewpoint = SharedViewpoint()
         self.renew_pointer: Callable[[], bool | None] = lambda: None
-        """Updates the pointer; False if it is off the image. Set by the window."""
+        """Updates the pointer; False if it is on no slice. Set by the window."""
 
     def pointing(self) -> bool:
-        """Whether the pointer is on the image; notifies if it is not."""
+        """Whether the pointer is on a slice; notifies if it is not."""
         there = self.renew_pointer() is not False
         if not there:
-            self.session.decline("Point at the position in the image first.")
+            self.session.decline("Point at the position on a slice first.")
         return there
 
     # --- layouts --------------------------------------------------------------------------
