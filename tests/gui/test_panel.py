@@ -501,6 +501,18 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     assert "discarded" in loaded.session.state.message
 
 
+def test_plain_layers_of_a_study_that_was_left_are_hidden_and_say_so(reviewed, analysis):
+    """The segmentation of one patient lay beside the images of another, as *segmentation*."""
+    reviewed.actions_.add_layers()
+    reviewed.session.set_aside()
+    reviewed.session.bring_back()
+    assert "segmentation" in visible()
+    for data in layers_of(replace(analysis.study, name="another"), SILENT):
+        current_viewer().layers.append(Layer.create(*data))
+    assert "segmentation (earlier study)" in names()
+    assert visible() == {"T1c"}
+
+
 def test_a_sequence_made_visible_in_napari_is_the_one_that_is_named(reviewed):
     """The picture showed FLAIR and was named T1c."""
     layers = reviewed.viewer.layers

@@ -124,6 +124,7 @@ class Actions(
         self._loading = threading.Lock()
         session.changed.connect(self._forget_study)
         self.watch_unnamed_reads()
+        self.watch_copies()
 
     # --- work in the background -----------------------------------------------------------
 

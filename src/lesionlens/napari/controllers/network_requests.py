@@ -11,11 +11,14 @@ from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
+from lesionlens.napari.model.state.state import State
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+    from lesionlens.base.records.study import Study
 
 
 class NetworkRequests(ViewActs):
@@ -103,9 +106,23 @@ class NetworkRequests(ViewActs):
 
         made = [Layer.create(*data) for data in plain_layers(analysis)]
         self.viewer.layers.extend(made)
+        self._copies += [(analysis.study, layer) for layer in made]
         names = ", ".join(layer.name for layer in made)
         self.session.notify(f"Added as layers, a copy: {names}.")
         return True
+
+    def watch_copies(self) -> None:
+        """Rename and hide plain layers once another study is open."""
+        self._copies: list[tuple[Study, Any]] = []
+        self.session.changed.connect(self._on_study_with_copies)
+
+    def _on_study_with_copies(self, old: State, new: State) -> None:
+        if new.study is None or new.study is old.study:
+            return
+        for study, layer in self._copies:
+            if study is not new.study:
+                layer.name, layer.visible = f"{layer.name} (earlier study)", False
+        self._copies = [copy for copy in self._copies if copy[0] is new.study]
 
     def end_probe(self) -> None:
         """Close the probe."""
