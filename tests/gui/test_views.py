@@ -782,6 +782,7 @@ def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     beside = shown.views.beside
     assert beside.isVisible()
     assert beside.isWindow()
+    assert beside.focusWidget() is beside.view, "it takes keys before it is clicked"
     four = beside.view.tiles
     assert {view.tile.sequence for view in four} == set(shown.session.state.study.series)
     middle = QPointF(four[0].rect().center() + QPoint(20, 10))

@@ -45,6 +45,7 @@ class Beside(QWidget):
         self.view.show_board(replace(board, tiles=board.beside))
         if self.isHidden():
             self._place()
+            self.view.setFocus()  # a window that is activated takes keys at once
             self.show()
 
     def _place(self) -> None:
