@@ -4,12 +4,13 @@ import hashlib
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 from tests.gui.conftest import FakeResult
-from tests.gui.window import control
+from tests.gui.window import control, wait
 
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Label, ReviewState
 from lesionlens.napari.controllers import reopening
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.studies import recent
@@ -65,6 +66,52 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     control(box, "Close and open").click()
     assert loaded.session.state.study is None
     assert [one.paths for one in asked] == [(other,)]
+
+
+def drawn_on(panel):
+    """Draw on the outline of the first candidate; return its tracking UID."""
+    panel.session.go_to(1)
+    panel.commands.run("edit_outline")
+    editor = panel.actions_.editor
+    assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))
+    return panel.session.candidate().tracking_uid
+
+
+def test_an_outline_is_kept_before_another_study_and_its_result_are_opened(
+    reviewed, monkeypatch, tmp_path, qtbot
+):
+    """The question came a second time while the outline was being kept."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(reopening, "is_result", lambda _: True)
+    monkeypatch.setattr(reopening, "read_run", lambda _: SimpleNamespace(inputs=()))
+    found = (tmp_path / "other", None)
+    monkeypatch.setattr(reopening.study_locations, "recall", lambda _: found)
+    asked = []
+    monkeypatch.setattr(reviewed.actions_.opener, "open", lambda request, _: asked.append(request))
+    uid, shown = drawn_on(reviewed), reviewed.session.result.analysis
+    reviewed.actions_.reopen(tmp_path / "result")
+    (box,) = reviewed.findChildren(QMessageBox)
+    control(box, "Close and open").click()
+    wait(qtbot, reviewed)
+    assert [one.paths for one in asked] == [(tmp_path / "other",)]
+    assert all(not box.isVisible() for box in reviewed.findChildren(QMessageBox))
+    kept, _ = reviewed.actions_.read_controller.recovered(shown)
+    assert kept.of(uid).state is ReviewState.EDITED
+
+
+def test_an_outline_is_kept_before_a_result_of_the_same_study_is_shown(
+    reviewed, monkeypatch, tmp_path, qtbot
+):
+    uid, states = drawn_on(reviewed), []
+    monkeypatch.setattr(
+        "lesionlens.napari.controllers.actions.reopen",
+        lambda session, *_: states.append(session.state),
+    )
+    reviewed.actions_.reopen(tmp_path / "result")
+    wait(qtbot, reviewed)
+    (state,) = states
+    assert state.editing is None
+    assert state.review.of(uid).state is ReviewState.EDITED
 
 
 def test_a_copy_of_the_open_study_is_no_other_study(loaded, monkeypatch, tmp_path):

@@ -335,15 +335,21 @@ class Actions(
         """Show a saved result or a segmentation for review, opening its study first."""
         other = study_of_other(self.session.state.study, place)
         if other is None:
-            return reopen(self.session, self.jobs, self.opener, place, self.show_result)
+            return self.leave_for(
+                lambda: reopen(self.session, self.jobs, self.opener, place, self.show_result)
+            )
         words = (
             f"This result belongs to {other}. Close the open study, and open that one with its "
             f"result?"
         )
 
         def go_on() -> None:
-            if self.close():
-                self.reopen(place)
+            self.jobs.stop()
+            self.leave_for(close_and_reopen)
+
+        def close_and_reopen() -> bool:
+            self.session.close()
+            return self.reopen(place)
 
         self.dialogs.confirm(words, "Close and open", go_on)
         return False
