@@ -306,6 +306,7 @@ def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, lea
     answered(missed, qtbot)
     assert missed.session.state.editing == NEW
     assert drawn(missed).any()
+    assert "A prompt is being answered" not in reads(missed)
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC

@@ -19,7 +19,7 @@ from lesionlens.base.labels import PromptKind, Region, Source
 from lesionlens.base.records.prompts import PromptRound, Prompts, Voxel
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompt_rules import refused
-from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.controllers.review_controller import ANSWERED, ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
@@ -217,7 +217,7 @@ class Prompting:
             alone = not others and added.any() and added.sum() == added[there].sum()
             message = _ALONE if alone else message
             message = _STAYS.format(min(others)) if others else message
-        self.session.notify("" if message == _FIRST else message)
+        self.session.notify("" if message in (_FIRST, ANSWERED) else message)
 
     def _show_refusal(self, error: BaseException) -> None:
         sides = self.review_controller.editor.drawn()

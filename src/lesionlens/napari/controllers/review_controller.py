@@ -26,7 +26,8 @@ from lesionlens.results.review.log import ReviewLog
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
 _DELETED = "The layer of the outline was deleted, and the edit has ended."
-_ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
+ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
+"""Message that is cleared by the answer."""
 
 
 class ReviewController:
@@ -305,7 +306,7 @@ class ReviewController:
     def _waits(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
         if not self.measuring() and self.answering():
-            self.session.decline(_ANSWERED)
+            self.session.decline(ANSWERED)
             return True
         return self._settling
 
