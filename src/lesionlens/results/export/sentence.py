@@ -119,9 +119,12 @@ class Sentences:
 
     def of_study(self) -> str:
         """Return the study's sentence: how many candidates are not rejected, and each of them."""
-        shown = [c for c in self._source.findings.candidates if not self._fields(c)["rejected"]]
+        every = self._source.findings.candidates
+        shown = [c for c in every if not self._fields(c)["rejected"]]
         found = self._source.compared
-        conclusion = self._words.conclusion(shown)
+        conclusion = self._words.conclusion(
+            shown, rejected=[c for c in every if self._fields(c)["rejected"]]
+        )
         values = {
             "conclusion": f"{conclusion.rstrip('.')}.",
             "candidates": [self._fields(candidate) for candidate in shown],

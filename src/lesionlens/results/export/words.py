@@ -210,14 +210,24 @@ class Words:
         digits = 0 if abs(value) >= 10 else 1
         return f"{value:+z.{digits}f} %".replace(".", self("decimal"))
 
-    def conclusion(self, candidates: Iterable[Candidate]) -> str:
-        """Return how many candidates were flagged and added; never a statement about disease."""
+    def conclusion(
+        self, candidates: Iterable[Candidate], rejected: Iterable[Candidate] = ()
+    ) -> str:
+        """Return how many candidates were flagged and added; never a statement about disease.
+
+        Parameters
+        ----------
+        rejected : iterable of Candidate
+            Candidates that a reader rejected, if `candidates` are without them.
+        """
         every = list(candidates)
         added, apart = sum(c.source is Source.READER for c in every), sum(c.apart for c in every)
         count = len(every) - added - apart
         sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
+        gone = sum(c.source is not Source.READER and not c.apart for c in rejected)
         if count == 0:
-            sentence = self("conclusion_none")
+            none = "conclusion_rejected" if gone else "conclusion_none"
+            sentence = self(none, n=gone)
         more = [self("conclusion_added", n=added)] if added else []
         more += [self("conclusion_apart", n=apart)] if apart else []
         return " ".join([f"{sentence.rstrip('.')}.", *more]) if more else sentence

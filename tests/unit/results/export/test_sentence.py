@@ -61,8 +61,12 @@ def test_the_study_counts_no_candidate_if_a_reader_rejected_all(make: MakeAnalys
         ReviewEvent(one.tracking_uid, ReviewState.REJECTED, "A. Reader", "")
         for one in analysis.findings.candidates
     )
-    told = Sentences(replace(analysis, review=Review(events))).of_study()
-    assert told.startswith("No candidate region")
+    rejected = replace(analysis, review=Review(events))
+    told = Sentences(rejected).of_study()
+    assert told == (
+        "No candidate region. Rejected by a reader: 2; this does not exclude disease."
+    ), "the network flagged two: to say that nothing passed its threshold would be wrong"
+    assert "Vom Befunder verworfen: 2" in Sentences(rejected, "de").of_study()
 
 
 def test_unknown_and_zero_differ(make: MakeAnalysis) -> None:
