@@ -348,3 +348,21 @@ def test_other_requests_do_not_displace_a_prompt(missed, qtbot):
     assert drawn(missed).any()
     point(missed, qtbot, (RIGHT[0], RIGHT[1] + 8, RIGHT[2]), belongs=False)
     assert len(missed.actions_.editor.rounds) == 2
+
+
+def test_a_candidate_below_the_threshold_is_named_and_no_other_one_is_taken_for_it(reviewed, qtbot):
+    """Another candidate stayed in focus, as the one that the mark or the prompt lay in."""
+    session = reviewed.session
+    scores = {c.id: c.score for c in rows(reviewed)}
+    hidden = min(scores, key=lambda one: scores[one])
+    shown = max(scores, key=lambda one: scores[one])
+    at = rows(reviewed)[hidden - 1].centroid_mm
+    session.go_to(shown)
+    session.choose_threshold(scores[shown])
+    reviewed.actions_.adder.from_mark(at)
+    assert f"Candidate {hidden} is not listed" in reads(reviewed)
+    session.notify("")
+    point(reviewed, qtbot, at, belongs=False)
+    assert f"Candidate {hidden} is not listed" in reads(reviewed)
+    assert session.state.editing is None
+    assert session.state.choices.candidate == shown

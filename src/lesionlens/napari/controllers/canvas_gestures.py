@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-_NO_DEPTH = "A click in 3-D has no depth: show slices (Ctrl+Y), then point."
+_NO_DEPTH = "A click in 3-D has no depth: return to the slices, then point."
 
 
 class CanvasGestures:

@@ -82,7 +82,8 @@ class LesionAdder:
         return self.review_controller.after_edit(lambda: self._go_to_marked(there))
 
     def _go_to_marked(self, candidate_id: int) -> bool:
-        self.session.go_to(candidate_id)
+        if not self.session.go_to(candidate_id):
+            return False
         self.session.notify(f"Your mark lies in candidate {candidate_id}, which is now in focus.")
         return True
 

@@ -128,7 +128,8 @@ class Prompting:
             self.session.decline("Include something first: there is no outline here.")
             return False
         if there:
-            self.session.go_to(there)
+            if not self.session.go_to(there):
+                return False
             self.session.begin_edit()
         else:
             beside = self._candidate_beside(gesture)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that are cleared by the next success."""
+_BELOW = "Candidate {} is not listed, as it is below the threshold: lower that to go there."
 
 
 class ReviewSession(Choosing):
@@ -232,13 +233,25 @@ class ReviewSession(Choosing):
 
     # --- choices --------------------------------------------------------------------------
 
-    def go_to(self, candidate_id: int) -> None:
-        """Focus a candidate; its contour is shown unless the reader switched the overlay off."""
-        if candidate_id in listed_ids(self._state):
-            self._choose(candidate=candidate_id)
-            self.show_contours()
-            self._visit(candidate_id)
-            self._moved_on()
+    def go_to(self, candidate_id: int) -> bool:
+        """Focus a candidate; its contour is shown unless the reader switched the overlay off.
+
+        Returns
+        -------
+        bool
+            False if it is not listed, with a message if it is below the threshold.
+        """
+        if candidate_id not in listed_ids(self._state):
+            analysis = self._state.analysis
+            found = () if analysis is None else analysis.findings.candidates
+            if any(c.id == candidate_id for c in found):
+                self.decline(_BELOW.format(candidate_id))
+            return False
+        self._choose(candidate=candidate_id)
+        self.show_contours()
+        self._visit(candidate_id)
+        self._moved_on()
+        return True
 
     def show_contours(self) -> None:
         """Show contours where the overlay is off, unless the reader switched it off."""
