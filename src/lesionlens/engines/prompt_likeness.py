@@ -1,17 +1,23 @@
-"""Propagate prompts to similar voxels by a Gaussian process, without training.
+"""Propagate prompts to similar voxels, without training.
 
 If the analysis is wrong at a prompt, it is probably wrong by a similar amount at nearby voxels of
 similar intensity: its logits are shifted by a Gaussian process (Rasmussen and Williams 2006,
-equation 2.25) over position and appearance that fits all prompts.
+equation 2.25) over position and appearance that fits all prompts. The network follows a prompt
+itself, but on images that it knows less (one sequence, thick slices) only some millimetres far:
+its answer is carried on within the error.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import clipped_box
 from lesionlens.base.records.prompts import Points
+from lesionlens.engines.prompt_rules import Error
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -21,6 +27,9 @@ _MARGIN, _MOST, _NOISE = 0.2, 3.0, 0.05
 _SMOOTH_MM, _SHARPEST = 0.7, 1e-3
 _PROMPTS = 24
 """Maximum number of prompt voxels used, spread over all."""
+_CARRIED_ALIKE, _CARRIED_DEPTHS = 1.0, 2.0
+"""Length scales of what is carried on: z-scores, and multiples of a prompt's depth in the error."""
+_DEPTH_MM = (1.0, 20.0)
 
 
 def shifted_logits(
@@ -65,13 +74,90 @@ def shifted_logits(
     return np.asarray(logits, np.float32)
 
 
-def likeness_map(point: Points, here: Floats, images: Floats) -> Floats:
-    """Return the kernel between every voxel of (C, I, J, K) images and one voxel."""
+def carried_on(
+    logits: Floats,
+    images: Floats,
+    outline: Mask,
+    wrong: Sequence[Error],
+    corner: Points,
+    share: float,
+) -> Floats:
+    """Carry corrections on to voxels like those at the prompts, about as far as the error is deep.
+
+    The shift is what such voxels, half to one and a half depths away and on the outline's wrong
+    side, lack to follow the prompt. Where the network follows it there already, nothing changes.
+
+    Parameters
+    ----------
+    logits : (I, J, K) float32
+        The answer of a crop.
+    images : (C, I, J, K) float32
+        z-scores, voxels of 1 mm.
+    outline : (I, J, K) bool
+        The outline to be corrected.
+    wrong : sequence of Error
+        Prompts that contradict it, with voxels of the volume.
+    corner : (3,) int64
+        First voxel of the crop.
+    share : float
+        Share of the shift that is applied.
+
+    Returns
+    -------
+    (I, J, K) float32
+    """
+    shift = np.zeros_like(logits)
+    for error in wrong:
+        sign, more = (1 if error.belongs else -1), np.zeros_like(logits)
+        depth = float(np.clip(error.depth_mm, *_DEPTH_MM))
+        points = error.points - corner
+        inside = points[((points >= 0) & (points < np.array(outline.shape))).all(1)]
+        for point in inside[:: max(1, -(-len(inside) // _PROMPTS))]:
+            reach = 3 * _CARRIED_DEPTHS * depth
+            i, j, k = clipped_box(point - reach, point + reach, outline.shape)
+            here = point - (i.start, j.start, k.start)
+            lacking = _lacking(
+                sign * logits[i, j, k],
+                images[:, i, j, k],
+                outline[i, j, k] != error.belongs,
+                here,
+                depth,
+            )
+            np.maximum(more[i, j, k], lacking, out=more[i, j, k])
+        shift += np.float32(sign * share) * more
+    return np.asarray(logits + shift, np.float32)
+
+
+def _lacking(agreed: Floats, images: Floats, wrong: Mask, point: Points, depth: float) -> Floats:
+    """Return what voxels like a prompt's lack to follow it; `agreed` are logits of its sign."""
+    smooth = np.stack([ndimage.gaussian_filter(one, 0.8) for one in images])
+    alike = _alike(smooth, smooth[(slice(None), *point)], _CARRIED_ALIKE)
+    far = np.zeros(wrong.shape, np.float32)
+    for axis, (at, size) in enumerate(zip(point, wrong.shape, strict=True)):
+        away = ((np.arange(size) - at) ** 2).astype(np.float32)
+        far += np.expand_dims(away, tuple(n for n in range(3) if n != axis))
+    ring = wrong & (far >= (depth / 2) ** 2) & (far <= (1.5 * depth) ** 2)
+    weight = float(alike[ring].sum(dtype=np.float64))
+    if weight < 1:
+        return np.zeros_like(agreed)
+    mean = float((alike[ring] * agreed[ring]).sum(dtype=np.float64)) / weight
+    missing = np.float32(np.clip(_MARGIN - mean, 0, _MOST))
+    near = np.exp(far / np.float32(-2 * (_CARRIED_DEPTHS * depth) ** 2))
+    return np.asarray(missing * alike * near, np.float32)
+
+
+def _alike(images: Floats, here: Floats, scale: float) -> Floats:
+    """Return how similar every voxel of (C, I, J, K) images is to (C,) values: 0 to 1."""
     out = np.zeros(images.shape[1:], np.float32)
     for image, value in zip(images, here, strict=True):
         out += np.square(image - value)
-    out *= np.float32(-1 / (2 * _ALIKE**2))
-    np.exp(out, out=out)
+    out *= np.float32(-1 / (2 * scale**2))
+    return np.exp(out, out=out)
+
+
+def likeness_map(point: Points, here: Floats, images: Floats) -> Floats:
+    """Return the kernel between every voxel of (C, I, J, K) images and one voxel."""
+    out = _alike(images, here, _ALIKE)
     for axis, at in enumerate(point):
         near = np.exp(-((np.arange(out.shape[axis]) - at) ** 2) / (2 * _NEAR_MM**2)).astype(
             np.float32

@@ -7,7 +7,7 @@ response is the component at the foreground prompts. Prompts are binding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from lesionlens.base.array_ops import logit, sigmoid
 from lesionlens.base.geometry import Box, bounding_box, clipped_box, overlap
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
-from lesionlens.engines.prompt_likeness import shifted_logits
+from lesionlens.engines.prompt_likeness import carried_on, shifted_logits
 from lesionlens.engines.prompt_regions import (
     SMALL,
     enclosed_again,
@@ -27,6 +27,7 @@ from lesionlens.engines.prompt_regions import (
     grown_region,
 )
 from lesionlens.engines.prompt_rules import (
+    Error,
     errors,
     joined,
     lowered_threshold,
@@ -56,6 +57,7 @@ _SLIGHT_MM = 2.5  # maximum depth of an error for the similarity model without a
 _ALIKE: dict[Region | None, float] = {
     Region.WT: 0.3, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
 """Weight of the similarity model in a correction, by the prompted region."""
+_CARRIED_UNNAMED = 0.5  # share of a correction carried on where no region is named
 _ANALYSED = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
@@ -129,6 +131,7 @@ class Prompter:
             box, chance, seen = _within(whole, *answered)
             if asked.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
                 chance = _with_alike(study, asked, now, box, chance)
+            chance = _carried_on(study, asked, now, wrong, box, chance)
             free = may_change(chance, now, wrong, box)
             i, j, k = (
                 slice(side.start - first, side.stop - first)
@@ -214,6 +217,26 @@ def _with_alike(
         (asked.foreground - corner, asked.background - corner),
     )
     return _mixed(study.brain[box], chance, moved, _ALIKE[asked.region])
+
+
+def _carried_on(
+    study: PromptStudy,
+    asked: PromptRequest,
+    outline: Mask,
+    wrong: Sequence[Error],
+    box: Box,
+    chance: Floats,
+) -> Floats:
+    """Carry the correction on to similar voxels within the error."""
+    logits = carried_on(
+        logit(chance, _LEAST_CHANCE),
+        np.asarray(study.images[(slice(None), *box)], np.float32),
+        outline[box],
+        wrong,
+        np.array([side.start for side in box]),
+        _CARRIED_UNNAMED if asked.region is None else 1.0,
+    )
+    return np.asarray(study.brain[box] * sigmoid(logits), np.float32)
 
 
 def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:

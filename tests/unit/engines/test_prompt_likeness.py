@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lesionlens.engines.prompt_likeness import likeness, likeness_map, shifted_logits
+from lesionlens.engines.prompt_likeness import carried_on, likeness, likeness_map, shifted_logits
+from lesionlens.engines.prompt_rules import Error
 
 NONE = np.zeros((0, 3), np.int64)
 AT = np.array([[10, 20, 20]])
@@ -55,3 +56,50 @@ def test_the_map_of_the_kernel_equals_it_voxel_by_voxel(scene):
     voxels = np.argwhere(np.ones(images.shape[1:], bool))
     expected = likeness(point, here, voxels, images.reshape(len(images), -1))
     assert np.allclose(likeness_map(point, here, images).ravel(), expected, atol=1e-6)
+
+
+@pytest.fixture
+def answered():
+    """Bright tissue outside of an outline, of which the network's answer takes a small ball."""
+    images = np.zeros((1, 48, 48, 48), np.float32)
+    images[:, 12:36, 18:30, 18:30] = 3.0
+    away = np.linalg.norm(np.indices(images.shape[1:]) - 24.0, axis=0)
+    logits = np.clip(2.0 - away / 2, -3.0, 2.0).astype(np.float32)
+    outline = np.zeros(logits.shape, bool)
+    outline[36:44, 18:30, 18:30] = True
+    return logits, images, outline
+
+
+def carried(answered, wrong, share=1.0):
+    return carried_on(*answered, wrong, np.zeros(3, np.int64), share)
+
+
+def test_a_correction_is_carried_on_in_what_looks_like_the_prompt(answered):
+    """The answer ended some millimetres from the prompt where the network knew the image less."""
+    logits, images, _ = answered
+    error = Error(np.array([[24, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
+    after = carried(answered, [error])
+    away = np.linalg.norm(np.indices(logits.shape) - 24.0, axis=0)
+    beyond = (images[0] > 0) & (away > 4) & (away <= 5.5)
+    assert (logits[beyond] < 0).all()
+    assert (after[beyond] > 0).mean() > 0.8
+    dark = images[0] == 0
+    assert np.array_equal(after[dark] > 0, logits[dark] > 0)
+    assert (carried(answered, [error], share=0.0) == logits).all()
+
+
+def test_prompts_of_both_signs_are_carried_on_alike(answered):
+    logits, images, outline = answered
+    foreground = Error(np.array([[24, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
+    background = Error(np.array([[24, 24, 24]]), belongs=False, depth_mm=6.0, reach_mm=36.0)
+    mirrored = (-logits, images, ~outline)
+    assert np.allclose(carried(answered, [foreground]), -carried(mirrored, [background]))
+
+
+def test_nothing_changes_where_the_network_follows_or_the_prompt_lies_elsewhere(answered):
+    logits, images, outline = answered
+    followed = np.where(images[0] > 0, 2.0, -2.0).astype(np.float32)
+    error = Error(np.array([[24, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
+    assert np.array_equal(carried((followed, images, outline), [error]), followed)
+    elsewhere = Error(np.array([[99, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
+    assert np.array_equal(carried(answered, [elsewhere]), logits)
