@@ -85,18 +85,18 @@ def main() -> None:
         labels, grid, head = head_of(path)
         for at in balls(labels, grid, number):
             place, side = truth_of(labels[tuple(at.T)])
-            place = locate(grid.to_mm(at), head)
-            words = (place.region or "").removesuffix(UNCERTAIN_PLACE)
+            found = locate(grid.to_mm(at), head)
+            words = (found.region or "").removesuffix(UNCERTAIN_PLACE)
             named = words.split(" and ")
             meant = LOBAR if place == "lobe" else (place,)
-            unsure = (place.region or "").endswith(UNCERTAIN_PLACE)
+            unsure = (found.region or "").endswith(UNCERTAIN_PLACE)
             rows[place].append((named[0] in meant, any(n in meant for n in named), unsure))
             if side is not None:
-                sides[side, place.side or "none"] += 1
+                sides[side, found.side or "none"] += 1
     print("| place | balls | named first | named | uncertain |\n|---|---|---|---|---|")
-    for place, found in (*rows.items(), ("all", [one for of in rows.values() for one in of])):
-        cells = " | ".join(str(int(sum(column))) for column in zip(*found, strict=True))
-        print(f"| {place} | {len(found)} | {cells} |")
+    for place, found_of in (*rows.items(), ("all", [one for of in rows.values() for one in of])):
+        cells = " | ".join(str(int(sum(column))) for column in zip(*found_of, strict=True))
+        print(f"| {place} | {len(found_of)} | {cells} |")
     print("\n| side by labels | named | balls |\n|---|---|---|")
     for (meant, said_side), count in sorted(sides.items()):
         print(f"| {meant} | {said_side} | {count} |")

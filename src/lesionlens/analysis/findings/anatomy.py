@@ -1,11 +1,12 @@
 """Side and anatomical region of a candidate by approximate maps in MNI space.
 
-The brain mask alone places the head: the mid-sagittal plane is fitted to the middles between its
-left and right surface (so it follows a turned or tilted head, and mass effect inside does not
-move it), then the brain is scaled onto the MNI152 brain by width, length and top. The lower end
-is not used, because a field of view often cuts it. Deep structures, cerebellum, brainstem and
-ventricles are named by how many of twenty heads show them there (`structures`); lobes, insula and
-corpus callosum by a few planes and boxes, set by hand after the sulci in MNI152. What holds most of
+The brain mask alone places the head: the mid-sagittal plane is the one at which the mask mirrored
+fits itself best (so it follows a turned or tilted head, and mass effect inside does not move it),
+then the brain is turned upright by it and scaled onto the MNI152 brain by width, length and top.
+The lower end is not used, because a field of view often cuts it. Deep structures, cerebellum,
+brainstem and ventricles are named by how many of twenty heads show them there (`structures`);
+lobes, insula and corpus callosum by a few planes and boxes, set by hand after the sulci in MNI152.
+What holds most of
 a candidate is named, a second place where it spans two, and "uncertain" where the heads of the map
 disagree about what lies there: good for words beside a picture, not for planning.
 """
@@ -14,14 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage, optimize
 
 from lesionlens.analysis.findings import structures
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, OUTSIDE_BRAIN, UNCERTAIN_PLACE, Location
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.imaging.preparation.resampling import cube_means
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -42,6 +46,14 @@ _ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
 Of 840 balls in ten heads, none was put on the other side with or without the band; of those on
 one side, 17 were placed on both without it (seven in a thalamus), 2 with it.
 """
+_COARSE_MM = 4.0
+_FARTHEST = np.array([40.0, 0.6, 0.6])
+"""Bounds of the midline: mm from the brain's centre, and slopes; 31 degrees."""
+_TRIED = (0.0, -0.2, 0.2, -0.4, 0.4)
+_FIRST_STEPS = np.array([3.0, 0.1, 0.1])
+"""Slopes that are compared at first, and how far the search goes from the best of them."""
+_STIFF = 0.05
+"""Share of the brain that a slope of 1 must gain: keeps straight what the mask does not show."""
 _BOTH, _BESIDE, _ALONE = 0.25, 0.6, 0.6
 """Minimum share of a second region, absolute or relative to the first; and the share above which
 only the first is named.
@@ -73,10 +85,11 @@ class Head:
 
     def to_mni(self, points_mm: Points) -> Points:
         """Map (..., 3) RAS mm to approximate MNI mm."""
-        flat = points_mm.copy()
-        plane = self.midline[0] + points_mm[..., 1:] @ self.midline[1:]
-        flat[..., 0] = (points_mm[..., 0] - plane) / np.sqrt(1 + (self.midline[1:] ** 2).sum())
-        return np.asarray((flat - self.offset) * self.scale)
+        return np.asarray((_upright(points_mm, self.midline) - self.offset) * self.scale)
+
+    def mirrored(self, points_mm: Points) -> Points:
+        """Mirror (N, 3) RAS mm at the mid-sagittal plane."""
+        return _mirrored(points_mm, self.midline)
 
 
 def head_of(prepared: PreparedStudy) -> Head | None:
@@ -103,10 +116,8 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     if np.count_nonzero(rows) < 50:
         return None
     midline = _fit_midline(brain, grid)
-    voxels = np.argwhere(brain[::2, ::2, ::2]) * 2
-    points = grid.to_mm(voxels)
-    across = np.abs(points[:, 0] - midline[0] - points[:, 1:] @ midline[1:])
-    half_width = float(np.percentile(across, 99.7))
+    points = _upright(grid.to_mm(np.argwhere(brain[::2, ::2, ::2]) * 2), midline)
+    half_width = float(np.percentile(np.abs(points[:, 0]), 99.7))
     back, front = np.percentile(points[:, 1], (0.1, 99.9))
     top = float(np.percentile(points[:, 2], 99.95))
     if half_width < 5 or front - back < 10:
@@ -118,23 +129,62 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     return Head(midline, offset, np.array([wide, long, high]))
 
 
+def _axes(midline: Points) -> Points:
+    """Return unit vectors to the right, front and top of a head as rows of (3, 3)."""
+    right = np.array([1.0, *-midline[1:]])
+    right /= np.sqrt((right**2).sum())
+    front = np.array([0.0, 1.0, 0.0]) - right[1] * right
+    front /= np.sqrt((front**2).sum())
+    return np.array([right, front, np.cross(right, front)])
+
+
+def _upright(points_mm: Points, midline: Points) -> Points:
+    """Turn (..., 3) RAS mm so that the first axis is the distance from the midline."""
+    return np.asarray((points_mm - (midline[0], 0.0, 0.0)) @ _axes(midline).T)
+
+
+def _mirrored(points_mm: Points, midline: Points) -> Points:
+    right = _axes(midline)[0]
+    across = ((points_mm - (midline[0], 0.0, 0.0)) * right).sum(axis=1)
+    return np.asarray(points_mm - 2 * across[:, None] * right)
+
+
 def _fit_midline(brain: Mask, grid: Grid) -> Points:
-    """Fit x = a + b y + c z to the midpoints of the brain's left-right rows, robustly."""
-    rows = brain.any(axis=0)
-    first = brain.argmax(axis=0)
-    last = brain.shape[0] - 1 - brain[::-1].argmax(axis=0)
-    wide = rows & (last - first > 0.5 * (last - first)[rows].max())
-    j, k = np.nonzero(wide)
-    middle = grid.to_mm(np.column_stack([(first[wide] + last[wide]) / 2, j, k]))
-    design = np.column_stack([np.ones(len(middle)), middle[:, 1:]])
-    weight = np.ones(len(middle))
-    fit = np.zeros(3)
-    for _ in range(6):
-        root = np.sqrt(weight)[:, None]
-        fit = np.linalg.lstsq(design * root, middle[:, 0] * root[:, 0], rcond=None)[0]
-        miss = np.abs(middle[:, 0] - design @ fit)
-        weight = 1 / np.maximum(miss, 1.0)
-    return np.asarray(fit)
+    """Fit x = a + b y + c z, mm, at which the mirrored brain overlaps the brain most.
+
+    A brain that ends at a face of the grid is assumed to go on beyond it. A tilt to the side shows
+    little in a low stack of slices, so it must gain more there.
+    """
+    edge = max(1, round(_COARSE_MM / float(grid.spacing_mm.max())))
+    i, j, k = (slice(0, size) for size in grid.shape)
+    share, coarse = cube_means(brain, grid, (i, j, k), edge)
+    voxels = np.argwhere(share > 0)
+    voxels = voxels[:: max(1, len(voxels) // _SAMPLES)]
+    held = share[tuple(voxels.T)]
+    spacing, points = coarse.spacing_mm, voxels * coarse.spacing_mm
+    centre = np.average(points, axis=0, weights=held)
+    points -= centre
+    spread = np.sqrt(np.average(points**2, axis=0, weights=held))
+    stiff = _STIFF * np.array([1.0, max(1.0, spread[0] / max(spread[2], 1.0)) ** 2])
+
+    def cost(plane: Points) -> float:
+        at = (_mirrored(points, plane) + centre) / spacing
+        there = ndimage.map_coordinates(share, at.T, order=1, mode="nearest")
+        lost = 1 - np.minimum(there, held).sum() / held.sum()
+        return float(lost + (stiff * plane[1:] ** 2).sum())
+
+    rough = min((np.array([0.0, *slopes]) for slopes in product(_TRIED, _TRIED)), key=cost)
+    start = rough + np.vstack([np.zeros(3), np.diag(_FIRST_STEPS)])
+    found = optimize.minimize(
+        cost,
+        rough,
+        method="Nelder-Mead",
+        bounds=np.column_stack([-_FARTHEST, _FARTHEST]),
+        options={"initial_simplex": start, "maxfev": 120, "xatol": 2e-3, "fatol": 1e-5},
+    )
+    slopes = found.x[1:]
+    centre += coarse.affine[:3, 3]
+    return np.array([centre[0] + found.x[0] - slopes @ centre[1:], *slopes])
 
 
 def locate(points_mm: Points, head: Head | None) -> Location:

@@ -302,11 +302,10 @@ def _intensity(view: _View, sequence: MrSequence) -> Features:
 
 def _mirrored(view: _View, sequence: MrSequence) -> Floats:
     """Return the levels at the mirror image of the candidate."""
-    coarse, points = view.coarse, _points_mm(view)
-    plane, image = coarse.head.midline, coarse.images[sequence]
-    points[:, 0] = 2 * (plane[0] + points[:, 1:] @ plane[1:]) - points[:, 0]
-    i, j, k = coarse.grid.nearest_voxel(points, clip=True).T
-    return view.lattice.levels(sequence, image[i, j, k])
+    coarse = view.coarse
+    at = coarse.head.mirrored(_points_mm(view))
+    i, j, k = coarse.grid.nearest_voxel(at, clip=True).T
+    return view.lattice.levels(sequence, coarse.images[sequence][i, j, k])
 
 
 def _enhancement(view: _View) -> Features:

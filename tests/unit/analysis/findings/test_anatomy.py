@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from lesionlens.analysis.findings import anatomy
 from lesionlens.base.grid import Grid
@@ -67,6 +68,63 @@ def test_left_is_where_ras_x_falls_wherever_the_head_lies(centre, scale, yaw):
             spot[2],
         ]
         assert anatomy.locate(np.array([turned]) + centre, head).side == side
+
+
+def lopsided_brain_at(turn, spacing=3.0):
+    """A turned brain, flat below, whose right side lacks a ball and whose left has a leak."""
+    counts = np.ceil(np.array([260, 260, 240]) / spacing).astype(int)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = -spacing * (counts - 1) / 2
+    grid = Grid(tuple(counts), affine)
+    points = grid.to_mm(np.stack(np.indices(counts), -1)) @ turn  # in the head's own axes
+    x, y, z = np.moveaxis(points, -1, 0)
+    brain = (x / 70) ** 2 + (y / 89) ** 2 + (np.where(z > 0, z, 1.6 * z) / 75) ** 2 < 1
+    brain &= ((points - (60, 20, 30)) ** 2).sum(-1) > 25**2
+    return brain | (((points - (-30, 30, -50)) ** 2).sum(-1) < 18**2), grid
+
+
+@pytest.mark.parametrize(("yaw", "roll"), [(0, 0), (15, 0), (-20, 0), (0, 10), (10, -8), (-25, 12)])
+def test_the_midline_follows_a_turned_and_tilted_head_that_is_not_symmetric(yaw, roll):
+    turn = Rotation.from_euler("yz", (roll, yaw), degrees=True).as_matrix()
+    head = anatomy.find_head(*lopsided_brain_at(turn))
+    true = np.array([[0.0, 80, 10], [0, -80, 10], [0, 0, 65], [0, 20, -40]]) @ turn.T
+    assert np.abs(head.to_mni(true)[:, 0] / head.scale[0]).max() < 3.5
+    for off in (-7.0, 7.0):
+        for place in true:
+            small = ball((0, 0, 0), 3.2) + place + off * turn[:, 0]
+            assert anatomy.locate(small, head).side == ("left" if off < 0 else "right")
+
+
+def test_a_point_mirrored_in_a_turned_head_lies_at_the_same_place_of_the_other_side():
+    brain, grid = lopsided_brain_at(Rotation.from_euler("z", 15, degrees=True).as_matrix())
+    head = anatomy.find_head(brain, grid)
+    points = np.array([[40.0, 10, 20], [-20, 50, 5]])
+    np.testing.assert_allclose(
+        head.to_mni(head.mirrored(points)), head.to_mni(points) * (-1, 1, 1), atol=1e-9
+    )
+    np.testing.assert_allclose(head.mirrored(head.mirrored(points)), points)
+
+
+def test_a_head_whose_affine_is_mirrored_has_its_sides_exchanged():
+    brain, grid = lopsided_brain_at(Rotation.from_euler("z", 12, degrees=True).as_matrix())
+    other = anatomy.find_head(brain[::-1], grid)  # the grid is symmetric about x = 0
+    head, point = anatomy.find_head(brain, grid), np.array([[12.0, 60.0, 10.0]])
+    assert anatomy.locate(point * (-1, 1, 1), other).side == "left"
+    np.testing.assert_allclose(
+        other.to_mni(point * (-1, 1, 1)), head.to_mni(point) * (-1, 1, 1), atol=2
+    )
+
+
+def test_a_brain_cut_by_the_field_of_view_keeps_its_tilt():
+    turn = Rotation.from_euler("y", 8, degrees=True).as_matrix()
+    brain, grid = lopsided_brain_at(turn)
+    cut = 30
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_mm((0, 0, cut))
+    brain = brain[:, :, cut:]
+    head = anatomy.find_head(brain, Grid(brain.shape, affine))
+    true = np.array([[0.0, 70, 10], [0, -70, 10], [0, 0, 65]]) @ turn.T
+    assert np.abs(head.to_mni(true)[:, 0] / head.scale[0]).max() < 3.5
 
 
 def test_the_brain_is_scaled_onto_mni_although_its_lower_end_is_cut():
