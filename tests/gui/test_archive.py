@@ -293,6 +293,7 @@ def test_another_patient_in_what_is_fetched_is_confirmed(dialog, peer, conflict,
 
 def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    (tmp_path / "nothing").mkdir()
     dialog.send(tmp_path / "nothing")
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
     assert "NIfTI" in reads(dialog.problem)
