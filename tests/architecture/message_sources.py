@@ -46,7 +46,7 @@ NAMED = {
 }
 """Sets and constants, by module, whose texts become messages by way of a record."""
 PROPER = {"Apple GPU", "Nelder-Mead", "cpu ({} thread{}{})", RESEARCH_USE_NOTICE}
-"""Names of devices, the same in every language, and what has a key of its own."""
+"""Names of devices and methods, the same in every language, and what has a key of its own."""
 KEYWORD = re.compile(r"[A-Z]+[a-z]+[A-Z]\w*")
 """The name of a DICOM attribute."""
 DEEPEST = 14
