@@ -60,7 +60,7 @@ def shifted_logits(
     points, signs = _chosen(prompts, chance.shape)
     if not len(points):
         return np.asarray(logits, np.float32)
-    smooth = np.stack([ndimage.gaussian_filter(one, 0.8) for one in images])
+    smooth = _smoothed(images)
     at = tuple(points.T)
     missing = np.clip(_MARGIN - signs * logits[at], 0, _MOST) * signs
     seen = smooth[(slice(None), *at)]
@@ -108,30 +108,31 @@ def carried_on(
     """
     shift = np.zeros_like(logits)
     for error in wrong:
-        sign, more = (1 if error.belongs else -1), np.zeros_like(logits)
-        depth = float(np.clip(error.depth_mm, *_DEPTH_MM))
         points = error.points - corner
-        inside = points[((points >= 0) & (points < np.array(outline.shape))).all(1)]
-        for point in inside[:: max(1, -(-len(inside) // _PROMPTS))]:
-            reach = 3 * _CARRIED_DEPTHS * depth
-            i, j, k = clipped_box(point - reach, point + reach, outline.shape)
+        points = points[((points >= 0) & (points < np.array(outline.shape))).all(1)]
+        if not len(points):
+            continue
+        depth = float(np.clip(error.depth_mm, *_DEPTH_MM))
+        reach = 3 * _CARRIED_DEPTHS * depth
+        i, j, k = clipped_box(points.min(0) - reach, points.max(0) + reach, outline.shape)
+        sign = np.float32(1 if error.belongs else -1)
+        agreed, smooth = sign * logits[i, j, k], _smoothed(images[:, i, j, k])
+        side, most = outline[i, j, k] != error.belongs, np.zeros_like(agreed)
+        for point in points[:: max(1, -(-len(points) // _PROMPTS))]:
             here = point - (i.start, j.start, k.start)
-            lacking = _lacking(
-                sign * logits[i, j, k],
-                images[:, i, j, k],
-                outline[i, j, k] != error.belongs,
-                here,
-                depth,
-            )
-            np.maximum(more[i, j, k], lacking, out=more[i, j, k])
-        shift += np.float32(sign * share) * more
+            np.maximum(most, _lacking(agreed, smooth, side, here, depth), out=most)
+        shift[i, j, k] += sign * np.float32(share) * most
     return np.asarray(logits + shift, np.float32)
+
+
+def _smoothed(images: Floats) -> Floats:
+    """Return (C, I, J, K) images of which a voxel tells its tissue, with less noise."""
+    return np.stack([ndimage.gaussian_filter(one, 0.8) for one in images])
 
 
 def _lacking(agreed: Floats, images: Floats, wrong: Mask, point: Points, depth: float) -> Floats:
     """Return what voxels like a prompt's lack to follow it; `agreed` are logits of its sign."""
-    smooth = np.stack([ndimage.gaussian_filter(one, 0.8) for one in images])
-    alike = _alike(smooth, smooth[(slice(None), *point)], _CARRIED_ALIKE)
+    alike = _alike(images, images[(slice(None), *point)], _CARRIED_ALIKE)
     far = np.zeros(wrong.shape, np.float32)
     for axis, (at, size) in enumerate(zip(point, wrong.shape, strict=True)):
         away = ((np.arange(size) - at) ** 2).astype(np.float32)

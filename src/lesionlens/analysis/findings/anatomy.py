@@ -6,9 +6,9 @@ then the brain is turned upright by it and scaled onto the MNI152 brain by width
 The lower end is not used, because a field of view often cuts it. Deep structures, cerebellum,
 brainstem and ventricles are named by how many of twenty heads show them there (`structures`);
 lobes, insula and corpus callosum by a few planes and boxes, set by hand after the sulci in MNI152.
-What holds most of
-a candidate is named, a second place where it spans two, and "uncertain" where the heads of the map
-disagree about what lies there: good for words beside a picture, not for planning.
+What holds most of a candidate is named, a second place where it spans two, and "uncertain" where
+the heads of the map disagree about what lies there: good for words beside a picture, not for
+planning.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 _ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
 """Of what lies off the midline, the share on one side from which the other is not named.
 
-Of 840 balls in ten heads, none was put on the other side with or without the band; of those on
-one side, 17 were placed on both without it (seven in a thalamus), 2 with it.
+With an earlier midline, of 840 balls in ten straight heads none was put on the other side with or
+without the band; of those on one side, 17 were placed on both without it (seven in a thalamus), 2
+with it.
 """
 _COARSE_MM = 4.0
 _FARTHEST = np.array([40.0, 0.6, 0.6])
@@ -63,8 +64,8 @@ _SPREAD = 0.34
 _AGREED, _LEAST = 0.7, 0.2
 """Uncertain where the heads agree less than this on what lies there, or nothing holds so much.
 
-Of 960 balls in twenty heads 32 are; 23 of these are named rightly all the same, of others 807 of
-928. How much the first place holds says less: large lesions that span four lobes lie plainly there.
+Of 960 balls in twenty heads 30 are. How much the first place holds says less: large lesions that
+span four lobes lie plainly there.
 """
 _MENTIONED = 0.12  # minimum share of a region that is named second
 _SHARPER = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -41,10 +40,6 @@ class MarkActs(ViewActs):
         """Forget a pending mark with its study."""
         if new.study is not old.study:
             self.placing = False
-
-    def leave_for(self, act: Callable[[], object]) -> bool:
-        """Store unfinished work, then act."""
-        return act() is not False
 
     def mark_here(self) -> None:
         """Mark the position under the pointer."""

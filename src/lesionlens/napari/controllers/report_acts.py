@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -67,10 +66,6 @@ class ReportActs(ViewActs):
             return
         self.report_dialogs.copy(text)
         self.session.notify(f"Copied: {text}")
-
-    def leave_for(self, act: Callable[[], object]) -> bool:
-        """Store unfinished work, then act."""
-        raise NotImplementedError
 
     def assess_response(self) -> None:
         """Show the draft of a response category by RANO 2.0, for the reader to sign."""

@@ -50,10 +50,6 @@ class SignActs(ViewActs):
     ask_signature: AskSignature
     """Set by the window."""
 
-    def leave_for(self, act: Callable[[], object]) -> bool:
-        """Store unfinished work, then act."""
-        raise NotImplementedError
-
     def show_result(self, result: Any, overlays: Any) -> None:
         """Show a result."""
         raise NotImplementedError

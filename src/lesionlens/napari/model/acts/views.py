@@ -42,6 +42,10 @@ class ViewActs(MeasureActs):
         self.renew_pointer: Callable[[], bool | None] = lambda: None
         """Updates the pointer; False if it is on no slice. Set by the window."""
 
+    def leave_for(self, act: Callable[[], object]) -> bool:
+        """Store unfinished work, then act."""
+        return act() is not False
+
     def pointing(self) -> bool:
         """Whether the pointer is on a slice; notifies if it is not."""
         there = self.renew_pointer() is not False
