@@ -75,8 +75,10 @@ def is_unseen(saved: SavedResult, tracking_uid: str) -> bool:
     if not any(_DRAWN_ANEW in notice for notice in saved.run.notices):
         return False
     review = saved.review
-    events = [review.of(tracking_uid), review.events[-1] if review.signed else None]
-    last = max(event.time for event in events if event is not None)
+    decision = review.of(tracking_uid)
+    if decision is None:
+        return False
+    last = max(decision.time, review.events[-1].time) if review.signed else decision.time
     return datetime.fromisoformat(last) < datetime.fromisoformat(saved.run.started)
 
 
@@ -149,9 +151,10 @@ def _covers(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> 
 
 
 def _redrawn(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> set[str]:
-    """Return the earlier UIDs of candidates whose outline or parts differ now.
+    """Return the earlier UIDs of candidates whose outline or parts are not those of a decision.
 
-    Tracking UIDs do not tell: they outlast a slight change. An outline that a reader drew is kept.
+    Either they differ now, or they did already and no reader has confirmed them since. Tracking
+    UIDs do not tell: they outlast a slight change. An outline that a reader drew is kept.
     """
     first = analysis.original
     new, now = _drawn(analysis), (analysis.volumes if first is None else first).labels.data
@@ -162,9 +165,12 @@ def _redrawn(names: dict[str, str], earlier: SavedResult, analysis: Analysis) ->
         for c in old.candidates
         if c.tracking_uid in names
         and earlier.review.outline_of(c.tracking_uid) is None
-        and not np.array_equal(
-            before * (old.components == c.id),
-            now * (new.components == ids[names[c.tracking_uid]]),
+        and (
+            is_unseen(earlier, c.tracking_uid)
+            or not np.array_equal(
+                before * (old.components == c.id),
+                now * (new.components == ids[names[c.tracking_uid]]),
+            )
         )
     }
 

@@ -11,7 +11,9 @@ from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, Unaided
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import EARLIER, save
 from lesionlens.results.review import store
+from lesionlens.results.review.earlier import is_unseen
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.reopen import read_result
 
 ALONE = UnaidedRead(
     "A. Reader",
@@ -67,6 +69,17 @@ def drawn_smaller(analysis, number):
     )
 
 
+def parts_exchanged(analysis, started):
+    """Two voxels of the first candidate exchange their parts: another outline, equal figures."""
+    labels = analysis.volumes.labels
+    data, mine = labels.data.copy(), np.argwhere(analysis.findings.components == 1)
+    kinds = data[tuple(mine.T)]
+    one, other = tuple(mine[0]), tuple(mine[np.flatnonzero(kinds != kinds[0])[0]])
+    data[one], data[other] = data[other], data[one]
+    volumes = replace(analysis.volumes, labels=replace(labels, data=data))
+    return replace(analysis, volumes=volumes, run=replace(analysis.run, started=started))
+
+
 def without_second(analysis):
     """Only the first candidate is found this time."""
     found = analysis.findings
@@ -114,6 +127,16 @@ def test_a_signature_vouches_for_the_outlines_that_were_seen(analysis, reviewed,
     assert not review.signed
     assert any("to be signed again" in words for words in notices)
     assert any("drawn anew" in words for words in notices)
+
+
+def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, tmp_path):
+    """Analysed once more with the same outcome, it counted as what the reader had accepted."""
+    save(reviewed, tmp_path / "out")
+    first = analysis.findings.candidates[0].tracking_uid
+    for started in ("2098-01-05T10:00:00+00:00", "2099-01-05T10:00:00+00:00"):
+        notices = save(parts_exchanged(analysis, started), tmp_path / "out")
+        assert any("drawn anew" in words for words in notices)
+        assert is_unseen(read_result(tmp_path / "out"), first)
 
 
 def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):
