@@ -34,6 +34,7 @@ from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import inputs_of
+from lesionlens.network.forked import works_when_forked
 from lesionlens.results.result import Result
 
 Floats = NDArray[np.float32]
@@ -108,6 +109,7 @@ class Lens:
             self._engine = self._engine.result()
         return self._engine
 
+    @works_when_forked
     def __call__(
         self,
         study: Study,

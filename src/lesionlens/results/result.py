@@ -34,6 +34,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
+from lesionlens.network.forked import works_when_forked
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
 from lesionlens.results.review.saved_result import SavedResult
@@ -167,6 +168,7 @@ class Result:
             self.trace, self.analysis.prepared, Region(region), layer, head
         )
 
+    @works_when_forked
     def what_if(self, candidate: int, *, context: RunContext = SILENT) -> WhatIf:
         """Occlude one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
         prediction, engine = self._prediction, as_perturbable(self._engine)
@@ -227,6 +229,7 @@ class Result:
         """Replay stored prompts; with the same start they give the same voxels."""
         return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
 
+    @works_when_forked
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 

@@ -22,12 +22,14 @@ from lesionlens.imaging.preparation.half_turn_check import half_turn
 from lesionlens.imaging.preparation.laterality_check import sides
 from lesionlens.imaging.preparation.loading import load
 from lesionlens.imaging.preparation.working_grid import resample_all
+from lesionlens.network.forked import works_when_forked
 
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
 
 DEFAULT_OPTIONS = PrepareOptions()
 
 
+@works_when_forked
 def prepare(
     study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:
