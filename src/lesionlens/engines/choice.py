@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision
+from lesionlens.network.forked import works_when_forked
 
 if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
@@ -99,6 +100,7 @@ class EngineChoice:
             pass
         return loading
 
+    @works_when_forked
     def load(self) -> Engine:
         """Load the network, or connect to the server.
 
