@@ -153,7 +153,27 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
             f"If that is wrong, {how_to_name(by_sidecar.sequence)}."
         )
         return replace(by_name, confidence=0.6)
+    doubt = None if by_sidecar.sequence else _doubt_of_name(path, by_name.sequence)
+    if doubt:
+        notices.append(doubt)
+        return replace(by_name, confidence=0.6)
     return by_name
+
+
+def _doubt_of_name(path: Path, taken: MrSequence) -> str | None:
+    """Return a notice if the words of a file name speak for something else too."""
+    other, none = sequences.other_reading(path.name, taken)
+    if none:
+        return (
+            f"The name of {path.name!r} has words of an image that is none of the four: it was "
+            f"taken for {taken.display_name}. If that is wrong, take it out of the folder."
+        )
+    if other is not None:
+        return (
+            f"The name of {path.name!r} has words of {other.display_name} too: it was taken for "
+            f"{taken.display_name}. If that is wrong, {how_to_name(other)}."
+        )
+    return None
 
 
 def _stem(path: Path) -> str:

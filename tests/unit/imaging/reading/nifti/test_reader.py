@@ -91,6 +91,16 @@ def test_name_wins_over_a_sidecar_that_contradicts_with_a_notice(save, tmp_path)
     assert any("FLAIR" in notice for notice in study.notices)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("t1_nach_km.nii.gz", "T1c too"), ("t2_star.nii.gz", "none of the four")]
+)
+def test_a_name_that_says_more_is_noticed(save, tmp_path, name, words):
+    save(name)
+    study = open_study(tmp_path)
+    assert words in " ".join(study.notices)
+    assert next(iter(study.series.values())).confidence < 0.9
+
+
 def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
     save("t1c.nii.gz")
     save("fine_t1c.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
