@@ -1,0 +1,51 @@
+"""Which images of one Series Instance UID make a volume."""
+
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading.readers import open_study
+
+T1, T1C = MrSequence.T1, MrSequence.T1C
+
+
+def change(folder, how):
+    for number, path in enumerate(sorted(folder.iterdir())):
+        ds = pydicom.dcmread(path)
+        how(ds, number)
+        ds.save_as(path)
+
+
+@pytest.mark.parametrize("apart_mm", ["half a slice", "the whole stack"])
+def test_two_series_under_one_uid_are_never_one_volume(make_study, apart_mm):
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    first, second = sorted((folder / "S01").iterdir()), folder / "S02"
+    ends = [pydicom.dcmread(path) for path in (first[0], first[-1])]
+    step = (ends[1].ImagePositionPatient[2] - ends[0].ImagePositionPatient[2]) / (len(first) - 1)
+    shift = step * (0.5 if apart_mm == "half a slice" else len(first))
+
+    def move(ds, _):
+        ds.SeriesInstanceUID = ends[0].SeriesInstanceUID
+        ds.EchoTime, ds.RepetitionTime = ends[0].EchoTime, ends[0].RepetitionTime
+        ds.ImagePositionPatient[2] += shift
+
+    change(second, move)
+    study = open_study(folder)
+    assert {f.path.parent.name for f in study.series[T1].files} == {"S01"}
+    assert {f.path.parent.name for f in study.series[T1C].files} == {"S02"}
+    assert any("two series have one Series Instance UID" in notice for notice in study.notices)
+
+
+def test_positions_in_two_frames_of_reference_are_not_put_together(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    other = generate_uid()
+
+    def move(ds, number):
+        if number >= 20:
+            ds.FrameOfReferenceUID = other
+
+    change(folder / "S01", move)
+    study = open_study(folder)
+    assert study.series[T1C].grid.shape[2] < len(list((folder / "S01").iterdir()))
+    assert any("frame of reference" in notice for notice in study.notices)
