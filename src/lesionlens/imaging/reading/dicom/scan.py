@@ -79,10 +79,13 @@ class DicomSlice:
     """Tuple of Dataset. The frame's functional groups, then the shared ones."""
 
     def get(self, keyword: str) -> Any:
-        """Return an attribute from the frame's functional groups, else from the header."""
+        """Return an attribute from the frame's functional groups, else from the header.
+
+        Private groups do not count: a maker may keep a header of its own in one, with other UIDs.
+        """
         for group in self.groups:
             for element in group:
-                if element.VR == "SQ" and element.value:
+                if element.VR == "SQ" and element.value and not element.tag.is_private:
                     value = element.value[0].get(keyword)
                     if value is not None:
                         return value
