@@ -37,6 +37,8 @@ this instance visual explanation long short axis calibrated probability certaint
 _TOKEN = re.compile(r"[^\W_]+", re.UNICODE)
 _FIGURES = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")
 """Short numbers, lengths, and digests as in LesionLens objects."""
+_DATE_OR_NUMBER = re.compile(r"(?<!\d)\d{1,3}([-./_ ])\d{1,3}\1\d{1,3}(?!\d)")
+"""Three short numbers in a row: a date or an identifier in groups, such as 5.3.60 or 12-345-678."""
 _SCANS = sorted(set(_ACQUISITION.split()), key=len, reverse=True)
 _WORDS = frozenset(_TOKEN.findall(f"{_ACQUISITION} {_PLACES} {_OWN}".lower()))
 _JOINED = re.compile(f"(?:{'|'.join(map(re.escape, (w for w in _SCANS if len(w) > 1)))})+")
@@ -49,8 +51,10 @@ def is_plain(text: str) -> bool:
     --------
     >>> is_plain("AX T1_MPRAGE post Gd 1 mm"), is_plain("AxT2FLAIR"), is_plain("T1 Miller 1960")
     (True, True, False)
+    >>> is_plain("T1 5.3.60")
+    False
     """
-    return all(
+    return not _DATE_OR_NUMBER.search(text) and all(
         token in _WORDS or _FIGURES.fullmatch(token) or _JOINED.fullmatch(token)
         for token in _TOKEN.findall(text.lower())
     )
