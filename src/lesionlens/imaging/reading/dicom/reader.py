@@ -405,6 +405,11 @@ def _beside(found: Scan) -> list[str]:
     ]
     if found.other["damaged DICOM file"]:
         notices.append(f"{found.other['damaged DICOM file']} damaged DICOM file(s) were set aside.")
+    if found.empty:
+        notices.append(
+            f"{found.empty} empty file(s) were set aside: slices at the end of a series may be "
+            "missing."
+        )
     if found.nifti:
         notices.append(
             f"Both DICOM and {found.nifti} NIfTI file(s) were found: the DICOM images were taken."

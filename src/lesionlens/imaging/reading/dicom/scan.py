@@ -159,6 +159,7 @@ class Scan:
     """Two files with one SOP Instance UID and different images, by Series Instance UID."""
     dicomdir: bool = False
     nifti: int = 0
+    empty: int = 0
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -246,6 +247,7 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
     try:
         header = _header(path)
         if header is None:
+            found.empty += not path.stat().st_size and not path.name.startswith(".")
             return
         found.files += 1
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))

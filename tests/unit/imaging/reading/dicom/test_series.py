@@ -1,5 +1,7 @@
 """Which images of one Series Instance UID make a volume."""
 
+import shutil
+
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
@@ -49,3 +51,26 @@ def test_positions_in_two_frames_of_reference_are_not_put_together(make_study):
     study = open_study(folder)
     assert study.series[T1C].grid.shape[2] < len(list((folder / "S01").iterdir()))
     assert any("frame of reference" in notice for notice in study.notices)
+
+
+def test_an_empty_file_at_the_end_of_a_series_is_noticed(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    assert not any("empty" in notice for notice in open_study(folder).notices)
+    max((folder / "S01").iterdir()).write_bytes(b"")
+    assert any("1 empty file(s)" in notice for notice in open_study(folder).notices)
+
+
+def test_of_a_series_and_its_repetition_the_fuller_is_taken(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    again = folder / "S02"
+    shutil.copytree(folder / "S01", again)
+    uid = generate_uid()
+
+    def repeat(ds, _):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.SeriesInstanceUID, ds.SeriesNumber = uid, 9
+
+    change(again, repeat)
+    for path in sorted((folder / "S01").iterdir())[-3:]:
+        path.unlink()
+    assert open_study(folder).series[T1C].uid == uid
