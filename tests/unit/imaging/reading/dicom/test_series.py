@@ -74,3 +74,22 @@ def test_of_a_series_and_its_repetition_the_fuller_is_taken(make_study):
     for path in sorted((folder / "S01").iterdir())[-3:]:
         path.unlink()
     assert open_study(folder).series[T1C].uid == uid
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ["DERIVED", "SECONDARY", "M", "SUB"],
+        ["DERIVED", "PRIMARY", "T1 MAP", "ND"],
+        ["DERIVED", "PRIMARY", "T2_MAP", "NONE"],
+        ["ORIGINAL", "PRIMARY", "F_FFE", "F", "FFE"],
+    ],
+)
+def test_a_subtraction_a_map_and_fat_alone_are_none_of_the_four(make_study, kind):
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    change(folder / "S02", lambda ds, _: setattr(ds, "ImageType", kind))
+    study = open_study(folder)
+    assert list(study.series) == [T1]
+    assert [s.detected_by for s in study.set_aside] == [
+        "a derived map or projection by its ImageType"
+    ]
