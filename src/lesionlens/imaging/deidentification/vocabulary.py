@@ -14,7 +14,9 @@ _ACQUISITION = """
 t1 t1w t1c t1ce t1gd t2 t2w t2f t2star flair tirm stir ir tse fse se gre ge spgr fspgr mprage
 mp2rage bravo cube space vista vibe thrive tfe ffe tfl epi fl3d fl2d 2d 3d ax axial tra trans
 transversal sag sagittal cor coronal obl iso mpr ce gd gad gado gadolinium contrast post pre
-native without no non with km ohne mit nach vor nativ plain after before w wo fs fatsat sat dark
+native without no non with km ohne mit nach vor nativ plain after before w wo o out precontrast
+postcontrast noncontrast enhanced unenhanced avant apres sans injection sin antes sem senza prima
+dopo zonder voor contraste contrasto kontrast kontrastmittel mdc fs fatsat sat stir dark
 fluid p2 p3 p4 grappa sense hr thin thick adc dwi trace b0 b1000 swi swan pd perf dsc dce asl tof
 mra mr mri irm rm fmri dti nd dis2d dis3d norm filt map mag phase ref localizer localiser scout
 survey loc mm

@@ -114,7 +114,7 @@ OTHER_KINDS = re.compile(
 )
 _NONE_IN_NAME = re.compile(
     r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
-    r"\badc\b|\bperf"
+    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b"
 )
 
 

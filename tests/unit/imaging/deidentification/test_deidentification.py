@@ -215,6 +215,8 @@ def test_the_table_and_its_options():
         ("LesionLens measurements (research use)", True),
         ("T1 post Dr. Miller", False),
         ("T1 1960-02-03", False),
+        ("AX T1 W/O CONTRAST", True),
+        ("T1 avant injection", True),
         ("T1 3.2.60", False),
         ("MR brain 12-345-678", False),
         ("T1 080 555 123", False),
