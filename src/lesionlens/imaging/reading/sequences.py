@@ -102,6 +102,11 @@ _LOOSE_T1 = re.compile(
     r"(?<!pa)(?<!par)t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe"
 )
 _LOOSE_T2 = re.compile(r"t2(?!\*| ?star|star)|т2|\bcube t2|\bspace t2")
+_SPINE = (
+    r"spine\b|spinal|\b[hbl]ws\b|wirbel|rachis|columna|colonna|cervical|thoracic|lumbar|lumbal|"
+    r"позвоноч"
+)
+"""The spine is often examined together with the brain."""
 # Acquisitions that are none of the four, whatever else their name contains.
 OTHER_KINDS = re.compile(
     r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
@@ -110,11 +115,11 @@ OTHER_KINDS = re.compile(
     r"\basl\b|perf|\bdsc\b|\bdce\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
     r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
-    r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot"
+    r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|" + _SPINE
 )
 _NONE_IN_NAME = re.compile(
     r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
-    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b"
+    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|" + _SPINE
 )
 
 

@@ -108,6 +108,8 @@ def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
         ("T1WI 造影前", T1),
         ("FLAIR PAT1", FLAIR),
         ("localizer", None),
+        ("AX T2 C-SPINE", None),
+        ("T1 sag HWS KM", None),
         ("T1_SUBTR", None),
         ("T2 map", None),
         ("COR T2 STIR", None),
