@@ -19,7 +19,7 @@ from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids, sequences, unlabelled_series
-from lesionlens.imaging.reading.nifti import folder
+from lesionlens.imaging.reading.nifti import folder, names
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.nifti.header import BROKEN, brief, open_image, read_header
 from lesionlens.imaging.reading.readers import ReadOptions
@@ -65,6 +65,7 @@ class NiftiReader:
         chosen, set_aside, remarks = choose(found, named_series)
         files = [s.files[0].path for s in chosen.values()]
         confirmed = _one_patient(files, options)
+        doubt = names.doubt(s.files[0].path.name for s in chosen.values() if _detected_here(s))
         study = Study(
             name=bids.name_of(file.name for file in files)
             or writable(path.name or path.resolve().name),
@@ -73,11 +74,15 @@ class NiftiReader:
             root=path,
             set_aside=set_aside,
             patient=next(iter(patients_of(files)), Patient()),
-            notices=(*confirmed, *remarks, *seen, *notices),
+            notices=(*([doubt] if doubt else []), *confirmed, *remarks, *seen, *notices),
         )
         if not chosen:
             raise nothing_recognised(study)
         return study
+
+
+def _detected_here(series: Series) -> bool:
+    return series.witness is not EvidenceKind.USER
 
 
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:

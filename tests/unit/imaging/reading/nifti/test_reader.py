@@ -133,6 +133,21 @@ def test_several_bids_sessions_are_listed_and_one_is_chosen(save, tmp_path):
     assert all("ses-2" in s.files[0].name for s in study.series.values())
 
 
+def test_two_patients_flat_in_one_folder_are_never_mixed(save, tmp_path, voxels):
+    finer = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
+    for name in ("P001_t1c.nii.gz", "P001_flair.nii.gz", "P002_t1c.nii.gz"):
+        save(name)
+    save("P002_flair.nii.gz", affine=finer)
+    with pytest.raises(SeveralStudiesError) as refused:
+        open_study(tmp_path)
+    assert [study.uid for study in refused.value.studies] == ["p001", "p002"]
+    chosen = open_study(tmp_path, study_uid="p001")
+    assert {s.description for s in chosen.series.values()} == {
+        "P001_t1c.nii.gz",
+        "P001_flair.nii.gz",
+    }
+
+
 def test_a_folder_of_cases_is_not_one_study(save, tmp_path):
     save("case1/t1.nii.gz")
     save("case2/flair.nii.gz")
