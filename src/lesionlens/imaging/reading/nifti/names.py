@@ -27,6 +27,7 @@ _DATE = re.compile(
 )
 _OF_THE_SCAN = re.compile(r"[23]d|\d+mm|\d+t|n4|mni\d*|\d+(x\d+)+|iso\d+")
 """Words with figures that describe a scan or its processing."""
+_REPETITION = re.compile(r"(?<![a-z])(run|echo|rep)[-_ ]?\d+")
 _OPTION = re.compile(r"[epr]\d|b\d+")
 """Echo, acceleration, repetition and b-value, after the sequence; before it P1 is a patient."""
 
@@ -85,14 +86,15 @@ def _date(name: str) -> str:
 
 def _figures_before(name: str) -> str:
     """Return the words with figures that precede the sequence in a name, joined by hyphens."""
-    words = words_of(name)
+    words = words_of(_REPETITION.sub("", name.lower()))
     first = next((n for n, word in enumerate(words) if sequence_in_words((word,))), None)
     return _joined(words[:first])
 
 
 def _figures(name: str) -> str:
     """Return all words with figures except the sequence, joined by hyphens."""
-    words = [word for word in words_of(name) if not sequence_in_words((word,))]
+    plain = words_of(_REPETITION.sub("", name.lower()))
+    words = [word for word in plain if not sequence_in_words((word,))]
     return _joined(word for word in words if not _OPTION.fullmatch(word))
 
 

@@ -82,7 +82,9 @@ class NiftiReader:
 
 
 def _detected_here(series: Series) -> bool:
-    return series.witness is not EvidenceKind.USER
+    """Return whether nobody named a series and its file has no BIDS subject."""
+    subject, _ = bids.entities(series.files[0].path.name)
+    return series.witness is not EvidenceKind.USER and not subject
 
 
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:

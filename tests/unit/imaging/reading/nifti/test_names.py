@@ -45,6 +45,7 @@ def test_figures_that_several_sequences_share_are_of_an_examination(names, keys)
         ["ax_t1", "ax_t2", "sag_t1", "sag_t2"],
         ["3d_t1", "3d_flair", "2d_t1", "2d_flair"],
         ["t1_1mm", "t2_1mm", "t1_2mm", "t2_2mm"],
+        ["t1_run-1", "flair_run-1", "t1_run-2", "flair_run-2"],
         ["t1", "t2", "t1_n4", "t2_n4"],
         ["t1_raw", "t2_raw", "t1_bet", "t2_bet"],
         ["x_t1_20240105101500_5", "x_t2_20240105101500_6", "x_t1_20240105101500_7"],

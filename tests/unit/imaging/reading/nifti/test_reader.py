@@ -148,6 +148,13 @@ def test_two_patients_flat_in_one_folder_are_never_mixed(save, tmp_path, voxels)
     }
 
 
+def test_runs_and_acquisitions_of_a_bids_session_are_one_study(save, tmp_path):
+    for entity in ("run-1", "run-2", "acq-2024"):
+        save(f"sub-01_{entity}_T1w.nii.gz")
+        save(f"sub-01_{entity}_FLAIR.nii.gz")
+    assert set(open_study(tmp_path).series) == {MrSequence.T1, MrSequence.FLAIR}
+
+
 def test_a_folder_of_cases_is_not_one_study(save, tmp_path):
     save("case1/t1.nii.gz")
     save("case2/flair.nii.gz")
