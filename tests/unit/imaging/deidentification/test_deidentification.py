@@ -348,6 +348,17 @@ def test_pictures_with_text_and_documents_are_left_out_with_a_word(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_file_without_meta_header_is_deidentified_as_the_others(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Dataset(image()).save_as(folder / "bare", implicit_vr=True, little_endian=True)
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert done.files == 1
+    (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
+    assert not found(path.read_bytes())
+    assert pydicom.dcmread(path).PixelData == b"\x01\x00"
+
+
 @pytest.mark.parametrize("other", [{"IssuerOfPatientID": "B"}, {"PatientName": "Roe^Jane"}, {}])
 def test_one_pseudonym_for_two_people_is_reported(tmp_path, other):
     folder = tmp_path / "in"

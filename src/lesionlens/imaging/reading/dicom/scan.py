@@ -184,7 +184,16 @@ def _is_dicom(head: bytes) -> bool:
     if head[128:132] == b"DICM":
         return True
     # No preamble: group 0002 or 0008 in little endian, then a plausible element.
-    return head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00" and head[4:6].isalpha()
+    if head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3:4] != b"\x00":
+        return False
+    return head[4:6].isalpha() or _is_implicit(head)
+
+
+def _is_implicit(head: bytes) -> bool:
+    """Return whether an implicit element of group 0008 is followed by a later one of it."""
+    next_at = 8 + int.from_bytes(head[4:8], "little")
+    group, element = head[next_at : next_at + 2], head[next_at + 2 : next_at + 4]
+    return head[:2] == group == b"\x08\x00" and head[2:4][::-1] < element[::-1]
 
 
 def sop_class(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
@@ -93,3 +94,17 @@ def test_a_subtraction_a_map_and_fat_alone_are_none_of_the_four(make_study, kind
     assert [s.detected_by for s in study.set_aside] == [
         "a derived map or projection by its ImageType"
     ]
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_meta_header_are_read_as_the_others(make_study, implicit):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    before = open_study(folder).series[T1C]
+    voxels = before.load()
+    for path in sorted((folder / "S01").iterdir())[10:20]:
+        ds = pydicom.dcmread(path)
+        bare = pydicom.Dataset(ds)
+        bare.save_as(path, implicit_vr=implicit, little_endian=True)
+    after = open_study(folder).series[T1C]
+    assert after.grid.shape == before.grid.shape
+    np.testing.assert_array_equal(after.load(), voxels)
