@@ -1,6 +1,7 @@
 // The page: choose files, name their sequences, read, look.
 
 import { apply, inverse } from "./grid.js";
+import { sequenceOf } from "./names.js";
 import { draw, PLANES, windowOf } from "./view.js";
 
 const SEQUENCES = { t1: "T1", t1c: "T1c", t2: "T2", flair: "FLAIR" };
@@ -11,19 +12,6 @@ const make = (tag, text = "", more = {}) =>
 
 let chosen = []; // of {file, sequence}
 let shown = null; // {result, greys, place}
-
-/** The sequence that the words of a file's name tell, as the program reads them; "" where none. */
-export function sequenceOf(name) {
-  const words = name.toLowerCase().split(/[^a-z0-9]+/);
-  const any = (...wanted) => wanted.some((w) => words.includes(w));
-  if (words.some((w) => w.includes("flair")) || any("t2f")) return "flair";
-  const agent = words.some((w) => /^(ce.*|gd.*|gad.*|post|contrast)$/.test(w));
-  const denied = any("pre", "without", "native", "no");
-  if (any("t1c", "t1ce", "t1gd", "t1post")) return "t1c";
-  if (any("t1", "t1w") && agent && !denied) return "t1c";
-  if (any("t2", "t2w")) return "t2";
-  return any("t1", "t1w", "t1n") ? "t1" : "";
-}
 
 function choose(files) {
   chosen = [...files].map((file) => ({ file, sequence: sequenceOf(file.name) }));

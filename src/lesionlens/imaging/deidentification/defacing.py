@@ -68,7 +68,7 @@ class Faces:
     """Faces located in a folder."""
 
     found: Mapping[str, Face]
-    """By Frame of Reference UID, or by series if an image has none."""
+    """By study and Frame of Reference UID, or by study and series if an image has none."""
     bare: frozenset[str]
     """Series of skull-stripped brains."""
 
@@ -105,7 +105,9 @@ def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
 
 
 def _frame_of(item: DicomSlice) -> str:
-    return item.text("FrameOfReferenceUID") or item.text("SeriesInstanceUID")
+    """Return the frame of reference within its study: some tools write one UID for all patients."""
+    frame = item.text("FrameOfReferenceUID") or item.text("SeriesInstanceUID")
+    return f"{item.text('StudyInstanceUID')} {frame}"
 
 
 def _shown(stack: Stack) -> float:

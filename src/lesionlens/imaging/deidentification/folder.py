@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.manifest import OwnedFiles
+from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.imaging.deidentification.clean import Cleaner, coded, identifying_words
@@ -86,10 +87,13 @@ def deidentify_folder(
             next_step="Name the folder of the study, or of a result that holds `dicom`",
         )
     identifying: set[str] = set()
+    patients: dict[str, dict[Patient, None]] = defaultdict(dict)
     for number, path in enumerate(files):
         context.check("reading the headers")
         context.progress("reading the headers", 0.5 * number / len(files))
-        identifying |= identifying_words(_read(path, stop_before_pixels=True))
+        header = _read(path, stop_before_pixels=True)
+        identifying |= identifying_words(header)
+        patients[str(header.get("PatientID") or "")][Patient.of(header.get)] = None
     cleaner = Cleaner(options, pseudonyms, frozenset(identifying))
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
@@ -109,7 +113,7 @@ def deidentify_folder(
                 next_step="Look at them; --burned-in takes pictures with text along",
             )
     notices = (f"{count} × {what}" for what, count in counts.items())
-    return DeidentifiedFolder(written, (*notices, *_of_faces(kept)))
+    return DeidentifiedFolder(written, (*notices, *_of_patients(patients), *_of_faces(kept)))
 
 
 def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
@@ -124,6 +128,18 @@ def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
             if (header.SOPInstanceUID, header.PatientIdentityRemoved) == (name.stem, "YES"):
                 found[name.as_posix()] = None
     return found
+
+
+def _of_patients(patients: Mapping[str, Iterable[Patient]]) -> list[str]:
+    """Return a notice for each patient ID, and so each pseudonym, that stands for two people."""
+    differing = (conflict_among(found, gaps=False) for key, found in patients.items() if key)
+    return [
+        f"One patient ID, which became one pseudonym, is used with different values of "
+        f"{in_words(fields)}: if these are two people, de-identify each in a folder and with a "
+        "key of its own"
+        for fields in differing
+        if fields
+    ]
 
 
 def _of_faces(kept: Counter[DefacingOutcome]) -> list[str]:

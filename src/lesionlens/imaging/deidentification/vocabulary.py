@@ -14,7 +14,9 @@ _ACQUISITION = """
 t1 t1w t1c t1ce t1gd t2 t2w t2f t2star flair tirm stir ir tse fse se gre ge spgr fspgr mprage
 mp2rage bravo cube space vista vibe thrive tfe ffe tfl epi fl3d fl2d 2d 3d ax axial tra trans
 transversal sag sagittal cor coronal obl iso mpr ce gd gad gado gadolinium contrast post pre
-native without no non with km ohne mit nach vor nativ plain after before w wo fs fatsat sat dark
+native without no non with km ohne mit nach vor nativ plain after before w wo o out precontrast
+postcontrast noncontrast enhanced unenhanced avant apres sans injection sin antes sem senza prima
+dopo zonder voor contraste contrasto kontrast kontrastmittel mdc fs fatsat sat stir dark
 fluid p2 p3 p4 grappa sense hr thin thick adc dwi trace b0 b1000 swi swan pd perf dsc dce asl tof
 mra mr mri irm rm fmri dti nd dis2d dis3d norm filt map mag phase ref localizer localiser scout
 survey loc mm
@@ -37,6 +39,8 @@ this instance visual explanation long short axis calibrated probability certaint
 _TOKEN = re.compile(r"[^\W_]+", re.UNICODE)
 _FIGURES = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")
 """Short numbers, lengths, and digests as in LesionLens objects."""
+_DATE_OR_NUMBER = re.compile(r"(?<!\d)\d{1,3}([-./_ ])\d{1,3}\1\d{1,3}(?!\d)")
+"""Three short numbers in a row: a date or an identifier in groups, such as 5.3.60 or 12-345-678."""
 _SCANS = sorted(set(_ACQUISITION.split()), key=len, reverse=True)
 _WORDS = frozenset(_TOKEN.findall(f"{_ACQUISITION} {_PLACES} {_OWN}".lower()))
 _JOINED = re.compile(f"(?:{'|'.join(map(re.escape, (w for w in _SCANS if len(w) > 1)))})+")
@@ -49,8 +53,10 @@ def is_plain(text: str) -> bool:
     --------
     >>> is_plain("AX T1_MPRAGE post Gd 1 mm"), is_plain("AxT2FLAIR"), is_plain("T1 Miller 1960")
     (True, True, False)
+    >>> is_plain("T1 5.3.60")
+    False
     """
-    return all(
+    return not _DATE_OR_NUMBER.search(text) and all(
         token in _WORDS or _FIGURES.fullmatch(token) or _JOINED.fullmatch(token)
         for token in _TOKEN.findall(text.lower())
     )

@@ -75,19 +75,38 @@ _LABEL_WORDS = frozenset(
 )
 _DRAWN_WORDS = frozenset({"segmentation", "segmented", "dseg", "labelmap", "mask", "brainmask"})
 """Those that a scanner does not use of a sequence, as it does "seg" (segmented k-space)."""
-# Words of scanners and people in several languages (English, German, French, Spanish, Italian,
-# Dutch, Russian), as whole words.
+# Words of scanners and people in several languages (English, German, French, Spanish, Portuguese,
+# Italian, Dutch, Russian, Japanese, Chinese), as whole words.
 _LOOSE_FLAIR = re.compile(r"flair|darkfluid|tirm|fluid.?atten|флаир|t2.?ir\b")
+_AFTER = (
+    r"post(?!erior| ?(fossa|op|rad|rt\b|rx|treat|ther|tx|surg|chem|resec|inter|bio|trau))|"
+    r"\bp[oó]s\b|造影後|造影后"
+)
 _LOOSE_AGENT = re.compile(
-    r"post|\bgd|gado|gad\b|contrast|kontrast|contraste|contrasto|dotarem|gadovist|prohance|magnevist|"
-    r"\bkm\b|\+c\b|\+ ?gd|\bce\b|\bpc\b|\bc\+|контраст|enhanced|\binj|\bmdc\b"
+    _AFTER
+    + r"|\bgd|gad[ao]|gad\b|[ck]ontrast|dotarem|prohance|magnevist|\b[mo]?km\b|\+c\b|\+ ?gd|\bce\b|"
+    r"\bpc\b|\bc\+|\biv ?\+|контраст|enhanced|\binj|\bmdc\b|造影|増強|增强|增強"
 )
 _LOOSE_BEFORE = re.compile(
-    r"\bpre\b|precontrast|pre.contrast|without|ohne|nativ|\bsans\b|\bsin\b|\bsenza\b|\bzonder\b|"
-    r"unenhanced|без|\bno gd"
+    r"\bpre\b|\bpre.?(contrast|con\b|cont\b|gad|gd|km|inj)|without|\bw ?o\b|\bw out\b|before|"
+    r"\bno.?(contrast|con\b|gad|gd)|\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b)|unenhanced|"
+    r"contrast.free|ohne|\bo ?km\b|nativ|\bvor\b|\bsans\b|\bavant\b|\bsin\b|\bantes\b|\bsem\b|"
+    r"\bs ?contraste|\bsenza\b|\bprima\b|\bzonder\b|\bvoor\b|без|\bдо\b|造影前|非造影|単純|平扫"  # noqa: RUF001
 )
-_LOOSE_T1 = re.compile(r"t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe")
+_OTHER_DENIED = re.compile(
+    r"\b(w ?o|without|no|non|ohne|sans|sin|sem|senza|zonder) ?"
+    r"(fs|fat\w*|fett\w*|sat\w*|mtc?|fc|flow|motion|filt\w*|norm)\b"
+)
+"""A denial of something else than the agent, such as "post w/o fatsat"."""
+_LOOSE_T1 = re.compile(
+    r"(?<!pa)(?<!par)t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe"
+)
 _LOOSE_T2 = re.compile(r"t2(?!\*| ?star|star)|т2|\bcube t2|\bspace t2")
+_SPINE = (
+    r"spine\b|spinal|\b[hbl]ws\b|wirbel|rachis|columna|colonna|cervical|thoracic|lumbar|lumbal|"
+    r"позвоноч"
+)
+"""The spine is often examined together with the brain."""
 # Acquisitions that are none of the four, whatever else their name contains.
 OTHER_KINDS = re.compile(
     r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
@@ -95,8 +114,12 @@ OTHER_KINDS = re.compile(
     r"\bswi\b|\bswan\b|t2.?\*|t2.?star|\bmip\b|minip|phase|pha\b|venobold|\bhemo\b|"
     r"\basl\b|perf|\bdsc\b|\bdce\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
-    r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|"
-    r"\bsub(traction|\b)|\bmean\b|\bmoco\b|localizador|pilot"
+    r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
+    r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|" + _SPINE
+)
+_NONE_IN_NAME = re.compile(
+    r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
+    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|" + _SPINE
 )
 
 
@@ -108,8 +131,20 @@ def words_of(name: str) -> tuple[str, ...]:
     >>> words_of("BraTS-PED-00003-000-t1n.nii.gz")
     ('brats', 'ped', '00003', '000', 't1n')
     """
-    stem = re.sub(r"\.nii(\.gz)?$", "", name.lower())
-    return tuple(re.findall(r"[^\W_]+", stem))
+    return tuple(re.findall(r"[^\W_]+", _stem(name)))
+
+
+def _stem(name: str) -> str:
+    """Return a name in lower case, without extension and without BIDS subject and session.
+
+    A session may be called "post", which says nothing of a contrast agent.
+    """
+    return re.sub(r"\.nii(\.gz)?$|(?<![a-z0-9])(sub|ses)-[a-z0-9]+_", "", name.lower())
+
+
+def _separated(text: str) -> str:
+    """Return a text in lower case with its words separated by single spaces."""
+    return re.sub(r"[\s_\-/.,;:]+", " ", text.lower())
 
 
 def is_label_name(name: str) -> bool:
@@ -119,6 +154,11 @@ def is_label_name(name: str) -> bool:
 
 def _has_agent(words: set[str]) -> bool:
     return bool(_AGENT_WORDS & words) or any(word.startswith("gad") for word in words)
+
+
+def _denied(text: str) -> bool:
+    """Return whether a text says that the scan is before or without the agent."""
+    return bool(_LOOSE_BEFORE.search(_OTHER_DENIED.sub(" ", text)))
 
 
 def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
@@ -134,7 +174,8 @@ def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
     True
     """
     found = set(words)
-    agent = _has_agent(found) and not (_BEFORE_WORDS & found and "post" not in found)
+    denied = bool(_BEFORE_WORDS & found) or _denied(" ".join(words))
+    agent = _has_agent(found) and not (denied and "post" not in found)
     rules = (
         (FLAIR, bool(_FLAIR_WORDS & found)),
         (T1C, bool(_T1C_WORDS & found) or (bool(_T1_STEMS & found) and agent)),
@@ -154,11 +195,29 @@ def from_name(name: str) -> Guess:
 
 def from_name_loosely(name: str) -> Guess:
     """Identify by parts of words, for names such as AxT2FLAIR; less certain."""
-    text = re.sub(r"\.nii(\.gz)?$", "", name.lower()).replace("_", " ")
+    text = _stem(name).replace("_", " ")
     if is_label_name(name) or OTHER_KINDS.search(text):
         return UNKNOWN
     sequence = _loose(text)
     return Guess(sequence, "part of the file name", 0.6) if sequence else UNKNOWN
+
+
+def other_reading(name: str, taken: MrSequence) -> tuple[MrSequence | None, bool]:
+    """Return what else the words of a file name say, beside the sequence it was taken for.
+
+    Returns
+    -------
+    sequence : MrSequence or None
+        Another sequence, such as T1c for "t1_nach_km".
+    none : bool
+        Whether it has words of an image that is none of the four, such as "t2_star".
+    """
+    text = _separated(_stem(name))
+    if _NONE_IN_NAME.search(text):
+        return None, True
+    loose = T1C if taken is T1C and _T1C_WORDS & {*words_of(name)} else _loose(text)
+    apart = {taken, loose} <= {T1, T1C} or loose is FLAIR or re.search(r"t1w? flair", text)
+    return (loose if apart and loose is not taken else None), False
 
 
 def _loose(text: str) -> MrSequence | None:
@@ -166,7 +225,7 @@ def _loose(text: str) -> MrSequence | None:
     if _LOOSE_FLAIR.search(text) and not inverted_t1:
         return FLAIR
     if _LOOSE_T1.search(text):
-        after = _LOOSE_AGENT.search(text) and not _LOOSE_BEFORE.search(text)
+        after = _LOOSE_AGENT.search(text) and not _denied(text)
         return T1C if after else T1
     return T2 if _LOOSE_T2.search(text) else None
 
@@ -185,9 +244,15 @@ class AcquisitionParameters:
 
     @property
     def text(self) -> str:
-        """Description and protocol in lower case, as separate words."""
-        joined = f"{self.description} {self.protocol}".lower()
-        return re.sub(r"[_\-/.,;:]+", " ", joined)
+        """Description and protocol in lower case, as separate words.
+
+        GE's protocol is that of the whole examination ("BRAIN W/WO CONTRAST, PERFUSION"): where the
+        description names a sequence, a protocol counts only if it names a T1 as well.
+        """
+        own, planned = _separated(self.description), _separated(self.protocol)
+        named = _loose(own)
+        both = named is None or {named, _loose(planned)} <= {T1, T1C}
+        return f"{own} {planned}" if both else own
 
 
 def _number(value: Any, scale: float = 1.0) -> float | None:
@@ -247,7 +312,8 @@ def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDesc
     if spoken is T1 and _agent_given(found):
         return Guess(T1C, f'{witness} "{found.description}" with contrast agent recorded', 0.85)
     if spoken is not None:
-        if timed.sequence is None or {spoken, timed.sequence} <= {T1, T1C}:
+        unlike = timed.confidence > 0 and spoken in (T2, FLAIR)  # a gradient echo, a STIR
+        if (timed.sequence is None and not unlike) or {spoken, timed.sequence} <= {T1, T1C}:
             sure = 0.9
         else:
             sure = 0.95 if timed.sequence is spoken else 0.55
@@ -262,7 +328,7 @@ def _words(sequence: MrSequence | None) -> str:
 
 def _agent_given(found: AcquisitionParameters) -> bool:
     silent = found.agent.strip().lower() in {"", "none", "no", "n", "0", "nan", "without"}
-    return not silent and not _LOOSE_BEFORE.search(found.text)
+    return not silent and not _denied(found.text)
 
 
 def _by_timing(found: AcquisitionParameters) -> Guess:

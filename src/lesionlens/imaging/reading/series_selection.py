@@ -13,11 +13,12 @@ from lesionlens.base.records.study import Series, Study, StudyKind
 
 
 def _rank(series: Series) -> tuple[float, ...]:
-    """Return a sort key, best first: confidence to a tenth, full field of view, small voxels."""
+    """Return a sort key, best first: sure to a tenth, full view, small voxels, coverage."""
     edges = series.grid.spacing_mm
     view = edges * np.asarray(series.grid.shape)
     whole = float(view.min() >= 100.0)
-    return (-round(series.confidence, 1), -whole, float(edges.max()), float(edges.prod()))
+    fine = (round(float(edges.max()), 2), round(float(edges.prod()), 3))
+    return (-round(series.confidence, 1), -whole, *fine, -round(float(view.prod()), 3))
 
 
 def choose(

@@ -8,7 +8,7 @@ from importlib.resources import files
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import RLELossless
+from pydicom.uid import RLELossless, generate_uid
 from tests.files_below import files_below
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.files import write_dicom
@@ -151,6 +151,25 @@ def test_a_stripped_brain_has_no_face_to_take_off(tmp_path):
     found = defacing.find_faces(paths)
     assert found.found == {}
     assert len(found.bare) == 1
+
+
+def test_two_studies_with_one_frame_of_reference_have_a_face_each(tmp_path, monkeypatch):
+    """Some anonymisers write one Frame of Reference UID for all patients."""
+    patient = make_patient(spacing_mm=4.0, noise=0.0)
+    for study in ("a", "b"):
+        folder = tmp_path / study
+        for path in write_dicom(patient, folder, sequences=(MrSequence.T1,))[MrSequence.T1]:
+            dataset = pydicom.dcmread(path)
+            dataset.FrameOfReferenceUID = "1.2.3"
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                new = generate_uid(entropy_srcs=[study, str(dataset[keyword].value)])
+                setattr(dataset, keyword, new)
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            dataset.save_as(path)
+    seen = []
+    monkeypatch.setattr(defacing, "_face_of", lambda stack, _: seen.append(stack) or stack)
+    found = defacing.find_faces(files_below(tmp_path)).found
+    assert len(found) == len(seen) == 2
 
 
 @pytest.mark.parametrize("number", [1, 5, 11, 14, 20])

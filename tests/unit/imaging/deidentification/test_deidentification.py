@@ -215,6 +215,12 @@ def test_the_table_and_its_options():
         ("LesionLens measurements (research use)", True),
         ("T1 post Dr. Miller", False),
         ("T1 1960-02-03", False),
+        ("AX T1 W/O CONTRAST", True),
+        ("T1 avant injection", True),
+        ("T1 3.2.60", False),
+        ("MR brain 12-345-678", False),
+        ("T1 080 555 123", False),
+        ("T1 1.5 mm p2 3", True),
         ("Müller", False),
     ],
 )
@@ -340,6 +346,31 @@ def test_pictures_with_text_and_documents_are_left_out_with_a_word(tmp_path):
     with pytest.raises(UnusableInputError, match="cannot be de-identified"):
         deidentify_folder(folder, tmp_path / "none", NAMES, Options())
     assert not (tmp_path / "none").exists()
+
+
+def test_a_file_without_meta_header_is_deidentified_as_the_others(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Dataset(image()).save_as(folder / "bare", implicit_vr=True, little_endian=True)
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert done.files == 1
+    (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
+    assert not found(path.read_bytes())
+    assert pydicom.dcmread(path).PixelData == b"\x01\x00"
+
+
+@pytest.mark.parametrize("other", [{"IssuerOfPatientID": "B"}, {"PatientName": "Roe^Jane"}, {}])
+def test_one_pseudonym_for_two_people_is_reported(tmp_path, other):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, more in (("a", {}), ("b", other)):
+        dataset = image()
+        dataset.IssuerOfPatientID, dataset.SOPInstanceUID = "A", generate_uid(entropy_srcs=[name])
+        for keyword, value in more.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(folder / name)
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options(keep_faces=True))
+    assert any("two people" in notice for notice in done.notices) is bool(other)
 
 
 def test_key_and_map_are_their_owner_s_alone(tmp_path):

@@ -9,6 +9,7 @@ from lesionlens.imaging.reading.sequences import (
     from_acquisition,
     from_name,
     from_name_loosely,
+    other_reading,
 )
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
@@ -30,6 +31,12 @@ T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FL
         ("ax_t1_contrast.nii.gz", T1C),
         ("sub-01_ce-gadolinium_T1w.nii.gz", T1C),
         ("t1_pre_contrast.nii.gz", T1),
+        ("AX_T1_W_O_CONTRAST.nii.gz", T1),
+        ("t1_before_contrast.nii.gz", T1),
+        ("AX_T1_POST_WO_FS.nii.gz", T1C),
+        ("sub-01_ses-post_T1w.nii.gz", T1),
+        ("sub-01_ses-pre_ce-gadolinium_T1w.nii.gz", T1C),
+        ("sub-01_ses-post_ce-gadolinium_T1w.nii.gz", T1C),
         ("t2.nii.gz", T2),
         ("sub-01_ses-2_T2w.nii.gz", T2),
         ("BraTS-GLI-00001-000-t2w.nii.gz", T2),
@@ -73,7 +80,39 @@ def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
         ("Т2 аксиально", T2),  # noqa: RUF001
         ("Т1 с контрастом", T1C),  # noqa: RUF001
         ("Т1 без контраста", T1),  # noqa: RUF001
+        ("AX T1 W/O CONTRAST", T1),
+        ("AX T1 WO GD", T1),
+        ("AX T1 W CONTRAST", T1C),
+        ("AX T1 NON-CONTRAST", T1),
+        ("AX T1 NONCONTRAST", T1),
+        ("AX T1 NO CONTRAST", T1),
+        ("AX T1 BEFORE CONTRAST", T1),
+        ("AX T1 PREGAD", T1),
+        ("AX T1 GADAVIST", T1C),
+        ("AX T1 POST W/O FS", T1C),
+        ("AX T1 POST FOSSA", T1),
+        ("AX T1 POSTERIOR FOSSA +C", T1C),
+        ("AX T1 post-op", T1),
+        ("T1 vor KM", T1),
+        ("T1 nach KM ohne Fettsaettigung", T1C),
+        ("T1 o. KM", T1),
+        ("T1_mKM", T1C),
+        ("T1 avant injection", T1),
+        ("T1 antes de contraste", T1),
+        ("T1 sem contraste", T1),
+        ("AX T1 PÓS", T1C),
+        ("T1 prima mdc", T1),
+        ("T1 voor contrast", T1),
+        ("Т1 до контраста", T1),  # noqa: RUF001
+        ("T1WI 造影後", T1C),
+        ("T1WI 造影前", T1),
+        ("FLAIR PAT1", FLAIR),
         ("localizer", None),
+        ("AX T2 C-SPINE", None),
+        ("T1 sag HWS KM", None),
+        ("T1_SUBTR", None),
+        ("T2 map", None),
+        ("COR T2 STIR", None),
         ("t2_localizer_3plane", None),
         ("ep2d_diff_trace ADC", None),
         ("AX T2* GRE", None),
@@ -109,6 +148,56 @@ def test_words_and_timing_that_differ_lower_the_confidence():
     assert agreed.sequence is contrary.sequence is T2
     assert contrary.confidence < 0.6 < agreed.confidence
     assert "timing" in contrary.evidence
+
+
+@pytest.mark.parametrize(
+    ("description", "protocol", "sequence"),
+    [
+        ("Ax T1", "BRAIN W/WO CONTRAST", T1),
+        ("Ax T1 +C", "BRAIN W/WO CONTRAST", T1C),
+        ("Ax T2 FLAIR", "BRAIN TUMOR PERFUSION T1", FLAIR),
+        ("KM", "t1_tra", T1C),
+        ("t1_tra", "t1_tra_KM", T1C),
+        ("", "t2_tse_tra", T2),
+    ],
+)
+def test_the_protocol_of_an_examination_names_no_series(description, protocol, sequence):
+    found = AcquisitionParameters(description=description, protocol=protocol)
+    assert from_acquisition(found).sequence is sequence
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        AcquisitionParameters("AX T2 GRE", scanning=("GR",), te_ms=20, tr_ms=600),
+        AcquisitionParameters("t2_tirm_cor", scanning=("SE", "IR"), te_ms=60, tr_ms=4e3, ti_ms=220),
+    ],
+)
+def test_the_timing_of_none_of_the_four_lowers_the_confidence(found):
+    guess = from_acquisition(found)
+    assert guess.confidence < 0.6
+    assert "timing is that of none of the four" in guess.evidence
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("t1_nach_km.nii.gz", (T1C, False)),
+        ("t1_post_op.nii.gz", (T1, False)),
+        ("t1_flair.nii.gz", (T1, False)),
+        ("t2_tirm_tra_dark-fluid.nii.gz", (FLAIR, False)),
+        ("t2_star.nii.gz", (None, True)),
+        ("t1_map.nii.gz", (None, True)),
+        ("t1c.nii.gz", (None, False)),
+        ("flair_to_t1.nii.gz", (None, False)),
+        ("diffuse_glioma_t1.nii.gz", (None, False)),
+        ("sub-01_ses-post_ce-gd_T1w.nii.gz", (None, False)),
+    ],
+)
+def test_other_words_of_a_name_are_noticed(name, other):
+    taken = from_name(name).sequence
+    assert taken is not None
+    assert other_reading(name, taken) == other
 
 
 def test_a_recorded_agent_makes_t1_t1c_but_not_when_it_lies_before():

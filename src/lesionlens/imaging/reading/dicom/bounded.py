@@ -18,7 +18,12 @@ from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from lesionlens.base.bounded_read import open_regular
 from lesionlens.base.errors import ReadError
@@ -66,8 +71,18 @@ def read_dicom(path: Path, **how: Any) -> Any:
         data = pydicom.dcmread(_Bounded(inflated or file, most), **how)
     if inflated is not None:
         data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    elif "TransferSyntaxUID" not in data.file_meta:
+        data.file_meta.TransferSyntaxUID = _syntax_found(data)
     data.buffer, data.filename = None, str(path)  # would keep the whole stream otherwise
     return data
+
+
+def _syntax_found(data: Any) -> Any:
+    """Return the uncompressed transfer syntax in which a data set without meta header was read."""
+    implicit, little_endian = data.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
 
 
 def read_meta(path: Path) -> Any:

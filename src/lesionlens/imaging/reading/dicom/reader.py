@@ -47,8 +47,13 @@ from lesionlens.imaging.reading.series_selection import (
 MIN_SLICES = 5
 _LOOKED_AT = 500
 _DERIVED_MAPS = frozenset(
-    {"PROJECTION IMAGE", "MIP", "MNIP", "ADC", "FA", "TRACEW", "SUBTRACTION", "MEAN", "DIFFUSION"}
-)
+    {
+        "PROJECTION IMAGE", "MIP", "MNIP", "ADC", "FA", "TRACEW", "SUB", "SUBTRACT", "SUBTRACTION",
+        "MEAN", "DIFFUSION", "PERFUSION", "ASL", "T1 MAP", "T1MAP", "T2 MAP", "T2MAP", "T2* MAP",
+        "R2 MAP", "R2* MAP", "F", "FAT",
+    }
+)  # fmt: skip
+"""Values of ImageType, with spaces for underscores; F and FAT are fat alone (Dixon)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +287,10 @@ def _guess(stack: Stack) -> Guess:
         (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
         (count < MIN_SLICES, f"only {count} slice(s): not a volume"),
         (component(first) != "M", "phase, real or imaginary part, not magnitude"),
-        (kinds & _DERIVED_MAPS, "a derived map or projection by its ImageType"),
+        (
+            {kind.replace("_", " ") for kind in kinds} & _DERIVED_MAPS,
+            "a derived map or projection by its ImageType",
+        ),
     )
     reason = next((words for fits, words in never if fits), None)
     if reason:
@@ -405,6 +413,11 @@ def _beside(found: Scan) -> list[str]:
     ]
     if found.other["damaged DICOM file"]:
         notices.append(f"{found.other['damaged DICOM file']} damaged DICOM file(s) were set aside.")
+    if found.empty:
+        notices.append(
+            f"{found.empty} empty file(s) were set aside: slices at the end of a series may be "
+            "missing."
+        )
     if found.nifti:
         notices.append(
             f"Both DICOM and {found.nifti} NIfTI file(s) were found: the DICOM images were taken."

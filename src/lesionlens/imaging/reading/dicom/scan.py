@@ -79,10 +79,13 @@ class DicomSlice:
     """Tuple of Dataset. The frame's functional groups, then the shared ones."""
 
     def get(self, keyword: str) -> Any:
-        """Return an attribute from the frame's functional groups, else from the header."""
+        """Return an attribute from the frame's functional groups, else from the header.
+
+        Private groups do not count: a maker may keep a header of its own in one, with other UIDs.
+        """
         for group in self.groups:
             for element in group:
-                if element.VR == "SQ" and element.value:
+                if element.VR == "SQ" and element.value and not element.tag.is_private:
                     value = element.value[0].get(keyword)
                     if value is not None:
                         return value
@@ -156,6 +159,7 @@ class Scan:
     """Two files with one SOP Instance UID and different images, by Series Instance UID."""
     dicomdir: bool = False
     nifti: int = 0
+    empty: int = 0
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -180,7 +184,16 @@ def _is_dicom(head: bytes) -> bool:
     if head[128:132] == b"DICM":
         return True
     # No preamble: group 0002 or 0008 in little endian, then a plausible element.
-    return head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00" and head[4:6].isalpha()
+    if head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3:4] != b"\x00":
+        return False
+    return head[4:6].isalpha() or _is_implicit(head)
+
+
+def _is_implicit(head: bytes) -> bool:
+    """Return whether an implicit element of group 0008 is followed by a later one of it."""
+    next_at = 8 + int.from_bytes(head[4:8], "little")
+    group, element = head[next_at : next_at + 2], head[next_at + 2 : next_at + 4]
+    return head[:2] == group == b"\x08\x00" and head[2:4][::-1] < element[::-1]
 
 
 def sop_class(path: Path) -> str:
@@ -243,6 +256,7 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
     try:
         header = _header(path)
         if header is None:
+            found.empty += not path.stat().st_size and not path.name.startswith(".")
             return
         found.files += 1
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))

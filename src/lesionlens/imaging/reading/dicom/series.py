@@ -2,8 +2,9 @@
 
 Rules for imperfect series (see the documentation):
 
-- A series is split by size, orientation, pixel spacing, echo and image component, and if every
-  position occurs several times (time points, contrast phases, stacks).
+- A series is split by size, orientation, pixel spacing, echo and image component, by frame of
+  reference, number and description (two series under one UID), and if every position occurs
+  several times (time points, contrast phases, stacks).
 - Slices are ordered by their position along the normal; names and numbers are ignored.
 - Of two images at one position that of the complete volume is kept, else the lower instance
   number, with a notice. Where all are there several times and nothing says which belong together,
@@ -33,6 +34,8 @@ from lesionlens.imaging.reading.sequences import AcquisitionParameters
 EVEN_SHARE, EVEN_MM = 0.05, 0.1
 SAME_SCALE = 0.01
 _FLOAT = struct.Struct("<f")
+_OF_ONE_SERIES = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
+"""Attributes that differ only if two series have one Series Instance UID by mistake."""
 IN_LINE_PIXELS = 0.5
 """Tolerance for where slices begin within their plane, pixels."""
 MAX_MISSING_SHARE, MAX_GAP_SLICES = 0.1, 3
@@ -147,6 +150,7 @@ def _key(item: DicomSlice) -> tuple[object, ...]:
     """Return the attributes that all slices of one volume share."""
     te = item.number("EffectiveEchoTime") or item.number("EchoTime")
     return (
+        *map(item.text, _OF_ONE_SERIES),
         item.text("Rows"),
         item.text("Columns"),
         tuple(np.round(_needed(item, "ImageOrientationPatient", 6), 3) + 0.0),
@@ -307,6 +311,8 @@ def _differences(stacks: list[Stack]) -> list[str]:
             sizes = "orientation (their planes are not parallel)"
         elif not np.allclose(one.grid.spacing_mm[:2], other.grid.spacing_mm[:2], atol=1e-3):
             sizes = "pixel spacing"
+        elif any(other.first.text(k) != one.first.text(k) for k in _OF_ONE_SERIES):
+            sizes = "series or frame of reference (two series have one Series Instance UID)"
         else:
             sizes = "echo, component or time point"
         notices.append(f"{len(other.slices)} image(s) of another {sizes} were set apart")

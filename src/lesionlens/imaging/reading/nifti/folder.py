@@ -9,6 +9,7 @@ from pathlib import Path
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids
+from lesionlens.imaging.reading.nifti.names import apart
 from lesionlens.imaging.reading.series_selection import ListedStudy, several_studies
 
 
@@ -34,10 +35,17 @@ def _study_of(path: Path, root: Path) -> str:
     return writable(path.parent.relative_to(root).as_posix())
 
 
+def _apart(files: list[Path]) -> dict[str, list[Path]]:
+    """Return files of one folder or BIDS session by examination; BIDS names state it already."""
+    bids_names = any(bids.entities(path.name)[0] for path in files)
+    return {".": files} if bids_names else apart(files)
+
+
 def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
     """Return the files of the only study, or of the one that the user selected.
 
-    Files directly in the folder are the study; deeper ones count only if there are none.
+    Files directly in the folder are the study; deeper ones count only if there are none. The names
+    within a folder may tell several studies apart (`names.apart`).
 
     Raises
     ------
@@ -45,9 +53,14 @@ def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
         Several studies and none selected, or none with that name; the error lists them.
     """
     direct = [path for path in files if path.parent == root]
-    groups: dict[str, list[Path]] = defaultdict(list)
+    places: dict[str, list[Path]] = defaultdict(list)
     for path in direct or files:
-        groups[_study_of(path, root)].append(path)
+        places[_study_of(path, root)].append(path)
+    groups = {
+        name if key == "." else key if name == "." else f"{name}/{key}": found
+        for name, together in places.items()
+        for key, found in _apart(together).items()
+    }
     if wanted is not None and wanted in groups:
         return groups[wanted]
     if len(groups) == 1 and wanted in (None, "."):

@@ -19,7 +19,7 @@ from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids, sequences, unlabelled_series
-from lesionlens.imaging.reading.nifti import folder
+from lesionlens.imaging.reading.nifti import folder, names
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.nifti.header import BROKEN, brief, open_image, read_header
 from lesionlens.imaging.reading.readers import ReadOptions
@@ -65,6 +65,7 @@ class NiftiReader:
         chosen, set_aside, remarks = choose(found, named_series)
         files = [s.files[0].path for s in chosen.values()]
         confirmed = _one_patient(files, options)
+        doubt = names.doubt(s.files[0].path.name for s in chosen.values() if _detected_here(s))
         study = Study(
             name=bids.name_of(file.name for file in files)
             or writable(path.name or path.resolve().name),
@@ -73,11 +74,17 @@ class NiftiReader:
             root=path,
             set_aside=set_aside,
             patient=next(iter(patients_of(files)), Patient()),
-            notices=(*confirmed, *remarks, *seen, *notices),
+            notices=(*([doubt] if doubt else []), *confirmed, *remarks, *seen, *notices),
         )
         if not chosen:
             raise nothing_recognised(study)
         return study
+
+
+def _detected_here(series: Series) -> bool:
+    """Return whether nobody named a series and its file has no BIDS subject."""
+    subject, _ = bids.entities(series.files[0].path.name)
+    return series.witness is not EvidenceKind.USER and not subject
 
 
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
@@ -153,7 +160,27 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
             f"If that is wrong, {how_to_name(by_sidecar.sequence)}."
         )
         return replace(by_name, confidence=0.6)
+    doubt = None if by_sidecar.sequence else _doubt_of_name(path, by_name.sequence)
+    if doubt:
+        notices.append(doubt)
+        return replace(by_name, confidence=0.6)
     return by_name
+
+
+def _doubt_of_name(path: Path, taken: MrSequence) -> str | None:
+    """Return a notice if the words of a file name speak for something else too."""
+    other, none = sequences.other_reading(path.name, taken)
+    if none:
+        return (
+            f"The name of {path.name!r} has words of an image that is none of the four: it was "
+            f"taken for {taken.display_name}. If that is wrong, take it out of the folder."
+        )
+    if other is not None:
+        return (
+            f"The name of {path.name!r} has words of {other.display_name} too: it was taken for "
+            f"{taken.display_name}. If that is wrong, {how_to_name(other)}."
+        )
+    return None
 
 
 def _stem(path: Path) -> str:

@@ -57,6 +57,22 @@ def test_frames_follow_the_slices(converted):
         np.testing.assert_allclose(series.grid.to_mm((0, 0, k)) * (-1, -1, 1), position, atol=1e-3)
 
 
+def test_a_header_in_a_private_group_says_nothing(converted):
+    place = converted / "image"
+    ds = pydicom.dcmread(place)
+    for groups in ds.PerFrameFunctionalGroupsSequence:
+        own = pydicom.Dataset()
+        own.SOPInstanceUID = own.StudyInstanceUID = own.SeriesInstanceUID = generate_uid()
+        own.SeriesDescription = "AX T1 POST"
+        block = groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+        block.add_new(0x0F, "SQ", [own])
+    ds.save_as(place)
+    study = open_study(converted)
+    series = study.series[T2]
+    assert (study.uid, series.uid) == (ds.StudyInstanceUID, ds.SeriesInstanceUID)
+    assert {file.sop_instance_uid for file in series.files} == {ds.SOPInstanceUID}
+
+
 def enhance(folder):
     """Make it Enhanced: timing and rescale in functional groups, as scanners write them."""
     path = folder / "image"

@@ -91,6 +91,16 @@ def test_name_wins_over_a_sidecar_that_contradicts_with_a_notice(save, tmp_path)
     assert any("FLAIR" in notice for notice in study.notices)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("t1_nach_km.nii.gz", "T1c too"), ("t2_star.nii.gz", "none of the four")]
+)
+def test_a_name_that_says_more_is_noticed(save, tmp_path, name, words):
+    save(name)
+    study = open_study(tmp_path)
+    assert words in " ".join(study.notices)
+    assert next(iter(study.series.values())).confidence < 0.9
+
+
 def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
     save("t1c.nii.gz")
     save("fine_t1c.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
@@ -121,6 +131,28 @@ def test_several_bids_sessions_are_listed_and_one_is_chosen(save, tmp_path):
     study = open_study(tmp_path, study_uid=listed[1].uid)
     assert set(study.series) == {MrSequence.T1, MrSequence.FLAIR}
     assert all("ses-2" in s.files[0].name for s in study.series.values())
+
+
+def test_two_patients_flat_in_one_folder_are_never_mixed(save, tmp_path, voxels):
+    finer = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
+    for name in ("P001_t1c.nii.gz", "P001_flair.nii.gz", "P002_t1c.nii.gz"):
+        save(name)
+    save("P002_flair.nii.gz", affine=finer)
+    with pytest.raises(SeveralStudiesError) as refused:
+        open_study(tmp_path)
+    assert [study.uid for study in refused.value.studies] == ["p001", "p002"]
+    chosen = open_study(tmp_path, study_uid="p001")
+    assert {s.description for s in chosen.series.values()} == {
+        "P001_t1c.nii.gz",
+        "P001_flair.nii.gz",
+    }
+
+
+def test_runs_and_acquisitions_of_a_bids_session_are_one_study(save, tmp_path):
+    for entity in ("run-1", "run-2", "acq-2024"):
+        save(f"sub-01_{entity}_T1w.nii.gz")
+        save(f"sub-01_{entity}_FLAIR.nii.gz")
+    assert set(open_study(tmp_path).series) == {MrSequence.T1, MrSequence.FLAIR}
 
 
 def test_a_folder_of_cases_is_not_one_study(save, tmp_path):

@@ -1,0 +1,110 @@
+"""Which images of one Series Instance UID make a volume."""
+
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading.readers import open_study
+
+T1, T1C = MrSequence.T1, MrSequence.T1C
+
+
+def change(folder, how):
+    for number, path in enumerate(sorted(folder.iterdir())):
+        ds = pydicom.dcmread(path)
+        how(ds, number)
+        ds.save_as(path)
+
+
+@pytest.mark.parametrize("apart_mm", ["half a slice", "the whole stack"])
+def test_two_series_under_one_uid_are_never_one_volume(make_study, apart_mm):
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    first, second = sorted((folder / "S01").iterdir()), folder / "S02"
+    ends = [pydicom.dcmread(path) for path in (first[0], first[-1])]
+    step = (ends[1].ImagePositionPatient[2] - ends[0].ImagePositionPatient[2]) / (len(first) - 1)
+    shift = step * (0.5 if apart_mm == "half a slice" else len(first))
+
+    def move(ds, _):
+        ds.SeriesInstanceUID = ends[0].SeriesInstanceUID
+        ds.EchoTime, ds.RepetitionTime = ends[0].EchoTime, ends[0].RepetitionTime
+        ds.ImagePositionPatient[2] += shift
+
+    change(second, move)
+    study = open_study(folder)
+    assert {f.path.parent.name for f in study.series[T1].files} == {"S01"}
+    assert {f.path.parent.name for f in study.series[T1C].files} == {"S02"}
+    assert any("two series have one Series Instance UID" in notice for notice in study.notices)
+
+
+def test_positions_in_two_frames_of_reference_are_not_put_together(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    other = generate_uid()
+
+    def move(ds, number):
+        if number >= 20:
+            ds.FrameOfReferenceUID = other
+
+    change(folder / "S01", move)
+    study = open_study(folder)
+    assert study.series[T1C].grid.shape[2] < len(list((folder / "S01").iterdir()))
+    assert any("frame of reference" in notice for notice in study.notices)
+
+
+def test_an_empty_file_at_the_end_of_a_series_is_noticed(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    assert not any("empty" in notice for notice in open_study(folder).notices)
+    max((folder / "S01").iterdir()).write_bytes(b"")
+    assert any("1 empty file(s)" in notice for notice in open_study(folder).notices)
+
+
+def test_of_a_series_and_its_repetition_the_fuller_is_taken(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    again = folder / "S02"
+    shutil.copytree(folder / "S01", again)
+    uid = generate_uid()
+
+    def repeat(ds, _):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.SeriesInstanceUID, ds.SeriesNumber = uid, 9
+
+    change(again, repeat)
+    for path in sorted((folder / "S01").iterdir())[-3:]:
+        path.unlink()
+    assert open_study(folder).series[T1C].uid == uid
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ["DERIVED", "SECONDARY", "M", "SUB"],
+        ["DERIVED", "PRIMARY", "T1 MAP", "ND"],
+        ["DERIVED", "PRIMARY", "T2_MAP", "NONE"],
+        ["ORIGINAL", "PRIMARY", "F_FFE", "F", "FFE"],
+    ],
+)
+def test_a_subtraction_a_map_and_fat_alone_are_none_of_the_four(make_study, kind):
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    change(folder / "S02", lambda ds, _: setattr(ds, "ImageType", kind))
+    study = open_study(folder)
+    assert list(study.series) == [T1]
+    assert [s.detected_by for s in study.set_aside] == [
+        "a derived map or projection by its ImageType"
+    ]
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_meta_header_are_read_as_the_others(make_study, implicit):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    before = open_study(folder).series[T1C]
+    voxels = before.load()
+    for path in sorted((folder / "S01").iterdir())[10:20]:
+        ds = pydicom.dcmread(path)
+        bare = pydicom.Dataset(ds)
+        bare.save_as(path, implicit_vr=implicit, little_endian=True)
+    after = open_study(folder).series[T1C]
+    assert after.grid.shape == before.grid.shape
+    np.testing.assert_array_equal(after.load(), voxels)

@@ -1,0 +1,68 @@
+"""Files of several patients or examinations in one folder are told apart by their names."""
+
+from pathlib import Path
+
+import pytest
+
+from lesionlens.imaging.reading.nifti.names import apart, doubt
+
+
+def groups(names):
+    return {key: sorted(p.name for p in paths) for key, paths in apart(paths_of(names)).items()}
+
+
+def paths_of(names):
+    return [Path("folder") / f"{name}.nii.gz" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (["P001_t1c", "P001_flair", "P002_t1c", "P002_flair", "P002_seg"], {"p001", "p002"}),
+        (["p1_T1w", "p1_T2w", "p2_T1w", "p2_T2w", "notes_t1"], {"p1", "p2", "."}),
+        (
+            ["GLI-00001-000-t1c", "GLI-00001-000-t2f", "GLI-00001-001-t1c", "GLI-00001-001-t2f"],
+            {"00001-000", "00001-001"},
+        ),
+        (["t1c_2024-01-05", "flair_2024-01-05", "t1c_20250301", "flair_20250301"],
+         {"20240105", "20250301"}),
+        (["t1_x_20240105101500_5", "t2_x_20240105101500_7", "t1_x_20250301101500_5",
+          "t2_x_20250301101500_6"], {"20240105", "20250301"}),
+        (["t1c_case12", "flair_case12", "t1c_case13", "flair_case13"], {"case12", "case13"}),
+    ],
+)  # fmt: skip
+def test_figures_that_several_sequences_share_are_of_an_examination(names, keys):
+    assert set(groups(names)) == keys
+    assert sum(len(found) for found in groups(names).values()) == len(names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["t1", "t1c", "t2", "flair"],
+        ["301_T1W", "401_T2W", "501_FLAIR", "601_T1W_GD"],
+        ["5_t1_mprage", "6_t2_tse_p2", "7_flair_p2", "8_t1_mprage_p2"],
+        ["ax_t1", "ax_t2", "sag_t1", "sag_t2"],
+        ["3d_t1", "3d_flair", "2d_t1", "2d_flair"],
+        ["t1_1mm", "t2_1mm", "t1_2mm", "t2_2mm"],
+        ["t1_run-1", "flair_run-1", "t1_run-2", "flair_run-2"],
+        ["t1", "t2", "t1_n4", "t2_n4"],
+        ["t1_raw", "t2_raw", "t1_bet", "t2_bet"],
+        ["x_t1_20240105101500_5", "x_t2_20240105101500_6", "x_t1_20240105101500_7"],
+        ["P001_t1c", "P001_t1", "P001_flair", "P001_t1c_2"],
+    ],
+)
+def test_series_numbers_planes_and_processing_part_nothing(names):
+    assert set(groups(names)) == {"."}
+    assert doubt(names) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["BraTS2021_00006_t1c", "BraTS2021_00006_t2", "BraTS2021_00009_flair"], "one patient"),
+        (["t1c_2024-01-05", "flair_2025-03-01"], "20240105, 20250301"),
+    ],
+)
+def test_names_that_begin_or_date_differently_are_noticed(names, words):
+    assert words in (doubt(names) or "")
