@@ -469,16 +469,8 @@ def test_no_examination_is_its_own_prior(before, now, tmp_path, monkeypatch):
 def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
     for name, patient, day in (("a", "P1", "20250101"), ("b", "P1", "20250601"),
                                ("c", "P2", "20250701"), ("d", "P1", "20260101")):  # fmt: skip
-        folder = tmp_path / name
-        (folder / "dicom").mkdir(parents=True)
-        for file in ("findings.json", "run.json"):
-            (folder / file).write_text("{}")
-        header = Dataset()
-        header.PatientID, header.StudyDate, header.StudyInstanceUID = patient, day, f"1.2.{day}"
-        header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
-        header.file_meta = FileMetaDataset()
-        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
+        uid = f"1.2.{day}"
+        saved_sr(tmp_path / name, PatientID=patient, StudyDate=day, StudyInstanceUID=uid)
     here = Examination(Patient("P1"), "2025-12-01", "1.2.9")
     assert latest_before(tmp_path, here).name == "b"
     days = {"a-read": ["2025-06-02"], "z": [], ".lesionlens-x/new": ["2025-07-01"]}
@@ -495,17 +487,7 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
 
 
 def test_an_earlier_result_of_the_same_number_and_another_identity_is_not_taken(tmp_path):
-    folder = tmp_path / "a"
-    (folder / "dicom").mkdir(parents=True)
-    for file in ("findings.json", "run.json"):
-        (folder / file).write_text("{}")
-    header = Dataset()
-    header.PatientID, header.PatientBirthDate = "P1", "19500101"
-    header.StudyDate, header.StudyInstanceUID = "20250101", "1.2.1"
-    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
+    saved_sr(tmp_path / "a", PatientBirthDate="19500101", StudyInstanceUID="1.2.1")
     born = Patient("P1", birth_date="1970-01-02")
     with pytest.raises(UnusableInputError, match="only 1 with this patient ID"):
         latest_before(tmp_path, Examination(born, "2025-12-01", "1.2.9"))
@@ -536,6 +518,55 @@ def test_another_patient_or_a_later_day_is_refused():
         check_same_patient(one, Examination(Patient("P2"), "2025-11-01"))
     with pytest.raises(UnusableInputError, match="after this one"):
         check_same_patient(one, Examination(Patient("P1"), "2026-01-01"))
+
+
+@pytest.mark.parametrize(
+    ("now", "prior", "refused"),
+    [
+        (("post", ""), ("pre", ""), False),
+        (("10", ""), ("9", ""), False),
+        (("9", ""), ("10", ""), True),
+        (("2025-03-01", ""), ("baseline", ""), False),
+        (("2025-03-01", "160000"), ("2025-03-01", "081500"), False),
+        (("2025-03-01", "081500"), ("2025-03-01", "160000"), True),
+        (("2025-03-01", ""), ("2025-03-01", "160000"), False),
+    ],
+)
+def test_order_is_by_day_time_or_session_number_never_by_letters(now, prior, refused):
+    """A session "pre" was refused as later than "post", and an evening taken before its morning."""
+    one, other = (Examination(SOMEBODY, day, None, time) for day, time in (now, prior))
+    if not refused:
+        assert check_same_patient(one, other) == ""
+        return
+    with pytest.raises(UnusableInputError, match="after this one of"):
+        check_same_patient(one, other)
+
+
+def test_a_later_examination_of_the_day_is_no_prior(tmp_path):
+    for name, time in (("morning", "081500"), ("evening", "200000"), ("late", "23")):
+        saved_sr(tmp_path / name, StudyTime=time, StudyInstanceUID=f"1.2.1{time}")
+    noon = Examination(Patient("P1"), "2025-03-01", "1.2.9", "120000")
+    assert visit_of_result(tmp_path / "evening").time == "200000"
+    assert visit_of_result(tmp_path / "late").time == ""
+    shutil.rmtree(tmp_path / "late")
+    assert latest_before(tmp_path, noon).name == "morning"
+    night = replace(noon, time="235900")
+    assert latest_before(tmp_path, night).name == "evening"
+
+
+def saved_sr(folder, **values):
+    """Write what `visit_of_result` reads of a saved result."""
+    (folder / "dicom").mkdir(parents=True)
+    for file in ("findings.json", "run.json"):
+        (folder / file).write_text("{}")
+    header = Dataset()
+    header.PatientID, header.StudyDate = "P1", "20250301"
+    for name, value in values.items():
+        setattr(header, name, value)
+    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
 
 
 def test_patient_and_day_come_from_bids_names(tmp_path):
