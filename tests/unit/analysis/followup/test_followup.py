@@ -333,6 +333,18 @@ def test_lesions_that_split_or_merge_say_so():
     assert match(one, grid, away, far, np.eye(4)).pairs == ()
 
 
+@pytest.mark.parametrize("slices", [4, 5])
+def test_a_small_lesion_within_a_large_one_of_even_thickness_is_matched(slices):
+    """Of a large lesion every fourth voxel was compared: those of its lowest slice alone."""
+    grid = Grid((130, 130, slices + 2), np.diag([0.5, 0.5, 5.0, 1.0]))
+    across = np.hypot(*(np.indices(grid.shape[:2]) - 64))
+    large, small = np.zeros((2, *grid.shape), np.int32)
+    large[across <= 60, 1 : slices + 1] = 1
+    small[across <= 6, slices] = 1
+    assert match(large, grid, small, grid, np.eye(4)).pairs == ((1, 1),)
+    assert match(small, grid, large, grid, np.eye(4)).pairs == ((1, 1),)
+
+
 def measured(number: int, ml: float) -> Measured:
     return Measured(f"2.25.{number}", number, "here", {Region.WT: ml}, None, None, None)
 
