@@ -162,7 +162,7 @@ class Resection:
     """Enhancing volume before surgery, and what is left of it."""
 
     before: str
-    """Date of the last examination without a cavity; empty if unknown."""
+    """Date of the examination before surgery; empty if unknown."""
     before_ml: float
     residual_ml: float
 
@@ -368,14 +368,13 @@ class Comparison:
 
     @property
     def resection(self) -> Resection | None:
-        """The extent of resection of the enhancing tumour, against the last examination before.
+        """The extent of resection of the enhancing tumour, against the prior.
 
-        None unless this examination shows a cavity, an earlier one shows none, and enhancement was
-        measured in both.
+        None unless this examination is the first with a cavity, and enhancement was measured in
+        both: later ones show what grew since.
         """
-        last = self.points[-1]
-        before = next((one for one in reversed(self.points[:-1]) if not one.cavity_ml), None)
-        if not last.cavity_ml or before is None:
+        before, last = self.points[-2:]
+        if not last.cavity_ml or any(point.cavity_ml for point in self.points[:-1]):
             return None
         first, left = before.enhancing_ml, last.enhancing_ml
         return Resection(before.date, first, left) if first and left is not None else None

@@ -301,6 +301,20 @@ def test_what_split_at_an_earlier_examination_is_known_later(before, now, laid_b
     assert later.tangled_since(1) == frozenset()
 
 
+def test_an_examination_is_no_earlier_one_of_itself(
+    before, now, compared, laid_before, monkeypatch
+):
+    """Compared both ways, it stood twice in the curves, and was its own baseline."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    told = "The earlier result was itself compared with this examination"
+    undated = Examination(SOMEBODY)
+    for reversed_ in (compared, compare(compared, undated, Prior(undated, before))):
+        again = compare(before, undated, Prior(undated, reversed_))
+        assert len(again.followup.points) == 2
+        assert any(told in one for one in warnings_of(again))
+    assert not any(told in one for one in warnings_of(compared))
+
+
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
     compared, before, now, laid_before, monkeypatch
 ):
