@@ -59,8 +59,13 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """
     _check(choices, len(found.points) - 1)
     if choices.disease is Disease.MIXED:
-        return _mixed(found, choices)
-    return _of_one_kind(found, ResponseCase(found.points, choices))
+        draft = _mixed(found, choices)
+    else:
+        draft = _of_one_kind(found, ResponseCase(found.points, choices))
+    if not found.alignment.doubtful:
+        return draft
+    doubt = STEPS["mirrored" if found.alignment.mirrored else "doubtful"]
+    return replace(draft, steps=(doubt, *draft.steps))
 
 
 def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:

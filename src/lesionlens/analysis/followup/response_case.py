@@ -15,6 +15,9 @@ MIXED_TARGETS = 2
 """Maximum number of target lesions of each kind in mixed disease."""
 _DIGITS = 3  # of ml
 STEPS = {
+    "mirrored": "the earlier examination seems mirrored, left and right swapped: check the sides "
+    "of both first",
+    "doubtful": "the alignment with the earlier examination is doubtful: check it by eye first",
     "blind": "enhancing disease was not judged on {days}: no T1c there",
     "untold": "enhancing disease was not judged on {days}: an outline there does not tell it apart",
     "enhancing_part": "the sum is unknown: the diameters are of the enhancing part on {day}",

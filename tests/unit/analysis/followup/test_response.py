@@ -502,3 +502,15 @@ def test_an_outline_without_parts_is_not_said_to_lack_t1c() -> None:
     assert draft.category is R.NOT_ASSESSABLE
     assert "no T1c" not in draft.steps[0]
     assert "does not tell it apart" in draft.steps[0]
+
+
+@pytest.mark.parametrize(("mirrored", "words"), [(True, "seems mirrored"), (False, "is doubtful")])
+@pytest.mark.parametrize("choices", [ENTERED, MIXED])
+def test_a_doubtful_or_mirrored_prior_is_named_first(
+    choices: ResponseChoices, mirrored: bool, words: str
+) -> None:
+    """In the dialog, on the command line and in what is signed."""
+    found = compared((A,), (A,))
+    laid = replace(ALIGNED, doubtful=True, mirrored=mirrored)
+    assert words in propose(replace(found, alignment=laid), choices).steps[0]
+    assert words not in propose(found, choices).steps[0]
