@@ -100,16 +100,26 @@ OTHER_KINDS = re.compile(
 )
 
 
+_WHOSE = re.compile(r"(?<![^_])(sub|ses)-[^\W_]+(?![^_])")
+"""BIDS subject and session, whose labels ("post" surgery) say nothing of the sequence."""
+
+
+def _stem(name: str) -> str:
+    """Return a name in lower case without extension, BIDS subject and session."""
+    return _WHOSE.sub("", re.sub(r"\.nii(\.gz)?$", "", name.lower()))
+
+
 def words_of(name: str) -> tuple[str, ...]:
-    """Split a name into lower-case words of letters and digits.
+    """Split a name into lower-case words of letters and digits, without BIDS subject and session.
 
     Examples
     --------
     >>> words_of("BraTS-PED-00003-000-t1n.nii.gz")
     ('brats', 'ped', '00003', '000', 't1n')
+    >>> words_of("sub-01_ses-post_T1w.nii.gz")
+    ('t1w',)
     """
-    stem = re.sub(r"\.nii(\.gz)?$", "", name.lower())
-    return tuple(re.findall(r"[^\W_]+", stem))
+    return tuple(re.findall(r"[^\W_]+", _stem(name)))
 
 
 def is_label_name(name: str) -> bool:
@@ -154,7 +164,7 @@ def from_name(name: str) -> Guess:
 
 def from_name_loosely(name: str) -> Guess:
     """Identify by parts of words, for names such as AxT2FLAIR; less certain."""
-    text = re.sub(r"\.nii(\.gz)?$", "", name.lower()).replace("_", " ")
+    text = _stem(name).replace("_", " ")
     if is_label_name(name) or OTHER_KINDS.search(text):
         return UNKNOWN
     sequence = _loose(text)

@@ -30,6 +30,12 @@ T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FL
         ("ax_t1_contrast.nii.gz", T1C),
         ("sub-01_ce-gadolinium_T1w.nii.gz", T1C),
         ("t1_pre_contrast.nii.gz", T1),
+        ("sub-01_ses-post_T1w.nii.gz", T1),  # after surgery, not after the agent
+        ("ses-postop_run-1_t1.nii.gz", T1),
+        ("sub-gad01_T1w.nii.gz", T1),
+        ("sub-01_ses-pre_ce-gadolinium_T1w.nii.gz", T1C),
+        ("sub-mask01_ses-seg_T2w.nii.gz", T2),
+        ("sub-01_ses-post_acq-post_T1w.nii.gz", T1C),
         ("t2.nii.gz", T2),
         ("sub-01_ses-2_T2w.nii.gz", T2),
         ("BraTS-GLI-00001-000-t2w.nii.gz", T2),
