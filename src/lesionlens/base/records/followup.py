@@ -395,17 +395,22 @@ class Comparison:
                     found.setdefault(one.tracking_uid, one.product_mm2)
         return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])
 
-    def sums(self) -> tuple[tuple[float | None, float], ...]:
+    def sums(self) -> tuple[tuple[float | None, float | None], ...]:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
 
-        A sum of products is None if a target's diameters measure another part than at its last
+        Both are None if a target was rejected at that examination, or merged or split since. A sum
+        of products is None if a target's diameters measure another part than at its last
         examination: the whole lesion cannot be compared with its enhancing part.
         """
-        targets = self.targets()
-        rows = []
+        targets, last = self.targets(), len(self.points) - 1
+        rows: list[tuple[float | None, float | None]] = []
         parts: dict[str, Region] = {}
-        for point in reversed(self.points):
+        for number, point in reversed(list(enumerate(self.points))):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
+            tangled = number < last and not self.tangled_since(number).isdisjoint(targets)
+            if tangled or not all(one.counts for one in there):
+                rows.append((None, None))
+                continue
             alike = all(
                 parts.setdefault(one.tracking_uid, one.measured_part) is one.measured_part
                 for one in there

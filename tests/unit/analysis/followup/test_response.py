@@ -186,7 +186,10 @@ def test_a_target_that_merged_has_no_sum() -> None:
     found = compared((one, replace(other, id=2)), (replace(other, id=2),))
     changes = tuple(replace(c, beside=(2,)) if c.now is None else c for c in found.changes)
     assert ChangeKind.MERGED in [c.kind for c in changes]
-    assert propose(replace(found, changes=changes), ENTERED).category is R.NOT_ASSESSABLE
+    merged = replace(found, changes=changes)
+    assert propose(merged, ENTERED).category is R.NOT_ASSESSABLE
+    assert found.sums()[0] == (1000, 60.0)
+    assert merged.sums()[0] == (None, None)
 
 
 def split_off(found: Comparison, uid: str, parent: int) -> Comparison:
@@ -243,6 +246,8 @@ def test_a_target_that_a_reader_rejects_is_not_gone() -> None:
         assert "place a counts as tumour at the baseline, not on 2025-02-01" in draft.steps[0]
         assert found.targets() == ("b",)
     assert found.sums() == ((400, 30.0), (400, 30.0))
+    then = compared((rejected, other), (one, other))  # no tumour then: its sum is unknown
+    assert then.sums() == ((None, None), (1300, 60.0))
     between = compared((one, other), (rejected, other), (one, other))
     assert propose(between, ENTERED).category is R.STABLE  # and its sum is no nadir
 
