@@ -355,6 +355,8 @@ def test_german_knows_every_line_of_the_arithmetic() -> None:
     assert row == "Nadir 2026-01-01: 3,5 → 4,5 ml, +28,6 % (Grenze +40 %)"
     new = german.step(STEPS["new"].format(**examples))
     assert new == "Neu: Frontallappen links, 12 × 11 mm; Progress"
+    outside = STEPS["tangled"].format(place="outside the brain, left")
+    assert "außerhalb des Gehirns links ist mit einer anderen" in german.step(outside)
     for missing in (("steroids",), ("the clinical state",), ("steroids", "the clinical state")):
         words = ResponseDraft(ENTERED, None, (), 0, missing).text
         assert german.step(words).startswith("Kein Vorschlag")
