@@ -64,8 +64,9 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
         draft = _of_one_kind(found, ResponseCase(found.points, choices))
     if not found.alignment.doubtful:
         return draft
-    doubt = STEPS["mirrored" if found.alignment.mirrored else "doubtful"]
-    return replace(draft, steps=(doubt, *draft.steps))
+    if found.alignment.mirrored:  # lesions were matched with those of the other side
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (STEPS["mirrored"],), draft.nadir)
+    return replace(draft, steps=(STEPS["doubtful"], *draft.steps))
 
 
 def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:

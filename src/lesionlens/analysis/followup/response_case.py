@@ -65,8 +65,11 @@ STEPS = {
 
 
 def name_of(points: Sequence[TimePoint], number: int) -> str:
-    """Return the date of an examination, or its ordinal."""
-    return points[number].date or f"examination {number + 1}"
+    """Return the date of an examination, or its ordinal; both where dates are the same."""
+    date, ordinal = points[number].date, f"examination {number + 1}"
+    if not date:
+        return ordinal
+    return date if sum(p.date == date for p in points) == 1 else f"{date} ({ordinal})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -519,5 +519,16 @@ def test_a_doubtful_or_mirrored_prior_is_named_first(
     """In the dialog, on the command line and in what is signed."""
     found = compared((A,), (A,))
     laid = replace(ALIGNED, doubtful=True, mirrored=mirrored)
-    assert words in propose(replace(found, alignment=laid), choices).steps[0]
+    draft = propose(replace(found, alignment=laid), choices)
+    assert words in draft.steps[0]
     assert words not in propose(found, choices).steps[0]
+    assert draft.category is (R.NOT_ASSESSABLE if mirrored else R.STABLE)
+
+
+def test_examinations_of_one_day_are_told_apart() -> None:
+    found = compared((A,), (SMALLER,), (SMALLER,))
+    points = (*(replace(p, date="2025-01-01") for p in found.points[:2]), found.points[2])
+    draft = propose(replace(found, points=points), ENTERED)
+    assert "baseline 2025-01-01 (examination 1): 1600 → 400" in draft.steps[1]
+    nadir = load("de").step(draft.steps[2])
+    assert nadir.startswith("Nadir 2025-01-01 (Untersuchung 2): 400 → 400")
