@@ -176,6 +176,8 @@ def _note(change: Change, found: Comparison, words: Words) -> str:
         parts.append(words("apart"))
     if shown.state is ReviewState.REJECTED:
         parts.append(words.state(shown.state))
+    elif change.before is not None and change.before.state is ReviewState.REJECTED:
+        parts.append(words("fu_rejected_then"))
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         before, now = (words.volume(ml) for ml in together)

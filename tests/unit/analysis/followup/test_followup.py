@@ -277,6 +277,19 @@ def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
     assert not any("rejected" in row.note for row in before.rows)
 
 
+def test_what_was_rejected_at_the_earlier_examination_says_so(compared):
+    changes = tuple(
+        c if c.before is None else replace(c, before=replace(c.before, state=ReviewState.REJECTED))
+        for c in compared.followup.changes
+    )
+    rejected = replace(compared, followup=replace(compared.followup, changes=changes))
+    for language, words in (("en", "rejected at the earlier"), ("de", "Voruntersuchung verworfen")):
+        notes = [row.note for row in section_of(rejected, load(language)).rows]
+        assert [words in note for note in notes].count(True) == 1
+        assert not any(words in row.note for row in section_of(compared, load(language)).rows)
+    assert sum("rejected then" in line for _, line in lines_of(rejected)) == 2
+
+
 def enhancing(one, ml):
     return replace(one, volume_ml={**one.volume_ml, Region.ET: ml})
 
