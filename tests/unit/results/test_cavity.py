@@ -173,11 +173,14 @@ def compared(*points):
 
 
 def test_the_extent_of_resection_is_of_the_enhancing_volume_before_surgery():
-    found = compared(point("2026-01-01", 9.0, None), point("2026-02-01", 10.0, 0.0),
-                     point("2026-03-01", 0.5, 22.0), point("2026-04-01", 2.0, 20.0))  # fmt: skip
-    assert (found.resection.before_ml, found.resection.residual_ml) == (10.0, 2.0)
-    assert found.resection.percent == pytest.approx(80)
-    assert json.loads(followup_json(found))["resection"]["percent"] == 80
+    after = (point("2026-01-01", 9.0, None), point("2026-02-01", 10.0, 0.0),
+             point("2026-03-01", 0.5, 22.0))  # fmt: skip
+    found = compared(*after)
+    assert (found.resection.before_ml, found.resection.residual_ml) == (10.0, 0.5)
+    assert found.resection.percent == pytest.approx(95)
+    assert json.loads(followup_json(found))["resection"]["percent"] == 95
+    later = compared(*after, point("2026-04-01", 2.0, 20.0))
+    assert later.resection is None  # what grew since was not left by the surgeon
 
 
 @pytest.mark.parametrize(

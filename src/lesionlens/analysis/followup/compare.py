@@ -32,6 +32,11 @@ _UNTOLD = (
     "Neither names nor headers say that the earlier examination is of the same patient: make sure"
 )
 
+_TWICE = (
+    "The earlier result was itself compared with this examination: examinations before the earlier "
+    "one are left out"
+)
+
 
 def compare(
     now: Analysis, visit: Examination, prior: Prior, *, context: RunContext = SILENT
@@ -70,7 +75,8 @@ def compare(
         own = replace(now.original, findings=_renamed(now.original.findings, names))
         named = replace(named, original=own)
     chain = before.followup
-    earlier = () if chain is None else chain.points[:-1]
+    twice = chain is not None and _holds(chain, now)
+    earlier = () if chain is None or twice else chain.points[:-1]
     tangled = () if chain is None else chain.tangled_now
     points = (*earlier, _point(before, prior.visit, tangled), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
@@ -85,7 +91,7 @@ def compare(
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
     identity = prior.confirmed or (_UNTOLD if unknown else "")
-    return _with_notices(done, identity, MIRRORED if swapped else "")
+    return _with_notices(done, identity, MIRRORED if swapped else "", _TWICE if twice else "")
 
 
 def _with_notices(analysis: Analysis, *notices: str) -> Analysis:
@@ -124,6 +130,20 @@ def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[
     new = {c.id: c.tracking_uid for c in now.candidates}
     for one, other in matches.pairs:
         yield new[other], old[one]
+
+
+def _holds(chain: Comparison, now: Analysis) -> bool:
+    """Return whether an examination is among the earlier ones of its prior.
+
+    Its own tracking UIDs stand there: each examination has others until it is compared.
+    """
+    names = own_uids(now.followup)
+    own = {names.get(c.tracking_uid, c.tracking_uid) for c in now.findings.candidates}
+    return any(
+        (point.study_uid is not None and point.study_uid == now.study.uid)
+        or not own.isdisjoint(one.tracking_uid for one in point.lesions)
+        for point in chain.points[:-1]
+    )
 
 
 def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:

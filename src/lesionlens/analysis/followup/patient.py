@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.bids import entities
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 
-_TAGS = (*PatientField, "StudyDate", "AcquisitionDate", "StudyInstanceUID")
+_TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInstanceUID")
+
+_TIME = re.compile(r"\d{6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,30 @@ class Examination:
     """ISO 8601 date, or the session of a BIDS name."""
     study_uid: str | None = None
     """Study Instance UID."""
+    time: str = ""
+    """Study Time (HHMMSS), with a Study Date."""
+
+    def is_after(self, other: Examination) -> bool | None:
+        """Return whether this examination is later; None if that is unknown.
+
+        Days are compared, of one day the times, and numbers of BIDS sessions.
+
+        Examples
+        --------
+        >>> p = Patient()
+        >>> Examination(p, "2026-01-05").is_after(Examination(p, "2025-01-05"))
+        True
+        >>> Examination(p, "10").is_after(Examination(p, "9"))
+        True
+        >>> Examination(p, "post").is_after(Examination(p, "pre")) is None
+        True
+        """
+        mine, its = _order(self.date), _order(other.date)
+        if mine is None or its is None or mine[0] != its[0]:
+            return None
+        if mine == its:
+            return bool(self.time and other.time and self.time > other.time)
+        return mine > its
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +121,12 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
         advice="Choose another prior, or correct the identity in the files",
         patients=(now.patient, prior.patient),
     )
-    if now.date and prior.date and now.date < prior.date:
+    if prior.is_after(now):
+        days = [one.date for one in (prior, now)]
+        if days[0] == days[1]:
+            days = [f"{one.date} {one.time[:2]}:{one.time[2:4]}" for one in (prior, now)]
         raise UnusableInputError(
-            found=f"a prior examination of {prior.date}, after this one of {now.date}",
+            found=f"a prior examination of {days[0]}, after this one of {days[1]}",
             expected="an earlier one",
             next_step="Analyse the later study with the earlier one as its prior",
         )
@@ -109,8 +140,22 @@ def _of_header(path: Path) -> Examination:
             values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
     except (OSError, *DAMAGED):
         return Examination()
-    date = iso_date(values["StudyDate"]) or iso_date(values["AcquisitionDate"])
-    return Examination(Patient.of(values), date, values["StudyInstanceUID"] or None)
+    date = iso_date(values["StudyDate"])
+    time = _TIME.match(values["StudyTime"]) if date else None
+    return Examination(
+        Patient.of(values),
+        date or iso_date(values["AcquisitionDate"]),
+        values["StudyInstanceUID"] or None,
+        "" if time is None else time[0],
+    )
+
+
+def _order(text: str) -> tuple[str, int] | None:
+    """Return the day, or the number of a session, with its kind; None for any other text."""
+    try:
+        return "day", date.fromisoformat(text).toordinal()
+    except ValueError:
+        return ("session", int(text)) if text.isdecimal() else None
 
 
 def _session(path: Path) -> str:

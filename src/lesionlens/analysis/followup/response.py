@@ -5,11 +5,11 @@ Notes
 Wen et al. 2023, doi:10.1200/JCO.23.01059: response against the baseline, progression against the
 smallest sum since; products -50 % and +25 %, volumes -65 % and +40 %; at most three targets of at
 least 10 mm in both diameters, two of each kind where enhancing and non-enhancing disease are mixed;
-a new measurable lesion, clear progression of what could not be measured and clinical deterioration
-are progression too; complete and partial response need four weeks of confirmation, stable or fewer
-steroids and a stable or better patient. The combination of both kinds of mixed disease into one
-category is our own rule. Other criteria are left to the reader: radiotherapy within 12 weeks,
-leptomeningeal disease, reasons for deterioration.
+a new measurable lesion, clear progression of what is no target and clinical deterioration are
+progression too; stable disease needs stable or fewer steroids; complete and partial response also
+need four weeks of confirmation and a stable or better patient. The combination of both kinds of
+mixed disease into one category is our own rule. Other criteria are left to the reader: radiotherapy
+within 12 weeks, leptomeningeal disease, reasons for deterioration.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
-    ChangeKind,
     Comparison,
-    Measured,
     measures_of,
     percent,
 )
@@ -38,8 +38,6 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 
-CLEAR_GROWTH_MM = 5.0
-"""Minimum growth of both diameters of a previously unmeasurable lesion."""
 _ROUNDING = 1e-9  # percent
 
 
@@ -61,21 +59,29 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """
     _check(choices, len(found.points) - 1)
     if choices.disease is Disease.MIXED:
-        return _mixed(found, choices)
-    return _of_one_kind(found, ResponseCase(found.points, choices))
+        draft = _mixed(found, choices)
+    else:
+        draft = _of_one_kind(found, ResponseCase(found.points, choices))
+    if not found.alignment.doubtful:
+        return draft
+    if found.alignment.mirrored:  # lesions were matched with those of the other side
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (STEPS["mirrored"],), draft.nadir)
+    return replace(draft, steps=(STEPS["doubtful"], *draft.steps))
 
 
 def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
     choices, last = case.choices, len(found.points) - 1
-    blind = [n for n in range(choices.baseline, last + 1) if not case.judged(n)]
-    if blind:
-        where = ", ".join(name_of(found.points, n) for n in blind)
-        steps = (STEPS["blind"].format(days=where),)
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
+    why = _unjudged(case)
+    if why:
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why,), None)
     targets = _targets(case)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
     asked = sorted({choices.baseline, choices.nadir or choices.baseline, last})
-    why = _tangled(found, case, targets) or _uncounted(case, targets, asked)
+    why = (
+        _tangled(found, case, targets)
+        or _uncounted(case, targets, asked)
+        or _rejected_then(case, targets)
+    )
     if why or any(sums[n] is None for n in asked):
         return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why or STEPS["parts"],), None)
     known = [0.0 if one is None else one for one in sums]
@@ -164,6 +170,19 @@ def _check(choices: ResponseChoices, last: int) -> None:
     )
 
 
+def _unjudged(case: ResponseCase) -> str:
+    """Return the line that says where this kind of disease was not measured; "" if everywhere."""
+    points, baseline = case.points, case.choices.baseline
+    blind = [n for n in range(baseline, len(points)) if not case.judged(n)]
+    if blind:
+        step = "untold" if all(points[n].contrast for n in blind) else "blind"
+        return STEPS[step].format(days=", ".join(name_of(points, n) for n in blind))
+    there = case.there(baseline).values()
+    if case.mixed or any(map(case.measurable, there)) or not any(map(case.by_other_part, there)):
+        return ""
+    return STEPS["enhancing_part"].format(day=name_of(points, baseline))
+
+
 def _targets(case: ResponseCase) -> tuple[str, ...]:
     """Return the targets: the largest measurable lesions of the baseline."""
     sizes = {
@@ -193,6 +212,22 @@ def _uncounted(case: ResponseCase, targets: tuple[str, ...], asked: Sequence[int
         days = [name_of(case.points, n) for n in asked if uid in case.uncounted(n)]
         if days:
             return STEPS["uncounted"].format(place=there[uid].place, days=", ".join(days))
+    return ""
+
+
+def _rejected_then(case: ResponseCase, targets: tuple[str, ...]) -> str:
+    """Return the line that names a lesion that is new only because it did not count; "" if none.
+
+    It was rejected or listed apart when it was flagged before, and nobody decided on it now.
+    """
+    first, last = case.choices.baseline, len(case.points) - 1
+    for uid, one in case.there(last).items():
+        undecided = one.state is ReviewState.UNREVIEWED and case.measurable(one)
+        if not undecided or uid in targets or uid in case.there(first):
+            continue
+        days = [name_of(case.points, n) for n in range(first, last) if uid in case.uncounted(n)]
+        if days:
+            return STEPS["rejected_then"].format(place=one.place, days=", ".join(days))
     return ""
 
 
@@ -282,51 +317,13 @@ def _progression(
     by_sum = (changed is not None and changed >= high - _ROUNDING) or (
         bool(targets) and sums[nadir] == 0 and sums[last] > 0
     )
-    seen = {uid for n in range(case.choices.baseline, last) for uid in case.there(n)}
     for uid, one in case.there(last).items():
-        if uid in targets:
-            continue
-        before = case.there(nadir).get(uid) if uid in seen else _split_from(found, case, uid)
-        if before is None and uid not in seen:
-            new = case.measurable(one)
-            otherwise |= new
-            steps.append(STEPS["new" if new else "new_small"].format(place=_named(one)))
-        elif before is not None and case.measurable(one) and not case.measurable(before):
-            clear = _clearly_grown(before, one)
-            otherwise |= clear
-            words = STEPS["grown" if clear else "little"]
-            steps.append(words.format(place=_named(one), mm=f"{CLEAR_GROWTH_MM:.0f}"))
-        elif uid not in seen:
-            steps.append(STEPS["split_off"].format(place=_named(one)))
-    return _Grown(by_sum, otherwise), steps
-
-
-def _split_from(found: Comparison, case: ResponseCase, uid: str) -> Measured | None:
-    """Return the largest lesion of the prior, with this disease, of which a lesion was a part."""
-    ids = {
-        number
-        for change in found.changes
-        if change.kind is ChangeKind.SPLIT and change.now and change.now.tracking_uid == uid
-        for number in change.beside
-    }
-    parents = [one for one in case.there(len(case.points) - 2).values() if one.id in ids]
-    return max(parents, key=lambda one: case.size(one) or 0.0, default=None)
-
-
-def _clearly_grown(before: Measured, now: Measured) -> bool:
-    return all(
-        after is not None and first is not None and after - first >= CLEAR_GROWTH_MM
-        for first, after in (
-            (before.longest_mm, now.longest_mm),
-            (before.perpendicular_mm, now.perpendicular_mm),
-        )
-    )
-
-
-def _named(one: Measured) -> str:
-    if one.longest_mm is None or one.perpendicular_mm is None:
-        return one.place
-    return f"{one.place}, {one.longest_mm:.0f} × {one.perpendicular_mm:.0f} mm"
+        if uid not in targets:
+            worse, step = progressed(found, case, one, nadir)
+            otherwise |= worse
+            steps += [step] if step else []
+    enhancing = transformed(case)
+    return _Grown(by_sum, otherwise or bool(enhancing)), [*steps, *enhancing]
 
 
 def _progressed(
@@ -370,9 +367,12 @@ def _responded(
     )
     if missing:
         return best, missing
-    if best is not Response.STABLE and choices.steroids is Steroids.HIGHER:
+    if choices.steroids is Steroids.HIGHER:
         steps.append(STEPS["more"])
-        return Response.STABLE, ()
+        return Response.NOT_ASSESSABLE, ()
+    if case.points[last].cavity_ml and not case.points[choices.baseline].cavity_ml:
+        steps.append(STEPS["surgery"].format(day=name_of(case.points, choices.baseline)))
+        return Response.NOT_ASSESSABLE, ()
     if best is Response.COMPLETE and choices.steroids not in (Steroids.NONE, Steroids.STOPPED):
         steps.append(STEPS["given"])
         best = Response.PARTIAL

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lesionlens.analysis.findings.measure import RANO_SMALLEST_ML
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import MEASURABLE_MM
 from lesionlens.base.records.followup import TARGETS, Measured, TimePoint
@@ -14,10 +15,17 @@ MIXED_TARGETS = 2
 """Maximum number of target lesions of each kind in mixed disease."""
 _DIGITS = 3  # of ml
 STEPS = {
+    "mirrored": "the earlier examination seems mirrored, left and right swapped: check the sides "
+    "of both first",
+    "doubtful": "the alignment with the earlier examination is doubtful: check it by eye first",
     "blind": "enhancing disease was not judged on {days}: no T1c there",
+    "untold": "enhancing disease was not judged on {days}: an outline there does not tell it apart",
+    "enhancing_part": "the sum is unknown: the diameters are of the enhancing part on {day}",
     "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
     "tangled": "the sum is unknown: {place} merged with another region or split",
     "uncounted": "the sum is unknown: {place} counts as tumour at the baseline, not on {days}",
+    "rejected_then": "unknown: {place} did not count as tumour on {days}: accept or reject it "
+    "first",
     "none_enhancing": "no measurable enhancing disease on {day}",
     "none_non-enhancing": "no measurable non-enhancing disease on {day}",
     "target": "1 measurable target, sum in {unit}",
@@ -28,6 +36,12 @@ STEPS = {
     "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
     "new": "new: {place}; progression",
     "new_small": "new: {place}; too small to be measured: to be followed",
+    "since": "not flagged as tumour on {day}: {place}; progression",
+    "since_small": "not flagged as tumour on {day}: {place}; too small to be measured: to be "
+    "followed",
+    "other_grown": "no target: {place}; larger by {mm} mm or more: progression",
+    "enhances": "enhances now and not on {day}: {place}; progression",
+    "other_part": "{place}: its diameters were of another part of it before, its growth is unknown",
     "split_off": "split off: {place}; part of an earlier lesion, not new",
     "grown": "could not be measured before: {place}; progression",
     "little": "could not be measured before: {place}; by less than {mm} mm",
@@ -36,7 +50,9 @@ STEPS = {
     "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
     "unmeasured": "without measurable disease no response can be shown: stable at best",
     "gone": "nothing of it is flagged now, which a reader must see",
-    "more": "more steroids: no response can be shown, stable at best",
+    "more": "more steroids: neither response nor stable disease can be shown",
+    "surgery": "a resection cavity is outlined now and not on {day}: what is gone may have been "
+    "removed; choose a baseline after surgery",
     "given": "steroids are still given: partial at best",
     "confirm": "to be confirmed after four weeks or more",
     "radiotherapy": "within 12 weeks of radiotherapy: to be confirmed by another examination",
@@ -49,8 +65,11 @@ STEPS = {
 
 
 def name_of(points: Sequence[TimePoint], number: int) -> str:
-    """Return the date of an examination, or its ordinal."""
-    return points[number].date or f"examination {number + 1}"
+    """Return the date of an examination, or its ordinal; both where dates are the same."""
+    date, ordinal = points[number].date, f"examination {number + 1}"
+    if not date:
+        return ordinal
+    return date if sum(p.date == date for p in points) == 1 else f"{date} ({ordinal})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +120,13 @@ class ResponseCase:
         """Return whether a lesion may be a target."""
         if self.part is Region.ET:
             return bool(one.measurable)
-        return (self.volumetric or one.measured_part is Region.WT) and min(
-            one.longest_mm or 0.0, one.perpendicular_mm or 0.0
-        ) >= MEASURABLE_MM
+        if one.measured_part is Region.ET:
+            return self.volumetric and (self.volume(one) or 0.0) >= RANO_SMALLEST_ML
+        return min(one.longest_mm or 0.0, one.perpendicular_mm or 0.0) >= MEASURABLE_MM
+
+    def by_other_part(self, one: Measured) -> bool:
+        """Return whether products cannot be computed: the diameters are of the enhancing part."""
+        return not self.volumetric and one.measured_part is not self.part
 
     def there(self, number: int) -> dict[str, Measured]:
         """Return the lesions of one examination with this kind of disease, by tracking UID."""

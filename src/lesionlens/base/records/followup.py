@@ -162,7 +162,7 @@ class Resection:
     """Enhancing volume before surgery, and what is left of it."""
 
     before: str
-    """Date of the last examination without a cavity; empty if unknown."""
+    """Date of the examination before surgery; empty if unknown."""
     before_ml: float
     residual_ml: float
 
@@ -368,14 +368,13 @@ class Comparison:
 
     @property
     def resection(self) -> Resection | None:
-        """The extent of resection of the enhancing tumour, against the last examination before.
+        """The extent of resection of the enhancing tumour, against the prior.
 
-        None unless this examination shows a cavity, an earlier one shows none, and enhancement was
-        measured in both.
+        None unless this examination is the first with a cavity, and enhancement was measured in
+        both: later ones show what grew since.
         """
-        last = self.points[-1]
-        before = next((one for one in reversed(self.points[:-1]) if not one.cavity_ml), None)
-        if not last.cavity_ml or before is None:
+        before, last = self.points[-2:]
+        if not last.cavity_ml or any(point.cavity_ml for point in self.points[:-1]):
             return None
         first, left = before.enhancing_ml, last.enhancing_ml
         return Resection(before.date, first, left) if first and left is not None else None
@@ -396,17 +395,22 @@ class Comparison:
                     found.setdefault(one.tracking_uid, one.product_mm2)
         return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])
 
-    def sums(self) -> tuple[tuple[float | None, float], ...]:
+    def sums(self) -> tuple[tuple[float | None, float | None], ...]:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
 
-        A sum of products is None if a target's diameters measure another part than at its last
+        Both are None if a target was rejected at that examination, or merged or split since. A sum
+        of products is None if a target's diameters measure another part than at its last
         examination: the whole lesion cannot be compared with its enhancing part.
         """
-        targets = self.targets()
-        rows = []
+        targets, last = self.targets(), len(self.points) - 1
+        rows: list[tuple[float | None, float | None]] = []
         parts: dict[str, Region] = {}
-        for point in reversed(self.points):
+        for number, point in reversed(list(enumerate(self.points))):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
+            tangled = number < last and not self.tangled_since(number).isdisjoint(targets)
+            if tangled or not all(one.counts for one in there):
+                rows.append((None, None))
+                continue
             alike = all(
                 parts.setdefault(one.tracking_uid, one.measured_part) is one.measured_part
                 for one in there

@@ -123,23 +123,26 @@ _NONE_IN_NAME = re.compile(
 )
 
 
+_WHOSE = re.compile(r"(?<![^_])(sub|ses)-[^\W_]+(?![^_])")
+"""BIDS subject and session, whose labels ("post" surgery) say nothing of the sequence."""
+
+
+def _stem(name: str) -> str:
+    """Return a name in lower case without extension, BIDS subject and session."""
+    return _WHOSE.sub("", re.sub(r"\.nii(\.gz)?$", "", name.lower()))
+
+
 def words_of(name: str) -> tuple[str, ...]:
-    """Split a name into lower-case words of letters and digits.
+    """Split a name into lower-case words of letters and digits, without BIDS subject and session.
 
     Examples
     --------
     >>> words_of("BraTS-PED-00003-000-t1n.nii.gz")
     ('brats', 'ped', '00003', '000', 't1n')
+    >>> words_of("sub-01_ses-post_T1w.nii.gz")
+    ('t1w',)
     """
     return tuple(re.findall(r"[^\W_]+", _stem(name)))
-
-
-def _stem(name: str) -> str:
-    """Return a name in lower case, without extension and without BIDS subject and session.
-
-    A session may be called "post", which says nothing of a contrast agent.
-    """
-    return re.sub(r"\.nii(\.gz)?$|(?<![a-z0-9])(sub|ses)-[a-z0-9]+_", "", name.lower())
 
 
 def _separated(text: str) -> str:

@@ -176,6 +176,8 @@ def _note(change: Change, found: Comparison, words: Words) -> str:
         parts.append(words("apart"))
     if shown.state is ReviewState.REJECTED:
         parts.append(words.state(shown.state))
+    elif change.before is not None and change.before.state is ReviewState.REJECTED:
+        parts.append(words("fu_rejected_then"))
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         before, now = (words.volume(ml) for ml in together)
@@ -200,8 +202,8 @@ def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
         return ()
     rows = []
     *earlier, now = sums
-    products = [product for product, _ in earlier if product is not None]
-    least = min(products, default=None), min(volume for _, volume in earlier)
+    known = [[one for one in of if one is not None] for of in zip(*earlier, strict=True)]
+    least = min(known[0], default=None), min(known[1], default=None)
     for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", least)):
         rows.append(
             FollowupRow(
@@ -283,7 +285,7 @@ def followup_json(found: Comparison) -> str:
         together = found.together(change)
         row["together_ml"] = None if together is None else [round(ml, 4) for ml in together]
     sums = [
-        {"product_mm2": None if a is None else round(a, 2), "volume_ml": round(b, 4)}
+        {"product_mm2": None if a is None else round(a, 2), "volume_ml": _rounded(b)}
         for a, b in found.sums()
     ]
     targets = {"tracking_uids": found.targets(), "sums": sums}

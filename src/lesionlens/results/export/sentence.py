@@ -31,7 +31,7 @@ from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState, So
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, Findings, Point
-from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.words import Words, load
 from lesionlens.results.review.saved_result import SavedResult
@@ -41,7 +41,7 @@ CANDIDATE_FIELDS = (
     "id", "place", "side", "lobe", "state", "rejected", "added", "apart", "score", "contrast",
     "sequence", "whole_longest_mm", "whole_perpendicular_mm", "enhancing_longest_mm",
     "enhancing_perpendicular_mm", "whole_ml", "core_ml", "enhancing_ml",
-    "slice", "slices", "prior_date", "prior_ml", "change_percent", "new",
+    "slice", "slices", "prior_date", "prior_ml", "change_percent", "new", "tangled", "doubtful",
 )  # fmt: skip
 """Fields of a candidate's sentence. Unknown values are None (`is none`); lengths and volumes are
 numbers, formatted by the filters `mm`, `ml` and `percent`.
@@ -131,7 +131,7 @@ class Sentences:
             "sentences": [self.of(candidate) for candidate in shown],
             "contrast": self._source.has_t1c,
             "prior_date": self._prior_date,
-            "gone": None if found is None else sum(c.now is None for c in found.changes),
+            "gone": None if found is None else _gone(found),
         }
         return _rendered(self._blocks["study"], values, "study")
 
@@ -201,12 +201,22 @@ class Sentences:
         changes = () if found is None else found.changes
         change = next((c for c in changes if c.now and c.now.tracking_uid == uid), None)
         before = None if change is None else change.before
+        tangled = found is not None and change is not None and len(found.linked(change)) > 1
+        alone = None if change is None or tangled else change.volume_percent
         return {
             "prior_date": self._prior_date,
             "prior_ml": None if before is None else before.whole_ml,
-            "change_percent": None if change is None else change.volume_percent,
-            "new": None if found is None else before is None,
+            "change_percent": alone,
+            "new": None if found is None else change is None or change.kind is ChangeKind.NEW,
+            "tangled": tangled,
+            "doubtful": found is not None and found.alignment.doubtful,
         }
+
+
+def _gone(found: Comparison) -> int:
+    """Count the lesions that are no longer flagged, as the report does."""
+    gone = [c.before for c in found.changes if c.kind is ChangeKind.GONE]
+    return sum(one is not None and one.counts for one in gone)
 
 
 def axial_slice(ends_mm: Line, grid: Grid) -> tuple[int, int]:
@@ -260,7 +270,8 @@ def _trials() -> Iterator[dict[str, dict[str, Any]]]:
     """Yield fields that are all known, and all unknown: both must give a sentence."""
     numbers = [name for name in CANDIDATE_FIELDS if name.endswith(("_mm", "_ml", "_percent"))]
     known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
-    known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False}
+    known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False,
+              "tangled": False, "doubtful": False}  # fmt: skip
     unknown = known | dict.fromkeys(numbers) | {"slice": None, "score": None, "contrast": False}
     for one in (known, unknown):
         rows = [one, one]

@@ -160,7 +160,8 @@ class Words:
             return f"{value} ({self._of('responses', value)})"
         if name == "place":
             place, comma, size = value.rpartition(", ")
-            return f"{self.place_named(place)}, {size}" if comma else self.place_named(value)
+            sized = comma and size[:1].isdigit()
+            return f"{self.place_named(place)}, {size}" if sized else self.place_named(value)
         if name in ("day", "days"):  # an examination without a date has a number
             return re.sub(
                 r"\bexamination (\d+)", lambda one: self("fu_examination", n=one[1]), value

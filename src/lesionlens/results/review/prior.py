@@ -50,7 +50,7 @@ class Located:
 def latest_before(folder: Path, now: Examination, digests: frozenset[str] = frozenset()) -> Path:
     """Return the latest earlier result of the same patient below a folder.
 
-    Of several results of that day it is the one that was reviewed last.
+    Of several results of that examination it is the one that was reviewed last.
 
     Parameters
     ----------
@@ -74,16 +74,16 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
             next_step="Name the prior result itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    found: list[tuple[str, Path]] = []
+    found: list[tuple[Examination, Path]] = []
     doubtful = 0
     for place in filter(is_result, _possible_results(folder)):
         visit = visit_of_result(place)
         own = visit.study_uid is not None and visit.study_uid == now.study_uid
-        if own or not "" < visit.date <= now.date or digests & _inputs_of(place):
+        if own or visit.is_after(now) is not False or digests & _inputs_of(place):
             continue
         compared = visit.patient.compared(now.patient)
         if compared.agreement is IdentityMatch.SAME:
-            found.append((visit.date, place))
+            found.append((visit, place))
         doubtful += bool(compared.conflicts) and PatientField.ID in compared.agreeing
     if not found:
         raise UnusableInputError(
@@ -94,7 +94,8 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
             next_step="Name the prior result or study itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    return max(found, key=lambda one: (one[0], _last_decision(one[1]), str(one[1])))[1]
+    latest = [one for one in found if not any(other[0].is_after(one[0]) for other in found)]
+    return max(latest, key=lambda one: (_last_decision(one[1]), str(one[1])))[1]
 
 
 def find_prior(

@@ -277,6 +277,19 @@ def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
     assert not any("rejected" in row.note for row in before.rows)
 
 
+def test_what_was_rejected_at_the_earlier_examination_says_so(compared):
+    changes = tuple(
+        c if c.before is None else replace(c, before=replace(c.before, state=ReviewState.REJECTED))
+        for c in compared.followup.changes
+    )
+    rejected = replace(compared, followup=replace(compared.followup, changes=changes))
+    for language, words in (("en", "rejected at the earlier"), ("de", "Voruntersuchung verworfen")):
+        notes = [row.note for row in section_of(rejected, load(language)).rows]
+        assert [words in note for note in notes].count(True) == 1
+        assert not any(words in row.note for row in section_of(compared, load(language)).rows)
+    assert sum("rejected then" in line for _, line in lines_of(rejected)) == 2
+
+
 def enhancing(one, ml):
     return replace(one, volume_ml={**one.volume_ml, Region.ET: ml})
 
@@ -299,6 +312,20 @@ def test_what_split_at_an_earlier_examination_is_known_later(before, now, laid_b
     assert later.points[2].tangled == ()
     assert later.tangled_since(0) >= set(uids)
     assert later.tangled_since(1) == frozenset()
+
+
+def test_an_examination_is_no_earlier_one_of_itself(
+    before, now, compared, laid_before, monkeypatch
+):
+    """Compared both ways, it stood twice in the curves, and was its own baseline."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    told = "The earlier result was itself compared with this examination"
+    undated = Examination(SOMEBODY)
+    for reversed_ in (compared, compare(compared, undated, Prior(undated, before))):
+        again = compare(before, undated, Prior(undated, reversed_))
+        assert len(again.followup.points) == 2
+        assert any(told in one for one in warnings_of(again))
+    assert not any(told in one for one in warnings_of(compared))
 
 
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
@@ -331,6 +358,18 @@ def test_lesions_that_split_or_merge_say_so():
     away[0, 0, 0] = 1
     far = Grid(grid.shape, np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 40)
     assert match(one, grid, away, far, np.eye(4)).pairs == ()
+
+
+@pytest.mark.parametrize("slices", [4, 5])
+def test_a_small_lesion_within_a_large_one_of_even_thickness_is_matched(slices):
+    """Of a large lesion every fourth voxel was compared: those of its lowest slice alone."""
+    grid = Grid((130, 130, slices + 2), np.diag([0.5, 0.5, 5.0, 1.0]))
+    across = np.hypot(*(np.indices(grid.shape[:2]) - 64))
+    large, small = np.zeros((2, *grid.shape), np.int32)
+    large[across <= 60, 1 : slices + 1] = 1
+    small[across <= 6, slices] = 1
+    assert match(large, grid, small, grid, np.eye(4)).pairs == ((1, 1),)
+    assert match(small, grid, large, grid, np.eye(4)).pairs == ((1, 1),)
 
 
 def measured(number: int, ml: float) -> Measured:
@@ -469,16 +508,8 @@ def test_no_examination_is_its_own_prior(before, now, tmp_path, monkeypatch):
 def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
     for name, patient, day in (("a", "P1", "20250101"), ("b", "P1", "20250601"),
                                ("c", "P2", "20250701"), ("d", "P1", "20260101")):  # fmt: skip
-        folder = tmp_path / name
-        (folder / "dicom").mkdir(parents=True)
-        for file in ("findings.json", "run.json"):
-            (folder / file).write_text("{}")
-        header = Dataset()
-        header.PatientID, header.StudyDate, header.StudyInstanceUID = patient, day, f"1.2.{day}"
-        header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
-        header.file_meta = FileMetaDataset()
-        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
+        uid = f"1.2.{day}"
+        saved_sr(tmp_path / name, PatientID=patient, StudyDate=day, StudyInstanceUID=uid)
     here = Examination(Patient("P1"), "2025-12-01", "1.2.9")
     assert latest_before(tmp_path, here).name == "b"
     days = {"a-read": ["2025-06-02"], "z": [], ".lesionlens-x/new": ["2025-07-01"]}
@@ -495,17 +526,7 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
 
 
 def test_an_earlier_result_of_the_same_number_and_another_identity_is_not_taken(tmp_path):
-    folder = tmp_path / "a"
-    (folder / "dicom").mkdir(parents=True)
-    for file in ("findings.json", "run.json"):
-        (folder / file).write_text("{}")
-    header = Dataset()
-    header.PatientID, header.PatientBirthDate = "P1", "19500101"
-    header.StudyDate, header.StudyInstanceUID = "20250101", "1.2.1"
-    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
+    saved_sr(tmp_path / "a", PatientBirthDate="19500101", StudyInstanceUID="1.2.1")
     born = Patient("P1", birth_date="1970-01-02")
     with pytest.raises(UnusableInputError, match="only 1 with this patient ID"):
         latest_before(tmp_path, Examination(born, "2025-12-01", "1.2.9"))
@@ -536,6 +557,55 @@ def test_another_patient_or_a_later_day_is_refused():
         check_same_patient(one, Examination(Patient("P2"), "2025-11-01"))
     with pytest.raises(UnusableInputError, match="after this one"):
         check_same_patient(one, Examination(Patient("P1"), "2026-01-01"))
+
+
+@pytest.mark.parametrize(
+    ("now", "prior", "refused"),
+    [
+        (("post", ""), ("pre", ""), False),
+        (("10", ""), ("9", ""), False),
+        (("9", ""), ("10", ""), True),
+        (("2025-03-01", ""), ("baseline", ""), False),
+        (("2025-03-01", "160000"), ("2025-03-01", "081500"), False),
+        (("2025-03-01", "081500"), ("2025-03-01", "160000"), True),
+        (("2025-03-01", ""), ("2025-03-01", "160000"), False),
+    ],
+)
+def test_order_is_by_day_time_or_session_number_never_by_letters(now, prior, refused):
+    """A session "pre" was refused as later than "post", and an evening taken before its morning."""
+    one, other = (Examination(SOMEBODY, day, None, time) for day, time in (now, prior))
+    if not refused:
+        assert check_same_patient(one, other) == ""
+        return
+    with pytest.raises(UnusableInputError, match="after this one of"):
+        check_same_patient(one, other)
+
+
+def test_a_later_examination_of_the_day_is_no_prior(tmp_path):
+    for name, time in (("morning", "081500"), ("evening", "200000"), ("late", "23")):
+        saved_sr(tmp_path / name, StudyTime=time, StudyInstanceUID=f"1.2.1{time}")
+    noon = Examination(Patient("P1"), "2025-03-01", "1.2.9", "120000")
+    assert visit_of_result(tmp_path / "evening").time == "200000"
+    assert visit_of_result(tmp_path / "late").time == ""
+    shutil.rmtree(tmp_path / "late")
+    assert latest_before(tmp_path, noon).name == "morning"
+    night = replace(noon, time="235900")
+    assert latest_before(tmp_path, night).name == "evening"
+
+
+def saved_sr(folder, **values):
+    """Write what `visit_of_result` reads of a saved result."""
+    (folder / "dicom").mkdir(parents=True)
+    for file in ("findings.json", "run.json"):
+        (folder / file).write_text("{}")
+    header = Dataset()
+    header.PatientID, header.StudyDate = "P1", "20250301"
+    for name, value in values.items():
+        setattr(header, name, value)
+    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
 
 
 def test_patient_and_day_come_from_bids_names(tmp_path):

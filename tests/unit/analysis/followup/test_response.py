@@ -99,7 +99,7 @@ def test_response_is_against_the_baseline_and_progression_against_the_nadir() ->
         (Steroids.NONE, Clinical.SAME, R.COMPLETE),
         (Steroids.STOPPED, Clinical.BETTER, R.COMPLETE),
         (Steroids.LOWER, Clinical.SAME, R.PARTIAL),
-        (Steroids.HIGHER, Clinical.SAME, R.STABLE),
+        (Steroids.HIGHER, Clinical.SAME, R.NOT_ASSESSABLE),
         (Steroids.NONE, Clinical.WORSE, R.PROGRESSION),
         (Steroids.UNKNOWN, Clinical.SAME, None),
         (Steroids.NONE, Clinical.UNKNOWN, None),
@@ -162,7 +162,7 @@ def test_disease_that_cannot_be_measured_never_responds() -> None:
 
 
 def test_without_t1c_enhancing_disease_is_not_assessable() -> None:
-    found = compared((lesion("a", 20, 20),), (lesion("a", 20, 10, None),))
+    found = compared((lesion("a", 20, 20),), (lesion("a", 20, 10, None),), contrast=False)
     draft = propose(found, ENTERED)
     assert draft.category is R.NOT_ASSESSABLE
     assert "no T1c" in draft.steps[0]
@@ -186,7 +186,10 @@ def test_a_target_that_merged_has_no_sum() -> None:
     found = compared((one, replace(other, id=2)), (replace(other, id=2),))
     changes = tuple(replace(c, beside=(2,)) if c.now is None else c for c in found.changes)
     assert ChangeKind.MERGED in [c.kind for c in changes]
-    assert propose(replace(found, changes=changes), ENTERED).category is R.NOT_ASSESSABLE
+    merged = replace(found, changes=changes)
+    assert propose(merged, ENTERED).category is R.NOT_ASSESSABLE
+    assert found.sums()[0] == (1000, 60.0)
+    assert merged.sums()[0] == (None, None)
 
 
 def split_off(found: Comparison, uid: str, parent: int) -> Comparison:
@@ -243,6 +246,8 @@ def test_a_target_that_a_reader_rejects_is_not_gone() -> None:
         assert "place a counts as tumour at the baseline, not on 2025-02-01" in draft.steps[0]
         assert found.targets() == ("b",)
     assert found.sums() == ((400, 30.0), (400, 30.0))
+    then = compared((rejected, other), (one, other))  # no tumour then: its sum is unknown
+    assert then.sums() == ((None, None), (1300, 60.0))
     between = compared((one, other), (rejected, other), (one, other))
     assert propose(between, ENTERED).category is R.STABLE  # and its sum is no nadir
 
@@ -350,8 +355,180 @@ def test_german_knows_every_line_of_the_arithmetic() -> None:
     assert row == "Nadir 2026-01-01: 3,5 → 4,5 ml, +28,6 % (Grenze +40 %)"
     new = german.step(STEPS["new"].format(**examples))
     assert new == "Neu: Frontallappen links, 12 × 11 mm; Progress"
+    outside = STEPS["tangled"].format(place="outside the brain, left")
+    assert "außerhalb des Gehirns links ist mit einer anderen" in german.step(outside)
     for missing in (("steroids",), ("the clinical state",), ("steroids", "the clinical state")):
         words = ResponseDraft(ENTERED, None, (), 0, missing).text
         assert german.step(words).startswith("Kein Vorschlag")
     proposed = ResponseDraft(ENTERED, R.STABLE, (), 0).text
     assert german.step(proposed).startswith("Vorschlag: SD (stabile Erkrankung)")
+
+
+def sized(uid: str, long: float, short: float, whole: float, enhancing: float) -> Measured:
+    """A lesion whose diameters are of the enhancing part, if there is one, else of the whole."""
+    volumes = {Region.WT: whole, Region.TC: enhancing, Region.ET: enhancing}
+    measurable = enhancing > 0 and min(long, short) >= 10
+    return Measured(uid, 1, f"place {uid}", volumes, long, short, measurable)
+
+
+PLAIN = replace(ENTERED, disease=Disease.NON_ENHANCING)
+
+
+@pytest.mark.parametrize(
+    ("before", "choices", "category"),
+    [
+        (sized("a", 20, 20, 30, 4), replace(MIXED, steroids=Steroids.NONE), R.PARTIAL),
+        (sized("a", 8, 8, 30, 0.2), replace(MIXED, steroids=Steroids.NONE), R.STABLE),
+        (sized("a", 8, 8, 30, 0.2), PLAIN, R.NOT_ASSESSABLE),
+    ],
+)
+def test_enhancement_that_vanished_is_no_growth_of_the_rest(
+    before: Measured, choices: ResponseChoices, category: Response
+) -> None:
+    """The diameters of the whole were compared with those of the enhancing part: progression."""
+    draft = propose(compared((before,), (sized("a", 40, 40, 26, 0),)), choices)
+    assert draft.category is category
+    assert any("its growth is unknown" in s or "enhancing part on" in s for s in draft.steps)
+
+
+@pytest.mark.parametrize(
+    ("whole", "category"), [(120, R.PROGRESSION), (60, R.STABLE), (15, R.PARTIAL)]
+)
+def test_a_whole_region_is_measured_by_volume_whatever_enhances(
+    whole: float, category: Response
+) -> None:
+    """Its diameters are of the enhancing part, of 8 mm."""
+    found = compared((sized("a", 8, 8, 60, 0.2),), (sized("a", 8, 8, whole, 0.2),))
+    draft = propose(found, replace(PLAIN, criterion=Criterion.VOLUMETRIC))
+    assert draft.category is category
+    assert draft.steps[0].startswith("1 measurable target")
+
+
+@pytest.mark.parametrize(
+    ("now", "category"), [((25, 25, 8), R.PROGRESSION), ((9, 9, 0.3), R.STABLE)]
+)
+def test_a_region_that_begins_to_enhance_measurably_progresses(
+    now: tuple[float, float, float], category: Response
+) -> None:
+    long, short, enhancing = now
+    found = compared((sized("a", 40, 40, 60, 0),), (sized("a", long, short, 60, enhancing),))
+    draft = propose(found, replace(PLAIN, criterion=Criterion.VOLUMETRIC))
+    assert draft.category is category
+
+
+TARGETS_OF_THREE = tuple(lesion(f"t{n}", 40, 40) for n in range(3))
+
+
+@pytest.mark.parametrize(
+    ("now", "category"), [((40, 40), R.PROGRESSION), ((22, 19), R.STABLE), ((8, 8), R.STABLE)]
+)
+def test_a_measurable_lesion_that_is_no_target_progresses_by_clear_growth(
+    now: tuple[float, float], category: Response
+) -> None:
+    before, after = lesion("x", 15, 15), lesion("x", *now)
+    found = compared((*TARGETS_OF_THREE, before), (*TARGETS_OF_THREE, after))
+    draft = propose(found, ENTERED)
+    assert draft.category is category
+    assert any("no target: place x" in s for s in draft.steps) is (category is R.PROGRESSION)
+
+
+A, SMALLER = lesion("a", 40, 40), lesion("a", 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("examinations", "category"),
+    [
+        ([(A,), (SMALLER,), (SMALLER, lesion("b", 15, 15)), (SMALLER, lesion("b", 30, 30))], "PD"),
+        ([(A,), (SMALLER, lesion("b", 15, 15)), (SMALLER, lesion("b", 15, 15))], "PD"),
+        ([(A,), (A, lesion("b", 8, 8)), (A, lesion("b", 16, 16))], "PD"),
+        ([(A,), (SMALLER, lesion("b", 8, 8)), (SMALLER, lesion("b", 8, 8))], "PR"),
+        ([(A, lesion("b", 9, 9)), (SMALLER,), (SMALLER, lesion("b", 16, 16))], "PD"),
+    ],
+)
+def test_a_lesion_that_came_between_baseline_and_now_counts_as_new(
+    examinations: list[tuple[Measured, ...]], category: str
+) -> None:
+    """It was no longer new at the next examination: a partial response was proposed."""
+    draft = propose(compared(*examinations), ENTERED)
+    assert draft.category == category
+    assert any("not flagged as tumour on 2025-0" in step for step in draft.steps)
+
+
+def test_a_part_that_split_off_earlier_is_not_new_later() -> None:
+    part = lesion("b", 15, 15)
+    found = compared((A,), (A, part), (A, part))
+    points = list(found.points)
+    points[1] = replace(points[1], tangled=("b",))
+    draft = propose(replace(found, points=tuple(points)), ENTERED)
+    assert draft.category is R.STABLE
+    assert any(step.startswith("split off: place b") for step in draft.steps)
+
+
+@pytest.mark.parametrize(
+    ("state", "category"),
+    [
+        (ReviewState.UNREVIEWED, R.NOT_ASSESSABLE),
+        (ReviewState.REJECTED, R.STABLE),
+        (ReviewState.ACCEPTED, R.PROGRESSION),
+    ],
+)
+def test_what_a_reader_rejected_before_is_not_new_until_somebody_decides(
+    state: ReviewState, category: Response
+) -> None:
+    other = replace(lesion("b", 20, 20), id=2)
+    rejected = replace(other, state=ReviewState.REJECTED)
+    found = compared((A, rejected), (A, replace(other, state=state)))
+    draft = propose(found, ENTERED)
+    assert draft.category is category
+    assert not any(step.startswith("new") for step in draft.steps)
+
+
+def test_after_surgery_no_response_is_proposed_against_a_baseline_before_it() -> None:
+    found = compared((A,), (SMALLER,), (lesion("a", 20, 9),))
+    points = (found.points[0], *(replace(p, cavity_ml=25.0) for p in found.points[1:]))
+    operated = replace(found, points=points)
+    draft = propose(operated, ENTERED)
+    assert draft.category is R.NOT_ASSESSABLE
+    assert "resection cavity" in draft.steps[-1]
+    assert propose(operated, replace(ENTERED, baseline=1)).category is R.PARTIAL
+
+
+def test_stable_disease_needs_stable_or_fewer_steroids() -> None:
+    found = compared((A,), (A,))
+    for steroids, category in (
+        (Steroids.HIGHER, R.NOT_ASSESSABLE),
+        (Steroids.LOWER, R.STABLE),
+        (Steroids.SAME, R.STABLE),
+    ):
+        assert propose(found, replace(ENTERED, steroids=steroids)).category is category
+
+
+def test_an_outline_without_parts_is_not_said_to_lack_t1c() -> None:
+    found = compared((lesion("a", 20, 20, None),), (lesion("a", 20, 20),))
+    draft = propose(found, ENTERED)
+    assert draft.category is R.NOT_ASSESSABLE
+    assert "no T1c" not in draft.steps[0]
+    assert "does not tell it apart" in draft.steps[0]
+
+
+@pytest.mark.parametrize(("mirrored", "words"), [(True, "seems mirrored"), (False, "is doubtful")])
+@pytest.mark.parametrize("choices", [ENTERED, MIXED])
+def test_a_doubtful_or_mirrored_prior_is_named_first(
+    choices: ResponseChoices, mirrored: bool, words: str
+) -> None:
+    """In the dialog, on the command line and in what is signed."""
+    found = compared((A,), (A,))
+    laid = replace(ALIGNED, doubtful=True, mirrored=mirrored)
+    draft = propose(replace(found, alignment=laid), choices)
+    assert words in draft.steps[0]
+    assert words not in propose(found, choices).steps[0]
+    assert draft.category is (R.NOT_ASSESSABLE if mirrored else R.STABLE)
+
+
+def test_examinations_of_one_day_are_told_apart() -> None:
+    found = compared((A,), (SMALLER,), (SMALLER,))
+    points = (*(replace(p, date="2025-01-01") for p in found.points[:2]), found.points[2])
+    draft = propose(replace(found, points=points), ENTERED)
+    assert "baseline 2025-01-01 (examination 1): 1600 → 400" in draft.steps[1]
+    nadir = load("de").step(draft.steps[2])
+    assert nadir.startswith("Nadir 2025-01-01 (Untersuchung 2): 400 → 400")

@@ -7,6 +7,8 @@ import io
 
 import pytest
 
+from lesionlens.analysis.findings.anatomy import REGIONS
+from lesionlens.base.records.findings import Location
 from lesionlens.results.export.followup import HEIGHT, WIDTH, curves_of, followup_csv
 from lesionlens.results.export.words import load
 
@@ -35,3 +37,12 @@ def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
     assert (days[2] - days[1]) / (days[1] - days[0]) == pytest.approx(59 / 31, abs=0.01)
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for c in drawn.lines for x, y in c.points)
     assert [words for _, words in drawn.ticks] == ["2025-01-01", "2025-02-01", "2025-04-01"]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_german_names_every_place(region):
+    """Also where it is stored as text; the ventricle stayed English."""
+    place, german = Location("left", region), load("de")
+    named = german.place(place)
+    assert region not in named
+    assert german.place_named(place.text) == named

@@ -45,6 +45,39 @@ def test_a_sentence_states_place_sizes_change_and_slice(make: MakeAnalysis) -> N
     assert f"{one.volume_ml[Region.WT]:.1f}".replace(".", ",") in german.of(one)
 
 
+def test_what_merged_or_split_has_no_change_of_its_own_and_is_neither_new_nor_gone(
+    make: MakeAnalysis,
+) -> None:
+    analysis = _compared(make())
+    assert analysis.followup is not None
+    (kept, new), prior = analysis.followup.changes, analysis.followup.points[0].lesions[0]
+    split = replace(new, beside=(prior.id,))
+    merged, gone = (replace(prior, tracking_uid=f"9.{n}", id=n) for n in (7, 8))
+    rejected = replace(gone, tracking_uid="9.9", id=9, state=ReviewState.REJECTED)
+    assert kept.now is not None
+    into = Change(merged, None, (kept.now.id,))
+    changes = (kept, split, into, Change(gone, None), Change(rejected, None))
+    tangled = replace(analysis, followup=replace(analysis.followup, changes=changes))
+    english, german = (Sentences(tangled, language) for language in ("en", "de"))
+    for one in tangled.findings.candidates:
+        assert "merged with another region or split since 2025-03-01" in english.of(one)
+        assert "verschmolzen oder geteilt" in german.of(one)
+        assert "not flagged" not in english.of(one)
+        assert "+100 %" not in english.of(one)
+    assert "no longer: 1." in english.of_study()
+
+
+def test_a_doubtful_comparison_is_named_in_the_sentence(make: MakeAnalysis) -> None:
+    analysis = _compared(make())
+    assert analysis.followup is not None
+    one = analysis.findings.candidates[0]
+    assert "doubtful" not in Sentences(analysis).of(one)
+    laid = replace(analysis.followup.alignment, doubtful=True, mirrored=True)
+    doubtful = replace(analysis, followup=replace(analysis.followup, alignment=laid))
+    assert "; this comparison is doubtful; " in Sentences(doubtful).of(one)
+    assert "; dieser Vergleich ist zweifelhaft; " in Sentences(doubtful, "de").of(one)
+
+
 def test_the_study_leaves_out_what_a_reader_rejected(make: MakeAnalysis) -> None:
     analysis = make()
     one, other = analysis.findings.candidates

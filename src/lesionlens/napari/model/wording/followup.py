@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
@@ -104,6 +105,8 @@ def _words(change: Change, found: Comparison) -> str:
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         words += f"; with all that merged or split {_signed(percent(*together))}"
+    if change.before is not None and change.before.state is ReviewState.REJECTED:
+        words += "; rejected then"
     if change.joint is not None:
         words += f"; by one criterion for both {change.joint.text}"
     return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"

@@ -33,7 +33,7 @@ from lesionlens.base import geometry
 from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, DoubtfulPart
-from lesionlens.base.records.followup import ChangeKind
+from lesionlens.base.records.followup import ChangeKind, percent
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.results.export.dicom import identity
@@ -190,14 +190,18 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
         return ""
     change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
     day = found.points[-2].date or "the prior examination"
+    if found.alignment.doubtful:
+        day += " (doubtful comparison)"
     if change is None or change.before is None:
         split = change is not None and change.kind is ChangeKind.SPLIT
         return f"; split from a region of {day}" if split else f"; not flagged on {day}"
+    together = found.together(change) or (None, None)
     items = [
         f"{name} {value:+z.1f} %"
         for name, value in (
             ("volume", change.volume_percent),
             ("product of diameters", change.product_percent),
+            ("volume with all that merged or split", percent(*together)),
         )
         if value is not None
     ]

@@ -42,6 +42,7 @@ from lesionlens.imaging.reading.dicom.documents import newest_document, record_s
 from lesionlens.results.export.dicom import even, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.dicom.groups import _compared
 from lesionlens.results.export.exporter import save
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
@@ -981,3 +982,18 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     assert reported.count("2026-03-05") == len(_groups(report)) > 0
     assert any("since 2026-01-05: volume +100.0 %" in words for words in reported)
     assert any("not flagged on 2026-01-05" in words for words in reported)
+    kept, new = found.changes
+    tangled = replace(
+        found,
+        changes=(kept, replace(new, beside=(before.id,))),
+        alignment=replace(found.alignment, doubtful=True),
+    )
+    later = replace(analysis, followup=tangled)
+    one, other = (_compared(later, c) for c in analysis.findings.candidates)
+    whole = [m.volume_ml[Region.WT] for m in (before, first, second)]
+    together = (
+        f"volume with all that merged or split {100 * (sum(whole[1:]) / whole[0] - 1):+.1f} %"
+    )
+    assert one.startswith("; since 2026-01-05 (doubtful comparison): volume +100.0 %")
+    assert together in one
+    assert other == "; split from a region of 2026-01-05 (doubtful comparison)"

@@ -1,0 +1,135 @@
+"""Progression beside the sum of targets: new lesions, other lesions that grew, new enhancement."""
+
+from __future__ import annotations
+
+import math
+
+from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
+from lesionlens.base.labels import Region
+from lesionlens.base.records.followup import ChangeKind, Comparison, Measured
+
+CLEAR_GROWTH_MM = 5.0
+"""Minimum growth of both diameters of a lesion that is no target."""
+
+
+def progressed(
+    found: Comparison, case: ResponseCase, one: Measured, nadir: int
+) -> tuple[bool, str]:
+    """Return whether a lesion of this examination that is no target progressed.
+
+    Returns
+    -------
+    bool
+        A lesion that is measurable, and absent at the baseline or the nadir or clearly larger than
+        at the nadir.
+    str
+        The line that explains it; empty if there is nothing to say.
+    """
+    absent = _absent(case, one.tracking_uid, nadir)
+    before = case.there(nadir).get(one.tracking_uid)
+    if absent is not None:
+        part, before = _split_from(found, case, one.tracking_uid, absent)
+        if before is None:
+            step = "split_off" if part else _arrived(case, one, absent)
+            return _line(step, one, day=name_of(case.points, absent))
+    if before is None or not case.measurable(one):
+        step = "" if absent is None else "split_off"
+    elif _grown(case, before, one) is None:
+        step = "other_part"
+    elif _grown(case, before, one):
+        step = "other_grown" if case.measurable(before) else "grown"
+    elif case.measurable(before):
+        step = "" if absent is None else "split_off"
+    else:
+        step = "little"
+    return _line(step, one)
+
+
+def transformed(case: ResponseCase) -> tuple[str, ...]:
+    """Return the lines of lesions of non-enhancing disease that began to enhance, measurably."""
+    if case.part is Region.ET or case.mixed:
+        return ()
+    baseline = case.choices.baseline
+    before, now = case.there(baseline), case.there(len(case.points) - 1)
+    day = name_of(case.points, baseline)
+    return tuple(
+        _line("enhances", one, day=day)[1]
+        for uid, one in now.items()
+        if one.measurable and uid in before and before[uid].volume_ml.get(Region.ET) == 0
+    )
+
+
+_PROGRESSION = frozenset({"new", "since", "grown", "other_grown"})
+
+
+def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
+    if not step:
+        return False, ""
+    named = one.place
+    if one.longest_mm is not None and one.perpendicular_mm is not None:
+        named = f"{one.place}, {one.longest_mm:.0f} × {one.perpendicular_mm:.0f} mm"
+    text = STEPS[step].format(place=named, mm=f"{CLEAR_GROWTH_MM:.0f}", day=day)
+    return step in _PROGRESSION, text
+
+
+def _absent(case: ResponseCase, uid: str, nadir: int) -> int | None:
+    """Return the reference examination, baseline or nadir, without this lesion; None if neither."""
+    return next((n for n in (case.choices.baseline, nadir) if uid not in case.there(n)), None)
+
+
+def _arrived(case: ResponseCase, one: Measured, absent: int) -> str:
+    """Return the line for a lesion that was absent at an examination and split from none."""
+    numbers = range(case.choices.baseline, len(case.points) - 1)
+    uid = one.tracking_uid
+    known = uid in case.uncounted(absent) or any(uid in case.there(n) for n in numbers)
+    if case.measurable(one):
+        return "since" if known else "new"
+    return "since_small" if known else "new_small"
+
+
+def _split_from(
+    found: Comparison, case: ResponseCase, uid: str, absent: int
+) -> tuple[bool, Measured | None]:
+    """Return whether a lesion is part of an earlier one, and the largest such lesion of the prior.
+
+    Only of a lesion that split since the prior is the earlier one known, and only if it had this
+    disease.
+    """
+    last = len(case.points) - 1
+    first = next(n for n in range(absent + 1, last + 1) if uid in case.there(n))
+    if first < last:
+        return uid in case.points[first].tangled, None
+    ids = {
+        number
+        for change in found.changes
+        if change.kind is ChangeKind.SPLIT and change.now and change.now.tracking_uid == uid
+        for number in change.beside
+    }
+    parents = [one for one in case.there(last - 1).values() if one.id in ids]
+    largest = max(parents, key=lambda one: case.size(one) or 0.0, default=None)
+    return largest is not None, largest
+
+
+def _grown(case: ResponseCase, before: Measured, now: Measured) -> bool | None:
+    """Return whether a lesion clearly grew; None if its diameters are of different parts.
+
+    By volume, where diameters measure another part: as the diameters of balls.
+    """
+    if before.measured_part is now.measured_part is case.part:
+        pairs = (
+            (before.longest_mm, now.longest_mm),
+            (before.perpendicular_mm, now.perpendicular_mm),
+        )
+    elif case.volumetric:
+        pairs = ((_ball_mm(case.volume(before)), _ball_mm(case.volume(now))),) * 2
+    else:
+        return None
+    return all(
+        after is not None and first is not None and after - first >= CLEAR_GROWTH_MM
+        for first, after in pairs
+    )
+
+
+def _ball_mm(volume_ml: float | None) -> float | None:
+    """Return the diameter of a ball."""
+    return None if volume_ml is None else 10 * math.cbrt(6 / math.pi * volume_ml)
