@@ -250,6 +250,19 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     assert layer.mode == "paint"
 
 
+def test_the_second_window_takes_prompts_too(missed, qtbot):
+    """There a click moved the crosshair alone; with Ctrl, a lasso's, it added a lesion."""
+    missed.commands.run("second_window")
+    missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
+    view = missed.views.beside.view.tiles[0]
+    missed.actions_.prompting.hold(True)
+    at = QPoint(view.width() // 2, view.height() // 2)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at)
+    answered(missed, qtbot)
+    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds), timeout=60_000)
+    assert len(rows(missed)) == 1, "an outline begins, no lesion is added"
+
+
 def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
     """napari's controls came with the first prompt, and the next click met another place."""
     missed.actions_.show_layout(Layout.SINGLE)

@@ -11,8 +11,8 @@ import pytest
 from napari.layers import Layer
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
-from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
-from qtpy.QtWidgets import QApplication, QToolButton
+from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtWidgets import QApplication, QMessageBox, QToolButton
 from tests.gui.window import wait
 
 from lesionlens.analysis.findings.measure import diameters
@@ -797,6 +797,46 @@ def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     beside.close()
     assert not shown.session.state.choices.views.second_window
     assert not beside.isVisible()
+
+
+def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(shown):
+    """napari's canvas has a zoom of its own: the head lay in a corner, at a pixel a millimetre."""
+    shown.actions_.show_layout(Layout.SINGLE)
+    shown.commands.run("second_window")
+    view, grid = shown.views.beside.view, shown.session.state.study.series[MrSequence.T1C].grid
+    place = shown.actions_.viewpoint.now
+    middle = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+    np.testing.assert_allclose(place.centre_mm, middle, atol=grid.spacing_mm.max())
+    assert place.zoom == pytest.approx(view.whole_zoom())
+    shown.session.step(1)
+    at = shown.session.candidate().centroid_mm
+    np.testing.assert_allclose(shown.actions_.viewpoint.now.centre_mm, at)
+
+
+def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(shown, qtbot):
+    shown.commands.run("second_window")
+    beside, before = shown.views.beside, shown.actions_.viewpoint.now
+    view = beside.view.tiles[0]
+    shown.confirm("Close the study?", "Close", lambda: None)
+    (box,) = shown.findChildren(QMessageBox)
+    qtbot.waitUntil(box.isVisible, timeout=60_000)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
+    assert not beside.isEnabled()
+    assert shown.actions_.viewpoint.now == before
+    box.reject()
+    qtbot.waitUntil(beside.isEnabled, timeout=60_000)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
+    assert shown.actions_.viewpoint.now != before
+
+
+def test_keys_find_the_pointer_on_the_second_window(shown, monkeypatch):
+    shown.commands.run("second_window")
+    view = shown.views.beside.view.tiles[0]
+    QApplication.processEvents()
+    at = view.mapToGlobal(view.rect().center())
+    monkeypatch.setattr(QCursor, "pos", lambda: at)
+    monkeypatch.setattr(QApplication, "widgetAt", lambda _: view)
+    assert shown.views.renew_pointer()
 
 
 def rings(panel):

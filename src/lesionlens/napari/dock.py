@@ -102,7 +102,7 @@ class LesionLens(Panel):
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
         self.views.growth_requested.connect(self.actions_.adder.grow)
-        self.views.layout_changed.connect(self._on_layout_changed)
+        self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -196,7 +196,7 @@ class LesionLens(Panel):
         if plane is not None and self.model.study is not None:
             self.session.choose_plane(plane)
 
-    def _on_layout_changed(self, linked: BoardView, _: object) -> None:
+    def _on_board_created(self, linked: BoardView) -> None:
         prompting = self.actions_.prompting
         linked.prompting = lambda: prompting.held
         linked.excluding = lambda: prompting.excluding

@@ -98,7 +98,9 @@ def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _
         voxels = np.argwhere(components[box] == number) + [side.start for side in box]
         step = max(1, -(-len(voxels) // _SAMPLES))
         reach = float(np.linalg.norm(grid.spacing_mm)) / 2 * step ** (1 / 3)
-        points = grid.to_mm(voxels[::step].astype(np.float64))
+        # not every step-th one: of a column of so many voxels it would always be the same slice
+        drawn = np.random.default_rng(0).permutation(len(voxels))[: -(-len(voxels) // step)]
+        points = grid.to_mm(voxels[drawn].astype(np.float64))
         yield number, _Lesion(points, len(voxels) * grid.voxel_ml, reach)
 
 
