@@ -777,6 +777,44 @@ def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     assert shown.actions_.viewpoint.now.zoom == pytest.approx(before.zoom)
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_an_image_of_the_open_study_that_is_deleted_in_napari_comes_back(shown, qtbot, every):
+    """The canvas stayed black until another study was opened."""
+    layers = shown.viewer.layers
+    before, names = [*layers], [layer.name for layer in layers]
+    window = shown.views.linked.limits
+    if every:
+        layers.clear()
+    else:
+        layers.remove(layers["T1c"])
+    qtbot.waitUntil(lambda: len(layers) == len(before), timeout=60_000)
+    assert sorted(layer.name for layer in layers) == sorted(names)
+    assert set(layers) == set(before)
+    assert [layer.name for layer in layers if layer.visible] == ["T1c"]
+    assert "is back" in shown.session.state.message
+    shown.commands.run("four_views")
+    t1c = next(view for view in tiles(shown) if view.tile.sequence is MrSequence.T1C)
+    assert window(t1c.tile) == tuple(layers["T1c"].contrast_limits)
+    shown.session.close()
+    QApplication.processEvents()
+    assert not layers
+
+
+def test_a_copy_of_an_image_is_the_users_and_never_the_image(shown):
+    """Once it was changed, its voxels were shown as the sequence's."""
+    layers = shown.viewer.layers
+    own = layers["T1c"]
+    copied = Layer.create(*own.as_layer_data_tuple())
+    copied.name = "T1c copy"
+    layers.append(copied)
+    copied.data = np.zeros_like(np.asarray(own.data))
+    assert shown.views._layers.picture(MrSequence.T1C) is own
+    assert np.ptp(shown.views._layers.pictures()[MrSequence.T1C][0]) > 0
+    layers.remove(copied)
+    QApplication.processEvents()
+    assert copied not in layers
+
+
 def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     shown.commands.run("second_window")
     beside = shown.views.beside
