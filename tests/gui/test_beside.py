@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
+from lesionlens.napari.model.geometry.measures import MeasureKind
 
 
 @pytest.fixture
@@ -49,3 +51,67 @@ def test_the_subtraction_comes_and_goes_and_the_views_are_as_before(shown, qtbot
     shown.commands.run("show_subtraction")
     assert compared(shown) is None
     assert shown.session.state.choices.views.layout is Layout.PLANES
+
+
+@pytest.fixture
+def doubled(reviewed):
+    """The views of an ADC map that has twice the values of T1c, and of T1c beside it."""
+    session = reviewed.session
+    series = session.state.study.series[MrSequence.T1C]
+    data = 2 * np.asarray(series.load(), np.float32)
+    adc = dict.fromkeys(session.state.study.series, Volume(data, series.grid))
+    views = {"compared": ComparedPictures("ADC", adc, beside="0 adc"), "layout": Layout.PRIOR}
+    session.choose_views(**views)
+    reviewed.session.step(1)
+    linked = reviewed.views.linked
+    return reviewed, linked, *(view.tile for view in linked.tiles)
+
+
+def number(words):
+    return float(words.split()[0])
+
+
+def test_the_value_under_the_pointer_is_that_of_the_image_shown_there(doubled):
+    _, linked, adc, t1c = doubled
+    for at in ((10.0, 5.0), (-14.0, 3.0)):
+        linked.hovered(adc, at)
+        there = linked.foot(adc)
+        linked.hovered(t1c, at)
+        assert number(there) == pytest.approx(2 * number(linked.foot(t1c)), rel=1e-3)
+
+
+def test_intensities_of_a_region_are_named_after_the_image_they_are_of(doubled):
+    panel, linked, adc, t1c = doubled
+    acts = panel.actions_
+    acts.choose_measure(MeasureKind.REGION)
+    x, y, z = panel.session.candidate().centroid_mm
+    acts.begin_measure((x - 4.0, y - 4.0, z))
+    acts.move_measure(0, 1, (x + 4.0, y + 4.0, z))
+    acts.end_measure()
+    (there,), (here,) = (linked.drawing(tile).measures for tile in (adc, t1c))
+    assert (there.lines[0], here.lines[0]) == ("ADC", "T1c")
+    assert number(there.lines[1][5:]) == pytest.approx(2 * number(here.lines[1][5:]), rel=1e-3)
+
+
+def test_the_projection_is_of_t1c_alone(doubled):
+    panel, linked, adc, t1c = doubled
+    before = linked.drawing(adc).image.data.copy()
+    panel.commands.run("toggle_slab")
+    assert np.array_equal(linked.drawing(adc).image.data, before)
+    assert "brightest of 10 mm" in linked.drawing(t1c).lines[0]
+
+
+def test_a_drag_of_the_brightness_is_of_the_image_under_the_pointer(doubled):
+    _, linked, adc, t1c = doubled
+    before = linked.limits(adc), linked.limits(t1c)
+    linked.dragged(adc, (40.0, 0.0), window=True)
+    assert linked.limits(adc)[1] > before[0][1]
+    assert linked.limits(t1c) == before[1]
+
+
+def test_how_a_sequence_was_resampled_is_not_said_of_the_image_beside_it(doubled):
+    panel, linked, adc, t1c = doubled
+    overlays = panel.session.state.overlays
+    panel.session.layer_arrived(replace(overlays, moved=frozenset({MrSequence.T1C})))
+    assert "interpolated (moved)" in linked.drawing(t1c).lines
+    assert "interpolated (moved)" not in linked.drawing(adc).lines

@@ -250,6 +250,43 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     assert layer.mode == "paint"
 
 
+def test_prompts_before_done_are_there_after_a_kill_and_go_on_into_the_review(missed, qtbot):
+    """The outline came back, and was kept as if it had been brushed."""
+    point(missed, qtbot, RIGHT)
+    point(missed, qtbot, (RIGHT[0], RIGHT[1] + 8, RIGHT[2]), belongs=False)
+    editor, before = missed.actions_.editor, drawn(missed).copy()
+    rounds, analysis = [*editor.rounds], missed.session.state.analysis
+    assert len(rounds) == 2
+    missed.session.end_edit()  # what a kill leaves: the file, and nothing said
+    missed.actions_.show_result(missed.session.result, missed.session.state.overlays)
+    missed.commands.run("edit_outline")
+    assert editor.rounds == rounds
+    point(missed, qtbot, (RIGHT[0], RIGHT[1] - 6, RIGHT[2]), belongs=False)
+    assert editor.rounds[:-1] == rounds, "it goes on from the prompts before"
+    missed.commands.run("undo")
+    np.testing.assert_array_equal(drawn(missed), before)
+    assert editor.rounds == rounds
+    missed.commands.run("edit_outline")
+    settled(missed, qtbot)
+    (added,) = {one.tracking_uid for one in rows(missed)} - {
+        one.tracking_uid for one in analysis.findings.candidates
+    }
+    assert [*missed.session.state.review.prompts_of(added)] == rounds
+
+
+def test_the_second_window_takes_prompts_too(missed, qtbot):
+    """There a click moved the crosshair alone; with Ctrl, a lasso's, it added a lesion."""
+    missed.commands.run("second_window")
+    missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
+    view = missed.views.beside.view.tiles[0]
+    missed.actions_.prompting.hold(True)
+    at = QPoint(view.width() // 2, view.height() // 2)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at)
+    answered(missed, qtbot)
+    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds), timeout=60_000)
+    assert len(rows(missed)) == 1, "an outline begins, no lesion is added"
+
+
 def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
     """napari's controls came with the first prompt, and the next click met another place."""
     missed.actions_.show_layout(Layout.SINGLE)

@@ -11,8 +11,8 @@ import pytest
 from napari.layers import Layer
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
-from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
-from qtpy.QtWidgets import QApplication, QToolButton
+from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtWidgets import QApplication, QMessageBox, QToolButton
 from tests.gui.window import wait
 
 from lesionlens.analysis.findings.measure import diameters
@@ -777,6 +777,44 @@ def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     assert shown.actions_.viewpoint.now.zoom == pytest.approx(before.zoom)
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_an_image_of_the_open_study_that_is_deleted_in_napari_comes_back(shown, qtbot, every):
+    """The canvas stayed black until another study was opened."""
+    layers = shown.viewer.layers
+    before, names = [*layers], [layer.name for layer in layers]
+    window = shown.views.linked.limits
+    if every:
+        layers.clear()
+    else:
+        layers.remove(layers["T1c"])
+    qtbot.waitUntil(lambda: len(layers) == len(before), timeout=60_000)
+    assert sorted(layer.name for layer in layers) == sorted(names)
+    assert set(layers) == set(before)
+    assert [layer.name for layer in layers if layer.visible] == ["T1c"]
+    assert "is back" in shown.session.state.message
+    shown.commands.run("four_views")
+    t1c = next(view for view in tiles(shown) if view.tile.sequence is MrSequence.T1C)
+    assert window(t1c.tile) == tuple(layers["T1c"].contrast_limits)
+    shown.session.close()
+    QApplication.processEvents()
+    assert not layers
+
+
+def test_a_copy_of_an_image_is_the_users_and_never_the_image(shown):
+    """Once it was changed, its voxels were shown as the sequence's."""
+    layers = shown.viewer.layers
+    own = layers["T1c"]
+    copied = Layer.create(*own.as_layer_data_tuple())
+    copied.name = "T1c copy"
+    layers.append(copied)
+    copied.data = np.zeros_like(np.asarray(own.data))
+    assert shown.views._layers.picture(MrSequence.T1C) is own
+    assert np.ptp(shown.views._layers.pictures()[MrSequence.T1C][0]) > 0
+    layers.remove(copied)
+    QApplication.processEvents()
+    assert copied not in layers
+
+
 def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     shown.commands.run("second_window")
     beside = shown.views.beside
@@ -797,6 +835,46 @@ def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     beside.close()
     assert not shown.session.state.choices.views.second_window
     assert not beside.isVisible()
+
+
+def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(shown):
+    """napari's canvas has a zoom of its own: the head lay in a corner, at a pixel a millimetre."""
+    shown.actions_.show_layout(Layout.SINGLE)
+    shown.commands.run("second_window")
+    view, grid = shown.views.beside.view, shown.session.state.study.series[MrSequence.T1C].grid
+    place = shown.actions_.viewpoint.now
+    middle = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+    np.testing.assert_allclose(place.centre_mm, middle, atol=grid.spacing_mm.max())
+    assert place.zoom == pytest.approx(view.whole_zoom())
+    shown.session.step(1)
+    at = shown.session.candidate().centroid_mm
+    np.testing.assert_allclose(shown.actions_.viewpoint.now.centre_mm, at)
+
+
+def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(shown, qtbot):
+    shown.commands.run("second_window")
+    beside, before = shown.views.beside, shown.actions_.viewpoint.now
+    view = beside.view.tiles[0]
+    shown.confirm("Close the study?", "Close", lambda: None)
+    (box,) = shown.findChildren(QMessageBox)
+    qtbot.waitUntil(box.isVisible, timeout=60_000)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
+    assert not beside.isEnabled()
+    assert shown.actions_.viewpoint.now == before
+    box.reject()
+    qtbot.waitUntil(beside.isEnabled, timeout=60_000)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
+    assert shown.actions_.viewpoint.now != before
+
+
+def test_keys_find_the_pointer_on_the_second_window(shown, monkeypatch):
+    shown.commands.run("second_window")
+    view = shown.views.beside.view.tiles[0]
+    QApplication.processEvents()
+    at = view.mapToGlobal(view.rect().center())
+    monkeypatch.setattr(QCursor, "pos", lambda: at)
+    monkeypatch.setattr(QApplication, "widgetAt", lambda _: view)
+    assert shown.views.renew_pointer()
 
 
 def rings(panel):

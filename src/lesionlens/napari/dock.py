@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QWidget
 
 from lesionlens.base import host_process
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.labels import MrSequence
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
@@ -44,6 +45,10 @@ from lesionlens.napari.widgets.panel import Panel
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
 _SOON_MS = 500
+_BACK = (
+    "An image of the open study was deleted in napari, and is back: the eye beside its name hides "
+    "it, Open…, Close the study removes it."
+)
 _TURNED = "Napari's axes had been flipped: the patient's right is on the left again."
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
@@ -102,10 +107,11 @@ class LesionLens(Panel):
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
         self.views.growth_requested.connect(self.actions_.adder.grow)
-        self.views.layout_changed.connect(self._on_layout_changed)
+        self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
         viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
         viewer.events.theme.connect(self._on_theme)
         get_settings().appearance.events.font_size.connect(self._on_theme)
         viewer.dims.events.order.connect(self._on_order)
@@ -155,6 +161,8 @@ class LesionLens(Panel):
             self.actions_.review_controller.settle_reason()
             self.jobs.stop()
             self.session.open(ours["study"])
+        elif self.layers.picture(MrSequence(ours["sequence"])) not in (None, layer):
+            return  # a copy made in napari
         self.layers.adopt(layer)
         self.views.adopt(layer)
         scene = self.model.board.scene
@@ -164,6 +172,22 @@ class LesionLens(Panel):
             self.views.single.watch(layer)
             self.views.single.show_plane(scene.plane)
             self.views.fit()
+
+    def _on_removed(self, event: Any) -> None:
+        layer, place = event.value, event.index
+        if self.layers.has_made(layer):
+            when_idle(lambda: self._bring_back(layer, place))
+
+    def _bring_back(self, layer: Any, place: int) -> None:
+        """Show an image of the open study again that was deleted in napari's layer list."""
+        layers, study = self.viewer.layers, self.model.study
+        ours = layer.metadata.get(KEY, {})
+        if "sequence" not in ours or study is None or ours.get("study") is not study:
+            return
+        missing = self.layers.picture(MrSequence(ours["sequence"])) is None
+        if missing and self.here and self.window().isVisible():
+            layers.insert(min(place, len(layers)), layer)
+            self.session.notify(_BACK)
 
     def _connect_to_window(self) -> None:
         """Connect keys and drops on the canvas, once the panel is docked beside it."""
@@ -196,7 +220,7 @@ class LesionLens(Panel):
         if plane is not None and self.model.study is not None:
             self.session.choose_plane(plane)
 
-    def _on_layout_changed(self, linked: BoardView, _: object) -> None:
+    def _on_board_created(self, linked: BoardView) -> None:
         prompting = self.actions_.prompting
         linked.prompting = lambda: prompting.held
         linked.excluding = lambda: prompting.excluding
@@ -248,6 +272,7 @@ class LesionLens(Panel):
         self.loop.release()
         self.actions_.read_controller.release()
         viewer.layers.events.inserted.disconnect(self._on_inserted)
+        viewer.layers.events.removed.disconnect(self._on_removed)
         viewer.events.theme.disconnect(self._on_theme)
         get_settings().appearance.events.font_size.disconnect(self._on_theme)
         viewer.dims.events.order.disconnect(self._on_order)

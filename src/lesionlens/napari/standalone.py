@@ -13,6 +13,8 @@ from typing import Any
 def main() -> int:
     """Run napari until its window is closed; return the exit status, 130 if interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun by `&` in a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no signal wakes Qt's loop
     try:
         from napari.__main__ import main as run_napari  # noqa: PLC0415  takes a second
 

@@ -45,6 +45,17 @@ def test_a_signal_ends_it_without_a_traceback(run_napari, number):
     assert run_napari(main) == 130
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_sigterm_ends_it_where_a_script_began_it_in_the_background(run_napari):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does to a job begun by `&`
+
+    def main():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+
+    assert run_napari(main) == 130
+
+
 def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(run_napari):
     def main():
         raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()

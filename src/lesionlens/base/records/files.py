@@ -57,8 +57,8 @@ class CandidateRow(Candidate):
     @classmethod
     def of(cls, candidate: Candidate, review: Review) -> CandidateRow:
         """Build the row of a candidate with the reader's last decision."""
-        event = review.of(candidate.tracking_uid)
-        if event is None or event.state is ReviewState.UNREVIEWED:
+        event = review.decision_of(candidate.tracking_uid)
+        if event is None:
             last = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
         else:
             last = ReviewRow(

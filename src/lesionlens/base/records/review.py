@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -221,6 +221,19 @@ class Review:
         """Return the last event of a candidate, or None while it is unreviewed."""
         return next((e for e in reversed(self.events) if e.tracking_uid == tracking_uid), None)
 
+    def decision_of(self, tracking_uid: str) -> ReviewEvent | None:
+        """Return the act that made the current decision on a candidate; None if it has none.
+
+        Who undid a later decision, or placed diameters, has not made the one that is kept.
+        """
+        if self.state_of(tracking_uid) is ReviewState.UNREVIEWED:
+            return None
+        valid, _ = valid_and_undone(self.events)
+        acts = [event for event in valid if event.tracking_uid == tracking_uid]
+        while len(acts) > 1 and _only_measures(*acts[-2:]):
+            acts.pop()
+        return acts[-1] if acts else self.of(tracking_uid)
+
     def state_of(self, tracking_uid: str) -> ReviewState:
         """Return the state of a candidate."""
         event = self.of(tracking_uid)
@@ -374,6 +387,34 @@ class Review:
             else:
                 acts.append([event])
         return acts
+
+
+def valid_and_undone(
+    events: Iterable[ReviewEvent],
+) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
+    """Return the valid acts and the undone ones, from the events alone."""
+    done: list[ReviewEvent] = []
+    undone: list[ReviewEvent] = []
+    for event in events:
+        if event.tracking_uid == WHOLE_STUDY:  # earlier releases undid and redid signatures too
+            if event.act is ReviewAct.MARK:
+                undone.clear()
+        elif event.act is ReviewAct.MARK:
+            done.append(event)
+            undone.clear()
+        elif event.act is ReviewAct.UNDO and done:
+            undone.append(done.pop())
+        elif event.act is ReviewAct.REDO and undone:
+            done.append(undone.pop())
+    return done, undone
+
+
+def _only_measures(before: ReviewEvent, event: ReviewEvent) -> bool:
+    """Whether an act changed nothing but the diameters."""
+    kept = (before.state, before.reason, before.outline)
+    return event.diameters != before.diameters and kept == (
+        event.state, event.reason, event.outline
+    )  # fmt: skip
 
 
 def _end_of(links: dict[str, str], tracking_uid: str) -> str:

@@ -114,6 +114,7 @@ class OutlineEditor:
         self._steps.append(_Step(asked, before, self._digest()))
         self._taken_back.clear()
         self.rounds = [*self.rounds, asked]
+        self._on_stroke()  # the draft holds the prompt too
         return True
 
     # --- the brush of linked views --------------------------------------------------------
@@ -180,7 +181,7 @@ class OutlineEditor:
             self._layer.undo()
             if self._steps and (now, self._digest()) == self._steps[-1][:0:-1]:
                 self._taken_back.append(self._steps.pop())
-                self.rounds = [step.asked for step in self._steps]
+                self.rounds = self.rounds[:-1]
             self._on_stroke()
 
     def redo(self) -> None:
@@ -190,7 +191,7 @@ class OutlineEditor:
             self._layer.redo()
             if self._taken_back and (now, self._digest()) == self._taken_back[-1][1:]:
                 self._steps.append(self._taken_back.pop())
-                self.rounds = [step.asked for step in self._steps]
+                self.rounds = [*self.rounds, self._steps[-1].asked]
             self._on_stroke()
 
     def _digest(self) -> bytes:
@@ -232,6 +233,7 @@ class OutlineEditor:
             self._free &= tissue_of(prepared.channels, prepared.present, prepared.brain)
         draft = state.draft if state.resumed else None
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
+        self.rounds = [] if draft is None else [*draft.prompts]
         data = self._shown.copy() if draft is None else draft.drawn.copy()
         layer = OutlineLayer(
             data,
@@ -284,7 +286,7 @@ class OutlineEditor:
         if self._there():
             self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
-            self.drew(Draft(self._uid, drawn, self.assisted))
+            self.drew(Draft(self._uid, drawn, self.assisted, tuple(self.rounds)))
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lesionlens.base.labels import Phase
 from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.site.worklist.read_session import NOTHING_SEEN
 
 
 def phase_words(controller: ReadController) -> str:
@@ -25,7 +24,9 @@ def phase_words(controller: ReadController) -> str:
     if not read_session.key.arm.aided:
         return f"{session}Mark what you see, then sign. The analysis is not shown."
     there = "The analysis is there and" if controller.waiting else "The analysis"
-    return f"{session}{there} stays hidden until you sign your own read."
+    seen = read_session.shown_before
+    known = f" It was not on {seen}, which your signature states." if seen else ""
+    return f"{session}{there} stays hidden until you sign your own read.{known}"
 
 
 def analyse_words(controller: ReadController) -> str | None:
@@ -53,8 +54,7 @@ def what_is_signed(controller: ReadController) -> str:
     if read_session is None or read_session.locked:
         controller.session.decline("This read is signed. Go to the next study.")
         return ""
-    count = len(read_session.read.marks_of(Phase.UNAIDED))
-    return f"{count} marked" if count else NOTHING_SEEN
+    return read_session.unaided_statement
 
 
 def sign_words(controller: ReadController) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from lesionlens.analysis.findings.edits import outline_of
@@ -233,11 +234,11 @@ class ReviewController:
 
     def undo(self) -> None:
         """Undo the last decision, or while an outline is drawn the last stroke."""
-        self._turn(self.editor.undo, ReviewLog.undo)
+        self._turn(self.editor.undo, partial(ReviewLog.undo, reader=self.reader))
 
     def redo(self) -> None:
         """Redo the last undone decision or stroke."""
-        self._turn(self.editor.redo, ReviewLog.redo)
+        self._turn(self.editor.redo, partial(ReviewLog.redo, reader=self.reader))
 
     def _turn(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
         """Undo or redo a stroke or decision; measure again if an outline changes."""

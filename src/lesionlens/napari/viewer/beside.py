@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
@@ -31,7 +31,7 @@ class Beside(QWidget):
         super().__init__(parent, Qt.WindowType.Window)
         self.setObjectName("lesionlens_beside")
         self.view = view
-        view.follows = True
+        parent.window().installEventFilter(self)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(view)
@@ -56,6 +56,12 @@ class Beside(QWidget):
             self.setGeometry(others[0].availableGeometry())
         else:
             self.resize(*_SIZE)
+
+    def eventFilter(self, _: QObject, event: QEvent) -> bool:
+        """Take no clicks or keys while a dialog of the first window waits for an answer."""
+        if event.type() in (QEvent.Type.WindowBlocked, QEvent.Type.WindowUnblocked):
+            self.setEnabled(event.type() == QEvent.Type.WindowUnblocked)
+        return False
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Signal that the reader closed the window."""

@@ -207,17 +207,7 @@ class BoardView(QWidget):
             drawn = self._artist.draw(self.board, tile, self._viewpoint.now)
             by_hand = self._drawn_by_hand(tile)
             return replace(drawn, outlines=drawn.outlines + by_hand) if by_hand else drawn
-        place, flagged = self._viewpoint.now, other.compared.components
-        drawn = other.artist.draw(self.board, tile, place)
-        marked = () if flagged is None else other.artist.marked(self.board, tile, place, flagged)
-        compared = other.compared
-        named = tile.plane.value if compared.beside else drawn.lines[0]
-        words = (
-            f"{compared.description} · {named}",
-            *drawn.lines[1:],
-            *filter(None, (compared.how,)),
-        )
-        return replace(drawn, lines=words, outlines=marked, map=None, box=None, rulers=())
+        return other.draw(self.board, tile, self._viewpoint.now)
 
     def _drawn_by_hand(self, tile: Tile) -> Lines:
         """Return the outline being drawn."""
@@ -325,7 +315,11 @@ class BoardView(QWidget):
 
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
         """Move all views by pixels, or change a sequence's window."""
-        if window:
+        other = self._compared(tile)
+        if window and other is not None:
+            other.drag(tile.sequence, by)
+            self.repaint_all()
+        elif window:
             self.window_dragged.emit(tile.sequence, *by)
         elif self.board is not None:
             place = self._viewpoint.now
@@ -346,7 +340,8 @@ class BoardView(QWidget):
                 view.update()
 
     def _value(self, tile: Tile, point: Point) -> str:
-        picture = self._artist.pictures.get(tile.sequence)
+        other = self._compared(tile)
+        picture = (self._artist if other is None else other.artist).pictures.get(tile.sequence)
         where = place_words(point)
         if picture is None:
             return where

@@ -91,6 +91,10 @@ class Layers:
                 getattr(layer.events, name).disconnect(self._on_transform)
             layer.events.visible.disconnect(self._on_visible)
 
+    def has_made(self, layer: Any) -> bool:
+        """Whether a layer is one of these, and no copy of one."""
+        return layer in self._made.values()
+
     def picture(self, sequence: MrSequence | None) -> Any:
         """Return the layer of a sequence; None if there is none."""
         return None if sequence is None else self._get(sequence.value)

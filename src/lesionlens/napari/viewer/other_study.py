@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import contrast_limits
+from lesionlens.napari.model.overlays.window_level import Limits, dragged
 from lesionlens.napari.model.screen.board import Board, Tile
-from lesionlens.napari.model.screen.drawing import Artist
+from lesionlens.napari.model.screen.drawing import Artist, Drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,35 @@ class OtherStudy:
 
     compared: ComparedPictures
     artist: Artist
-    limits: Mapping[MrSequence, tuple[float, float]]
+    limits: dict[MrSequence, Limits]
     """Windows by sequence."""
+    auto: dict[MrSequence, Limits]
+    """Initial windows."""
+
+    def draw(self, board: Board, tile: Tile, place: Viewpoint) -> Drawing:
+        """Return the content of a tile: its own image and outlines, none of the open study's."""
+        compared = self.compared
+        slab = board.views.slab and not compared.beside  # of T1c alone
+        own = replace(board, analysis=None, overlays=None, views=replace(board.views, slab=slab))
+        drawn = self.artist.draw(own, tile, place)
+        flagged = compared.components
+        named = tile.plane.value if compared.beside else drawn.lines[0]
+        return replace(
+            drawn,
+            lines=(
+                f"{compared.description} · {named}",
+                *drawn.lines[1:],
+                *filter(None, (compared.how,)),
+            ),
+            outlines=() if flagged is None else self.artist.marked(own, tile, place, flagged),
+            box=None,
+        )
+
+    def drag(self, sequence: MrSequence, by: tuple[float, float]) -> None:
+        """Change the window of an image by pixels to the right (width) and down (level)."""
+        shown = [sequence] if not self.compared.beside else list(self.limits)
+        for one in shown:
+            self.limits[one] = dragged(self.limits[one], self.auto[one], by)
 
 
 class OtherStudies:
@@ -41,5 +69,6 @@ class OtherStudies:
         if self._made is None or self._made.compared is not compared:
             pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
             limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
-            self._made = OtherStudy(compared, Artist(pictures), limits)
+            name = compared.description if compared.beside else ""
+            self._made = OtherStudy(compared, Artist(pictures, name), {**limits}, limits)
         return self._made

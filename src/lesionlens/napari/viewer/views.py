@@ -71,6 +71,8 @@ class Views(QObject):
     """A lesion is to be added: RAS+ mm."""
     layout_changed = Signal(object, object)
     """Linked views were created in place of napari's canvas: linked views, canvas."""
+    board_created = Signal(object)
+    """Linked views were created, of this window or the second one."""
 
     def __init__(
         self,
@@ -188,14 +190,18 @@ class Views(QObject):
         """Centre a point in every view."""
         if self._is_linked and self.linked is not None:
             self.linked.go_to(point_mm, box_mm)
-        else:
-            self.single.go_to(point_mm, box_mm)
+            return
+        self.single.go_to(point_mm, box_mm)
+        if self.beside is not None and self.beside.isVisible():
+            self.beside.view.go_to(point_mm, box_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""
         self.single.fit()
         if self.linked is not None and self._is_linked:
             self.linked.fit()
+        elif self.beside is not None and self.beside.isVisible():
+            self.beside.view.fit()
 
     def on_images_loaded(self) -> None:
         """Paint a study's first image immediately, and focus it.
@@ -278,7 +284,11 @@ class Views(QObject):
             self.beside.view.take(self._pictures)
         if board.beside:
             self._take_pictures()
+        hidden = self.beside.isHidden()
+        self.beside.view.follows = self._is_linked
         self.beside.show_board(board)
+        if hidden and not self._is_linked:  # napari's canvas has a zoom and a centre of its own
+            self.beside.view.fit()
 
     def _make(self) -> None:
         """Create the linked views in place of napari's canvas, once the panel is docked."""
@@ -312,6 +322,7 @@ class Views(QObject):
         view.ends.measure_begun.connect(self._acts.begin_measure)
         view.ends.measure_moved.connect(self._acts.move_measure)
         view.ends.measure_ended.connect(self._acts.end_measure)
+        self.board_created.emit(view)
         return view
 
     def _reveal(self, linked: bool) -> None:
@@ -378,7 +389,8 @@ class Views(QObject):
         linked, canvas = self.linked, self.canvas
         if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
             return None
-        return move_at_pointer((canvas, *linked.tiles))
+        tiles = [tile for view in self._boards() for tile in view.tiles]
+        return move_at_pointer((canvas, *tiles))
 
     def _on_reset(self) -> None:
         if self.linked is not None and self._is_linked and not self._turning:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from typing import Any
+
+from qtpy.QtCore import QLocale, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -32,11 +34,30 @@ _TOOLS = (
     ("exclude", "prompts_exclude"),
 )
 _COLUMNS = 4
+_SMALL = 10.0
+"""Intensities below this, as of normalised images, have three decimals instead of one."""
 _LIMITS = (
     (Limit.ANYWHERE, "paint anywhere"),
     (Limit.INTENSITY, "within intensity"),
     (Limit.PROBABILITY, "within probability"),
 )
+
+
+class NumberBox(QDoubleSpinBox):
+    """A number with a decimal point or comma, in any locale; neither separates thousands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setLocale(QLocale.c())
+        self.setGroupSeparatorShown(False)
+
+    def validate(self, text: str, at: int) -> Any:
+        """Check a text that is being typed."""
+        return super().validate(text.replace(",", "."), at)
+
+    def valueFromText(self, text: str) -> float:
+        """Return the number of a text."""
+        return super().valueFromText(text.replace(",", "."))
 
 
 class EditTools(QWidget):
@@ -82,8 +103,8 @@ class EditTools(QWidget):
         button.setSizePolicy(policy)
         return self._commands.add(button, act)
 
-    def _bound(self, name: str) -> QDoubleSpinBox:
-        box = QDoubleSpinBox()
+    def _bound(self, name: str) -> NumberBox:
+        box = NumberBox()
         box.setAccessibleName(name)
         box.setKeyboardTracking(False)
         box.setMinimumWidth(72)
@@ -103,12 +124,14 @@ class EditTools(QWidget):
         self.limit.setCurrentIndex(kinds.index(tools.limit))
         ranged = tools.limit is not Limit.ANYWHERE
         shares = tools.limit is Limit.PROBABILITY
+        small = not shares and max(abs(tools.low), abs(tools.high)) < _SMALL
+        step, decimals = (0.05, 2) if shares else (0.01, 3) if small else (10.0, 1)
         for box, value in ((self.low, tools.low), (self.high, tools.high)):
             blocked = box.blockSignals(True)
             box.setVisible(ranged)
-            box.setDecimals(2 if shares else 1)
+            box.setDecimals(decimals)
             box.setRange(0.0 if shares else -1e6, 1.0 if shares else 1e6)
-            box.setSingleStep(0.05 if shares else 10.0)
+            box.setSingleStep(step)
             box.setValue(value)
             box.blockSignals(blocked)
         self._until.setVisible(ranged)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import ResourceError
@@ -23,11 +24,13 @@ from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.followup import compared_uids, own_uids
+from lesionlens.base.records.prompts import PromptRound
 from lesionlens.results.review import store
 
 logger = logging.getLogger(__name__)
 
 _KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
+_PROMPTS = TypeAdapter(tuple[PromptRound, ...])
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,8 @@ class Draft:
     """(I, J, K) uint8: its labels on the working grid."""
     assisted: bool = False
     """Whether a program made part of it."""
+    prompts: tuple[PromptRound, ...] = ()
+    """Prompts used for it, oldest first."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", frozen(self.drawn))
@@ -66,6 +71,7 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
         shape=np.array(draft.drawn.shape),
         affine=analysis.prepared.working.affine,
         assisted=np.array(draft.assisted),
+        prompts=np.frombuffer(_PROMPTS.dump_json(draft.prompts, by_alias=True), np.uint8),
     )
     try:
         with atomic_file(place) as aside:
@@ -86,6 +92,7 @@ def found(analysis: Analysis, reader: str | None = None) -> Draft | None:
             np.load(stream, allow_pickle=False) as file,
         ):
             held = {name: np.asarray(file[name]) for name in _KEYS}
+            held["prompts"] = file.get("prompts", np.frombuffer(b"[]", np.uint8))
         return _draft(held, analysis)
     except FileNotFoundError:
         return None
@@ -104,8 +111,9 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
     ends = zip(held["corner"].tolist(), part.shape, strict=True)
     i, j, k = (slice(int(at), int(at) + size) for at, size in ends)
     drawn[i, j, k] = part
-    uid = str(held["uid"])
-    return Draft(compared_uids(analysis.followup).get(uid, uid), drawn, bool(held["assisted"]))
+    uid, prompts = str(held["uid"]), _PROMPTS.validate_json(held["prompts"].tobytes())
+    uid = compared_uids(analysis.followup).get(uid, uid)
+    return Draft(uid, drawn, bool(held["assisted"]), prompts)
 
 
 def forget(analysis: Analysis, reader: str | None = None) -> None:

@@ -17,7 +17,14 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import SignedResponse
-from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, Outline, Review, ReviewEvent
+from lesionlens.base.records.review import (
+    WHOLE_STUDY,
+    DrawnDiameters,
+    Outline,
+    Review,
+    ReviewEvent,
+    valid_and_undone,
+)
 
 
 def now() -> str:
@@ -52,7 +59,7 @@ class ReviewLog:
         self._outlines = dict((review or Review()).outlines)
         self._unaided = (review or Review()).unaided
         self._responses = (review or Review()).responses
-        self._done, self._undone = _replayed(self._events)
+        self._done, self._undone = valid_and_undone(self._events)
         self._together: int | None = None
 
     @property
@@ -256,12 +263,15 @@ class ReviewLog:
             self._done.append(event)
         self._undone.clear()
 
-    def undo(self) -> None:
-        """Undo the last act; does nothing if there is none, or the study is signed."""
-        while self.can_undo and self._undo_one().with_previous:
+    def undo(self, *, reader: str | None = None) -> None:
+        """Undo the last act; does nothing if there is none, or the study is signed.
+
+        The event names the reader who undoes it, not the one whose act it was.
+        """
+        while self.can_undo and self._undo_one(reader).with_previous:
             pass
 
-    def _undo_one(self) -> ReviewEvent:
+    def _undo_one(self, reader: str | None) -> ReviewEvent:
         taken = self._done.pop()
         self._undone.append(taken)
         before = _before(self._done, taken)
@@ -269,7 +279,7 @@ class ReviewLog:
         event = ReviewEvent(
             taken.tracking_uid,
             state,
-            taken.reader,
+            reader,
             now(),
             before.reason if before else None,
             ReviewAct.UNDO,
@@ -279,34 +289,16 @@ class ReviewLog:
         self._events.append(event)
         return taken
 
-    def redo(self) -> None:
+    def redo(self, *, reader: str | None = None) -> None:
         """Redo the act undone last; does nothing if there is none."""
         first = True
         while self.can_redo and (first or self._undone[-1].with_previous):
             first = False
             again = self._undone.pop()
             self._done.append(again)
-            self._events.append(replace(again, time=now(), act=ReviewAct.REDO))
+            self._events.append(replace(again, reader=reader, time=now(), act=ReviewAct.REDO))
 
 
 def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:
     """Return the act on the same candidate that an undone one had replaced."""
     return next((e for e in reversed(done) if e.tracking_uid == event.tracking_uid), None)
-
-
-def _replayed(events: list[ReviewEvent]) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
-    """Return the valid acts and the undone ones, from the events alone."""
-    done: list[ReviewEvent] = []
-    undone: list[ReviewEvent] = []
-    for event in events:
-        if event.tracking_uid == WHOLE_STUDY:  # earlier releases undid and redid signatures too
-            if event.act is ReviewAct.MARK:
-                undone.clear()
-        elif event.act is ReviewAct.MARK:
-            done.append(event)
-            undone.clear()
-        elif event.act is ReviewAct.UNDO and done:
-            undone.append(done.pop())
-        elif event.act is ReviewAct.REDO and undone:
-            done.append(undone.pop())
-    return done, undone

@@ -82,6 +82,20 @@ class ReadSession:
         """Whether this part of the read is signed, so that nothing can be added."""
         return self.locked or (not self.closed and self.read.signed is not None)
 
+    @property
+    def shown_before(self) -> str | None:
+        """Date (UTC) when the study was opened with its analysis not hidden, or None."""
+        aided = (act for act in self._acts if act.phase is Phase.AIDED)
+        return next((act.time[:10] for act in aided), None)
+
+    @property
+    def unaided_statement(self) -> str:
+        """What an unaided signature states now: marks, and whether the analysis may be known."""
+        count = len(self.read.marks_of(Phase.UNAIDED))
+        found = f"{count} marked" if count else NOTHING_SEEN
+        before = self.shown_before
+        return f"{found}; opened on {before} with the analysis not hidden" if before else found
+
     def mark(self, at_mm: Point, confidence: int | None = None) -> Mark:
         """Add a mark; return it.
 
@@ -229,12 +243,12 @@ class ReadSession:
         ----------
         words : str, optional
             Statement signed at the end. An unaided read states the number of marks, or that nothing
-            was seen.
+            was seen, and when the analysis may have been seen before.
         """
         self._refuse_signed()
         count = len(self.read.marks_of(self.phase))
         summary = f"{count} marked" if count else NOTHING_SEEN
-        what = summary if words is None or self.closed else words
+        what = self.unaided_statement if self.closed else words or summary
         self._add(ReviewAct.MARK, state=ReviewState.ACCEPTED, reason=what)
         return what
 

@@ -20,6 +20,7 @@ from lesionlens.results.export.tables import (
     findings_json,
     schema_text,
 )
+from lesionlens.results.review.log import ReviewLog
 
 REPOSITORY = Path(__file__).parents[4]
 CANDIDATE_KEYS = [
@@ -46,6 +47,16 @@ def test_the_json_holds_the_contracts_fields(make):
     assert first["review"] == {"state": "unreviewed", "reader": None, "time": None, "reason": None}
     low, high = first["bounding_box_mm"]
     assert all(a < m < b for a, m, b in zip(low, first["centroid_mm"], high, strict=True))
+
+
+def test_the_row_names_who_decided_not_who_measured_afterwards(make):
+    analysis, ends = make(), ((1.0, 2.0, 3.0), (9.0, 2.0, 3.0))
+    uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
+    log.mark(uid, ReviewState.ACCEPTED, reader="A", reason="ring")
+    decided = log.review.events[-1]
+    log.place_diameters(uid, (ends, ends), reader="B")
+    row = findings_json(replace(analysis, review=log.review))["candidates"][0]["review"]
+    assert row == {"state": "accepted", "reader": "A", "time": decided.time, "reason": "ring"}
 
 
 def test_relevance_still_sums_to_what_all_sequences_show(make):

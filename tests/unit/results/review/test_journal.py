@@ -8,7 +8,9 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.followup import Alignment, Comparison
+from lesionlens.base.records.prompts import PromptRound
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review import journal, store
 
@@ -29,7 +31,8 @@ def draft(analysis, uid="2.25.5"):
     drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
     drawn[3:6, 4:5, 2:9] = 3
     drawn[-1, -1, -1] = 1
-    return journal.Draft(uid, drawn, assisted=True)
+    asked = PromptRound(PromptKind.POINT, ((3, 4, 2),), (), Region.WT, 2, 4.5)
+    return journal.Draft(uid, drawn, True, (asked,))
 
 
 def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysis):
@@ -39,12 +42,24 @@ def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysi
     back = journal.found(analysis)
     assert (back.tracking_uid, back.assisted) == ("2.25.5", True)
     np.testing.assert_array_equal(back.drawn, made.drawn)
+    assert back.prompts == made.prompts
     empty = replace(made, drawn=np.zeros_like(made.drawn))
     journal.keep(analysis, empty)
     assert not journal.found(analysis).drawn.any()
     journal.forget(analysis)
     journal.forget(analysis)
     assert journal.found(analysis) is None
+
+
+def test_a_draft_of_an_earlier_release_has_no_prompts(analysis, home):
+    journal.keep(analysis, draft(analysis))
+    (place,) = home.iterdir()
+    with np.load(place) as file:
+        held = {name: file[name] for name in file.files if name != "prompts"}
+    with place.open("wb") as stream:
+        np.savez_compressed(stream, **held)
+    assert journal.found(analysis).drawn.any()
+    assert journal.found(analysis).prompts == ()
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):

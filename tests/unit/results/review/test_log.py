@@ -95,6 +95,47 @@ def test_an_undo_stays_on_the_record():
     assert (last.act, last.state, last.reason) == (ReviewAct.REDO, ReviewState.REJECTED, "vessel")
 
 
+@pytest.mark.parametrize(
+    ("acts_of_b", "who"),
+    [
+        ([], "A"),
+        (["place"], "A"),
+        (["place", "place"], "A"),
+        (["reject", "undo"], "A"),
+        (["accept"], "B"),
+        (["accept", "undo"], "A"),
+        (["place", "accept"], "B"),
+        (["reject", "undo", "redo"], "B"),
+        (["undo"], None),
+        (["undo", "redo"], "A"),
+        (["undo", "place"], None),
+    ],
+)
+def test_the_decision_is_of_the_reader_who_made_it(acts_of_b, who):
+    """Who placed diameters, or undid a later decision, was named as who had decided."""
+    log = ReviewLog()
+    log.mark("1.1", ReviewState.ACCEPTED, reader="A", reason="ring")
+    log = ReviewLog(log.review)
+    for number, act in enumerate(acts_of_b):
+        match act:
+            case "accept":
+                log.mark("1.1", ReviewState.ACCEPTED, reader="B", reason="ring")
+            case "reject":
+                log.mark("1.1", ReviewState.REJECTED, reader="B")
+            case "undo":
+                log.undo(reader="B")
+            case "redo":
+                log.redo(reader="B")
+            case "place":
+                end = ((float(number), 2.0, 3.0), (4.0, 5.0, 6.0))
+                log.place_diameters("1.1", (end, end), reader="B")
+    decision = log.review.decision_of("1.1")
+    assert (decision.reader if decision else None) == who
+    assert {event.reader for event in log.review.events[1:]} <= {"B"}, "each act is its reader's"
+    again = ReviewLog(log.review).review.decision_of("1.1")
+    assert again == decision
+
+
 def test_times_are_utc_and_do_not_go_back():
     log = ReviewLog()
     for _ in range(3):

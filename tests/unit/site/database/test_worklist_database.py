@@ -126,6 +126,27 @@ def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
     assert [m.at_mm for m in written.marks] == [(1, 2, 3)]
 
 
+def test_an_unaided_read_says_that_the_study_was_open_before_with_its_analysis(tmp_path):
+    """It was recorded as any other, as if the reader had not seen the candidates."""
+    aided = ReadSession(open_worklist_database(tmp_path), KEY)
+    aided.leave()
+    read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
+    day = aided.read.begun[:10]
+    assert read_session.closed
+    assert read_session.shown_before == day
+    read_session.mark((1, 2, 3))
+    said = f"1 marked; opened on {day} with the analysis not hidden"
+    assert read_session.unaided_statement == read_session.sign() == said
+    assert read_session.unaided_read().statement == said
+
+
+def test_a_read_that_goes_on_unaided_says_nothing_of_an_analysis(tmp_path):
+    ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True).leave()
+    read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
+    assert read_session.shown_before is None
+    assert read_session.sign() == "nothing seen"
+
+
 def test_readers_are_kept_apart(tmp_path):
     database = open_worklist_database(tmp_path)
     ReadSession(database, KEY).mark((1, 1, 1))

@@ -73,10 +73,18 @@ class Drawing:
 
 
 class Artist:
-    """Draws the tiles of a board."""
+    """Draws the tiles of a board.
 
-    def __init__(self, pictures: Mapping[MrSequence, Picture]) -> None:
-        self.pictures = pictures
+    Parameters
+    ----------
+    pictures : mapping of MrSequence to Picture
+        Images of the views.
+    name : str
+        Name of the only image, if it is none of the sequences.
+    """
+
+    def __init__(self, pictures: Mapping[MrSequence, Picture], name: str = "") -> None:
+        self.pictures, self._name = pictures, name
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._volumes: dict[str, Picture] = {}
 
@@ -84,6 +92,7 @@ class Artist:
         """Return the content of a tile at a viewpoint."""
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(board, tile, place, picture)
+        name = self._name or tile.sequence.display_name
         crosshair = frame.on_screen(tile.plane, place.point_mm)
         centre = frame.on_screen(tile.plane, place.centre_mm)
         return Drawing(
@@ -98,7 +107,7 @@ class Artist:
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(board, tile, place),
             marks=marks_of(board, tile, place),
-            measures=() if image is None else measures_on(board, tile, image, picture),
+            measures=() if image is None else measures_on(board, tile, image, picture, name),
         )
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:

@@ -29,9 +29,9 @@ class DrawnMeasure:
 
 
 def measures_on(
-    board: Board, tile: Tile, image: Slice, picture: Picture | None
+    board: Board, tile: Tile, image: Slice, picture: Picture | None, name: str
 ) -> tuple[DrawnMeasure, ...]:
-    """Return the measurements on the slice of a tile; intensities are of its sequence."""
+    """Return the measurements on the slice of a tile, and intensities of the image `name`."""
     found = []
     for index, measure in enumerate(board.views.measures):
         depths = np.atleast_1d(board.frame.depth(tile.plane, measure.points))
@@ -42,7 +42,7 @@ def measures_on(
             continue
         points = board.frame.on_screen(tile.plane, measure.points)
         if measure.kind is MeasureKind.REGION and not measure.empty:
-            words = (tile.sequence.display_name, *statistics_of(image, points).lines)
+            words = (name, *statistics_of(image, points).lines)
             beside = (float(points[:, 0].max()), float(points[:, 1].min()))
             found.append(DrawnMeasure(index, points, ellipse(points), words, beside))
         else:

@@ -396,7 +396,7 @@ def _rows(
 
 
 def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
-    event = state.review.of(candidate.tracking_uid)
+    event = state.review.decision_of(candidate.tracking_uid)
     review = state.review.state_of(candidate.tracking_uid)
     words = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
     if event is not None and event.reason:

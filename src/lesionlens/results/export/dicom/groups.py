@@ -342,7 +342,7 @@ def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEv
 def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> list[Any]:
     """Return location and state in words, the score, and who decided when and why."""
     made: list[Any]
-    event = analysis.review.of(candidate.tracking_uid)
+    event = analysis.review.decision_of(candidate.tracking_uid)
     state = analysis.review.state_of(candidate.tracking_uid)
     score = own.PROBABILITY if analysis.run.engine.calibrated else own.CERTAINTY
     compared = f"{_compared(analysis, candidate)}; research use only"
