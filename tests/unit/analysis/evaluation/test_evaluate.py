@@ -94,6 +94,7 @@ def test_a_case_without_result_counts_as_nothing(scores):
     lost = scores["d"]
     assert lost.failed
     assert lost.metrics["wt"] == lost.metrics["sensitivity"] == lost.metrics["lesion_f1_wt"] == 0
+    assert [lost.metrics[f"lesion_hd95_{r}"] for r in lost.regions] == [374.0] * 3
     assert "no result" in lost.problems[0]
 
 
@@ -209,6 +210,7 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
     (tmp_path / "cases" / "a" / "t1c.nii.gz").rename(tmp_path / "cases" / "a" / "flair.nii.gz")
     (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 0)
+    assert any("nothing is shown as enhancing, which counts as" in one for one in score.problems)
     (tmp_path / "results" / "a" / "attention_et.nii.gz").unlink(missing_ok=True)
     (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     assert not any("attention_et" in problem for problem in score.problems)
