@@ -248,8 +248,12 @@ def _earlier(out: Path) -> OwnedFiles:
 
 def _write(report: AcceptanceReport, out: Path) -> None:
     """Write report, page and their hashes (in the format of sha256sum) together."""
-    with staged(out, ours=_earlier, shared=True) as place:
-        _keep_signed(out, place)
+
+    def ours(there: Path) -> OwnedFiles:
+        _keep_signed(there, place)  # here: no other process signs before it is replaced
+        return _earlier(there)
+
+    with staged(out, ours=ours, shared=True) as place:
         text = report.model_dump_json(by_alias=True, indent=1)
         (place / RECORD).write_text(text + "\n", "utf-8")
         (place / PAGE).write_text(html(report), "utf-8")

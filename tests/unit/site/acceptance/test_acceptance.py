@@ -186,6 +186,22 @@ def test_what_somebody_signed_stays(site, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+def test_what_somebody_signs_while_the_page_is_written_anew_stays(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    accept(SiteTest(site, tmp_path))
+
+    def meanwhile(report):
+        monkeypatch.setattr(module, "html", html)
+        accept(SiteTest(site, tmp_path, signed_by="A. Physicist"))
+        return html(report)
+
+    monkeypatch.setattr(module, "html", meanwhile)
+    accept(SiteTest(site, tmp_path))
+    (kept,) = (tmp_path / "signed").glob("*/acceptance.json")
+    assert json.loads(kept.read_text())["signed_by"] == "A. Physicist"
+
+
 def of_site(values, **more):
     """Scores of the site's cases."""
     return [CaseScore(f"case{n}", False, None, {"wt": v, **more}) for n, v in enumerate(values)]
