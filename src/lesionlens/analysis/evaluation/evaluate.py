@@ -395,7 +395,7 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
     """Resample a reference to the result's grid by nearest neighbour, if they differ.
 
     What lies outside that grid cannot be scored: a little is a problem of the case, most of it a
-    reference of other images.
+    reference of other images. Nor can a lesion between thick slices.
     """
     if truth is None:
         return np.zeros(grid.shape, np.uint8)
@@ -408,6 +408,16 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
         )
     if lost > LEAST_BEYOND:
         score.problems.append(f"{lost:.1%} of the truth's lesions lie outside the result: ignored")
+    numbers, counted = metrics.label_lesions(truth.labels > 0, truth.grid)
+    there = resample(numbers.astype(np.float32), truth.grid, grid, nearest=True)
+    gone = set(counted) - set(np.unique(there).astype(int).tolist())
+    if gone and len(gone) == len(counted):
+        raise _Unscorable(f"the lesions of the truth lie between the slices of {SEGMENTATION}")
+    if gone:
+        score.problems.append(
+            f"{len(gone)} of {len(counted)} lesions of the truth lie between or beyond the slices "
+            "of the result: not counted"
+        )
     values = truth.labels.astype(np.float32)
     return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
 
