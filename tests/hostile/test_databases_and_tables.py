@@ -16,6 +16,7 @@ from lesionlens.base.bounded_read import JSON_BYTES
 from lesionlens.base.errors import LesionLensError
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.site.acceptance.facts import scanners_table
+from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database import worklist_database
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.worklist.sources import studies_at
@@ -58,6 +59,31 @@ def test_a_hostile_table_is_refused_by_name(tmp_path, monkeypatch, name, kind):
     with pytest.raises(LesionLensError, match=file):
         read(place)
     assert place.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("study,patient,patient\ns,A,B\n", "two columns 'patient'"),
+        ("study,Study\ns,t\n", "two columns 'study'"),
+        ("study,name\nDoe, Jane/1,one\n", "more cells in line 2"),
+        ("study,name\ns\0,one\n", "a NUL character"),
+    ],
+)
+def test_cells_that_could_be_of_several_columns_are_refused(tmp_path, text, why):
+    place = tmp_path / "list.csv"
+    place.write_text(text)
+    with pytest.raises(LesionLensError, match=why):
+        read_table(place)
+
+
+def test_headings_and_line_ends_are_read_as_they_are_meant(tmp_path):
+    place = tmp_path / "list.csv"
+    place.write_text(
+        "Study, Name,patient ,,\r\ns,a\u2028b,A,,\r\nt,c\x0cd,B,,\r\n", "utf-8", newline=""
+    )
+    found = [(row.name, row.study.name, row.patient) for row in read_table(place)]
+    assert found == [("a_b", "s", "A"), ("c_d", "t", "B")]
 
 
 def _worklist(folder: Path) -> object:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lesionlens.base import access
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.text import writable
 
 
 @contextmanager
@@ -34,9 +35,9 @@ def atomic_file(place: Path) -> Iterator[Path]:
 
 
 def write_atomically(place: Path, content: str | bytes) -> None:
-    """Replace a file's content atomically; text is written as UTF-8."""
+    """Replace a file's content atomically; text is written as UTF-8 (`base.text.writable`)."""
     with atomic_file(place) as aside:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        aside.write_bytes(writable(content).encode() if isinstance(content, str) else content)
 
 
 def write_error(what: str, place: Path, error: Exception) -> ResourceError:

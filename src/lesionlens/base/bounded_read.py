@@ -8,12 +8,13 @@ keys, unlimited nesting) is refused, so that every program reads the same values
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
 import stat
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -154,21 +155,39 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     Returns
     -------
     list of dict of str to str
-        One per row; a missing cell is absent or None.
+        One per row, by the headings in lower case without spaces around them; a missing cell is
+        absent or None.
 
     Raises
     ------
     ValueError
-        Not such a table, not UTF-8, or more than `MOST_ROWS` rows.
+        Not such a table, not UTF-8, or more than `MOST_ROWS` rows; or cells that could be of
+        several columns: a heading that occurs twice, or more cells in a row than headings.
     """
-    lines = read_text(path).removeprefix("\ufeff").splitlines(keepends=True)
+    text = read_text(path).removeprefix("\ufeff")
+    if "\0" in text:
+        raise ValueError("a NUL character")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        rows = list(islice(csv.DictReader(lines, delimiter=delimiter, strict=True), MOST_ROWS + 1))
+        reader.fieldnames = _headings(reader.fieldnames or ())
+        rows = []
+        for row in islice(reader, MOST_ROWS + 1):
+            if any(cell.strip() for cell in row.pop(None, ())):
+                raise ValueError(f"more cells in line {reader.line_num} than headings")
+            rows.append(row)
     except csv.Error as error:
         raise ValueError(str(error)) from error
     if len(rows) > MOST_ROWS:
         raise ValueError(f"more than {MOST_ROWS} rows")
     return rows
+
+
+def _headings(names: Sequence[str]) -> list[str]:
+    found = [name.strip().lower() for name in names]
+    twice = next((name for name in found if name and found.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two columns {twice!r}")
+    return found
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:

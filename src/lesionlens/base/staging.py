@@ -20,6 +20,7 @@ from pathlib import Path
 from lesionlens.base import access
 from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk
 from lesionlens.base.exchange import bring, can_exchange, exchange, foreign_files, move_late_files
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.journal import WorkFolder, recover, work_folder
 from lesionlens.base.manifest import OwnedFiles, check_free
 
@@ -85,7 +86,7 @@ def staged(
     ours : callable
         Returns the files of the target that LesionLens wrote, none by default: they are replaced
         or, if the staged folder lacks them, removed, so that two results never mix. All others
-        stay.
+        stay. Called while no other process replaces anything beside the target.
     shared : bool
         Whether other processes may write into the target concurrently: files are then moved one by
         one, and the folder itself is kept.
@@ -116,9 +117,10 @@ def staged(
         with work_folder(place.parent if whole else place, place) as work:
             yield work.new
             access.restrict_tree(work.new)
-            files, gone = _planned(work, place, ours(place))
-            with _uninterrupted():
-                _commit(work, place, files, gone, whole=whole)
+            with alone_in(place.parent):
+                files, gone = _planned(work, place, ours(place))
+                with _uninterrupted():
+                    _commit(work, place, files, gone, whole=whole)
     except OSError as error:
         _remove(made)
         raise _explained(error, target) from error

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import signal
+import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -245,6 +247,35 @@ def test_a_user_file_is_never_replaced_by_a_folder(tmp_path):
     ):
         write(aside, "dicom/seg.dcm")
     assert tree(tmp_path / "out") == {"dicom": "mine"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no locks there")
+def test_two_that_replace_a_folder_at_once_do_not_mix(tmp_path):
+    """The second asks what is there only when the first has replaced it."""
+    out, waits, asked = tmp_path / "out", threading.Event(), []
+
+    def listed(name):
+        def ours(place):
+            asked.append((name, sorted(tree(place)) if place.exists() else []))
+            if name == "one":
+                waits.set()
+                time.sleep(0.3)
+            return dict.fromkeys(NAMES)
+
+        return ours
+
+    def other():
+        with staged(out, ours=listed("two")) as aside:
+            write(aside, "b.txt")
+            waits.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with staged(out, ours=listed("one")) as aside:
+        write(aside, "dicom/seg.dcm")
+    thread.join()
+    assert asked == [("one", []), ("two", ["dicom", "dicom/seg.dcm"])]
+    assert sorted(tree(out)) == ["b.txt"]
 
 
 def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):

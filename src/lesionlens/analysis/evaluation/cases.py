@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.bounded_read import read_json, read_rows
+from lesionlens.base.bounded_read import open_regular, read_json, read_rows
 from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
@@ -351,6 +351,7 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
     wanted = ImageFile(image) if isinstance(image, Path) else image
     path = wanted.path
     try:
+        open_regular(path).close()  # a pipe would be waited for
         _check_whole(path)
         file = nib.load(path)
         proxy = file.dataobj

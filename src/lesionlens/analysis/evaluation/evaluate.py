@@ -24,7 +24,7 @@ from lesionlens.analysis.evaluation.cases import (
 )
 from lesionlens.analysis.evaluation.explanation_metrics import measures
 from lesionlens.analysis.evaluation.label_conventions import region_mask, translate
-from lesionlens.analysis.evaluation.lesionwise import lesion_wise
+from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.bounded_read import read_model, read_object
 from lesionlens.base.errors import ReadError, UnusableInputError
@@ -49,6 +49,7 @@ _SAME_MM, _SLACK = 2e-3, 1e-4
 _MOST_LOST = 0.5  # of the truth's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
 _NO_IMAGE = "no image beside the truth: calibration was not measured"
+_NO_T1C = "analysed without T1c: nothing is shown as enhancing, which counts as missed (Dice ET 0)"
 ConventionOf = Callable[[Case], str | None]
 
 
@@ -191,6 +192,7 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
             lesions = len(metrics.label_lesions(truth.labels > 0, truth.grid)[1])
             nothing = [f"lesion_{what}_{r}" for what in ("dice", "f1") for r in score.regions]
             score.metrics |= dict.fromkeys((*score.regions, "sensitivity", *nothing), 0.0)
+            score.metrics |= {f"lesion_hd95_{r}": PENALTY_MM for r in score.regions}
             score.metrics |= {"lesions": lesions, "found": 0}
     return score
 
@@ -247,6 +249,8 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     score.metrics |= measures(result, findings)
     _score_calibration(score, result, grid, truth, image)
     _score_attention(score, result, grid, truth, has_t1c=has_t1c)
+    if not has_t1c and region_mask(truth, Region.ET).any():
+        score.problems.append(_NO_T1C)
     if run is None or run.files is None:
         score.problems.append(_NO_DIGESTS)
 
@@ -391,7 +395,7 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
     """Resample a reference to the result's grid by nearest neighbour, if they differ.
 
     What lies outside that grid cannot be scored: a little is a problem of the case, most of it a
-    reference of other images.
+    reference of other images. Nor can a lesion between thick slices.
     """
     if truth is None:
         return np.zeros(grid.shape, np.uint8)
@@ -404,6 +408,16 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
         )
     if lost > LEAST_BEYOND:
         score.problems.append(f"{lost:.1%} of the truth's lesions lie outside the result: ignored")
+    numbers, counted = metrics.label_lesions(truth.labels > 0, truth.grid)
+    there = resample(numbers.astype(np.float32), truth.grid, grid, nearest=True)
+    gone = set(counted) - set(np.unique(there).astype(int).tolist())
+    if gone and len(gone) == len(counted):
+        raise _Unscorable(f"the lesions of the truth lie between the slices of {SEGMENTATION}")
+    if gone:
+        score.problems.append(
+            f"{len(gone)} of {len(counted)} lesions of the truth lie between or beyond the slices "
+            "of the result: not counted"
+        )
     values = truth.labels.astype(np.float32)
     return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import hmac
+import io
 import os
 import secrets
 from contextlib import suppress
@@ -131,7 +132,7 @@ def _text_of(path: Path) -> str:
 
 def _rows_of(text: str, path: Path) -> set[tuple[str, ...]]:
     try:
-        rows = [tuple(row) for row in csv.reader(text.splitlines(keepends=True), strict=True)]
+        rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)]
     except csv.Error as error:
         raise _no_table(path) from error
     if rows and rows[0] != _COLUMNS:

@@ -37,6 +37,7 @@ from lesionlens.base.staging import staged
 from lesionlens.imaging.reading import bids
 from lesionlens.results.export import listed, lookup
 from lesionlens.results.export.caveats import NOT_STANDING
+from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.exporter import write_result
 from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.review.earlier import with_earlier_review
@@ -121,14 +122,17 @@ def save_bids(
     names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
     list_name = f"{home.as_posix()}{_LIST}"
 
+    earlier = EarlierReview(dataset / home)
+
     def ours(place: Path) -> OwnedFiles:
+        earlier.check_unchanged()
         own = {f"{home.as_posix()}/{key}": sha for key, sha in listed.owned(place / home).items()}
         known = manifest.listed(place, list_name)
         return {**own, **(known or dict.fromkeys(names if own else ()))}
 
     with staged(dataset, ours=ours, shared=True) as aside:
         (aside / home).mkdir(parents=True)
-        warnings = write_result(analysis, dataset / home, aside / home, context)
+        warnings = write_result(analysis, earlier, aside / home, context)
         source = _source_of(analysis, dataset)
         stem = aside / _stem(label)
         stem.parent.mkdir(parents=True)

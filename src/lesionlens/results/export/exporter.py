@@ -11,27 +11,25 @@ continue, it is moved to `earlier_reviews/<time>/` together with its findings an
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import plugins
-from lesionlens.base.bounded_read import read_model
-from lesionlens.base.errors import PluginError, ReadError
+from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import Extra, MrSequence, Region
+from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ReviewFile, left_out_warning
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, left_out_warning
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
-from lesionlens.results.export.listed import ALWAYS, KEPT, REVIEW, owned, write_list
+from lesionlens.results.export.earlier_review import EarlierReview
+from lesionlens.results.export.listed import ALWAYS, KEPT, owned, write_list
 from lesionlens.results.export.original import write_original
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_by
@@ -41,16 +39,7 @@ from lesionlens.results.review.earlier import with_earlier_review
 
 logger = logging.getLogger(__name__)
 
-REVIEW_FILE = REVIEW
 EARLIER = KEPT
-SET_ASIDE_WITH_REVIEW = (
-    REVIEW_FILE,
-    "findings.json",
-    "segmentation.nii.gz",
-    "candidates.nii.gz",
-    "review_edits",
-)
-"""Files that are kept together with a review that is set aside."""
 ESSENTIAL = frozenset({"nifti", "report", "review", "tables"})
 """Exporters whose failure makes the whole export fail."""
 RESERVED = (
@@ -141,7 +130,8 @@ def save(
     Raises
     ------
     UnusableInputError
-        The folder is not writable, or contains a foreign file with a name of the result.
+        The folder is not writable, or contains a foreign file with a name of the result; or another
+        process saved a review there meanwhile.
     ResourceError
         The disk is full.
     ExportError
@@ -149,8 +139,14 @@ def save(
     """
     out = Path(out)
     analysis = applied(with_earlier_review(analysis, out))
-    with staged(out, ours=owned) as aside:
-        notices = write_result(analysis, out, aside, context)
+    earlier = EarlierReview(out)
+
+    def ours(place: Path) -> OwnedFiles:
+        earlier.check_unchanged()
+        return owned(place)
+
+    with staged(out, ours=ours) as aside:
+        notices = write_result(analysis, earlier, aside, context)
         if finish is not None:
             finish(aside)
         write_list(aside)
@@ -158,16 +154,18 @@ def save(
 
 
 def write_result(
-    analysis: Analysis, out: Path, aside: Path, context: RunContext
+    analysis: Analysis, earlier: EarlierReview, aside: Path, context: RunContext
 ) -> tuple[str, ...]:
-    """Write all files of a result into a staged folder that will replace `out`.
+    """Write all files of a result into a staged folder that will replace another.
 
     Parameters
     ----------
     analysis : Analysis
         From `findings.edits.applied`.
-    out, aside : Path
-        The output folder, whose earlier review is kept, and the staged folder.
+    earlier : EarlierReview
+        The review in the output folder, which is kept.
+    aside : Path
+        The staged folder.
     context : RunContext
         Called for each exporter.
 
@@ -176,12 +174,12 @@ def write_result(
     tuple of str
         All warnings, as `save` returns them.
     """
-    documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(out))))
+    documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(earlier.folder))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
     with cached_pages():
         record = _write_all(analysis, aside, context)
     write_original(analysis, aside)
-    kept = _keep_review(out, aside, analysis.review)
+    kept = earlier.keep(aside, analysis.review)
     record = replace(record, notices=(*record.notices, *kept))
     write_run(analysis, aside, record)
     return all_warnings(analysis, record)
@@ -228,37 +226,3 @@ def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
             path.rmdir() if path.is_dir() else path.unlink()
         return Written((), left_out={exporter.name: reason})
     return done if isinstance(done, Written) else Written(tuple(done))
-
-
-def _keep_review(out: Path, aside: Path, review: Review) -> tuple[str, ...]:
-    """Stage a copy of an earlier review that would be lost; return a notice about it."""
-    found = out / REVIEW_FILE
-    if not found.is_file() or _continues(found, review):
-        return ()
-    stamp = datetime.fromtimestamp(found.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-    place = aside / EARLIER / stamp
-    number = 1
-    while (out / EARLIER / place.name).exists():
-        number += 1
-        place = aside / EARLIER / f"{stamp}-{number}"
-    place.mkdir(parents=True)
-    for name in SET_ASIDE_WITH_REVIEW:
-        source = out / name
-        if source.is_dir():
-            shutil.copytree(source, place / name)
-        elif source.is_file():
-            shutil.copy2(source, place / name)
-    return (
-        "The review in this folder is not, or not all, of this result: it is kept whole in "
-        f"{EARLIER}/{place.name}, with the findings and outlines that it speaks of",
-    )
-
-
-def _continues(found: Path, review: Review) -> bool:
-    """Return whether the new review begins with all acts of the earlier one."""
-    try:
-        stored = read_model(found, ReviewFile)
-    except (OSError, ValueError, ReadError):
-        return False  # unreadable: keep it
-    began = review.events[: len(stored.events)] == stored.events
-    return began and set(stored.unaided) <= set(review.unaided)

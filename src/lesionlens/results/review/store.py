@@ -24,6 +24,7 @@ from lesionlens.base import user_folders
 from lesionlens.base.atomic_file import atomic_file, write_atomically
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import recover
 from lesionlens.base.records.analysis import Analysis, RunInfo
@@ -89,18 +90,19 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
         The file is not writable.
     """
     place = folder / NAME
-    try:
-        content = read_model(place, ReviewFile)
-    except (OSError, ValueError) as error:
-        raise _unreadable(place) from error
-    log = ReviewLog(Review(content.events, responses=content.responses))
-    act(log)
-    changed = {"events": log.review.events, "responses": log.review.responses}
-    added = content.model_copy(update=changed)
-    try:
-        write_atomically(place, _json(added))
-    except OSError as error:
-        raise _unwritable(place, error) from error
+    with alone_in(folder.resolve().parent):
+        try:
+            content = read_model(place, ReviewFile)
+        except (OSError, ValueError) as error:
+            raise _unreadable(place) from error
+        log = ReviewLog(Review(content.events, responses=content.responses))
+        act(log)
+        changed = {"events": log.review.events, "responses": log.review.responses}
+        added = content.model_copy(update=changed)
+        try:
+            write_atomically(place, _json(added))
+        except OSError as error:
+            raise _unwritable(place, error) from error
 
 
 def load(folder: Path, check: Check | None = None) -> Review:

@@ -20,6 +20,7 @@ from lesionlens.base.manifest import OwnedFiles, check_free
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
+from lesionlens.base.text import writable
 from lesionlens.results.export.run import read_run
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
@@ -135,6 +136,12 @@ def _cases(root: Path) -> tuple[Case, ...]:
                 "an empty one where there is nothing",
                 next_step="Arrange the cases as shown in docs/how-to/acceptance.md",
             )
+        if writable(case.name) != case.name:
+            raise UnusableInputError(
+                found=f"a case whose name is not UTF-8: '{writable(case.name)}'",
+                expected="names that a report can state",
+                next_step="Rename its folder",
+            )
     return cases
 
 
@@ -151,10 +158,11 @@ def _report(
     runs = [{} if s.failed else read_run(test.out / RESULTS / s.case) for s in scores]
     first = next((run for run in runs if run), {})
     failed = any(row.verdict is BoundVerdict.FAILED for one in groups for row in one.judged)
+    unjudged = any(row.verdict is BoundVerdict.TOO_FEW for row in groups[0].judged)
     return AcceptanceReport(
         made=utc_now(),
         signed_by=test.signed_by,
-        passed=not failed and len(scores) >= bounds.least_cases_in_all,
+        passed=not failed and not unjudged and len(scores) >= bounds.least_cases_in_all,
         engine=f"{first.get('engine', 'no engine')} {first.get('engine_version', '')}".strip(),
         weights_sha256=first.get("weights_sha256"),
         versions=versions(),
@@ -240,8 +248,12 @@ def _earlier(out: Path) -> OwnedFiles:
 
 def _write(report: AcceptanceReport, out: Path) -> None:
     """Write report, page and their hashes (in the format of sha256sum) together."""
-    with staged(out, ours=_earlier, shared=True) as place:
-        _keep_signed(out, place)
+
+    def ours(there: Path) -> OwnedFiles:
+        _keep_signed(there, place)  # here: no other process signs before it is replaced
+        return _earlier(there)
+
+    with staged(out, ours=ours, shared=True) as place:
         text = report.model_dump_json(by_alias=True, indent=1)
         (place / RECORD).write_text(text + "\n", "utf-8")
         (place / PAGE).write_text(html(report), "utf-8")

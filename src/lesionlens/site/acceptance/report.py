@@ -83,7 +83,7 @@ class AcceptanceReport(FileModel):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Violated bounds, in words."""
+        """Why the test is not passed: bounds that are violated, or not judged on all cases."""
         least = self.bounds.least_cases_in_all
         few = [f"{len(self.cases)} cases, fewer than {least} in all"] \
             if len(self.cases) < least else []  # fmt: skip
@@ -94,6 +94,12 @@ class AcceptanceReport(FileModel):
                 for one in self.groups
                 for row in one.judged
                 if row.verdict is BoundVerdict.FAILED
+            ),
+            *(
+                f"{named(one)}: {_title(row)} known of {row.cases} cases, too few to be judged"
+                for one in self.groups[:1]
+                for row in one.judged
+                if row.verdict is BoundVerdict.TOO_FEW
             ),
         )
 

@@ -85,6 +85,7 @@ def _plain(name: str) -> str:
 def _no_table(table: Path, found: str) -> UnusableInputError:
     return UnusableInputError(
         found=f"{found}: {table.name!r}",
-        expected=f"a CSV table in UTF-8 with the columns {', '.join(COLUMNS)}; study is required",
+        expected="a CSV table in UTF-8, separated by commas, with the columns "
+        f"{', '.join(COLUMNS)}; study is required",
         next_step="Enter the path of a study's folder or file in each row",
     )

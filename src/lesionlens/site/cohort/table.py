@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lesionlens.base.bounded_read import read_rows
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.manifest import check_free, listed, write_listed
 from lesionlens.results.export.cells import safe_text
 from lesionlens.results.export.tables import columns
@@ -46,6 +46,11 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     -------
     tuple of Path
         Files written, each atomically.
+
+    Raises
+    ------
+    ResourceError
+        The disk is full or the folder cannot be written; the results are kept.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, (*STUDY_COLUMNS, *columns()), restval="", lineterminator="\n")
@@ -55,7 +60,15 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     contents: dict[str, str | bytes] = {CSV_NAME: text.getvalue()}
     if find_spec("pyarrow") is not None:
         contents[PARQUET_NAME] = _parquet(text.getvalue())
-    return write_listed(out, contents, LIST_NAME)
+    try:
+        return write_listed(out, contents, LIST_NAME)
+    except OSError as error:
+        raise ResourceError(
+            found=f"that {CSV_NAME} cannot be written: {error.strerror or error}",
+            expected=f"room and permission to write into {out.name!r}",
+            next_step="Free some space, then run it with --resume: the results of the studies "
+            "are kept",
+        ) from error
 
 
 def check_tables(out: Path) -> None:

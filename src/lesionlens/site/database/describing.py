@@ -28,6 +28,7 @@ from lesionlens.site.database.worklist_database import WorklistDatabase
 logger = logging.getLogger(__name__)
 RESULT = "findings.json"
 OTHER_RESULT = "its result is of other images: analyse the study again"
+NO_DATE = "its date in the list is not written YYYY-MM-DD, and was not compared with the images"
 OTHER_IMAGES = "its images are not those that were read or signed"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
@@ -178,14 +179,17 @@ def _contradictions(entry: StudyEntry, study: Study, fields: Mapping[str, str]) 
     """
     if study.kind is not StudyKind.DICOM:
         return ()
-    return tuple(
+    date = iso_date(entry.date)
+    differing = tuple(
         f"its {words} in the list is not that of the images"
         for words, listed, found in (
             ("patient ID", entry.patient, fields.get("PatientID")),
-            ("date", iso_date(entry.date), fields.get("StudyDate")),
+            ("date", date, fields.get("StudyDate")),
         )
         if listed and found and listed != found
     )
+    unread = bool(entry.date and not date and fields.get("StudyDate"))
+    return (*differing, NO_DATE) if unread else differing
 
 
 def fields_of(study: Study) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -207,3 +208,10 @@ def test_a_damaged_image_is_named(tmp_path):
     path.write_bytes(b"not a scan")
     with pytest.raises(ReadError, match=r"one/t1\.nii\.gz"):
         read_volume(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "seg.nii.gz")
+    with pytest.raises(ReadError, match="not a regular file"):
+        read_volume(tmp_path / "seg.nii.gz")

@@ -94,6 +94,7 @@ def test_a_case_without_result_counts_as_nothing(scores):
     lost = scores["d"]
     assert lost.failed
     assert lost.metrics["wt"] == lost.metrics["sensitivity"] == lost.metrics["lesion_f1_wt"] == 0
+    assert [lost.metrics[f"lesion_hd95_{r}"] for r in lost.regions] == [374.0] * 3
     assert "no result" in lost.problems[0]
 
 
@@ -176,6 +177,30 @@ def test_what_of_a_truth_lies_outside_the_result_is_named(cohort, tmp_path):
     assert any("outside the result" in words for words in score.problems)
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_a_lesion_between_the_slices_of_the_result_is_never_one_less_to_find(
+    cohort, tmp_path, others
+):
+    """A result without it had a Dice of 1, and the lesion was not among those to find."""
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    image = nib.load(cohort[0] / "c" / "segmentation.nii.gz")  # 4 mm
+    fine = image.affine.copy()
+    fine[:3, :3] /= 4
+    data = np.zeros([4 * size for size in image.shape], np.uint8)
+    data[41:44, 41:44, 40:50] = 1  # 0.09 ml; the result has every fourth of these voxels
+    if others:
+        data[80:100, 80:100, 80:100] = 1
+    nib.save(nib.Nifti1Image(data, fine), truth / "c.nii.gz")
+    (score,) = evaluate(cohort[0], find_cases(truth), lambda _: None)
+    if others:
+        assert any("1 of 2 lesions of the truth lie between" in one for one in score.problems)
+    else:
+        assert score.failed
+        assert "lie between the slices" in score.problems[0]
+        assert (score.metrics["wt"], score.metrics["lesions"]) == (0, 1)
+
+
 def test_fractions_are_no_labels(cohort, tmp_path):
     """Halved labels were rounded, and scored as another tissue."""
     case = tmp_path / "cases" / "a"
@@ -209,6 +234,7 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
     (tmp_path / "cases" / "a" / "t1c.nii.gz").rename(tmp_path / "cases" / "a" / "flair.nii.gz")
     (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 0)
+    assert any("nothing is shown as enhancing, which counts as" in one for one in score.problems)
     (tmp_path / "results" / "a" / "attention_et.nii.gz").unlink(missing_ok=True)
     (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     assert not any("attention_et" in problem for problem in score.problems)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export import exporter
 from lesionlens.results.export.exporter import EARLIER, save
 from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_unseen
@@ -94,6 +96,27 @@ def without_second(analysis):
             analysis.volumes, labels=replace(labels, data=labels.data * ours.astype(np.uint8))
         ),
     )
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_review_that_another_process_saves_meanwhile_is_not_replaced(
+    analysis, reviewed, tmp_path, monkeypatch, there
+):
+    out = tmp_path / "out"
+    if there:
+        save(analysis, out)
+
+    def meanwhile(aside):
+        monkeypatch.undo()
+        save(reviewed, out)
+        exporter.write_list(aside)
+
+    monkeypatch.setattr(exporter, "write_list", meanwhile)
+    with pytest.raises(UnusableInputError, match="saved in 'out' at the same time"):
+        save(analysis, out)
+    assert store.load(out) == reviewed.review
+    save(analysis, out)
+    assert store.load(out) == reviewed.review
 
 
 def test_analysing_again_keeps_every_decision_and_the_signature(analysis, reviewed, tmp_path):

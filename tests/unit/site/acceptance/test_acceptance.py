@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 
 import pytest
@@ -185,6 +186,22 @@ def test_what_somebody_signed_stays(site, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+def test_what_somebody_signs_while_the_page_is_written_anew_stays(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    accept(SiteTest(site, tmp_path))
+
+    def meanwhile(report):
+        monkeypatch.setattr(module, "html", html)
+        accept(SiteTest(site, tmp_path, signed_by="A. Physicist"))
+        return html(report)
+
+    monkeypatch.setattr(module, "html", meanwhile)
+    accept(SiteTest(site, tmp_path))
+    (kept,) = (tmp_path / "signed").glob("*/acceptance.json")
+    assert json.loads(kept.read_text())["signed_by"] == "A. Physicist"
+
+
 def of_site(values, **more):
     """Scores of the site's cases."""
     return [CaseScore(f"case{n}", False, None, {"wt": v, **more}) for n, v in enumerate(values)]
@@ -255,6 +272,25 @@ def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
     assert report.broken == ("3 cases, fewer than 20 in all",)
 
 
+@pytest.mark.parametrize("known", [0, 2])
+def test_a_bound_on_all_cases_that_could_not_be_judged_passes_nothing(
+    site, tmp_path, monkeypatch, known
+):
+    """Every reference is empty, or most are."""
+    found = [CaseScore(f"case{n}", n >= known, None, {"wt": 1.0} if n < known else {})
+             for n in range(3)]  # fmt: skip
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: found)
+    bounds = AcceptanceBounds(
+        least_cases=3, least_cases_in_all=3, overall={"dice_wt": 0.8}, groups={"dice_wt": 0.8}
+    )
+    report = accept(SiteTest(site, tmp_path, bounds))
+    assert not report.passed
+    assert report.broken == (
+        f"all cases: Dice, whole tumour known of {known} cases, too few to be judged",
+    )
+
+
 def test_a_request_to_stop_leaves_no_report(site, tmp_path, monkeypatch):
     stopped = CohortRun((StudyOutcome("case0", Status.STOPPED, 130, "not started"),), 0)
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: stopped)
@@ -271,3 +307,14 @@ def test_cases_need_a_truth_and_a_folder_each(site, tmp_path):
     shutil.copytree(site / "case0", tmp_path / "deep" / "a" / "case0")
     with pytest.raises(UnusableInputError, match="deeper in the folder"):
         accept(SiteTest(tmp_path / "deep", tmp_path / "out"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_a_case_whose_name_a_report_cannot_state_is_refused_before_it_is_analysed(site, tmp_path):
+    name = os.fsdecode(b"M\xfcller")
+    try:
+        shutil.copytree(site / "case0", tmp_path / "site" / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    with pytest.raises(UnusableInputError, match="not UTF-8"):
+        accept(SiteTest(tmp_path / "site", tmp_path / "out"))

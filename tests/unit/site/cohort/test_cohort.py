@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,12 @@ from tests.phantoms.analysis import make_analysis
 from tests.saved_results import write_saved, write_saved_run
 
 from lesionlens.analysis.followup import study_locations
-from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
+from lesionlens.base.errors import (
+    MissingPluginError,
+    ReadError,
+    ResourceError,
+    UnusableInputError,
+)
 from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent, Source
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
@@ -34,7 +40,7 @@ from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 from lesionlens.results.review.earlier import check_own_name
 from lesionlens.results.review.reopen import read_run
-from lesionlens.site.cohort import cluster, run, work
+from lesionlens.site.cohort import cluster, run, table, work
 from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs
@@ -293,6 +299,15 @@ def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studie
     (failed,) = (row for row in rows if row["study"] == "b")
     assert failed["status"] == "failed"
     assert failed["id"] == ""
+
+
+def test_a_full_disk_at_the_table_says_that_the_results_are_kept(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(table, "write_listed", full)
+    with pytest.raises(ResourceError, match=r"cohort\.csv cannot be written: No space.*are kept"):
+        write_table(tmp_path / "out", ())
 
 
 def test_the_list_shows_the_last_analysis_alone(quick, studies, tmp_path):

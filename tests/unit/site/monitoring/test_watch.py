@@ -1,6 +1,7 @@
 """What is counted over many results, from files as `analyze` and the review write them."""
 
 import json
+import os
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -342,6 +343,22 @@ def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
     assert "broken was skipped" in shown
     assert "'=1+1" in (tmp_path / "out" / "monitor.csv").read_text("utf-8")
     assert 'reader="<script>\\"x"' in (tmp_path / "out" / "monitor.prom").read_text("utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_a_result_whose_name_is_not_utf8_costs_no_page(tmp_path):
+    result(tmp_path / "results", 1, [[("a", "accepted")]])
+    name = os.fsdecode(b"M\xfcller")
+    try:
+        (tmp_path / "results" / "study1").rename(tmp_path / "results" / name)
+        (tmp_path / "results" / f"{name}2").mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    for file in ("findings.json", "run.json"):
+        (tmp_path / "results" / f"{name}2" / file).write_text("{}")
+    write(watch(tmp_path / "results", BOUNDS), tmp_path / "out")
+    assert "\nM\\udcfcller,2026-01-05," in (tmp_path / "out" / "monitor.csv").read_text("utf-8")
+    assert "M\\udcfcller2 was skipped" in (tmp_path / "out" / "monitor.html").read_text("utf-8")
 
 
 def test_a_folder_without_results_is_refused(tmp_path):

@@ -20,7 +20,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.site.cohort.work import CohortChoice
-from lesionlens.site.database.describing import OTHER_IMAGES, OTHER_RESULT, describe_all
+from lesionlens.site.database.describing import NO_DATE, OTHER_IMAGES, OTHER_RESULT, describe_all
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import study_files
 from lesionlens.site.database.worklist_database import open_worklist_database
@@ -170,6 +170,17 @@ def test_a_list_that_names_another_patient_than_the_images_says_so(tmp_path, mak
     assert listed.patient == "P7"
     assert not any("in the list" in one for one in free.warnings)
     database.close()
+
+
+@pytest.mark.parametrize("day", ["45321", "05.01.1999", "1/5/99"])
+def test_a_date_of_another_form_than_the_images_says_so(tmp_path, make_study, day):
+    """It was taken for a row without a date: the images' own contradicted nothing."""
+    place = str(make_study(name="one", sequences={"t1c"}, dicom=True))
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", place, "", day)])
+        describe_all(database)
+        (listed,) = database.entries()
+    assert [one for one in listed.warnings if "in the list" in one] == [NO_DATE]
 
 
 @pytest.fixture
