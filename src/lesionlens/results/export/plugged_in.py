@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,25 +47,43 @@ def write_by(
             reason = exporter.missing(analysis)
         if reason is not None:
             return str(reason)
-        with TemporaryDirectory(dir=aside, prefix=".") as own:
+        with TemporaryDirectory(dir=aside, prefix=".") as private:
+            own = Path(private) / "files"
+            own.mkdir()
             with plugins.plugin_errors(exporter, what, "when it wrote"):
-                done = exporter.write(analysis, Path(own))
+                done = exporter.write(analysis, own)
+            if not own.is_dir() or list(Path(private).iterdir()) != [own]:
+                raise PluginError(
+                    who=plugins.name_of(exporter, what),
+                    why="deleted the folder that it was given, or wrote beside it",
+                    expected="files in that folder",
+                )
             said = _checked(exporter, what, done)
-            return replace(said, files=_taken(exporter, what, Path(own), aside, ours))
+            with plugins.plugin_errors(exporter, what, "when its files were taken over"):
+                return replace(said, files=_taken(exporter, what, own, aside, ours))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
 
 
 def _checked(exporter: Any, what: str, done: Any) -> Written:
-    if isinstance(done, Written):
+    if isinstance(done, Written) and _are_texts(done.notices) and _are_texts_by_name(done.left_out):
         return done
     if isinstance(done, tuple | list):
         return Written(tuple(done))
     raise PluginError(
         who=plugins.name_of(exporter, what),
         why=f"gave {type(done).__name__} for the files that it wrote",
-        expected="a tuple of paths, or lesionlens.results.export.written.Written",
+        expected="a tuple of paths, or lesionlens.results.export.written.Written with a tuple of "
+        "texts for notices, and texts by name for what was left out",
     )
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, tuple | list) and all(isinstance(one, str) for one in values)
+
+
+def _are_texts_by_name(values: Any) -> bool:
+    return isinstance(values, Mapping) and _are_texts([*values.keys(), *values.values()])
 
 
 def _taken(
@@ -79,7 +97,7 @@ def _taken(
     found = [path.relative_to(own) for path in written]
     reserved = {name.casefold() for name in ours}
     for path, file in zip(written, found, strict=True):
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
             raise PluginError(
                 who=plugins.name_of(exporter, what),
                 why=f"wrote {file.as_posix()!r}, which is a link or no file",
