@@ -10,6 +10,7 @@ from tests.third_party import install
 
 from lesionlens.base.labels import Identity
 from lesionlens.results.export.exporter import save
+from lesionlens.results.review.reopen import read_result
 
 EXPORTER = """
 import shutil
@@ -63,6 +64,9 @@ def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
         {"name": "run.json"},
         {"name": "review_edits/x.nii.gz"},
         {"name": "sent.json"},
+        {"done": "(path.rename(path.with_name('12:00.x')),)"},
+        {"done": "(path.rename(path.with_name('a\\\\b.x')),)"},
+        {"done": "(path.rename(path.with_name('\\udcff.x')),)"},
         {"done": "((staged.parent / 'segmentation.nii.gz').write_text('bad'),)"},
         {"done": "shutil.rmtree(staged)"},
         {"done": "shutil.rmtree(staged.parent)"},
@@ -78,6 +82,7 @@ def test_one_that_fails_or_takes_a_name_of_ours_is_left_out_alone(how, make, mon
     assert "'mine' of crooked 0.7" in reason
     assert f"mine was left out: {reason}" in warnings
     assert json.loads((out / "findings.json").read_text())["schema"]
+    assert read_result(out)  # a name that run.json cannot hold made all of it unreadable
     assert (out / "segmentation.nii.gz").read_bytes()[:2] == b"\x1f\x8b"
     assert not [path for path in out.rglob("*") if path.suffix == ".txt" and "mine" in str(path)]
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
