@@ -51,9 +51,7 @@ def test_a_name_that_two_packages_have_is_refused_by_both_their_names(monkeypatc
     (other / "entry_points.txt").write_text(points)
     assert plugins.load(plugins.ENGINES, "mine")
     monkeypatch.syspath_prepend(str(other.parent))
-    with pytest.raises(
-        errors.PluginError, match=r"second 2\.0 has the same name as that of crooked 0\.7"
-    ):
+    with pytest.raises(errors.PluginError, match=r"second 2\.0 has .*crooked 0\.7"):
         plugins.load(plugins.ENGINES, "mine")
     assert "same name" in plugins.load_errors(plugins.ENGINES)["mine"]
     assert plugins.load(plugins.ENGINES, "lens").__module__.startswith("lesionlens.")
