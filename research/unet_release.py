@@ -1,4 +1,4 @@
-"""Make a U-Net's weights those of the package: half precision, also ONNX, with their hashes."""
+"""Make a U-Net's weights those of the package: half precision, the ONNX file, their hashes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def release_unet(
     """Write NAME.safetensors, NAME.onnx of the format `kind`, and NAME.json with `about`."""
     target = WEIGHTS / f"{name}.safetensors"
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, target)
-    target.chmod(0o644)
-    sha256, onnx = sha256_of(target), target.with_suffix(".onnx")
-    export_unet(network, channels, onnx, {"format": kind, "weights_sha256": sha256})
-    record = {"file": target.name, "sha256": sha256, "onnx_sha256": sha256_of(onnx), **about}
+    onnx = export_unet(network, channels, target, kind)
+    for path in (target, onnx):
+        path.chmod(0o644)
+    hashes = {"sha256": sha256_of(target), "onnx_sha256": sha256_of(onnx)}
+    record = {"file": target.name, **hashes, **about}
     target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")

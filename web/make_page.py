@@ -26,6 +26,7 @@ from lesionlens.base import user_folders
 from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.network.brain import BRAIN
 from lesionlens.network.notes import WeightsInfo
 from lesionlens.network.onnx_export import Precision, export_lens
 from lesionlens.network.shipped_unet import shipped_file
@@ -156,8 +157,11 @@ def _packed(data: bytes) -> str:
 
 
 def _blocks(network: Path) -> Mapping[str, str]:
-    brain = shipped_file("brain.onnx", "onnx_sha256")
-    return {"lens": _packed(network.read_bytes()), "brain": _packed(brain.read_bytes())}
+    import onnx  # noqa: PLC0415  an extra, which has exported the network
+
+    shipped_file(f"{BRAIN}.safetensors", "sha256")  # the ONNX file refers to these weights
+    brain = onnx.load(shipped_file(f"{BRAIN}.onnx", "onnx_sha256"))
+    return {"lens": _packed(network.read_bytes()), "brain": _packed(brain.SerializeToString())}
 
 
 def _filled(built: Mapping[str, str], blocks: Mapping[str, str], about: WeightsInfo) -> str:

@@ -73,12 +73,19 @@ def load(group: str, name: str) -> Any:
     MissingPluginError
         No plug-in has that name; the message lists the installed ones.
     PluginError
-        A third-party plug-in cannot be imported.
+        A third-party plug-in cannot be imported, or two packages have one of this name.
     """
-    for point in _points(group):
-        if point.name == name:
-            with plugin_errors(point.module, f"{_kind(group)} {name!r}", "when it was loaded"):
-                return point.load()
+    found = [point for point in _points(group) if point.name == name]
+    if found:
+        what = f"{_kind(group)} {name!r}"
+        if not _from_here(found[0].module) and len(found) > 1:
+            raise PluginError(
+                who=f"the {what} of {_distribution(found[0])}",
+                why="has the same name as that of " + ", ".join(map(_distribution, found[1:])),
+                expected="one package for a name",
+            )
+        with plugin_errors(found[0].module, what, "when it was loaded"):
+            return found[0].load()
     raise MissingPluginError(
         found=f"no {_kind(group)} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
         expected=f"an entry point in the group {group}",
@@ -205,5 +212,9 @@ def _package(plugin: object) -> str:
     for group in (READERS, ENGINES, EXPORTERS, VIEWERS):
         for point in _points(group):
             if point.dist is not None and point.module.partition(".")[0] == top:
-                return f"{point.dist.name} {point.dist.version}"
+                return _distribution(point)
     return f"the module {top}"
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.module if point.dist is None else f"{point.dist.name} {point.dist.version}"

@@ -7,17 +7,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base.arguments import path_of
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.bounded_read import open_regular
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.cli.console import plain
 
+_LOOKED_AT = 2**16
 
-def check_file(file: Path | None) -> None:
-    """Refuse an output file that cannot be written; None is accepted.
+
+def check_file(file: Path | None, mark: bytes) -> None:
+    """Refuse an output file that cannot be written or is a foreign file; None is accepted.
+
+    Parameters
+    ----------
+    file : Path or None
+        Replaced later, if it exists.
+    mark : bytes
+        Found in the first or last 64 KiB of every file that the command itself writes.
 
     Raises
     ------
     UnusableInputError
-        The file is a folder, or its folder does not exist or is not writable.
+        The file is a folder, its folder does not exist or is not writable, or it exists and another
+        program wrote it.
     """
     if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise UnusableInputError(
@@ -31,6 +42,23 @@ def check_file(file: Path | None) -> None:
             expected="a file in a writable folder",
             next_step="Choose another folder",
         )
+    if file is not None and os.path.lexists(file) and not _holds(file, mark):
+        raise UnusableInputError(
+            found=f"{file.name!r}, which exists and which this command did not write",
+            expected="a new name, or an earlier file of the same command",
+            next_step="Choose another name, or move that file",
+        )
+
+
+def _holds(file: Path, mark: bytes) -> bool:
+    """Return whether a regular file begins or ends with a text that contains the mark."""
+    try:
+        with open_regular(file) as stream:
+            begin = stream.read(_LOOKED_AT)
+            stream.seek(max(stream.seek(0, os.SEEK_END) - _LOOKED_AT, 0))
+            return mark in begin or mark in stream.read()
+    except (OSError, ReadError):
+        return False
 
 
 def check_readable(arguments: Iterable[object]) -> None:

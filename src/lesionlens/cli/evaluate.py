@@ -81,8 +81,8 @@ def evaluate(
     tumour, each with a 95 % bootstrap interval over cases. A case without a result counts as Dice
     0.
     """
-    for file in (json, plot):
-        checks.check_file(file)
+    checks.check_file(json, b"lesionlens/evaluation/")
+    checks.check_file(plot, b"LesionLens")
     with progress_bar() as context:
         context.progress("looking for cases", 0.0)
         from lesionlens.analysis.evaluation.evaluation import evaluate as measure

@@ -43,7 +43,7 @@ def export_model(
     from lesionlens.network.onnx_export import Precision, export_lens
     from lesionlens.network.weights import SHIPPED, load_chosen
 
-    checks.check_file(out)
+    checks.check_file(out, b"lesionlens-")
     if prompts:
         return _export_prompts(out)
     network, about = load_chosen(weights)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import PluginError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsPrompts
-from lesionlens.engines.validation import validated, visible_only
+from lesionlens.engines.validation import validated, validated_response, visible_only
 
 Floats = NDArray[np.float32]
 
@@ -57,6 +57,8 @@ def answer_prompts(
     ------
     UnusableInputError
         The requested region is not visible in the study's sequences; or raised by the engine.
+    PluginError
+        A third-party engine fails, or returns arrays that do not fit its box or the grid.
     """
     if question.region is not None and question.region not in prepared.regions:
         raise UnusableInputError(
@@ -64,7 +66,12 @@ def answer_prompts(
             expected="a region that its sequences can show",
             next_step="Point at the whole tumour, at its core or at a thing without a name",
         )
-    return engine.answer_prompts(prepared, question, known, context=context)
+    if plugins.is_builtin(engine):
+        return engine.answer_prompts(prepared, question, known, context=context)
+    name = f"engine {type(engine).__name__!r}"
+    with plugins.plugin_errors(engine, name, "when it answered prompts"):
+        found = engine.answer_prompts(prepared, question, known, context=context)
+    return validated_response(engine, found, prepared.working.shape)
 
 
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
@@ -77,13 +84,26 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
     Raises
     ------
     PluginError
-        It fails, or returns another grid, values that are not probabilities, or regions that are
-        not nested.
+        It fails, changes the images, or returns another grid, values that are not probabilities,
+        or regions that are not nested.
     """
     name = f"engine {type(engine).__name__!r}"
     ours = plugins.is_builtin(engine)
-    with nullcontext() if ours else plugins.plugin_errors(engine, name, "when it predicted"):
+    if ours:
+        return visible_only(engine.predict(prepared, context=context), prepared)
+    images = _checksum(prepared)
+    with plugins.plugin_errors(engine, name, "when it predicted"):
         found = engine.predict(prepared, context=context)
-    if not ours:
-        found = validated(engine, found, prepared)
-    return visible_only(found, prepared)
+    if _checksum(prepared) != images:
+        raise PluginError(
+            who=plugins.name_of(engine, name),
+            why="changed the images that it was given",
+            expected="an engine that changes a copy, such as torch.tensor(prepared.channels)",
+        )
+    return visible_only(validated(engine, found, prepared), prepared)
+
+
+def _checksum(prepared: PreparedStudy) -> tuple[int, int]:
+    """Return checksums of the images and the brain: torch writes to read-only arrays too."""
+    images, brain = (np.ascontiguousarray(one) for one in (prepared.channels, prepared.brain))
+    return zlib.crc32(images.data), zlib.crc32(brain.data)

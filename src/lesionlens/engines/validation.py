@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import LesionClass, Region, without_enhancing
-from lesionlens.base.records.prediction import EngineInfo, Prediction
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    PerturbedPrediction,
+    Prediction,
+)
+from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Engine
 
@@ -36,8 +42,8 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
         made = "a lesionlens.base.records.prediction.Prediction"
         raise _refused(engine, f"{type(found).__name__} for a prediction", made)
     info: Any = found.engine
-    if not isinstance(info, EngineInfo) or not _are_texts((info.name, info.version)):
-        made = "its EngineInfo, with name and version as text"
+    if not _names_engine(info):
+        made = "its EngineInfo, with name and version as text and a set of capabilities"
         raise _refused(engine, "a prediction that names no engine", made)
     if set(found.probability) != set(Region):
         given = ", ".join(str(region) for region in found.probability) or "none"
@@ -55,6 +61,84 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
     return _within_brain(replace(found, probability=taken), prepared)
 
 
+def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPrediction:
+    """Return an engine's predictions of perturbed inputs, all of them probabilities.
+
+    Parameters
+    ----------
+    engine : SupportsPerturbation
+        Built-in engines are covered by tests and not validated here.
+    found : PerturbedPrediction
+        What it returned.
+    count : int
+        Number of inputs.
+
+    Raises
+    ------
+    PluginError
+        It is something else, for another number of inputs, or holds values that are none.
+    """
+    if plugins.is_builtin(engine):
+        return found  # type: ignore[no-any-return]
+    if not isinstance(found, PerturbedPrediction):
+        made = "a lesionlens.base.records.prediction.PerturbedPrediction"
+        raise _refused(engine, f"{type(found).__name__} for perturbed inputs", made)
+    shape = found.grid.shape
+    maps: dict[str, tuple[Floats, tuple[int, ...]]]
+    maps = {"probability": (found.probability, (count, *shape))}
+    if found.inner is not None:
+        maps["inner"] = found.inner, (count, 2, *shape)
+    if found.lesion_scores is not None:
+        maps["lesion_scores"] = found.lesion_scores, (count, *shape)
+    for name, (values, wanted) in maps.items():
+        wrong = _not_a_map(values, wanted) or _no_probability(values, {})
+        if wrong:
+            raise _refused(engine, f"{name} of perturbed inputs {wrong[0]}", wrong[1])
+    return found
+
+
+def validated_response(engine: object, found: Any, shape: tuple[int, ...]) -> PromptResponse:
+    """Return a third-party engine's response to prompts on a grid of this shape.
+
+    Raises
+    ------
+    PluginError
+        It is something else, its box is empty or outside the grid, or its arrays do not fit.
+    """
+    if not isinstance(found, PromptResponse):
+        made = "a lesionlens.base.records.prompts.PromptResponse"
+        raise _refused(engine, f"{type(found).__name__} for prompts", made)
+    box = tuple((side.start, side.stop) for side in found.box)
+    if len(box) != 3 or not all(
+        isinstance(a, int) and isinstance(b, int) and 0 <= a < b <= n
+        for (a, b), n in zip(box, shape, strict=True)
+    ):
+        raise _refused(engine, f"the box {found.box}", f"slices with start and stop in {shape}")
+    inside = tuple(stop - start for start, stop in box)
+    wrong = _not_a_map(found.probability, inside) or _no_probability(found.probability, {})
+    if wrong:
+        raise _refused(engine, f"probability of a prompt {wrong[0]}", wrong[1])
+    check_weights(engine, found.attention, inside, "attention of a prompt")
+    if getattr(found.settled, "shape", None) != inside or found.settled.dtype != bool:
+        raise _refused(engine, "`settled` of another kind", f"bool of {inside}")
+    return found
+
+
+def check_weights(plugin: object, values: Any, shape: tuple[int, ...], what: str) -> None:
+    """Refuse attention of a third-party plug-in that is no array of finite weights from 0 on.
+
+    Raises
+    ------
+    PluginError
+        It has another shape, negative or infinite values or NaN.
+    """
+    if plugins.is_builtin(plugin):
+        return
+    wrong = _not_a_map(values, shape) or _no_weights(values)
+    if wrong:
+        raise _refused(plugin, f"{what} {wrong[0]}", wrong[1])
+
+
 def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong beside the probabilities of the regions, and what was expected."""
     classes, first = found.class_probabilities, found.unperturbed
@@ -68,15 +152,20 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
         if wrong:
             yield f"{name} {wrong[0]}", wrong[1]
     for region, weights in (found.trace.cross if found.trace else {}).items():
-        wrong = _not_a_map(weights, shape)
+        wrong = _not_a_map(weights, shape) or _no_weights(weights)
         if wrong:
             yield f"attention of {region} {wrong[0]}", wrong[1]
-        elif not 0 <= float(weights.min()) <= float(weights.max()) < np.inf:  # NaN too
-            yield f"attention of {region} with negative or infinite values or NaN", "weights"
     if not _are_thresholds(found.thresholds):
         yield f"the thresholds {found.thresholds!r:.100}", "one for each region, above 0 to 1"
     if not isinstance(found.notices, tuple | list) or not _are_texts(found.notices):
         yield f"the notices {found.notices!r:.100}", "a tuple of texts"
+
+
+def _names_engine(info: Any) -> bool:
+    if not isinstance(info, EngineInfo) or not _are_texts((info.name, info.version)):
+        return False
+    able: Any = info.capabilities
+    return isinstance(able, frozenset | set) and able <= set(Capability)
 
 
 def _are_texts(values: Any) -> bool:
@@ -123,6 +212,13 @@ def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
     return f"as {given}", f"an array of {shape}, float32: the shape of its grid"
 
 
+def _no_weights(values: Floats) -> tuple[str, str] | None:
+    """Return what is wrong with attention, and what was expected; None if it is valid."""
+    if 0 <= float(values.min()) <= float(values.max()) < np.inf:  # NaN fails too
+        return None
+    return "with negative or infinite values or NaN", "weights"
+
+
 def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[str, str] | None:
     """Return what is wrong with a probability, and what was expected; None if it is valid."""
     low, high = float(values.min()), float(values.max())
@@ -133,6 +229,7 @@ def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[st
     return None
 
 
-def _refused(engine: Engine, what: str, expected: str) -> PluginError:
-    who = plugins.name_of(engine, f"engine {type(engine).__name__!r}")
+def _refused(engine: object, what: str, expected: str) -> PluginError:
+    named = getattr(engine, "__qualname__", type(engine).__name__)
+    who = plugins.name_of(engine, f"engine {named!r}")
     return PluginError(who=who, why=f"gave {what}", expected=expected)

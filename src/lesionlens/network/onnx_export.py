@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.errors import MissingPluginError
+from lesionlens.base.provenance import sha256_of
 from lesionlens.network.attention import Form
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.folded_unet import FoldedUNet
@@ -155,16 +156,32 @@ def export_lens(
            precision)  # fmt: skip
 
 
-def export_unet(
-    network: FoldedUNet, channels: int, path: Path, metadata: Mapping[str, str]
-) -> None:
+def export_unet(network: FoldedUNet, channels: int, weights: Path, form: str) -> Path:
     """Export a shipped U-Net: `image` (1, channels, I, J, K), multiples of 16, to `logit`.
 
-    Stored in float16, like the shipped weights.
+    Parameters
+    ----------
+    network : FoldedUNet
+        In evaluation mode.
+    channels : int
+        Of its input.
+    weights : Path
+        Its weights in float16, safetensors. The ONNX file, which is written beside them, refers to
+        them, so that the package holds them once.
+    form : str
+        Name of the format, for the metadata.
+
+    Returns
+    -------
+    Path
+        The ONNX file.
     """
     image = torch.zeros(1, channels, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
     made = _exported(network, {"image": image}, ["logit"], MULTIPLE)
-    _write(made, path, metadata, Precision.FP16)
+    path = weights.with_suffix(".onnx")
+    _write(made, path, {"format": form, "weights_sha256": sha256_of(weights)}, Precision.FP16)
+    refer_to_weights(path, weights)
+    return path
 
 
 class _Prompted(nn.Module):
@@ -254,6 +271,10 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
+    _save(model, path)
+
+
+def _save(model: Any, path: Path) -> None:
     try:
         with atomic_file(path) as aside:
             aside.write_bytes(model.SerializeToString())
@@ -295,3 +316,41 @@ def shrink(model: Any, precision: Precision) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*widened, *nodes])
+
+
+def refer_to_weights(path: Path, weights: Path) -> None:
+    """Replace the float16 weights inside an ONNX file by references to a file beside it.
+
+    ONNX calls this external data: a file name, an offset and a length. safetensors stores each
+    tensor as it is in memory, so both formats can share one file.
+
+    Parameters
+    ----------
+    path : Path
+        ONNX file with its weights inside; replaced.
+    weights : Path
+        The same weights as safetensors in the same folder.
+
+    Raises
+    ------
+    ValueError
+        A weight inside the ONNX file is not in `weights`, or differs.
+    """
+    import onnx  # noqa: PLC0415  an extra
+
+    data = weights.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    tensors = json.loads(data[8:start])
+    model = onnx.load(path)
+    for held in model.graph.initializer:
+        if held.data_type != onnx.TensorProto.FLOAT16:
+            continue
+        name = held.name.removesuffix(f".{Precision.FP16}")
+        first, last = tensors.get(name, {"data_offsets": (0, 0)})["data_offsets"]
+        if held.raw_data != data[start + first : start + last]:
+            raise ValueError(f"{weights.name} does not hold {name} of {path.name}")
+        onnx.external_data_helper.set_external_data(
+            held, weights.name, offset=start + first, length=last - first
+        )
+        held.ClearField("raw_data")
+    _save(model, path)

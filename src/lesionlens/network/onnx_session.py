@@ -77,7 +77,7 @@ class OnnxSession:
     Parameters
     ----------
     path : Path
-        An ONNX file with its weights inside.
+        An ONNX file; weights that it refers to lie in its folder.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
 

@@ -105,6 +105,7 @@ def by_onnxruntime(name: str) -> UNet:
     """Load a shipped U-Net with onnxruntime; see `load_shipped_unet`."""
     from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
 
+    shipped_file(f"{name}.safetensors", "sha256")  # the ONNX file refers to these weights
     session = OnnxSession(shipped_file(f"{name}.onnx", "onnx_sha256"))
 
     def run(image: Floats) -> Floats:

@@ -41,6 +41,22 @@ def test_no_package_takes_the_name_of_one_of_ours(monkeypatch, tmp_path):
     assert plugins.load(plugins.READERS, "nifti") is ours
 
 
+def test_a_name_that_two_packages_have_is_refused_by_both_their_names(monkeypatch, tmp_path):
+    """Which of them ran depended on the order of sys.path, without a word."""
+    install(monkeypatch, tmp_path, "class Engine: ...", engines="mine = Engine")
+    other = tmp_path / "other" / "second-2.0.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: second\nVersion: 2.0\n")
+    points = "[lesionlens.engines]\nmine = crooked:Engine\nlens = crooked:Engine\n"
+    (other / "entry_points.txt").write_text(points)
+    assert plugins.load(plugins.ENGINES, "mine")
+    monkeypatch.syspath_prepend(str(other.parent))
+    with pytest.raises(errors.PluginError, match=r"second 2\.0 has .*crooked 0\.7"):
+        plugins.load(plugins.ENGINES, "mine")
+    assert "same name" in plugins.load_errors(plugins.ENGINES)["mine"]
+    assert plugins.load(plugins.ENGINES, "lens").__module__.startswith("lesionlens.")
+
+
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space"), KeyboardInterrupt()])
 def test_what_is_nobodys_fault_is_not_blamed_on_a_plugin(error):
     with pytest.raises(type(error)) as caught, plugins.plugin_errors("crooked", "reader", "now"):

@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 from tests.third_party import install
 
+from lesionlens.analysis.explain import probe
+from lesionlens.analysis.explain.questions import Questions
 from lesionlens.base.errors import CancelledError, PluginError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
     EngineInfo,
+    InputPerturbation,
     PerturbedPrediction,
     Prediction,
     Trace,
 )
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.plugged_in import make_engine, predict
+from lesionlens.engines.plugged_in import answer_prompts, make_engine, predict
 from lesionlens.engines.testing.engine_contract import prepared_head
 
 INFO = EngineInfo("mine", "0.1", None, frozenset({Capability.SEGMENT}))
@@ -93,6 +97,21 @@ def test_an_engine_that_fails_is_named_and_not_this_program(found):
         answered(found)
 
 
+@pytest.mark.parametrize("name", ["channels", "brain"])
+def test_an_engine_that_changes_its_input_is_named(name):
+    """As torch does: `torch.from_numpy(prepared.channels).sub_(mean)` writes into the array."""
+    head = replace(HEAD, channels=HEAD.channels.copy(), brain=HEAD.brain.copy())
+
+    def answer(prepared, *, context):
+        array = getattr(prepared, name)
+        array.setflags(write=True)
+        array[..., :1] = 1
+        return Prediction(shares(), INFO)
+
+    with pytest.raises(PluginError, match="changed the images"):
+        predict(SimpleNamespace(predict=answer), head, context=SILENT)
+
+
 def test_who_wants_to_stop_is_not_blamed():
     with pytest.raises(CancelledError):
         answered(CancelledError())
@@ -127,6 +146,8 @@ CROOKED_PARTS = {
         "trace": Trace(dict.fromkeys(Region, HEAD.brain * np.float32(np.nan)), "", ())
     },
     "names no engine": {"engine": replace(INFO, version=None)},
+    "names no engine.*a set of capabilities": {"engine": replace(INFO, capabilities=None)},
+    "names no engine.*of capabilities": {"engine": replace(INFO, capabilities=frozenset({"fly"}))},
 }
 
 
@@ -134,6 +155,74 @@ CROOKED_PARTS = {
 def test_parts_that_would_become_wrong_findings_or_a_defect_of_ours_are_refused(words):
     with pytest.raises(PluginError, match=words):
         answered(replace(Prediction(shares(), INFO), **CROOKED_PARTS[words]))
+
+
+GRID = HEAD.working
+ROUND = np.zeros((2, *GRID.shape), np.float32)
+CROOKED_PERTURBED = {
+    "NoneType for perturbed inputs": None,
+    "ndarray for perturbed inputs": ROUND,
+    "probability of perturbed inputs as an array": PerturbedPrediction(ROUND[:1], GRID),
+    "probability of perturbed inputs as no array": PerturbedPrediction(None, GRID),
+    "probability of perturbed inputs from nan": PerturbedPrediction(ROUND + np.nan, GRID),
+    "probability of perturbed inputs from 9": PerturbedPrediction(ROUND + 9, GRID),
+    "inner of perturbed inputs as an array": PerturbedPrediction(ROUND, GRID, ROUND),
+    "lesion_scores of .* from -1": PerturbedPrediction(ROUND, GRID, lesion_scores=ROUND - 1),
+}
+
+
+@pytest.mark.parametrize("words", CROOKED_PERTURBED)
+def test_what_would_become_wrong_evidence_is_refused(words):
+    engine = SimpleNamespace(predict_perturbed=lambda *_, **__: CROOKED_PERTURBED[words])
+    perturbed = [InputPerturbation.showing([]), InputPerturbation.showing([MrSequence.FLAIR])]
+    with pytest.raises(PluginError, match=words):
+        Questions(engine, HEAD).ask("the test", perturbed)
+
+
+BOX = (slice(0, 2), slice(3, 5), slice(1, 4))
+CUBE = np.zeros((2, 2, 3), np.float32)
+SETTLED = CUBE > 0
+CROOKED_RESPONSES = {
+    "NoneType for prompts": None,
+    "failed when it answered prompts": ValueError("shapes"),
+    "the box": PromptResponse((slice(0, 2), slice(3, 5), slice(1, 9999)), CUBE, CUBE, SETTLED),
+    "the box .*None": PromptResponse((slice(None),) * 3, CUBE, CUBE, SETTLED),
+    "probability of a prompt as": PromptResponse(BOX, CUBE[:1], CUBE, SETTLED),
+    "probability of a prompt from nan": PromptResponse(BOX, CUBE + np.nan, CUBE, SETTLED),
+    "attention of a prompt with": PromptResponse(BOX, CUBE, CUBE - 1, SETTLED),
+    "settled": PromptResponse(BOX, CUBE, CUBE, CUBE),
+}
+
+
+@pytest.mark.parametrize("words", CROOKED_RESPONSES)
+def test_what_would_become_a_wrong_outline_is_refused(words):
+    def answer(*_, **__):
+        if isinstance(CROOKED_RESPONSES[words], Exception):
+            raise CROOKED_RESPONSES[words]
+        return CROOKED_RESPONSES[words]
+
+    engine = SimpleNamespace(answer_prompts=answer)
+    request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
+    with pytest.raises(PluginError, match=words):
+        answer_prompts(engine, HEAD, request, None, context=SILENT)
+
+
+@pytest.mark.parametrize(
+    ("words", "row"),
+    [
+        ("failed when it was asked", None),
+        ("attention as an array", lambda *_: ROUND[0, :-1]),
+        ("attention with negative or infinite values or NaN", lambda *_: ROUND[0] + np.nan),
+    ],
+)
+def test_attention_that_an_engine_shows_on_request_is_validated_too(words, row):
+    trace = Trace({}, "", (), row or SimpleNamespace, (("one", 1),), row or SimpleNamespace)
+    inside = tuple(int(v) for v in np.argwhere(HEAD.brain)[0])
+    voxel = np.rint(HEAD.native.to_voxel(HEAD.working.to_mm(np.array(inside))))
+    with pytest.raises(PluginError, match=words):
+        probe.ask(trace, HEAD, tuple(int(v) for v in voxel))
+    with pytest.raises(PluginError, match=words):
+        probe.layer_attention(trace, HEAD, Region.WT, 0, None)
 
 
 def test_an_engine_that_cannot_be_made_is_named(monkeypatch, tmp_path):

@@ -37,7 +37,7 @@ def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
     _strips(attention, scores, "mass_", "share of attention inside", _pointing(scores))
     figure.suptitle(f"{len(scores)} cases. {RESEARCH_USE_NOTICE}", fontsize=10, color=_GREY)
     with atomic_file(path) as aside:
-        figure.savefig(aside, dpi=120, format="png")
+        figure.savefig(aside, dpi=120, format="png", metadata={"Software": "LesionLens"})
 
 
 def _strips(axes: Any, scores: Sequence[CaseScore], prefix: str, what: str, title: str) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.explain import maps
+from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import native
+from lesionlens.engines.validation import check_weights
 
 REACH_VOX = 3
 """A voxel this close to the brain is mapped to the nearest brain voxel; working voxels are 1 mm."""
@@ -106,7 +111,17 @@ def _row(
             expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
-    return trace.probe_row(place)
+    return _asked(trace.probe_row, prepared, place)
+
+
+def _asked(
+    ask: Callable[..., NDArray[np.float32]], prepared: PreparedStudy, *what: Any
+) -> NDArray[np.float32]:
+    """Ask an engine's trace for weights on the working grid; a third-party one is validated."""
+    with plugins.plugin_errors(ask, "engine's trace", "when it was asked for attention"):
+        weights = ask(*what)
+    check_weights(ask, weights, prepared.working.shape, "attention")
+    return weights
 
 
 def _nearest_in_brain(
@@ -186,4 +201,6 @@ def layer_attention_raw(
         raise UnusableInputError(
             found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
         )
-    return maps.relative(trace.layer_attention(region, layer, head), prepared.brain)
+    return maps.relative(
+        _asked(trace.layer_attention, prepared, region, layer, head), prepared.brain
+    )

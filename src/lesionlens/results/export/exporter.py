@@ -193,7 +193,8 @@ def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRe
     for name, error in failed.items():
         left_out[name] = error.brief
         notices.append(left_out_warning(name, error.brief))
-    for index, (name, exporter) in enumerate(every.items()):
+    ours_first = sorted(every.items(), key=lambda item: not plugins.is_builtin(item[1]))
+    for index, (name, exporter) in enumerate(ours_first):
         stage = export_stage(name)
         context.progress("saving", index / len(every))
         start = time.perf_counter()

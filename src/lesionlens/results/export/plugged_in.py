@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +11,7 @@ from typing import Any
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.labels import Identity
+from lesionlens.base.manifest import is_inside
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.written import Written, reason_of
 
@@ -47,25 +48,48 @@ def write_by(
             reason = exporter.missing(analysis)
         if reason is not None:
             return str(reason)
-        with TemporaryDirectory(dir=aside, prefix=".") as own:
+        with TemporaryDirectory(dir=aside, prefix=".") as private:
+            own = Path(private) / "files"
+            own.mkdir()
             with plugins.plugin_errors(exporter, what, "when it wrote"):
-                done = exporter.write(analysis, Path(own))
+                done = exporter.write(analysis, own)
+            if not own.is_dir() or list(Path(private).iterdir()) != [own]:
+                raise PluginError(
+                    who=plugins.name_of(exporter, what),
+                    why="deleted the folder that it was given, or wrote beside it",
+                    expected="files in that folder",
+                )
             said = _checked(exporter, what, done)
-            return replace(said, files=_taken(exporter, what, Path(own), aside, ours))
+            with plugins.plugin_errors(exporter, what, "when its files were taken over"):
+                return replace(said, files=_taken(exporter, what, own, aside, ours))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
 
 
 def _checked(exporter: Any, what: str, done: Any) -> Written:
-    if isinstance(done, Written):
+    if isinstance(done, Written) and _are_texts(done.notices) and _are_texts_by_name(done.left_out):
         return done
     if isinstance(done, tuple | list):
         return Written(tuple(done))
     raise PluginError(
         who=plugins.name_of(exporter, what),
         why=f"gave {type(done).__name__} for the files that it wrote",
-        expected="a tuple of paths, or lesionlens.results.export.written.Written",
+        expected="a tuple of paths, or lesionlens.results.export.written.Written with a tuple of "
+        "texts for notices, and texts by name for what was left out",
     )
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a file name is Unicode: one from bytes that are none has lone surrogates."""
+    return name.encode("utf-8", "replace").decode() == name
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, tuple | list) and all(isinstance(one, str) for one in values)
+
+
+def _are_texts_by_name(values: Any) -> bool:
+    return isinstance(values, Mapping) and _are_texts([*values.keys(), *values.values()])
 
 
 def _taken(
@@ -79,11 +103,17 @@ def _taken(
     found = [path.relative_to(own) for path in written]
     reserved = {name.casefold() for name in ours}
     for path, file in zip(written, found, strict=True):
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
             raise PluginError(
                 who=plugins.name_of(exporter, what),
                 why=f"wrote {file.as_posix()!r}, which is a link or no file",
                 expected="files with content of their own",
+            )
+        if not is_inside(file.as_posix()) or not _is_text(file.as_posix()):
+            raise PluginError(
+                who=plugins.name_of(exporter, what),
+                why=f"wrote {file.as_posix()!r}, a name that run.json cannot hold",
+                expected="names of Unicode text without colons and backslashes",
             )
         above = {parent.as_posix().casefold() for parent in (file, *file.parents)}
         if above & reserved or (aside / file).exists():

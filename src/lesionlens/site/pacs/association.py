@@ -17,7 +17,7 @@ from pynetdicom.sop_class import Verification
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.run_context import NEVER, Cancel
 from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, Access, unreachable
-from lesionlens.site.pacs.tls import client_context, handshake_error, tls_reason
+from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, tls_reason
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 MAX_PDU_BYTES = 2**17
@@ -192,10 +192,7 @@ def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str
     if known is not None:
         return known
     if not certificate:
-        return (
-            "it closed the TLS connection, as archives do that require our certificate",
-            "Name our certificate and its key with --cert FILE (PEM)",
-        )
+        return HUNG_UP
     return (
         "connected by TLS, but it hung up before an association",
         "Ask its administrator whether it trusts our certificate (--cert), and whether this is "

@@ -11,6 +11,13 @@ from lesionlens.site.pacs.peer import Access
 
 _JOIN = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
 _LOOKED_AT = 2**20
+HUNG_UP = (
+    "it closed the connection during the TLS handshake, as archives do that require our "
+    "certificate, and ports without TLS",
+    "Name ours with --cert FILE (certificate and key in one PEM file, from the archive's "
+    "administrator); if this port has no TLS, use dicom://, or http:// on this machine only",
+)
+"""What an abrupt end means, and what to do."""
 
 
 def client_context(access: Access) -> ssl.SSLContext:
@@ -87,13 +94,7 @@ _TLS_WORDS = (
         "Name ours with --cert FILE: certificate and key in one PEM file, from the archive's "
         "administrator",
     ),
-    (
-        ("unexpected eof", "eof occurred"),
-        "it closed the connection during the TLS handshake, as archives do that require our "
-        "certificate",
-        "Name ours with --cert FILE: certificate and key in one PEM file, from the archive's "
-        "administrator",
-    ),
+    (("unexpected eof", "eof occurred"), *HUNG_UP),
     (
         ("hostname mismatch", "ip address mismatch", "doesn't match"),
         "its certificate is for another host name",

@@ -498,10 +498,13 @@ def test_the_image_that_the_result_lies_on_is_asked_not_another_of_the_case(coho
     assert score.metrics["wt"] == 1
 
 
+EARLIER = b"lesionlens/evaluation/1, a picture by LesionLens"
+
+
 def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monkeypatch):
     json_file, picture = tmp_path / "s.json", tmp_path / "s.png"
     for file in (json_file, picture):
-        file.write_bytes(b"earlier")
+        file.write_bytes(EARLIER)
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -510,7 +513,7 @@ def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monke
     for how in ({"json": json_file}, {"plot": picture}):
         with pytest.raises(OSError, match="No space"):
             command(*cohort, **how)
-    assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [b"earlier", b"earlier"]
+    assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [EARLIER, EARLIER]
 
 
 def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path, monkeypatch):

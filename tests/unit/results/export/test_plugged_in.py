@@ -10,9 +10,11 @@ from tests.third_party import install
 
 from lesionlens.base.labels import Identity
 from lesionlens.results.export.exporter import save
+from lesionlens.results.review.reopen import read_result
 
 EXPORTER = """
-from pathlib import Path
+import shutil
+from lesionlens.results.export.written import Written
 
 class Writer:
     name = "mine"
@@ -62,6 +64,17 @@ def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
         {"name": "run.json"},
         {"name": "review_edits/x.nii.gz"},
         {"name": "sent.json"},
+        {"done": "(path.rename(path.with_name('12:00.x')),)"},
+        {"done": "(path.rename(path.with_name('a\\\\b.x')),)"},
+        {"done": "(path.rename(path.with_name('\\udcff.x')),)"},
+        {"done": "((staged.parent / 'segmentation.nii.gz').write_text('bad'),)"},
+        {"done": "shutil.rmtree(staged)"},
+        {"done": "shutil.rmtree(staged.parent)"},
+        {"done": "(path.with_suffix('.x').hardlink_to(path), path)"},
+        {"done": "Written((path,), notices=(5,))"},
+        {"done": "Written((path,), notices='a note')"},
+        {"done": "Written((path,), left_out=['x'])"},
+        {"done": "Written((path,), left_out={'x': 5})"},
     ],
 )
 def test_one_that_fails_or_takes_a_name_of_ours_is_left_out_alone(how, make, monkeypatch, tmp_path):
@@ -69,8 +82,19 @@ def test_one_that_fails_or_takes_a_name_of_ours_is_left_out_alone(how, make, mon
     assert "'mine' of crooked 0.7" in reason
     assert f"mine was left out: {reason}" in warnings
     assert json.loads((out / "findings.json").read_text())["schema"]
+    assert read_result(out)  # a name that run.json cannot hold made all of it unreadable
+    assert (out / "segmentation.nii.gz").read_bytes()[:2] == b"\x1f\x8b"
     assert not [path for path in out.rglob("*") if path.suffix == ".txt" and "mine" in str(path)]
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_it_runs_after_ours_so_that_no_name_of_theirs_is_in_the_way(make, monkeypatch, tmp_path):
+    code = EXPORTER.format(name="dicom", missing="None", done="(path,)", more="")
+    install(monkeypatch, tmp_path, code, exporters="aaa = Writer")
+    save(make(dicom=True), tmp_path / "out")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (tmp_path / "out" / "dicom" / "seg.dcm").is_file()
+    assert "a name that is taken" in run["left_out"]["aaa"]
 
 
 @pytest.mark.parametrize("nameless", [False, True])

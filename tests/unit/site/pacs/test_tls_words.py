@@ -114,6 +114,31 @@ def _requiring_our_certificate(
         server.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.parametrize("abrupt", [False, True])
+def test_a_port_without_tls_is_no_matter_of_certificates_alone(certificates, abrupt):
+    with _hanging_up(abrupt=abrupt) as port:
+        with pytest.raises(ResourceError, match="ports without TLS") as error:
+            _find(f"dicoms://ARCHIVE@localhost:{port}", ca=certificates.authority)
+        assert "use dicom://" in error.value.next_step
+        assert "--cert" in error.value.next_step
+
+
+@contextmanager
+def _hanging_up(*, abrupt: bool) -> Iterator[int]:
+    """A plain port, as DCMTK's: it reads what is no association and closes the connection."""
+    with socket.create_server(("localhost", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    with server.accept()[0] as wire:
+                        wire.recv(1 if abrupt else 2**16)  # what is not read resets it
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
 @pytest.mark.parametrize(
     ("words", "advice"),
     [

@@ -1,0 +1,58 @@
+"""The shipped U-Nets: one file of weights, read by either runtime."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.network import brain, shipped_unet, small_lesions
+from lesionlens.network.folded_unet import FoldedUNet, load_folded_unet
+
+
+@pytest.mark.parametrize("name", [brain.BRAIN, small_lesions.NAME])
+def test_the_onnx_file_holds_no_second_copy_of_the_weights(name):
+    onnx = shipped_unet.shipped_file(f"{name}.onnx", "onnx_sha256")
+    weights = shipped_unet.shipped_file(f"{name}.safetensors", "sha256")
+    assert weights.name.encode() in onnx.read_bytes()
+    assert onnx.stat().st_size < weights.stat().st_size / 10
+
+
+def test_onnxruntime_is_not_given_altered_weights(tmp_path, monkeypatch):
+    for ending in ("onnx", "safetensors", "json"):
+        shipped = shipped_unet.files("lesionlens.network.weight_files") / f"{brain.BRAIN}.{ending}"
+        shutil.copy(str(shipped), tmp_path)
+    monkeypatch.setattr(shipped_unet, "files", lambda _: tmp_path)
+    weights = tmp_path / f"{brain.BRAIN}.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"brain\.safetensors"):
+        shipped_unet.by_onnxruntime.__wrapped__(brain.BRAIN)
+
+
+@pytest.mark.slow
+def test_an_exported_unet_answers_as_torch_does_from_the_weights_beside_it(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from lesionlens.network.onnx_export import export_unet
+
+    torch.manual_seed(0)
+    weights = tmp_path / "new.safetensors"
+    save_file({k: v.half() for k, v in FoldedUNet(2).state_dict().items()}, weights)
+    network = load_folded_unet(weights, 2)
+    path = export_unet(network, 2, weights, "some-format-1")
+    assert path.stat().st_size < weights.stat().st_size / 10
+    image = torch.randn(1, 2, 32, 48, 16)
+    with torch.inference_mode():
+        wanted = network(image).numpy()
+    session = onnxruntime.InferenceSession(path)
+    assert session.get_modelmeta().custom_metadata_map["format"] == "some-format-1"
+    (logit,) = session.run(None, {"image": image.numpy()})
+    np.testing.assert_allclose(logit, wanted, atol=2e-3)
+
+    save_file({k: v.half() + 1 for k, v in FoldedUNet(2).state_dict().items()}, weights)
+    with pytest.raises(ValueError, match=r"new\.safetensors does not hold"):
+        export_unet(network, 2, weights, "some-format-1")
