@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from view_agreement import FLOOR, RIGHT, auc, cuts, fit, perturbed
 
-from lesionlens.analysis.evaluation.label_conventions import convention_reader, region_mask
+from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
 from lesionlens.analysis.explain.counterfactual import _grown
 from lesionlens.analysis.explain.perturbations import present_in
 from lesionlens.analysis.findings.component_scores import score_components
@@ -121,7 +121,7 @@ def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from calibration.calibrate import FIRST_SEED, prepared_of  # noqa: PLC0415  (needs torch)
 
     engine = LensEngine("cpu", "synthetic")
-    cases = find_real_cases(options.data, convention=convention_reader(None, options.data))
+    cases = find_real_cases(options.data, convention=read_conventions(None, options.data).of)
     heads: list[tuple[str, Any, Any]] = [(c.name, c.study, c.truth) for c in cases]
     clear = [f for group in options.clear for f in sorted(group.iterdir()) if f.is_dir()]
     heads += [(f.name, lambda f=f: open_study(f), None) for f in clear]

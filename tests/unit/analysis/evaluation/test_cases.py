@@ -10,8 +10,7 @@ import pytest
 
 from lesionlens.analysis.evaluation.cases import find_cases, patient_of, read_volume
 from lesionlens.analysis.evaluation.label_conventions import (
-    check_table,
-    convention_reader,
+    read_conventions,
     region_mask,
     translate,
 )
@@ -156,7 +155,7 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     for text in ("case\nx\n", "case\tconvention\nx\n"):
         table.write_text(text)
         with pytest.raises(ConfigError, match="case and convention"):
-            convention_reader(None, tmp_path)
+            read_conventions(None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -194,11 +193,12 @@ def test_a_case_with_two_rows_that_differ_is_refused_and_a_blank_patient_is_none
 def test_a_table_that_misspells_a_case_is_refused(tmp_path, rows, fits):
     lines = "".join(f"{name}\tmsd\n" for name in rows)
     (tmp_path / "conventions.tsv").write_text(f"case\tconvention\n{lines}")
+    conventions = read_conventions(None, tmp_path)
     if fits:
-        check_table(None, tmp_path, ["a", "b"])
+        conventions.check(["a", "b"])
         return
     with pytest.raises(ConfigError, match=r"a row for 'c', .* none for the case '[ab]'"):
-        check_table(None, tmp_path, ["a", "b"])
+        conventions.check(["a", "b"])
 
 
 def test_a_damaged_image_is_named(tmp_path):
