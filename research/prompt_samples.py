@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from prompt_anatomies import painted
 from scipy import ndimage
 
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.network.prompt.crop import Place, Question, Scene, sample
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 
 Mask = NDArray[np.bool_]
 _SPOT, _BRIGHT, _FLUID, HELD_OUT = 100, 1000, 5000, 6000
 _VENTRICLE, _DEEP = 4, 5  # values of tissue.npy; the second is never trained on
-_TOUCHING = np.ones((3, 3, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _things(folder: Path, code: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], 
             tissue = np.where(things > 0, 0, np.load(folder / "tissue.npy"))
             kinds += [(tissue == _VENTRICLE, _FLUID), (tissue == _DEEP, HELD_OUT)]
         for mask, first in kinds:
-            found, _ = ndimage.label(mask & (things == 0), _TOUCHING)
+            found, _ = ndimage.label(mask & (things == 0), TOUCHING)
             sizes = np.bincount(found.ravel())
             sizes[0] = 0
             for rank, one in enumerate(np.argsort(-sizes)[:60]):
