@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from lesionlens.base.geometry import TOUCHING
-from lesionlens.network.prompt.crop import Place, sample
+from lesionlens.network.prompt import crop
 from lesionlens.network.small_lesions import SPACING_MM
 
 Floats = NDArray[np.float32]
@@ -83,10 +83,10 @@ def draw(head: Head, size: int, rng: np.random.Generator) -> Crop:
     turn = np.diag([rng.choice([-1.0, 1.0]), 1.0, 1.0]) @ _turned(rng)
     step = SPACING_MM * rng.uniform(0.88, 1.15) * turn
     offset = rng.uniform(-0.3, 0.3, 3) * size
-    place = Place(head.seat(rng) + step @ offset, step, size)
-    images = sample(head.image, place).numpy()
-    brain = sample(head.brain[None], place, nearest=True)[0].numpy() > 0.5
-    kind = np.rint(sample(head.kind[None], place, nearest=True)[0].numpy()).astype(np.uint8)
+    place = crop.Crop(head.seat(rng) + step @ offset, step, size)
+    images = crop.sample(head.image, place).numpy()
+    brain = crop.sample(head.brain[None], place, nearest=True)[0].numpy() > 0.5
+    kind = np.rint(crop.sample(head.kind[None], place, nearest=True)[0].numpy()).astype(np.uint8)
     images = _recontrasted(images, rng)
     about = _About(brain, kind, _noise(size, 6, rng))
     for _ in range(rng.poisson(0.9)):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import TOUCHING
+from lesionlens.base.geometry import TOUCHING, Box
 from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
@@ -28,7 +28,6 @@ _MATCHED = 0.7
 """Share of the intensity difference between old and new surroundings that is corrected."""
 _LEAST_SHARE = 0.6  # minimum share of the tumour inside the new brain
 _TRIES = 6
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def _start_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     return centre
 
 
-def place(template: Template, image: NDArray[np.float32], grid: Grid) -> Affine:
+def register_template(template: Template, image: NDArray[np.float32], grid: Grid) -> Affine:
     """Register the template to the head rigidly; return template mm to head mm."""
     pseudo = template.white * 3 + template.grey * 2 + (template.mask > 0.5) * np.float32(0.5)
     fixed = itk_image(pseudo, template.grid)
