@@ -207,3 +207,14 @@ def test_a_damaged_image_is_named(tmp_path):
     path.write_bytes(b"not a scan")
     with pytest.raises(ReadError, match=r"one/t1\.nii\.gz"):
         read_volume(path)
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1000), ("micron", 0.001)])
+def test_a_reference_in_another_unit_lies_where_the_analysis_puts_it(tmp_path, unit, mm):
+    affine = np.diag([-1.5, 2.0, 3.0, 1.0])
+    affine[:3, 3] = 90, -120, -70
+    image = nib.Nifti1Image(IMAGE, np.diag([1 / mm] * 3 + [1]) @ affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "seg.nii.gz")
+    _, grid = read_volume(tmp_path / "seg.nii.gz")
+    np.testing.assert_allclose(grid.affine, affine, atol=1e-4)
