@@ -55,7 +55,7 @@ def sha256(file: Path) -> str:
 
 def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
     """Prepare every case that may be trained on; return the bytes of all."""
-    from lesionlens.analysis.evaluation.label_conventions import convention_reader  # noqa: PLC0415
+    from lesionlens.analysis.evaluation.label_conventions import read_conventions  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
     from lesionlens.training.real_cases import pack_case  # noqa: PLC0415
     from lesionlens.training.references import find_real_cases  # noqa: PLC0415
@@ -69,7 +69,7 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
             expected=f"folders such as {MAY_BE_TRAINED_ON[0]}",
             next_step="Name the folder that holds them",
         )
-    cases = {c.name: c for c in find_real_cases(data, convention=convention_reader(None, data))}
+    cases = {c.name: c for c in find_real_cases(data, convention=read_conventions(None, data).of)}
     for folder in folders:
         case, file = cases[folder.name], out / f"{folder.name}{array_cache.SUFFIX}"
         prepared = prepare(case.study(), SILENT)

@@ -23,7 +23,7 @@ from calibration.calibrate import FIRST_SEED, prepared_of
 from numpy.typing import NDArray
 from sequence_subsets import name_of, showing
 
-from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.findings.class_probabilities import of_component
 from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
@@ -91,7 +91,7 @@ def of_head(engine: LensEngine, number: int) -> Rows:
 def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
     """Yield every subset of every real case."""
     root = data / "tumour"
-    known = {c.name: c for c in find_real_cases(root, convention=convention_reader(None, root))}
+    known = {c.name: c for c in find_real_cases(root, convention=read_conventions(None, root).of)}
     folders = [root / name for name in known]
     folders += [one for name in WITHOUT_TUMOUR for one in sorted((data / name).iterdir())]
     for folder in folders:

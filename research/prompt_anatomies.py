@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.network.synth import classes
 
 Floats = NDArray[np.float32]
-_TOUCHING = np.ones((3, 3, 3))
 HELD_OUT_CLASSES = (classes.THALAMUS, classes.STRIATUM, classes.PALLIDUM)
 _FIRST, _LEAST = 2000, 20  # number of the first structure; voxels of the smallest
 
@@ -44,7 +44,7 @@ def structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
         groups.append(known if known in classes.BRAIN else classes.FLUID)
         if known in HELD_OUT_CLASSES or known not in classes.BRAIN:
             continue
-        found, _ = ndimage.label(here, _TOUCHING)
+        found, _ = ndimage.label(here, TOUCHING)
         sizes = np.bincount(found.ravel())
         sizes[0] = 0
         for rank, one in enumerate(np.argsort(-sizes)[:4].tolist()):

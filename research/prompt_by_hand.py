@@ -137,7 +137,7 @@ def clicked(panel: LesionLens, hand: Hand, voxel: NDArray[np.int64], belongs: bo
     end = time.monotonic() + 60
     while time.monotonic() < end:
         QApplication.processEvents()
-        if not panel.questions.running and not panel.actions_.prompting._asking:  # noqa: SLF001
+        if not panel.questions.running and panel.actions_.prompting._asked is None:  # noqa: SLF001
             break
         time.sleep(0.002)
     painted()

@@ -31,7 +31,7 @@ from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
-from lesionlens.network.prompt.crop import Place, paste, sample
+from lesionlens.network.prompt.crop import Crop, paste, sample
 from lesionlens.network.prompt.weights import load_file
 
 Mask = NDArray[np.bool_]
@@ -165,8 +165,8 @@ def guess_of(volume: Volume) -> NDArray[np.float32]:
     out = np.zeros((3, *shape), np.float32)
     size = max(volume.guess.shape[2:]) + 1
     middle = (np.array(volume.guess.shape[2:]) - 1) / 2
-    cube = sample(volume.guess[0], Place.straight(middle, 1.0, size)) / 255
-    fine = Place.straight((np.array(shape) - 1) / 2, 2.0, size)
+    cube = sample(volume.guess[0], Crop.straight(middle, 1.0, size)) / 255
+    fine = Crop.straight((np.array(shape) - 1) / 2, 2.0, size)
     for index in range(3):
         box, values = paste(cube[index], fine, shape)
         out[index][box] = values
@@ -201,12 +201,12 @@ def grow_answer(task: Task, asked: PromptRequest) -> Mask:
     return out
 
 
-def _crop(task: Task, asked: PromptRequest) -> tuple[Place, NDArray[np.float32], NDArray[np.int32]]:
+def _crop(task: Task, asked: PromptRequest) -> tuple[Crop, NDArray[np.float32], NDArray[np.int32]]:
     """Return a crop of 96 mm (48 mm for small things), its images, and the prompts as seeds."""
     points = np.concatenate([asked.foreground, asked.background])
     small = task.truth.sum() < 3000
     spacing = 0.75 if small else max(1.5, (np.ptp(points, axis=0).max() + 24) / 64)
-    place = Place.straight((points.min(0) + points.max(0)) / 2, spacing, 64)
+    place = Crop.straight((points.min(0) + points.max(0)) / 2, spacing, 64)
     images = sample(task.study.images, place).numpy()
     seeds = np.full((64,) * 3, 2, np.int32)
     seeds[1:-1, 1:-1, 1:-1] = 0
@@ -219,7 +219,7 @@ def _crop(task: Task, asked: PromptRequest) -> tuple[Place, NDArray[np.float32],
     return place, images, seeds
 
 
-def _whole(task: Task, place: Place, mask: Mask) -> Mask:
+def _whole(task: Task, place: Crop, mask: Mask) -> Mask:
     out = np.zeros_like(task.study.brain)
     box, values = paste(torch.from_numpy(mask.astype(np.float32)), place, out.shape)
     out[box] = values >= 0.5

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from prompt_anatomies import painted
 from scipy import ndimage
 
-from lesionlens.network.prompt.crop import Place, Question, Scene, sample
+from lesionlens.base.geometry import TOUCHING
+from lesionlens.network.prompt.crop import Crop, Question, Scene, sample
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 
 Mask = NDArray[np.bool_]
 _SPOT, _BRIGHT, _FLUID, HELD_OUT = 100, 1000, 5000, 6000
 _VENTRICLE, _DEEP = 4, 5  # values of tissue.npy; the second is never trained on
-_TOUCHING = np.ones((3, 3, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Volume:
         self.coarse_code = np.asarray(self.code[np.ix_(*near)])
         self.coarse_things = np.asarray(self.things[np.ix_(*near)])
 
-    def guess_at(self, place: Place, number: int) -> torch.Tensor:
+    def guess_at(self, place: Crop, number: int) -> torch.Tensor:
         """One of the guesses (3, n, n, n) at a place, 0 to 1."""
         if self.groups:
             return torch.zeros(3, *(place.size,) * 3)
         centre = (place.centre - self.coarse_to_fine) / 2
-        coarse = Place(centre, place.step / 2, place.size)
+        coarse = Crop(centre, place.step / 2, place.size)
         return sample(self.guess[number], coarse) / 255
 
 
@@ -81,7 +81,7 @@ def _things(folder: Path, code: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], 
             tissue = np.where(things > 0, 0, np.load(folder / "tissue.npy"))
             kinds += [(tissue == _VENTRICLE, _FLUID), (tissue == _DEEP, HELD_OUT)]
         for mask, first in kinds:
-            found, _ = ndimage.label(mask & (things == 0), _TOUCHING)
+            found, _ = ndimage.label(mask & (things == 0), TOUCHING)
             sizes = np.bincount(found.ravel())
             sizes[0] = 0
             for rank, one in enumerate(np.argsort(-sizes)[:60]):
@@ -349,17 +349,17 @@ def _shown(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:
     return kept if kept.any() else volume.present
 
 
-def _varied(at: NDArray[np.float64], spacing: float, size: int, rng: np.random.Generator) -> Place:
+def _varied(at: NDArray[np.float64], spacing: float, size: int, rng: np.random.Generator) -> Crop:
     """Mirror, turn and stretch a little."""
     turn = rng.normal(0, 0.12, (3, 3))
     matrix = np.linalg.qr(np.eye(3) + turn - turn.T)[0]
     matrix = matrix @ np.diag(np.sign(np.diag(matrix)) * rng.uniform(0.92, 1.08, 3))
     mirror = np.where(rng.random(3) < (0.5, 0.2, 0.2), -1.0, 1.0)
-    return Place(np.asarray(at, float), spacing * matrix * mirror, size)
+    return Crop(np.asarray(at, float), spacing * matrix * mirror, size)
 
 
 def _scene(
-    volume: Volume, place: Place, present: NDArray[np.bool_], code: NDArray[np.float32],
+    volume: Volume, place: Crop, present: NDArray[np.bool_], code: NDArray[np.float32],
     chances: torch.Tensor | None, rng: np.random.Generator,
 ) -> Scene:  # fmt: skip
     brain = torch.from_numpy(code > 0).float()[None]

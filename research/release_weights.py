@@ -43,7 +43,7 @@ from calibration.calibrate import (
 from calibration.held_out import SUBSETS, Fold, examine_folds
 from page import put_between
 
-from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.errors import LesionLensError
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
@@ -155,7 +155,7 @@ def folds_of(a: argparse.Namespace, temperature: tuple[float, float, float]) -> 
     """Prepare each fold's weights as the released ones are, and find the cases it left out."""
     if not a.folds:
         return []
-    cases = find_real_cases(a.cases, convention=convention_reader(None, a.cases))
+    cases = find_real_cases(a.cases, convention=read_conventions(None, a.cases).of)
     folds = []
     for run in a.folds:
         network, notes = adjusted([run], a)

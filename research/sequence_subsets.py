@@ -24,7 +24,7 @@ from broken_maps import outlined
 from page import put_between
 from scipy.stats import spearmanr
 
-from lesionlens.analysis.evaluation.label_conventions import convention_reader, region_mask
+from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
 from lesionlens.analysis.explain.perturbations import sees_what_is_flagged, shown_of
 from lesionlens.analysis.explain.questions import questions_to
 from lesionlens.base.labels import MrSequence, Region
@@ -135,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(1)
     engine, found = LensEngine("cpu", options.weights), {}
     options.kept.mkdir(parents=True, exist_ok=True)
-    convention = convention_reader(None, options.data)
+    convention = read_conventions(None, options.data).of
     cases = {c.name: c for c in find_real_cases(options.data, convention=convention)}
     for name in options.cases or cases:
         kept = options.kept / f"{name}.json"

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from lesionlens.network.prompt.crop import Place, sample
+from lesionlens.base.geometry import TOUCHING
+from lesionlens.network.prompt import crop
 from lesionlens.network.small_lesions import SPACING_MM
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 T1, T1C, T2, FLAIR = range(4)
-_TOUCHING = np.ones((3, 3, 3))
 _LEAST_DRAWN, _LEAST_REAL, _LARGEST = 20, 100, 6000  # voxels of a lesion that is to be found
 _ENHANCING_SHARE = 0.4  # of such a lesion at least
 
@@ -69,7 +69,7 @@ class Head:
 
 def _kinds(code: NDArray[np.uint8], least: int) -> NDArray[np.uint8]:
     out = np.where(code == 2, np.uint8(1), np.uint8(0))
-    core, count = ndimage.label(code >= 3, _TOUCHING)
+    core, count = ndimage.label(code >= 3, TOUCHING)
     sizes = np.bincount(core.ravel(), minlength=count + 1)
     bright = np.bincount(core[code == 4], minlength=count + 1)
     small = (sizes >= least) & (sizes <= _LARGEST) & (bright >= _ENHANCING_SHARE * sizes)
@@ -83,10 +83,10 @@ def draw(head: Head, size: int, rng: np.random.Generator) -> Crop:
     turn = np.diag([rng.choice([-1.0, 1.0]), 1.0, 1.0]) @ _turned(rng)
     step = SPACING_MM * rng.uniform(0.88, 1.15) * turn
     offset = rng.uniform(-0.3, 0.3, 3) * size
-    place = Place(head.seat(rng) + step @ offset, step, size)
-    images = sample(head.image, place).numpy()
-    brain = sample(head.brain[None], place, nearest=True)[0].numpy() > 0.5
-    kind = np.rint(sample(head.kind[None], place, nearest=True)[0].numpy()).astype(np.uint8)
+    place = crop.Crop(head.seat(rng) + step @ offset, step, size)
+    images = crop.sample(head.image, place).numpy()
+    brain = crop.sample(head.brain[None], place, nearest=True)[0].numpy() > 0.5
+    kind = np.rint(crop.sample(head.kind[None], place, nearest=True)[0].numpy()).astype(np.uint8)
     images = _recontrasted(images, rng)
     about = _About(brain, kind, _noise(size, 6, rng))
     for _ in range(rng.poisson(0.9)):
@@ -290,7 +290,7 @@ def _degraded(images: Floats, rng: np.random.Generator) -> Floats:
 
 def _weigh_each(found: Mask, weight: Floats) -> None:
     """Weigh every lesion alike, however small."""
-    parts, count = ndimage.label(found, _TOUCHING)
+    parts, count = ndimage.label(found, TOUCHING)
     if not count:
         return
     sizes = np.bincount(parts.ravel(), minlength=count + 1)

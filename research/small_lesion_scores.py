@@ -24,6 +24,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings.components import CandidateCriteria, draw_components
 from lesionlens.analysis.findings.find import judged
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
@@ -33,7 +34,6 @@ from lesionlens.engines.lens.engine import LensEngine
 
 EDGES_ML = (0.03, 0.1, 0.3, 1.0, 3.0, 1000.0)
 FOUND = 0.1
-_TOUCHING = np.ones((3, 3, 3))
 _ROOM = 4  # voxels round the brain
 
 
@@ -83,7 +83,7 @@ def read(engine: LensEngine, folder: Path) -> Read:
     flagged = judged(drawn, found.unperturbed, found.scoring).marked.components > 0
     engine.forget()
     small_lesions.FLOOR = 0.0
-    cores, count = ndimage.label(code >= 3, _TOUCHING)
+    cores, count = ndimage.label(code >= 3, TOUCHING)
     near = ndimage.grey_dilation(cores, size=5)
     places, small = [], engine.small_lesions_of(study)
     for lesion in [] if small is None else small.lesions:

@@ -11,27 +11,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import unet_training
 from small_lesion_samples import Crop, Head, draw
 from torch import Tensor
 from torch.nn import functional
-from unet_release import WEIGHTS, release_unet
+from unet_training import WEIGHTS, averaged, release_unet
 
 from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.small_lesions import CHANNELS, FORMAT, NAME
 from lesionlens.training import checkpoint
-from lesionlens.training.config import OptimiserConfig
-from lesionlens.training.optimiser import Optimiser
 
 SIZE = 64
-CHECKPOINT_S = 120.0
 REAL_SHARE = 0.55
 _BIAS = -4.0
 
@@ -68,7 +65,7 @@ def crops(heads: list[Head], seed: int) -> Iterator[Crop]:
 
 
 def train(pool: Path, out: Path, minutes: float, held_out: list[str]) -> None:
-    """Train until the minutes, all sittings together, are spent."""
+    """Train on the heads of a pool."""
     heads = [
         Head(folder)
         for folder in sorted(pool.iterdir())
@@ -77,49 +74,12 @@ def train(pool: Path, out: Path, minutes: float, held_out: list[str]) -> None:
     torch.manual_seed(1)
     network = FoldedUNet(CHANNELS).to(memory_format=torch.channels_last_3d)
     torch.nn.init.constant_(network.last.bias, _BIAS)
-    optimiser = Optimiser(network, OptimiserConfig(rate=3e-3, average=0.997))
-    step, spent = 0, 0.0
-    kept = checkpoint.load(out)
-    if kept is not None:
-        network.load_state_dict({k[8:]: v for k, v in kept.tensors.items() if k[:8] == "network/"})
-        optimiser.load({k[4:]: v for k, v in kept.tensors.items() if k[:4] == "opt/"})
-        step, spent = int(kept.meta["step"]), float(kept.meta["minutes"])
-    started = saved = time.monotonic()
-    losses: list[float] = []
-    for crop in crops(heads, step):
-        now = spent + (time.monotonic() - started) / 60
-        x = crop.x[None].contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast("cpu", torch.bfloat16):
-            logit = network(x)
-        loss = loss_of(logit.float(), crop)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, now / minutes)))
-        optimiser.step(loss, min(1.0, (step + 1) / 50) * (0.02 + 0.98 * cosine), step)
-        losses.append(loss.item())
-        step += 1
-        last = now >= minutes
-        if last or time.monotonic() - saved > CHECKPOINT_S:
-            saved = time.monotonic()
-            tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
-            tensors |= {f"opt/{k}": v for k, v in optimiser.state().items()}
-            checkpoint.save(out, checkpoint.Checkpoint(tensors, {"step": step, "minutes": now}))
-            figures = {"step": step, "minutes": now, "loss": float(np.mean(losses))}
-            losses.clear()
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(figures) + "\n")
-        if last:
-            return
 
+    def batches(step: int) -> Iterator[unet_training.Batch]:
+        for crop in crops(heads, step):
+            yield crop.x[None], partial(loss_of, crop=crop)
 
-def averaged(out: Path) -> FoldedUNet:
-    """Read the averaged weights of the latest checkpoint."""
-    kept = checkpoint.load(out)
-    if kept is None:
-        raise SystemExit(f"no checkpoint in {out}")
-    network, prefix = FoldedUNet(CHANNELS), "opt/average/"
-    network.load_state_dict(
-        {k[len(prefix) :]: v for k, v in kept.tensors.items() if k.startswith(prefix)}
-    )
-    return network.to(memory_format=torch.channels_last_3d).eval()
+    unet_training.train(network, batches, out, minutes, average=0.997, warm_up=50)
 
 
 def release(pool: Path, out: Path, version: str) -> None:
@@ -127,7 +87,7 @@ def release(pool: Path, out: Path, version: str) -> None:
     kept, known = checkpoint.load(out), json.loads((WEIGHTS / "default.json").read_text())
     digests = {f.name: known["trained_on"][f.name] for f in sorted(pool.glob("BraTS*"))}
     about = {"version": version, "steps": kept and int(kept.meta["step"]), "trained_on": digests}
-    release_unet(averaged(out), CHANNELS, NAME, about, FORMAT)
+    release_unet(averaged(out, CHANNELS), CHANNELS, NAME, about, FORMAT)
 
 
 def main() -> None:

@@ -9,27 +9,24 @@ of training.
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import torch
+import unet_training
 from torch import Tensor
 from torch.nn import functional
-from unet_release import release_unet
+from unet_training import averaged, release_unet
 from whole_head import draw_heads
 
 from lesionlens.network.brain import BRAIN, BRAIN_FORMAT, SPACING_MM, scaled
 from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.synth.atlas import INDIVIDUALS
-from lesionlens.training import checkpoint
-from lesionlens.training.config import OptimiserConfig
-from lesionlens.training.optimiser import Optimiser
 
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
 VALIDATION_SEED = 1_000_000
-CHECKPOINT_S = 120.0
 
 
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
@@ -43,10 +40,10 @@ def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def validate(network: FoldedUNet, heads: list[int], count: int = 24) -> dict[str, float]:
+def validate(network: FoldedUNet, heads: list[int], images: int = 24) -> dict[str, float]:
     """Dice over drawn images of held-out heads, and brain found where there is none."""
     dice, false = [], []
-    for seed in range(VALIDATION_SEED, VALIDATION_SEED + count):
+    for seed in range(VALIDATION_SEED, VALIDATION_SEED + images):
         drawn = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
         with torch.autocast("cpu", torch.bfloat16):
             logit = network(scaled(drawn.image)).float()
@@ -65,60 +62,22 @@ def validate(network: FoldedUNet, heads: list[int], count: int = 24) -> dict[str
 
 
 def train(out: Path, minutes: float, held_out: list[int]) -> None:
-    """Train until the minutes, all sittings together, are spent."""
+    """Train on drawn images of the heads that are not held out."""
     heads = [head for head in INDIVIDUALS if head not in held_out]
     torch.manual_seed(1)
     network = FoldedUNet().to(memory_format=torch.channels_last_3d)
-    optimiser = Optimiser(network, OptimiserConfig(rate=3e-3, average=0.99))
-    step, spent = 0, 0.0
-    kept = checkpoint.load(out)
-    if kept is not None:
-        network.load_state_dict({k[8:]: v for k, v in kept.tensors.items() if k[:8] == "network/"})
-        optimiser.load({k[4:]: v for k, v in kept.tensors.items() if k[:4] == "opt/"})
-        step, spent = int(kept.meta["step"]), float(kept.meta["minutes"])
-    started = saved = time.monotonic()
-    losses: list[float] = []
-    while (now := spent + (time.monotonic() - started) / 60) < minutes:
-        drawn = draw_heads(SHAPES[step % len(SHAPES)], SPACING_MM, [step], heads)
-        image = scaled(drawn.image).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast("cpu", torch.bfloat16):
-            logit = network(image)
-        loss = loss_of(logit.float(), drawn.brain)
-        share = min(1.0, (step + 1) / 30) * (
-            0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * now / minutes))
-        )
-        optimiser.step(loss, share, step)
-        losses.append(loss.item())
-        step += 1
-        last = spent + (time.monotonic() - started) / 60 >= minutes
-        if last or time.monotonic() - saved > CHECKPOINT_S or step % 500 == 0:
-            saved = time.monotonic()
-            tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
-            tensors |= {f"opt/{k}": v for k, v in optimiser.state().items()}
-            checkpoint.save(out, checkpoint.Checkpoint(tensors, {"step": step, "minutes": now}))
-            figures: dict[str, float] = {
-                "step": step,
-                "minutes": now,
-                "loss": sum(losses) / len(losses),
-            }
-            if step % 500 == 0:
-                figures |= validate(averaged(out), held_out or heads)
-            losses.clear()
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(figures) + "\n")
 
+    def batches(step: int) -> Iterator[unet_training.Batch]:
+        for seed in count(step):
+            drawn = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
+            yield scaled(drawn.image), partial(loss_of, brain=drawn.brain)
 
-def averaged(out: Path) -> FoldedUNet:
-    """Read the averaged weights of the latest checkpoint."""
-    kept = checkpoint.load(out)
-    if kept is None:
-        raise SystemExit(f"no checkpoint in {out}")
-    network = FoldedUNet()
-    prefix = "opt/average/"
-    network.load_state_dict(
-        {k[len(prefix) :]: v for k, v in kept.tensors.items() if k.startswith(prefix)}
+    def validated() -> dict[str, float]:
+        return validate(averaged(out), held_out or heads)
+
+    unet_training.train(
+        network, batches, out, minutes, average=0.99, warm_up=30, validate=validated
     )
-    return network.eval()
 
 
 def release(out: Path) -> None:

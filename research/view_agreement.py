@@ -24,7 +24,7 @@ from calibration.calibrate import FIRST_SEED, prepared_of
 from scipy import ndimage
 from scipy.optimize import minimize
 
-from lesionlens.analysis.evaluation.label_conventions import convention_reader, region_mask
+from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
 from lesionlens.analysis.explain.perturbations import present_in
 from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
@@ -108,7 +108,7 @@ def perturbed(study: PreparedStudy, rng: np.random.Generator) -> Iterator[Prepar
 def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the rows of all heads."""
     engine = LensEngine("cpu", "synthetic")
-    cases = find_real_cases(options.data, convention=convention_reader(None, options.data))
+    cases = find_real_cases(options.data, convention=read_conventions(None, options.data).of)
     heads: list[tuple[str, Any, Any]] = [(c.name, c.study, c.truth) for c in cases]
     clear = [f for group in options.clear for f in sorted(group.iterdir()) if f.is_dir()]
     heads += [(f.name, lambda f=f: open_study(f), None) for f in clear]

@@ -209,9 +209,7 @@ def make_prepared() -> MakePrepared:
     return make
 
 
-@pytest.fixture(scope="session")
-def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the smallest network as it starts, before any training."""
+def _untrained(path: Path, **notes: float) -> Path:
     torch = pytest.importorskip("torch")
     from lesionlens.network import weights
     from lesionlens.network.build import build
@@ -219,11 +217,22 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lesionlens.network.notes import WeightsNotes
 
     torch.manual_seed(3)
-    network = build("tiny")
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    notes = WeightsNotes(version="test", spacing_mm=4.0)
-    weights.save(path, preset("tiny"), network.state_dict(), notes)
+    about = WeightsNotes(version="test", **notes)
+    weights.save(path, preset("tiny"), build("tiny").state_dict(), about)
     return path
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the smallest network as it starts, before any training."""
+    return _untrained(tmp_path_factory.mktemp("weights") / "random.safetensors", spacing_mm=4.0)
+
+
+@pytest.fixture(scope="session")
+def refining_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of a network that also looks closer."""
+    path = tmp_path_factory.mktemp("weights") / "refining.safetensors"
+    return _untrained(path, spacing_mm=5.0, focus_spacing_mm=4.0)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def decide(read_session, uid, state, at=None, *, confidence=None, reason=None, r
 
 def autosave_as_before(analysis, reader=None):
     """Write what earlier releases wrote after every decision; return the file."""
-    place = store.sessions_folder() / f"{store.session_key(analysis, reader)}.json"
+    place = store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     review = store.save(analysis, place.parent / "written")
     if (edits := review.with_name(store.EDITS)).is_dir():

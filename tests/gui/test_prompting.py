@@ -16,7 +16,7 @@ from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
 
-from lesionlens.analysis.findings.pointed import replayed
+from lesionlens.analysis.findings.pointed import parts_in, question_of, redrawn
 from lesionlens.base.labels import DrawingMethod, PromptKind
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
@@ -68,8 +68,10 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     first_s, second_s = (one.seconds for one in kept.prompts)
     assert 0 < first_s < second_s, "seconds are counted from when the outline was begun"
     assert kept.prompts == missed.session.state.review.events[-1].prompts
-    nothing = np.zeros(grid.shape, np.uint8)
-    again = replayed(nothing, kept.prompts, result.answer_prompts, result.analysis, free)
+    again = np.zeros(grid.shape, np.uint8)
+    for one in kept.prompts:
+        found = result.answer_prompts(question_of(again, one))
+        again = redrawn(again, found, one, free, parts_in(result.analysis, found))
     np.testing.assert_array_equal(again, second)
 
 

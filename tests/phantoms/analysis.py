@@ -20,7 +20,14 @@ from tests.phantoms.headers import NOBODY
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import REFERENCE_ORDER, Label, MrSequence, Region, RelevanceMeasure
+from lesionlens.base.labels import (
+    REFERENCE_ORDER,
+    Label,
+    MrSequence,
+    Region,
+    RelevanceMeasure,
+    ReviewState,
+)
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -42,7 +49,8 @@ from lesionlens.base.records.study import (
     StudyKind,
 )
 from lesionlens.base.run_context import StageTime
-from lesionlens.engines.testing.simple import Patient
+from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
+from lesionlens.results.review.log import ReviewLog
 
 ENGINE = EngineInfo("phantom", "1", None, frozenset({Capability.SEGMENT, Capability.ATTEND}))
 
@@ -286,3 +294,12 @@ def _run(study: Study) -> RunInfo:
         inputs=inputs,
         started="2026-01-05T10:15:00Z",
     )
+
+
+def make_reviewed(folder: Path, sequences: tuple[MrSequence, ...], axes: str) -> Analysis:
+    """Return an analysis of a head with two lesions, the second of which a reader rejected."""
+    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
+    study = write_study(patient, folder, sequences=sequences, how=Acquisition(axes))
+    analysis, log = make_analysis(patient, study), ReviewLog()
+    log.mark(analysis.findings.candidates[1].tracking_uid, ReviewState.REJECTED, reason="vessel")
+    return replace(analysis, review=log.review)

@@ -18,6 +18,8 @@ Affine = NDArray[np.float64]
 Shape3 = tuple[int, int, int]
 Vec3 = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
+TOUCHING = np.ones((3, 3, 3), bool)
+"""26-connectivity for `scipy.ndimage`: voxels that share a face, an edge or a corner."""
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ROUNDING = 3  # decimals of a number of voxels: a float32 header (in metres, say) adds no voxel

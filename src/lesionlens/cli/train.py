@@ -103,14 +103,13 @@ def _real_cases(
     context: RunContext,
 ) -> tuple[TrainConfig, RealCases]:
     """Find the training cases; the recipe then starts from existing weights."""
-    from lesionlens.analysis.evaluation.label_conventions import check_table, convention_reader
+    from lesionlens.analysis.evaluation.label_conventions import read_conventions
     from lesionlens.training.real_cases import RealCases, for_cases
     from lesionlens.training.references import find_real_cases
 
-    cases = find_real_cases(
-        folder, studies=studies, convention=convention_reader(convention, folder)
-    )
-    check_table(convention, folder, [case.name for case in cases])
+    conventions = read_conventions(convention, folder)
+    cases = find_real_cases(folder, studies=studies, convention=conventions.of)
+    conventions.check(case.name for case in cases)
     return for_cases(recipe, cases), RealCases(cases, out, recipe, context)
 
 

@@ -31,7 +31,6 @@ _LEAST_PROBABILITY, _SURE_PROBABILITY, _LEAST_PART = 0.02, 0.2, 0.1
 _LEAST_CONTRAST, _SURE_CONTRAST = 1.5, 4.0
 _ATTENTION_SHARE, _SURE_ATTENTION = 0.5, 0.25
 _LEAST_WEIGHT = 0.3
-_FACES = ndimage.generate_binary_structure(3, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +186,7 @@ def _joined(mask: Mask, core: Mask, spacing_mm: NDArray[np.float64]) -> Mask:
 
 
 def _part_at(mask: Mask, core: Mask) -> Mask:
-    parts, _ = ndimage.label(mask, structure=_FACES)
+    parts, _ = ndimage.label(mask)
     here = np.bincount(parts[core & mask])
     if here.size < 2:
         return np.zeros_like(mask)

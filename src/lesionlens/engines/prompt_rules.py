@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Box, clipped_box
+from lesionlens.base.geometry import TOUCHING, Box, clipped_box
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import Points, PromptRequest
 from lesionlens.network.prompt.distances import distances_to
@@ -26,7 +26,7 @@ DEPTHS: dict[Region | None, float] = {
     Region.WT: 8.0, Region.TC: 6.0, Region.ET: 6.0, None: 6.0}  # fmt: skip
 """Reach of a prompt as a multiple of its depth in the error, by the prompted region: the middle of
 a large error is far from the outline, that of a small one is close to it."""
-TOUCHING, FACES = np.ones((3, 3, 3), bool), ndimage.generate_binary_structure(3, 1)
+FACES = ndimage.generate_binary_structure(3, 1)
 """26- and 6-connectivity."""
 _SURER = 0.1  # required additional certainty at the reach compared with the prompt
 _LEAST = 0.05  # probability below which nothing stands out

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.records.prompts import Points
-from lesionlens.engines.prompt_rules import TOUCHING
 
 FLAGGED = 0.5
 """Probability at which the analysis flags a voxel."""

@@ -37,7 +37,7 @@ from lesionlens.engines.prompt_rules import (
     refused,
 )
 from lesionlens.engines.prompt_study import FLAGGED, PromptStudy
-from lesionlens.network.prompt.crop import Place, Question, Scene, network_input, paste, sample
+from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
 from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
 from lesionlens.network.steady import with_threads
 
@@ -91,10 +91,10 @@ class Prompter:
         return self._corrected(study, asked, asked.outline)
 
     def _anew(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
-        place = _place_for(study, asked)
-        box, chance, attention = self._predict_at(study, asked, place)
+        crop = _crop_for(study, asked)
+        box, chance, attention = self._predict_at(study, asked, crop)
         chance = _with_analysis(study, asked, box, chance)
-        again = _better_place(chance, box, place, asked.foreground)
+        again = _better_crop(chance, box, crop, asked.foreground)
         if again is not None:
             box, chance, attention = self._predict_at(study, asked, again)
             chance = _with_analysis(study, asked, box, chance)
@@ -113,7 +113,7 @@ class Prompter:
     def _corrected(self, study: PromptStudy, asked: PromptRequest, outline: Mask) -> PromptResponse:
         region = enclosed_again(study, asked, outline) if _is_unknown(study, asked) else None
         if region is not None:
-            answered = self._predict_at(study, asked, _place_for(study, asked))
+            answered = self._predict_at(study, asked, _crop_for(study, asked))
             return _of_region(*answered, *region, asked)
         groups = list(_groups(asked, outline))
         every = np.concatenate([asked.foreground, asked.background])
@@ -126,8 +126,8 @@ class Prompter:
             middle = (group.min(0) + group.max(0)) / 2
             reach = max(_LEAST_SEEN_MM, *(error.reach_mm for error in wrong))
             extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
-            place = Place.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
-            answered = self._predict_at(study, replace(asked, outline=now), place)
+            crop = Crop.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
+            answered = self._predict_at(study, replace(asked, outline=now), crop)
             box, chance, seen = _within(whole, *answered)
             if asked.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
                 chance = _with_alike(study, asked, now, box, chance)
@@ -143,23 +143,23 @@ class Prompter:
             now[box] = out[i, j, k] >= 0.5
         return _region(whole, out, attention, settled, asked)
 
-    def _predict_at(self, study: PromptStudy, asked: PromptRequest, place: Place) -> Answered:
+    def _predict_at(self, study: PromptStudy, asked: PromptRequest, crop: Crop) -> Answered:
         """Run the network on one crop; return its box, probability and attention."""
-        spacing = float(place.step[0, 0])
-        images = sample(study.images, place)
-        brain = sample(study.brain[None], place).round()
-        chances = None if study.chances is None else sample(study.chances, place)
+        spacing = float(crop.step[0, 0])
+        images = sample(study.images, crop)
+        brain = sample(study.brain[None], crop).round()
+        chances = None if study.chances is None else sample(study.chances, crop)
         scene = Scene(images * brain, brain, study.present, chances, spacing)
         drawn = None
         if asked.outline is not None:
-            drawn = sample(asked.outline[None], place)[0].numpy() >= 0.5
+            drawn = sample(asked.outline[None], crop)[0].numpy() >= 0.5
         question = Question(
-            _marked(asked.foreground, place), _marked(asked.background, place), drawn, _index(asked)
+            _marked(asked.foreground, crop), _marked(asked.background, crop), drawn, _index(asked)
         )
         found = self._run(scene, question)
-        box, logits = paste(found.logits[0, 0].float(), place, study.brain.shape)
+        box, logits = paste(found.logits[0, 0].float(), crop, study.brain.shape)
         chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
-        return box, chance.astype(np.float32), _attended(found, place, study.brain, box)
+        return box, chance.astype(np.float32), _attended(found, crop, study.brain, box)
 
     @with_threads(_THREADS)
     @torch.inference_mode()
@@ -323,23 +323,23 @@ def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
         yield np.array(near)
 
 
-def _marked(points: Points, place: Place) -> Mask:
-    out = np.zeros((place.size,) * 3, bool)
-    out[tuple(place.inside(points).T)] = True
+def _marked(points: Points, crop: Crop) -> Mask:
+    out = np.zeros((crop.size,) * 3, bool)
+    out[tuple(crop.inside(points).T)] = True
     return out
 
 
-def _place_for(study: PromptStudy, asked: PromptRequest) -> Place:
+def _crop_for(study: PromptStudy, asked: PromptRequest) -> Crop:
     """Choose the first crop: the flagged object at the prompts, else around the prompts."""
     low, high = asked.foreground.min(0), asked.foreground.max(0)
     least = float((high - low).max()) + 16.0
     known = _known_extent(study, asked)
     if known is None:
         spacing = max(_UNKNOWN_MM, least / _ANEW)
-        return Place.straight((low + high) / 2, min(spacing, _COARSEST), _ANEW)
+        return Crop.straight((low + high) / 2, min(spacing, _COARSEST), _ANEW)
     first, last = np.minimum(known[0], low), np.maximum(known[1], high)
     wanted = max(_ROOM * float((last - first).max()), least) / _ANEW
-    return Place.straight((first + last) / 2, float(np.clip(wanted, _FINEST, _COARSEST)), _ANEW)
+    return Crop.straight((first + last) / 2, float(np.clip(wanted, _FINEST, _COARSEST)), _ANEW)
 
 
 def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Points] | None:
@@ -355,9 +355,9 @@ def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Poi
     return 2 * places.min(0), 2 * places.max(0) + 1
 
 
-def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Place | None:
+def _better_crop(chance: Floats, box: Box, crop: Crop, wanted: Points) -> Crop | None:
     """Return a larger crop if a response is cut off, a smaller one if it is small."""
-    spacing = float(place.step[0, 0])
+    spacing = float(crop.step[0, 0])
     drawn = chance >= 0.5
     corner = np.array([side.start for side in box])
     if not drawn.any():
@@ -371,9 +371,9 @@ def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Pla
     high = corner + [side.stop - 1 for side in sides]
     middle, extent = (low + high) / 2, float((high - low).max())
     if max(faces) > _CUT_OFF and spacing < _COARSEST:
-        return Place.straight(middle, min(1.5 * spacing, _COARSEST), place.size)
-    closer = max(_FINEST, _ROOM * extent / place.size)
-    return Place.straight(middle, closer, place.size) if closer < spacing / 1.2 else None
+        return Crop.straight(middle, min(1.5 * spacing, _COARSEST), crop.size)
+    closer = max(_FINEST, _ROOM * extent / crop.size)
+    return Crop.straight(middle, closer, crop.size) if closer < spacing / 1.2 else None
 
 
 def _region(
@@ -385,16 +385,14 @@ def _region(
     return PromptResponse(box, chance, attention, settled)
 
 
-def _attended(found: PromptAnswer, place: Place, brain: Mask, box: Box) -> Floats:
+def _attended(found: PromptAnswer, crop: Crop, brain: Mask, box: Box) -> Floats:
     """Resample the attention to the voxels of a box, with sum one."""
     out = np.zeros(brain[box].shape, np.float32)
     if found.attention is None:
         return out
     coarse = found.attention[0]
-    step = place.size / coarse.shape[0]
-    covered, values = paste(
-        coarse, Place(place.centre, place.step * step, len(coarse)), brain.shape
-    )
+    step = crop.size / coarse.shape[0]
+    covered, values = paste(coarse, Crop(crop.centre, crop.step * step, len(coarse)), brain.shape)
     i, j, k = (
         slice(a.start - b.start, a.stop - b.start) for a, b in zip(covered, box, strict=True)
     )

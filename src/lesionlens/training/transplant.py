@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import TOUCHING, Box
 from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
@@ -27,7 +28,6 @@ _MATCHED = 0.7
 """Share of the intensity difference between old and new surroundings that is corrected."""
 _LEAST_SHARE = 0.6  # minimum share of the tumour inside the new brain
 _TRIES = 6
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def numbered(parts: NDArray[np.uint8], code: NDArray[np.uint8]) -> NDArray[np.ui
 
 def lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Assign numbers to the largest separate tumours; 26-connectivity."""
-    parts, count = ndimage.label(code > 1, np.ones((3, 3, 3)))
+    parts, count = ndimage.label(code > 1, TOUCHING)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     rank = np.zeros(count + 1, np.uint8)
     largest = np.argsort(-sizes, kind="stable")[:MAX_LESIONS]

@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 
 import pydicom
 import pytest
 from tests.phantoms.acquire import Acquisition
-from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.analysis import make_analysis, make_reviewed, write_study
 
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review.log import ReviewLog
-
-LESIONS = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
 
 
 @pytest.fixture(scope="module")
 def reviewed(tmp_path_factory):
     """A study, and a result of it whose second candidate was rejected."""
     folder = tmp_path_factory.mktemp("reviewed")
-    patient = make_patient(spacing_mm=4.0, lesions=LESIONS)
-    study = write_study(
-        patient, folder / "study", sequences=(MrSequence.T1C,), how=Acquisition("LPS")
-    )
-    analysis = make_analysis(patient, study)
-    log = ReviewLog()
-    log.mark(analysis.findings.candidates[1].tracking_uid, ReviewState.REJECTED, reason="vessel")
-    save(replace(analysis, review=log.review), folder / "result")
+    save(make_reviewed(folder / "study", (MrSequence.T1C,), "LPS"), folder / "result")
     return folder / "study", folder / "result"
 
 
@@ -71,7 +60,7 @@ def test_the_study_is_never_written_to(reviewed):
 
 def test_each_note_is_said_once_though_a_name_holds_markup_and_control_characters(tmp_path):
     """What the DICOM objects do not repeat was a note of the result, and again of its export."""
-    patient = make_patient(spacing_mm=4.0, lesions=LESIONS[:1])
+    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(),))
     how = Acquisition("LPS", (4.0, 4.0, 5.0))
     sequences = (MrSequence.T1C,)
     place = tmp_path / "study"

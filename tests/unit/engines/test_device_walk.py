@@ -18,9 +18,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines.engine import Target
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.network import weights
-from lesionlens.network.build import build, preset
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.build import build
 from lesionlens.network.synth import draw as synth
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
@@ -62,16 +60,6 @@ def answers(engine, study):
     found["perturbed"] = seen.probability
     found["grad-cam"] = engine.attribute(study, Target(Region.TC), "grad-cam").data
     return found, trace.method
-
-
-@pytest.fixture(scope="module")
-def refining_weights(tmp_path_factory):
-    """Weights of the smallest network before any training, which also look closer."""
-    torch.manual_seed(3)
-    path = tmp_path_factory.mktemp("weights") / "refining.safetensors"
-    notes = WeightsNotes(version="test", spacing_mm=5.0, focus_spacing_mm=4.0)
-    weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -10,31 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.phantoms.acquire import Acquisition
-from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.analysis import make_reviewed
 
 import lesionlens
 from lesionlens import Candidate, Region, Result
 from lesionlens.base import plugins
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.results.review.log import ReviewLog
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-BOTH = (MrSequence.T1C, MrSequence.FLAIR)
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A reviewed result, and the folder it was saved to."""
-    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
     folder = tmp_path_factory.mktemp("saved")
-    study = write_study(patient, folder / "study", sequences=BOTH, how=Acquisition("PIR"))
-    plain = make_analysis(patient, study)
-    log = ReviewLog()
-    log.mark(plain.findings.candidates[1].tracking_uid, ReviewState.REJECTED, reason="vessel")
-    result = Result(replace(plain, review=log.review))
+    result = Result(make_reviewed(folder / "study", (MrSequence.T1C, MrSequence.FLAIR), "PIR"))
     return result, result.save(folder / "out")
 
 

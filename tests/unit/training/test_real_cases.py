@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, ReviewState
@@ -55,7 +55,7 @@ LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0
 
 
 def find(root, **how):
-    return find_real_cases(root, convention=convention_reader(None, root), **how)
+    return find_real_cases(root, convention=read_conventions(None, root).of, **how)
 
 
 def write_head(folder, *lesions, seed=0):

@@ -24,6 +24,7 @@ from lesionlens.base.bounded_read import open_regular, read_json, read_rows
 from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.imaging.reading.nifti.header import affine_mm
 from lesionlens.imaging.reading.sequences import is_label_name, sequence_in_words, words_of
 
 PATIENTS_NAME = "patients.tsv"
@@ -356,7 +357,7 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
         file = nib.load(path)
         proxy = file.dataobj
         data = np.asanyarray(proxy if wanted.channel is None else proxy[..., wanted.channel])
-        affine = np.asarray(file.affine, np.float64)
+        affine = affine_mm(file)
         if set(data.shape[3:]) == {1}:  # same orientation as in an analysis
             data = data.reshape(data.shape[:3])
     except _UNREADABLE as error:

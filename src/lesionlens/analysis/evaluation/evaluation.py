@@ -13,7 +13,7 @@ from typing_extensions import override
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate as score_cases
 from lesionlens.analysis.evaluation.evaluate import without_truth
-from lesionlens.analysis.evaluation.label_conventions import check_table, convention_reader
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
 from lesionlens.base.arguments import path_of
@@ -117,8 +117,9 @@ def evaluate(
     for place in (results, references):
         _check_folder(place)
     cases = find_cases(references)
-    check_table(convention, references, [case.name for case in cases])
-    scores = score_cases(results, cases, convention_reader(convention, references), context)
+    conventions = read_conventions(convention, references)
+    conventions.check(case.name for case in cases)
+    scores = score_cases(results, cases, conventions.of, context)
     return Evaluation(tuple(scores), summarise(scores), without_truth(results, cases))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -54,8 +55,35 @@ def check_name(name: str) -> str:
     return known
 
 
-def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | None]:
-    """Return a function that returns a case's convention.
+@dataclass(frozen=True, slots=True)
+class CaseConventions:
+    """The label convention of each case's reference: one name for all, or a table."""
+
+    name: str | None = None
+    """For all cases."""
+    table: Mapping[str, str] = field(default_factory=dict)
+    """Case to convention; a case that it lacks follows what its dataset states."""
+    file: str = TABLE_NAME
+    """Name of the table's file, for messages."""
+
+    def of(self, case: Case) -> str | None:
+        """Return a case's convention; None to detect it."""
+        return self.name or self.table.get(case.name, case.convention)
+
+    def check(self, cases: Iterable[str]) -> None:
+        """Refuse a table that misspells one of the cases of these names.
+
+        Raises
+        ------
+        ConfigError
+            A row has no case, and a case no row.
+        """
+        if self.table:
+            check_rows(self.file, self.table, cases)
+
+
+def read_conventions(given: str | None, root: Path) -> CaseConventions:
+    """Read the label conventions of a folder of cases.
 
     Parameters
     ----------
@@ -69,39 +97,14 @@ def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | N
         Unknown convention, or invalid table.
     """
     if given is not None and not Path(given).is_file():
-        name = check_name(given)
-        return lambda _: name
-    table = _table(given, root)
-    rows = {} if table is None else read_table(table, "convention", _HINT)
-    known = {name: check_name(convention) for name, convention in rows.items()}
-    return lambda case: known.get(case.name, case.convention)
-
-
-def check_table(given: str | None, root: Path, cases: Iterable[str]) -> None:
-    """Refuse a table of conventions that misspells a case.
-
-    Parameters
-    ----------
-    given, root
-        As for `convention_reader`.
-    cases : iterable of str
-        Names of the cases.
-
-    Raises
-    ------
-    ConfigError
-        A row has no case, and a case no row.
-    """
-    table = _table(given, root)
-    if table is not None:
-        check_rows(table.name, read_table(table, "convention", _HINT), cases)
-
-
-def _table(given: str | None, root: Path) -> Path | None:
-    places = [root / TABLE_NAME, root.resolve().parent / TABLE_NAME]
-    if given is not None:
-        places = [Path(given)]
-    return next((place for place in places if place.is_file()), None)
+        return CaseConventions(check_name(given))
+    places = (root / TABLE_NAME, root.resolve().parent / TABLE_NAME)
+    file = Path(given) if given else next((place for place in places if place.is_file()), None)
+    if file is None:
+        return CaseConventions()
+    rows = read_table(file, "convention", _HINT)
+    table = {name: check_name(convention) for name, convention in rows.items()}
+    return CaseConventions(table=table, file=file.name)
 
 
 def regions_of(convention: str | None) -> tuple[Region, ...]:

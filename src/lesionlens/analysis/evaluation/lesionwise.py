@@ -17,8 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from lesionlens.analysis.evaluation.metrics import Mask, dice, hd95
-from lesionlens.analysis.findings.components import TOUCHING
-from lesionlens.base.geometry import Box, bounding_box
+from lesionlens.base.geometry import TOUCHING, Box, bounding_box
 from lesionlens.base.grid import Grid
 
 DILATIONS = 3

@@ -15,6 +15,7 @@ from lesionlens.analysis.findings.component_scores import (
     score_what_is_drawn,
 )
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -94,7 +95,7 @@ def ask(
 
 def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
     steps = max(1, round(_MARGIN_MM / spacing_mm))
-    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=steps))
+    return np.asarray(ndimage.binary_dilation(mask, TOUCHING, iterations=steps))
 
 
 def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float) -> str:

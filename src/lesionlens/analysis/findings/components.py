@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
-from lesionlens.base.geometry import Box, bounding_box
+from lesionlens.base.geometry import TOUCHING, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -20,7 +20,6 @@ from lesionlens.engines.component_score import component_score
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """(3, 3, 3): 26-connectivity."""
 
 

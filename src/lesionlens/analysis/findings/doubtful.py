@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.components import TOUCHING, boxes_of
-from lesionlens.base.geometry import Box
+from lesionlens.analysis.findings.components import boxes_of
+from lesionlens.base.geometry import TOUCHING, Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.lazy_zeros import lazy_zeros

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.components import TOUCHING, filled
+from lesionlens.analysis.findings.components import filled
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.labels import Label, Region
 
 Labels = NDArray[np.uint8]

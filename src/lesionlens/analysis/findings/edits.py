@@ -26,7 +26,7 @@ from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Affine, Box, Shape3
+from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
 from lesionlens.base.labels import Label, Region, Source
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
@@ -240,7 +240,7 @@ def outline_of(
     )
     labels = np.where(before == after, labels, after)
     unseen = (labels > 0) & (after == 0) & ~painted
-    near = ndimage.binary_dilation((labels > 0) & ~unseen, np.ones((3, 3, 3)))
+    near = ndimage.binary_dilation((labels > 0) & ~unseen, TOUCHING)
     labels[unseen & ~near] = 0
     labels[others] = 0
     return _cut(uid, labels, first)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import robust_spread
-from lesionlens.base.geometry import bounding_box
+from lesionlens.base.geometry import TOUCHING, bounding_box
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -97,7 +97,7 @@ def _notices(bright: Mask, left_out: Mask, voxel_ml: float) -> tuple[str, ...]:
 
 def _whole_cores(mine: Mask, drawn: Mask, core: Mask) -> Mask:
     """Return what is drawn in connected cores of which most is T1's; none is parted."""
-    cores, count = ndimage.label(core | drawn, structure=np.ones((3, 3, 3)))
+    cores, count = ndimage.label(core | drawn, structure=TOUCHING)
     size, own = (np.bincount(cores[one], minlength=count + 1) for one in (drawn, drawn & mine))
     return np.asarray(drawn & (own > _MOST * size)[cores])
 

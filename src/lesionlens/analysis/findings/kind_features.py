@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
 from lesionlens.base.array_ops import robust_spread
-from lesionlens.base.geometry import Affine
+from lesionlens.base.geometry import TOUCHING, Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
@@ -38,7 +38,6 @@ _BRIGHT, _UPTAKE = 1.0, 3.0
 _FLUID, _DARK = 0.7, 0.0
 _PIECE = 4
 """Voxels from which an enhancing piece is counted."""
-_BORDER = np.ones((3, 3, 3), bool)
 _AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
 """MNI mm: ends of a line along the body of the lateral ventricle, on either side."""
 _AROUND = 4
@@ -323,8 +322,8 @@ def _part(name: str, view: _View, values: Floats, bound: float) -> Features:
     """Describe the part of a candidate that lies above a bound: how much, how even, how hollow."""
     part = view.mask & (values > bound)
     count, whole = int(part.sum()), int(view.mask.sum())
-    closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(part, 2), _BORDER))
-    pieces = np.bincount(ndimage.label(part, structure=_BORDER)[0].ravel())[1:]
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(part, 2), TOUCHING))
+    pieces = np.bincount(ndimage.label(part, structure=TOUCHING)[0].ravel())[1:]
     depth = view.coarse.depth_mm[view.box]
     inside = values[view.mask]
     deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])

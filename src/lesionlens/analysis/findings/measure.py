@@ -14,7 +14,7 @@ from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import find_contours
 
 from lesionlens.base import geometry
-from lesionlens.base.geometry import Shape3
+from lesionlens.base.geometry import TOUCHING, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import MEASURABLE_MM, Point
 from lesionlens.imaging.preparation.resampling import HALF
@@ -110,7 +110,7 @@ def _diameters_of(
     grid = Grid(shape, np.frombuffer(affine).reshape(4, 4))
     found = _longest(mask, grid, _PLANE_MM)
     if found is None:
-        parts, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+        parts, _ = ndimage.label(mask, structure=TOUCHING)
         largest: Mask = parts == np.bincount(parts[parts > 0]).argmax()
         found = _longest(largest, grid, float(grid.spacing_mm.min()) / _PARTS)
     return found
@@ -164,7 +164,7 @@ def is_rano_measurable(
     """
     if found is None or found.perpendicular_mm < MEASURABLE_MM:
         return False
-    parts, count = ndimage.label(enhancing, structure=np.ones((3, 3, 3)))
+    parts, count = ndimage.label(enhancing, structure=TOUCHING)
     for number in range(1, count + 1):
         part: Mask = parts == number
         if volume_ml(part, grid) < RANO_SMALLEST_ML or slices_touched(part, grid) < 2:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,17 +68,3 @@ def parts_in(analysis: Analysis, found: PromptResponse) -> Labels:
         if volume is not None and label in analysis.prepared.labels:
             out[resample_part(volume.data, volume.grid, grid) >= 0.5] = label
     return out
-
-
-def replayed(
-    labels: Labels,
-    rounds: Sequence[PromptRound],
-    answer: Callable[[PromptRequest], PromptResponse],
-    analysis: Analysis,
-    free: Mask,
-) -> Labels:
-    """Replay prompts one after the other, starting from the labels before the first."""
-    for one in rounds:
-        found = answer(question_of(labels, one))
-        labels = redrawn(labels, found, one, free, parts_in(analysis, found))
-    return labels

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
@@ -18,7 +19,6 @@ from lesionlens.engines.bundle import maps
 from lesionlens.engines.bundle.maps import Reader
 
 Floats = NDArray[np.float32]
-Place = tuple[slice, slice, slice]
 
 
 class Asked:
@@ -56,7 +56,7 @@ class Asked:
         self._grid, self._prepared = grid, prepared
         self._onto_working = to_working_grid
         self._blocks = bundle_attention.blocks(reader.network)
-        self._last: tuple[Place, list[bundle_attention.Layer]] | None = None
+        self._last: tuple[Box, list[bundle_attention.Layer]] | None = None
 
     @property
     def attention_layers(self) -> tuple[tuple[str, int], ...]:
@@ -86,18 +86,18 @@ class Asked:
         spread = self._onto_working(found, self._grid, self._prepared)
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)
 
-    def _layers_at(self, at: tuple[int, int, int]) -> tuple[Place, list[bundle_attention.Layer]]:
+    def _layers_at(self, at: tuple[int, int, int]) -> tuple[Box, list[bundle_attention.Layer]]:
         """Return a window that contains a voxel away from its border, and its attention."""
         if self._last is None or not _well_inside(at, self._last[0], self._grid.shape):
-            place = window_about(at, self._reader.window, self._grid.shape)
-            part = self._image()[(slice(None), slice(None), *place)]
-            self._last = (place, self._reader.layers(part))
+            box = window_about(at, self._reader.window, self._grid.shape)
+            part = self._image()[(slice(None), slice(None), *box)]
+            self._last = (box, self._reader.layers(part))
         return self._last
 
 
 def window_about(
     at: tuple[int, int, int], window: tuple[int, int, int], shape: tuple[int, ...]
-) -> Place:
+) -> Box:
     """Return the window around a voxel, within the volume; short axes are covered entirely.
 
     Examples
@@ -106,21 +106,21 @@ def window_about(
     (slice(0, 4, None), slice(6, 10, None), slice(0, 10, None))
     """
     sides = []
-    for place, size, length in zip(at, window, shape, strict=True):
-        start = min(max(place - size // 2, 0), max(length - size, 0))
+    for voxel, size, length in zip(at, window, shape, strict=True):
+        start = min(max(voxel - size // 2, 0), max(length - size, 0))
         sides.append(slice(start, min(start + size, length)))
     return sides[0], sides[1], sides[2]
 
 
-def window_about_peak(share: Tensor, window: tuple[int, int, int]) -> Place:
+def window_about_peak(share: Tensor, window: tuple[int, int, int]) -> Box:
     """Return the window around the maximum of (I, J, K) values."""
     i, j, k = (int(v) for v in np.unravel_index(int(share.argmax()), tuple(share.shape)))
     return window_about((i, j, k), window, tuple(share.shape))
 
 
-def _well_inside(at: tuple[int, int, int], place: Place, shape: tuple[int, ...]) -> bool:
+def _well_inside(at: tuple[int, int, int], box: Box, shape: tuple[int, ...]) -> bool:
     """Return whether a voxel is a quarter window away from borders that could be shifted."""
-    for voxel, side, length in zip(at, place, shape, strict=True):
+    for voxel, side, length in zip(at, box, shape, strict=True):
         margin = (side.stop - side.start) // 4
         low = 0 if side.start == 0 else side.start + margin
         high = length if side.stop == length else side.stop - margin

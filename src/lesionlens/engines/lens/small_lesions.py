@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from lesionlens.base import geometry
 from lesionlens.base.array_ops import sigmoid, to_numpy
-from lesionlens.base.geometry import Box
+from lesionlens.base.geometry import TOUCHING, Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
@@ -30,7 +30,6 @@ from lesionlens.network.small_lesions import SPACING_MM, lesion_logit
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 T1C = list(MrSequence).index(MrSequence.T1C)
-_TOUCHING = np.ones((3, 3, 3), bool)
 _WINDOW_VOX = 64
 """Edge of a window for perturbed inputs: that of a training sample."""
 _MARGIN_VOX = 2
@@ -179,7 +178,7 @@ def search(study: NetworkInput, known: Floats) -> SmallLesions | None:
     images = np.pad(images, [(0, 0), *((0, -n % MULTIPLE) for n in shape)])
     i, j, k = shape
     logit = np.where(brain[0], lesion_logit(images)[:i, :j, :k], -np.inf).astype(np.float32)
-    parts, _ = ndimage.label(logit >= 0, _TOUCHING)
+    parts, _ = ndimage.label(logit >= 0, TOUCHING)
     voxel_ml = study.grid.voxel_ml
     seen = _Seen(logit, parts, known[0], _outlined_cores(known, voxel_ml), voxel_ml)
     found = [_judged(seen, n, box) for n, box in enumerate(ndimage.find_objects(parts), 1)]
@@ -195,7 +194,7 @@ def search(study: NetworkInput, known: Floats) -> SmallLesions | None:
 
 def _outlined_cores(known: Floats, voxel_ml: float) -> Mask:
     """Return the cores that the other network outlines in lesions too large for the search."""
-    parts, count = ndimage.label(known[0] >= 0, _TOUCHING)
+    parts, count = ndimage.label(known[0] >= 0, TOUCHING)
     large = np.bincount(parts.ravel(), minlength=count + 1) * voxel_ml > _LARGE_ML
     large[0] = False
     return np.asarray(large[parts] & (known[1] >= _CORE))
@@ -222,7 +221,7 @@ def _judged(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
         return None
     where = geometry.grown(box, _MARGIN_VOX, seen.parts.shape)
     parts = seen.parts[where]
-    near = ndimage.binary_dilation(parts == number, _TOUCHING, _MARGIN_VOX)
+    near = ndimage.binary_dilation(parts == number, TOUCHING, _MARGIN_VOX)
     return SmallLesion(where, near & ((parts == number) | (parts == 0)), certainty, suspicion)
 
 

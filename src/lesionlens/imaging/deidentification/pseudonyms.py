@@ -54,10 +54,10 @@ def key_at(path: Path) -> bytes:
     return key
 
 
-def check_map(path: Path) -> None:
+def check_map(path: Path) -> str:
     """Create a mapping table if it is missing, so that it is known to be writable before any work.
 
-    A table that others could read becomes the owner's alone.
+    A table that others could read becomes the owner's alone. Returns what it holds.
 
     Raises
     ------
@@ -65,10 +65,12 @@ def check_map(path: Path) -> None:
         The file is not such a table.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _rows_of(_text_of(path), path)
+    text = _text_of(path)
+    _rows_of(text, path)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     with suppress(PermissionError):  # somebody else's, who shares it
         access.restrict(path)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,7 @@ class Pseudonyms:
         UnusableInputError
             The existing file is not such a table.
         """
-        check_map(path)
-        text = _text_of(path)
+        text = check_map(path)
         there = _rows_of(text, path)
         with path.open("a", encoding="utf-8", newline="") as file:
             if text and not text.endswith("\n"):  # the last row was not written whole

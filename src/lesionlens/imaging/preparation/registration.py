@@ -71,7 +71,8 @@ FORM = ArrayForm(frozenset({"moved", "figures"}), _from_arrays, _to_arrays)
 """Cache format of a registration."""
 
 
-def _image(values: NDArray[np.float32], grid: Grid) -> sitk.Image:
+def itk_image(values: NDArray[np.floating], grid: Grid) -> sitk.Image:
+    """Return an image on an axis-aligned RAS grid as ITK's."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T, dtype=np.float32))
     image.SetSpacing(grid.spacing_mm.tolist())
     image.SetOrigin(grid.affine[:3, 3].tolist())
@@ -109,7 +110,8 @@ def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.flo
     return grid.to_mm(centre)
 
 
-def _matrix(transform: sitk.Euler3DTransform) -> Affine:
+def rigid_affine(transform: sitk.Euler3DTransform) -> Affine:
+    """Return the (4, 4) matrix of a rigid transform about its own centre."""
     linear = np.asarray(transform.GetMatrix()).reshape(3, 3)
     centre, shift = np.asarray(transform.GetCenter()), np.asarray(transform.GetTranslation())
     out = np.eye(4)
@@ -183,8 +185,8 @@ def _level(
     if excluded is not None:
         out = resample_mask(excluded.mask, excluded.grid, grid)
         near = np.where(out, np.float32(0.0), near)
-    mask = sitk.Cast(_image(near, grid), sitk.sitkUInt8)
-    return Level(_image(capped, grid), mask, excluded is not None)
+    mask = sitk.Cast(itk_image(near, grid), sitk.sitkUInt8)
+    return Level(itk_image(capped, grid), mask, excluded is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,7 +296,7 @@ def roughly(
 ) -> Affine:
     """Return the (4, 4) transform of the coarse level, unchecked; the identity without overlap."""
     best = _coarsely(fixed, moving, context, sampling=0.07)
-    return np.eye(4) if best is None else _matrix(best[1])
+    return np.eye(4) if best is None else rigid_affine(best[1])
 
 
 def _coarsely(
@@ -360,7 +362,7 @@ def _judged(
             other.SetTranslation(shift.tolist())
             beside.append(_metric(pair, other))
     pronounced = 1.0 - float(np.mean(beside)) / information if information > 1e-6 else 0.0
-    moved = _matrix(transform)
+    moved = rigid_affine(transform)
     angle = float(np.degrees(np.arccos(np.clip((np.trace(moved[:3, :3]) - 1) / 2, -1.0, 1.0))))
     shift_mm = float(np.linalg.norm(moved[:3, :3] @ centre + moved[:3, 3] - centre))
     return Registration(moved, shift_mm, angle, information, pronounced)

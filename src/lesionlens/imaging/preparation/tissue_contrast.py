@@ -18,7 +18,11 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.preparation.brain import erode
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.preparation.tissue_template import Template, load_template, place
+from lesionlens.imaging.preparation.tissue_template import (
+    Template,
+    load_template,
+    register_template,
+)
 
 EDGE_MM = 3.0
 MARGIN_MM = 9.0
@@ -95,7 +99,7 @@ def tissues(
     inside : (I, J, K) bool
         The brain without its rim.
     """
-    back = np.asarray(np.linalg.inv(place(template, image, grid)))
+    back = np.asarray(np.linalg.inv(register_template(template, image, grid)))
     white, grey, mask = (
         resample(m, template.grid, grid, moved=back)
         for m in (template.white, template.grey, template.mask)

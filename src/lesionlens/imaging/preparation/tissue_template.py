@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,6 +16,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.brain import largest
+from lesionlens.imaging.preparation.registration import itk_image, rigid_affine
 
 COARSE_MM = 4.0
 
@@ -38,13 +38,6 @@ def load_template() -> Template:
         grey, white, mask = stored["maps"].astype(np.float32) / np.float32(255)
         affine = stored["affine"]
     return Template(grey, white, mask, Grid((mask.shape[0], mask.shape[1], mask.shape[2]), affine))
-
-
-def _sitk(values: NDArray[np.floating[Any]], grid: Grid) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values.T, dtype=np.float32))
-    image.SetSpacing(grid.spacing_mm.tolist())
-    image.SetOrigin(grid.affine[:3, 3].tolist())
-    return image
 
 
 def _top(image: NDArray[np.float32], share: float = 0.98) -> float:
@@ -74,14 +67,14 @@ def _start_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     return centre
 
 
-def place(template: Template, image: NDArray[np.float32], grid: Grid) -> Affine:
+def register_template(template: Template, image: NDArray[np.float32], grid: Grid) -> Affine:
     """Register the template to the head rigidly; return template mm to head mm."""
     pseudo = template.white * 3 + template.grey * 2 + (template.mask > 0.5) * np.float32(0.5)
-    fixed = _sitk(pseudo, template.grid)
+    fixed = itk_image(pseudo, template.grid)
     near = ndimage.binary_dilation(template.mask > 0.5, iterations=2)
-    region = _sitk(near.astype(np.float32), template.grid)
+    region = itk_image(near.astype(np.float32), template.grid)
     sigma = COARSE_MM / 2 / grid.spacing_mm / 2
-    moving = _sitk(ndimage.gaussian_filter(np.minimum(image, _top(image)), sigma), grid)
+    moving = itk_image(ndimage.gaussian_filter(np.minimum(image, _top(image)), sigma), grid)
     middle = np.asarray(template.grid.to_mm(ndimage.center_of_mass(template.mask)))
     shift = _start_mm(image, grid) - middle
     best: tuple[float, Affine] = (0.0, np.eye(4))
@@ -110,9 +103,4 @@ def _optimise(
         method.Execute(fixed, moving)
     except RuntimeError:  # no overlap from this start
         return None
-    linear = np.asarray(start.GetMatrix()).reshape(3, 3)
-    centre, shift = np.asarray(start.GetCenter()), np.asarray(start.GetTranslation())
-    out = np.eye(4)
-    out[:3, :3] = linear
-    out[:3, 3] = centre + shift - linear @ centre
-    return float(method.GetMetricValue()), out
+    return float(method.GetMetricValue()), rigid_affine(start)

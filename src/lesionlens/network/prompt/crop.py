@@ -23,7 +23,7 @@ _LARGEST_DIFFERENCE = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class Crop:
     """A cubic crop within a volume."""
 
     centre: NDArray[np.float64]
@@ -34,7 +34,7 @@ class Place:
     """Voxels along each edge."""
 
     @classmethod
-    def straight(cls, centre: NDArray[np.float64], spacing: float, size: int) -> Place:
+    def straight(cls, centre: NDArray[np.float64], spacing: float, size: int) -> Crop:
         """Create a crop aligned with the volume's axes."""
         return cls(np.asarray(centre, float), spacing * np.eye(3), size)
 
@@ -51,25 +51,25 @@ class Place:
         return index[((index >= 0) & (index < self.size)).all(1)]
 
 
-def sample(volume: NDArray[np.generic], place: Place, *, nearest: bool = False) -> Tensor:
+def sample(volume: NDArray[np.generic], crop: Crop, *, nearest: bool = False) -> Tensor:
     """Sample (C, I, J, K) on a crop: (C, n, n, n) float32, zero outside the volume."""
-    half = (place.size - 1) / 2
-    reach = np.abs(place.step).sum(1) * half
+    half = (crop.size - 1) / 2
+    reach = np.abs(crop.step).sum(1) * half
     shape = np.array(volume.shape[1:])
-    low = np.clip(np.floor(place.centre - reach).astype(int) - 1, 0, shape - 2)
-    high = np.clip(np.ceil(place.centre + reach).astype(int) + 2, low + 2, shape)
+    low = np.clip(np.floor(crop.centre - reach).astype(int) - 1, 0, shape - 2)
+    high = np.clip(np.ceil(crop.centre + reach).astype(int) + 2, low + 2, shape)
     i, j, k = (slice(a, b) for a, b in zip(low, high, strict=True))
     part = torch.from_numpy(np.ascontiguousarray(volume[:, i, j, k], dtype=np.float32))
-    if not nearest and np.array_equal(place.step, np.diag(np.diag(place.step))):
-        edges = np.arange(place.size) - half
-        at = place.centre - low + edges[:, None] * np.diag(place.step)
+    if not nearest and np.array_equal(crop.step, np.diag(np.diag(crop.step))):
+        edges = np.arange(crop.size) - half
+        at = crop.centre - low + edges[:, None] * np.diag(crop.step)
         return torch.from_numpy(_along_axes(part.numpy(), at.T))
     unit = 2 / (high - low - 1)
     turn = np.concatenate(
-        [place.step * half * unit[:, None], ((place.centre - low) * unit - 1)[:, None]], 1
+        [crop.step * half * unit[:, None], ((crop.centre - low) * unit - 1)[:, None]], 1
     )
     theta = torch.from_numpy(turn[::-1, [2, 1, 0, 3]].astype(np.float32).copy())[None]
-    n = place.size
+    n = crop.size
     grid = functional.affine_grid(theta, [1, 1, n, n, n], align_corners=True)
     mode = "nearest" if nearest else "bilinear"
     return functional.grid_sample(part[None], grid, mode=mode, align_corners=True)[0]
@@ -170,7 +170,7 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
     return PromptInput(maps[None], facts[None])
 
 
-def paste(values: Tensor, place: Place, shape: tuple[int, ...]) -> tuple[Box, Floats]:
+def paste(values: Tensor, crop: Crop, shape: tuple[int, ...]) -> tuple[Box, Floats]:
     """Paste (n, n, n) values of an axis-aligned crop into a volume of this shape.
 
     Returns
@@ -178,12 +178,12 @@ def paste(values: Tensor, place: Place, shape: tuple[int, ...]) -> tuple[Box, Fl
     box, values
         The covered box of the volume, and the linearly interpolated values there.
     """
-    spacing = float(place.step[0, 0])
-    half = spacing * (place.size - 1) / 2
-    first, last = np.ceil(place.centre - half), np.floor(place.centre + half)
+    spacing = float(crop.step[0, 0])
+    half = spacing * (crop.size - 1) / 2
+    first, last = np.ceil(crop.centre - half), np.floor(crop.centre + half)
     box = clipped_box(first, np.maximum(last, first - 1), shape)
     at = [
-        (np.arange(side.start, side.stop) - middle) / spacing + (place.size - 1) / 2
-        for side, middle in zip(box, place.centre, strict=True)
+        (np.arange(side.start, side.stop) - middle) / spacing + (crop.size - 1) / 2
+        for side, middle in zip(box, crop.centre, strict=True)
     ]
     return box, _along_axes(values.float().numpy()[None], at)[0]

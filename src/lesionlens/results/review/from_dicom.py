@@ -25,6 +25,7 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import LEAST_BEYOND, Grid
 from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.provenance import versions
@@ -43,7 +44,6 @@ from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read
 from lesionlens.results.review.sent_objects import Objects, find_objects, map_label
 
 _NUMBER = re.compile(r"([1-9]\d{0,3}) ")
-_WHOLE = np.ones((3, 3, 3), bool)
 
 
 def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -138,7 +138,7 @@ def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask,
         if uid is not None:
             parts, count = inside.astype(np.int32), int(inside.any())
         else:
-            parts, count = ndimage.label(inside, structure=_WHOLE)
+            parts, count = ndimage.label(inside, structure=TOUCHING)
         components = np.where(parts > 0, parts + len(uids), components).astype(np.int32)
         uids += [uid] * count
     return ComponentMask(labels, components, len(uids), grid), uids

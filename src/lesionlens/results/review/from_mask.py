@@ -22,6 +22,7 @@ from lesionlens.analysis.findings.candidates import NO_T1C, Context, Evidence, d
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import Label, Source
 from lesionlens.base.provenance import sha256_of, versions
@@ -43,7 +44,6 @@ _NO_PARTS = (
 )
 _TIE = np.float32(1 - 2 * HALF)
 """If two labels' shares of a voxel differ by less, the larger label wins."""
-_WHOLE = np.ones((3, 3, 3), bool)
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
 
@@ -205,7 +205,7 @@ def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> Comp
         components = (flat.reshape(values.shape) + offset).astype(np.int32)
         labels = np.where(components > 0, Label.OEDEMA, Label.BACKGROUND).astype(np.uint8)
         return ComponentMask(labels, components, len(numbers) - 1 + offset, grid)
-    components, count = ndimage.label(values > 0, structure=_WHOLE)
+    components, count = ndimage.label(values > 0, structure=TOUCHING)
     if meaning is Meaning.WHOLE:
         labels = np.where(values > 0, Label.OEDEMA, Label.BACKGROUND).astype(np.uint8)
     else:

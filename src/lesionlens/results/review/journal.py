@@ -135,4 +135,4 @@ def hand_over(analysis: Analysis, reader: str) -> None:
 
 
 def _place(analysis: Analysis, reader: str | None) -> Path:
-    return store.sessions_folder() / f"{store.session_key(analysis, reader)}.draft.npz"
+    return store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.draft.npz"

@@ -122,19 +122,6 @@ def load(folder: Path, check: Check | None = None) -> Review:
     return _read(folder / NAME, folder / EDITS, check)
 
 
-def session_key(analysis: Analysis, reader: str | None = None) -> str:
-    """Return the key of a draft: digest of the input files, the weights and the reader.
-
-    Two readers on one machine do not see each other's drafts.
-    """
-    return _key_of(analysis.run, reader)
-
-
-def analysis_key(run: RunInfo) -> str:
-    """Return the key of decisions on an analysis: digest of the input and the weights."""
-    return _key_of(run, None)
-
-
 def owner_of(reader: str | None, session: int, arm: str) -> str | None:
     """Return the owner of drafts: the reader, in a reader study of one session.
 
@@ -143,7 +130,11 @@ def owner_of(reader: str | None, session: int, arm: str) -> str | None:
     return f"{reader}, session {session}, {arm}" if session else reader
 
 
-def _key_of(run: RunInfo, reader: str | None) -> str:
+def analysis_key(run: RunInfo, reader: str | None = None) -> str:
+    """Return the key of an analysis, or of a reader's draft of it: digest of input and weights.
+
+    Two readers on one machine do not see each other's drafts.
+    """
     digest = hashlib.sha256(b"" if reader is None else f"{reader}\0".encode())
     for _, sha256 in sorted(run.inputs):
         digest.update(sha256.encode())
@@ -165,7 +156,7 @@ def autosaved(run: RunInfo, reader: str | None) -> Review:
     reader : str or None
         The reader, as for `owner_of`.
     """
-    own, nobodys = (sessions_folder() / f"{_key_of(run, who)}.json" for who in (reader, None))
+    own, nobodys = (sessions_folder() / f"{analysis_key(run, who)}.json" for who in (reader, None))
     place = own if own.exists() else nobodys  # the first release kept all readers in one file
     try:
         found = _read(place, place.with_suffix(""))

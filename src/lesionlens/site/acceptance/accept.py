@@ -12,7 +12,7 @@ from typing import Any
 
 from lesionlens.analysis.evaluation.cases import Case, find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
-from lesionlens.analysis.evaluation.label_conventions import check_table, convention_reader
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
 from lesionlens.base.bounded_read import MIB, read_json, read_text
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
@@ -61,7 +61,7 @@ class SiteTest:
     worker_options: WorkerOptions = field(default_factory=WorkerOptions)
     """Parallelisation."""
     convention: str | None = None
-    """Label convention of the references; see `evaluation.label_conventions.convention_reader`."""
+    """Label convention of the references; see `evaluation.label_conventions.read_conventions`."""
     signed_by: str | None = None
     """Who signs the report; None if unsigned."""
 
@@ -84,7 +84,8 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         The user asked to stop; the same call continues.
     """
     cases = _cases(test.cases)
-    check_table(test.convention, test.cases, [case.name for case in cases])
+    conventions = read_conventions(test.convention, test.cases)
+    conventions.check(case.name for case in cases)
     check_free(test.out, (RECORD, PAGE, SUMS), _earlier(test.out))
     read = None if test.signed_by is None else read_before(test.out / RECORD)
     run = run_cohort(
@@ -95,7 +96,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     )
     if run.exit_status == 130:
         raise CancelledError("the acceptance test")
-    convention = convention_reader(test.convention, test.cases)
     failed = {o.name: o.message for o in run.outcomes if o.status is not Status.ANALYSED}
     if failed and len(failed) == len(run.outcomes):
         raise UnusableInputError(
@@ -104,9 +104,11 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
             next_step="Correct the reported problem, then run the same command",
         )
     scores = [
-        _lost(case, failed[case.name], test.out, convention(case)) if case.name in failed else score
+        _lost(case, failed[case.name], test.out, conventions.of(case))
+        if case.name in failed
+        else score
         for case, score in zip(
-            cases, evaluate(test.out / RESULTS, cases, convention, context), strict=True
+            cases, evaluate(test.out / RESULTS, cases, conventions.of, context), strict=True
         )
     ]
     scanners = scanners_table(test.cases)

@@ -11,8 +11,7 @@ import pytest
 
 from lesionlens.analysis.evaluation.cases import find_cases, patient_of, read_volume
 from lesionlens.analysis.evaluation.label_conventions import (
-    check_table,
-    convention_reader,
+    read_conventions,
     region_mask,
     translate,
 )
@@ -157,7 +156,7 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     for text in ("case\nx\n", "case\tconvention\nx\n"):
         table.write_text(text)
         with pytest.raises(ConfigError, match="case and convention"):
-            convention_reader(None, tmp_path)
+            read_conventions(None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +194,12 @@ def test_a_case_with_two_rows_that_differ_is_refused_and_a_blank_patient_is_none
 def test_a_table_that_misspells_a_case_is_refused(tmp_path, rows, fits):
     lines = "".join(f"{name}\tmsd\n" for name in rows)
     (tmp_path / "conventions.tsv").write_text(f"case\tconvention\n{lines}")
+    conventions = read_conventions(None, tmp_path)
     if fits:
-        check_table(None, tmp_path, ["a", "b"])
+        conventions.check(["a", "b"])
         return
     with pytest.raises(ConfigError, match=r"a row for 'c', .* none for the case '[ab]'"):
-        check_table(None, tmp_path, ["a", "b"])
+        conventions.check(["a", "b"])
 
 
 def test_a_damaged_image_is_named(tmp_path):
@@ -215,3 +215,14 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "seg.nii.gz")
     with pytest.raises(ReadError, match="not a regular file"):
         read_volume(tmp_path / "seg.nii.gz")
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1000), ("micron", 0.001)])
+def test_a_reference_in_another_unit_lies_where_the_analysis_puts_it(tmp_path, unit, mm):
+    affine = np.diag([-1.5, 2.0, 3.0, 1.0])
+    affine[:3, 3] = 90, -120, -70
+    image = nib.Nifti1Image(IMAGE, np.diag([1 / mm] * 3 + [1]) @ affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "seg.nii.gz")
+    _, grid = read_volume(tmp_path / "seg.nii.gz")
+    np.testing.assert_allclose(grid.affine, affine, atol=1e-4)

@@ -36,15 +36,6 @@ def study(make_prepared):
 
 
 @pytest.fixture(scope="module")
-def refining_weights(tmp_path_factory):
-    torch.manual_seed(3)
-    path = tmp_path_factory.mktemp("weights") / "refining.safetensors"
-    notes = WeightsNotes(version="test", spacing_mm=5.0, focus_spacing_mm=4.0)
-    weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
-    return path
-
-
-@pytest.fixture(scope="module")
 def prediction(engine, study):
     return engine.predict(study, context=SILENT)
 

@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 
 from lesionlens.network.prompt.crop import (
-    Place,
+    Crop,
     Question,
     Scene,
     gaussians,
@@ -21,28 +21,28 @@ def test_a_turned_and_mirrored_cube_is_read_as_scipy_reads_it():
     volume = rng.normal(size=(2, 30, 40, 35)).astype(np.float32)
     step = 1.3 * np.eye(3) + 0.1 * rng.normal(size=(3, 3))
     step[0] *= -1
-    place = Place(np.array([14.0, 22.0, 9.0]), step, N)
-    where = np.moveaxis(place.voxels(), -1, 0)
+    crop = Crop(np.array([14.0, 22.0, 9.0]), step, N)
+    where = np.moveaxis(crop.voxels(), -1, 0)
     expected = np.stack([ndimage.map_coordinates(one, where, order=1) for one in volume])
-    inside = (place.voxels() >= 0).all(-1) & (place.voxels() <= np.array([29, 39, 34])).all(-1)
+    inside = (crop.voxels() >= 0).all(-1) & (crop.voxels() <= np.array([29, 39, 34])).all(-1)
     assert inside.any()
     assert not inside.all()
     np.testing.assert_allclose(
-        sample(volume, place).numpy()[:, inside], expected[:, inside], atol=1e-4
+        sample(volume, crop).numpy()[:, inside], expected[:, inside], atol=1e-4
     )
 
 
 def test_points_find_their_voxel_of_the_cube_and_others_are_left_out():
-    place = Place.straight(np.array([20.0, 20.0, 20.0]), 1.5, N)
-    at = place.voxels()[3, 4, 5]
-    assert place.inside(np.stack([at, at + 100])).tolist() == [[3, 4, 5]]
+    crop = Crop.straight(np.array([20.0, 20.0, 20.0]), 1.5, N)
+    at = crop.voxels()[3, 4, 5]
+    assert crop.inside(np.stack([at, at + 100])).tolist() == [[3, 4, 5]]
 
 
 def test_what_is_pasted_back_is_what_was_read():
     ramp = np.indices((40, 44, 42)).sum(0).astype(np.float32)
-    place = Place.straight(np.array([20.0, 3.0, 20.0]), 1.25, N)
-    cube = torch.from_numpy(np.moveaxis(place.voxels(), -1, 0).sum(0).astype(np.float32))
-    box, values = paste(cube, place, ramp.shape)
+    crop = Crop.straight(np.array([20.0, 3.0, 20.0]), 1.25, N)
+    cube = torch.from_numpy(np.moveaxis(crop.voxels(), -1, 0).sum(0).astype(np.float32))
+    box, values = paste(cube, crop, ramp.shape)
     assert box[1].start == 0
     np.testing.assert_allclose(values, ramp[box], atol=1e-3)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.training.references import find_real_cases
 
@@ -24,7 +24,7 @@ def shown(tmp_path_factory, random_weights, coarse):
     root = tmp_path_factory.mktemp("cases")
     write_nifti(make_patient(0, spacing_mm=4.0, lesions=(LEFT,)), root / "a", truth=True)
     write_nifti(make_patient(1, spacing_mm=4.0, lesions=()), root / "b", truth=True)
-    cases = find_real_cases(root, convention=convention_reader(None, root))
+    cases = find_real_cases(root, convention=read_conventions(None, root).of)
     return list(examine_folds([Fold(random_weights, (cases[0],)), Fold(random_weights, cases[1:])]))
 
 

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.phantoms.acquire import Acquisition
-from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.analysis import make_reviewed, write_study
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
@@ -17,7 +17,7 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.nifti import STEPS
 from lesionlens.results.export.tables import findings_json
@@ -38,13 +38,8 @@ BOTH = (MrSequence.T1C, MrSequence.FLAIR)
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory):
     """An analysis with a review, and the folder it was saved to."""
-    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
     folder = tmp_path_factory.mktemp("closed")
-    study = write_study(patient, folder / "study", sequences=BOTH, how=Acquisition("PIR"))
-    plain = make_analysis(patient, study)
-    log = ReviewLog()
-    log.mark(plain.findings.candidates[1].tracking_uid, ReviewState.REJECTED, reason="vessel")
-    analysis = replace(plain, review=log.review)
+    analysis = make_reviewed(folder / "study", BOTH, "PIR")
     save(analysis, folder / "out")
     return analysis, folder / "out"
 

@@ -150,10 +150,9 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             expected="an affine that says which side is left",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
-    scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     try:
-        affine = check_affine(_scaled(image.affine, scale), where=repr(name))
-        notice = _forms_agree(header, affine, shape, scale)
+        affine = check_affine(affine_mm(image), where=repr(name))
+        notice = _forms_agree(header, affine, shape, _scale(header))
     except (ValueError, HeaderDataError) as error:
         raise GeometryError(
             found=f"a damaged orientation (qform) in {name!r}: {brief(error)}",
@@ -161,6 +160,15 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         ) from error
     return affine, (f"{name!r}: {notice}",) if notice else ()
+
+
+def affine_mm(image: Any) -> Affine:
+    """Return the (4, 4) affine of an opened NIfTI file in millimetres, whatever its unit."""
+    return _scaled(image.affine, _scale(image.header))
+
+
+def _scale(header: Any) -> float:
+    return _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
 def _scaled(affine: Affine, scale: float) -> Affine:
