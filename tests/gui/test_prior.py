@@ -12,17 +12,25 @@ from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.patient import Patient
+from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.results.review.journal import Draft
 from lesionlens.results.review.prior import PriorImagesError
+from lesionlens.site.worklist import own_log
 
 
 @pytest.fixture
-def compared(reviewed, analysis, monkeypatch):
-    """The panel once the study was compared with itself, as of two months before."""
+def compared(start_comparing):
+    """The panel while the study is compared with itself, as of two months before."""
+    return start_comparing()
+
+
+@pytest.fixture
+def start_comparing(reviewed, analysis, monkeypatch):
+    """Start that comparison."""
     candidates = tuple(
         replace(c, tracking_uid=f"2.25.{c.id}") for c in analysis.findings.candidates
     )
@@ -32,8 +40,12 @@ def compared(reviewed, analysis, monkeypatch):
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
     laid = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
     monkeypatch.setattr(compare, "align", lambda *_, **__: (laid, MrSequence.T1C))
-    assert reviewed.actions_.compare(analysis.study.root)
-    return reviewed, prior
+
+    def start():
+        assert reviewed.actions_.compare(analysis.study.root)
+        return reviewed, prior
+
+    return start
 
 
 def test_the_prior_stands_beside_this_examination(compared, qtbot):
@@ -59,6 +71,26 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
         assert then.image.data.shape == now.image.data.shape
     panel.actions_.toggle_prior()
     assert panel.session.state.choices.views.layout is Layout.SINGLE
+
+
+def test_decisions_on_the_prior_count_that_its_result_does_not_hold(
+    start_comparing, monkeypatch, qtbot
+):
+    """What the reader rejected there and had not exported counted as tumour."""
+    asked = []
+
+    def recovered(analysis, key, _):
+        asked.append(key.reader)
+        event = ReviewEvent("2.25.1", ReviewState.REJECTED, "A. Reader", "2026-01-06T10:00:00Z")
+        return own_log.Recovered(replace(analysis.review, events=(event,)))
+
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.own_log.recovered", recovered)
+    panel, _ = start_comparing()
+    qtbot.waitUntil(lambda: panel.session.state.choices.views.compared is not None, timeout=120_000)
+    before, now = panel.session.state.analysis.followup.points
+    assert [one.state for one in before.lesions] == [ReviewState.REJECTED, ReviewState.UNREVIEWED]
+    assert {one.state for one in now.lesions} == {ReviewState.UNREVIEWED}
+    assert asked == [panel.actions_.read_controller.reader or ""]
 
 
 def test_a_decision_made_while_it_is_compared_stays_and_so_does_the_comparison(compared, qtbot):

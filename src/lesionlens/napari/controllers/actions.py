@@ -360,8 +360,9 @@ class Actions(
 
     def _compare(self, place: Path, study: Path | None) -> bool:
         asks = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
-        chosen = PriorChoice(place, study)
-        return compare_with(self.session, self.jobs, chosen, self.read_controller.held, asks)
+        reads = self.read_controller
+        chosen = PriorChoice(place, study, reader=reads.reader or "")
+        return compare_with(self.session, self.jobs, chosen, reads.held, asks)
 
     def stop(self) -> None:
         """Request cancellation of the running job."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.patient import Prior, visit_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
@@ -25,6 +26,7 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
+from lesionlens.site.worklist import own_log
 
 _NO_IMAGES = "Nothing is compared until you choose the folder of the earlier examination's images."
 _UNCONFIRMED = "Nothing is compared until you confirm that it is one patient."
@@ -40,6 +42,8 @@ class PriorChoice:
     """Study of the result, if it was moved."""
     same_patient: bool = False
     """Whether a person confirmed that both are of one patient."""
+    reader: str = ""
+    """Whose decisions on it count, also those that the result does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ def compare_with(
         found = find_prior(
             chosen.place, analysis.study, chosen.study, same_patient=chosen.same_patient
         )
-        prior = open_prior(found, context, options)
+        prior = _decided(open_prior(found, context, options), chosen.reader)
         context.progress("registering it to this one", 0.0)
         after = compare(analysis, visit_of(analysis.study), prior, context=context.quiet())
         return after, pictures_of(prior, after)
@@ -133,6 +137,13 @@ def compare_with(
         _show_refusal(session, error, waits_for)
 
     return jobs.start("Comparing", task, done, refused)
+
+
+def _decided(prior: Prior, reader: str) -> Prior:
+    """Return a prior with the reader's decisions on it, as they are shown when it is opened."""
+    key = own_log.own_key(prior.analysis.study, reader)
+    review = own_log.recovered(prior.analysis, key, own_log.own_folder()).review
+    return replace(prior, analysis=applied(replace(prior.analysis, review=review)))
 
 
 def _show_refusal(session: ReviewSession, error: BaseException, waits_for: str) -> None:
