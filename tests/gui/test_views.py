@@ -863,6 +863,7 @@ def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(show
     assert shown.actions_.viewpoint.now == before
     box.reject()
     qtbot.waitUntil(beside.isEnabled, timeout=60_000)
+    assert beside.focusWidget() is beside.view, "it takes keys again before it is clicked"
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
     assert shown.actions_.viewpoint.now != before
 
