@@ -57,7 +57,7 @@ class NumberBox(QDoubleSpinBox):
 
     def valueFromText(self, text: str) -> float:
         """Return the number of a text."""
-        return super().valueFromText(text.replace(",", "."))
+        return float(super().valueFromText(text.replace(",", ".")))
 
 
 class EditTools(QWidget):
