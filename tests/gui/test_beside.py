@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from napari.utils.colormaps.standardize_color import transform_color
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
+from lesionlens.napari.loading import KEY
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
 from lesionlens.napari.model.geometry.measures import MeasureKind
+from lesionlens.napari.model.screen.drawing import PRIOR_COLOUR
+from lesionlens.napari.viewer.colours import ATTENTION
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def compared(panel):
 
 
 def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, qtbot):
-    before = ComparedPictures("prior", {})
+    before = ComparedPictures("prior of 2024-03-01", "prior", {})
     shown.actions_.compare_with(before)
     shown.commands.run("next_other")
     qtbot.waitUntil(lambda: compared(shown) is not before, timeout=20_000)
@@ -60,7 +65,10 @@ def doubled(reviewed):
     series = session.state.study.series[MrSequence.T1C]
     data = 2 * np.asarray(series.load(), np.float32)
     adc = dict.fromkeys(session.state.study.series, Volume(data, series.grid))
-    views = {"compared": ComparedPictures("ADC", adc, beside="0 adc"), "layout": Layout.PRIOR}
+    views = {
+        "compared": ComparedPictures("ADC (ep2d of Doe)", "ADC", adc, beside="0 adc"),
+        "layout": Layout.PRIOR,
+    }
     session.choose_views(**views)
     reviewed.session.step(1)
     linked = reviewed.views.linked
@@ -115,3 +123,44 @@ def test_how_a_sequence_was_resampled_is_not_said_of_the_image_beside_it(doubled
     panel.session.layer_arrived(replace(overlays, moved=frozenset({MrSequence.T1C})))
     assert "interpolated (moved)" in linked.drawing(t1c).lines
     assert "interpolated (moved)" not in linked.drawing(adc).lines
+
+
+def test_the_name_of_a_series_is_hidden_with_the_patients(doubled):
+    """It stayed on screenshots, as the date of an earlier examination did."""
+    panel, linked, adc, _ = doubled
+    assert linked.drawing(adc).lines[0] == "ADC (ep2d of Doe) · axial"
+    panel.commands.run("toggle_names")
+    assert linked.drawing(adc).lines[0] == "ADC · axial"
+    prior = ComparedPictures(
+        "prior of 2024-03-01", "prior", panel.session.state.choices.views.compared.volumes
+    )
+    panel.session.choose_views(compared=prior)
+    assert linked.drawing(adc).lines[0] == "prior · T1c · axial"
+
+
+def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled):
+    panel, *_ = doubled
+    other = panel.session.state.choices.views.compared
+    labels = panel.session.state.analysis.findings.components
+    flagged = Volume(labels, panel.session.state.analysis.prepared.native)
+    panel.actions_.show_layout(Layout.SINGLE)
+    panel.session.choose_overlay(Overlay.MAP)
+    shown = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
+    assert ATTENTION in shown
+    panel.actions_.hold_comparison(True)
+    caption = panel.viewer.canvas.overlays["lesionlens_caption"]
+    assert panel.views.lines.strokes is None
+    roles = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
+    assert roles == {None, "compared"}
+    assert caption.text == "ADC (ep2d of Doe) · axial"
+    prior = replace(
+        other, description="prior of 2024", plain="prior", beside="", components=flagged
+    )
+    panel.session.choose_views(compared=prior)
+    blue = transform_color(PRIOR_COLOUR)[0]
+    assert np.allclose(panel.views.lines.strokes.colours, blue)
+    assert caption.text == "prior of 2024 · T1c · axial"
+    panel.commands.run("toggle_names")
+    assert caption.text == "prior · T1c · axial"
+    panel.actions_.hold_comparison(False)
+    assert not np.allclose(panel.views.lines.strokes.colours, blue)

@@ -84,6 +84,29 @@ def test_either_side_is_taken_until_both_agree(second, qtbot):
     assert len(agreement(second).disagreements) == 2
 
 
+@pytest.mark.parametrize("before", ["take_second", "reject"])
+def test_nothing_is_adopted_that_the_views_do_not_show(second, qtbot, before):
+    """The numbers of the others change with an outline: another one was adopted, out of sight."""
+    for _ in range(2):
+        second.commands.run("next_disagreement")
+    if before == "reject":
+        second.commands.run("next_disagreement")  # the first again, whose candidate goes
+        second.session.go_to(1)
+    second.commands.run(before)
+    wait(qtbot, second)
+    (left,) = agreement(second).disagreements
+    review = second.session.state.review
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert second.session.state.review is review
+    assert "Go to a disagreement first" in second.session.state.message
+    second.commands.run("next_disagreement")
+    assert agreement(second).parts[here(second)] == left.number
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert agreement(second).disagreements == ()
+
+
 def here(panel):
     grid = panel.session.state.analysis.volumes.labels.grid
     return tuple(np.rint(grid.to_voxel(panel.actions_.viewpoint.now.point_mm)).astype(int))

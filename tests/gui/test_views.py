@@ -565,6 +565,36 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     assert drawn(shown, view).rulers == ()
 
 
+def test_a_click_beside_the_end_of_a_diameter_places_nothing(shown, analysis, qtbot):
+    """The end jumped to the pointer, and the diameter was by hand in every file."""
+    first = analysis.findings.candidates[0]
+    shown.session.go_to(first.id)
+    shown.actions_.show_layout(Layout.ONE)
+    shown.actions_.toggle_rulers()
+    (view,) = tiles(shown)
+    drawing = drawn(shown, view)
+    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=end + QPoint(5, 3))
+    assert shown.session.state.review.diameters_of(first.tracking_uid) is None
+    assert [words for _, _, words in drawn(shown, view).rulers] == [
+        words for _, _, words in drawing.rulers
+    ]
+
+
+def test_dragged_diameters_that_are_not_kept_are_not_shown_later(shown, analysis):
+    """The reader went on to another candidate with the button held."""
+    first, second = analysis.findings.candidates
+    shown.session.go_to(first.id)
+    shown.actions_.toggle_rulers()
+    shown.actions_.drag_rulers(
+        tuple(one.with_end(0, (0, 0, 0)) for one in rulers_of(analysis, first))
+    )
+    shown.session.go_to(second.id)
+    shown.actions_.keep_rulers()
+    assert shown.session.state.choices.views.dragged is None
+    assert not shown.session.state.review.events
+
+
 def test_rulers_are_seen_from_every_plane_or_it_is_said_why_not(shown, analysis):
     first = analysis.findings.candidates[0]
     for layout, plane in (
@@ -591,7 +621,9 @@ def prior_of(panel):
     shape = tuple(-(-n // 2) for n in series.grid.shape)
     data = np.linspace(500.0, 900.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     volume = Volume(data, Grid(shape, affine))
-    return ComparedPictures("prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume})
+    return ComparedPictures(
+        "prior of 2024-03-01", "prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume}
+    )
 
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):
@@ -863,6 +895,7 @@ def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(show
     assert shown.actions_.viewpoint.now == before
     box.reject()
     qtbot.waitUntil(beside.isEnabled, timeout=60_000)
+    assert beside.focusWidget() is beside.view, "it takes keys again before it is clicked"
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
     assert shown.actions_.viewpoint.now != before
 

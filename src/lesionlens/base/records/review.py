@@ -226,13 +226,15 @@ class Review:
 
         Who undid a later decision, or placed diameters, has not made the one that is kept.
         """
-        if self.state_of(tracking_uid) is ReviewState.UNREVIEWED:
+        last = self.of(tracking_uid)
+        if last is None or last.state is ReviewState.UNREVIEWED:
             return None
         valid, _ = valid_and_undone(self.events)
         acts = [event for event in valid if event.tracking_uid == tracking_uid]
         while len(acts) > 1 and _only_measures(*acts[-2:]):
             acts.pop()
-        return acts[-1] if acts else self.of(tracking_uid)
+        made = acts[-1] if acts else last
+        return made if (made.state, made.reason) == (last.state, last.reason) else last
 
     def state_of(self, tracking_uid: str) -> ReviewState:
         """Return the state of a candidate."""

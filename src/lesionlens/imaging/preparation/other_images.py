@@ -71,6 +71,8 @@ class OtherImage:
 
     name: str
     """Displayed name."""
+    plain: str
+    """Displayed name without the series' description."""
     volume: Volume
     """Volume of float32 on its own grid."""
     how: str = ""
@@ -104,7 +106,7 @@ def align_other_series(
     frame = series.grid.frame_uid
     shared = frame is not None and frame == prepared.native.frame_uid
     if shared or series.grid.matches(prepared.native, 1e-2):
-        return OtherImage(name, Volume(values, series.grid), "placed by its header")
+        return OtherImage(name, kind.value, Volume(values, series.grid), "placed by its header")
     context.progress("laying it beside the sequences", 0.3)
     fixed = prepared.channels[list(MrSequence).index(prepared.reference)]
     found = register(
@@ -114,7 +116,7 @@ def align_other_series(
     how = f"moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f}°"
     doubt = ", doubtful: check by eye" if found.doubtful else ""
     grid = replace(series.grid, affine=affine)
-    return OtherImage(name, Volume(values, grid), f"{how}{doubt}", found.doubtful)
+    return OtherImage(name, kind.value, Volume(values, grid), f"{how}{doubt}", found.doubtful)
 
 
 def subtraction(prepared: PreparedStudy) -> OtherImage:
@@ -139,7 +141,7 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
     found = after - (np.float32(scale) * before + np.float32(offset))
     dark = np.percentile(found[covered], _DARK) if covered.any() else 0.0
     found = np.where(covered, found, np.float32(dark))  # background as dark as the minimum
-    return OtherImage("T1c - T1", Volume(found, prepared.working))
+    return OtherImage("T1c - T1", "T1c - T1", Volume(found, prepared.working))
 
 
 def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:

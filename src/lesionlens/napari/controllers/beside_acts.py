@@ -87,6 +87,7 @@ class BesideActs(ViewActs):
                 layout, before = before.layout, before.instead_of
             pictures = ComparedPictures(
                 found.name,
+                found.plain,
                 dict.fromkeys(study.series, found.volume),
                 beside=name,
                 how=found.how,

@@ -168,6 +168,7 @@ def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
     there = [n for n, is_there in enumerate(prepared.present) if is_there]
     return ComparedPictures(
         f"prior of {prior.visit.date}" if prior.visit.date else "prior",
+        "prior",
         {
             list(MrSequence)[n]: Volume(prepared.channels[n], _moved(prepared.working, back))
             for n in there

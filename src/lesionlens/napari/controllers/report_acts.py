@@ -123,9 +123,11 @@ class ReportActs(ViewActs):
     def keep_rulers(self) -> None:
         """Store the diameters dragged by the reader."""
         dragged, candidate = self.session.state.choices.views.dragged, self.session.candidate()
-        if dragged is None or candidate is None or dragged[0] != candidate.id:
+        if dragged is None:
+            return
+        self.session.choose_views(dragged=None)  # else they would be shown again, and not be kept
+        if candidate is None or dragged[0] != candidate.id:
             return
         first, second = dragged[1]
         ends = (first.start, first.end), (second.start, second.end)
-        self.session.choose_views(dragged=None)
         self.review_controller.place_diameters(candidate.tracking_uid, ends)

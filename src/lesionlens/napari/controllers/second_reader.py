@@ -51,6 +51,8 @@ class SecondReader:
         self._session, self._review, self._jobs = session, review_controller, jobs
         self._go_to = go_to
         self._number = 0
+        self._shown: Point | None = None
+        """Position of the disagreement that was gone to, RAS+ mm; its number may change."""
         self._compared: Analysis | None = None
 
     def open(self, place: Path) -> bool:
@@ -68,7 +70,7 @@ class SecondReader:
         def done(second: SecondResult) -> str | None:
             if self._session.state.study is not first.study:
                 return "The second result was discarded: another study is open."
-            self._number, self._compared = 0, first
+            self._number, self._shown, self._compared = 0, None, first
             self._session.take_second(second)
             self.follow()
             many = len(second.agreement.disagreements)
@@ -100,6 +102,7 @@ class SecondReader:
         last = 0 if by > 0 and not self._number else self._number
         self._number = (last + by - 1) % len(parts) + 1
         part = parts[self._number - 1]
+        self._shown = part.point_mm
         self._session.show_contours()
         self._go_to(part.point_mm)
         self._session.notify(
@@ -124,13 +127,13 @@ class SecondReader:
         state = self._session.state
         second, analysis = state.second, state.analysis
         parts = () if second is None else second.agreement.disagreements
-        if second is None or analysis is None or not 0 < self._number <= len(parts):
+        part = next((one for one in parts if one.point_mm == self._shown), None)
+        if second is None or analysis is None or part is None:
             self._session.decline("Go to a disagreement first (F7).")
             return False
         if state.choices.overlay is Overlay.OFF:
             self._session.decline("The outlines are not shown: press T, look at both, then F8.")
             return False
-        part = parts[self._number - 1]
         inside = second.agreement.parts == part.number
         candidate = _owner(analysis, part, inside)
         reader = self._review.reader
@@ -147,7 +150,7 @@ class SecondReader:
                 log.mark(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
 
         def then() -> None:
-            self._number -= 1  # the next disagreement now has this number
+            self._number = part.number - 1  # the next disagreement now has this number
             self._session.notify(f"{part.volume_ml:.1f} ml adopted; U undoes that.")
 
         return self._review.change("Adopting an outline", make, then)

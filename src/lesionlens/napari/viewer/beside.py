@@ -61,6 +61,8 @@ class Beside(QWidget):
         """Take no clicks or keys while a dialog of the first window waits for an answer."""
         if event.type() in (QEvent.Type.WindowBlocked, QEvent.Type.WindowUnblocked):
             self.setEnabled(event.type() == QEvent.Type.WindowUnblocked)
+            if self.isEnabled():
+                self.view.setFocus()  # lost meanwhile: keys would go nowhere
         return False
 
     def closeEvent(self, event: QCloseEvent) -> None:

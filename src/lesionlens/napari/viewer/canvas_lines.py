@@ -82,6 +82,11 @@ class CanvasLines:
         board = replace(board, frame=Frame.patient())  # layers follow the patient's axes
         tile = Tile(sequence, _PLANES[through])
         drawing = self._artist.draw(board, tile, place)
+        other = board.scene.compared
+        if other is not None:  # outlines of this study do not belong on its image
+            flagged = other.components
+            theirs = () if flagged is None else self._artist.marked(board, tile, place, flagged)
+            drawing = replace(drawing, outlines=theirs, box=None)
         depth = float(place.point_mm[through])
 
         def onto(line: Line) -> NDArray[np.float32]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.choices.gestures import STILL_PX
 from lesionlens.napari.model.geometry.rulers import Ruler
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.drawing import Drawing
@@ -41,6 +43,8 @@ class DraggedEnds(QObject):
         self._board = board
         self._pressing = False
         self._held: tuple[bool, int, int] | None = None
+        self._grabbed: tuple[float, float] | None = None
+        """Where an end of a ruler was grabbed, mm on the screen; None once it was dragged."""
 
     def forget(self) -> None:
         """Release without a signal."""
@@ -79,13 +83,16 @@ class DraggedEnds(QObject):
             self._held = _end_near(drawing, at, REACH_PX / pixels_per_mm) or self._begun(
                 drawing, point
             )
+            self._grabbed = at
         self._pressing = True
         if self._held is None:
             return False
         by_hand, index, which = self._held
+        if self._grabbed is not None and math.dist(self._grabbed, at) * pixels_per_mm > STILL_PX:
+            self._grabbed = None
         if by_hand:
             self.measure_moved.emit(index, which, point)
-        else:
+        elif self._grabbed is None:  # a click alone places nothing
             moved = list(rulers)
             moved[index] = moved[index].with_end(which, point)
             self.ruler_dragged.emit(tuple(moved))

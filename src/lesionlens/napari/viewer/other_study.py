@@ -32,11 +32,12 @@ class OtherStudy:
         own = replace(board, analysis=None, overlays=None, views=replace(board.views, slab=slab))
         drawn = self.artist.draw(own, tile, place)
         flagged = compared.components
+        called = compared.description if board.views.named else compared.plain
         named = tile.plane.value if compared.beside else drawn.lines[0]
         return replace(
             drawn,
             lines=(
-                f"{compared.description} · {named}",
+                f"{called} · {named}",
                 *drawn.lines[1:],
                 *filter(None, (compared.how,)),
             ),
@@ -69,6 +70,6 @@ class OtherStudies:
         if self._made is None or self._made.compared is not compared:
             pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
             limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
-            name = compared.description if compared.beside else ""
+            name = compared.plain if compared.beside else ""
             self._made = OtherStudy(compared, Artist(pictures, name), {**limits}, limits)
         return self._made

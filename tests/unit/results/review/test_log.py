@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
-from lesionlens.base.records.review import MAX_REASON, WHOLE_STUDY, Outline, Review
+from lesionlens.base.records.review import MAX_REASON, WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.results.review.log import ReviewLog
 
 UIDS = ("1.1", "1.2", "1.3")
@@ -134,6 +134,17 @@ def test_the_decision_is_of_the_reader_who_made_it(acts_of_b, who):
     assert {event.reader for event in log.review.events[1:]} <= {"B"}, "each act is its reader's"
     again = ReviewLog(log.review).review.decision_of("1.1")
     assert again == decision
+
+
+def test_an_undo_whose_act_is_not_there_takes_no_decision_away():
+    """Half of an undone merge may be of a candidate that another result does not have."""
+    log = ReviewLog()
+    log.mark("1.1", ReviewState.REJECTED, reader="A")
+    log.mark("1.1", ReviewState.ACCEPTED, reader="B")
+    stray = ReviewEvent("1.2", ReviewState.UNREVIEWED, "B", "", act=ReviewAct.UNDO)
+    review = Review((*log.review.events, stray))
+    assert review.decision_of("1.1") == log.review.events[-1]
+    assert review.decision_of("1.2") is None
 
 
 def test_times_are_utc_and_do_not_go_back():

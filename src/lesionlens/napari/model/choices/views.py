@@ -46,6 +46,8 @@ class ComparedPictures:
 
     description: str
     """Description, such as "prior of 2024-03-01"."""
+    plain: str
+    """Description without dates and names of series, such as "prior"."""
     volumes: Mapping[MrSequence, Volume]
     """Volumes in the patient frame of the open study, on their own grids; missing sequences are not
     replaced."""

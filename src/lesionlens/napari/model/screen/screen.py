@@ -326,7 +326,8 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
     on = choices.overlay is not Overlay.OFF and not choices.hidden
     overlays = state.overlays
     asked = not choices.hidden and overlays is not None and overlays.probe is not None
-    free = not asked and state.editing is None  # one map at a time, none while drawing
+    own = compared_now(state) is None  # maps do not belong on another image
+    free = own and not asked and state.editing is None  # one map at a time, none while drawing
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(
@@ -349,7 +350,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
         only=focus.id if choices.alone and focus is not None else None,
         uncertainty=on and free and choices.uncertainty,
-        probe=asked and state.editing is None,
+        probe=own and asked and state.editing is None,
         opacity=choices.opacity,
         compared=compared_now(state),
         isolines=choices.views.isolines,

@@ -11,11 +11,15 @@ from lesionlens.napari.model.wording.candidates import date_words
 
 
 def caption(state: State) -> str:
-    """Return sequence and plane."""
-    sequence, plane = shown_sequence(state), state.choices.plane
+    """Return sequence and plane, or what is shown instead of the sequence."""
+    sequence, views = shown_sequence(state), state.choices.views
+    words = [state.choices.plane.value]
     other = compared_now(state)
-    before = "" if other is None else f"{other.description} · "
-    return plane.value if sequence is None else f"{before}{sequence.display_name} · {plane.value}"
+    if sequence is not None and (other is None or not other.beside):
+        words.insert(0, sequence.display_name)
+    if sequence is not None and other is not None:
+        words.insert(0, other.description if views.named else other.plain)
+    return " · ".join(words)
 
 
 def who(identity: Identity) -> str:
