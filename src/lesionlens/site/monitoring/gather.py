@@ -129,6 +129,8 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
 
     for place, folders, files in os.walk(folder, onerror=skipped):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
+        links = (one for one in folders if Path(place, one).is_symlink())
+        notices += [f"{one} was skipped: a link to another folder" for one in links]
         if "findings.json" not in files or "run.json" not in files:
             continue
         try:

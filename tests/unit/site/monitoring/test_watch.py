@@ -97,6 +97,18 @@ def test_a_folder_that_cannot_be_read_is_skipped_by_name(tmp_path, monkeypatch):
     assert notices == ["study2 was skipped: Permission denied"]
 
 
+def test_a_link_is_not_followed_and_named(tmp_path):
+    result(tmp_path / "results", 1, [[("a", "accepted")]])
+    result(tmp_path / "elsewhere", 2, [[("a", "accepted")]])
+    try:
+        (tmp_path / "results" / "linked").symlink_to(tmp_path / "elsewhere" / "study2")
+    except OSError:
+        pytest.skip("links are not allowed here")
+    found, notices = gather(tmp_path / "results")
+    assert [one.name for one in found] == ["study1"]
+    assert notices == ["linked was skipped: a link to another folder"]
+
+
 def test_a_result_with_changed_findings_is_skipped_by_name(tmp_path):
     results = saved(tmp_path)
     file = results / "edited" / "findings.json"
