@@ -2,7 +2,7 @@
 
 import multiprocessing
 
-from lesionlens.cli.main import run
+from lesionlens.__main__ import run
 
 if __name__ == "__main__":
     multiprocessing.freeze_support()  # workers of `batch` are this program again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,12 @@ def atomic_file(place: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Path in the same folder, which is created; the name begins with a dot and keeps the
-        extension.
+        Path in the same folder, which is created; the name begins with a dot, keeps the extension
+        and is used once: threads, and containers whose processes have equal numbers, may write the
+        same file.
     """
     access.make_folder(place.parent)
-    aside = place.with_name(f".new.{os.getpid()}.{place.name}")
+    aside = place.with_name(f".new.{uuid.uuid4().hex[:12]}.{place.name}")
     try:
         yield aside
         access.restrict(aside)

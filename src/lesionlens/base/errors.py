@@ -204,3 +204,11 @@ class CancelledError(LesionLensError):
             expected="nothing more",
             next_step="Start it again when you want the result",
         )
+
+
+class Interrupt(KeyboardInterrupt):
+    """Ctrl+C or SIGTERM, as the handlers of the command line raise it.
+
+    Python ends a process by SIGINT, whatever its exit status, once a plain KeyboardInterrupt left a
+    text that was executed, such as the generated methods of a dataclass.
+    """

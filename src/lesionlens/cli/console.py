@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lesionlens.base.errors import Interrupt
 from lesionlens.base.run_context import Progress, RunContext, no_progress
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Stop:
         if not self._event.is_set():
             self._event.set()
             if self._raises:
-                raise KeyboardInterrupt
+                raise Interrupt
 
 
 logger = logging.getLogger(__name__)

@@ -13,12 +13,23 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.logs import REPORT
-from lesionlens.cli.console import QUIET
+from lesionlens.cli.console import QUIET, plain
 
-_LINE = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+class _Line(logging.Formatter):
+    """One line a message: the name of a folder cannot forge another, nor control a terminal."""
+
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = plain(" ".join(record.message.split("\n")))
+        return super().formatMessage(record)
+
+
+_LINE = _Line("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 _OURS = logging.getLogger("lesionlens")
 
 
@@ -141,7 +152,7 @@ def _to_terminal(chosen: Verbosity) -> logging.Handler:
 
 def _to_file(path: Path, chosen: Verbosity) -> logging.Handler:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UnusableInputError(
             found=f"a log file that cannot be written: {path} ({error.strerror})",

@@ -26,3 +26,13 @@ def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
     with pytest.raises(OSError, match="no space"):
         fail_halfway()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("notes.json", "earlier")]
+
+
+def test_two_that_write_one_file_at_once_do_not_mix(tmp_path):
+    """Two threads, or two containers whose processes have the same number."""
+    place = tmp_path / "label.nii"
+    with atomic_file(place) as first, atomic_file(place) as second:
+        first.write_text("first, which is longer")
+        second.write_text("second")
+    assert place.read_text() == "first, which is longer"
+    assert [p.name for p in tmp_path.iterdir()] == ["label.nii"]

@@ -125,6 +125,31 @@ def test_a_reader_who_stops_reading_gets_no_traceback():
     assert "Traceback" not in errors
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize("as_error", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_the_command_line_is_imported_is_one(number, as_error):
+    """The signal arrives in the first import; some packages make an error of their own of it."""
+    code = f"""
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "lesionlens.cli":
+            try:
+                exec("os.kill(os.getpid(), {int(number)})")  # as the methods of a dataclass are
+            except KeyboardInterrupt:
+                raise (ImportError("no") if {as_error} else KeyboardInterrupt) from None
+sys.meta_path.insert(0, Finder())
+from lesionlens.__main__ import run
+sys.exit(run())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "lesionlens: Interrupted; nothing was changed.\n"
+
+
 def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monkeypatch):
     """In our words, before the command begins: not in a box that names no next step."""
     monkeypatch.setattr(checks.os, "access", lambda path, how: path != tmp_path / "secret")

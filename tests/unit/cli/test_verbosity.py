@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def test_a_log_file_is_appended_to_and_holds_the_failure(tmp_path):
     assert "analyze" in lines[1]
     assert any("opening the study" in line for line in lines)
     assert "exit status 2: Found no such file" in lines[-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_the_name_of_a_folder_forges_no_line_and_sends_nothing_to_the_terminal(tmp_path):
+    study = tmp_path / "studies" / "a\x1b[31m\n2026-01-05 10:00:00 REPORT 2 of 2: b analysed"
+    study.mkdir(parents=True)
+    (study / "t1.nii.gz").touch()
+    log = tmp_path / "run.log"
+    done = run("batch", tmp_path / "studies", "--out", tmp_path / "out", "--log-file", log)
+    assert "\x1b[31m" not in done.stderr
+    for text in (done.stderr, log.read_text("utf-8")):
+        (line,) = (one for one in text.splitlines() if "b analysed" in one)
+        assert "1 of 1: a[31m 2026-01-05 10:00:00 REPORT 2 of 2: b analysed failed" in line
 
 
 def test_verbose_reports_stages_on_stderr_and_quiet_only_the_error(tmp_path):

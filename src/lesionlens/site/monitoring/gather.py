@@ -123,8 +123,14 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     """
     analyses: dict[tuple[str, ...], list[_SavedFiles]] = {}
     notices, copies = [], 0
-    for place, folders, files in os.walk(folder):
+
+    def skipped(error: OSError) -> None:
+        notices.append(f"{Path(error.filename).name} was skipped: {error.strerror}")
+
+    for place, folders, files in os.walk(folder, onerror=skipped):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
+        links = (one for one in folders if Path(place, one).is_symlink())
+        notices += [f"{one} was skipped: a link to another folder" for one in links]
         if "findings.json" not in files or "run.json" not in files:
             continue
         try:

@@ -1,9 +1,11 @@
 """What is counted over many results, from files as `analyze` and the review write them."""
 
+import errno
 import json
 import os
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -77,6 +79,34 @@ def test_whole_results_are_read_without_a_notice(tmp_path):
     found, notices = gather(saved(tmp_path))
     assert {one.name for one in found} == {"edited", "other"}
     assert notices == []
+
+
+def test_a_folder_that_cannot_be_read_is_skipped_by_name(tmp_path, monkeypatch):
+    result(tmp_path, 1, [[("a", "accepted")]])
+    result(tmp_path, 2, [[("a", "accepted")]])
+    scandir = os.scandir
+
+    def refused(place):
+        if Path(place).name == "study2":
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    found, notices = gather(tmp_path)
+    assert [one.name for one in found] == ["study1"]
+    assert notices == ["study2 was skipped: Permission denied"]
+
+
+def test_a_link_is_not_followed_and_named(tmp_path):
+    result(tmp_path / "results", 1, [[("a", "accepted")]])
+    result(tmp_path / "elsewhere", 2, [[("a", "accepted")]])
+    try:
+        (tmp_path / "results" / "linked").symlink_to(tmp_path / "elsewhere" / "study2")
+    except OSError:
+        pytest.skip("links are not allowed here")
+    found, notices = gather(tmp_path / "results")
+    assert [one.name for one in found] == ["study1"]
+    assert notices == ["linked was skipped: a link to another folder"]
 
 
 def test_a_result_with_changed_findings_is_skipped_by_name(tmp_path):
