@@ -113,7 +113,7 @@ OTHER_KINDS = re.compile(
     r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
     r"\bdwi\b|\bdti\b|\badc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|\bfa\b|colfa|tensor|"
     r"\bswi\b|\bswan\b|t2.?\*|t2.?star|\bmip\b|minip|phase|pha\b|venobold|\bhemo\b|"
-    r"\basl\b|perf|\bdsc\b|\bdce\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
+    r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|\btwist\b|\btricks\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
     r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
     r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|" + _SPINE

@@ -114,6 +114,7 @@ def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
         ("localizer", None),
         ("AX T2 C-SPINE", None),
         ("T1 sag HWS KM", None),
+        ("t1_vibe_dynamic KM", None),
         ("T1_SUBTR", None),
         ("T2 map", None),
         ("COR T2 STIR", None),
