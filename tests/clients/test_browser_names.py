@@ -15,6 +15,7 @@ NAMES = [
     "t1_pre_contrast.nii.gz", "t1_ohne_gd.nii.gz", "AX_T1_W_O_CONTRAST.nii.gz", "t1_sans_gado.nii",
     "AX_T1_POST_WO_FS.nii.gz", "sub-01_ses-post_T1w.nii.gz", "sub-01_ses-pre_ce-gd_T1w.nii.gz",
     "centre_t1.nii.gz", "t1_seg.nii.gz", "t2w.nii", "пациент t1c.nii.gz", "t1_before_gd.nii.gz",
+    "t1_gd_before_surgery.nii.gz",
 ]  # fmt: skip
 
 

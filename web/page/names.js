@@ -1,7 +1,7 @@
 // What the words of a file's name tell, by the rules of the program (reading/sequences.py).
 
 const DENIED =
-  /\b(pre|precontrast|before|without|no|non|wo|w o|w out|ohne|o km|nativ|native|vor|sans|avant|sin|antes|sem|senza|prima|zonder|voor|unenhanced|noncontrast)\b/;
+  /\b(pre|precontrast|without|no|non|wo|w o|w out|ohne|o km|nativ|native|sans|sin|sem|senza|zonder|unenhanced|noncontrast)\b|\b(before|vor|avant|antes|prima|voor)\b.{0,8}(contr|kontr|gd|gad|inj|km|mdc|agent)/;
 const LABELS = ["seg", "segmentation", "dseg", "mask", "brainmask", "label", "labels", "roi", "probseg"];
 
 /** The sequence that the words of a file's name tell, as the program reads them; "" where none. */

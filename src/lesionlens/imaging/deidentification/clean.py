@@ -20,7 +20,7 @@ from lesionlens.imaging.deidentification.profile import (
     Options,
     action_of,
 )
-from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, is_uid
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 
 REMOVED = "REMOVED"
@@ -105,7 +105,10 @@ class Cleaner:
         return value if value in self.replaced_uids else self.pseudonyms.uid(value)
 
     def _kept(self, dataset: Dataset, element: DataElement) -> None:
-        """Check elements that the profile keeps: ages, local codes, and text with patient names."""
+        """Check elements that the profile keeps: UIDs, ages, local codes, text with names."""
+        if element.VR == "UI":
+            _each(element, lambda value: value if is_uid(str(value)) else self._uid(str(value)))
+            return
         if element.keyword == "PatientAge":
             _each(element, capped_age)
             return

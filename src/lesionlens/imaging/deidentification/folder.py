@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
@@ -92,8 +92,9 @@ def deidentify_folder(
         context.check("reading the headers")
         context.progress("reading the headers", 0.5 * number / len(files))
         header = _read(path, stop_before_pixels=True)
-        identifying |= identifying_words(header)
-        patients[str(header.get("PatientID") or "")][Patient.of(header.get)] = None
+        with _whole(path):
+            identifying |= identifying_words(header)
+            patients[str(header.get("PatientID") or "")][Patient.of(header.get)] = None
     cleaner = Cleaner(options, pseudonyms, frozenset(identifying))
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
@@ -105,7 +106,8 @@ def deidentify_folder(
         for number, path in enumerate(files):
             context.check("de-identifying")
             context.progress("de-identifying", 0.5 + 0.5 * number / len(files))
-            written += _one(path, aside, cleaner, faces, kept, counts)
+            with _whole(path):
+                written += _one(path, aside, cleaner, faces, kept, counts)
         if not written:
             raise UnusableInputError(
                 found="only files that cannot be de-identified: " + "; ".join(counts),
@@ -185,10 +187,14 @@ def _one(
     cleaner.clean(dataset)
     if outcome is DefacingOutcome.TAKEN_OFF:
         dataset.DeidentificationMethodCodeSequence.append(coded(*METHOD))
+    folder = aside / dataset.SeriesInstanceUID
+    place = folder / f"{dataset.SOPInstanceUID}.dcm"
+    if place.exists():
+        counts["left out: the same SOP Instance UID as another file"] += 1
+        return False
     kept[outcome] += 1
-    place = aside / dataset.SeriesInstanceUID
-    place.mkdir(exist_ok=True)
-    _save(dataset, place / f"{dataset.SOPInstanceUID}.dcm")
+    folder.mkdir(exist_ok=True)
+    _save(dataset, place)
     return True
 
 
@@ -231,20 +237,26 @@ def _embedded(dataset: Any) -> bool:
     )
 
 
-def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Name the file whose damage raises an exception; values are decoded when they are needed."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return read_dicom(path, force=True, stop_before_pixels=stop_before_pixels)
+            yield
+    except LesionLensError:
+        raise
     except DAMAGED as error:
         raise _damaged(path) from error
+
+
+def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
+    with _whole(path):
+        return read_dicom(path, force=True, stop_before_pixels=stop_before_pixels)
 
 
 def _save(dataset: Any, path: Path) -> None:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            dataset.save_as(path, enforce_file_format=True)
-    except DAMAGED as error:
-        raise _damaged(path) from error
+    with _whole(path):
+        dataset.save_as(path, enforce_file_format=True)
 
 
 def _damaged(path: Path) -> ReadError:

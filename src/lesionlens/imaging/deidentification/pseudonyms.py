@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import io
 import os
+import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ _REGISTERED = "1.2.840.10008."
 _DAYS = 3650
 _MAP_BYTES = 256 * MIB
 _COLUMNS = ("kind", "original", "replacement")
+
+
+def is_uid(text: str) -> bool:
+    """Return whether a text has the characters of a UID; any other could hold a name or a path."""
+    return re.fullmatch(r"\d+(\.\d+)*", text) is not None
 
 
 def home() -> Path:
@@ -83,7 +89,7 @@ class Pseudonyms:
 
     def uid(self, original: str) -> str:
         """Return the replacement UID (PS3.5 B.2, root 2.25); UIDs registered by DICOM are kept."""
-        if not original or original.startswith(_REGISTERED):
+        if not original or (original.startswith(_REGISTERED) and is_uid(original)):
             return original
         return self._remember("uid", original, f"2.25.{self._number('uid', original)}")
 

@@ -88,10 +88,11 @@ _LOOSE_AGENT = re.compile(
     r"\bpc\b|\bc\+|\biv ?\+|контраст|enhanced|\binj|\bmdc\b|造影|増強|增强|增強"
 )
 _LOOSE_BEFORE = re.compile(
-    r"\bpre\b|\bpre.?(contrast|con\b|cont\b|gad|gd|km|inj)|without|\bw ?o\b|\bw out\b|before|"
-    r"\bno.?(contrast|con\b|gad|gd)|\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b)|unenhanced|"
-    r"contrast.free|ohne|\bo ?km\b|nativ|\bvor\b|\bsans\b|\bavant\b|\bsin\b|\bantes\b|\bsem\b|"
-    r"\bs ?contraste|\bsenza\b|\bprima\b|\bzonder\b|\bvoor\b|без|\bдо\b|造影前|非造影|単純|平扫"  # noqa: RUF001
+    r"\bpre\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs))|\bpre.?(contrast|cont?\b|gad|gd|km|inj)|"
+    r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd)|"
+    r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b)|unenhanced|contrast.free|ohne|\bo ?km\b|nativ|"
+    r"\bsans\b|\bsin\b|\bsem\b|\bs ?contraste|\bsenza\b|\bzonder\b|без|造影前|非造影|単純|平扫|"
+    r"\b(before|vor|avant|antes|prima|voor|до)\b.{0,8}(contr|kontr|контр|gd|gad|inj|km|mdc|agent)"
 )
 _OTHER_DENIED = re.compile(
     r"\b(w ?o|without|no|non|ohne|sans|sin|sem|senza|zonder) ?"
@@ -112,7 +113,7 @@ OTHER_KINDS = re.compile(
     r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
     r"\bdwi\b|\bdti\b|\badc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|\bfa\b|colfa|tensor|"
     r"\bswi\b|\bswan\b|t2.?\*|t2.?star|\bmip\b|minip|phase|pha\b|venobold|\bhemo\b|"
-    r"\basl\b|perf|\bdsc\b|\bdce\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
+    r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|\btwist\b|\btricks\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
     r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
     r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|" + _SPINE

@@ -10,14 +10,14 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.datadict import DicomDictionary, keyword_for_tag
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 from tests.files_below import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
@@ -346,6 +346,53 @@ def test_pictures_with_text_and_documents_are_left_out_with_a_word(tmp_path):
     with pytest.raises(UnusableInputError, match="cannot be de-identified"):
         deidentify_folder(folder, tmp_path / "none", NAMES, Options())
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [Options(), Options(keep_uids=True)])
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "SOPInstanceUID"])
+@pytest.mark.parametrize("value", ["../../other", "{}/other", "1.2.840.10008.5/../../../other"])
+def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, options, keyword, value):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    dataset = image()
+    raw = value.format(tmp_path).encode()
+    tag = dataset[keyword].tag
+    dataset[tag] = RawDataElement(tag, "UI", len(raw), raw, 0, False, True)
+    dataset.save_as(folder / "file")
+    assert deidentify_folder(folder, tmp_path / "out", NAMES, options).files == 1
+    assert len([p for p in files_below(tmp_path / "out") if p.suffix == ".dcm"]) == 1
+    assert not [p for p in tmp_path.rglob("*") if "other" in p.name]
+
+
+def test_of_two_files_with_one_uid_the_second_is_left_out_with_a_word(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, pixels in (("a", b"\x01\x00"), ("b", b"\x02\x00")):
+        dataset = image()
+        dataset.PixelData = pixels
+        dataset.save_as(folder / name)
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert done.files == 1
+    assert any("same SOP Instance UID" in notice for notice in done.notices)
+    (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
+    assert pydicom.dcmread(path).PixelData == b"\x01\x00"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("vr", [b"QI", b"FD"])
+def test_a_damaged_element_names_its_file(tmp_path, vr):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    dataset = image()
+    dataset.StationName = "STATION1AB"
+    dataset.save_as(folder / "damaged")
+    whole = (folder / "damaged").read_bytes()
+    place = whole.index(b"STATION1AB") - 4
+    (folder / "damaged").write_bytes(whole[:place] + vr + whole[place + 2 :])
+    with pytest.raises(ReadError, match="damaged"):
+        deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_without_meta_header_is_deidentified_as_the_others(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ _MOST_SIDECAR = 4 * 2**20
 """Maximum bytes of a JSON sidecar; a larger one is ignored."""
 _TRAILING = 2**20
 """Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
+
+
+_OTHER_FORMATS = frozenset({".img", ".mha", ".mhd", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mnc"})
 
 
 class NiftiReader:
@@ -63,6 +66,8 @@ class NiftiReader:
                     found.append(series)
         found, seen = unlabelled_series.judge_by_image(found, wanted, context=options.context)
         chosen, set_aside, remarks = choose(found, named_series)
+        if path.is_dir() and not options.among:
+            notices += _in_other_formats({file.parent for file in files}, chosen)
         files = [s.files[0].path for s in chosen.values()]
         confirmed = _one_patient(files, options)
         doubt = names.doubt(s.files[0].path.name for s in chosen.values() if _detected_here(s))
@@ -79,6 +84,22 @@ class NiftiReader:
         if not chosen:
             raise nothing_recognised(study)
         return study
+
+
+def _in_other_formats(folders: Iterable[Path], chosen: Collection[MrSequence]) -> list[str]:
+    """Return a notice for each absent sequence that has a file in a format that is not read."""
+    named = (
+        (path, sequences.from_name(path.name).sequence)
+        for place in sorted(folders)
+        for path in sorted(place.iterdir())
+        if path.suffix.lower() in _OTHER_FORMATS
+    )
+    return [
+        f"{writable(path.name)!r} was not read, only NIfTI (.nii, .nii.gz) is: convert it to use "
+        f"it as {sequence.display_name}."
+        for path, sequence in named
+        if sequence is not None and sequence not in chosen
+    ]
 
 
 def _detected_here(series: Series) -> bool:

@@ -101,6 +101,18 @@ def test_a_name_that_says_more_is_noticed(save, tmp_path, name, words):
     assert next(iter(study.series.values())).confidence < 0.9
 
 
+def test_a_missing_sequence_in_another_format_is_noticed(save, tmp_path):
+    save("flair.nii.gz")
+    for name in ("t1c.mha", "flair.mgz", "seg.nrrd", "t2.img"):
+        (tmp_path / name).write_bytes(b"x")
+    found = " ".join(open_study(tmp_path).notices)
+    assert "'t1c.mha' was not read" in found
+    assert "'t2.img' was not read" in found
+    assert "flair.mgz" not in found
+    assert "seg.nrrd" not in found
+    assert not open_study(tmp_path / "flair.nii.gz").notices
+
+
 def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
     save("t1c.nii.gz")
     save("fine_t1c.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
