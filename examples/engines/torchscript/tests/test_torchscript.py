@@ -64,6 +64,8 @@ def test_channels_go_by_their_names(file):
 def test_what_cannot_be_told_is_refused(file, tmp_path):
     with pytest.raises(WeightsError, match=r"\.json"):
         torchscript.TorchScriptEngine("cpu", tmp_path / "none.ts")
+    with pytest.raises(WeightsError, match=r"no name of a TorchScript file.*as the weights"):
+        torchscript.TorchScriptEngine("cpu")
     for name in ("a.ts", "b.ts"):
         (tmp_path / name).write_bytes(b"no program" if name == "a.ts" else file.read_bytes())
     (tmp_path / "a.json").write_text(json.dumps(NAMES))

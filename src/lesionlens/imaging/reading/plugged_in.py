@@ -86,8 +86,12 @@ def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
     for one in (*series.values(), *study.set_aside):
         if not isinstance(one, Series) or not isinstance(one.grid, Grid):
             yield "a series without a grid", "a lesionlens.base.records.study.Series"
-        elif not _has_files(one.files):
+            return
+        if not _has_files(one.files):
             yield "a series without its files", "each file that is read, as an existing SourceFile"
+    for key, one in series.items():
+        if one.sequence != key:
+            yield f"{one.sequence} as the {key}", "each series by its own sequence"
     if not isinstance(study.root, Path):
         yield "a study without a root", "the opened folder or file"
     if not all(isinstance(text, str) for text in (study.name, *study.notices)):

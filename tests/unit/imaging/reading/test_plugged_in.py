@@ -71,6 +71,7 @@ def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, mak
         "replace(study, series={s: replace(v, files=()) for s, v in study.series.items()})",
         "replace(study, series={s: replace(v, files=(path,)) for s, v in study.series.items()})",
         "replace(study, series={s: None for s in study.series})",
+        "replace(study, series=dict(zip(study.series, reversed(study.series.values()))))",
         "replace(study, set_aside=(None,))",
         "replace(study, root=None)",
         "replace(study, notices=(5,))",

@@ -48,11 +48,12 @@ class TorchScriptEngine:
     """
 
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
-        file = Path(weights or "")
+        file = Path(weights or "network.ts")
         about = file.with_suffix(".json")
         if weights is None or not file.is_file() or not about.is_file():
+            named = f"no {file.name} with {about.name} beside it"
             raise WeightsError(
-                found=f"no {file.name or 'TorchScript file'} with {about.name} beside it",
+                found="no name of a TorchScript file" if weights is None else named,
                 expected="a TorchScript file, and a JSON file of the same name",
                 next_step="Name the file as the weights; its README shows the JSON",
             )
