@@ -23,6 +23,7 @@ from nibabel.processing import resample_from_to
 from scipy import ndimage
 from torch.nn import functional
 
+from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
@@ -119,12 +120,6 @@ def predict(
     with torch.autocast("cpu", torch.bfloat16):
         output = network(x.contiguous(memory_format=torch.channels_last_3d))
     return output.logits[0], output.attention[0], time.perf_counter() - begun
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Overlap; 1 where both are empty."""
-    total = a.sum() + b.sum()
-    return 1.0 if total == 0 else float(2 * (a & b).sum() / total)
 
 
 def drop_specks(mask: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ from skimage import measure
 from window_latency import Watch, painted
 
 from lesionlens import Lens, open_study
+from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.demo import wait_for
@@ -200,11 +201,6 @@ def brushed(panel: LesionLens, hand: Hand, name: str, truth: Mask, every: int = 
         f"| {name}, brush | {painted_only:.3f} {score:.3f} | {strokes} strokes | {seconds:.1f} | "
         f"{len(chosen)} | | {os.getloadavg()[0]:.0f} |"
     )
-
-
-def dice(a: Mask, b: Mask) -> float:
-    """Overlap of two masks."""
-    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
 
 
 def played(panel: LesionLens, hand: Hand, name: str, truth: Mask, rounds: int) -> None:

@@ -25,6 +25,7 @@ from prompt_anatomies import HELD_OUT_CLASSES, painted
 from prompt_samples import HELD_OUT, Thing, Volume, next_click
 from scipy import ndimage
 
+from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
@@ -56,11 +57,6 @@ class Task:
 
 
 Answer = Callable[[Task, PromptRequest], Mask]
-
-
-def dice(a: Mask, b: Mask) -> float:
-    """Overlap of two masks."""
-    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
 
 
 def played(task: Task, answer: Answer) -> tuple[list[float], list[float]]:

@@ -25,6 +25,7 @@ from page import put_between
 from scipy.stats import spearmanr
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
+from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.analysis.explain.perturbations import sees_what_is_flagged, shown_of
 from lesionlens.analysis.explain.questions import questions_to
 from lesionlens.base.labels import MrSequence, Region
@@ -39,12 +40,6 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.training.references import RealCase, find_real_cases
 
 MARKER = "subsets of sequences"
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Overlap; 1 where both are empty."""
-    total = int(a.sum()) + int(b.sum())
-    return 1.0 if total == 0 else 2 * int((a & b).sum()) / total
 
 
 def name_of(subset: frozenset[MrSequence]) -> str:
