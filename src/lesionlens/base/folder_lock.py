@@ -27,10 +27,10 @@ def alone_in(folder: Path) -> Iterator[None]:
     import fcntl  # noqa: PLC0415
 
     lock = None
-    with suppress(OSError):
-        lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         if lock is not None:
