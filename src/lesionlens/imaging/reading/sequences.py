@@ -77,7 +77,7 @@ _DRAWN_WORDS = frozenset({"segmentation", "segmented", "dseg", "labelmap", "mask
 """Those that a scanner does not use of a sequence, as it does "seg" (segmented k-space)."""
 # Words of scanners and people in several languages (English, German, French, Spanish, Portuguese,
 # Italian, Dutch, Russian, Japanese, Chinese), as whole words.
-_LOOSE_FLAIR = re.compile(r"flair|darkfluid|tirm|fluid.?atten|флаир|t2.?ir\b")
+_LOOSE_FLAIR = re.compile(r"flair|dark.?fluid|\bda.?fl\b|tirm|fluid.?atten|флаир|t2.?ir\b")
 _AFTER = (
     r"post(?!erior| ?(fossa|op|rad|rt\b|rx|treat|ther|tx|surg|chem|resec|inter|bio|trau))|"
     r"\bp[oó]s\b|造影後|造影后"
