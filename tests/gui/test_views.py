@@ -621,9 +621,8 @@ def prior_of(panel):
     shape = tuple(-(-n // 2) for n in series.grid.shape)
     data = np.linspace(500.0, 900.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     volume = Volume(data, Grid(shape, affine))
-    return ComparedPictures(
-        "prior of 2024-03-01", "prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume}
-    )
+    pictures = {MrSequence.T1C: volume, MrSequence.FLAIR: volume}
+    return ComparedPictures("prior", "prior", pictures)
 
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):

@@ -53,6 +53,12 @@ def marks_of(
     return tuple(found)
 
 
+def projection_words(board: Board, tile: Tile) -> str:
+    """Return what follows the name of a maximum intensity projection; empty for a slice."""
+    projected = board.views.slab and tile.sequence is MrSequence.T1C
+    return f" · brightest of {SLAB_MM:.0f} mm" if projected else ""
+
+
 def words_of(
     board: Board, tile: Tile, picture: Picture | None, image: Slice | None
 ) -> tuple[str, ...]:
@@ -74,6 +80,5 @@ def words_of(
     if board.scene.outline.preliminary and board.scene.outline.visible:
         first += " · preliminary outlines"
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
-    if board.views.slab and tile.sequence is MrSequence.T1C:
-        first += f" · brightest of {SLAB_MM:.0f} mm"
+    first += projection_words(board, tile)
     return (first, second, how) if how else (first, second)

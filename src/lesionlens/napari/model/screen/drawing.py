@@ -19,7 +19,13 @@ from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
-from lesionlens.napari.model.screen.around_slice import SLAB_MM, box_of, marks_of, words_of
+from lesionlens.napari.model.screen.around_slice import (
+    SLAB_MM,
+    box_of,
+    marks_of,
+    projection_words,
+    words_of,
+)
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.measured import DrawnMeasure, measures_on
 
@@ -92,7 +98,7 @@ class Artist:
         """Return the content of a tile at a viewpoint."""
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(board, tile, place, picture)
-        name = self._name or tile.sequence.display_name
+        name = self._name or f"{tile.sequence.display_name}{projection_words(board, tile)}"
         crosshair = frame.on_screen(tile.plane, place.point_mm)
         centre = frame.on_screen(tile.plane, place.centre_mm)
         return Drawing(

@@ -76,6 +76,9 @@ def test_grey_values_are_those_of_the_voxels_inside(acts):
     assert one.lines[0] == "T1c"
     assert "min 7 · max 100" in one.lines
     assert any(line.startswith("314 mm²") for line in one.lines)
+    acts.toggle_slab()
+    (projected,) = drawn(acts, (x, y, z), data)
+    assert projected.lines[0] == "T1c · brightest of 10 mm"
 
 
 def click(acts, at, seen=True):
