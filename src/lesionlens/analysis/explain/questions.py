@@ -86,7 +86,7 @@ class Questions:
                 found = self._engine.predict_perturbed(
                     self._prepared, perturbations, context=self._limit.context
                 )
-            return validated_perturbed(self._engine, found, len(perturbations))
+                return validated_perturbed(self._engine, found, len(perturbations))
         if what not in self._unanswered:
             self._unanswered.append(what)
         return None

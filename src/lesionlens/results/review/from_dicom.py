@@ -83,7 +83,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     if not scored and len(theirs) < len(uids):
         notices.append("The objects give no score")
     notices.append(
-        "Reopened from DICOM objects: probabilities and which sequence mattered were not sent"
+        "Reopened from DICOM objects: probabilities, doubtful parts and which sequence mattered "
+        "were not sent"
     )
     if objects.report is not None and report_items.compares(objects.report):
         notices.append("The comparison with an earlier examination was not sent: compare again")

@@ -316,6 +316,7 @@ def test_parts_of_lesions_with_identifiers_of_their_own_become_whole_candidates(
         for c in again.findings.candidates
     )
     assert any("no score" in text for text in again.run.notices)
+    assert any("doubtful parts" in text for text in again.run.notices)
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
