@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any
 
-from lesionlens.base.errors import Interrupt
+from lesionlens.base.errors import INTERRUPTED, Interrupt
 
 
 def run() -> int:
@@ -29,7 +29,7 @@ def run() -> int:
     except (Exception, KeyboardInterrupt):  # an import may turn the interrupt into another error
         if not asked:
             raise
-        sys.stderr.write("lesionlens: Interrupted; nothing was changed.\n")
+        sys.stderr.write(f"lesionlens: {INTERRUPTED}\n")
         return 130
     return run_command()
 

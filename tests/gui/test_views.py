@@ -534,12 +534,18 @@ def test_strokes_are_kept_before_dragged_diameters(shown, analysis, qtbot):
     assert shown.session.state.review.diameters_of(first.tracking_uid) is not None
 
 
+def measuring(panel, candidate):
+    """Show the diameters of a candidate in one linked view, and return that view."""
+    panel.session.go_to(candidate.id)
+    panel.actions_.show_layout(Layout.ONE)
+    panel.actions_.toggle_rulers()
+    (view,) = tiles(panel)
+    return view
+
+
 def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis, qtbot):
     first = analysis.findings.candidates[0]
-    shown.session.go_to(first.id)
-    shown.actions_.show_layout(Layout.ONE)
-    shown.actions_.toggle_rulers()
-    (view,) = tiles(shown)
+    view = measuring(shown, first)
     longest, across = drawn(shown, view).rulers
     lengths = [float(np.linalg.norm(ends[1] - ends[0])) for _, ends, _ in (longest, across)]
     labels = analysis.volumes.labels
@@ -568,10 +574,7 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
 def test_a_click_beside_the_end_of_a_diameter_places_nothing(shown, analysis, qtbot):
     """The end jumped to the pointer, and the diameter was by hand in every file."""
     first = analysis.findings.candidates[0]
-    shown.session.go_to(first.id)
-    shown.actions_.show_layout(Layout.ONE)
-    shown.actions_.toggle_rulers()
-    (view,) = tiles(shown)
+    view = measuring(shown, first)
     drawing = drawn(shown, view)
     end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=end + QPoint(5, 3))

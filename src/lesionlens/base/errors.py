@@ -206,6 +206,9 @@ class CancelledError(LesionLensError):
         )
 
 
+INTERRUPTED = "Interrupted; nothing was changed."
+
+
 class Interrupt(KeyboardInterrupt):
     """Ctrl+C or SIGTERM, as the handlers of the command line raise it.
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 
 from lesionlens.base import access
-from lesionlens.base.errors import LesionLensError, ResourceError, is_lack_of_memory
+from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, is_lack_of_memory
 from lesionlens.cli import (
     acceptance,
     analyze,
@@ -56,7 +56,6 @@ _NO_MEMORY = (
     "Found too little memory for this. Expected a few GB that are free. "
     "Close other programs and start it again; nothing was changed."
 )
-_INTERRUPTED = "Interrupted; nothing was changed."
 
 _DASHED = re.compile(r"-(?!-|[hqv]+$).")
 
@@ -91,7 +90,7 @@ def run() -> int:
             raise
     finally:
         gc.freeze()  # the process ends: skip the final garbage collection
-    _say(f"lesionlens: {_INTERRUPTED}")  # before the command itself began
+    _say(f"lesionlens: {INTERRUPTED}")  # before the command itself began
     return 130
 
 
@@ -270,7 +269,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
     if isinstance(error, KeyboardInterrupt) or STOP.is_set():
-        return 130, _INTERRUPTED
+        return 130, INTERRUPTED
     if is_lack_of_memory(error):
         return 1, _NO_MEMORY
     if isinstance(error, OSError):

@@ -20,7 +20,6 @@ from lesionlens.engines.component_score import component_score
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-"""(3, 3, 3): 26-connectivity."""
 
 
 @dataclass(frozen=True, slots=True)

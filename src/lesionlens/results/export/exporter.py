@@ -39,7 +39,6 @@ from lesionlens.results.review.earlier import with_earlier_review
 
 logger = logging.getLogger(__name__)
 
-EARLIER = KEPT
 ESSENTIAL = frozenset({"nifti", "report", "review", "tables"})
 """Exporters whose failure makes the whole export fail."""
 RESERVED = (
@@ -69,7 +68,7 @@ RESERVED = (
     *(f"dicom/{extra.replace('-', '_')}.dcm" for extra in Extra),
     "key_slices",
     "review_edits",
-    EARLIER,
+    KEPT,
     SENT,
 )
 """Names that third-party exporters must not write."""

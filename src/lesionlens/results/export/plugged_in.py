@@ -13,6 +13,7 @@ from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.labels import Identity
 from lesionlens.base.manifest import is_inside
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.text import writable
 from lesionlens.results.export.written import Written, reason_of
 
 _NAMES = (
@@ -79,11 +80,6 @@ def _checked(exporter: Any, what: str, done: Any) -> Written:
     )
 
 
-def _is_text(name: str) -> bool:
-    """Return whether a file name is Unicode: one from bytes that are none has lone surrogates."""
-    return name.encode("utf-8", "replace").decode() == name
-
-
 def _are_texts(values: Any) -> bool:
     return isinstance(values, tuple | list) and all(isinstance(one, str) for one in values)
 
@@ -109,10 +105,11 @@ def _taken(
                 why=f"wrote {file.as_posix()!r}, which is a link or no file",
                 expected="files with content of their own",
             )
-        if not is_inside(file.as_posix()) or not _is_text(file.as_posix()):
+        name = file.as_posix()
+        if not is_inside(name) or writable(name) != name:
             raise PluginError(
                 who=plugins.name_of(exporter, what),
-                why=f"wrote {file.as_posix()!r}, a name that run.json cannot hold",
+                why=f"wrote {name!r}, a name that run.json cannot hold",
                 expected="names of Unicode text without colons and backslashes",
             )
         above = {parent.as_posix().casefold() for parent in (file, *file.parents)}

@@ -12,7 +12,8 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.run_context import RunContext, StageTime
 from lesionlens.results.export import exporter, page
-from lesionlens.results.export.exporter import EARLIER, save
+from lesionlens.results.export.exporter import save
+from lesionlens.results.export.listed import KEPT
 from lesionlens.results.export.sections import sections_of
 from lesionlens.results.review.reopen import read_run
 
@@ -165,7 +166,7 @@ def test_a_review_that_goes_on_is_kept_in_place(make, tmp_path):
     analysis = make()
     save(_reviewed(analysis, ReviewState.ACCEPTED), out)
     save(_reviewed(analysis, ReviewState.ACCEPTED, ReviewState.REJECTED), out)
-    assert not (out / EARLIER).exists()
+    assert not (out / KEPT).exists()
     stored = json.loads((out / "review.json").read_text())
     assert [e["state"] for e in stored["events"]] == ["accepted", "rejected"]
 
@@ -178,14 +179,14 @@ def test_an_earlier_review_is_kept_beside_a_new_result(make, tmp_path):
     labels = (out / "segmentation.nii.gz").read_bytes()
     os.utime(out / "review.json", (0, 0))
     save(_reviewed(analysis, ReviewState.REJECTED), out)
-    (kept,) = (out / EARLIER).iterdir()
+    (kept,) = (out / KEPT).iterdir()
     assert kept.name == "1970-01-01T00-00-00Z"
     assert (kept / "review.json").read_bytes() == first
     assert (kept / "segmentation.nii.gz").read_bytes() == labels
     assert json.loads((kept / "findings.json").read_text())["candidates"]
     os.utime(out / "review.json", (0, 0))
     save(_reviewed(analysis, ReviewState.ACCEPTED), out)
-    names = sorted(p.name for p in (out / EARLIER).iterdir())
+    names = sorted(p.name for p in (out / KEPT).iterdir())
     assert names == ["1970-01-01T00-00-00Z", "1970-01-01T00-00-00Z-2"]
 
 
@@ -194,7 +195,7 @@ def test_an_unreadable_review_is_kept_too(make, tmp_path):
     save(make(), out)
     (out / "review.json").write_text("{ half a file")
     save(make(), out)
-    (kept,) = (out / EARLIER).iterdir()
+    (kept,) = (out / KEPT).iterdir()
     assert (kept / "review.json").read_text() == "{ half a file"
 
 
@@ -202,7 +203,7 @@ def test_an_empty_review_leaves_no_trace(make, tmp_path):
     out = tmp_path / "out"
     save(make(), out)
     save(make(name="again"), out)
-    assert not (out / EARLIER).exists()
+    assert not (out / KEPT).exists()
 
 
 def test_a_file_in_the_way_is_refused(make, tmp_path):
