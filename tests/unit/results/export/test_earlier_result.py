@@ -11,7 +11,8 @@ from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
-from lesionlens.results.export.exporter import EARLIER, save
+from lesionlens.results.export.exporter import save
+from lesionlens.results.export.listed import KEPT
 from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_unseen
 from lesionlens.results.review.log import ReviewLog
@@ -124,7 +125,7 @@ def test_analysing_again_keeps_every_decision_and_the_signature(analysis, review
     notices = save(analysis, tmp_path / "out")
     assert store.load(tmp_path / "out") == reviewed.review
     assert any("stay with 2 candidate(s)" in words for words in notices)
-    assert not (tmp_path / "out" / EARLIER).exists()
+    assert not (tmp_path / "out" / KEPT).exists()
 
 
 def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, reviewed, tmp_path):
@@ -136,7 +137,7 @@ def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, revie
     assert review.state_of("2.25.12") is ReviewState.EDITED
     assert review.outline_of("2.25.12") is not None
     assert any("1 of these candidates were drawn anew" in words for words in notices)
-    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
 
 
@@ -179,8 +180,8 @@ def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path
     assert not review.signed
     assert "Decisions on 1 candidate(s)" in notices
     assert "to be signed again" in notices
-    assert f"kept whole in {EARLIER}/" in notices
-    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    assert f"kept whole in {KEPT}/" in notices
+    (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
 
 
@@ -203,8 +204,8 @@ def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
     other = replace(analysis, run=replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),)))
     notices = " ".join(save(other, tmp_path / "out"))
     assert store.load(tmp_path / "out") == Review()
-    assert f"kept whole in {EARLIER}/" in notices
-    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    assert f"kept whole in {KEPT}/" in notices
+    (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
 
 
@@ -212,8 +213,8 @@ def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path)
     save(reviewed, tmp_path / "out")
     (tmp_path / "out" / "review.json").write_text("{")
     notices = " ".join(save(analysis, tmp_path / "out"))
-    assert f"kept whole in {EARLIER}/" in notices
-    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    assert f"kept whole in {KEPT}/" in notices
+    (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert (kept / "review.json").read_text() == "{"
 
 
@@ -223,4 +224,4 @@ def test_a_review_that_goes_on_is_not_copied(analysis, reviewed, tmp_path):
     log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
     save(replace(analysis, review=log.review), tmp_path / "out")
     assert store.load(tmp_path / "out") == log.review
-    assert not (tmp_path / "out" / EARLIER).exists()
+    assert not (tmp_path / "out" / KEPT).exists()
