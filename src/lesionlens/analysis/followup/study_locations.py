@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_object, set_aside_damaged
+from lesionlens.base import user_files, user_folders
+from lesionlens.base.bounded_read import read_object
 
-logger = logging.getLogger(__name__)
 _MOST = 2000  # stored locations; the oldest are dropped
 
 
@@ -39,12 +36,7 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
     known.pop(key_of(inputs), None)
     known[key_of(inputs)] = [str(root.absolute()), study_uid]
     kept = dict(list(known.items())[-_MOST:])
-    try:
-        if set_aside_damaged(location_file(), lambda content: isinstance(content, dict)):
-            logger.warning("the list of study locations was damaged; it is kept beside")
-        write_atomically(location_file(), json.dumps(kept))
-    except OSError:
-        logger.warning("the study's place could not be remembered")
+    user_files.store(location_file(), kept, "the locations of studies")
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:

@@ -12,8 +12,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import atomic_file
+from lesionlens.base import user_files, user_folders
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
@@ -49,14 +48,13 @@ def remember(study: Study) -> None:
         if series.witness is EvidenceKind.USER
     }
     place = folder() / f"{key_of(study)}.json"
+    if named:
+        user_files.store(place, named, "the choice of sequences")
+        return
     try:
-        if named:
-            with atomic_file(place) as aside:
-                aside.write_text(json.dumps(named), encoding="utf-8")
-        else:
-            place.unlink(missing_ok=True)
-    except OSError:
-        logger.warning("the choice of sequences could not be remembered")
+        place.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("the choice of sequences could not be deleted: %s", error.strerror)
 
 
 def recall(study: Study) -> Mapping[MrSequence, str]:

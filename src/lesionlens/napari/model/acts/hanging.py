@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_object, set_aside_damaged
+from lesionlens.base import user_files, user_folders
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import kind_of
-
-logger = logging.getLogger(__name__)
 
 
 def place() -> Path:
@@ -27,12 +22,7 @@ def remember(study: Study, layout: Layout) -> None:
     if known.get(kind_of(study)) == layout.value:
         return
     known[kind_of(study)] = layout.value
-    try:
-        if set_aside_damaged(place(), lambda content: isinstance(content, dict)):
-            logger.warning("the list of remembered views was damaged; a copy was kept")
-        write_atomically(place(), json.dumps(known, indent=1))
-    except OSError:
-        logger.warning("the views could not be saved")
+    user_files.store(place(), known, "the layouts of the views")
 
 
 def recall(study: Study) -> Layout | None:

@@ -5,7 +5,6 @@ Servers are stored in the user's settings folder, passwords in the keyring (`pac
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -16,9 +15,8 @@ from typing import Any
 
 from psygnal import Signal
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_json, set_aside_damaged
+from lesionlens.base import user_files, user_folders
+from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
@@ -66,13 +64,8 @@ def kept_servers() -> list[Server]:
 def keep_server(server: Server) -> None:
     """Store a server as the most recent one."""
     others = [one for one in kept_servers() if one.address != server.address]
-    try:
-        if set_aside_damaged(servers_file(), _are_servers):
-            logger.warning("the saved list of archives was damaged; a copy was kept")
-        text = json.dumps([one.note() for one in (server, *others)][:MOST_SERVERS], indent=1)
-        write_atomically(servers_file(), text)
-    except OSError as error:
-        logger.warning("the archive is not remembered: %s", error.strerror)
+    notes = [one.note() for one in (server, *others)][:MOST_SERVERS]
+    user_files.store(servers_file(), notes, "the list of archives", _are_servers)
 
 
 def _servers_of(stored: Any) -> list[Server]:

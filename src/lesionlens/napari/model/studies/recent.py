@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import write_atomically
+from lesionlens.base import user_files, user_folders
 from lesionlens.base.bounded_read import read_object
 
-logger = logging.getLogger(__name__)
 STUDIES, LISTS = "studies", "lists"
 _MOST = 8
 
@@ -27,10 +23,7 @@ def remember(kind: str, opened: Path) -> None:
     if known[kind][:1] == [first]:
         return
     known[kind] = [first, *(one for one in known[kind] if one != first)][:_MOST]
-    try:
-        write_atomically(place(), json.dumps(known, indent=1))
-    except OSError:
-        logger.warning("the recent studies could not be saved")
+    user_files.store(place(), known, "the recently opened studies")
 
 
 def recall(kind: str) -> tuple[Path, ...]:

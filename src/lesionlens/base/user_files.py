@@ -1,0 +1,38 @@
+"""Small JSON files in the user's folders, which LesionLens can do without."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.atomic_file import write_atomically
+from lesionlens.base.bounded_read import set_aside_damaged
+
+logger = logging.getLogger(__name__)
+
+
+def _is_object(content: Any) -> bool:
+    return isinstance(content, dict)
+
+
+def store(
+    place: Path, content: object, what: str, is_whole: Callable[[Any], bool] = _is_object
+) -> None:
+    """Replace a JSON file atomically; a failure is only logged.
+
+    Parameters
+    ----------
+    what : str
+        Names the content in the log.
+    is_whole : callable
+        Returns whether the earlier content is valid; a damaged file is renamed, not replaced.
+    """
+    try:
+        if set_aside_damaged(place, is_whole):
+            logger.warning("%s: the file was damaged and is kept under another name", what)
+        write_atomically(place, json.dumps(content, indent=1))
+    except OSError as error:
+        logger.warning("%s could not be saved: %s", what, error.strerror)
