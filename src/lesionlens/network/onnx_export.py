@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.base.atomic_file import atomic_file, write_error
+from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.attention import Form
@@ -276,8 +276,7 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
 
 def _save(model: Any, path: Path) -> None:
     try:
-        with atomic_file(path) as aside:
-            aside.write_bytes(model.SerializeToString())
+        write_atomically(path, model.SerializeToString())
     except OSError as error:
         raise write_error("a network", path, error) from error
 

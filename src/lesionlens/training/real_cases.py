@@ -16,7 +16,7 @@ import torch
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base import array_cache
-from lesionlens.base.atomic_file import atomic_file
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.grid import share_beyond
@@ -271,8 +271,7 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
     gone = {p: was for p, was in known.items() if p not in held}
     for patient, was in gone.items():
         record["validation" if was else "training"][patient] = []
-    with atomic_file(place) as aside:
-        aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write_atomically(place, json.dumps(record, indent=1) + "\n")
     return Parts(
         tuple(c for c in cases if not held[c.patient]), tuple(c for c in cases if held[c.patient])
     )
@@ -306,8 +305,7 @@ def _scans_of(case: RealCase, folder: Path) -> list[str]:
 def _keep_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]:
     found = sorted(scans)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / f"{case.key[:24]}-scans.json") as aside:
-        aside.write_text(json.dumps(found), "utf-8")
+    write_atomically(folder / f"{case.key[:24]}-scans.json", json.dumps(found))
     return found
 
 
