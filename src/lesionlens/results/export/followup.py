@@ -344,6 +344,5 @@ def write_followup(found: Comparison, staged: Path) -> tuple[Path, Path]:
     """Write followup.json and followup.csv into a staged folder."""
     as_json, as_csv = staged / FILE, staged / TABLE
     as_json.write_text(followup_json(found), encoding="utf-8")
-    with as_csv.open("w", encoding="utf-8", newline="") as file:
-        file.write(followup_csv(found))
+    as_csv.write_text(followup_csv(found), encoding="utf-8", newline="")
     return as_json, as_csv

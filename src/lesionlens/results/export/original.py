@@ -16,7 +16,7 @@ PLACE = Path("review_edits") / "original"
 """Path below the result folder; `review.reopen` reads it."""
 
 
-def write_original(analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+def write_original(analysis: Analysis, staged: Path) -> None:
     """Write the network's findings.json, segmentation and candidates.
 
     Parameters
@@ -25,14 +25,11 @@ def write_original(analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         From `findings.edits.applied`; nothing is written if no outline was edited.
     """
     if analysis.original is None:
-        return ()
+        return
     own, place, codes = unedited(analysis), staged / PLACE, codes_of(analysis)
     place.mkdir(parents=True, exist_ok=True)
     text = findings_file(own).model_dump_json(by_alias=True, indent=1)
     (place / "findings.json").write_text(text + "\n", encoding="utf-8")
     ids = Volume(own.findings.components.astype(np.uint16), own.volumes.labels.grid)
-    return (
-        place / "findings.json",
-        write_volume(place / "segmentation.nii.gz", own.volumes.all_labels, codes=codes),
-        write_volume(place / "candidates.nii.gz", ids, codes=codes),
-    )
+    write_volume(place / "segmentation.nii.gz", own.volumes.all_labels, codes=codes)
+    write_volume(place / "candidates.nii.gz", ids, codes=codes)

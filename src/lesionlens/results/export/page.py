@@ -176,8 +176,10 @@ def _gathered(analysis: Analysis) -> Page:
     """Collect the report content; rendering images takes most of the time."""
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)
-    blocks = sections_of(analysis, content, scene, words)
-    blocks = tuple(sorted(blocks, key=lambda block: block.row.apart))
+    options = analysis.options
+    sentences = Sentences(analysis, options.language, options.sentence_template)
+    sections = sections_of(analysis, content, scene, sentences, words)
+    blocks = tuple(sorted(sections, key=lambda section: section.row.apart))
     followup, cavity = section_of(analysis, words), analysis.volumes.cavity_ml
     messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
@@ -198,9 +200,7 @@ def _gathered(analysis: Analysis) -> Page:
         cavity=words("cavity", volume=words.volume(cavity)) if cavity else "",
         overview=() if blocks else pictures.overview_pictures(scene, reference, words),
         impression=_impression(analysis, blocks, words, followup),
-        sentence=Sentences(
-            analysis, analysis.options.language, analysis.options.sentence_template
-        ).of_study(),
+        sentence=sentences.of_study(),
         response=_response(analysis, words),
         sequences=sequences,
         absent=absent,
@@ -363,7 +363,7 @@ def checked_words(trust: MapChecks, words: Words) -> str:
     if trust.kept is None or trust.kept_random is None:
         return words.verdict(trust)
     figures = {"kept": words.percent(trust.kept), "random": words.percent(trust.kept_random)}
-    told = words("shown_alone", words=words.verdict(trust), **figures)
+    text = words("shown_alone", words=words.verdict(trust), **figures)
     if trust.deletion is None:
-        return told
-    return words("hiding", words=told, left=words.percent(trust.deletion))
+        return text
+    return words("hiding", words=text, left=words.percent(trust.deletion))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.base.labels import Region, Source
@@ -63,7 +63,11 @@ class CandidateSection:
 
 
 def sections_of(
-    analysis: Analysis, content: FindingsFile, scene: SliceScene, words: Words
+    analysis: Analysis,
+    content: FindingsFile,
+    scene: SliceScene,
+    sentences: Sentences,
+    words: Words,
 ) -> tuple[CandidateSection, ...]:
     """Return one section per candidate, with images.
 
@@ -72,33 +76,24 @@ def sections_of(
     analysis, content : Analysis, FindingsFile
         The analysis, and the content of findings.json.
     """
-    checked = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
-    sentences = Sentences(analysis, analysis.options.language, analysis.options.sentence_template)
     return tuple(
-        _with_fact(
-            _block(analysis, scene, words, row, candidate, checked),
-            words("f_sentence"),
-            sentences.of(candidate),
-        )
+        _section(analysis, scene, words, row, candidate, sentences.of(candidate))
         for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
     )
 
 
-def _with_fact(block: CandidateSection, name: str, value: str) -> CandidateSection:
-    return replace(block, facts=(*block.facts, (name, value)))
-
-
-def _block(
+def _section(
     analysis: Analysis,
     scene: SliceScene,
     words: Words,
     row: CandidateRow,
     candidate: Candidate,
-    checked: MapChecks | None,
+    sentence: str,
 ) -> CandidateSection:
+    checked = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     sound = checked is None or checked.reliable is not False
     trusted = sound and row.attention.peak_inside is not False
-    size, measured = _size(row, 0, words), words.measured(candidate.has_enhancing)
+    size, measured = _size(row, words), words.measured(candidate.has_enhancing)
     place, state = words.place(candidate.location), words.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {words('added')}"
@@ -120,6 +115,7 @@ def _block(
         facts=(
             *_facts(row, candidate, attention, rano, words),
             *_doubts(analysis, candidate, words),
+            (words("f_sentence"), sentence),
         ),
         pictures=pictures.candidate_pictures(
             scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
@@ -130,11 +126,11 @@ def _block(
     )
 
 
-def _size(row: CandidateRow, digits: int, words: Words) -> str:
+def _size(row: CandidateRow, words: Words) -> str:
     return words(
         "size_short",
-        long=words.number(row.longest_axial_diameter_mm, digits),
-        short=words.number(row.perpendicular_diameter_mm, digits, "mm"),
+        long=words.number(row.longest_axial_diameter_mm, 0),
+        short=words.number(row.perpendicular_diameter_mm, 0, "mm"),
     )
 
 

@@ -53,13 +53,13 @@ STUDY_FIELDS = (
 rejected, `sentences` their sentences.
 """
 FIELDS: Mapping[str, tuple[str, ...]] = {"candidate": CANDIDATE_FIELDS, "study": STUDY_FIELDS}
-_BYTES = 64 * 1024
-_MOST = 20_000
+_MAX_TEMPLATE_BYTES = 64 * 1024
+_MAX_CHARACTERS = 20_000
 _FILTERS = (
     "capitalize", "default", "first", "int", "join", "last", "length", "list", "lower", "map",
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
 )  # fmt: skip
-_CALMING = re.compile(
+_REASSURING = re.compile(
     r"\b(ab)?normal\w*|unremarkable|no (tumou?r|disease)|kein\w* tumor|unauff[aä]llig\w*",
     re.IGNORECASE,
 )
@@ -255,9 +255,10 @@ def read_template(path: Path) -> str:
         The file is unreadable, not a template, uses an unknown field, or contains reassuring words.
     """
     try:
-        text = read_text(path, _BYTES)
+        text = read_text(path, _MAX_TEMPLATE_BYTES)
     except (OSError, ValueError) as error:
-        _refuse(f"that cannot be read ({error})", f"a text file of at most {_BYTES // 1024} kB")
+        most = f"a text file of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
+        _refuse(f"that cannot be read ({error})", most)
     for language in ("en", "de"):
         blocks = _blocks(text, load(language))
         for values in _trials():
@@ -354,8 +355,8 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
         size = 0
         for piece in template.generate(**values):
             size += len(piece)
-            if size > _MOST:
-                _refuse(f"whose text is longer than {_MOST} characters", "a sentence")
+            if size > _MAX_CHARACTERS:
+                _refuse(f"whose text is longer than {_MAX_CHARACTERS} characters", "a sentence")
             pieces.append(piece)
     except UndefinedError as error:
         _refuse(f"that names what there is not ({error.message})",
@@ -363,10 +364,9 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
-    calming = _CALMING.search(text)
-    if calming:
+    if reassuring := _REASSURING.search(text):
         _refuse(
-            f"that says {calming[0]!r}",
+            f"that says {reassuring[0]!r}",
             "words that exclude nothing: a result never does",
         )
     return text

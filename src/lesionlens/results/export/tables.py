@@ -145,8 +145,7 @@ class TablesExporter:
         as_json, as_csv = staged / "findings.json", staged / "findings.csv"
         text = content.model_dump_json(by_alias=True, indent=1)
         as_json.write_text(text + "\n", encoding="utf-8")
-        with as_csv.open("w", encoding="utf-8", newline="") as file:
-            file.write(findings_csv(content))
+        as_csv.write_text(findings_csv(content), encoding="utf-8", newline="")
         compared = analysis.compared
         if compared is None:
             return as_json, as_csv
