@@ -15,7 +15,7 @@ from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review import journal
+from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, reopen
 
 PATIENCE_MS = 120_000
@@ -229,7 +229,7 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
         layer.paint(place, 3)
     drawn = np.asarray(layer.data).copy()
     analysis, overlays = session.state.analysis, session.state.overlays
-    kept = journal.found(analysis)
+    kept = drafts.read_draft(analysis)
     np.testing.assert_array_equal(kept.drawn, drawn)
     session.end_edit()  # what a kill leaves: the file, and nothing said
     acts.show_result(FakeResult(analysis), overlays)
@@ -241,7 +241,7 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     missed.commands.run("edit_outline")
     settled(missed, qtbot)
     assert rows(missed)[0].volume_ml != analysis.findings.candidates[0].volume_ml
-    assert journal.found(analysis) is None
+    assert drafts.read_draft(analysis) is None
 
 
 def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot):

@@ -14,7 +14,7 @@ from lesionlens.base.labels import Label
 from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review import journal
+from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, read_reviewed, reopen
 
 PATIENCE_MS = 120_000
@@ -58,7 +58,7 @@ def painted(missed, qtbot):
 def test_it_is_painted_shown_undone_and_read_back_voxel_for_voxel(painted, qtbot, tmp_path):
     before = [replace(c) for c in shown(painted).findings.candidates]
     assert shown(painted).volumes.cavity is None
-    draft = journal.found(shown(painted), painted.actions_.read_controller.decision_owner())
+    draft = drafts.read_draft(shown(painted), painted.actions_.read_controller.decision_owner())
     assert draft.tracking_uid == CAVITY
     assert set(np.unique(draft.drawn).tolist()) == {0, int(Label.CAVITY)}
     painted.commands.run("edit_outline")
@@ -89,7 +89,7 @@ def test_it_is_painted_shown_undone_and_read_back_voxel_for_voxel(painted, qtbot
 
 
 def test_an_interrupted_one_goes_on_and_all_of_it_can_be_erased(painted, qtbot):
-    stored = journal.found(shown(painted), painted.actions_.read_controller.decision_owner())
+    stored = drafts.read_draft(shown(painted), painted.actions_.read_controller.decision_owner())
     painted.commands.run("edit_outline")
     settled(painted, qtbot)
     painted.session.offer(stored)

@@ -17,7 +17,7 @@ from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
-from lesionlens.results.review.journal import Draft
+from lesionlens.results.review.drafts import Draft
 from lesionlens.results.review.prior import PriorImagesError
 from lesionlens.site.worklist import own_log
 

@@ -21,7 +21,7 @@ from lesionlens.napari.controllers import (
 )
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
-from lesionlens.results.review import journal
+from lesionlens.results.review import drafts
 from lesionlens.site.database.records import ReadKey
 
 
@@ -154,9 +154,9 @@ def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     panel.commands.run("reject")
     drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
     drawn[5:8, 5:8, 5:8] = 1
-    draft = journal.Draft(analysis.findings.candidates[0].tracking_uid, drawn)
+    draft = drafts.Draft(analysis.findings.candidates[0].tracking_uid, drawn)
     next_session(panel)
-    journal.keep(analysis, draft)
+    drafts.write_draft(analysis, draft)
     show()
     assert panel.read_owner.isVisible()
     assert panel.session.state.analysis is None
@@ -169,7 +169,7 @@ def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     answer(panel, "A. Reader", "Mine")
     assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
     assert panel.session.state.draft.tracking_uid == draft.tracking_uid
-    assert journal.found(analysis, None) is None
+    assert drafts.read_draft(analysis, None) is None
 
 
 def test_one_read_has_one_reader_where_the_name_changes_meanwhile(panel, listed, qtbot, name):

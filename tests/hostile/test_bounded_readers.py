@@ -30,7 +30,7 @@ from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.studies.archive import kept_servers
 from lesionlens.results.export import words
-from lesionlens.results.export.run import read_run
+from lesionlens.results.export.run import read_run_json
 from lesionlens.results.review import prior
 from lesionlens.site.acceptance import accept, facts
 from lesionlens.site.acceptance.bounds import read_bounds
@@ -83,7 +83,7 @@ READERS = {
     "sidecar": Reader("a.json", {"PatientID": "1"}, lambda d: read_sidecar(d / "a.nii.gz", [])),
     "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),
     "prior": Reader("run.json", {"study_uid": "1"}, prior._uid_of),
-    "run": Reader("run.json", {"study_uid": "1"}, read_run),
+    "run": Reader("run.json", {"study_uid": "1"}, read_run_json),
     "language": Reader(
         "a.toml", LANGUAGE.read_text("utf-8"),
         lambda d: type(words.load.__wrapped__(str(d / "a.toml"))),

@@ -44,7 +44,7 @@ from lesionlens.napari.model.state.state import ANALYSING, Request, State
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
-from lesionlens.results.review import journal
+from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, is_result, result_folder
 from lesionlens.site.database.records import Mark
 
@@ -249,7 +249,7 @@ class Actions(
             self.session.choose_overlay(wanted)
         if words:
             self.session.ended(words)
-        self.session.offer(journal.found(analysis, self.read_controller.decision_owner()))
+        self.session.offer(drafts.read_draft(analysis, self.read_controller.decision_owner()))
 
     def make_ready(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""

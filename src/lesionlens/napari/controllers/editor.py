@@ -23,7 +23,7 @@ from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer
-from lesionlens.results.review.journal import Draft
+from lesionlens.results.review.drafts import Draft
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -20,8 +20,8 @@ from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import redraws, reviewed
 from lesionlens.napari.model.wording.edits import SIGNED, why_not_marked
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.results.review import journal
-from lesionlens.results.review.journal import Draft
+from lesionlens.results.review import drafts
+from lesionlens.results.review.drafts import Draft
 from lesionlens.results.review.log import ReviewLog
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
@@ -332,7 +332,7 @@ class ReviewController:
         if analysis is None:
             return
         try:
-            journal.keep(analysis, draft, self._reads.decision_owner())
+            drafts.write_draft(analysis, draft, self._reads.decision_owner())
         except LesionLensError as refusal:
             self.session.refused(replace(problem_of(refusal), cause=SAVING))
         else:
@@ -343,9 +343,9 @@ class ReviewController:
         analysis = self.session.state.analysis
         self.session.end_edit()
         if analysis is not None:
-            self.session.offer(journal.found(analysis, self._reads.decision_owner()))
+            self.session.offer(drafts.read_draft(analysis, self._reads.decision_owner()))
         self.session.decline(_DELETED)
 
     def _forget_draft(self) -> None:
         if self.session.state.analysis is not None:
-            journal.forget(self.session.state.analysis, self._reads.decision_owner())
+            drafts.delete_draft(self.session.state.analysis, self._reads.decision_owner())

@@ -19,7 +19,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.preferences import keep_reader
-from lesionlens.results.review import journal
+from lesionlens.results.review import drafts
 
 _CONTINUES = "You continue this read as {}."
 _OWN = "Your own read begins, as {}. What the unnamed reader decided stays in the log."
@@ -136,4 +136,4 @@ class UnnamedReadActs(ViewActs):
 def _hand_over(analysis: Analysis, owner: ReadOwner | None) -> None:
     """Give interrupted strokes to the reader who continues the read."""
     if owner is not None and owner.mine:
-        journal.hand_over(analysis, owner.reader)
+        drafts.assign_draft(analysis, owner.reader)

@@ -93,14 +93,12 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
     )
 
 
-def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRecord()) -> Path:
+def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRecord()) -> None:
     """Write run.json into a staged folder; see `run_file`."""
-    path = staged / "run.json"
     text = run_file(analysis, record).model_dump_json(by_alias=True, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
-    return path
+    (staged / "run.json").write_text(text + "\n", encoding="utf-8")
 
 
-def read_run(result: Path) -> Mapping[str, Any]:
+def read_run_json(result: Path) -> Mapping[str, Any]:
     """Read the run.json of a result; empty if missing or unreadable."""
     return read_object(result / "run.json")

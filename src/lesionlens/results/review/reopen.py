@@ -25,7 +25,7 @@ from lesionlens.base.errors import GeometryError
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import recover
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
+from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume, without_cavity
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
@@ -38,7 +38,7 @@ from lesionlens.base.records.files import (
     RunFile,
     left_out_warning,
 )
-from lesionlens.base.records.findings import Considered, Findings
+from lesionlens.base.records.findings import Candidate, Considered, Findings
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.parts import (
     MAPS,
@@ -114,19 +114,14 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     """
     recover(folder)
     run = read_run_file(folder)
-    told = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
+    notices = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
     inner = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
-    content = _model(folder / inner / "findings.json", FindingsFile)
-    labels, inside = without_cavity(_volume(folder / inner / "segmentation.nii.gz", np.uint8))
-    cavity = None if content.resection_cavity_ml is None else inside
-    ids = _volume(folder / inner / "candidates.nii.gz", np.int32)
-    candidates = tuple(row.candidate for row in content.candidates)
-    check_measures(candidates, ids, labels, inner)
+    content, candidates, ids, labels, cavity = _outlined(folder, inner)
     known = {one.tracking_uid for one in candidates}
     return SavedResult(
         findings=Findings(
             candidates=candidates,
-            components=ids.data,
+            components=ids,
             quality=content.quality,
             conclusion=content.conclusion,
             notices=content.warnings,
@@ -145,7 +140,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         if maps
         else Volumes(labels, {}, {}, cavity=cavity),
         review=store.load(folder, lambda review: check_review(review, run, known)),
-        run=_with_notices(replace(_run(run), documents=sent_documents(folder)), told),
+        run=_run(run, notices, sent_documents(folder)),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
@@ -161,20 +156,28 @@ def read_reviewed(folder: Path) -> SavedResult:
     saved = read_result(folder)
     if not (folder / ORIGINAL).is_dir():
         return saved
-    content = _model(folder / "findings.json", FindingsFile)
-    labels, inside = without_cavity(_volume(folder / "segmentation.nii.gz", np.uint8))
-    cavity = None if content.resection_cavity_ml is None else inside
-    ids = _volume(folder / "candidates.nii.gz", np.int32)
-    candidates = tuple(row.candidate for row in content.candidates)
-    check_measures(candidates, ids, labels)
+    content, candidates, ids, labels, cavity = _outlined(folder)
     findings = replace(
         saved.findings,
         candidates=candidates,
-        components=ids.data,
+        components=ids,
         conclusion=content.conclusion,
     )
     volumes = replace(saved.volumes, labels=labels, cavity=cavity)
     return replace(saved, findings=findings, volumes=volumes)
+
+
+def _outlined(
+    folder: Path, inner: str = ""
+) -> tuple[FindingsFile, tuple[Candidate, ...], NDArray[np.int32], Volume, Volume | None]:
+    """Read findings.json, its candidates, their ids by voxel, labels and cavity, all checked."""
+    content = _model(folder / inner / "findings.json", FindingsFile)
+    labels, inside = without_cavity(_volume(folder / inner / "segmentation.nii.gz", np.uint8))
+    cavity = None if content.resection_cavity_ml is None else inside
+    ids = _volume(folder / inner / "candidates.nii.gz", np.int32)
+    candidates = tuple(row.candidate for row in content.candidates)
+    check_measures(candidates, ids, labels, inner)
+    return content, candidates, ids.data, labels, cavity
 
 
 def read_run(folder: Path) -> RunInfo:
@@ -296,10 +299,6 @@ def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
     return AttentionMaps(maps, made.raw_range, made.method, made.layers, made.trust)
 
 
-def _with_notices(run: RunInfo, told: tuple[str, ...]) -> RunInfo:
-    return replace(run, notices=tuple(dict.fromkeys((*run.notices, *told))))
-
-
 def _model(path: Path, model: type[Model]) -> Model:
     try:
         return read_model(path, model)
@@ -366,8 +365,11 @@ def _followup(folder: Path) -> Comparison | None:
         raise unreadable(path, error) from error
 
 
-def _run(run: RunFile) -> RunInfo:
+def _run(
+    run: RunFile, notices: tuple[str, ...] = (), documents: tuple[Document, ...] = ()
+) -> RunInfo:
     missing = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
+    kept = (w for w in run.warnings if w not in missing)
     return RunInfo(
         engine=EngineInfo(
             run.engine,
@@ -382,7 +384,8 @@ def _run(run: RunFile) -> RunInfo:
         versions=run.versions,
         inputs=tuple((row.file, row.sha256) for row in run.inputs),
         started=run.started,
-        notices=tuple(w for w in run.warnings if w not in missing),
+        notices=tuple(dict.fromkeys((*kept, *notices))),
         trained_on=run.trained_on,
         series=run.series,
+        documents=documents,
     )

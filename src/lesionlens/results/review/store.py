@@ -69,14 +69,21 @@ def review_file(analysis: Analysis) -> ReviewFile:
 
 
 def save(analysis: Analysis, folder: Path) -> Path:
-    """Write review.json into a result folder, atomically.
+    """Write the outlines, then review.json that refers to them, each atomically.
 
     Raises
     ------
     ResourceError
         The folder is not writable; the earlier file is unchanged.
     """
-    return _write(folder / NAME, analysis, folder / EDITS)
+    place, text = folder / NAME, _json(review_file(analysis))
+    try:
+        for outline in analysis.review.outlines.values():
+            _write_outline(folder / EDITS, outline, analysis.volumes.labels.grid)
+        write_atomically(place, text)
+    except OSError as error:
+        raise _unwritable(place, error) from error
+    return place
 
 
 def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
@@ -166,19 +173,6 @@ def autosaved(run: RunInfo, reader: str | None) -> Review:
     if place is not own and {e.reader for e in found.events} != {reader}:
         return Review()
     return found
-
-
-def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
-    """Write the outlines, then the log that refers to them, each atomically."""
-    text = _json(review_file(analysis))
-    try:
-        for outline in analysis.review.outlines.values():
-            _write_outline(edits, outline, analysis.volumes.labels.grid)
-        with atomic_file(place) as aside:
-            aside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(place, error) from error
-    return place
 
 
 def _json(content: ReviewFile) -> str:

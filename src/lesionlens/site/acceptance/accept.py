@@ -21,7 +21,7 @@ from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.base.text import writable
-from lesionlens.results.export.run import read_run
+from lesionlens.results.export.run import read_run_json
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
 from lesionlens.site.acceptance.report import (
@@ -157,7 +157,7 @@ def _report(
         for score, fact in zip(scores, facts, strict=True):
             by.setdefault(fact.groups[dimension], []).append(score)
         groups += [_group(*key, by[key], bounds.groups, bounds) for key in sorted(by)]
-    runs = [{} if s.failed else read_run(test.out / RESULTS / s.case) for s in scores]
+    runs = [{} if s.failed else read_run_json(test.out / RESULTS / s.case) for s in scores]
     first = next((run for run in runs if run), {})
     failed = any(row.verdict is BoundVerdict.FAILED for one in groups for row in one.judged)
     unjudged = any(row.verdict is BoundVerdict.TOO_FEW for row in groups[0].judged)

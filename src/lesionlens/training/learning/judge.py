@@ -21,7 +21,7 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
 from lesionlens.network import weights as weight_files
 from lesionlens.network.synth.draw import DrawConfig
-from lesionlens.results.export.run import read_run
+from lesionlens.results.export.run import read_run_json
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse
 from lesionlens.site.database.records import Status
@@ -119,12 +119,12 @@ def _complete(place: Path, side: Side) -> bool:
 
 def _made_by(place: Path) -> str | None:
     """Return the SHA-256 of the weights that made a result; None if there is no result."""
-    found = read_run(place).get("weights_sha256")
+    found = read_run_json(place).get("weights_sha256")
     return None if found is None else str(found)
 
 
 def _package(place: Path) -> str:
-    return str(read_run(place).get("versions", {}).get("lesionlens"))
+    return str(read_run_json(place).get("versions", {}).get("lesionlens"))
 
 
 def synthetic_metrics(

@@ -15,7 +15,7 @@ from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tool
 from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.holder import StateHolder
-from lesionlens.results.review.journal import Draft
+from lesionlens.results.review.drafts import Draft
 from lesionlens.results.review.log import new_tracking_uid
 
 OUTLINE = "outline"

@@ -23,7 +23,7 @@ from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.model.state.second import SecondResult
-from lesionlens.results.review.journal import Draft
+from lesionlens.results.review.drafts import Draft
 
 ANALYSING = "Analysing"
 """Name of the analysis' job."""

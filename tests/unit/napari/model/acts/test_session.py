@@ -20,7 +20,7 @@ from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording.candidates import facts_of
-from lesionlens.results.review.journal import Draft
+from lesionlens.results.review.drafts import Draft
 
 
 @pytest.fixture

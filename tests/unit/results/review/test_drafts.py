@@ -12,13 +12,13 @@ from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.results.review import journal, store
+from lesionlens.results.review import drafts, store
 
 
 @pytest.fixture(scope="module")
 def analysis(tmp_path_factory):
     patient = make_patient(5, spacing_mm=8.0)
-    return make_analysis(patient, write_study(patient, tmp_path_factory.mktemp("journal") / "s"))
+    return make_analysis(patient, write_study(patient, tmp_path_factory.mktemp("drafts") / "s"))
 
 
 @pytest.fixture(autouse=True)
@@ -32,34 +32,34 @@ def draft(analysis, uid="2.25.5"):
     drawn[3:6, 4:5, 2:9] = 3
     drawn[-1, -1, -1] = 1
     asked = PromptRound(PromptKind.POINT, ((3, 4, 2),), (), Region.WT, 2, 4.5)
-    return journal.Draft(uid, drawn, True, (asked,))
+    return drafts.Draft(uid, drawn, True, (asked,))
 
 
 def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysis):
-    assert journal.found(analysis) is None
+    assert drafts.read_draft(analysis) is None
     made = draft(analysis)
-    journal.keep(analysis, made)
-    back = journal.found(analysis)
+    drafts.write_draft(analysis, made)
+    back = drafts.read_draft(analysis)
     assert (back.tracking_uid, back.assisted) == ("2.25.5", True)
     np.testing.assert_array_equal(back.drawn, made.drawn)
     assert back.prompts == made.prompts
     empty = replace(made, drawn=np.zeros_like(made.drawn))
-    journal.keep(analysis, empty)
-    assert not journal.found(analysis).drawn.any()
-    journal.forget(analysis)
-    journal.forget(analysis)
-    assert journal.found(analysis) is None
+    drafts.write_draft(analysis, empty)
+    assert not drafts.read_draft(analysis).drawn.any()
+    drafts.delete_draft(analysis)
+    drafts.delete_draft(analysis)
+    assert drafts.read_draft(analysis) is None
 
 
 def test_a_draft_of_an_earlier_release_has_no_prompts(analysis, home):
-    journal.keep(analysis, draft(analysis))
+    drafts.write_draft(analysis, draft(analysis))
     (place,) = home.iterdir()
     with np.load(place) as file:
         held = {name: file[name] for name in file.files if name != "prompts"}
     with place.open("wb") as stream:
         np.savez_compressed(stream, **held)
-    assert journal.found(analysis).drawn.any()
-    assert journal.found(analysis).prompts == ()
+    assert drafts.read_draft(analysis).drawn.any()
+    assert drafts.read_draft(analysis).prompts == ()
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):
@@ -68,32 +68,32 @@ def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysi
     alignment = Alignment(((1.0, 0.0, 0.0, 0.0),) * 4, 0.0, 0.0, False, "T1c")
     followup = Comparison((), (), alignment, {"2.25.7": one.tracking_uid})
     compared = replace(analysis, followup=followup)
-    journal.keep(compared, draft(compared, "2.25.7"))
-    assert journal.found(analysis).tracking_uid == one.tracking_uid
-    assert journal.found(compared).tracking_uid == "2.25.7"
+    drafts.write_draft(compared, draft(compared, "2.25.7"))
+    assert drafts.read_draft(analysis).tracking_uid == one.tracking_uid
+    assert drafts.read_draft(compared).tracking_uid == "2.25.7"
 
 
 def test_strokes_on_other_voxels_or_damaged_ones_are_not_shown(analysis, home):
-    journal.keep(analysis, draft(analysis))
+    drafts.write_draft(analysis, draft(analysis))
     affine = analysis.prepared.working.affine.copy()
     affine[0, 3] += 5.0
     grid = Grid(analysis.prepared.working.shape, affine)
     moved = replace(analysis, prepared=replace(analysis.prepared, working=grid))
-    assert journal.found(moved) is None
+    assert drafts.read_draft(moved) is None
     (place,) = home.iterdir()
     whole = place.read_bytes()
     for damaged in (b"", b"not a zip", whole[: len(whole) // 2]):
         place.write_bytes(damaged)
-        assert journal.found(analysis) is None
+        assert drafts.read_draft(analysis) is None
 
 
 def test_strokes_that_cannot_be_written_say_so_and_leave_the_earlier_ones(analysis, monkeypatch):
-    journal.keep(analysis, draft(analysis))
+    drafts.write_draft(analysis, draft(analysis))
 
     def refused(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", refused)
     with pytest.raises(ResourceError, match="strokes"):
-        journal.keep(analysis, draft(analysis, "2.25.6"))
-    assert journal.found(analysis).tracking_uid == "2.25.5"
+        drafts.write_draft(analysis, draft(analysis, "2.25.6"))
+    assert drafts.read_draft(analysis).tracking_uid == "2.25.5"

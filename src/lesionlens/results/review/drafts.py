@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from lesionlens.base.atomic_file import atomic_file
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.analysis import Analysis
@@ -50,7 +50,7 @@ class Draft:
         object.__setattr__(self, "drawn", frozen(self.drawn))
 
 
-def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
+def write_draft(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
     """Write a draft atomically.
 
     Raises
@@ -74,8 +74,7 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
         prompts=np.frombuffer(_PROMPTS.dump_json(draft.prompts, by_alias=True), np.uint8),
     )
     try:
-        with atomic_file(place) as aside:
-            aside.write_bytes(held.getbuffer())
+        write_atomically(place, held.getvalue())
     except OSError as error:
         raise ResourceError(
             found=f"that strokes cannot be saved ({error.strerror or error})",
@@ -84,7 +83,7 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
         ) from error
 
 
-def found(analysis: Analysis, reader: str | None = None) -> Draft | None:
+def read_draft(analysis: Analysis, reader: str | None = None) -> Draft | None:
     """Return the interrupted draft of this study on these voxels, if there is one."""
     try:
         with (
@@ -116,7 +115,7 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
     return Draft(uid, drawn, bool(held["assisted"]), prompts)
 
 
-def forget(analysis: Analysis, reader: str | None = None) -> None:
+def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
     """Delete the draft, after it was kept or discarded."""
     try:
         _place(analysis, reader).unlink(missing_ok=True)
@@ -124,7 +123,7 @@ def forget(analysis: Analysis, reader: str | None = None) -> None:
         logger.warning("strokes that are kept cannot be taken away: %s", error.strerror)
 
 
-def hand_over(analysis: Analysis, reader: str) -> None:
+def assign_draft(analysis: Analysis, reader: str) -> None:
     """Give an unnamed reader's draft to the reader who turned out to have drawn it."""
     try:
         _place(analysis, None).replace(_place(analysis, reader))
