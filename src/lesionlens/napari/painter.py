@@ -20,7 +20,7 @@ _SOON_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Painted:
+class PaintTargets:
     """Targets of the painting."""
 
     viewer: ViewerModel
@@ -29,18 +29,18 @@ class Painted:
     panel: Panel
 
 
-class CandidateRenderer:
+class WindowPainter:
     """Paints one window; changes no state and starts no job.
 
     Parameters
     ----------
-    on : Painted
+    on : PaintTargets
         Layers, views and panel of the window.
     laid_out : callable
         Called when the image may need a different share of the window.
     """
 
-    def __init__(self, on: Painted, laid_out: Callable[[], object]) -> None:
+    def __init__(self, on: PaintTargets, laid_out: Callable[[], object]) -> None:
         self._on, self._laid_out = on, laid_out
         self._resting = once_idle(collect_and_freeze, on.panel)
 

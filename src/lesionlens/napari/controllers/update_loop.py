@@ -16,7 +16,7 @@ Paint = Callable[[ViewModel, ViewModel], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Painters:
+class UpdateSteps:
     """Steps of an update, in this order; all but the first take the view models before and now."""
 
     hang: Callable[[Study | None], object]
@@ -40,8 +40,8 @@ class UpdateLoop:
         Follows the state between the two painting steps.
     """
 
-    def __init__(self, session: ReviewSession, editor: OutlineEditor, painters: Painters) -> None:
-        self._session, self._editor, self._painters = session, editor, painters
+    def __init__(self, session: ReviewSession, editor: OutlineEditor, steps: UpdateSteps) -> None:
+        self._session, self._editor, self._steps = session, editor, steps
         self._state, self._model = session.state, ViewModel()
         self._waiting: list[Event] = []
         self._painting = False
@@ -59,12 +59,12 @@ class UpdateLoop:
         self._painting = True
         try:
             while self._state is not self._session.state:
-                self._painters.hang(self._state.study)
+                self._steps.hang(self._state.study)
                 self._update()
         finally:
             self._painting = False
         while self._waiting:
-            self._painters.take(self._waiting.pop(0))
+            self._steps.take(self._waiting.pop(0))
 
     def _update(self) -> None:
         old, self._state = self._state, self._session.state
@@ -73,12 +73,12 @@ class UpdateLoop:
             self._model = before.at(new.activity)
         else:
             self._model = view_model_of(new, self._session.aside)
-        self._painters.paint(before, self._model)
+        self._steps.paint(before, self._model)
         self._editor.apply(old, new)
-        self._painters.finish(before, self._model)
+        self._steps.finish(before, self._model)
 
     def _on_happened(self, event: Event) -> None:
         if self._painting:
             self._waiting.append(event)
         else:
-            self._painters.take(event)
+            self._steps.take(event)
