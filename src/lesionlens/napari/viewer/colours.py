@@ -17,7 +17,7 @@ AGAINST, FOR = (0.835, 0.369, 0.0), (0.337, 0.706, 0.914)
 """Ends of a signed map, as in the panel's bars; the middle is transparent."""
 PROMPT_COLOURS = {True: FOR, False: AGAINST}
 """Colours of a dragged prompt: foreground (True) and background (False)."""
-BOX_COLOUR, ORIGINAL_COLOUR, MARK_COLOUR = "#F0E442", "#FFFFFF", "#FFFFC0"
+BOX_COLOUR, MARK_COLOUR = "#F0E442", "#FFFFC0"
 
 
 def see_through(name: str) -> Colormap:

@@ -142,7 +142,7 @@ class Layers:
             self.turned()
 
     def _on_visible(self, event: Any) -> None:
-        """Show a sequence that was made visible as any other: it would be named as that below."""
+        """Choose the sequence whose layer was made visible, so that the view names it."""
         sequence = MrSequence(event.source.metadata[KEY]["sequence"])
         if event.source.visible and self._sequence not in (None, sequence):
             self.revealed(sequence)

@@ -180,14 +180,14 @@ class ReviewSession(Choosing):
         if aside is None or self._state.study is not None:
             return
         now = self._state
-        told = {
+        kept = {
             "activity": now.activity,
             "problem": now.problem,
             "message": now.message,
             "declined": now.declined,
         }
         state, self.result, self._log = aside
-        self._set(**_fields_of(state) | told)
+        self._set(**_fields_of(state) | kept)
 
     # --- what runs, what failed -----------------------------------------------------------
 

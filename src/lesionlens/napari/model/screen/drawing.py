@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
@@ -35,6 +36,10 @@ SECOND_COLOUR = "#C0E0FF"
 DOT_MM, GAP_MM = 2.0, 3.0
 """Lengths of dots and gaps of the dotted border of a doubtful part."""
 T = TypeVar("T")
+Outlines = tuple[tuple[str, tuple[Line, ...]], ...]
+"""Colour and lines of each outline, in millimetres on the screen."""
+Source = tuple[NDArray[Any], Grid]
+"""(I, J, K) array and its grid."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +69,7 @@ class Drawing:
     lines: tuple[str, ...]
     """Texts: sequence and plane; slice and resampling."""
     map: MapDrawing | None = None
-    outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
-    """Tuple of (colour, lines), in millimetres on the screen."""
+    outlines: Outlines = ()
     box: tuple[float, float, float, float] | None = None
     """(left, top, width, height) of the candidate in focus, or None."""
     preliminary: bool = False
@@ -168,7 +172,7 @@ class Artist:
             self._kept.popitem(last=False)
         return made
 
-    def _volume(self, name: str, data: NDArray[Any], grid: Any) -> Picture:
+    def _volume(self, name: str, data: NDArray[Any], grid: Grid) -> Picture:
         """Return an overlay as a cached picture."""
         known = self._volumes.get(name)
         if known is None or known.source is not data:
@@ -178,22 +182,19 @@ class Artist:
 
     # --- overlays -------------------------------------------------------------------------
 
-    def _outlines(
-        self, board: Board, tile: Tile, place: Viewpoint
-    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        analysis, outline = board.analysis, board.scene.outline
+    def _outlines(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
+        """Return all outlines; the last is on top."""
+        analysis, outline, at = board.analysis, board.scene.outline, (board, tile, place)
         if not outline.visible:
             return ()
         if analysis is None:
-            return self._at_first(board, tile, place)
+            return self._preliminary(*at)
         self._volumes.pop("preliminary", None)
         native = analysis.prepared.native
-        components = self._volume("components", analysis.findings.components, native)
-        labels = self._volume("labels", analysis.volumes.labels.data, native)
-        which = self._cut("components", components, board, tile, place, nearest=True)
-        parts = self._cut("labels", labels, board, tile, place, nearest=True)
+        which = self._nearest("components", (analysis.findings.components, native), at)
+        parts = self._nearest("labels", (analysis.volumes.labels.data, native), at)
 
-        def made() -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        def made() -> Outlines:
             inside = np.isin(parts.data, [int(label) for label in outline.region.labels])
             found = np.where(inside, which.data, 0)
             there = set(np.unique(found).tolist())
@@ -204,45 +205,51 @@ class Artist:
             )
 
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
-        others = self._original(board, tile, place) + self._second(board, tile, place)
         own = self._keep(key, (which, parts), made)
-        doubts = self._doubts(board, tile, place, which)
-        return others + self._cavity(board, tile, place) + own + doubts  # the last is on top
+        below = self._original(*at) + self._second(*at) + self._cavity(*at)
+        return below + own + self._doubts(*at, which)
 
-    def _cavity(
-        self, board: Board, tile: Tile, place: Viewpoint
-    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        """Return the outline of the resection cavity."""
-        analysis = board.analysis
-        found = None if analysis is None else analysis.volumes.cavity
-        if analysis is None or found is None or not board.scene.outline.cavity:
-            return ()
-        volume = self._volume("cavity", found.data, analysis.prepared.native)
-        part = self._cut("cavity", volume, board, tile, place, nearest=True)
-        key = ("cavity lines", id(part))
-        lines = self._keep(key, part, lambda: lines_around(part.data > 0, part))
-        return ((Label.CAVITY.colour, lines),) if lines else ()
+    def _nearest(self, name: str, source: Source, at: tuple[Board, Tile, Viewpoint]) -> Slice:
+        """Return the slice of labels, voxel by voxel."""
+        return self._cut(name, self._volume(name, *source), *at, nearest=True)
 
-    def _second(
-        self, board: Board, tile: Tile, place: Viewpoint
-    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        """Return the outline of a second result of the study, in its own colour."""
-        analysis, second, region = board.analysis, board.second, board.scene.outline.region
-        if analysis is None or second is None:
-            return ()
-        volume = self._volume("second", second.labels, analysis.prepared.native)
-        part = self._cut("second", volume, board, tile, place, nearest=True)
+    def _outlined(
+        self,
+        name: str,
+        source: Source,
+        at: tuple[Board, Tile, Viewpoint],
+        colour: str,
+        labels: tuple[int, ...] | None = None,
+    ) -> Outlines:
+        """Return the outline of labels of a volume, by default of all but 0."""
+        part = self._nearest(name, source, at)
 
         def made() -> tuple[Line, ...]:
-            inside = np.isin(part.data, [int(label) for label in region.labels])
-            return lines_around(inside, part)
+            return lines_around(
+                part.data > 0 if labels is None else np.isin(part.data, labels), part
+            )
 
-        lines = self._keep(("second lines", id(part), region), part, made)
-        return ((SECOND_COLOUR, lines),) if lines else ()
+        lines = self._keep((f"{name} lines", id(part), labels), part, made)
+        return ((colour, lines),) if lines else ()
 
-    def _doubts(
-        self, board: Board, tile: Tile, place: Viewpoint, which: Slice
-    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    def _cavity(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
+        """Return the outline of the resection cavity."""
+        cavity = None if board.analysis is None else board.analysis.volumes.cavity
+        if cavity is None or not board.scene.outline.cavity:
+            return ()
+        source, at = (cavity.data, cavity.grid), (board, tile, place)
+        return self._outlined("cavity", source, at, Label.CAVITY.colour)
+
+    def _second(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
+        """Return the outline of a second result of the study, in its own colour."""
+        analysis, second = board.analysis, board.second
+        if analysis is None or second is None:
+            return ()
+        labels = tuple(int(label) for label in board.scene.outline.region.labels)
+        source, at = (second.labels, analysis.prepared.native), (board, tile, place)
+        return self._outlined("second", source, at, SECOND_COLOUR, labels)
+
+    def _doubts(self, board: Board, tile: Tile, place: Viewpoint, which: Slice) -> Outlines:
         """Return the dotted borders of doubtful parts, if the whole outline is shown."""
         analysis, outline = board.analysis, board.scene.outline
         found = None if analysis is None else analysis.volumes.doubtful
@@ -250,8 +257,8 @@ class Artist:
             return ()
         shown = {number for number, _ in outline.colours}
         named = [p.number for p in analysis.findings.doubtful if p.candidate in shown]
-        volume = self._volume("doubtful", found.data, analysis.prepared.native)
-        parts = self._cut("doubtful", volume, board, tile, place, nearest=True)
+        source = (found.data, analysis.prepared.native)
+        parts = self._nearest("doubtful", source, (board, tile, place))
 
         def made() -> tuple[Line, ...]:
             return dotted(lines_around(np.isin(parts.data, named) & (which.data > 0), parts))
@@ -260,46 +267,34 @@ class Artist:
         lines = self._keep(key, (parts, which), made)
         return ((DOUBT_COLOUR, lines),) if lines else ()
 
-    def _at_first(
-        self, board: Board, tile: Tile, place: Viewpoint
-    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    def _preliminary(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
         """Return the preliminary outlines."""
         found, colours = board.preliminary, board.scene.outline.colours
         if found is None:
             return ()
-        volume = self._volume("preliminary", found.components, found.grid)
-        which = self._cut("preliminary", volume, board, tile, place, nearest=True)
+        source = (found.components, found.grid)
+        which = self._nearest("preliminary", source, (board, tile, place))
 
-        def made() -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        def made() -> Outlines:
             return tuple((c, lines_around(which.data == n, which)) for n, c in colours)
 
         return self._keep(("preliminary", id(which), colours), which, made)
 
-    def marked(
-        self, board: Board, tile: Tile, place: Viewpoint, volume: Volume
-    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    def marked(self, board: Board, tile: Tile, place: Viewpoint, volume: Volume) -> Outlines:
         """Return the outlines of candidates of another examination."""
         if not board.scene.outline.visible:
             return ()
-        whole = self._volume("flagged", volume.data, volume.grid)
-        which = self._cut("flagged", whole, board, tile, place, nearest=True)
-        key = ("flagged lines", id(which))
-        lines = self._keep(key, which, lambda: lines_around(which.data > 0, which))
-        return ((PRIOR_COLOUR, lines),)
+        source, at = (volume.data, volume.grid), (board, tile, place)
+        return self._outlined("flagged", source, at, PRIOR_COLOUR)
 
-    def _original(
-        self, board: Board, tile: Tile, place: Viewpoint
-    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    def _original(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
         """Return the network's outline of a candidate that a reader changed."""
         analysis, number = board.analysis, board.scene.outline.original
-        if analysis is None or number is None or not board.scene.outline.visible:
+        if analysis is None or number is None:
             return ()
         data = (analysis.original or analysis).findings.components
-        own = self._volume("original", data, analysis.prepared.native)
-        which = self._cut("original", own, board, tile, place, nearest=True)
-        key = ("original", id(which), number)
-        lines = self._keep(key, which, lambda: lines_around(which.data == number, which))
-        return ((ORIGINAL_COLOUR, lines),)
+        source, at = (data, analysis.prepared.native), (board, tile, place)
+        return self._outlined("original", source, at, ORIGINAL_COLOUR, (number,))
 
     def _map(self, board: Board, tile: Tile, place: Viewpoint) -> MapDrawing | None:
         overlays, asked = board.overlays, map_of(board)
@@ -356,10 +351,7 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
 def alone(part: Slice, which: Slice, candidate: int) -> Slice:
     """Return a slice of a map without the other candidates."""
     others = (which.data > 0) & (which.data != candidate)
-    data = np.where(others, np.float32(0.0), part.data)
-    return Slice(
-        data, part.corner, part.size, part.number, part.count, part.step_mm, part.interpolated
-    )
+    return replace(part, data=np.where(others, np.float32(0.0), part.data))
 
 
 def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]], ...]:
