@@ -90,5 +90,5 @@ def response(
         )
     signed = followup.sign(draft, found, chosen, sign, now())
     store.change_response(result, lambda log: log.sign_response(signed))
-    said = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
-    return Answer((*lines[:-1], said, RESEARCH_USE_NOTICE))
+    signature = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
+    return Answer((*lines[:-1], signature, RESEARCH_USE_NOTICE))

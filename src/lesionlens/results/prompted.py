@@ -101,10 +101,10 @@ def _placed(voxels: Points, prepared: PreparedStudy) -> Points:
 
 
 def _check_within(prompts: Prompts, grid: Grid) -> None:
-    said = [at for at, _ in prompts.points]
-    said += [at for line, _ in prompts.scribbles for at in line]
-    said += [*(prompts.box or ()), *prompts.lasso]
-    for at in said:
+    voxels = [at for at, _ in prompts.points]
+    voxels += [at for line, _ in prompts.scribbles for at in line]
+    voxels += [*(prompts.box or ()), *prompts.lasso]
+    for at in voxels:
         if not all(0 <= v < n for v, n in zip(at, grid.shape, strict=True)):
             raise UnusableInputError(
                 found=f"a prompt at the voxel {at}",

@@ -96,8 +96,8 @@ def compare(
 
 def _with_notices(analysis: Analysis, *notices: str) -> Analysis:
     """Add notices to the findings, but empty ones."""
-    told = (notice for notice in (*analysis.run.notices, *notices) if notice)
-    notices = tuple(dict.fromkeys(told))
+    every = (notice for notice in (*analysis.run.notices, *notices) if notice)
+    notices = tuple(dict.fromkeys(every))
     return replace(analysis, run=replace(analysis.run, notices=notices))
 
 

@@ -194,9 +194,9 @@ def _overlooked(
         for mask in (flipped, where.normal)
     ]
     sign = np.where(came, 1.0, -1.0)[where.band]
-    told = float((more * sign)[flipped[where.band]].sum()) * volume
+    explained_vox = float((more * sign)[flipped[where.band]].sum()) * volume
     differs = bool((apart[0] > _DIFFERS * apart[1]).any())
-    return differs and told < int(np.count_nonzero(flipped)) / 2
+    return differs and explained_vox < int(np.count_nonzero(flipped)) / 2
 
 
 def _soft_mean(one: Scan, other: Scan, where: _Places) -> float:

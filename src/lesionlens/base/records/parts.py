@@ -148,8 +148,8 @@ def check_objects(result: Path) -> tuple[str, ...]:
     run = read_run_file(folder)
     objects = (p for p in (folder / "dicom").rglob("*") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in objects]
-    told = check_parts(folder, run, names)
-    return told if run.files is None else ()
+    notices = check_parts(folder, run, names)
+    return notices if run.files is None else ()
 
 
 def unreadable(path: Path, error: Exception | None = None) -> ReadError:

@@ -22,6 +22,25 @@ COST_WITHOUT = {
 THICK_MM = 4.0
 FAR_MM = 50.0
 """Larger movements between sequences of one session are implausible."""
+END_MM = 3.0
+FLAT_END = 0.18
+"""Maximum share of the brain's largest section. Sections of a dome grow evenly with depth, from
+zero: the extrapolated section at the very end is computed from those at `END_MM` and twice that
+depth. Measured in seventeen people, six sides each, in voxels of 1 to 5 mm: at most .14; with
+the upper tenth cut off .20 and more, with the upper quarter .65.
+"""
+TISSUE_SHARE = 0.2
+SATURATED_SHARE = 0.003
+CONTRAST_LIFT = 3.0
+DROP_SHARE = 1.35
+"""Ratio of the two tails from which the larger one decides. Measured: T1's is at most 1.24 of T1c's
+in sixteen people; above this ratio in 12 of them with T1 and T1c exchanged, the rest are undecided.
+"""
+NOISELESS = 1000
+"""Above this ratio the image must have been smoothed; no scanner reaches it."""
+JUMP_MM = 1.0
+"""Measured: 0.07 to 0.6 mm in 20 real scans of 1 to 5 mm slices; 2.7 to 3.0 mm after every second
+slice was shifted by 3 mm."""
 
 
 def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
@@ -120,15 +139,6 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
     )
 
 
-END_MM = 3.0
-FLAT_END = 0.18
-"""Maximum share of the brain's largest section. Sections of a dome grow evenly with depth, from
-zero: the extrapolated section at the very end is computed from those at `END_MM` and twice that
-depth. Measured in seventeen people, six sides each, in voxels of 1 to 5 mm: at most .14; with
-the upper tenth cut off .20 and more, with the upper quarter .65.
-"""
-
-
 def saturation(
     volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]],
 ) -> QualityCheck:
@@ -158,10 +168,6 @@ def saturation(
     return QualityCheck("saturation", True, "No sequence is cut off at its bright end.")
 
 
-TISSUE_SHARE = 0.2
-SATURATED_SHARE = 0.003
-
-
 def contrast_agent(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck | None:
@@ -173,10 +179,9 @@ def contrast_agent(
     """
     if MrSequence.T1C not in channels or MrSequence.T1 not in channels:
         return None
-    inner = brain
     scaled = []
     for sequence in (MrSequence.T1C, MrSequence.T1):
-        values = channels[sequence][inner].astype(np.float64)
+        values = channels[sequence][brain].astype(np.float64)
         middle = float(np.median(values))
         spread = float(np.median(np.abs(values - middle))) or 1.0
         scaled.append((values - middle) / spread)
@@ -209,13 +214,6 @@ def contrast_agent(
     )
 
 
-CONTRAST_LIFT = 3.0
-DROP_SHARE = 1.35
-"""Ratio of the two tails from which the larger one decides. Measured: T1's is at most 1.24 of T1c's
-in sixteen people; above this ratio in 12 of them with T1 and T1c exchanged, the rest are undecided.
-"""
-
-
 def noise(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck:
@@ -241,10 +239,6 @@ def noise(
         for s, ratio in ratios.items()
     )
     return QualityCheck("noise", True, f"Signal to noise: {listed}.")
-
-
-NOISELESS = 1000
-"""Above this ratio the image must have been smoothed; no scanner reaches it."""
 
 
 def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:
@@ -285,11 +279,6 @@ def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
     columns = (part.sum(axis=1) * np.arange(part.shape[2])).sum(axis=1) / total * 2 * edges[1]
     second = np.hypot(np.diff(rows, 2), np.diff(columns, 2)) / 2
     return float(np.median(second))
-
-
-JUMP_MM = 1.0
-"""Measured: 0.07 to 0.6 mm in 20 real scans of 1 to 5 mm slices; 2.7 to 3.0 mm after every second
-slice was shifted by 3 mm."""
 
 
 def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> float:

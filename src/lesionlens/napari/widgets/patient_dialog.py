@@ -40,10 +40,10 @@ class PatientDialog(QDialog):
     def ask(self, error: PatientConflictError, then: Callable[[], object]) -> None:
         """Ask; `then` is called if a person confirms that it is one patient."""
         self._then = then
-        values = error.values or ((),) * len(error.fields)
+        compared = error.values or ((),) * len(error.fields)
         rows = [
-            f"{field}: {' / '.join(one or _NOT_GIVEN for one in said)}" if said else field
-            for field, said in zip(error.fields, values, strict=True)
+            f"{field}: {' / '.join(one or _NOT_GIVEN for one in values)}" if values else field
+            for field, values in zip(error.fields, compared, strict=True)
         ]
         self.message.setText(
             "\n".join(

@@ -60,9 +60,9 @@ def write_by(
                     why="deleted the folder that it was given, or wrote beside it",
                     expected="files in that folder",
                 )
-            said = _checked(exporter, what, done)
+            written = _checked(exporter, what, done)
             with plugins.plugin_errors(exporter, what, "when its files were taken over"):
-                return replace(said, files=_taken(exporter, what, own, aside, ours))
+                return replace(written, files=_taken(exporter, what, own, aside, ours))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
 

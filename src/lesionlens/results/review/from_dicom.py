@@ -75,8 +75,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     described = _described(marked, uids, reported, attention, prepared, parted=parted)
     apart = {s.tracking_uid for s in chosen if s.apart}
     apart |= {uid for uid, one in reported.items() if one.apart}
-    told = ours or (objects.report is not None and report_items.is_builtin(objects.report))
-    findings = _with_origins(described, reported if told else None, _methods(chosen), apart)
+    by_us = ours or (objects.report is not None and report_items.is_builtin(objects.report))
+    findings = _with_origins(described, reported if by_us else None, _methods(chosen), apart)
     findings = _numbered(findings, _numbers(objects, chosen, reported))
     scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
     theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]

@@ -126,8 +126,8 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings = without_parts(findings)
     theirs = (replace(one, source=Source.SEGMENTATION) for one in findings.candidates)
     named = with_kinds(tuple(theirs), findings.components, prepared, head)
-    told = (notice.replace(place.name, "the mask") for notice in header.notices)
-    notices = [f"Opened from a mask: {meaning.value}", *told]
+    of_file = (notice.replace(place.name, "the mask") for notice in header.notices)
+    notices = [f"Opened from a mask: {meaning.value}", *of_file]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
     if lost > LEAST_BEYOND:
         outside = (

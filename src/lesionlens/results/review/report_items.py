@@ -119,8 +119,8 @@ def is_builtin(report: Dataset) -> bool:
 
 def accepts_none(report: Dataset) -> bool:
     """Return whether a reader accepted none of the candidates."""
-    said = (item.get("ConceptCodeSequence") or [Dataset()] for item in _below(report))
-    return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in said)
+    concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in _below(report))
+    return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in concepts)
 
 
 def compares(report: Dataset) -> bool:

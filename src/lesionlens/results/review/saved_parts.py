@@ -75,9 +75,9 @@ def _fits(
     middle = labels.grid.to_mm(points.mean(axis=0))
     if not np.allclose(middle, one.centroid_mm, rtol=0, atol=_CLOSE_MM):
         return False
-    for region, said in one.volume_ml.items():
+    for region, stored in one.volume_ml.items():
         measured = np.count_nonzero(mask & np.isin(parts, region.labels)) * labels.grid.voxel_ml
-        if said is not None and abs(said - measured) > _CLOSE_ML + _CLOSE_SHARE * measured:
+        if stored is not None and abs(stored - measured) > _CLOSE_ML + _CLOSE_SHARE * measured:
             return False
     return True
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.dates import day_of
 from lesionlens.base.errors import UnusableInputError
@@ -224,8 +224,8 @@ def _series_of(
             continue
         sorted_out = sort_series(items)
         for words, count in Counter(sorted_out.problems).items():
-            told = f"{words} ({count} images)" if count > 1 else words
-            notices.append((uid, f'Series "{name}": {told}.'))
+            images = f" ({count} images)" if count > 1 else ""
+            notices.append((uid, f'Series "{name}": {words}{images}.'))
         if sorted_out.mosaics:
             words = (
                 f"a Siemens mosaic of {sorted_out.mosaics} volume(s), as for function or diffusion"
@@ -256,7 +256,7 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         confidence=guess.confidence,
         grid=stack.grid,
         files=tuple(_source(item, root) for item in nearest),
-        load=_loader(stack),
+        load=partial(load_stack, stack),
         description=first.text("SeriesDescription") or first.text("ProtocolName"),
         uid=first.text("SeriesInstanceUID"),
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
@@ -269,13 +269,6 @@ def _source(item: DicomSlice, root: Path) -> SourceFile:
     return SourceFile(
         item.path, reader.shown_name(item.path, root), item.uid, item.text("SOPClassUID")
     )
-
-
-def _loader(stack: Stack) -> Callable[[], NDArray[np.float32]]:
-    def load() -> NDArray[np.float32]:
-        return load_stack(stack)
-
-    return load
 
 
 def _guess(stack: Stack) -> Guess:

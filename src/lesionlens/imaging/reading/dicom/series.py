@@ -193,8 +193,8 @@ def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
     affine = _affine(first, step)
     rows, columns = int(_needed(first, "Rows", 1)[0]), int(_needed(first, "Columns", 1)[0])
     grid = Grid((columns, rows, count), affine, first.text("FrameOfReferenceUID") or None)
-    told = (*notices, *_scales(slices), *([odd] if odd else []))
-    return Stack(tuple(slices), grid, depth, odd is None, told)
+    notices = [*notices, *_scales(slices), *([odd] if odd else [])]
+    return Stack(tuple(slices), grid, depth, odd is None, tuple(notices))
 
 
 def _scales(slices: list[DicomSlice]) -> tuple[str, ...]:
@@ -262,19 +262,13 @@ def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, 
     steps = gaps / usual
     if float(np.abs(steps - np.rint(steps)).max()) <= 0.1:
         count = round(float(depth[-1]) / usual) + 1
-        return (
-            count,
-            usual,
-            (
-                f"{count - depth.size} slice(s) missing: gaps of up to {gaps.max():.1f} mm, "
-                f"slice spacing {usual:.1f} mm"
-            ),
+        words = (
+            f"{count - depth.size} slice(s) missing: gaps of up to {gaps.max():.1f} mm, "
+            f"slice spacing {usual:.1f} mm"
         )
-    return (
-        depth.size,
-        even,
-        (f"uneven slice spacing: distances of {gaps.min():.1f} to {gaps.max():.1f} mm"),
-    )
+        return count, usual, words
+    words = f"uneven slice spacing: distances of {gaps.min():.1f} to {gaps.max():.1f} mm"
+    return depth.size, even, words
 
 
 def _affine(first: DicomSlice, step_lps_mm: NDArray[np.float64]) -> Affine:

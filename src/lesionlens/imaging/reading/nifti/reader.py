@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ _MOST_SIDECAR = 4 * 2**20
 """Maximum bytes of a JSON sidecar; a larger one is ignored."""
 _TRAILING = 2**20
 """Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
-
-
 _OTHER_FORMATS = frozenset({".img", ".mha", ".mhd", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mnc"})
 
 
@@ -228,7 +227,7 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
         confidence=guess.confidence,
         grid=header.grid,
         files=(SourceFile(path, shown_name(path, root)),),
-        load=_loader(path, header.grid.shape),
+        load=partial(read_voxels, path, header.grid.shape),
         description=writable(path.name),
         witness=guess.witness,
         nifti_codes=header.codes,
@@ -241,13 +240,6 @@ def shown_name(path: Path, root: Path) -> str:
         return writable(path.relative_to(root).as_posix())
     except ValueError:
         return writable(path.name)
-
-
-def _loader(path: Path, shape: tuple[int, int, int]) -> Callable[[], NDArray[np.float32]]:
-    def load() -> NDArray[np.float32]:
-        return read_voxels(path, shape)
-
-    return load
 
 
 def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
@@ -303,9 +295,9 @@ def patients_of(files: Iterable[Path]) -> list[Patient]:
 
 
 def _patient_of(path: Path) -> Patient:
-    said = Patient.of(read_sidecar(path, []))
+    patient = Patient.of(read_sidecar(path, []))
     subject, _ = bids.entities(path.name)
-    return replace(said, id=f"sub-{subject}", issuer="") if subject else said
+    return replace(patient, id=f"sub-{subject}", issuer="") if subject else patient
 
 
 def _one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...]:

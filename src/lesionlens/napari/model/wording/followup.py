@@ -40,10 +40,10 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     signed = analysis.review.response
     if analysis.followup is None and signed is None:
         return None
-    said = "" if signed is None else f"Response signed by {signed.reader}: {signed.category}."
+    signature = "" if signed is None else f"Response signed by {signed.reader}: {signed.category}."
     if analysis.response_outdated:
-        said = f"{said[:-1]}, on other measures: sign it again or withdraw it."
-    sums = f"{said} {sums_of(analysis)}"
+        signature = f"{signature[:-1]}, on other measures: sign it again or withdraw it."
+    sums = f"{signature} {sums_of(analysis)}"
     found = analysis.compared
     curves = None if found is None else curves_of(found, load("en"))
     doubt = "" if found is None else doubt_words(found.alignment, load("en"))
