@@ -43,12 +43,12 @@ from lesionlens.training.data import VALIDATION_SEED
 FIRST_SEED = VALIDATION_SEED + 830_000_000
 GRID = DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
 ML = 0.008
-SEEN, LEAST_CALLED = 0.5, 0.05
+SEEN, MIN_CALLED = 0.5, 0.05
 GAINS = (2.0, 4.0, 7.0)
 """Contrast of a strong lesion, in standard deviations of the brain; T1 goes dark, the rest
 bright."""
 RADIUS_MM = (15.0, 25.0)
-LEAST_ML = 1.0
+MIN_ML = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def without_tumour(geometry: Geometry) -> Geometry:
 def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
     """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
     geometry = draw_geometry(GRID, [seed])
-    if float(geometry.labels[0, 0].sum()) * ML < LEAST_ML:
+    if float(geometry.labels[0, 0].sum()) * ML < MIN_ML:
         return None
     shown, free = paint(GRID, geometry, [seed]), paint(GRID, without_tumour(geometry), [seed])
     found = {}
@@ -133,7 +133,7 @@ def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) 
     everything = [InputPerturbation.showing(frozenset(MrSequence))]
     answer = engine.predict_perturbed(study, everything, context=SILENT)
     voxels = answer.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
-    return float((answer.probability[0].ravel()[voxels] >= SEEN).mean()) >= LEAST_CALLED
+    return float((answer.probability[0].ravel()[voxels] >= SEEN).mean()) >= MIN_CALLED
 
 
 def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, list[Row]]:
@@ -229,7 +229,7 @@ def summarise(rows: dict[MrSequence, list[Row]]) -> None:
 
 def counted(rows: list[Row], sequence: MrSequence) -> str:
     """Report how often a sequence was named: of the lesions seen, and of all."""
-    seen = [row for row in rows if row.called >= LEAST_CALLED]
+    seen = [row for row in rows if row.called >= MIN_CALLED]
     right = sum(row.named is sequence for row in seen)
     every = sum(row.named is sequence for row in rows)
     return f"{right} of {len(seen)} seen, {every} of all {len(rows)}"

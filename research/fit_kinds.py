@@ -51,7 +51,7 @@ SHARES = {
 }
 """How frequent each kind is taken to be; probabilities follow from it."""
 FOLDS, STRENGTH, ROUNDS = 5, 0.05, 500
-RIGHT, LEAST_SHOWN, LEAST_PATIENTS = 0.85, 10, 5
+RIGHT, MIN_SHOWN, MIN_PATIENTS = 0.85, 10, 5
 """Share of a kind's labels that must be right where it is shown, and of how many candidates and
 patients that must be known; else the kind is not offered with those sequences."""
 BOUNDS, NEVER = (0.8, 0.85, 0.9, 0.95), 1.01
@@ -181,7 +181,7 @@ def _least_of(samples: Samples, held_out: Floats, number: int) -> float:
             continue
         shown = named & (held_out[:, number] >= bound)
         patients = len(set(samples.patient[shown & (samples.kind == number)]))
-        if shown.sum() < LEAST_SHOWN or patients < LEAST_PATIENTS:
+        if shown.sum() < MIN_SHOWN or patients < MIN_PATIENTS:
             break
         weight, right = samples.weight[shown], samples.kind[shown] == number
         if weight @ right >= RIGHT * weight.sum():

@@ -34,13 +34,13 @@ from lesionlens.imaging.reading.readers import open_study
 
 ALL = frozenset(MrSequence)
 SUBSETS = (ALL, ALL - {MrSequence.T1C})
-_FLAIR_MOST, _DEEP_MM, _LEAST_ML = 0.985, 9.0, 0.1
+_FLAIR_MOST, _DEEP_MM, _MIN_ML = 0.985, 9.0, 0.1
 
 
 def _outlines(
     engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_] | None
 ) -> Iterator[tuple[str, NDArray[np.int32]]]:
-    smallest = round(_LEAST_ML / study.native.voxel_ml)
+    smallest = round(_MIN_ML / study.native.voxel_ml)
     if truth is not None:
         yield "reference", merged(without_specks(truth, smallest), study.native, 3.0)[0]
     there = frozenset(s for s, shown in zip(MrSequence, study.present, strict=True) if shown)

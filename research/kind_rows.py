@@ -33,8 +33,8 @@ from lesionlens.base.labels import LesionKind, MrSequence
 SPACING_MM = 2.0
 DISMISSED = 100
 """Added to the number of a component that scores below the engine's threshold."""
-LEAST_VOXELS = 12
-MOST_OF_A_SORT = 5
+MIN_VOXELS = 12
+MAX_OF_A_SORT = 5
 _MOSTLY, _HARDLY, _MERGE_MM = 0.3, 0.05, 3.0
 SORTS = {
     "spots": LesionKind.PLAQUE,
@@ -104,7 +104,7 @@ def numbered(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.int32]:
     found = np.zeros(mask.shape, np.int32)
     tight = bounding_box(mask)
     if tight is not None:
-        found[tight] = merged(without_specks(mask[tight], LEAST_VOXELS), grid, _MERGE_MM)[0]
+        found[tight] = merged(without_specks(mask[tight], MIN_VOXELS), grid, _MERGE_MM)[0]
     return found
 
 
@@ -150,7 +150,7 @@ def _sets(
 
 def _kind_of(mask: NDArray[np.bool_], drawn: Drawn) -> LesionKind | None:
     shares = {name: float(true[mask].mean()) for name, true in drawn.outlines.items()}
-    if mask.sum() < LEAST_VOXELS:
+    if mask.sum() < MIN_VOXELS:
         return None
     if shares["tumour"] >= _MOSTLY:
         return drawn.tumour
@@ -168,8 +168,8 @@ def _measured(
     if not wanted:
         return
     lattice = lattice_of(view, numbers)
-    if len(wanted) > MOST_OF_A_SORT:
-        wanted = rng.choice(wanted, MOST_OF_A_SORT, replace=False).tolist()
+    if len(wanted) > MAX_OF_A_SORT:
+        wanted = rng.choice(wanted, MAX_OF_A_SORT, replace=False).tolist()
     for number in wanted:
         features = features_of(lattice, number)
         if features is not None:

@@ -44,7 +44,7 @@ FIRST_SEED = VALIDATION_SEED + 850_000_000
 EDGE_MM = 3.0
 GRID = DrawConfig((64, 76, 60), (EDGE_MM, EDGE_MM), tumour_free=0.0, cavity=0.0)
 NOW, THEN = Acquisition("LPS", (1.0, 1.0, 2.0)), Acquisition("LPS", (1.0, 1.0, 3.0))
-LEAST_SHARE = 0.1
+MIN_SHARE = 0.1
 """Of a drawn lesion's voxels, from which a candidate holds it."""
 
 
@@ -102,7 +102,7 @@ def _held(
         inside = np.all((index >= 0) & (index < grid.shape), axis=1)
         under = np.bincount(components[tuple(index[inside].T)], minlength=len(holds) + 1)
         for candidate, held in holds.items():
-            if under[candidate] >= LEAST_SHARE * max(under.sum(), 1):
+            if under[candidate] >= MIN_SHARE * max(under.sum(), 1):
                 held.add(int(lesion))
             if under[candidate] > most[candidate]:
                 most[candidate], largest[candidate] = int(under[candidate]), {int(lesion)}

@@ -133,7 +133,7 @@ def network() -> str:
         ("local AE title", f"{usual.title}, or `--aet`"),
         ("port for C-MOVE", f"{usual.port}, or `--port`; open while a study comes"),
         ("largest PDU", f"{association.MAX_PDU_BYTES} bytes"),
-        ("presentation contexts", f"at most {association.MOST_CONTEXTS}"),
+        ("presentation contexts", f"at most {association.MAX_CONTEXTS}"),
         ("time to connect", f"{association.CONNECT_SECONDS} s"),
         ("time to answer", f"{association.ANSWER_SECONDS} s"),
         ("associations", "one at a time, ended by us; asynchronous operations are not used"),

@@ -40,7 +40,7 @@ _RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
 _WORSE = 0.01
 _SMALL_ML = (0.05, 3.0)
 _SMALL_A_HEAD = 6
-_LEAST_STRUCTURE = 500  # voxels
+_MIN_STRUCTURE = 500  # voxels
 
 
 @dataclass(eq=False)
@@ -146,7 +146,7 @@ def structure_tasks(pool: Path, heads: int = 6) -> Iterator[Task]:
             if value == 0 or group not in HELD_OUT_CLASSES or not count:
                 continue
             sizes = np.bincount(parts.ravel())[1:]
-            if sizes.max() >= _LEAST_STRUCTURE:
+            if sizes.max() >= _MIN_STRUCTURE:
                 truth = parts == sizes.argmax() + 1
                 yield Task("structures", f"{folder.name} {value}", study, truth, None, None, 3)
 

@@ -80,7 +80,7 @@ def options() -> argparse.Namespace:
     p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
     p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
     p.add_argument(
-        "--most-false", type=float, default=scoring.MOST_FALSE, help="a scan, at the threshold"
+        "--most-false", type=float, default=scoring.MAX_FALSE, help="a scan, at the threshold"
     )
     p.add_argument("--recipe", default="default", help="for the record")
     p.add_argument("--target", type=Path, default=TARGET)

@@ -25,7 +25,7 @@ from lesionlens.network.small_lesions import SPACING_MM
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 T1, T1C, T2, FLAIR = range(4)
-_LEAST_DRAWN, _LEAST_REAL, _LARGEST = 20, 100, 6000  # voxels of a lesion that is to be found
+_MIN_DRAWN, _MIN_REAL, _LARGEST = 20, 100, 6000  # voxels of a lesion that is to be found
 _ENHANCING_SHARE = 0.4  # of such a lesion at least
 
 
@@ -51,7 +51,7 @@ class Head:
         self.image = np.load(folder / "image.npy", mmap_mode="r")
         code = np.load(folder / "code.npy")
         self.brain = np.asarray(code > 0)
-        self.kind = _kinds(code, _LEAST_REAL if self.real else _LEAST_DRAWN)
+        self.kind = _kinds(code, _MIN_REAL if self.real else _MIN_DRAWN)
         """(I, J, K) uint8: 0 healthy, 1 oedema, 2 a small lesion, 3 other tumour, left out."""
         depth = ndimage.distance_transform_edt(self.brain[::2, ::2, ::2])
         shallow = 2 * np.argwhere((depth > 0) & (depth <= 3))  # of 2 mm

@@ -123,7 +123,7 @@ def fit(reads: list[Read]) -> tuple[float, float, float]:
 
 
 def _features(place: Place) -> tuple[float, float]:
-    return place.certainty, max(place.suspicion, small_lesions.LEAST_SUSPICION)
+    return place.certainty, max(place.suspicion, small_lesions.MIN_SUSPICION)
 
 
 def table(reads: list[Read], model: tuple[float, float, float], floor: float) -> str:

@@ -29,7 +29,7 @@ from lesionlens.training.data import VALIDATION_SEED
 
 FIRST_SEED = VALIDATION_SEED + 800_000_000
 EDGES_ML = (0.05, 0.3, 1.0, 3.0, 10.0, 1000.0)
-LEAST_PIECES = 3
+MIN_PIECES = 3
 NEIGHBOURS = np.ones((3, 3, 3))
 Row = tuple[float, float, float]
 
@@ -72,7 +72,7 @@ def main() -> None:
     false: list[int] = []
     for seed in range(FIRST_SEED, FIRST_SEED + a.patients):
         drawn = draw(grid, [seed])
-        if pieces(drawn)[1] >= LEAST_PIECES:
+        if pieces(drawn)[1] >= MIN_PIECES:
             some, wrong = examine(engine, drawn)
             rows += some
             false.append(wrong)

@@ -344,7 +344,7 @@ def read_kept(kept: Path | None) -> Iterator[ExaminedScan]:
         yield ExaminedScan(patient, int(row["lesions"]), found, voxels)
 
 
-def calibrate(seen: Sequence[ExaminedScan], most_false: float = scoring.MOST_FALSE) -> Calibration:
+def calibrate(seen: Sequence[ExaminedScan], most_false: float = scoring.MAX_FALSE) -> Calibration:
     """Fit the score on all patients, and test such a fit on patients that it has not seen.
 
     Parameters

@@ -17,9 +17,9 @@ Flags = NDArray[np.bool_]
 RIDGE = 0.2
 """Penalty on the square of a slope per standard deviation: a normal prior of deviation 2.2, wider
 than any slope that was ever fitted, so that few candidates cannot run away."""
-MOST_FALSE = 0.1
+MAX_FALSE = 0.1
 """False candidates a scan at the default operating point."""
-LEAST_SLOPES = (0.1, 0.0)
+MIN_SLOPES = (0.1, 0.0)
 """Of the mean logit and of the logarithm of the volume: a score always depends on what the network
 found there, or no sequence and no hidden place could ever change it. Half of the slope that
 was fitted on 100 synthetic patients (.19)."""
@@ -143,7 +143,7 @@ def fit_score(found: Sequence[Found]) -> Floats:
             expected=f"at least {_LEAST} of each, to fit a score on",
             next_step="Draw more patients; a network that was hardly trained finds too few",
         )
-    return fit_logistic(_features(found), right, least=LEAST_SLOPES)
+    return fit_logistic(_features(found), right, least=MIN_SLOPES)
 
 
 def try_by_halves(found: Sequence[Found]) -> CrossValidation:
@@ -187,7 +187,7 @@ def operating_points(
     return tuple(points)
 
 
-def floor_of(points: Sequence[Mapping[str, float]], most_false: float = MOST_FALSE) -> float:
+def floor_of(points: Sequence[Mapping[str, float]], most_false: float = MAX_FALSE) -> float:
     """Lowest score at which false candidates are rare enough."""
     for point in points:
         if point["false_per_scan"] <= most_false:

@@ -10,14 +10,14 @@ from tests.files_below import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
-MOST_WORDS = 2000
+MAX_WORDS = 2000
 NAV = (REPOSITORY / "mkdocs.yml").read_text("utf-8")
 
 
 @pytest.mark.parametrize("page", files_below(DOCS, "*.md"), ids=lambda p: p.stem)
 def test_a_page_is_no_book_and_stands_on_the_site(page):
     words = len(page.read_text("utf-8").split())
-    assert words <= MOST_WORDS
+    assert words <= MAX_WORDS
     assert f": {page.relative_to(DOCS).as_posix()}\n" in NAV
 
 

@@ -12,7 +12,7 @@ from lesionlens.cli.main import explain
 from lesionlens.imaging.preparation.lost_signal import finite
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 
-MOST_MIB = 150
+MAX_MIB = 150
 WORDS = ("Found ", "Expected ")
 
 
@@ -37,6 +37,6 @@ def judged(study: Path) -> str | None:
         assert all(word in said for word in WORDS), said
         assert len(said) < 2000
         assert str(study.parent) not in said, said
-    assert peak_memory_mib() - memory < MOST_MIB
+    assert peak_memory_mib() - memory < MAX_MIB
     assert {p: p.lstat().st_mtime_ns for p in study.rglob("*")} == before
     return said

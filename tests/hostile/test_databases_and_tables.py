@@ -53,7 +53,7 @@ def test_a_hostile_table_is_refused_by_name(tmp_path, monkeypatch, name, kind):
     place = tmp_path / file
     place.write_text(text)
     read(place)
-    monkeypatch.setattr(bounded_read, "MOST_ROWS", 10)
+    monkeypatch.setattr(bounded_read, "MAX_ROWS", 10)
     content = HOSTILE[kind](text.encode())
     place.write_bytes(content)
     with pytest.raises(LesionLensError, match=file):
@@ -169,6 +169,6 @@ def test_a_damaged_database_is_refused_in_words(tmp_path, name, kind):
 def test_a_database_beyond_all_bounds_is_refused(tmp_path, monkeypatch, name):
     _, make, read, _ = DATABASES[name]
     make(tmp_path)
-    monkeypatch.setattr(databases, "MOST_BYTES", 1000)
+    monkeypatch.setattr(databases, "MAX_BYTES", 1000)
     with pytest.raises(LesionLensError, match="larger than"):
         read(tmp_path)

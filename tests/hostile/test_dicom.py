@@ -65,7 +65,7 @@ def test_no_more_is_asked_of_the_system_than_a_file_holds(tmp_path, monkeypatch)
 def test_items_without_end_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.dcm"
     _save(path, struct.pack("<HH2sHI", *_PRIVATE, b"SQ", 0, 0xFFFFFFFF) + _EMPTY_ITEM * 5000)
-    monkeypatch.setattr(bounded, "MOST_READS", 1000)
+    monkeypatch.setattr(bounded, "MAX_READS", 1000)
     with pytest.raises(bounded.TooLargeError, match="elements"):
         bounded.read_dicom(path)
 
@@ -79,7 +79,7 @@ def test_a_deflated_file_is_counted_as_a_plain_one(tmp_path, monkeypatch):
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     content = deflate.compress(plain[begin[0] :]) + deflate.flush()
     packed.write_bytes(head[: begin[1]] + content)
-    monkeypatch.setattr(bounded, "MOST_READS", 1000)
+    monkeypatch.setattr(bounded, "MAX_READS", 1000)
     with pytest.raises(bounded.TooLargeError, match="elements"):
         bounded.read_dicom(packed, stop_before_pixels=True)
 
@@ -102,7 +102,7 @@ def test_a_deflated_file_is_read_up_to_its_bound(make_study, monkeypatch):
     read = bounded.read_dicom(path)
     assert read.pixel_array.shape == data.pixel_array.shape
     assert read.file_meta.TransferSyntaxUID == data.file_meta.TransferSyntaxUID
-    monkeypatch.setattr(bounded, "MOST_BYTES", 100)
+    monkeypatch.setattr(bounded, "MAX_BYTES", 100)
     with pytest.raises(bounded.TooLargeError):
         bounded.read_dicom(path)
 
@@ -114,7 +114,7 @@ def test_a_deflated_header_keeps_no_large_value(tmp_path, monkeypatch):
     data = pydicom.dcmread(path)
     data.PatientComments = "a" * 3000
     data.save_as(path, enforce_file_format=True)
-    monkeypatch.setattr(bounded, "MOST_OF_A_VALUE", 2000)
+    monkeypatch.setattr(bounded, "MAX_VALUE_BYTES", 2000)
     assert bounded.read_dicom(path).PatientComments == data.PatientComments
     with pytest.raises(bounded.TooLargeError, match="a value"):
         bounded.read_dicom(path, stop_before_pixels=True)

@@ -124,7 +124,7 @@ function withoutSpecks(mask, shape, smallest) {
   return mask.map((_, at) => (labels[at] && sizes[labels[at]] >= smallest ? 1 : 0));
 }
 
-const [LEAST_OF_CORE, BINS] = [0.2, 200];
+const [MIN_OF_CORE, BINS] = [0.2, 200];
 
 /** As `cuts.of_core`: half of the highest expected Dice, within limits. */
 export function cutOfCore(probability, usual) {
@@ -138,7 +138,7 @@ export function cutOfCore(probability, usual) {
     voxels += counts[n];
     best = Math.max(best, hit / Math.max(voxels + all, 1));
   }
-  return Math.min(usual, Math.max(LEAST_OF_CORE, best));
+  return Math.min(usual, Math.max(MIN_OF_CORE, best));
 }
 
 const SMALLEST_ML = 0.1;

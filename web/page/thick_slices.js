@@ -6,7 +6,7 @@ import { applied } from "./resample.js";
 
 const THICK_FROM_MM = 3;
 const UNEQUAL = 1.5;
-const LEAST_SLICES = 4;
+const MIN_SLICES = 4;
 const SMOOTHNESS = 1e-4;
 const NOTHING = 1e-9; // weights below this are left out: most of a row
 
@@ -14,7 +14,7 @@ function sliceAxis(grid) {
   const edges = spacing(grid);
   const axis = edges.indexOf(Math.max(...edges));
   const thick = edges[axis] >= THICK_FROM_MM && edges[axis] >= UNEQUAL * Math.min(...edges);
-  return thick && grid.shape[axis] >= LEAST_SLICES ? axis : null;
+  return thick && grid.shape[axis] >= MIN_SLICES ? axis : null;
 }
 
 /** Divide thick slices into thinner ones whose mean they are: {values, shape, affine}. */

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".kept"
 _MAGIC = b"lesionlens/kept/1\n"
 _HEAD = len(_MAGIC) + hashlib.sha256().digest_size
-_MOST_BYTES = 2 * 2**30
+_MAX_BYTES = 2 * 2**30
 
 
 def write(place: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = True) -> None:
@@ -59,7 +59,7 @@ def _body(place: Path) -> bytes | None:
     try:
         if not place.is_file():
             return None
-        content = place.read_bytes() if place.stat().st_size <= _MOST_BYTES else b""
+        content = place.read_bytes() if place.stat().st_size <= _MAX_BYTES else b""
     except OSError:
         content = b""
     head, body = content[:_HEAD], content[_HEAD:]

@@ -29,8 +29,8 @@ MIB = 2**20
 JSON_BYTES = 32 * MIB
 """Upper limit in bytes; no JSON file of a result comes near it."""
 TOML_BYTES = MIB
-MOST_DIGITS = 40
-MOST_ROWS = 100_000
+MAX_DIGITS = 40
+MAX_ROWS = 100_000
 """Upper limit of rows in a table."""
 
 
@@ -161,7 +161,7 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     Raises
     ------
     ValueError
-        Not such a table, not UTF-8, or more than `MOST_ROWS` rows; or cells that could be of
+        Not such a table, not UTF-8, or more than `MAX_ROWS` rows; or cells that could be of
         several columns: a heading that occurs twice, or more cells in a row than headings.
     """
     text = read_text(path).removeprefix("\ufeff")
@@ -171,14 +171,14 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     try:
         reader.fieldnames = _headings(reader.fieldnames or ())
         rows = []
-        for row in islice(reader, MOST_ROWS + 1):
+        for row in islice(reader, MAX_ROWS + 1):
             if any(cell.strip() for cell in row.pop(None, ())):
                 raise ValueError(f"more cells in line {reader.line_num} than headings")
             rows.append(row)
     except csv.Error as error:
         raise ValueError(str(error)) from error
-    if len(rows) > MOST_ROWS:
-        raise ValueError(f"more than {MOST_ROWS} rows")
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"more than {MAX_ROWS} rows")
     return rows
 
 
@@ -246,7 +246,7 @@ def _finite(text: str) -> float:
 
 
 def _short(text: str) -> int:
-    if len(text) > MOST_DIGITS:
+    if len(text) > MAX_DIGITS:
         raise ValueError("an integer with too many digits")
     return int(text)
 

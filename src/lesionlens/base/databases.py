@@ -12,9 +12,9 @@ from pathlib import Path
 from lesionlens.base import access
 from lesionlens.base.errors import ReadError, ResourceError
 
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Upper limit of a database file; ten thousand reviewed studies take a tenth of it."""
-MOST_CELL_BYTES = 16 * 2**20
+MAX_CELL_BYTES = 16 * 2**20
 _DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
 
 
@@ -33,7 +33,7 @@ def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connecti
     Raises
     ------
     ReadError
-        Not a regular file, or larger than `MOST_BYTES`.
+        Not a regular file, or larger than `MAX_BYTES`.
     ResourceError
         The folder cannot be written.
     """
@@ -45,14 +45,14 @@ def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connecti
             raise _unreadable(folder, name, "it is not a regular file")
         if not new and not os.access(place, os.R_OK | os.W_OK):
             raise _unreadable(folder, name, "you may not read and write it")
-        if not new and place.stat().st_size > MOST_BYTES:
-            raise _unreadable(folder, name, f"it is larger than {MOST_BYTES // 2**20} MiB")
+        if not new and place.stat().st_size > MAX_BYTES:
+            raise _unreadable(folder, name, f"it is larger than {MAX_BYTES // 2**20} MiB")
         connection = sqlite3.connect(place, timeout=timeout_s)
         if new:
             access.restrict(place)
     except (OSError, sqlite3.OperationalError) as error:
         raise _unwritable(folder, error) from error
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_CELL_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
     return connection
 
 

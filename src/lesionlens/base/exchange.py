@@ -18,7 +18,7 @@ from typing import Any
 
 _SYSTEM: str = sys.platform
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_MOST_OTHERS = 2000  # most foreign files to hard-link; beyond that, a journal is faster
+_MAX_OTHERS = 2000  # most foreign files to hard-link; beyond that, a journal is faster
 
 
 @cache
@@ -62,7 +62,7 @@ def foreign_files(target: Path, ours: Collection[str]) -> list[Path] | None:
         name = path.relative_to(target)
         if name.as_posix() not in ours:
             found.append(name)
-            if len(found) > _MOST_OTHERS:
+            if len(found) > _MAX_OTHERS:
                 return None
     return found
 

@@ -121,7 +121,7 @@ class Grid:
         return (first, second, third), mirrored
 
 
-LEAST_BEYOND = 0.01
+MIN_SHARE_BEYOND = 0.01
 """Share of an outline outside the images above which it is said."""
 
 

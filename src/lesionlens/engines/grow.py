@@ -27,10 +27,10 @@ REACH_MM = 30.0
 """Maximum distance of a grown region from its seed."""
 _CORE_MM, _SURROUND_MM, _SMOOTH_MM, _NECK_MM = 2.0, 12.0, 0.8, 1.2
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-_LEAST_PROBABILITY, _SURE_PROBABILITY, _LEAST_PART = 0.02, 0.2, 0.1
-_LEAST_CONTRAST, _SURE_CONTRAST = 1.5, 4.0
+_MIN_PROBABILITY, _SURE_PROBABILITY, _MIN_PART = 0.02, 0.2, 0.1
+_MIN_CONTRAST, _SURE_CONTRAST = 1.5, 4.0
 _ATTENTION_SHARE, _SURE_ATTENTION = 0.5, 0.25
-_LEAST_WEIGHT = 0.3
+_MIN_WEIGHT = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +102,7 @@ def grown(around: Surroundings, seed: tuple[int, int, int]) -> NDArray[np.uint8]
     network = _of_network(around, core, ball)
     images = _of_images(around, core, ball & (far > _SURROUND_MM))
     mixtures = [[*network, image] for image in images] + [network]
-    clear = [signals for signals in mixtures if sum(s.weight for s in signals) >= _LEAST_WEIGHT]
+    clear = [signals for signals in mixtures if sum(s.weight for s in signals) >= _MIN_WEIGHT]
     if not clear:
         raise _refused("no visible contrast at this point", "a point inside the missed lesion")
     bound = REACH_MM - float(np.max(around.spacing_mm))
@@ -138,12 +138,12 @@ def _of_network(around: Surroundings, core: Mask, ball: Mask) -> list[_Signal]:
     whole = around.probability.get(Region.WT)
     if whole is not None:
         high = float(whole[core].max())
-        if high >= _LEAST_PROBABILITY:
+        if high >= _MIN_PROBABILITY:
             share = np.minimum(whole / np.float32(high), np.float32(1))
             found.append(_Signal(share, min(1.0, high / _SURE_PROBABILITY)))
     if around.attention is not None:
         high, usual = float(around.attention[core].max()), float(np.median(around.attention[ball]))
-        if high - usual >= _LEAST_PROBABILITY:
+        if high - usual >= _MIN_PROBABILITY:
             weight = _ATTENTION_SHARE * min(1.0, (high - usual) / _SURE_ATTENTION)
             found.append(_Signal(_between(around.attention, usual, high), weight))
     return found
@@ -163,7 +163,7 @@ def _of_images(around: Surroundings, core: Mask, surround: Mask) -> list[_Signal
         spread = robust_spread(smooth[surround])
         here = float(smooth[core].mean())
         contrast = abs(here - usual) / max(spread, 1e-3 * abs(usual), 1e-6)
-        if contrast > _LEAST_CONTRAST:
+        if contrast > _MIN_CONTRAST:
             weight = min(1.0, contrast / _SURE_CONTRAST)
             signal = _Signal(_between(smooth, usual, here), weight, sequence, here > usual)
             found.append((sequence is around.shown, contrast, signal))
@@ -202,7 +202,7 @@ def _labelled(region: Mask, around: Surroundings, signals: list[_Signal]) -> NDA
     for inner, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
         values = around.probability.get(inner)
         high = 0.0 if values is None else float(values[region].max(initial=0.0))
-        if values is not None and high >= _LEAST_PART:
+        if values is not None and high >= _MIN_PART:
             labels[region & (values >= high / 2)] = label
         elif inner is Region.ET and enhances:
             labels[region] = label

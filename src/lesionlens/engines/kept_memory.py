@@ -20,7 +20,7 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
 _TRIM_DEFAULT, _MMAP_DEFAULT = 64 << 20, 65536
 """The values at which glibc itself arrives after blocks of 32 MB."""
-_MOST_FREE, _MOST_KEPT = 64 << 20, 256 << 20
+_MAX_FREE, _MAX_KEPT = 64 << 20, 256 << 20
 """Freed bytes that a process may hold as further passes begin: one that does not keep them for
 these passes, and one that does.
 """
@@ -103,7 +103,7 @@ def give_back() -> None:
     if libc is None or counted is None:
         return
     counted.restype = _Counts
-    if counted().free > (_MOST_KEPT if _inside else _MOST_FREE):
+    if counted().free > (_MAX_KEPT if _inside else _MAX_FREE):
         libc.malloc_trim(0)
 
 

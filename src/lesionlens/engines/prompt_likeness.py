@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 _NEAR_MM, _ALIKE = 20.0, 1.5
 """Length scales of the kernel: position in mm, and appearance in z-scores."""
-_MARGIN, _MOST, _NOISE = 0.2, 3.0, 0.05
+_MARGIN, _MAX_MARGIN, _NOISE = 0.2, 3.0, 0.05
 _SMOOTH_MM, _SHARPEST = 0.7, 1e-3
 _PROMPTS = 24
 """Maximum number of prompt voxels used, spread over all."""
@@ -62,13 +62,13 @@ def shifted_logits(
         return np.asarray(logits, np.float32)
     smooth = _smoothed(images)
     at = tuple(points.T)
-    missing = np.clip(_MARGIN - signs * logits[at], 0, _MOST) * signs
+    missing = np.clip(_MARGIN - signs * logits[at], 0, _MAX_MARGIN) * signs
     seen = smooth[(slice(None), *at)]
     known = np.stack(
         [likeness(p, here, points, seen) for p, here in zip(points, seen.T, strict=True)]
     )
     shares = np.linalg.solve(known + _NOISE * np.eye(len(points)), missing)
-    open_ = np.abs(logits) <= 2 * _MOST
+    open_ = np.abs(logits) <= 2 * _MAX_MARGIN
     for point, here, share in zip(points, seen.T, shares, strict=True):
         logits += open_ * (np.float32(share) * likeness_map(point, here, smooth))
     return np.asarray(logits, np.float32)
@@ -142,7 +142,7 @@ def _lacking(agreed: Floats, images: Floats, wrong: Mask, point: Points, depth: 
     if weight < 1:
         return np.zeros_like(agreed)
     mean = float((alike[ring] * agreed[ring]).sum(dtype=np.float64)) / weight
-    missing = np.float32(np.clip(_MARGIN - mean, 0, _MOST))
+    missing = np.float32(np.clip(_MARGIN - mean, 0, _MAX_MARGIN))
     near = np.exp(far / np.float32(-2 * (_CARRIED_DEPTHS * depth) ** 2))
     return np.asarray(missing * alike * near, np.float32)
 

@@ -33,11 +33,11 @@ _BESIDE_MM = 6.0
 _FILLS = 0.02
 """Share of an object's voxels at the faces of its crop above which the crop is too small."""
 _SMOOTH_MM = 1.0
-_LEAST_CONTRAST = 1.4
+_MIN_CONTRAST = 1.4
 """Minimum gradient at the border relative to the interior."""
 _SAME = 0.9
 """Minimum Dice of an outline and the watershed that it is considered to come from."""
-_LARGEST_STEP, _LEAST_STEP = 4, 100
+_LARGEST_STEP, _MIN_STEP = 4, 100
 """A prompt makes the object at most this many times larger, of at least so many voxels."""
 _INSIDE, _OUTSIDE = 1, 2
 
@@ -106,7 +106,7 @@ def enclosed_again(
     if before is None or _dice(before[1], outline[before[0]], size) < _SAME:
         return None
     now = enclosed_region(study, asked)
-    largest = _LARGEST_STEP * max(_LEAST_STEP, size)
+    largest = _LARGEST_STEP * max(_MIN_STEP, size)
     return None if now is None or np.count_nonzero(now[1]) > largest else now
 
 
@@ -129,7 +129,7 @@ def _has_clear_border(found: Mask, relief: Floats) -> bool:
     if not found.any():
         return False
     border = ndimage.binary_dilation(found) & ~ndimage.binary_erosion(found)
-    return bool(relief[border].mean() >= _LEAST_CONTRAST * np.median(relief[found]))
+    return bool(relief[border].mean() >= _MIN_CONTRAST * np.median(relief[found]))
 
 
 def _dice(part: Mask, outline: Mask, size: int) -> float:

@@ -29,10 +29,10 @@ a large error is far from the outline, that of a small one is close to it."""
 FACES = ndimage.generate_binary_structure(3, 1)
 """26- and 6-connectivity."""
 _SURER = 0.1  # required additional certainty at the reach compared with the prompt
-_LEAST = 0.05  # probability below which nothing stands out
+_MIN_PROBABILITY = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
-_LEAST_MM = 2.0  # minimum reach
-_ADDED, _LEAST_ADDED = 4, 100
+_MIN_MM = 2.0  # minimum reach
+_ADDED, _MIN_ADDED = 4, 100
 """A prompt adds at most this multiple of the outline's voxels, of which at least so many count."""
 
 
@@ -66,7 +66,7 @@ def lowered_threshold(chance: Floats, wanted: Points) -> Floats:
     for point in inside:
         near = tuple(slice(max(0, int(p - _NEAR_MM)), int(p + _NEAR_MM) + 1) for p in point)
         highest = max(highest, float(chance[near].max()))
-    if highest < _LEAST:
+    if highest < _MIN_PROBABILITY:
         raise refused("no visible contrast at this point", "a prompt inside a visible structure")
     if highest >= 0.6:
         return chance
@@ -125,7 +125,7 @@ def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, .
         points = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
         if len(points):
             depth = _depth(outline, points, belongs)
-            reach = float(np.clip(DEPTHS[asked.region] * depth, _LEAST_MM, REACH_MM))
+            reach = float(np.clip(DEPTHS[asked.region] * depth, _MIN_MM, REACH_MM))
             found.append(Error(points, belongs, depth, reach))
     return tuple(found)
 
@@ -156,9 +156,7 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
         agreed = sure >= 0 if error.belongs else sure > 0
         change = (before != error.belongs) & (far <= error.reach_mm) & agreed
         if error.belongs:
-            change = _surest(
-                change, sure, _ADDED * max(_LEAST_ADDED, int(np.count_nonzero(outline)))
-            )
+            change = _surest(change, sure, _ADDED * max(_MIN_ADDED, int(np.count_nonzero(outline))))
         free |= _connected_to(here, change | here, FACES)
     return free
 

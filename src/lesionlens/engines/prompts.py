@@ -46,9 +46,9 @@ Mask = NDArray[np.bool_]
 Answered = tuple[Box, Floats, Floats]
 _CORRECTED, _ANEW = 48, 64  # crop edge in voxels, with and without an outline
 _FINEST, _COARSEST = 1.0, 3.0  # mm
-_LEAST_SEEN_MM = 16.0  # minimum margin of a crop around the prompts of a correction
+_MIN_SEEN_MM = 16.0  # minimum margin of a crop around the prompts of a correction
 _ROOM = 1.3  # crop size relative to the object
-_LEAST_CHANCE, _LEAST_ANALYSED = 1e-4, 1e-3  # floors of the networks' probabilities
+_MIN_CHANCE, _MIN_ANALYSED = 1e-4, 1e-3  # floors of the networks' probabilities
 _UNKNOWN_MM = 1.25  # crop edge if the object's size is unknown
 _TOGETHER_MM = 32.0  # prompts closer than this share a crop
 _CUT_OFF = 0.01  # share of the crop's faces that a response may touch before the crop is enlarged
@@ -124,7 +124,7 @@ class Prompter:
         for group in groups:
             wrong = errors(now, group, asked)
             middle = (group.min(0) + group.max(0)) / 2
-            reach = max(_LEAST_SEEN_MM, *(error.reach_mm for error in wrong))
+            reach = max(_MIN_SEEN_MM, *(error.reach_mm for error in wrong))
             extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
             crop = Crop.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
             answered = self._predict_at(study, replace(asked, outline=now), crop)
@@ -195,7 +195,7 @@ def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: F
     if index is None or study.chances is None:
         return chance
     analysed = (
-        logit(np.asarray(study.chances[index][box], np.float32), _LEAST_ANALYSED) + _BIAS[index]
+        logit(np.asarray(study.chances[index][box], np.float32), _MIN_ANALYSED) + _BIAS[index]
     )
     return _mixed(study.brain[box], chance, analysed, _ANALYSED)
 
@@ -229,7 +229,7 @@ def _carried_on(
 ) -> Floats:
     """Carry the correction on to similar voxels within the error."""
     logits = carried_on(
-        logit(chance, _LEAST_CHANCE),
+        logit(chance, _MIN_CHANCE),
         np.asarray(study.images[(slice(None), *box)], np.float32),
         outline[box],
         wrong,
@@ -241,7 +241,7 @@ def _carried_on(
 
 def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
     """Blend a probability with other logits in the brain."""
-    logits = (1 - share) * logit(chance, _LEAST_CHANCE) + share * other
+    logits = (1 - share) * logit(chance, _MIN_CHANCE) + share * other
     return np.asarray(brain * sigmoid(logits), np.float32)
 
 

@@ -17,7 +17,7 @@ from lesionlens.results.review.saved_result import SavedResult
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOST_PICTURES = 8
+_MAX_PICTURES = 8
 
 
 def to_dataframe(held: Analysis | SavedResult) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def to_html(held: Analysis | SavedResult) -> str:
     """Return the conclusion and an image of each candidate, outlined on its largest slice."""
     facts = {"conclusion": held.findings.conclusion, "network": held.run.engine.name}
     facts |= {"notice": RESEARCH_USE_NOTICE}
-    shown = held.findings.candidates[:_MOST_PICTURES]
+    shown = held.findings.candidates[:_MAX_PICTURES]
     return notebook.table(facts) + pictures_of(held, shown)
 
 

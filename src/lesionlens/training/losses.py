@@ -20,7 +20,7 @@ regions.
 """
 _SMOOTH_NEAR = 4.0  # the same around one lesion; the smallest has twelve voxels
 _NEAR_VOX = 4  # margin of a lesion's box
-_LEAST_VOX = 4  # smaller lesions only count in the global loss
+_MIN_VOX = 4  # smaller lesions only count in the global loss
 _CAVITY_WEIGHT = 1.0  # of the resection cavity, beside the weights of the regions
 
 
@@ -79,7 +79,7 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
             if not 0 < number <= MAX_LESIONS:
                 continue
             voxels = (parts == number).nonzero()
-            if len(voxels) < _LEAST_VOX:
+            if len(voxels) < _MIN_VOX:
                 continue
             low = (voxels.amin(0) - _NEAR_VOX).clamp_min(0).tolist()
             stop = (voxels.amax(0) + _NEAR_VOX + 1).tolist()

@@ -53,7 +53,7 @@ SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
 _FIRST_DRAWN = 1_500_000_000  # seed of the first synthetic brain that is mixed with real ones
 _APART = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
-_MOST_LOST = 0.5  # of a reference's voxels, outside the images: it is of others
+_MAX_LOST = 0.5  # of a reference's voxels, outside the images: it is of others
 _REGIONS = tuple(region.value for region in Region)
 
 
@@ -334,7 +334,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     study = make_network_input(prepared, spacing_mm, _CPU)
     values, grid = truth
     lost = share_beyond(values > 0, grid, study.grid)
-    if lost > _MOST_LOST:
+    if lost > _MAX_LOST:
         raise UnusableInputError(
             found=f"a reference of which {lost:.0%} lies outside the images",
             expected="outlines in the same patient space",

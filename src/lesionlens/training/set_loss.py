@@ -20,7 +20,7 @@ from lesionlens.network.synth.instances import CAVITY, ENHANCEMENT, WHITE_SPOTS
 _NONE = len(LesionClass)
 _DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
 _NONE_WEIGHT = 0.15  # class weight of queries without a lesion, which are most
-_LEAST_VOX = 4.0  # smaller parts on the full grid are ignored
+_MIN_VOX = 4.0  # smaller parts on the full grid are ignored
 _CLASS, _MASK, _DICE, _BOX = 2.0, 5.0, 5.0, 2.0
 """Weights of class, cross-entropy, Dice and box, in the matching and in the loss."""
 _SPATIAL = (-3, -2, -1)
@@ -88,7 +88,7 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
     masks = like.new_zeros((len(kinds), *like.shape[1:]))
     for row, n in enumerate(kinds):
         masks[row] = pool_like((parts == n)[None, None].float(), like[None], 2)[0, 0]
-    large = masks.sum(_SPATIAL) * 8 >= _LEAST_VOX
+    large = masks.sum(_SPATIAL) * 8 >= _MIN_VOX
     classes = torch.tensor(list(kinds.values()), dtype=torch.int64, device=like.device)
     return InstanceTargets(classes[large], masks[large], _boxes(masks[large]))
 

@@ -26,7 +26,7 @@ _BLEND_MM = 3.0
 _SHIFT_MM = 12.0  # standard deviation of the shift
 _MATCHED = 0.7
 """Share of the intensity difference between old and new surroundings that is corrected."""
-_LEAST_SHARE = 0.6  # minimum share of the tumour inside the new brain
+_MIN_SHARE = 0.6  # minimum share of the tumour inside the new brain
 _TRIES = 6
 
 
@@ -130,7 +130,7 @@ def _pasted(host: Packed, cutting: _Cutting, corner: NDArray[np.int64]) -> Packe
     brain = host.code[there] > 0
     code, share = cutting.code[here], cutting.share[here] * brain
     carried = (code > 1) & (share > 0)
-    if carried.sum() < _LEAST_SHARE * (cutting.code > 1).sum():
+    if carried.sum() < _MIN_SHARE * (cutting.code > 1).sum():
         return None
     whole = (slice(None), *there)
     old = host.channels[whole].astype(np.float32)

@@ -17,7 +17,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 
 Labels = NDArray[np.uint8]
-LEAST_ML = 0.05
+MIN_ML = 0.05
 """Smaller disagreements are not listed, but count in Dice."""
 _MARGIN = 2
 _THICK_MM = 2.0
@@ -129,7 +129,7 @@ def _pieces(alone: NDArray[np.bool_], by_first: bool, grid: Grid) -> list[_Piece
     volumes = np.bincount(numbers.ravel(), minlength=count + 1) * grid.voxel_ml
     found = []
     for number in range(1, count + 1):
-        if volumes[number] < LEAST_ML:
+        if volumes[number] < MIN_ML:
             continue
         inside = numbers == number
         depth = ndimage.distance_transform_edt(inside)

@@ -28,7 +28,7 @@ from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.bounded_read import read_model, read_object
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
+from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
@@ -46,7 +46,7 @@ from lesionlens.imaging.preparation.resampling import resample
 SEGMENTATION = "segmentation.nii.gz"
 _MADE_HERE = ("findings.json", "run.json")
 _SAME_MM, _SLACK = 2e-3, 1e-4
-_MOST_LOST = 0.5  # of the truth's voxels, outside the result: it is of other images
+_MAX_LOST = 0.5  # of the truth's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
 _NO_IMAGE = "no image beside the truth: calibration was not measured"
 _NO_T1C = "analysed without T1c: nothing is shown as enhancing, which counts as missed (Dice ET 0)"
@@ -402,11 +402,11 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
     if truth.grid.matches(grid, _SAME_MM):
         return truth.labels
     lost = share_beyond(truth.labels > 0, truth.grid, grid)
-    if lost > _MOST_LOST:
+    if lost > _MAX_LOST:
         raise _Unscorable(
             f"{lost:.0%} of the lesions of the truth lie outside {SEGMENTATION}: of other images?"
         )
-    if lost > LEAST_BEYOND:
+    if lost > MIN_SHARE_BEYOND:
         score.problems.append(f"{lost:.1%} of the truth's lesions lie outside the result: ignored")
     numbers, counted = metrics.label_lesions(truth.labels > 0, truth.grid)
     there = resample(numbers.astype(np.float32), truth.grid, grid, nearest=True)

@@ -10,7 +10,7 @@ import numpy as np
 from lesionlens.analysis.evaluation.summary import Interval, interval
 
 Figures = Mapping[str, float | None]
-LEAST_CASES = 5
+MIN_CASES = 5
 """With fewer cases nothing is concluded, because bootstrap intervals are too narrow."""
 
 
@@ -43,7 +43,7 @@ class PairedFigure:
         better : int
             1 if higher is better, -1 if lower is better.
         """
-        if self.interval is None or self.cases < LEAST_CASES:
+        if self.interval is None or self.cases < MIN_CASES:
             return 0
         low, high = sorted(better * end for end in self.interval)
         return 1 if low > 0 else -1 if high < 0 else 0

@@ -22,7 +22,7 @@ REACH_VOX = 3
 """A voxel this close to the brain is mapped to the nearest brain voxel; working voxels are 1 mm."""
 AROUND_MM = 30.0
 """Radius of a voxel's surroundings."""
-SEEN, LEAST_ELSEWHERE = 2.0, 0.05
+SEEN, MIN_ELSEWHERE = 2.0, 0.05
 """Attention relative to uniform attention that counts as notable, and the minimum share of it
 outside the surroundings: below it, the probe only shows the probed position itself.
 """

@@ -61,7 +61,7 @@ only the first is named.
 """
 _SPREAD = 0.34
 """Share of the first region below which deep white matter may also be named."""
-_AGREED, _LEAST = 0.7, 0.2
+_AGREED, _MIN_SHARE = 0.7, 0.2
 """Uncertain where the heads agree less than this on what lies there, or nothing holds so much.
 
 Of 960 balls in twenty heads 30 are. How much the first place holds says less: large lesions that
@@ -70,7 +70,7 @@ span four lobes lie plainly there.
 _MENTIONED = 0.12  # minimum share of a region that is named second
 _SHARPER = 2
 """Exponent of the heads' shares at a point: structures in most heads have more weight."""
-_BRAIN_LEAST = 0.05  # share of heads with brain below which a point is outside the brain
+_MIN_BRAIN_SHARE = 0.05  # share of heads with brain below which a point is outside the brain
 _SAMPLES = 4000
 
 
@@ -258,7 +258,7 @@ def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
         found[name] = float(held[whose == number, 0].sum())
     for number, name in enumerate(structures.STRUCTURES[2:], start=1):
         found[name] = float(held[:, number].sum())
-    inside = brain >= _BRAIN_LEAST
+    inside = brain >= _MIN_BRAIN_SHARE
     found[OUTSIDE_BRAIN] = float((~inside).sum())
     total = sum(found.values()) or 1.0
     ranked = sorted(found.items(), key=lambda item: -item[1])
@@ -299,7 +299,7 @@ def region_words(shares: Mapping[str, float], agreement: float) -> str:
         ranked = [ranked[0], *(one for one in ranked[1:] if _may_be_second(*one))]
     (first, most), (second, next_most) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[:2]
     spans = most < _ALONE and next_most >= min(_BOTH, max(_BESIDE * most, _MENTIONED))
-    sure = agreement >= _AGREED and most >= _LEAST
+    sure = agreement >= _AGREED and most >= _MIN_SHARE
     words = f"{first} and {second}" if spans and OUTSIDE_BRAIN not in (first, second) else first
     return words if sure else words + UNCERTAIN_PLACE
 

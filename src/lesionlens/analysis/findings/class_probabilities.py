@@ -10,7 +10,7 @@ from lesionlens.analysis.findings.components import Component
 from lesionlens.base.labels import LesionClass
 from lesionlens.base.records.prediction import ClassProbabilities
 
-_LEAST = 1e-3  # mean share below which the engine does not classify a candidate
+_MIN_SHARE = 1e-3  # mean share below which the engine does not classify a candidate
 
 
 def of_component(
@@ -35,7 +35,7 @@ def of_component(
     i, j, k = found.grid.nearest_voxel(part.points_mm(), clip=True).T
     mean = found.share[:, i, j, k].mean(axis=1, dtype=np.float64)
     total = float(mean.sum())
-    if total < _LEAST:
+    if total < _MIN_SHARE:
         return None
     return {kind: float(value) / total for kind, value in zip(LesionClass, mean, strict=True)}
 

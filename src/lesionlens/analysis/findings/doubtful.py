@@ -13,11 +13,11 @@ from lesionlens.base.geometry import TOUCHING, Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.lazy_zeros import lazy_zeros
-from lesionlens.base.records.evidence import LEAST_SHARE, SequenceEvidence
+from lesionlens.base.records.evidence import MIN_SHARE, SequenceEvidence
 from lesionlens.base.records.findings import UNSURE, Candidate, DoubtfulPart
 
 Numbers = NDArray[np.uint16]
-LEAST_ML = 0.3
+MIN_ML = 0.3
 """Smaller parts are not reported."""
 
 
@@ -31,7 +31,7 @@ def doubtful_parts(
     """Find the connected doubtful parts of outlines.
 
     A voxel is doubtful where the uncertainty is high (`UNSURE`) and at most one sequence adds
-    `LEAST_SHARE` to the probability: predictions disagree, and no two sequences support each other.
+    `MIN_SHARE` to the probability: predictions disagree, and no two sequences support each other.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ def doubtful_parts(
         unsure = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
         places = np.argwhere(unsure)
         shares = _shares_at(places, box, evidence, grid)
-        carried = np.sum([one >= LEAST_SHARE for one in shares.values()], axis=0)
+        carried = np.sum([one >= MIN_SHARE for one in shares.values()], axis=0)
         unsure[tuple(places[carried > 1].T)] = False
         labels, count = ndimage.label(unsure, structure=TOUCHING)
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         of_place = labels[tuple(places.T)]
         for part in np.argsort(-sizes, kind="stable") + 1:
             ml = float(sizes[part - 1]) * grid.voxel_ml
-            if ml < LEAST_ML:
+            if ml < MIN_ML:
                 break
             mine = of_place == part
             numbers[box][labels == part] = len(found) + 1
@@ -110,5 +110,5 @@ def _shares_at(
 
 def _ordered(means: dict[MrSequence, float], sign: int) -> tuple[MrSequence, ...]:
     """Return the sequences that support (1) or contradict (-1), strongest first."""
-    strong = {s: sign * mean for s, mean in means.items() if sign * mean >= LEAST_SHARE}
+    strong = {s: sign * mean for s, mean in means.items() if sign * mean >= MIN_SHARE}
     return tuple(sorted(strong, key=lambda sequence: -strong[sequence]))

@@ -21,7 +21,7 @@ from lesionlens.imaging.preparation.other_images import matched
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-_MOST = 0.5
+_MAJORITY = 0.5
 """Share from which it is most: of a voxel's brightness on T1c, and of a core's voxels."""
 _BRIGHT = 2.0
 """Robust deviations above the rest of the brain from which a voxel is bright."""
@@ -29,8 +29,8 @@ _SMOOTH_MM = 1.0
 """Against noise, and for a registration that is off by as much."""
 _EVERY = 7
 """Of the brain's voxels the one in so many by which intensities are brought together."""
-_LEAST_ML = 0.1
-_LEAST_KEPT_ML = 0.5
+_MIN_ML = 0.1
+_MIN_KEPT_ML = 0.5
 
 
 def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
@@ -46,8 +46,8 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
     Prediction
         A voxel that is bright on T1 and owes it most of its brightness on T1c does not enhance.
         Where that is most of what would enhance in a connected core, its probability of enhancing
-        tumour is 0, with a notice from `_LEAST_ML` on; the core keeps the voxels. Blood in a tumour
-        that enhances elsewhere is left as it is: readers count it so. From `_LEAST_KEPT_ML` on a
+        tumour is 0, with a notice from `_MIN_ML` on; the core keeps the voxels. Blood in a tumour
+        that enhances elsewhere is left as it is: readers count it so. From `_MIN_KEPT_ML` on a
         notice says how much.
     """
     t1, t1c = (list(MrSequence).index(one) for one in (MrSequence.T1, MrSequence.T1C))
@@ -82,12 +82,12 @@ def _notices(bright: Mask, left_out: Mask, voxel_ml: float) -> tuple[str, ...]:
     """Say how much was left out, and how much of what is bright on T1 counts as enhancing."""
     out, kept = (float(np.count_nonzero(one)) * voxel_ml for one in (left_out, bright & ~left_out))
     notices = []
-    if out >= _LEAST_ML:
+    if out >= _MIN_ML:
         notices.append(
             f"{out:.1f} ml that are bright on T1c are bright on T1 already (blood, melanin, "
             "fat or protein): not counted as enhancing"
         )
-    if kept >= _LEAST_KEPT_ML:
+    if kept >= _MIN_KEPT_ML:
         notices.append(
             f"{kept:.1f} ml of the enhancing part are bright on T1 already (blood, melanin, fat "
             "or protein); they count as enhancing, for the rest of that core enhances"
@@ -99,7 +99,7 @@ def _whole_cores(mine: Mask, drawn: Mask, core: Mask) -> Mask:
     """Return what is drawn in connected cores of which most is T1's; none is parted."""
     cores, count = ndimage.label(core | drawn, structure=TOUCHING)
     size, own = (np.bincount(cores[one], minlength=count + 1) for one in (drawn, drawn & mine))
-    return np.asarray(drawn & (own > _MOST * size)[cores])
+    return np.asarray(drawn & (own > _MAJORITY * size)[cores])
 
 
 def _bright_on_t1(before: Floats, after: Floats, own: Floats, shown: Floats) -> Mask:
@@ -113,4 +113,4 @@ def _bright_on_t1(before: Floats, after: Floats, own: Floats, shown: Floats) -> 
     usual = float(np.median(before))
     spread = robust_spread(before)
     excess, all_excess = own - usual, shown - float(np.median(after))
-    return np.asarray((excess > _BRIGHT * spread) & (scale * excess > _MOST * all_excess))
+    return np.asarray((excess > _BRIGHT * spread) & (scale * excess > _MAJORITY * all_excess))

@@ -23,7 +23,7 @@ from lesionlens.imaging.preparation.resampling import HALF
 CHANGED_MM = 6.0
 """Voxels this close to a lesion are excluded: they change or are displaced."""
 _GRID_MM = 3.0
-_LEAST_COMPARED = 0.3
+_MIN_COMPARED = 0.3
 """Share of the brain that must be left; where lesions take more, everything is compared."""
 
 
@@ -79,4 +79,4 @@ def changed(analysis: Analysis) -> Excluded | None:
     at = np.rint(brain).astype(int)
     within = np.all((at >= 0) & (at < grid.shape), axis=1)
     taken = float(near[tuple(at[within].T)].mean()) if within.any() else 0.0
-    return Excluded(near, grid) if taken <= 1 - _LEAST_COMPARED else None
+    return Excluded(near, grid) if taken <= 1 - _MIN_COMPARED else None

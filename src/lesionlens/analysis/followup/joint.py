@@ -39,7 +39,7 @@ _NORMAL_MM = 3.0
 """Minimum distance of unaffected tissue from any outline."""
 _SURE, _SURE_NOT, _UNLIKELY = 0.7, 0.3, 0.2
 """Probabilities that both must exceed, or stay below, to agree; the last for unaffected tissue."""
-_LEAST_AGREED, _LEAST_NORMAL = 100, 2000
+_MIN_AGREED, _MIN_NORMAL = 100, 2000
 """Voxels of 1 mm³."""
 _ALIKE = 0.85
 """Minimum correlation of unaffected tissue for a sequence to count as matched."""
@@ -55,7 +55,7 @@ _OVERLOOKED, _DIFFERS = 0.1, 2.5
 """Share of the volume above which contradicting outlines count, and by how much more than in
 unaffected tissue the images must differ there.
 """
-_MOST_CHANGED = 1.6
+_MAX_CHANGED = 1.6
 """Maximum difference of both volumes relative to their mean: a ratio of nine; larger ratios are not
 reported.
 """
@@ -151,9 +151,9 @@ def _refused(where: _Places, volume: float) -> Unmeasurable | None:
             where.band & ~where.inside & ~where.outside,
         )
     )
-    if min(inside, outside) < _LEAST_AGREED or undecided > _UNDECIDED * volume:
+    if min(inside, outside) < _MIN_AGREED or undecided > _UNDECIDED * volume:
         return Unmeasurable.OUTLINES
-    return Unmeasurable.TISSUE if normal < _LEAST_NORMAL else None
+    return Unmeasurable.TISSUE if normal < _MIN_NORMAL else None
 
 
 def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float | Unmeasurable:
@@ -171,7 +171,7 @@ def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float 
     if contrast < _CONTRAST:
         return Unmeasurable.FAINT
     more = (found.now - found.before) / contrast / volume
-    if abs(more.sum()) > _MOST_CHANGED or _overlooked(one, other, where, images, more):
+    if abs(more.sum()) > _MAX_CHANGED or _overlooked(one, other, where, images, more):
         return Unmeasurable.OUTLINES
     return float(more.sum())
 

@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _SMOOTHED_MM = (0.6, 1.5)
-_MOST_TAUGHT = 20_000
+_MAX_TRAINING_VOXELS = 20_000
 _RIDGE, _STEPS, _ENOUGH = 1.0, 25, 1e-3
 
 
@@ -43,7 +43,11 @@ def likeness(
     brain, asked, inside, outside : (I, J, K) bool
         Brain mask, voxels to predict, and training voxels of lesion and tissue.
     """
-    places = [thinned(inside, _MOST_TAUGHT), thinned(outside, _MOST_TAUGHT), np.flatnonzero(asked)]
+    places = [
+        thinned(inside, _MAX_TRAINING_VOXELS),
+        thinned(outside, _MAX_TRAINING_VOXELS),
+        np.flatnonzero(asked),
+    ]
     seen = [[_features(image, brain, at) for at in places] for image in images]
     every = np.concatenate([rows for one in seen for rows in one[:2]])
     design = _Design.of(every)

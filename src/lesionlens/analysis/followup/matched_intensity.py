@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _SMOOTHED_MM = 0.7
-_MOST_FITTED = 40_000
+_MAX_FITTED = 40_000
 _ALONE, _TOGETHER = 3, 4
 """Iterations of the fit with unaffected tissue only, then with all nearby voxels."""
 
@@ -61,7 +61,7 @@ def _matched(
     """Return log intensities of both, the first matched to the second, and their correlation."""
     x, y = (_log(image, brain, normal) for image in (before, now))
     terms = np.concatenate([np.stack([x, x**2]), field]).reshape(2 + len(field), -1)
-    calm, every = thinned(normal, _MOST_FITTED), thinned(normal | near, _MOST_FITTED)
+    calm, every = thinned(normal, _MAX_FITTED), thinned(normal | near, _MAX_FITTED)
     rows, asked = terms[:, calm].T.astype(float), y.ravel()[calm]
     slope, spread = weighted_fit(rows, asked, np.ones(len(asked))), 1.0
     for _ in range(_ALONE):

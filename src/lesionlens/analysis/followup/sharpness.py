@@ -14,7 +14,7 @@ _WIDTHS_MM = (0.8, 1.2, 1.6, 2.1, 2.7)
 _FIRST_MM = 0.6
 _WORTH = 0.002
 """Minimum gain of correlation for smoothing an image."""
-_MOST_COMPARED = 60_000
+_MAX_COMPARED = 60_000
 
 
 def equally_sharp(
@@ -31,7 +31,7 @@ def equally_sharp(
     field : (N, I, J, K) float32
         Smooth differences to ignore.
     """
-    at = thinned(normal, _MOST_COMPARED)
+    at = thinned(normal, _MAX_COMPARED)
     basis = np.linalg.qr(field.reshape(len(field), -1)[:, at].T.astype(float))[0]
 
     def detail(image: Floats) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from typing import Any
 from lesionlens.base import user_files, user_folders
 from lesionlens.base.bounded_read import read_object
 
-_MOST = 2000  # stored locations; the oldest are dropped
+_MAX_LOCATIONS = 2000  # stored locations; the oldest are dropped
 
 
 def location_file() -> Path:
@@ -35,7 +35,7 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
     known = _known()
     known.pop(key_of(inputs), None)
     known[key_of(inputs)] = [str(root.absolute()), study_uid]
-    kept = dict(list(known.items())[-_MOST:])
+    kept = dict(list(known.items())[-_MAX_LOCATIONS:])
     user_files.store(location_file(), kept, "the locations of studies")
 
 

@@ -13,7 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import frozen
 
 Floats = NDArray[np.float32]
-LEAST_SHARE = 0.05
+MIN_SHARE = 0.05
 """Mean probability that a sequence must contribute for a region to count as visible in it."""
 
 
@@ -49,11 +49,11 @@ class SequenceEvidence:
     def named(self, voxels: NDArray[np.intp]) -> MrSequence | None:
         """Return the sequence that contributes most over flat voxel indices.
 
-        None if no contribution reaches `LEAST_SHARE`.
+        None if no contribution reaches `MIN_SHARE`.
         """
         means = self.within(voxels)
         first = max(means, key=lambda sequence: means[sequence])
-        return first if means[first] >= LEAST_SHARE else None
+        return first if means[first] >= MIN_SHARE else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

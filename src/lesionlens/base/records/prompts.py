@@ -22,7 +22,7 @@ Voxel = tuple[int, int, int]
 Points = NDArray[np.int64]
 LOOK_MM = 48.0
 """A correction changes voxels within this distance of its prompts, along each axis."""
-_LEAST_CORNERS, _OF_A_LASSO, _SPINE, _BESIDE_VOX = 3, 24, 0.7, 3
+_MIN_CORNERS, _OF_A_LASSO, _SPINE, _BESIDE_VOX = 3, 24, 0.7, 3
 _LARGEST = 20_000
 """Maximum number of prompted voxels."""
 
@@ -145,7 +145,7 @@ def _of_box(box: tuple[Voxel, Voxel], belongs: bool) -> list[Voxel]:
 
 
 def _closed(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
-    if line and (len(set(line)) < _LEAST_CORNERS or min(np.ptp(np.array(line), axis=0)) > 0):
+    if line and (len(set(line)) < _MIN_CORNERS or min(np.ptp(np.array(line), axis=0)) > 0):
         raise ValueError("a lasso has three corners or more, all on one slice")
     return line
 

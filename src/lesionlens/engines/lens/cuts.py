@@ -11,7 +11,7 @@ from lesionlens.base.labels import MrSequence
 
 _WATER = frozenset({MrSequence.FLAIR, MrSequence.T2})
 _CERTAIN = 0.8
-_LEAST_OF_CORE = 0.2
+_MIN_CORE_SHARE = 0.2
 _BINS = 200
 
 
@@ -46,7 +46,7 @@ def of_core(probability: NDArray[np.float32], usual: float) -> float:
     float
         .2 to `usual`.
     """
-    return min(usual, max(_LEAST_OF_CORE, of_highest_expected_dice(probability)))
+    return min(usual, max(_MIN_CORE_SHARE, of_highest_expected_dice(probability)))
 
 
 def of_highest_expected_dice(probability: NDArray[np.float32]) -> float:

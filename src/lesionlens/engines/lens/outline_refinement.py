@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 _STRENGTH = 0.5  # weight of a ratio, as neighbouring voxels are not independent
 _LIMIT = 2.0  # clipping of a voxel's log-likelihood ratio
 _INSIDE, _OUTSIDE = 0.8, 0.05  # probabilities beyond which a voxel is certain
-_LEAST_VOX = 300  # minimum number on either side, for a stable covariance
+_MIN_VOX = 300  # minimum number on either side, for a stable covariance
 _MARGIN_VOX = 12  # extent of the surroundings around the whole tumour
 _REACH_VOX = 2.0  # standard deviation of the Gaussian weight around the outline
 _RAMP = 0.2  # probability range over which a voxel changes from outside to inside
@@ -111,7 +111,7 @@ def _refine_one(probability: Floats, soft: Floats, images: Floats, around: Float
     scanned = (images != 0).all(0)
     inside = (probability > _INSIDE) & scanned
     outside = around * ((probability < _OUTSIDE) & scanned)
-    if min(inside.sum(), outside.sum()) < _LEAST_VOX or not len(images):
+    if min(inside.sum(), outside.sum()) < _MIN_VOX or not len(images):
         return probability
     nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero, so that there is no jump at its end
     near = (nearness > 0) & scanned

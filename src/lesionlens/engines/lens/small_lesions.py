@@ -36,11 +36,11 @@ _MARGIN_VOX = 2
 _HELD = 0.2  # share of a coarser voxel that a lesion fills, to count there
 _TOP_SHARE = 0.3
 """Share of a lesion's most certain voxels that determine its score."""
-_LEAST_ML, _MOST_ML = 0.03, 6.0
+_MIN_ML, _MAX_ML = 0.03, 6.0
 _INTERCEPT, _CERTAINTY, _SUSPICION = -2.83, 0.49, 0.238
 """Of the logistic model of a lesion's score, on the mean logit of its most certain voxels and the
 highest whole-tumour logit of the other network there (`research/small_lesion_scores.py`)."""
-LEAST_SUSPICION = -8.0  # logit
+MIN_SUSPICION = -8.0  # logit
 _LARGE_ML = 10.0  # whole tumour of a lesion that the other network outlines by itself
 _CORE = -0.62  # logit of its usual core threshold
 _OVERLAP = 0.05
@@ -214,7 +214,7 @@ def _judged(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
     """Return a connected part as a lesion; None if it is none."""
     own = seen.parts[box] == number
     ml = np.count_nonzero(own) * seen.voxel_ml
-    if not _LEAST_ML <= ml <= _MOST_ML or seen.outlined[box][own].mean() > _OVERLAP:
+    if not _MIN_ML <= ml <= _MAX_ML or seen.outlined[box][own].mean() > _OVERLAP:
         return None
     certainty, suspicion = _certainty(seen.logit[box][own]), float(seen.whole[box][own].max())
     if _score(certainty, suspicion) < FLOOR:
@@ -234,7 +234,7 @@ def _certainty(logit: Floats) -> float:
 
 
 def _score(certainty: float, suspicion: float) -> float:
-    total = _INTERCEPT + _CERTAINTY * certainty + _SUSPICION * max(suspicion, LEAST_SUSPICION)
+    total = _INTERCEPT + _CERTAINTY * certainty + _SUSPICION * max(suspicion, MIN_SUSPICION)
     return 1 / (1 + math.exp(-max(total, -50.0)))
 
 

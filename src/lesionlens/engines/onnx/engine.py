@@ -30,7 +30,7 @@ from lesionlens.network.notes import (
 from lesionlens.network.onnx_session import OnnxSession
 
 Floats = NDArray[np.float32]
-_STRIDE, _LEAST_VOX = 8, 16
+_STRIDE, _MIN_VOX = 8, 16
 _CROSS = ("attention_quarter", "attention_half", "attention_full")
 _WHOLE_BRAIN = np.array([[[-1.0, 1.0]] * 3], np.float32)
 
@@ -151,7 +151,7 @@ class OnnxEngine(LensMethod):
     def _pass(self, x: Floats, *, place: Floats | None = None, trace: bool = False) -> _Pass:
         """Pad to the file's input size, run, crop."""
         shape = x.shape[2:]
-        room = [max(-n % _STRIDE, _LEAST_VOX - n) for n in shape]
+        room = [max(-n % _STRIDE, _MIN_VOX - n) for n in shape]
         padded = np.pad(x, [(0, 0), (0, 0), *((0, r) for r in room)])
         there = self._session.outputs
         wanted = [n for n in there if trace or n in ("logits", "attention")]

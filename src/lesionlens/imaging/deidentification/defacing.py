@@ -37,7 +37,7 @@ from lesionlens.imaging.reading.dicom.series import (
 from lesionlens.imaging.reading.dicom.shared_positions import component
 
 METHOD = ("113102", "Clean Recognizable Visual Features Option")
-LEAST_SLICES, LEAST_MM = 8, 80.0
+MIN_SLICES, MIN_MM = 8, 80.0
 """Minimum number of slices and minimum shortest side of a series used to locate the face."""
 TRIED = 3
 """Maximum number of series tried per frame of reference, the one with most coverage first."""
@@ -118,7 +118,7 @@ def _shown(stack: Stack) -> float:
 
 def _can_judge(stack: Stack) -> bool:
     sides = stack.grid.spacing_mm * stack.grid.shape
-    return len(stack.slices) >= LEAST_SLICES and float(sides.min()) >= LEAST_MM
+    return len(stack.slices) >= MIN_SLICES and float(sides.min()) >= MIN_MM
 
 
 def _values(stack: Stack) -> NDArray[np.float32] | None:

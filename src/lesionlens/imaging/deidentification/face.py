@@ -23,7 +23,7 @@ from lesionlens.imaging.preparation.resampling import HALF, resample
 SAFE_MM = 7.0
 """Voxels closer to the brain than this are never removed."""
 FIT_MM = 4.0
-LEAST_DICE = 0.92
+MIN_DICE = 0.92
 """Minimum Dice of the registered template's brain with the patient's: .96 to .98 in label maps and
 real heads, .90 for an ellipsoid. Below it, no face is removed.
 """
@@ -108,7 +108,7 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     small = resample(brain.astype(np.float32), grid, target)
     template = load_template()
     to_template, dice = fit(small, target, template.brain, template.grid)
-    if dice < LEAST_DICE:
+    if dice < MIN_DICE:
         return None
     rim = int(np.ceil(SAFE_MM / float(grid.spacing_mm.min()))) + 1
     wide = np.pad(brain, rim)

@@ -27,7 +27,7 @@ FINER = 2
 """The outline is computed on voxels of this fraction of the network's voxel edge."""
 SURE = 2.0
 """Logit at which a voxel is certainly brain (probability .88)."""
-LEAST_ML, LEAST_SHARE = 15.0, 0.03
+MIN_ML, MIN_SHARE = 15.0, 0.03
 """Minimum certain brain volume of a scan, and its minimum share of the bright voxels."""
 SURE_SHARE = 0.7
 """Minimum certain share of a head's mask: .83 and more in real heads, .02 to .4 in bottles of
@@ -116,7 +116,7 @@ def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) 
     part_ml = float(part.sum()) * grid.voxel_ml
     if sure_ml < SURE_SHARE * part_ml and is_even(image, part):
         return f"an object of one even material, {part_ml:.0f} ml"
-    if sure_ml >= max(LEAST_ML, LEAST_SHARE * object_ml):
+    if sure_ml >= max(MIN_ML, MIN_SHARE * object_ml):
         return None
     return f"{sure_ml:.0f} of {object_ml:.0f} ml look like brain"
 

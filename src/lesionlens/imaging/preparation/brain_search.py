@@ -15,7 +15,7 @@ from lesionlens.imaging.preparation import brain_extraction, cache, skull_stripp
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import resample
 
-LEAST_BRAIN = 0.03
+MIN_BRAIN_SHARE = 0.03
 """Minimum share of a stripped scan's outline that must look like brain."""
 
 
@@ -58,7 +58,7 @@ def _doubt_of(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> str | None
         Hardly any of it looks like brain, and it is homogeneous.
     """
     share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
-    if share >= LEAST_BRAIN:
+    if share >= MIN_BRAIN_SHARE:
         return None
     volume = float(mask.sum()) * item.series.grid.voxel_ml
     found = f"an object of {volume:.0f} ml, {share:.0%} of which look like brain"

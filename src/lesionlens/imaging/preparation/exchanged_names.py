@@ -33,14 +33,14 @@ CLEAR = 8.0
 """Minimum log-likelihood ratio between an exchange and another one for it to be the only one named.
 In a hundred synthetic brains 6.5 names a wrong one in 6 of 1,800 exchanges, 8 in none.
 """
-LEAST_LIKELY = -2.0
+MIN_LIKELIHOOD = -2.0
 """Log-likelihood per feature below which the images fit no names at all; people and scanners differ
 more than the few that are fitted.
 """
 ONE_IMAGE = 0.9999
 """Correlation at which two images are the same; T1 and T1c of one person reach .95."""
 _STRIDE = 3
-_LEAST_VOXELS = 500
+_MIN_VOXELS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def measure(
     some = (slice(None, None, stride),) * 3
     inside = brain[some]
     use = inside & np.all([image[some] > 0 for image in channels.values()], axis=0)
-    if int(use.sum()) < _LEAST_VOXELS:
+    if int(use.sum()) < _MIN_VOXELS:
         return None
     depth = ndimage.distance_transform_edt(inside)[use]
     images = {s: image[some][use].astype(np.float64) for s, image in channels.items()}
@@ -214,7 +214,7 @@ def verdict(
         images: _log_likelihood(measured.features(dict(zip(names, images, strict=True))), model)
         for images in permutations(as_given)
     }
-    lowest = LEAST_LIKELY * len(measured.features(given))
+    lowest = MIN_LIKELIHOOD * len(measured.features(given))
 
     def moved(images: tuple[MrSequence, ...]) -> tuple[MrSequence, ...]:
         both = zip(names, images, as_given, strict=True)

@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 GHOST = 0.025
 """Minimum share of an image's edges that recurs at one distance (`research/poor_scans.py`)."""
 _STRIDE = 4
-_LEAST_LINE = 48
+_MIN_LINE = 48
 _NEAREST = 6  # a ghost is shifted by at least a sixth of the line
 _BESIDE = (*range(-20, -2), *range(3, 21))
 """Neighbours that a ghost's peak must exceed: interpolated thick slices recur at multiples of their
@@ -67,7 +67,7 @@ def ghost_strength(values: Floats, stride: int = _STRIDE) -> float:
 def _along(values: Floats) -> float:
     lines = values.reshape(-1, values.shape[-1])
     count = lines.shape[1]
-    if count < _LEAST_LINE:
+    if count < _MIN_LINE:
         return 0.0
     seen = lines > 0
     inside = seen & np.roll(seen, 1, 1) & np.roll(seen, -1, 1)

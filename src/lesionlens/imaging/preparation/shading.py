@@ -28,7 +28,7 @@ LOPSIDED = (1.75, 2.25)
 67 sequences of seventeen people.
 """
 _SAMPLE = 40  # sampled voxels along each axis, approximately
-_LEAST_VOX = 500
+_MIN_VOX = 500
 _ROUNDS = 5
 _OUTLIER = 2.0  # deviations at which a voxel's weight is one half
 _SUSPECT = 2.5  # deviations of a voxel that may belong to a lesion
@@ -110,7 +110,7 @@ class _Sample:
 
     def __init__(self, values: Floats, brain: Mask, terms: Floats) -> None:
         self._seen = brain & (values > 0)
-        self.enough = int(self._seen.sum()) >= _LEAST_VOX
+        self.enough = int(self._seen.sum()) >= _MIN_VOX
         if self.enough:
             self._rows = terms[:, self._seen].T
             self._logs = np.log(values[self._seen].astype(np.float64))
@@ -135,7 +135,7 @@ class _Sample:
     def shading(self, suspected: Mask, axes: list[NDArray[np.float64]]) -> Shading:
         """Return the correction from the fits with and without suspected voxels."""
         use = ~suspected[self._seen]
-        blind = self._fitted(use)[0] if int(use.sum()) >= _LEAST_VOX else self._factors
+        blind = self._fitted(use)[0] if int(use.sum()) >= _MIN_VOX else self._factors
         fitted = self._rows @ blind
         low, middle, high = np.percentile(fitted, (2, 50, 98))
         rise = weighted_fit(self._rows[:, :4], fitted, np.ones(len(fitted)))

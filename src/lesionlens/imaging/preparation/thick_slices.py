@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 THICK_FROM_MM = 3.0
 _UNEQUAL = 1.5
 """Minimum ratio of longest to shortest voxel edge for an axis to be a slice axis."""
-_LEAST_SLICES = 4
+_MIN_SLICES = 4
 _SMOOTHNESS = 1e-4
 """Weight of the curvature relative to the measured means, with the slice thickness as unit of
 length: enough for a unique solution, too little to smooth.
@@ -39,7 +39,7 @@ def slice_axis(grid: Grid) -> int | None:
     edges = grid.spacing_mm
     axis = int(np.argmax(edges))
     thick = edges[axis] >= THICK_FROM_MM and edges[axis] >= _UNEQUAL * edges.min()
-    return axis if thick and grid.shape[axis] >= _LEAST_SLICES else None
+    return axis if thick and grid.shape[axis] >= _MIN_SLICES else None
 
 
 def divided(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:

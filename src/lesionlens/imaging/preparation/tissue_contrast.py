@@ -27,7 +27,7 @@ from lesionlens.imaging.preparation.tissue_template import (
 EDGE_MM = 3.0
 MARGIN_MM = 9.0
 """Rim of the brain that is ignored: sinuses, fluid and remainders of the skull."""
-LEAST = (0.8, 0.6, 0.5)
+MIN_TISSUE_SHARES = (0.8, 0.6, 0.5)
 """Tissue share at which a voxel is used for that tissue."""
 MIN_VOXELS = 100
 LARGEST_MM = 600.0
@@ -121,7 +121,10 @@ def figures(
         From `tissues`.
     """
     seen = inside & (image > 0)
-    parts = [image[seen & (share > least)] for share, least in zip(shares, LEAST, strict=True)]
+    parts = [
+        image[seen & (share > least)]
+        for share, least in zip(shares, MIN_TISSUE_SHARES, strict=True)
+    ]
     if min(part.size for part in parts) < MIN_VOXELS:
         return None
     usual = float(np.median(parts[0]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
 
-_MOST_VOXELS = 2_000_000
+_MAX_VOXELS = 2_000_000
 
 
 def image_features(study: Path) -> dict[str, float]:
@@ -45,7 +45,7 @@ def brightness(values: NDArray[np.float32]) -> dict[str, float]:
     values : (I, J, K) float32
         Any units; voxels up to a twentieth of the 99th percentile are background.
     """
-    step = max(1, round((values.size / _MOST_VOXELS) ** (1 / 2)))
+    step = max(1, round((values.size / _MAX_VOXELS) ** (1 / 2)))
     some = np.nan_to_num(values[:, ::step, ::step])
     inside = some > np.percentile(some, 99) / 20
     if np.count_nonzero(inside) < 100:

@@ -134,7 +134,7 @@ def _in_words(study: ListedStudy) -> str:
     return f"{study.uid} (date {study.date or 'unknown'}, {study.series} series)"
 
 
-_MOST_TOLD = 8
+_MAX_LISTED = 8
 """Series or notices that an error quotes."""
 
 
@@ -152,7 +152,7 @@ class NothingRecognisedError(UnusableInputError):
 def nothing_recognised(study: Study) -> NothingRecognisedError:
     """Return the error for a study in which no sequence was recognised, or no image was read."""
     if not study.set_aside:
-        why = "; ".join(study.notices[:_MOST_TOLD])
+        why = "; ".join(study.notices[:_MAX_LISTED])
         return NothingRecognisedError(
             study,
             found="no image that can be read" + (f": {why}" if why else ""),
@@ -160,8 +160,8 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
             next_step="Convert the scan again, or choose another folder",
         )
     listed = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
-    more = len(listed) - _MOST_TOLD
-    shown = ", ".join(listed[:_MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
+    more = len(listed) - _MAX_LISTED
+    shown = ", ".join(listed[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
     return NothingRecognisedError(
         study,
         found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",

@@ -10,7 +10,7 @@ from lesionlens.base.records.study import EvidenceKind, Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.sequences import Guess
 
-MOST_IMAGES = 8
+MAX_IMAGES = 8
 """Maximum number of images analysed per study; each takes about a second."""
 
 
@@ -34,7 +34,7 @@ def judge_by_image(
     known = {*named, *(s.sequence for s in found if s.sequence is not None)}
     out: list[Series] = []
     notices: list[str] = []
-    left = MOST_IMAGES
+    left = MAX_IMAGES
     for series in found:
         silent = series.sequence is None and series.witness is EvidenceKind.NOTHING
         if not silent or not left or len(known) == len(MrSequence):

@@ -34,7 +34,7 @@ from lesionlens.napari.widgets.reason_box import ReasonBox
 
 VISIBLE_ROWS = 5
 PLACE = 1
-LEAST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
+NARROWEST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
 """Texts that set the minimum width of each column."""
 """Texts that set the width of each column; the second fills the rest."""
 
@@ -165,7 +165,7 @@ class CandidateBlock(Section):
         """Fit columns and rows to their texts."""
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
-        shown = [LEAST, *(cells_of(one) for one in self.model.rows)]
+        shown = [NARROWEST, *(cells_of(one) for one in self.model.rows)]
         for column, title in enumerate(COLUMNS):
             if column != PLACE:
                 widest = max(font.horizontalAdvance(cells[column]) for cells in shown)

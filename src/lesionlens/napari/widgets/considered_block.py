@@ -8,7 +8,7 @@ from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import Section, label
 from lesionlens.napari.widgets.pick_rows import PickRows
 
-MOST = 12
+MAX_LINES = 12
 """Maximum number of lines, highest scores first."""
 
 
@@ -32,5 +32,5 @@ class ConsideredBlock(Section):
         """Show the dismissed regions; hidden if there are none."""
         self.setVisible(bool(screen.considered))
         self.lines.show_lines(
-            [(one.point_mm, one.score, one.text) for one in screen.considered[:MOST]]
+            [(one.point_mm, one.score, one.text) for one in screen.considered[:MAX_LINES]]
         )

@@ -9,7 +9,7 @@ from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.parts import Section, flat_button, label, row
 from lesionlens.napari.widgets.pick_rows import PickRows
 
-MOST = 12
+MAX_LINES = 12
 """Maximum number of lines; the keys go through all disagreements."""
 
 
@@ -40,4 +40,4 @@ class SecondBlock(Section):
         if shown is not None:
             self._title.setText(shown.title)
             self._agreement.setText("\n".join(shown.agreement))
-            self.lines.show_lines(shown.lines[:MOST])
+            self.lines.show_lines(shown.lines[:MAX_LINES])

@@ -13,7 +13,7 @@ from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noi
 
 STREAM = 6_000
 """Random stream of the plaques' geometry; `STREAM` + 1 + n is that of the n-th painting."""
-MOST = 12
+MAX_PLAQUES = 12
 """Largest number of plaques in a volume."""
 _OEDEMA, _WHITE = map(CLASSES.index, ("oedema", "white"))
 _NEAR_MM, _BENEATH_MM, _ELSEWHERE = 6.0, 3.0, 0.03
@@ -55,15 +55,15 @@ def scatter_plaques(
     cortex = blur(tissue[:, CORTEX : CORTEX + 1], frame, _BENEATH_MM)
     weight = white * (ventricle + 0.1 * cortex + _ELSEWHERE).square()
     centre, away = _seats(streams, grid, weight, ventricle, frame)
-    along = streams.log_uniform(2.5, 9, MOST)
-    across = along * streams.uniform(0.35, 0.85, MOST)
-    count = streams.uniform(2, MOST + 0.999).floor() * streams.chance(chance)
-    dark, active = streams.chance(0.4, MOST), streams.chance(0.12, MOST)
-    opening = streams.normal(MOST, 3)
+    along = streams.log_uniform(2.5, 9, MAX_PLAQUES)
+    across = along * streams.uniform(0.35, 0.85, MAX_PLAQUES)
+    count = streams.uniform(2, MAX_PLAQUES + 0.999).floor() * streams.chance(chance)
+    dark, active = streams.chance(0.4, MAX_PLAQUES), streams.chance(0.12, MAX_PLAQUES)
+    opening = streams.normal(MAX_PLAQUES, 3)
     ragged = 0.15 * noise(streams, frame, streams.uniform(8, 14), low=8, octaves=2)
     edge = torch.maximum(streams.log_uniform(0.5, 1.2), 0.3 * frame.spacing)
     masks = [torch.zeros_like(white) for _ in range(3)]
-    for n in range(MOST):
+    for n in range(MAX_PLAQUES):
         offset = grid - spread(centre[:, n])
         axial = (offset * spread(away[:, n])).sum(1, keepdim=True)
         radial = (offset.square().sum(1, keepdim=True) - axial.square()).clamp_min(0)
@@ -81,9 +81,9 @@ def scatter_plaques(
 def _seats(
     streams: RandomStreams, grid: Tensor, weight: Tensor, ventricle: Tensor, frame: DrawnFrame
 ) -> tuple[Tensor, Tensor]:
-    """Sample centres, mm, and the direction away from the ventricle, (B, MOST, 3) each."""
+    """Sample centres, mm, and the direction away from the ventricle, (B, MAX_PLAQUES, 3) each."""
     total = weight.flatten(1).double().cumsum(1)
-    roll = streams.uniform(0, 1, MOST).double() * total[:, -1:]
+    roll = streams.uniform(0, 1, MAX_PLAQUES).double() * total[:, -1:]
     at = torch.searchsorted(total, roll).clamp_max(total.shape[1] - 1)
     slopes = torch.stack(torch.gradient(ventricle[:, 0], dim=(1, 2, 3)), 1)
 

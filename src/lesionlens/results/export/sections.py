@@ -21,7 +21,7 @@ from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.words import Words, moment
 
-MOST_DOUBTS = 5
+MAX_DOUBTS = 5
 """Maximum number of doubtful parts listed per outline; findings.json lists all."""
 
 
@@ -168,7 +168,7 @@ def _facts(
 def _doubts(analysis: Analysis, candidate: Candidate, words: Words) -> tuple[tuple[str, str], ...]:
     """Return the doubtful parts of a candidate's outline, largest first."""
     parts = analysis.findings.doubtful_of(candidate)
-    return tuple((words("f_doubtful"), words.doubtful(part)) for part in parts[:MOST_DOUBTS])
+    return tuple((words("f_doubtful"), words.doubtful(part)) for part in parts[:MAX_DOUBTS])
 
 
 def _deciding(candidate: Candidate, words: Words) -> str:

@@ -26,7 +26,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
-from lesionlens.base.grid import LEAST_BEYOND, Grid
+from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid
 from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -119,7 +119,7 @@ def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]
     if any(s.resampled for s in chosen):
         notices.append("The Segmentation lies on other voxels than the reference: resampled")
     beyond = max((s.beyond for s in chosen), default=0.0)
-    if beyond > LEAST_BEYOND:
+    if beyond > MIN_SHARE_BEYOND:
         notices.append(
             f"Up to {beyond:.1%} of a segment lies outside the reference and is left out. "
             "Is it of this study?"

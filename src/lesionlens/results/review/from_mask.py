@@ -23,7 +23,7 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
-from lesionlens.base.grid import LEAST_BEYOND, Grid, share_beyond
+from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import Label, Source
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
@@ -37,7 +37,7 @@ from lesionlens.imaging.reading.nifti.reader import read_voxels
 from lesionlens.imaging.reading.readers import inputs_of
 from lesionlens.results.review.log import now
 
-MOST_NUMBERS = 255
+MAX_NUMBERS = 255
 _NO_PARTS = (
     "The outlines do not tell core and enhancing part from the rest: their volumes and the RANO "
     "rule are left empty"
@@ -129,7 +129,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     of_file = (notice.replace(place.name, "the mask") for notice in header.notices)
     notices = [f"Opened from a mask: {meaning.value}", *of_file]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
-    if lost > LEAST_BEYOND:
+    if lost > MIN_SHARE_BEYOND:
         outside = (
             f"{lost:.1%} of the mask's voxels lie outside the {prepared.reference.display_name}"
         )
@@ -160,8 +160,8 @@ def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
         found = "fractions, as in an image or a map of probability"
     elif values.min(initial=0.0) < 0 or values.max(initial=0.0) > np.iinfo(np.int32).max:
         found = "numbers below 0 or beyond counting"
-    elif len(np.unique(values)) - 1 > MOST_NUMBERS:
-        found = f"more than {MOST_NUMBERS} different numbers, as in an image"
+    elif len(np.unique(values)) - 1 > MAX_NUMBERS:
+        found = f"more than {MAX_NUMBERS} different numbers, as in an image"
     if found is not None:
         raise ReadError(
             found=f"{name!r} with {found}",

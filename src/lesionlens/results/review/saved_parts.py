@@ -23,7 +23,7 @@ from lesionlens.base.records.review import NO_CANDIDATE
 
 _CLOSE_MM = 0.1
 _CLOSE_SHARE, _CLOSE_ML = 1e-3, 2e-4
-_MOST_CANDIDATES = 65_535
+_MAX_CANDIDATES = 65_535
 """That voxels are numbered by, as files hold them."""
 
 
@@ -52,7 +52,7 @@ def check_measures(
     ids, parts = components.data, labels.data
     if not components.grid.matches(labels.grid) or ((ids != 0) != (parts != 0)).any():
         raise AlteredResultError((numbers, drawn), "files that do not fit each other")
-    in_range = ids.min(initial=0) >= 0 and ids.max(initial=0) <= _MOST_CANDIDATES
+    in_range = ids.min(initial=0) >= 0 and ids.max(initial=0) <= _MAX_CANDIDATES
     if not in_range or parts.max(initial=0) > max(TUMOUR_LABELS):
         raise AlteredResultError((numbers, drawn), "files with numbers that mean nothing")
     boxes = boxes_of(ids)

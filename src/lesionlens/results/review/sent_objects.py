@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, MOST_BYTES, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, MAX_BYTES, read_dicom
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.results.review import report_items
@@ -89,9 +89,9 @@ def _whole(path: Path) -> Dataset:
     ReadError
         The file is too large or damaged.
     """
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         raise ReadError(
-            found=f"more than {MOST_BYTES // 2**20} MiB in {path.name!r}",
+            found=f"more than {MAX_BYTES // 2**20} MiB in {path.name!r}",
             expected="a Segmentation, a report or a map of a usual size",
             next_step="Take it out of the folder, or analyse the study",
         )

@@ -15,7 +15,7 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.site.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
 
 _OFTEN = 0.1  # share of one value at which it is a bin of its own
-_LEAST = 20  # minimum number of values on either side for a drift test
+_MIN_VALUES = 20  # minimum number of values on either side for a drift test
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ def _all(
 
 
 def _drift(name: str, before: list[float], after: list[float]) -> Drift:
-    if min(len(before), len(after)) < _LEAST:
+    if min(len(before), len(after)) < _MIN_VALUES:
         return Drift(name, len(before), len(after), None, None)
     p = float(stats.ks_2samp(before, after).pvalue)
     return Drift(name, len(before), len(after), stability_index(before, after), p)

@@ -21,7 +21,7 @@ from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, t
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 MAX_PDU_BYTES = 2**17
-MOST_CONTEXTS = 127
+MAX_CONTEXTS = 127
 _POLITE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
 _PROBE_SECONDS = 3.0
@@ -72,7 +72,7 @@ class Peer:
         Parameters
         ----------
         contexts : sequence of PresentationContext
-            At most `MOST_CONTEXTS`. Verification, which every archive supports, is added, so that
+            At most `MAX_CONTEXTS`. Verification, which every archive supports, is added, so that
             an unsupported service does not lead to a rejected association.
         roles, handlers
             As for pynetdicom.

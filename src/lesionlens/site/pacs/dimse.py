@@ -12,13 +12,13 @@ from typing_extensions import override
 
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.site.pacs.association import MOST_CONTEXTS, Peer, raise_if_stopped
+from lesionlens.site.pacs.association import MAX_CONTEXTS, Peer, raise_if_stopped
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
 from lesionlens.site.pacs.files import Outgoing
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.peer import (
     LIMIT,
-    MOST_IMAGES,
+    MAX_IMAGES,
     Access,
     FoundStudy,
     StudyQuery,
@@ -61,7 +61,7 @@ class DimsePacs(Pacs):
         with self._finding(context) as link:
             return {
                 _text(item, "SeriesInstanceUID"): _text(item, "SeriesDescription")
-                for item in self._answers(link, asked, context, MOST_IMAGES)
+                for item in self._answers(link, asked, context, MAX_IMAGES)
             }
 
     @override
@@ -69,7 +69,7 @@ class DimsePacs(Pacs):
         listed: dict[str, str] = {}
         with self._finding(context) as link:
             series = _query("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid)
-            for found in list(self._answers(link, series, context, MOST_IMAGES)):
+            for found in list(self._answers(link, series, context, MAX_IMAGES)):
                 images = _query(
                     "IMAGE",
                     StudyInstanceUID=study_uid,
@@ -77,7 +77,7 @@ class DimsePacs(Pacs):
                     SOPInstanceUID="",
                     SOPClassUID="",
                 )
-                for item in self._answers(link, images, context, MOST_IMAGES):
+                for item in self._answers(link, images, context, MAX_IMAGES):
                     listed[_text(item, "SOPInstanceUID")] = _text(item, "SOPClassUID")
         return listed
 
@@ -113,7 +113,7 @@ class DimsePacs(Pacs):
     def _store(self, ledger: Ledger, context: RunContext) -> None:
         """Send by C-STORE, with a presentation context for each SOP class."""
         items = ledger.left
-        pairs = sorted({(item.sop_class, item.syntax) for item in items})[:MOST_CONTEXTS]
+        pairs = sorted({(item.sop_class, item.syntax) for item in items})[:MAX_CONTEXTS]
         contexts = [build_context(kind, syntax) for kind, syntax in pairs]
         with self._peer.associated(contexts, stop=context.cancel) as link:
             agreed = {(c.abstract_syntax, c.transfer_syntax[0]) for c in link.accepted_contexts}

@@ -14,7 +14,7 @@ from lesionlens.base.records.patient import Patient
 ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms://AETITLE@host:2762"
 LIMIT = 500
 """Maximum number of studies per query."""
-MOST_IMAGES = 200_000
+MAX_IMAGES = 200_000
 """Maximum number of images of a study; longer lists are not read."""
 DICOM_PORT, DICOM_TLS_PORT = 104, 2762
 OWN_TITLE, OWN_PORT = "LESIONLENS", 11112

@@ -38,8 +38,8 @@ from pynetdicom.sop_class import Verification
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.site.pacs.association import (
+    MAX_CONTEXTS,
     MAX_PDU_BYTES,
-    MOST_CONTEXTS,
     WITHOUT_DELAYS,
     Peer,
     abort_association,
@@ -171,9 +171,9 @@ def _kinds(intake: Intake) -> list[str]:
     """Return the SOP classes to negotiate: those of the study, or the usual ones."""
     listed = sorted({kind for kind in intake.listed.values() if kind})
     if len(listed) == len(set(intake.listed.values())):
-        return listed[: MOST_CONTEXTS - 1]
+        return listed[: MAX_CONTEXTS - 1]
     usual = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
-    return list(dict.fromkeys((*listed, *FIRST_KINDS, *usual)))[: MOST_CONTEXTS - 1]
+    return list(dict.fromkeys((*listed, *FIRST_KINDS, *usual)))[: MAX_CONTEXTS - 1]
 
 
 def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
@@ -181,7 +181,7 @@ def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
 
     If a study has too many classes for that, each class has one context with every syntax.
     """
-    if len(kinds) * len(SYNTAXES) > MOST_CONTEXTS - 1:
+    if len(kinds) * len(SYNTAXES) > MAX_CONTEXTS - 1:
         return [build_context(kind, list(SYNTAXES)) for kind in kinds]
     return [build_context(kind, syntax) for kind in kinds for syntax in SYNTAXES]
 

@@ -28,7 +28,7 @@ from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import Broken, boundary_of, parts
 from lesionlens.site.pacs.peer import (
     LIMIT,
-    MOST_IMAGES,
+    MAX_IMAGES,
     Access,
     FoundStudy,
     StudyQuery,
@@ -42,7 +42,7 @@ logging.getLogger("retrying").setLevel(logging.CRITICAL)  # it logs a traceback 
 TIMEOUT_SECONDS = (10, 60)
 """Timeouts for connecting, and between two chunks of a response."""
 _CHUNK_BYTES = 2**20
-MOST_ANSWER_BYTES = 32 * 2**20
+MAX_ANSWER_BYTES = 32 * 2**20
 """Maximum size of a list; studies are written to disk as they arrive."""
 _PAGE = 1000
 """Number of images per list request."""
@@ -160,7 +160,7 @@ class WebPacs(Pacs):
                     study_uid, series_uid or None, offset=len(listed), limit=_PAGE
                 )
                 new = {_text(item, "00080018"): _text(item, "00080016") for item in page}
-            if new.keys() <= listed.keys() or len(listed) > MOST_IMAGES:
+            if new.keys() <= listed.keys() or len(listed) > MAX_IMAGES:
                 return listed
             listed |= new
 
@@ -259,8 +259,8 @@ def _bounded(answer: Response) -> BytesIO:
     with answer.raw as source:
         for piece in source.stream(_CHUNK_BYTES, decode_content=True):
             body.write(piece)
-            if body.tell() > MOST_ANSWER_BYTES:
-                raise Broken(f"a response of more than {MOST_ANSWER_BYTES / 2**20:.3g} MB")
+            if body.tell() > MAX_ANSWER_BYTES:
+                raise Broken(f"a response of more than {MAX_ANSWER_BYTES / 2**20:.3g} MB")
     body.seek(0)
     return body
 

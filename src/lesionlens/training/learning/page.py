@@ -5,7 +5,7 @@ from __future__ import annotations
 from lesionlens.results.export.html import environment, number
 from lesionlens.training.learning.proposal import HeldOutCase, MetricChange, Proposal
 
-_MOST_CASES = 60
+_MAX_CASES = 60
 _WORDS = {1: "better", 0: "", -1: "worse"}
 
 
@@ -33,6 +33,6 @@ def html(proposal: Proposal) -> str:
         read=", ".join(f"{counts[k]} {k}" for k in counts if k not in ("studies", "patients")),
         patients=[compared_row(one) for one in proposal.patients],
         synthetic=[compared_row(one) for one in proposal.drawn],
-        cases=[_case(one) for one in proposal.cases[:_MOST_CASES]],
+        cases=[_case(one) for one in proposal.cases[:_MAX_CASES]],
         left_out=[(f"{name}: {why}",) for name, why in proposal.left_out],
     )

@@ -191,7 +191,7 @@ def test_what_a_probe_found_beyond_its_surroundings_is_counted(make_prepared):
     far = inside[away > probe.AROUND_MM + 5]
     assert len(far)
     answer[tuple(far.T)] = 40.0
-    assert probe.elsewhere(answer, prepared, tuple(voxel)) > probe.LEAST_ELSEWHERE
+    assert probe.elsewhere(answer, prepared, tuple(voxel)) > probe.MIN_ELSEWHERE
 
 
 def test_a_probe_answers_on_the_native_grid(make_prepared):

@@ -86,7 +86,7 @@ def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name
 def test_only_so_many_images_are_read(looks_like):
     asked = looks_like(None)
     unlabelled_series.judge_by_image([SILENT] * 20, set())
-    assert len(asked) == unlabelled_series.MOST_IMAGES
+    assert len(asked) == unlabelled_series.MAX_IMAGES
 
 
 def test_an_image_that_cannot_be_read_stays_silent(looks_like):

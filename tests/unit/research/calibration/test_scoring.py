@@ -48,7 +48,7 @@ def test_a_slope_is_never_negative():
 def test_a_score_depends_on_what_the_network_found_even_where_volume_alone_would_tell():
     found = _candidates(4000, np.random.default_rng(4), slope=-0.3, volume=0.8)
     _, logit, size = scoring.fit_score(found)
-    assert logit == pytest.approx(scoring.LEAST_SLOPES[0])
+    assert logit == pytest.approx(scoring.MIN_SLOPES[0])
     assert size == pytest.approx(0.8, abs=0.15)
 
 

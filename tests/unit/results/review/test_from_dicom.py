@@ -201,7 +201,7 @@ def test_candidates_keep_their_numbers(analysed, tmp_path):
 def test_an_object_beyond_all_sizes_is_refused(analysed, tmp_path, monkeypatch):
     analysis = analysed()
     folder = _sent(analysis, tmp_path)
-    monkeypatch.setattr("lesionlens.results.review.sent_objects.MOST_BYTES", 1000)
+    monkeypatch.setattr("lesionlens.results.review.sent_objects.MAX_BYTES", 1000)
     with pytest.raises(ReadError, match=r"more than 0 MiB in '(seg|sr|attention).dcm'"):
         from_dicom(folder, analysis.study, analysis.prepared)
 

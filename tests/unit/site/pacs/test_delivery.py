@@ -318,7 +318,7 @@ def test_files_of_two_patients_under_one_study_are_not_kept_unless_confirmed(fil
 
 
 def test_a_list_that_does_not_end_is_not_read_on(files, monkeypatch):
-    monkeypatch.setattr(web_archive, "MOST_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(web_archive, "MAX_ANSWER_BYTES", 1000)
     monkeypatch.setattr(web_archive, "_CHUNK_BYTES", 100)
     with (
         web([], listed=[{"x": "y" * 5000}]) as (address, _),

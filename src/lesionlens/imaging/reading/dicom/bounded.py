@@ -28,11 +28,11 @@ from pydicom.uid import (
 from lesionlens.base.bounded_read import open_regular
 from lesionlens.base.errors import ReadError
 
-MOST_BYTES = 512 * 2**20
+MAX_BYTES = 512 * 2**20
 """Inflated size limit; the largest multi-frame MR objects have half of it."""
-MOST_OF_A_VALUE = 16 * 2**20
+MAX_VALUE_BYTES = 16 * 2**20
 """Size limit of one value in the header of a deflated file."""
-MOST_READS = 2_000_000
+MAX_READS = 2_000_000
 """Limit of elements and items per file; a multi-frame object has about a hundred per frame."""
 DAMAGED = (
     InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError,
@@ -67,7 +67,7 @@ def read_dicom(path: Path, **how: Any) -> Any:
     with open_regular(path) as file, _damage():
         inflated = _inflated(file)
         packed_header = inflated is not None and how.get("stop_before_pixels")
-        most = MOST_OF_A_VALUE if packed_header else None
+        most = MAX_VALUE_BYTES if packed_header else None
         data = pydicom.dcmread(_Bounded(inflated or file, most), **how)
     if inflated is not None:
         data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
@@ -119,8 +119,8 @@ class _Bounded:
 
     def read(self, count: int = -1) -> bytes:
         self._reads += 1
-        if self._reads > MOST_READS:
-            raise TooLargeError(f"holds more than {MOST_READS // 10**6} million elements")
+        if self._reads > MAX_READS:
+            raise TooLargeError(f"holds more than {MAX_READS // 10**6} million elements")
         if self._most is not None and count > self._most:
             raise TooLargeError(f"holds a value of more than {self._most // 10**6} MB")
         if count > _STEP:  # a false claim of gigabytes would be allocated
@@ -134,7 +134,7 @@ def _inflated(file: BinaryIO) -> BinaryIO | None:
     Raises
     ------
     TooLargeError
-        More than `MOST_BYTES`.
+        More than `MAX_BYTES`.
     ValueError
         A damaged stream.
     """
@@ -143,10 +143,10 @@ def _inflated(file: BinaryIO) -> BinaryIO | None:
         return None
     begin = _META_AT + struct.unpack_from("<I", head, _META_LENGTH_AT)[0]
     file.seek(begin)
-    if sum(map(len, _parts(file))) > MOST_BYTES:  # before it is held in memory
-        raise TooLargeError(f"unfolds to more than {MOST_BYTES // 10**6} MB")
+    if sum(map(len, _parts(file))) > MAX_BYTES:  # before it is held in memory
+        raise TooLargeError(f"unfolds to more than {MAX_BYTES // 10**6} MB")
     file.seek(0)
-    whole = BytesIO(file.read(min(begin, MOST_BYTES)).replace(_DEFLATED, _PLAIN, 1))
+    whole = BytesIO(file.read(min(begin, MAX_BYTES)).replace(_DEFLATED, _PLAIN, 1))
     whole.seek(0, 2)
     whole.writelines(_parts(file))
     return whole
@@ -156,7 +156,7 @@ def _parts(file: BinaryIO) -> Iterator[bytes]:
     """Yield the inflated content in chunks, at most one chunk beyond the limit."""
     inflater, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
     try:
-        while count <= MOST_BYTES and not inflater.eof:
+        while count <= MAX_BYTES and not inflater.eof:
             packed = inflater.unconsumed_tail or file.read(_STEP)
             if not packed:
                 return

@@ -19,7 +19,7 @@ _MARKS = (
     "FrameReferenceDateTime", "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime",
 )  # fmt: skip
 """Attributes that images of one volume share, the most telling first."""
-_MOST_DIMENSIONS = 8
+_MAX_DIMENSIONS = 8
 
 
 def component(item: DicomSlice) -> str:
@@ -133,7 +133,7 @@ def _partitions(places: list[list[DicomSlice]]) -> Iterator[list[list[list[Dicom
 def _marks() -> Iterator[Callable[[DicomSlice], str]]:
     yield from (partial(_attribute, keyword) for keyword in _MARKS)
     yield lambda item: "" if item.frame is None else str(item.path)
-    yield from (partial(_dimension, axis) for axis in range(_MOST_DIMENSIONS))
+    yield from (partial(_dimension, axis) for axis in range(_MAX_DIMENSIONS))
 
 
 def _attribute(keyword: str, item: DicomSlice) -> str:

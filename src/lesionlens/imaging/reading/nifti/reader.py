@@ -26,7 +26,7 @@ from lesionlens.imaging.reading.nifti.header import BROKEN, brief, open_image, r
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
 
-_MOST_SIDECAR = 4 * 2**20
+_MAX_SIDECAR = 4 * 2**20
 """Maximum bytes of a JSON sidecar; a larger one is ignored."""
 _TRAILING = 2**20
 """Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
@@ -211,7 +211,7 @@ def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
     """Return the JSON sidecar of a NIfTI file; empty if missing or invalid."""
     place = path.with_name(_stem(path) + ".json")
     try:
-        found = read_json(place, _MOST_SIDECAR) if place.exists() else {}
+        found = read_json(place, _MAX_SIDECAR) if place.exists() else {}
     except (OSError, ValueError, ReadError):
         found = {}
         notices.append(f"The JSON sidecar of {path.name!r} could not be read and was ignored.")

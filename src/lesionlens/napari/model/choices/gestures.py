@@ -14,7 +14,7 @@ from lesionlens.base.records.findings import Point
 
 STILL_PX = 4.0
 """Maximum movement of a click, pixels."""
-_LEAST_CORNERS = 3
+_MIN_CORNERS = 3
 _STEP_MM = 0.5
 
 
@@ -79,7 +79,7 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
         return Gesture(PromptKind.POINT, belongs, path[:1])
     if "Shift" in modifiers:
         return Gesture(PromptKind.BOX, True, [path[0], path[-1]])
-    if "Control" in modifiers and len(path) >= _LEAST_CORNERS:
+    if "Control" in modifiers and len(path) >= _MIN_CORNERS:
         return Gesture(PromptKind.LASSO, True, path)
     return Gesture(PromptKind.SCRIBBLE, belongs, _joined(path))
 

@@ -13,7 +13,7 @@ from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.slices import Slice
 
 _RING_PIECES = 72
-LEAST_MM = 0.5
+MIN_MM = 0.5
 """Minimum length, mm; a shorter measurement was clicked and waits for its next point."""
 
 
@@ -43,7 +43,7 @@ class Measure:
     @property
     def empty(self) -> bool:
         """Whether the last two points coincide."""
-        return float(np.linalg.norm(np.subtract(self.points[-1], self.points[-2]))) < LEAST_MM
+        return float(np.linalg.norm(np.subtract(self.points[-1], self.points[-2]))) < MIN_MM
 
     def with_point(self, which: int, at: Point) -> Measure:
         """Return the measurement with one point moved."""

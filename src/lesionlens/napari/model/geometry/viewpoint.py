@@ -8,7 +8,7 @@ from psygnal import Signal
 
 from lesionlens.base.records.findings import Point
 
-MOST, LEAST = 80.0, 0.2
+MAX_ZOOM, MIN_ZOOM = 80.0, 0.2
 """Maximum and minimum zoom, pixels per millimetre."""
 
 
@@ -50,7 +50,7 @@ class SharedViewpoint:
             now,
             point_mm=now.point_mm if point_mm is None else point_mm,
             centre_mm=now.centre_mm if centre_mm is None else centre_mm,
-            zoom=now.zoom if zoom is None else min(max(zoom, LEAST), MOST),
+            zoom=now.zoom if zoom is None else min(max(zoom, MIN_ZOOM), MAX_ZOOM),
         )
         if wanted != now:
             self._now = wanted

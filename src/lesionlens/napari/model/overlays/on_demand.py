@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.explain.maps import relative
 from lesionlens.analysis.explain.probe import (
     AROUND_MM,
-    LEAST_ELSEWHERE,
+    MIN_ELSEWHERE,
     ask_raw,
     elsewhere,
     layer_attention_raw,
@@ -41,7 +41,7 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
     """
     answer = ask_raw(result.trace, prepared, voxel)
     found = elsewhere(answer, prepared, voxel)
-    return _SURROUNDINGS if found < LEAST_ELSEWHERE else probe_view(answer)
+    return _SURROUNDINGS if found < MIN_ELSEWHERE else probe_view(answer)
 
 
 def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:

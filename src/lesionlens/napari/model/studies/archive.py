@@ -31,7 +31,7 @@ from lesionlens.site.pacs.server import Server
 
 logger = logging.getLogger(__name__)
 
-MOST_SERVERS = 8
+MAX_SERVERS = 8
 _FIELDS = {
     "--user": "the user name",
     "--cert": "“Our certificate”",
@@ -53,7 +53,7 @@ def servers_file() -> Path:
 def kept_servers() -> list[Server]:
     """Return the stored servers, most recent first."""
     try:
-        return _servers_of(read_json(servers_file()))[:MOST_SERVERS]
+        return _servers_of(read_json(servers_file()))[:MAX_SERVERS]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, ReadError):
@@ -64,7 +64,7 @@ def kept_servers() -> list[Server]:
 def keep_server(server: Server) -> None:
     """Store a server as the most recent one."""
     others = [one for one in kept_servers() if one.address != server.address]
-    notes = [one.note() for one in (server, *others)][:MOST_SERVERS]
+    notes = [one.note() for one in (server, *others)][:MAX_SERVERS]
     user_files.store(servers_file(), notes, "the list of archives", _are_servers)
 
 

@@ -8,7 +8,7 @@ from lesionlens.base import user_files, user_folders
 from lesionlens.base.bounded_read import read_object
 
 STUDIES, LISTS = "studies", "lists"
-_MOST = 8
+_MAX_PATHS = 8
 
 
 def place() -> Path:
@@ -22,7 +22,7 @@ def remember(kind: str, opened: Path) -> None:
     first = str(opened.resolve())
     if known[kind][:1] == [first]:
         return
-    known[kind] = [first, *(one for one in known[kind] if one != first)][:_MOST]
+    known[kind] = [first, *(one for one in known[kind] if one != first)][:_MAX_PATHS]
     user_files.store(place(), known, "the recently opened studies")
 
 

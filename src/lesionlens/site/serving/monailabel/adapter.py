@@ -36,7 +36,7 @@ STRATEGIES = {
     "random": "Any study without a final label",
 }
 _LOOK_S = 0.05
-_MOST_KEYS = 4
+_MAX_KEYS = 4
 """Number of clients that may each fill their queue."""
 
 
@@ -142,7 +142,7 @@ class Adapter:
             As for `Inference.result`.
         """
         most, queue, job = self.sessions.limits.jobs, self.sessions.queue, inference.job
-        if self._waiting[owner] >= most or self._waiting.total() >= _MOST_KEYS * most:
+        if self._waiting[owner] >= most or self._waiting.total() >= _MAX_KEYS * most:
             raise FullError(
                 found=f"{self._waiting.total()} waiting analyses",
                 expected=f"at most {most} per key",

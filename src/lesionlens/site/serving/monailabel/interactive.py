@@ -48,7 +48,7 @@ REGIONS: dict[str, Region] = {
 }
 """Labels that name a region; any other label means the object at the prompts."""
 _REQUEST_PARAMS = ("sequence", "channels")
-_STUDIES, _MOST_POINTS = 4, 64
+_STUDIES, _MAX_POINTS = 4, 64
 RequestParams = Mapping[str, Any]
 
 
@@ -208,10 +208,10 @@ def rounds_of(request_params: RequestParams) -> list[Prompts]:
         box=_box(request_params.get("roi")),
         region=REGIONS.get(str(request_params.get("label") or "").lower()),
     )
-    if len(every.points) > _MOST_POINTS or not (every.points or every.box):
+    if len(every.points) > _MAX_POINTS or not (every.points or every.box):
         raise UnusableInputError(
             found=f"{len(every.points)} points and no box",
-            expected=f"1 to {_MOST_POINTS} points, or a box",
+            expected=f"1 to {_MAX_POINTS} points, or a box",
             next_step='Send "foreground": [[i, j, k]] in the params: voxels of the image',
         )
     first = 0 if every.box else 1

@@ -18,7 +18,7 @@ from lesionlens.base.errors import FullError, GoneError, UnusableInputError
 from lesionlens.base.safe_paths import inside, safe_name
 from lesionlens.site.serving.monailabel.images import suffix_of
 
-MOST_EACH = 16
+MAX_UPLOADS_EACH = 16
 """Maximum number of uploads per key."""
 _CHUNK_BYTES = 2**20
 _EXPIRY_S = 3600
@@ -131,10 +131,10 @@ class Uploads:
     def _check_room(self, owner: str, size: int) -> None:
         mine = sum(who == owner for who, _ in self._all.values())
         held = sum(upload.size_bytes for _, upload in self._all.values())
-        if mine >= MOST_EACH or held + size > self._most_bytes:
+        if mine >= MAX_UPLOADS_EACH or held + size > self._most_bytes:
             raise FullError(
                 found=f"{mine} images of this key and {held / 2**20:.0f} MB of all keys",
-                expected=f"at most {MOST_EACH} and {self._most_bytes / 2**20:.0f} MB",
+                expected=f"at most {MAX_UPLOADS_EACH} and {self._most_bytes / 2**20:.0f} MB",
                 next_step="End a session that is no longer needed (DELETE), or wait",
             )
 

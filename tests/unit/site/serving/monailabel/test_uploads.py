@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from lesionlens.base.errors import FullError, GoneError, UnusableInputError
-from lesionlens.site.serving.monailabel.uploads import MOST_EACH, Uploads, own_prefix, sweep
+from lesionlens.site.serving.monailabel.uploads import MAX_UPLOADS_EACH, Uploads, own_prefix, sweep
 
 ROOM = 2**20
 
@@ -57,9 +57,9 @@ def test_what_a_killed_server_left_is_removed_by_the_next(folder):
 
 def test_what_is_kept_is_bounded_for_a_key_and_for_all(folder):
     uploads = Uploads(100)
-    for _ in range(MOST_EACH):
+    for _ in range(MAX_UPLOADS_EACH):
         uploads.add("me", [scan(content=b"x")], 10)
-    with pytest.raises(FullError, match=f"at most {MOST_EACH}"):
+    with pytest.raises(FullError, match=f"at most {MAX_UPLOADS_EACH}"):
         uploads.add("me", [scan()], 10)
     uploads.add("another", [scan(content=bytes(84))], 10)
     with pytest.raises(FullError, match="MB of all keys"):
