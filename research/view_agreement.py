@@ -37,7 +37,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.lens import cuts
+from lesionlens.engines.lens import thresholds
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
@@ -67,7 +67,7 @@ def rows_of(
     for subset in subsets:
         if not subset or (not every and subset != frozenset(present)):
             continue
-        cut = cuts.whole_tumour_threshold(subset, 0.5)
+        cut = thresholds.whole_tumour_threshold(subset, 0.5)
         others = [by[subset - {s}] >= cut for s in subset if len(subset) > 1]
         for level in (cut, cut / 2):
             criteria = CandidateCriteria({**dict.fromkeys(Region, 2.0), Region.WT: level})

@@ -16,7 +16,7 @@ from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
 
-from lesionlens.analysis.findings.pointed import parts_in, question_of, redrawn
+from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
 from lesionlens.base.labels import DrawingMethod, PromptKind
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture

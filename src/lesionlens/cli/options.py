@@ -205,7 +205,7 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
     """
     check_target(out)
     if layout is ResultLayout.OWN:
-        from lesionlens.results.export.listed import check_folder
+        from lesionlens.results.export.result_files import check_folder
 
         check_folder(out)
         return out

@@ -12,7 +12,7 @@ import torch
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision
-from lesionlens.network.steady import thread_count
+from lesionlens.network.deterministic import thread_count
 
 KINDS = ("cuda", "xpu", "mps")
 """Supported accelerators: Nvidia's and AMD's, Intel's, Apple's."""

@@ -37,9 +37,9 @@ from lesionlens.engines.prompt_rules import (
     refused,
 )
 from lesionlens.engines.prompt_study import FLAGGED, PromptStudy
+from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
 from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
-from lesionlens.network.steady import with_threads
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -17,7 +17,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.convolution import Conv3d
-from lesionlens.network.steady import add, silu
+from lesionlens.network.deterministic import add, silu
 
 QUERY_BLOCK = 1024
 """Queries per block in `readable` when weights are not returned."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.network.steady import predicts_on_cpu
+from lesionlens.network.deterministic import predicts_on_cpu
 
 
 class Conv3d(nn.Conv3d):

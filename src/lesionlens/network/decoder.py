@@ -12,8 +12,8 @@ from typing_extensions import override
 from lesionlens.network.attention import AttentionGate
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
+from lesionlens.network.deterministic import add, silu
 from lesionlens.network.encoder import Features, Residual
-from lesionlens.network.steady import add, silu
 
 
 class FeaturePyramid(NamedTuple):

@@ -13,7 +13,7 @@ from typing_extensions import override
 from lesionlens.network.attention import SelfAttention, SelfTrace
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
-from lesionlens.network.steady import GroupNorm, add, silu
+from lesionlens.network.deterministic import GroupNorm, add, silu
 
 STRIDE = 8
 """Voxels per token along each axis."""

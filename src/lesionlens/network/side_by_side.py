@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from lesionlens.network.steady import fixed_threads, thread_count
+from lesionlens.network.deterministic import fixed_threads, thread_count
 
 T = TypeVar("T")
 R = TypeVar("R")

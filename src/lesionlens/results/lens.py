@@ -15,7 +15,7 @@ from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.cavity import find_cavity
 from lesionlens.analysis.findings.enhancement import without_what_t1_shows
 from lesionlens.analysis.findings.find import Flagged, find
-from lesionlens.analysis.findings.measured import measure
+from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import check_kind, member_of, path_of
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
@@ -161,7 +161,7 @@ class Lens:
                     engine, prepared, prediction, flagged, probability, context=context
                 )
             with context.stage("measures"):
-                findings, doubtful = measure(
+                findings, doubtful = study_findings(
                     prepared,
                     prediction,
                     flagged,

@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
+from lesionlens.network.deterministic import fixed_threads
 from lesionlens.network.side_by_side import side_by_side
-from lesionlens.network.steady import fixed_threads
 
 
 @pytest.fixture(autouse=True)

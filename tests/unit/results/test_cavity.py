@@ -11,7 +11,7 @@ import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.findings.pointed import question_of, redrawn
+from lesionlens.analysis.findings.prompt_response import question_of, redrawn
 from lesionlens.base import codes
 from lesionlens.base.labels import Label, PromptKind, Region
 from lesionlens.base.records.arrays import Volume

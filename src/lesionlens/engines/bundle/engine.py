@@ -40,7 +40,7 @@ from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.kept_memory import kept_memory
 from lesionlens.engines.pass_cache import PassCache
-from lesionlens.network.steady import with_threads
+from lesionlens.network.deterministic import with_threads
 
 Floats = NDArray[np.float32]
 RUN = "running the bundle's network"

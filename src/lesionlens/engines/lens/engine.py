@@ -24,13 +24,13 @@ from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible, leave_uncounted
 from lesionlens.engines.kept_memory import give_back
-from lesionlens.engines.lens.aside import Aside
+from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.network import weights as weight_files
+from lesionlens.network.deterministic import thread_count, with_threads
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.side_by_side import R, T, side_by_side
-from lesionlens.network.steady import thread_count, with_threads
 
 
 class LensEngine(LensMethod):
@@ -113,10 +113,10 @@ class LensEngine(LensMethod):
         return super()._each(run, inputs)
 
     @override
-    def _aside(self, act: Callable[[Cancel], None]) -> Aside:
+    def _in_background(self, act: Callable[[Cancel], None]) -> BackgroundTask:
         if self._device.type != "cpu" or thread_count() == 1:
-            return Aside()
-        return Aside(act, _one_thread_uncounted)
+            return BackgroundTask()
+        return BackgroundTask(act, _one_thread_uncounted)
 
     @property
     @override

@@ -52,14 +52,14 @@ from lesionlens.base.run_context import SILENT, AnyOf, Cancel, RunContext
 from lesionlens.engines import network_input, separable, windows
 from lesionlens.engines.lens import (
     cavity,
-    cuts,
     ensemble,
     outline_refinement,
     patch_refinement,
     small_lesions,
+    thresholds,
 )
-from lesionlens.engines.lens.aside import Aside
 from lesionlens.engines.lens.attention import METHOD, REFINED_METHOD, coarser, trace_of
+from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.pass_output import LesionShares, PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions
 from lesionlens.engines.network_input import NetworkInput
@@ -161,10 +161,10 @@ class LensMethod(ABC):
         del last
         return map(run, inputs)
 
-    def _aside(self, act: Callable[[Cancel], None]) -> Aside:
+    def _in_background(self, act: Callable[[Cancel], None]) -> BackgroundTask:
         """Run `act`, whose passes are only for later, on a core that is idle within the block."""
         del act
-        return Aside()
+        return BackgroundTask()
 
     @property
     def info(self) -> EngineInfo:
@@ -207,13 +207,15 @@ class LensMethod(ABC):
         study = self._fine.of(prepared)
         first = self._first_pass(study, context)
         searched: Future[bool] = Future()
-        with self._aside(partial(self._ask_ahead, prepared, searched, context)) as aside:
+        with self._in_background(
+            partial(self._ask_ahead, prepared, searched, context)
+        ) as background:
             small = None
             try:
                 small = self._search(prepared, study, first[1], context)
             finally:
                 searched.set_result(small is not None or bool((first[1][0] > 0).any()))
-            found = self._drawn(prepared, study, first, small, aside, context)
+            found = self._drawn(prepared, study, first, small, background, context)
         self._finer = None
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         return replace(found, unperturbed=seen)
@@ -258,7 +260,7 @@ class LensMethod(ABC):
         study: NetworkInput,
         first: tuple[PassOutput, Array, Array | None],
         small: SmallLesions | None,
-        aside: Aside,
+        background: BackgroundTask,
         context: RunContext,
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
@@ -267,7 +269,7 @@ class LensMethod(ABC):
         brain = to_device(prepared.brain[box].copy(), self._device)
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
-        refined = self._refined(prepared, study, logits, aside, context)
+        refined = self._refined(prepared, study, logits, background, context)
         if hole is not None:
             hole = separable.apply(hole, along) * brain
         if refined is not None:
@@ -335,8 +337,8 @@ class LensMethod(ABC):
         """Return each region's threshold; `core` is the probability of the core."""
         outer, inner, enhancing = self._about.thresholds
         return {
-            Region.WT: cuts.whole_tumour_threshold(_shown(present), outer),
-            Region.TC: cuts.of_core(core, inner),
+            Region.WT: thresholds.whole_tumour_threshold(_shown(present), outer),
+            Region.TC: thresholds.core_threshold(core, inner),
             Region.ET: enhancing,
         }
 
@@ -349,7 +351,7 @@ class LensMethod(ABC):
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
         seen = self._perturbed(prepared, [EVERYTHING], self._watch, context)
         shown = _shown(prepared.present.tolist())
-        cut = cuts.whole_tumour_threshold(shown, self._about.thresholds[0])
+        cut = thresholds.whole_tumour_threshold(shown, self._about.thresholds[0])
         return FirstPass(seen, cut, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
@@ -394,7 +396,7 @@ class LensMethod(ABC):
 
         usual = self._about.thresholds[0]
         shown = [_shown_of(perturbation, study.present) for perturbation in perturbations]
-        cut_at = tuple(cuts.whole_tumour_threshold(one, usual) for one in shown)
+        cut_at = tuple(thresholds.whole_tumour_threshold(one, usual) for one in shown)
         return replace(cache.predict_perturbed(prepared, groups, answer), thresholds=cut_at)
 
     def _ask_ahead(
@@ -430,7 +432,7 @@ class LensMethod(ABC):
         prepared: PreparedStudy,
         first: NetworkInput,
         logits: Array,
-        aside: Aside,
+        background: BackgroundTask,
         context: RunContext,
     ) -> Array | None:
         """Run patch refinement on the grid `first.cut`; None if there is nothing to refine."""
@@ -452,7 +454,7 @@ class LensMethod(ABC):
             # Two concurrent passes would take 2.2 GB.
             answers = [run(window) for window in chosen.windows[:_WINDOWS_BESIDE]]
             if later := chosen.windows[_WINDOWS_BESIDE:]:
-                aside.close()
+                background.close()
                 answers += [next(iter(self._each(run, [window]))) for window in later]
         change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
         both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]

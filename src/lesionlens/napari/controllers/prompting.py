@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.pointed import parts_in, question_of, redrawn
+from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import PromptKind, Region, Source
 from lesionlens.base.records.prompts import PromptRound, Prompts, Voxel

@@ -35,7 +35,7 @@ from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading import bids
-from lesionlens.results.export import listed, lookup
+from lesionlens.results.export import lookup, result_files
 from lesionlens.results.export.caveats import NOT_STANDING
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.exporter import write_result
@@ -126,7 +126,9 @@ def save_bids(
 
     def ours(place: Path) -> OwnedFiles:
         earlier.check_unchanged()
-        own = {f"{home.as_posix()}/{key}": sha for key, sha in listed.owned(place / home).items()}
+        own = {
+            f"{home.as_posix()}/{key}": sha for key, sha in result_files.owned(place / home).items()
+        }
         known = manifest.listed(place, list_name)
         return {**own, **(known or dict.fromkeys(names if own else ()))}
 
@@ -140,7 +142,7 @@ def save_bids(
             _put(volume, aside / home, stem, _sidecar(analysis, source, volume))
         _put_mask(analysis, stem)
         _put_tables(analysis, stem)
-        listed.write_list(aside / home)
+        result_files.write_list(aside / home)
         written = [name for name in names if (aside / name).is_file()]
         manifest.write_list(aside, written, list_name)
     _describe(dataset, source)

@@ -12,7 +12,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import ReviewFile
 from lesionlens.base.records.review import Review
-from lesionlens.results.export.listed import KEPT, REVIEW
+from lesionlens.results.export.result_files import KEPT, REVIEW
 
 SET_ASIDE_WITH_REVIEW = (
     REVIEW,

@@ -29,10 +29,10 @@ from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.earlier_review import EarlierReview
-from lesionlens.results.export.listed import ALWAYS, KEPT, owned, write_list
 from lesionlens.results.export.original import write_original
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_by
+from lesionlens.results.export.result_files import ALWAYS, KEPT, owned, write_list
 from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
 from lesionlens.results.export.written import Written, reason_of
 from lesionlens.results.review.earlier import with_earlier_review

@@ -129,7 +129,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     from lesionlens.analysis.followup import study_locations  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import hashed, open_study  # noqa: PLC0415
-    from lesionlens.results.export.listed import check_folder  # noqa: PLC0415
+    from lesionlens.results.export.result_files import check_folder  # noqa: PLC0415
     from lesionlens.results.review.earlier import check_own_name  # noqa: PLC0415
 
     start = time.perf_counter()

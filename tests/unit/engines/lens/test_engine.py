@@ -15,7 +15,7 @@ from lesionlens.engines import gradcam, network_input
 from lesionlens.engines.engine import SupportsPerturbation, Target
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens import patch_refinement
-from lesionlens.engines.lens.aside import Aside
+from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.lens.method import PRELIMINARY
 from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
@@ -398,7 +398,7 @@ def test_a_second_opinion_is_computed_by_the_same_number_of_threads(engine, stud
 def test_explanations_are_predicted_beside_the_refinement(
     random_weights, make_prepared, monkeypatch
 ):
-    monkeypatch.setattr(Aside, "__exit__", lambda self, *_: self._running.result())
+    monkeypatch.setattr(BackgroundTask, "__exit__", lambda self, *_: self._running.result())
     engine, before = LensEngine("cpu", random_weights), torch.get_num_threads()
     study, taken, steps = make_prepared(), [], []
     torch.set_num_threads(2)

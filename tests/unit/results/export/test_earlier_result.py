@@ -12,7 +12,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, Unaided
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.listed import KEPT
+from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_unseen
 from lesionlens.results.review.log import ReviewLog

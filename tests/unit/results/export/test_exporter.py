@@ -13,7 +13,7 @@ from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.run_context import RunContext, StageTime
 from lesionlens.results.export import exporter, page
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.listed import KEPT
+from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.export.sections import sections_of
 from lesionlens.results.review.reopen import read_run
 

@@ -18,7 +18,7 @@ from lesionlens.base.records.parts import UNLISTED, AlteredResultError, check_ob
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.listed import write_list
+from lesionlens.results.export.result_files import write_list
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result

@@ -22,7 +22,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines.engine import Target
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.network.steady import with_threads
+from lesionlens.network.deterministic import with_threads
 
 Floats = NDArray[np.float32]
 STAGE = "the network's windows"

@@ -38,7 +38,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.results.export import caveats, lookup
-from lesionlens.results.export.dicom import even, identity
+from lesionlens.results.export.dicom import frame_encoding, identity
 from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
 
@@ -221,12 +221,14 @@ def build_seg(
     """
     every = np.arange(len(sources.placements))
     frames = frames_of(sources, segments)
-    added = even.empty_frames(frames_held(segments, len(every)), sources.rows * sources.columns)
+    added = frame_encoding.empty_frames(
+        frames_held(segments, len(every)), sources.rows * sources.columns
+    )
     frames[added[:, 0], 0, 0, added[:, 1]] = 1  # otherwise highdicom omits an empty frame
     seg = highdicom.seg.Segmentation(
         source_images=sources.images(every),
         pixel_array=frames,
-        segmentation_type=even.kind_of(sources.rows, sources.columns),
+        segmentation_type=frame_encoding.kind_of(sources.rows, sources.columns),
         fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
         max_fractional_value=1,
         segment_descriptions=[_described(segment, analysis) for segment in segments],
@@ -239,7 +241,7 @@ def build_seg(
     _name_segment_per_frame(seg)
     keep_used_frames(seg, sources)
     if added.size:
-        even.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
+        frame_encoding.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
     return seg
 
 

@@ -39,7 +39,7 @@ from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.imaging.reading.dicom.documents import newest_document, record_sent
-from lesionlens.results.export.dicom import even, pmap, refs, seg
+from lesionlens.results.export.dicom import frame_encoding, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.groups import _compared
@@ -126,7 +126,7 @@ def test_frames_begin_with_a_byte_and_fill_an_even_number(make, tmp_path, spacin
 def test_an_empty_frame_makes_whole_bytes_even(rows, columns, held):
     filled = np.zeros((40, 2), bool)
     filled[:held, 0] = True
-    added = even.empty_frames(filled, rows * columns)
+    added = frame_encoding.empty_frames(filled, rows * columns)
     octets, rest = divmod(rows * columns, 8)
     assert len(added) == (0 if rest else held * octets % 2)
     assert not filled[added[:, 0], added[:, 1]].any()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionlens.engines.lens.cuts import of_core, of_highest_expected_dice
+from lesionlens.engines.lens.thresholds import core_threshold, of_highest_expected_dice
 
 
 def expected_dice(probability, cut):
@@ -26,12 +26,12 @@ def test_no_other_cut_promises_more(seed, a, b):
 def test_what_is_hardly_probable_anywhere_is_no_core():
     faint = np.zeros((20, 20, 20), np.float32)
     faint[5:10] = 0.15
-    assert of_core(faint, 0.35) == 0.2
-    assert of_core(np.zeros_like(faint), 0.35) == 0.2
+    assert core_threshold(faint, 0.35) == 0.2
+    assert core_threshold(np.zeros_like(faint), 0.35) == 0.2
 
 
 def test_a_doubtful_core_is_drawn_from_lower_than_a_sure_one():
     doubtful, sure = np.zeros((2, 20, 20, 20), np.float32)
     doubtful[5:10], sure[5:10] = 0.4, 0.95
-    assert of_core(doubtful, 0.35) == pytest.approx(0.4 / 1.4, abs=0.01)
-    assert of_core(sure, 0.35) == 0.35
+    assert core_threshold(doubtful, 0.35) == pytest.approx(0.4 / 1.4, abs=0.01)
+    assert core_threshold(sure, 0.35) == 0.35

@@ -31,7 +31,7 @@ def whole_tumour_threshold(shown: Collection[MrSequence], usual: float) -> float
     return usual if _WATER & set(shown) else max(usual, _CERTAIN)
 
 
-def of_core(probability: NDArray[np.float32], usual: float) -> float:
+def core_threshold(probability: NDArray[np.float32], usual: float) -> float:
     """Return the core threshold; `usual` if the core is certain enough.
 
     Parameters

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lesionlens.network.steady import GroupNorm, fixed_threads, thread_count
+from lesionlens.network.deterministic import GroupNorm, fixed_threads, thread_count
 
 
 @pytest.fixture(autouse=True)

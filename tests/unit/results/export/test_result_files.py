@@ -13,7 +13,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.cli import options
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.listed import ALWAYS, check_folder, owned
+from lesionlens.results.export.result_files import ALWAYS, check_folder, owned
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from lesionlens.base.records.study import PreparedStudy
 Floats = NDArray[np.float32]
 
 
-def measure(
+def study_findings(
     prepared: PreparedStudy,
     prediction: Prediction,
     flagged: Flagged,

@@ -1,4 +1,4 @@
-"""Work on a core that is idle meanwhile."""
+"""Run a function in a background thread, on a core that is otherwise idle."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import TracebackType
 from lesionlens.base.run_context import Cancel
 
 
-class Aside:
-    """A function in a thread of its own, until the end of a `with` block.
+class BackgroundTask:
+    """A function that runs in a thread until the end of a `with` block.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Aside:
         act: Callable[[Cancel], None] | None = None,
         begin: Callable[[], None] | None = None,
     ) -> None:
-        self._closing, self._pool = Event(), ThreadPoolExecutor(1, "aside", begin)
+        self._closing, self._pool = Event(), ThreadPoolExecutor(1, "background", begin)
         self._running: Future[None] | None = act and self._pool.submit(act, self._closing)
 
     def close(self) -> None:
@@ -39,7 +39,7 @@ class Aside:
         self._closing.set()
         self._pool.shutdown()
 
-    def __enter__(self) -> Aside:
+    def __enter__(self) -> BackgroundTask:
         return self
 
     def __exit__(
