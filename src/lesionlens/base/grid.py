@@ -122,7 +122,7 @@ class Grid:
 
 
 MIN_SHARE_BEYOND = 0.01
-"""Share of an outline outside the images above which it is said."""
+"""Minimum share of an outline outside the images that a notice reports."""
 
 
 def share_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float:

@@ -21,8 +21,8 @@ _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
 _TRIM_DEFAULT, _MMAP_DEFAULT = 64 << 20, 65536
 """The values at which glibc itself arrives after blocks of 32 MB."""
 _MAX_FREE, _MAX_KEPT = 64 << 20, 256 << 20
-"""Freed bytes that a process may hold as further passes begin: one that does not keep them for
-these passes, and one that does.
+"""Maximum freed bytes of a process at the start of further passes, without and with memory kept for
+these passes.
 """
 _lock = threading.Lock()
 _inside = 0

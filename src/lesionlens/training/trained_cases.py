@@ -20,7 +20,7 @@ class TrainedCase:
 
 
 TrainedCases = Mapping[str, TrainedCase]
-"""By the name of the case."""
+"""Trained cases by name."""
 
 
 def merged(before: TrainedCases, now: TrainedCases) -> TrainedCases:

@@ -47,7 +47,7 @@ TOO_COARSE = (
 CHECKED = "the checks of the attention maps"
 _BLOCK_VOX = 4
 _EXACT = 1e-3
-"""By so much a distance of values may exceed whole voxels."""
+"""Tolerance for rounding of `TestedMap.coarseness_vox`."""
 _SEED = 20
 
 

@@ -36,7 +36,7 @@ from lesionlens.engines.uncertainty import undecided
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 SEEN = 0.1
-"""Mean probability of what is flagged of a region below which a pass hardly sees it."""
+"""Minimum mean probability, in a pass, of a region's flagged voxels for the pass to see it."""
 
 
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:

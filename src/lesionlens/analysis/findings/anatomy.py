@@ -41,20 +41,18 @@ REGIONS = (
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 """Extents of the MNI152 brain in MNI mm: |x|, y, y, z."""
 _ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
-"""Of what lies off the midline, the share on one side from which the other is not named.
-
-With an earlier midline, of 840 balls in ten straight heads none was put on the other side with or
-without the band; of those on one side, 17 were placed on both without it (seven in a thalamus), 2
-with it.
+"""Minimum share of a candidate on one side for that side alone to be named, and half the width of
+the band around the midline that counts for neither: without the band, 17 of 840 balls on one side
+of ten straight heads were placed on both, 2 with it.
 """
 _COARSE_MM = 4.0
 _FARTHEST = np.array([40.0, 0.6, 0.6])
 """Bounds of the midline: mm from the brain's centre, and slopes; 31 degrees."""
 _TRIED = (0.0, -0.2, 0.2, -0.4, 0.4)
 _FIRST_STEPS = np.array([3.0, 0.1, 0.1])
-"""Slopes that are compared at first, and how far the search goes from the best of them."""
+"""Slopes among which the search for the midline starts, and its first steps: mm, and slopes."""
 _STIFF = 0.05
-"""Share of the brain that a slope of 1 must gain: keeps straight what the mask does not show."""
+"""Cost of a slope of 1, as a share of the brain: a slope that the mask does not show stays 0."""
 _BOTH, _BESIDE, _ALONE = 0.25, 0.6, 0.6
 """Minimum share of a second region, absolute or relative to the first; and the share above which
 only the first is named.
@@ -62,10 +60,8 @@ only the first is named.
 _SPREAD = 0.34
 """Share of the first region below which deep white matter may also be named."""
 _AGREED, _MIN_SHARE = 0.7, 0.2
-"""Uncertain where the heads agree less than this on what lies there, or nothing holds so much.
-
-Of 960 balls in twenty heads 30 are. How much the first place holds says less: large lesions that
-span four lobes lie plainly there.
+"""Minimum agreement of the heads, and minimum share of the first region, for a location to be
+certain: 930 of 960 balls in twenty heads.
 """
 _MENTIONED = 0.12  # minimum share of a region that is named second
 _SHARPER = 2

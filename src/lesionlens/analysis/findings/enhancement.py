@@ -22,13 +22,13 @@ from lesionlens.imaging.preparation.other_images import matched
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 _MAJORITY = 0.5
-"""Share from which it is most: of a voxel's brightness on T1c, and of a core's voxels."""
+"""Minimum share of a voxel's intensity on T1c that T1 explains, and of a core's voxels."""
 _BRIGHT = 2.0
 """Robust deviations above the rest of the brain from which a voxel is bright."""
 _SMOOTH_MM = 1.0
-"""Against noise, and for a registration that is off by as much."""
-_EVERY = 7
-"""Of the brain's voxels the one in so many by which intensities are brought together."""
+"""Standard deviation of the smoothing, against noise and errors of the registration."""
+_STRIDE = 7
+"""Every n-th voxel of the brain is used to match the intensities of T1 and T1c."""
 _MIN_ML = 0.1
 _MIN_KEPT_ML = 0.5
 
@@ -62,7 +62,7 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
     rest = prepared.brain & (prediction.probability[Region.WT] < 0.5)
     images = prepared.channels[t1], prepared.channels[t1c]
     mine = _bright_on_t1(
-        *(one[rest][::_EVERY] for one in images),
+        *(one[rest][::_STRIDE] for one in images),
         *(ndimage.gaussian_filter(one[box], sigma) for one in images),
     )
     core = prediction.probability.get(Region.TC, found) >= prediction.thresholds[Region.TC]

@@ -30,18 +30,18 @@ LATTICE_MM: Final = 2.0
 _LOW, _HIGH = 0.02, 0.98
 """Quantiles of the rest of the brain that become -1 and 1; its median becomes 0."""
 _FARTHEST = 4.0
-_EVERY = 5
-"""Of the rest of the brain the one voxel in so many from which quantiles are taken."""
+_STRIDE = 5
+"""Every n-th voxel of the rest of the brain is used for quantiles."""
 _SHELL_MM, _SURFACE_MM = 5.0, 4.0
 _BRIGHT, _UPTAKE = 1.0, 3.0
-"""Level of T1c, and robust deviations of what it adds to T1, from which a voxel enhances."""
+"""Minimum level of T1c, and minimum uptake (robust deviations), of an enhancing voxel."""
 _FLUID, _DARK = 0.7, 0.0
-_PIECE = 4
-"""Voxels from which an enhancing piece is counted."""
-_AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
+_MIN_PIECE_VOX = 4
+"""Minimum voxels of an enhancing piece that is counted."""
+_VENTRICLE_AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
 """MNI mm: ends of a line along the body of the lateral ventricle, on either side."""
-_AROUND = 4
-"""Voxels around a candidate's box that its features may need."""
+_MARGIN_VOX = 4
+"""Margin of a candidate's box, for its surroundings."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +123,7 @@ def depth_of(brain: Mask, grid: Grid) -> Floats:
 
 def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
     """Return a brain with its candidates; `numbers` are on its grid."""
-    rest = np.flatnonzero(coarse.brain & (numbers == 0))[::_EVERY]
+    rest = np.flatnonzero(coarse.brain & (numbers == 0))[::_STRIDE]
     if not rest.size:
         rest = np.flatnonzero(coarse.brain)
     values = {sequence: image.ravel()[rest] for sequence, image in coarse.images.items()}
@@ -174,7 +174,9 @@ def features_of(lattice: Lattice, number: int) -> Features | None:
     boxes = ndimage.find_objects((lattice.numbers == number).astype(np.uint8))
     if not boxes:
         return None
-    i, j, k = (slice(max(side.start - _AROUND, 0), side.stop + _AROUND) for side in boxes[0])
+    i, j, k = (
+        slice(max(side.start - _MARGIN_VOX, 0), side.stop + _MARGIN_VOX) for side in boxes[0]
+    )
     box = (i, j, k)
     mask = lattice.numbers[box] == number
     spacing = lattice.coarse.grid.spacing_mm
@@ -259,7 +261,7 @@ def _position(view: _View) -> Features:
     points = _points_mm(view)
     mni = view.coarse.head.to_mni(points)
     mni[:, 0] = np.abs(mni[:, 0])
-    start, along = _AXIS[0], _AXIS[1] - _AXIS[0]
+    start, along = _VENTRICLE_AXIS[0], _VENTRICLE_AXIS[1] - _VENTRICLE_AXIS[0]
     share = np.clip((mni - start) @ along / (along @ along), 0, 1)
     far = np.linalg.norm(mni - start - share[:, None] * along, axis=1)
     reach = max(float(np.ptp(depth)), 1.0)
@@ -337,7 +339,7 @@ def _part(name: str, view: _View, values: Floats, bound: float) -> Features:
         f"{name}.inner": inner - float(inside[~deep].mean()),
         f"{name}.even": float(own.std() / max(abs(float(own.mean())), 0.1)),
         f"{name}.hollow": 1 - count / max(int(closed.sum()), 1) if count else 0.0,
-        f"{name}.pieces": float(np.log1p((pieces >= _PIECE).sum())),
+        f"{name}.pieces": float(np.log1p((pieces >= _MIN_PIECE_VOX).sum())),
         f"{name}.sphericity": sphericity(part) if count else 0.0,
         f"{name}.at_surface": float((depth[part] <= _SURFACE_MM).mean()) if count else 0.0,
     }

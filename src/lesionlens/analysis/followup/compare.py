@@ -28,11 +28,11 @@ from lesionlens.base.records.patient import IdentityMatch
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
 
-_UNTOLD = (
+_PATIENT_UNKNOWN = (
     "Neither names nor headers say that the earlier examination is of the same patient: make sure"
 )
 
-_TWICE = (
+_PRIOR_WAS_COMPARED = (
     "The earlier result was itself compared with this examination: examinations before the earlier "
     "one are left out"
 )
@@ -90,8 +90,10 @@ def compare(
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
-    identity = prior.confirmed or (_UNTOLD if unknown else "")
-    return _with_notices(done, identity, MIRRORED if swapped else "", _TWICE if twice else "")
+    identity = prior.confirmed or (_PATIENT_UNKNOWN if unknown else "")
+    return _with_notices(
+        done, identity, MIRRORED if swapped else "", _PRIOR_WAS_COMPARED if twice else ""
+    )
 
 
 def _with_notices(analysis: Analysis, *notices: str) -> Analysis:

@@ -33,14 +33,14 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 _BAND_MM = 6.0
 """Maximum distance of possible lesion voxels from both outlines."""
-_TAUGHT_MM, _MARGIN_MM = 14.0, 18
+_TRAINING_MM, _MARGIN_MM = 14.0, 18
 """Maximum distance of tissue used for training, and margin of the images."""
 _NORMAL_MM = 3.0
 """Minimum distance of unaffected tissue from any outline."""
 _SURE, _SURE_NOT, _UNLIKELY = 0.7, 0.3, 0.2
 """Probabilities that both must exceed, or stay below, to agree; the last for unaffected tissue."""
 _MIN_AGREED, _MIN_NORMAL = 100, 2000
-"""Voxels of 1 mm³."""
+"""Minimum numbers of agreeing lesion voxels and of unaffected ones, 1 mm³ each."""
 _ALIKE = 0.85
 """Minimum correlation of unaffected tissue for a sequence to count as matched."""
 _UNDECIDED, _CONTRAST = 1.2, 0.25
@@ -212,7 +212,7 @@ def _places(before: Scan, now: Scan) -> _Places:
     away = ndimage.distance_transform_edt(~lesion)
     low = np.minimum(before.probability, now.probability)
     high = np.maximum(before.probability, now.probability)
-    near = brain & (away <= _TAUGHT_MM)
+    near = brain & (away <= _TRAINING_MM)
     normal = ndimage.binary_erosion(brain) & (away > _NORMAL_MM) & (high < _UNLIKELY)
     if others.any():
         beyond = ndimage.distance_transform_edt(~others)

@@ -62,4 +62,4 @@ def intensity_digest(values: NDArray[np.float32]) -> str:
 
 
 INTENSITIES = "intensities:"
-"""What `intensity_digest` begins with: weights hold digests of both kinds."""
+"""Prefix of `intensity_digest`: weights hold digests of both kinds."""

@@ -74,7 +74,7 @@ _LABEL_WORDS = frozenset(
     }
 )
 _DRAWN_WORDS = frozenset({"segmentation", "segmented", "dseg", "labelmap", "mask", "brainmask"})
-"""Those that a scanner does not use of a sequence, as it does "seg" (segmented k-space)."""
+"""Words of masks that no scanner uses for a sequence, unlike "seg" (segmented k-space)."""
 # Words of scanners and people in several languages (English, German, French, Spanish, Portuguese,
 # Italian, Dutch, Russian, Japanese, Chinese), as whole words.
 _LOOSE_FLAIR = re.compile(r"flair|dark.?fluid|\bda.?fl\b|tirm|fluid.?atten|флаир|t2.?ir\b")

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from qtpy.QtCore import QObject, QTimer
 
-A_SECOND = 12
-"""Slices."""
+SLICES_PER_SECOND = 12
 
 
 class Cine:
@@ -23,7 +22,7 @@ class Cine:
 
     def __init__(self, step: Callable[[], None], parent: QObject) -> None:
         self._timer = QTimer(parent)
-        self._timer.setInterval(1000 // A_SECOND)
+        self._timer.setInterval(1000 // SLICES_PER_SECOND)
         self._timer.timeout.connect(step)
 
     def run(self, wanted: bool) -> None:

@@ -32,7 +32,7 @@ SCHEMA = "lesionlens/followup/1"
 WIDTH, HEIGHT = 640.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
 CURVES_BEGIN, CURVES_END = _LEFT, WIDTH - _RIGHT
-"""Between which x the lines run; their names stand behind them."""
+"""x at which the lines begin and end; their names follow."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette; every line is also numbered at its end."""
 

@@ -19,7 +19,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEv
 
 MEASUREMENT_GROUP, TRACKING_ID, TRACKING_UID = "125007", "112039", "112040"
 TIME_POINT = "C2348792"
-"""Of the NCI Thesaurus, in a group whose measurements are compared with others."""
+"""NCI Thesaurus code of the time point of a group whose measurements are compared."""
 FINDING = "121071"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)

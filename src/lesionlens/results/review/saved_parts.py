@@ -24,7 +24,7 @@ from lesionlens.base.records.review import NO_CANDIDATE
 _CLOSE_MM = 0.1
 _CLOSE_SHARE, _CLOSE_ML = 1e-3, 2e-4
 _MAX_CANDIDATES = 65_535
-"""That voxels are numbered by, as files hold them."""
+"""Largest id of a candidate: files store ids as uint16."""
 
 
 def check_measures(

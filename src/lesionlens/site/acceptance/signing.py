@@ -14,7 +14,7 @@ from lesionlens.site.acceptance.report import AcceptanceReport, CaseReport
 _SHOWN = 3
 _TITLES = {about.key: about.title for about in METRICS.values()}
 _TIMES = {"explaining"}
-"""Metrics of how long it took, which differ where a case is analysed again."""
+"""Durations, which differ where a case is analysed again."""
 _CLOSE, _CLOSE_TO_0 = 1e-6, 1e-9  # rounding of other processors
 
 
