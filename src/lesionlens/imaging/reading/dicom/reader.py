@@ -224,8 +224,8 @@ def _series_of(
             continue
         sorted_out = sort_series(items)
         for words, count in Counter(sorted_out.problems).items():
-            images = f" ({count} images)" if count > 1 else ""
-            notices.append((uid, f'Series "{name}": {words}{images}.'))
+            problem = f"{words} ({count} images)" if count > 1 else words
+            notices.append((uid, f'Series "{name}": {problem}.'))
         if sorted_out.mosaics:
             words = (
                 f"a Siemens mosaic of {sorted_out.mosaics} volume(s), as for function or diffusion"
