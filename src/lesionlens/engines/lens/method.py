@@ -280,7 +280,7 @@ class LensMethod(ABC):
             prepared.present,
             prepared.brain[box],
         )
-        thresholds = self._thresholds(study.present, probability[1])
+        chosen = self._thresholds(study.present, probability[1])
         notices = self._notices if hole is None else (*self._notices, cavity.NOTICE)
         if small is not None:
             probability = small.added_to(probability, cut, prepared.channels[T1C][box])
@@ -297,7 +297,7 @@ class LensMethod(ABC):
             engine=self.info,
             trace=trace_of(out, maps, method, study.grid, prepared),
             notices=notices,
-            thresholds=thresholds,
+            thresholds=chosen,
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
