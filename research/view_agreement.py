@@ -25,7 +25,6 @@ from scipy import ndimage
 from scipy.optimize import minimize
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
-from lesionlens.analysis.explain.perturbations import present_in
 from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
@@ -55,7 +54,7 @@ def rows_of(
     engine: LensEngine, study: PreparedStudy, truth: tuple[np.ndarray, Grid] | None, *, every: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield a row a candidate, of each subset or of the whole study alone."""
-    present = present_in(study)
+    present = study.sequences
     subsets = [frozenset(c) for k in range(len(present) + 1) for c in combinations(present, k)]
     if not every:
         subsets = [s for s in subsets if len(s) >= len(present) - 1]

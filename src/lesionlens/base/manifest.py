@@ -84,7 +84,8 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     Parameters
     ----------
     folder : Path
-        Created if missing. contents : mapping of str to str or bytes
+        Created if missing.
+    contents : mapping of str to str or bytes
         Content by file name.
     name : str
         File name of the list; it is written first, so that an interruption leaves no file unlisted.

@@ -21,7 +21,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask, component_voxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.prediction import (
@@ -29,7 +29,6 @@ from lesionlens.base.records.prediction import (
     PerturbedPrediction,
     Prediction,
 )
-from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import perturbation_order
 from lesionlens.engines.perturbation_order import Subset
 from lesionlens.engines.uncertainty import undecided
@@ -37,11 +36,6 @@ from lesionlens.engines.uncertainty import undecided
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 SEEN = 0.1
 """Minimum mean probability, in a pass, of a region's flagged voxels for the pass to see it."""
-
-
-def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
-    """Return the available sequences of a study, in channel order."""
-    return tuple(s for s, there in zip(MrSequence, prepared.present, strict=True) if there)
 
 
 def sees_what_is_flagged(questions: Questions, marked: ComponentMask) -> bool:
@@ -120,7 +114,7 @@ def ask(
             expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )
-    present = present_in(questions.prepared)
+    present = questions.prepared.sequences
     everything = frozenset(present)
     single_out = perturbation_order.all_but_one(present)
     answers = questions.ask(UNCERTAINTY, perturbation_order.for_uncertainty(present))
@@ -139,7 +133,7 @@ def _compared(
     questions: Questions, quick: _Shown, threshold: float, finely: ComponentMask | None
 ) -> tuple[SequenceScores | None, Sequence[Mapping[str, float | None]] | None]:
     """Return what each sequence shows, and `Answers.views`; None where there was no time."""
-    present = present_in(questions.prepared)
+    present = questions.prepared.sequences
     subsets = perturbation_order.subsets_of(present)
     without = {s: frozenset(present) - {s} for s in present}
     wanted = subsets if finely is None else without.values()

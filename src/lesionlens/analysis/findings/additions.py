@@ -72,11 +72,7 @@ def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = Non
     free = resample(taken, prepared.native, grid, nearest=True) == 0
     whole = volumes.attention.get(Region.WT)
     return Surroundings(
-        images={
-            sequence: prepared.channels[(index, *box)]
-            for index, sequence in enumerate(MrSequence)
-            if prepared.present[index]
-        },
+        images={sequence: image[box] for sequence, image in prepared.images.items()},
         allowed=free & tissue_of(prepared.channels, prepared.present, prepared.brain)[box],
         spacing_mm=grid.spacing_mm,
         probability={region: here(volume) for region, volume in volumes.probability.items()},

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings.components import filled
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING
+from lesionlens.base.geometry import TOUCHING, bounding_box
 from lesionlens.base.labels import Label, Region
 
 Labels = NDArray[np.uint8]
@@ -333,10 +333,5 @@ def _nearest_in(inside: Mask, place: Voxel, spacing_mm: NDArray[np.float64]) -> 
 
 def _grown_box(labels: Labels, by: NDArray[np.intp]) -> tuple[slice, ...]:
     """Return the padded bounding box of an outline; the whole array if it is empty."""
-    boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
-    if not boxes:
-        return tuple(slice(0, size) for size in labels.shape)
-    return tuple(
-        slice(max(side.start - int(more), 0), min(side.stop + int(more), size))
-        for side, more, size in zip(boxes[0], by, labels.shape, strict=True)
-    )
+    box = bounding_box(labels > 0, by)
+    return tuple(slice(0, size) for size in labels.shape) if box is None else box

@@ -295,13 +295,13 @@ def _at_centres(
 
 
 def _cut(tracking_uid: str, labels: Labels, first: NDArray[np.intp]) -> Outline:
-    boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
-    if not boxes and tracking_uid == CAVITY:
+    box = geometry.bounding_box(labels > 0)
+    if box is None and tracking_uid == CAVITY:
         return Outline.empty(CAVITY)
-    if not boxes:
+    if box is None:
         raise _nothing_left()
-    i, j, k = (int(side.start + start) for side, start in zip(boxes[0], first, strict=True))
-    return Outline(tracking_uid, (i, j, k), labels[boxes[0]].copy())
+    i, j, k = (int(side.start + start) for side, start in zip(box, first, strict=True))
+    return Outline(tracking_uid, (i, j, k), labels[box].copy())
 
 
 def _nothing_left() -> UnusableInputError:

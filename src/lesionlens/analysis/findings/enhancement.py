@@ -50,9 +50,9 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
         that enhances elsewhere is left as it is: readers count it so. From `_MIN_KEPT_ML` on a
         notice says how much.
     """
-    t1, t1c = (list(MrSequence).index(one) for one in (MrSequence.T1, MrSequence.T1C))
+    channels = prepared.images
     found = prediction.probability.get(Region.ET)
-    if found is None or not (prepared.present[t1] and prepared.present[t1c]):
+    if found is None or not {MrSequence.T1, MrSequence.T1C} <= channels.keys():
         return prediction
     drawn = found >= prediction.thresholds[Region.ET]
     sigma = _SMOOTH_MM / prepared.working.spacing_mm
@@ -60,7 +60,7 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
     if box is None:
         return prediction
     rest = prepared.brain & (prediction.probability[Region.WT] < 0.5)
-    images = prepared.channels[t1], prepared.channels[t1c]
+    images = channels[MrSequence.T1], channels[MrSequence.T1C]
     mine = _bright_on_t1(
         *(one[rest][::_STRIDE] for one in images),
         *(ndimage.gaussian_filter(one[box], sigma) for one in images),

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
 from lesionlens.base.array_ops import robust_spread
-from lesionlens.base.geometry import TOUCHING, Affine
+from lesionlens.base.geometry import TOUCHING, Affine, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
@@ -104,9 +104,8 @@ def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> Coarse | None:
     step = max(1, round(LATTICE_MM / float(working.spacing_mm[0])))
     share, grid = cube_means(prepared.brain, working, box, step)
     images = {
-        sequence: cube_means(prepared.channels[n], working, box, step)[0]
-        for n, sequence in enumerate(MrSequence)
-        if prepared.present[n]
+        sequence: cube_means(image, working, box, step)[0]
+        for sequence, image in prepared.images.items()
     }
     to_working = np.diag([step, step, step, 1.0])  # exact: centres lie between native voxels
     to_working[:3, 3] = [side.start + (step - 1) / 2 for side in box]
@@ -171,13 +170,9 @@ def features_of(lattice: Lattice, number: int) -> Features | None:
     dict of str to float
         By name; `uptake.*` only with T1 and T1c, names of a sequence only with that one.
     """
-    boxes = ndimage.find_objects((lattice.numbers == number).astype(np.uint8))
-    if not boxes:
+    box = bounding_box(lattice.numbers == number, _MARGIN_VOX)
+    if box is None:
         return None
-    i, j, k = (
-        slice(max(side.start - _MARGIN_VOX, 0), side.stop + _MARGIN_VOX) for side in boxes[0]
-    )
-    box = (i, j, k)
     mask = lattice.numbers[box] == number
     spacing = lattice.coarse.grid.spacing_mm
     inner = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings.anatomy import Head
 from lesionlens.analysis.findings.kind_features import features_by_id
 from lesionlens.analysis.findings.kind_model import appearance_of, key_of, load_models
-from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.study import PreparedStudy
 
@@ -48,7 +47,6 @@ def with_kinds(
     """
     wanted = {one.id for one in candidates} if only is None else set(only)
     found = features_by_id(prepared, head, components, wanted)
-    there = [s for s, shown in zip(MrSequence, prepared.present, strict=True) if shown]
-    model = load_models()[key_of(there)]
+    model = load_models()[key_of(prepared.sequences)]
     kinds = {n: None if one is None else appearance_of(one, model) for n, one in found.items()}
     return tuple(replace(c, kind=kinds[c.id]) if c.id in kinds else c for c in candidates)

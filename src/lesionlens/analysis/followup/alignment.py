@@ -36,8 +36,7 @@ def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
         They have no sequence in common.
     """
     for sequence in REFERENCE_ORDER:
-        at = list(MrSequence).index(sequence)
-        if now.present[at] and prior.present[at]:
+        if sequence in now.sequences and sequence in prior.sequences:
             return sequence
     raise UnusableInputError(
         found="a prior study without a sequence of this one",
@@ -61,8 +60,7 @@ def align(
 
 def _pyramid(analysis: Analysis, sequence: MrSequence) -> ResolutionPyramid:
     prepared = analysis.prepared
-    channel = prepared.channels[list(MrSequence).index(sequence)]
-    brain = np.where(prepared.brain, channel, np.float32(0.0))
+    brain = np.where(prepared.brain, prepared.images[sequence], np.float32(0.0))
     return pyramid(brain, prepared.working, excluded=changed(analysis), finest=True)
 
 

@@ -44,9 +44,8 @@ def seems_mirrored(
     sequence : MrSequence
         A sequence that both have.
     """
-    at = list(MrSequence).index(sequence)
-    fixed, grid = block_means(now.channels[at], now.working, BLOCK)
+    fixed, grid = block_means(now.images[sequence], now.working, BLOCK)
     inside = block_means(now.brain.astype(np.float32), now.working, BLOCK)[0] > HALF
-    moving = resample(prior.channels[at], prior.working, grid, moved=moved)
+    moving = resample(prior.images[sequence], prior.working, grid, moved=moved)
     reflection = symmetry(fixed, grid, context=context)
     return gain_of_mirror(fixed, moving, inside, grid, reflection) > MIRRORED_ABOVE

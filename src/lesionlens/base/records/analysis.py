@@ -184,11 +184,3 @@ class Analysis:
         else:
             now, then = measures_of(found.points), signed.measures
         return len(now) != len(then) or not all(map(SignedMeasure.same, now, then))
-
-    def images(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return each available sequence on the working grid, for images."""
-        return {
-            sequence.value: self.prepared.channels[index]
-            for index, sequence in enumerate(type(self.prepared.reference))
-            if self.prepared.present[index]
-        }

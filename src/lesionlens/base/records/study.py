@@ -203,9 +203,20 @@ class PreparedStudy:
     """
 
     @property
+    def images(self) -> Mapping[MrSequence, NDArray[np.float32]]:
+        """The (I, J, K) channel of each available sequence, in the order of MrSequence."""
+        channels = zip(MrSequence, self.channels, self.present, strict=True)
+        return {sequence: image for sequence, image, present in channels if present}
+
+    @property
+    def sequences(self) -> tuple[MrSequence, ...]:
+        """The available sequences, in the order of MrSequence."""
+        return tuple(s for s, present in zip(MrSequence, self.present, strict=True) if present)
+
+    @property
     def has_t1c(self) -> bool:
         """Whether T1c, the sequence that shows enhancement, is available."""
-        return bool(self.present[list(MrSequence).index(MrSequence.T1C)])
+        return MrSequence.T1C in self.sequences
 
     @property
     def regions(self) -> tuple[Region, ...]:

@@ -68,8 +68,7 @@ class Bundle:
 
     def notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
         """Say what the bundle expects that a study lacks, and what it does not draw."""
-        there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
-        missing = [s.display_name for s in self.sequences if s not in there]
+        missing = [s.display_name for s in self.sequences if s not in prepared.sequences]
         lacking = [r.display_name for r in Region if r not in self.regions]
         notices = []
         if missing:

@@ -225,7 +225,7 @@ class LensMethod(ABC):
     ) -> SmallLesions | None:
         """Return what the search finds in a study; it is searched if it is not the last one."""
         if self._searched is None or self._searched[0] is not prepared:
-            if not self._searches or MrSequence.T1C not in _shown(prepared.present.tolist()):
+            if not self._searches or not prepared.has_t1c:
                 return None
             study = self._fine.of(prepared)
             self._search(prepared, study, self._first_pass(study, context)[1], context)
@@ -237,7 +237,7 @@ class LensMethod(ABC):
     ) -> SmallLesions | None:
         """Search for small lesions beside the (3, I, J, K) logits of the first pass."""
         found = None
-        if self._searches and MrSequence.T1C in _shown(prepared.present.tolist()):
+        if self._searches and prepared.has_t1c:
             context.check(SEARCH)
             spacing = small_lesion_network.SPACING_MM
             fine = self._input_at(prepared, spacing)
@@ -350,8 +350,8 @@ class LensMethod(ABC):
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
         seen = self._perturbed(prepared, [EVERYTHING], self._watch, context)
-        shown = _shown(prepared.present.tolist())
-        cut = thresholds.whole_tumour_threshold(shown, self._about.thresholds[0])
+        usual = self._about.thresholds[0]
+        cut = thresholds.whole_tumour_threshold(prepared.sequences, usual)
         return FirstPass(seen, cut, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
@@ -406,7 +406,7 @@ class LensMethod(ABC):
 
         `searched` tells, once the search has ended, whether anything may be flagged.
         """
-        present = [s for s, there in zip(MrSequence, prepared.present, strict=True) if there]
+        present = prepared.sequences
         quiet = replace(context.quiet(), cancel=AnyOf(context.cancel, closing))
         with suppress(CancelledError):
             for asked in ([EVERYTHING], for_uncertainty(present)):
@@ -437,7 +437,7 @@ class LensMethod(ABC):
     ) -> Array | None:
         """Run patch refinement on the grid `first.cut`; None if there is nothing to refine."""
         spacing = self._about.focus_spacing_mm
-        if spacing is None or MrSequence.T1C not in _shown(prepared.present.tolist()):
+        if spacing is None or not prepared.has_t1c:
             return None
         fine = network_input.grid_at(prepared, spacing)
         chosen = patch_refinement.plan(logits[0], first.grid, fine)

@@ -108,7 +108,7 @@ def align_other_series(
     if shared or series.grid.matches(prepared.native, 1e-2):
         return OtherImage(name, kind.value, Volume(values, series.grid), "placed by its header")
     context.progress("laying it beside the sequences", 0.3)
-    fixed = prepared.channels[list(MrSequence).index(prepared.reference)]
+    fixed = prepared.images[prepared.reference]
     found = register(
         pyramid(fixed, prepared.working), pyramid(values, series.grid), context=context
     )
@@ -127,15 +127,14 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
     UnusableInputError
         T1 or T1c is missing.
     """
-    order = list(MrSequence)
-    t1, t1c = order.index(MrSequence.T1), order.index(MrSequence.T1C)
-    if not (prepared.present[t1] and prepared.present[t1c]):
+    images = prepared.images
+    if MrSequence.T1 not in images or MrSequence.T1C not in images:
         raise UnusableInputError(
             found="no T1 and T1c together",
             expected="both: the subtraction is of one from the other",
             next_step="Open a study with both, or name them",
         )
-    before, after = prepared.channels[t1], prepared.channels[t1c]
+    before, after = images[MrSequence.T1], images[MrSequence.T1C]
     scale, offset = matched(before[prepared.brain], after[prepared.brain])
     covered = (before > 0) & (after > 0)
     found = after - (np.float32(scale) * before + np.float32(offset))

@@ -15,7 +15,6 @@ from lesionlens.analysis.followup.patient import Prior, visit_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import RunContext
@@ -165,14 +164,11 @@ def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
     found: Any = after.followup
     back = np.linalg.inv(np.asarray(found.alignment.matrix))
     prepared = prior.analysis.prepared
-    there = [n for n, is_there in enumerate(prepared.present) if is_there]
+    working = _moved(prepared.working, back)
     return ComparedPictures(
         f"prior of {prior.visit.date}" if prior.visit.date else "prior",
         "prior",
-        {
-            list(MrSequence)[n]: Volume(prepared.channels[n], _moved(prepared.working, back))
-            for n in there
-        },
+        {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
         Volume(prior.analysis.findings.components, _moved(prepared.native, back)),
     )
 

@@ -22,11 +22,8 @@ def limits_in_brief(analysis: Analysis) -> str:
 
     The sequences that are missing, and how many other checks of the input failed.
     """
-    absent = [
-        s.display_name
-        for s, there in zip(MrSequence, analysis.prepared.present, strict=True)
-        if not there
-    ]
+    present = analysis.prepared.sequences
+    absent = [s.display_name for s in MrSequence if s not in present]
     failed = [q for q in analysis.findings.quality if not q.passed and q.check != "missing"]
     parts = [f"without {', '.join(absent)}"] if absent else []
     if failed:

@@ -77,7 +77,7 @@ class SliceScene:
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
         self._prepared = analysis.prepared
-        self.images = {MrSequence(key): image for key, image in analysis.images().items()}
+        self.images = analysis.prepared.images
 
     @cached_property
     def spans(self) -> tuple[Span, Span, Span]:

@@ -182,7 +182,7 @@ class ViewActs(MeasureActs):
         maps = [second for second in state.second_opinions if second.sequence is not None]
         now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
         at = maps.index(now) + 1 if isinstance(now, SecondOpinion) and now in maps else 0
-        if state.analysis is not None and sum(state.analysis.prepared.present) < 2:
+        if state.analysis is not None and len(state.analysis.prepared.sequences) < 2:
             self.session.decline(_ONE_SEQUENCE)
         elif maps:
             self._show_map(maps[at] if at < len(maps) else None)

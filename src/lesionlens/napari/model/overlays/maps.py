@@ -121,11 +121,7 @@ def overlays_of(analysis: Analysis) -> Overlays:
     components = nearest(analysis.findings.components).astype(np.int32)
     return Overlays(
         grid=grid,
-        images={
-            sequence: prepared.channels[index]
-            for index, sequence in enumerate(MrSequence)
-            if prepared.present[index]
-        },
+        images=prepared.images,
         components=frozen(components),
         labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
         brain=prepared.brain,
