@@ -159,6 +159,21 @@ def overlap(box: Box, other: Box) -> Box:
     return i, j, k
 
 
+def relative(box: Box, outer: Box) -> Box:
+    """Return a box as indices into the part of an array that an outer box cuts out.
+
+    Examples
+    --------
+    >>> relative((slice(3, 4), slice(2, 9), slice(5, 6)), (slice(1, 9), slice(2, 9), slice(5, 9)))
+    (slice(2, 3, None), slice(0, 7, None), slice(0, 1, None))
+    """
+    i, j, k = (
+        slice(side.start - first.start, side.stop - first.start)
+        for side, first in zip(box, outer, strict=True)
+    )
+    return i, j, k
+
+
 def clipped_box(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:
     """Return the box of voxels from `low` to `high`, both included, clipped to an array of `shape`.
 

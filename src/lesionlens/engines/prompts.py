@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import logit, sigmoid
-from lesionlens.base.geometry import Box, bounding_box, clipped_box, overlap
+from lesionlens.base.geometry import Box, bounding_box, clipped_box, overlap, relative
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.engines.prompt_likeness import carried_on, shifted_logits
@@ -118,7 +118,6 @@ class Prompter:
         groups = list(_groups(asked, outline))
         every = np.concatenate([asked.foreground, asked.background])
         whole = clipped_box(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
-        corner = np.array([side.start for side in whole])
         now, out = outline.copy(), outline[whole].astype(np.float32)
         attention, settled = np.zeros(out.shape, np.float32), np.ones(out.shape, bool)
         for group in groups:
@@ -133,14 +132,11 @@ class Prompter:
                 chance = _with_alike(study, asked, now, box, chance)
             chance = _carried_on(study, asked, now, wrong, box, chance)
             free = may_change(chance, now, wrong, box)
-            i, j, k = (
-                slice(side.start - first, side.stop - first)
-                for side, first in zip(box, corner, strict=True)
-            )
-            attention[i, j, k] += seen / len(groups)
-            out[i, j, k] = np.where(free, chance, out[i, j, k])
-            settled[i, j, k] &= ~free
-            now[box] = out[i, j, k] >= 0.5
+            here = relative(box, whole)
+            attention[here] += seen / len(groups)
+            out[here] = np.where(free, chance, out[here])
+            settled[here] &= ~free
+            now[box] = out[here] >= 0.5
         return _region(whole, out, attention, settled, asked)
 
     def _predict_at(self, study: PromptStudy, asked: PromptRequest, crop: Crop) -> Answered:
@@ -180,13 +176,10 @@ def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered
     change voxels.
     """
     part = overlap(box, whole)
-    i, j, k = (
-        slice(one.start - first.start, one.stop - first.start)
-        for one, first in zip(part, box, strict=True)
-    )
-    left = attention[i, j, k]
+    inner = relative(part, box)
+    left = attention[inner]
     total = float(left.sum(dtype=np.float64))
-    return part, chance[i, j, k], left / total if total else left
+    return part, chance[inner], left / total if total else left
 
 
 def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
@@ -267,12 +260,8 @@ def _of_region(
         slice(min(side.start for side in sides), max(side.stop for side in sides))
         for sides in zip(*boxes, strict=True)
     )
-    corner = (i.start, j.start, k.start)
     shape = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
-    here, there = (
-        tuple(slice(s.start - c, s.stop - c) for s, c in zip(one, corner, strict=True))
-        for one in (box, part)
-    )
+    here, there = (relative(one, (i, j, k)) for one in (box, part))
     mixed, seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     mixed[here], seen[here] = np.minimum(chance / 2, 0.49), attention
     mixed[there] += mask / np.float32(2)
@@ -393,9 +382,6 @@ def _attended(found: PromptAnswer, crop: Crop, brain: Mask, box: Box) -> Floats:
     coarse = found.attention[0]
     step = crop.size / coarse.shape[0]
     covered, values = paste(coarse, Crop(crop.centre, crop.step * step, len(coarse)), brain.shape)
-    i, j, k = (
-        slice(a.start - b.start, a.stop - b.start) for a, b in zip(covered, box, strict=True)
-    )
-    out[i, j, k] = values * brain[covered]
+    out[relative(covered, box)] = values * brain[covered]
     total = float(out.sum(dtype=np.float64))
     return out / np.float32(total) if total else out

@@ -16,7 +16,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.review import Outline
 from lesionlens.engines.grow import REACH_MM, Surroundings, grown
-from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.resampling import cut_grid, resample
 
 
 def grow_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None) -> Labels:
@@ -60,10 +60,7 @@ def _box_around(seed: NDArray[np.intp], grid: Grid) -> Box:
 def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = None) -> Surroundings:
     """Return images and predictions within a box of the working grid."""
     prepared, volumes = analysis.prepared, analysis.volumes
-    affine = prepared.working.affine.copy()
-    affine[:3, 3] = prepared.working.to_mm([side.start for side in box])
-    i, j, k = (side.stop - side.start for side in box)
-    grid = Grid((i, j, k), affine, prepared.working.frame_uid)
+    grid = cut_grid(prepared.working, box)
 
     def here(volume: Volume) -> NDArray[np.float32]:
         return resample(np.asarray(volume.data, np.float32), volume.grid, grid)

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from lesionlens.base import geometry
 from lesionlens.base.array_ops import sigmoid, to_numpy
-from lesionlens.base.geometry import TOUCHING, Box
+from lesionlens.base.geometry import TOUCHING, Box, relative
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
@@ -149,7 +149,7 @@ class SmallLesions:
             part[:4][~keep] = 0
             logit = lesion_logit(part[:, ::-1])[::-1] if one.mirrored else lesion_logit(part)
             for item in members:
-                own = logit[_relative(item.where, window)]
+                own = logit[relative(item.where, window)]
                 score = _score(_certainty(own[item.inside]), item.suspicion)
                 out.append((item, _within(item, own), score))
         return out
@@ -262,13 +262,6 @@ def _windows(
                 sides.append(slice(first, min(first + _WINDOW_VOX, size)))
             out.append(((sides[0], sides[1], sides[2]), [lesion]))
     return out
-
-
-def _relative(part: Box, window: Box) -> Box:
-    i, j, k = (
-        slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, window, strict=True)
-    )
-    return i, j, k
 
 
 def _enhances(channel: Floats, chance: Floats) -> Mask:
