@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib.resources import files
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.errors import WeightsError
+from lesionlens.base.provenance import sha256_of
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
@@ -25,11 +25,6 @@ DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
 SHIPPED = (DEFAULT_NAME, SYNTHETIC_NAME)
 """The shipped sets of weights; the second was trained without patient data."""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def save(
@@ -63,7 +58,7 @@ def save(
             aside.chmod(0o644)
     except (OSError, SafetensorError) as error:
         raise write_error("weights", path, error) from error
-    return _sha256(path)
+    return sha256_of(path)
 
 
 def _sort_metadata(path: Path) -> None:
@@ -114,7 +109,7 @@ def load(
             next_step="Check the path, or leave --weights out to use the default weights",
             in_window="Check the path, or use the default weights",
         )
-    actual = _sha256(path)
+    actual = sha256_of(path)
     if sha256 is not None and actual != sha256:
         raise WeightsError(
             found=f"{path.name} with SHA-256 {actual[:12]}...",

@@ -175,7 +175,9 @@ def _of_dataset(root: Path) -> list[Case]:
         labels = about["labels"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError) as error:
         raise _bad_dataset(root, "without modality (or channel_names) and labels") from error
-    sequences = {n: s for n, name in enumerate(channels) if (s := _channel_sequence(str(name)))}
+    sequences = {
+        n: s for n, name in enumerate(channels) if (s := sequence_in_words(words_of(str(name))))
+    }
     if not sequences:
         raise _bad_dataset(root, f"whose channels are {channels}")
     convention = _dataset_convention(labels)
@@ -183,7 +185,7 @@ def _of_dataset(root: Path) -> list[Case]:
     for path in sorted((root / "labelsTr").glob("*.nii*")):
         if path.name.startswith("."):
             continue
-        name = re.sub(r"\.nii(\.gz)?$", "", path.name)
+        name = _FILE_ENDING.sub("", path.name)
         images = _dataset_images(root / "imagesTr", name, sequences)
         cases.append(Case(name, patient_of(name), images, path, convention))
     return cases
@@ -195,11 +197,6 @@ def _bad_dataset(root: Path, what: str) -> ConfigError:
         expected="that of a Medical Segmentation Decathlon or nnU-Net set of brain tumours",
         next_step="Correct it, or lay the cases out as one folder each",
     )
-
-
-def _channel_sequence(name: str) -> MrSequence | None:
-    """Return the sequence of a channel such as "T1gd" or "FLAIR"."""
-    return sequence_in_words(words_of(name))
 
 
 def _dataset_convention(labels: Any) -> str | None:
@@ -234,7 +231,6 @@ def _unique(root: Path, cases: list[Case]) -> list[Case]:
     often = {name for name, count in Counter(c.name for c in cases).items() if count > 1}
     if not often:
         return cases
-
     return [
         replace(c, name=_place_of(c).relative_to(root).as_posix()) if c.name in often else c
         for c in cases

@@ -123,8 +123,8 @@ def ask(
     uncertainty = None
     if answers is not None:
         quick.add([None, *single_out], answers, threshold)
-        voices = np.stack([*seen.probability[:1], *answers.probability])
-        uncertainty = Volume(undecided(voices), seen.grid)
+        predictions = np.stack([*seen.probability[:1], *answers.probability])
+        uncertainty = Volume(undecided(predictions), seen.grid)
     by_sequence, views = _compared(questions, quick, threshold, finely) if spots else (None, None)
     return Answers(by_sequence, uncertainty, views)
 

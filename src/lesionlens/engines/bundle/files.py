@@ -7,7 +7,6 @@ instantiated, expressions are refused, and weights are loaded with `weights_only
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
 
 _DEFINITIONS = ("network_def", "network")
@@ -108,8 +108,6 @@ def read(folder: Path) -> Bundle:
     answer = _only(data.get("outputs", {}), "output")
     sequences = _sequences(image)
     regions = _regions(answer)
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return Bundle(
         name=str(metadata.get("name", folder.name)),
         version=str(metadata.get("version", "unknown")),
@@ -118,7 +116,7 @@ def read(folder: Path) -> Bundle:
         regions=regions,
         window=_window(inference),
         spacing_mm=_spacing(inference),
-        sha256=digest,
+        sha256=sha256_of(weights),
         fixed="img_size" in definition,
         cavity=next((n for n, word in enumerate(_channels(answer)) if word in _CAVITY), None),
     )
