@@ -138,7 +138,7 @@ def corrected(values: NDArray[np.float32], grid: Grid, field: BiasField) -> NDAr
 
 def correct_bias(draft: Draft, context: RunContext) -> None:
     """Correct the bias field of every sequence of a draft, in place."""
-    there = [(s, values) for s, values in draft.present.items() if values.any()]
+    there = [(s, values) for s, values in draft.images.items() if values.any()]
     for number, (sequence, values) in enumerate(there, 1):
         context.check(StepName.BIAS)
         found = _kept(draft, values)

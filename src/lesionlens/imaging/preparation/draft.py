@@ -121,7 +121,7 @@ class Draft:
         return self.study.series[self.reference].grid
 
     @property
-    def present(self) -> dict[MrSequence, NDArray[np.float32]]:
+    def images(self) -> dict[MrSequence, NDArray[np.float32]]:
         """The (I, J, K) channel of each available sequence."""
         return {s: c for s, c in zip(MrSequence, self.channels, strict=True) if s in self.loaded}
 

@@ -112,15 +112,15 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
 
 
 def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
-    there, brain, working = draft.present, draft.brain, draft.working
+    images, brain, working = draft.images, draft.brain, draft.working
     series = {sequence: item.series for sequence, item in draft.loaded.items()}
     acquired = {s: (item.values, item.series.grid) for s, item in draft.loaded.items()}
-    valid = {s: values != 0 for s, values in there.items()}
+    valid = {s: values != 0 for s, values in images.items()}
     volume = float(brain.sum()) * working.voxel_ml
-    compare = partial(sides, there, draft.reference, brain, working, context=context)
+    compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as aside:  # both register, which releases the GIL
         agreement = aside.submit(compare) if draft.options.sides else None
-        names = aside.submit(exchanged_names.check, there, brain, working)
+        names = aside.submit(exchanged_names.check, images, brain, working)
         found = [
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm))
@@ -130,8 +130,8 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             ghosts.check(acquired),
             quality.spacing(series),
             quality.motion(acquired),
-            quality.noise(there, brain),
-            quality.contrast_agent(there, brain),
+            quality.noise(images, brain),
+            quality.contrast_agent(images, brain),
             quality.registration(draft.registered),
             half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,

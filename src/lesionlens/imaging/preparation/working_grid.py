@@ -24,7 +24,7 @@ def resample_all(draft: Draft, context: RunContext) -> None:
     working = draft.working = _working_grid(mask, where, draft.native, draft.options.edge_mm)
     draft.brain = mask if where.matches(working) else resample_mask(mask, where, working)
     draft.channels = np.zeros((len(MrSequence), *working.shape), dtype=np.float32)
-    for sequence, out in draft.present.items():
+    for sequence, out in draft.images.items():
         item = draft.loaded[sequence]
         values, grid = divided(item.values, item.series.grid, min(working.spacing_mm))
         out[...] = resample(values, grid, working, moved=item.moved)
@@ -53,10 +53,10 @@ def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: f
 
 def _even_out(draft: Draft) -> None:
     """Correct strong shading of every affected sequence, in place."""
-    for sequence, found in shading_of(draft.present, draft.brain).items():
+    for sequence, found in shading_of(draft.images, draft.brain).items():
         if found.field is None:
             continue
-        values = draft.present[sequence]
+        values = draft.images[sequence]
         values[...] = corrected_for(values, found)
         part = f"{found.taken_out:.0%}"
         words = f"Shading of {found.ratio:.1f} to 1 within the brain, {part} taken out."
