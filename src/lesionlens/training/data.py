@@ -29,9 +29,9 @@ _STRIDE = 8
 _WAIT_S = 300.0
 _NICE = 5
 _WHOLE = np.array([[-1, 1]] * 3, np.float32)
-SEEDS_A_SOURCE = 1_000_000
+SEEDS_PER_SOURCE = 1_000_000
 """Number of seeds reserved for one source; those of two sources never overlap."""
-_WINDOWS_A_PAINTING = 2
+_WINDOWS_PER_VOLUME = 2
 
 
 class Batch(NamedTuple):
@@ -98,14 +98,14 @@ def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packe
             yield pack(drawn.zscored[0], drawn.labels[0], drawn.instances[0], drawn.brain[0])
 
 
-def cuts(
+def windows_of(
     packed: Packed, window: tuple[int, int, int] | None, rng: np.random.Generator
 ) -> Iterator[Packed]:
     """Yield the whole brain, or random windows of it."""
     if window is None:
         yield packed
         return
-    for _ in range(_WINDOWS_A_PAINTING):
+    for _ in range(_WINDOWS_PER_VOLUME):
         yield cut_window(packed, window, rng)
 
 
@@ -119,7 +119,7 @@ def _produce(
     for seed in seeds:
         rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):
-            for cut in cuts(packed, stage.window, rng):
+            for cut in windows_of(packed, stage.window, rng):
                 out.put((cut.channels, cut.code, cut.instances, cut.present, cut.place))
 
 
@@ -234,7 +234,7 @@ class SynthSource:
             context = processes.get_context("spawn")
             self._queue = context.Queue(maxsize=8)
             for index in range(config.workers):
-                seeds = range(seed + index, seed + SEEDS_A_SOURCE, config.workers)
+                seeds = range(seed + index, seed + SEEDS_PER_SOURCE, config.workers)
                 given = (self._queue, self._draw, stage, seeds, config.paintings)
                 worker = context.Process(target=_produce, args=given, daemon=True)
                 worker.start()
@@ -266,7 +266,7 @@ class SynthSource:
         self._done += 1
         self.drawn += size
         drawn = [p for n in range(size) for p in draw_packed(self._draw, first + n, 1)]
-        return [next(cuts(packed, self._stage.window, self._rng)) for packed in drawn]
+        return [next(windows_of(packed, self._stage.window, self._rng)) for packed in drawn]
 
     def _choose(self, size: int) -> list[Packed]:
         """Return mostly one of the newest volumes, else any of the pool."""

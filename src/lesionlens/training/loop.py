@@ -26,7 +26,7 @@ from lesionlens.network.model import channels_last
 from lesionlens.network.normalise import with_presence
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.data import (
-    SEEDS_A_SOURCE,
+    SEEDS_PER_SOURCE,
     Batch,
     BatchSource,
     SynthSource,
@@ -45,7 +45,7 @@ from lesionlens.training.validate import validate
 logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
 _FILES, _LIST = ("weights.safetensors", "log.jsonl", "validation.jsonl"), "train.files.json"
-_SEEDS_A_PROCESS = 10_000_000_000
+_SEEDS_PER_PROCESS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _source(run: TrainingRun, stage: int) -> BatchSource:
     """
     config, rank = run.config, run.processes.rank
     own = stage if config.data.workers == 0 else run.session * 16 + stage
-    first = config.seed * 50_000_000 + own * SEEDS_A_SOURCE + rank * _SEEDS_A_PROCESS
+    first = config.seed * 50_000_000 + own * SEEDS_PER_SOURCE + rank * _SEEDS_PER_PROCESS
     done = config.stage_at(run.step)[1]
     plan = config.stages[stage]
     if run.cases is not None:
@@ -174,7 +174,7 @@ def _source(run: TrainingRun, stage: int) -> BatchSource:
             return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
     if plan.patches is None:
         return SynthSource(config.draw, plan, config.data, first, done)
-    near, after = patch_stage(plan), first + 8 * SEEDS_A_SOURCE
+    near, after = patch_stage(plan), first + 8 * SEEDS_PER_SOURCE
     return mixed(
         lambda n: SynthSource(config.draw, plan, config.data, first, n),
         lambda n: SynthSource(config.draw, near, config.data, after, n),
@@ -184,7 +184,7 @@ def _source(run: TrainingRun, stage: int) -> BatchSource:
     )
 
 
-def _note(file: Path, row: Mapping[str, Any]) -> None:
+def _append_row(file: Path, row: Mapping[str, Any]) -> None:
     try:
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
@@ -202,11 +202,11 @@ def _report(
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
     row |= {name: round(part, 4) for name, part in parts.items()}
     row |= {"drawn": getattr(source, "drawn", 0), "shown": getattr(source, "shown", 0)}
-    _note(run.out / "log.jsonl", row)
+    _append_row(run.out / "log.jsonl", row)
     board.scalars({"loss": value, **parts}, run.step)
 
 
-def _check(run: TrainingRun, board: Any) -> None:
+def _validate(run: TrainingRun, board: Any) -> None:
     """Validate on held-out seeds and patients; one process writes a log line."""
     config, device = run.config, run.processes.device
     if not run.processes.leads or (not config.validation_volumes and run.cases is None):
@@ -218,12 +218,14 @@ def _check(run: TrainingRun, board: Any) -> None:
     figures, picture = validate(judge, grid, config.validation_volumes, device, run.precision)
     if run.cases is not None:
         figures |= run.cases.validate(judge, stage, device, run.precision)
-    _note(run.out / "validation.jsonl", {"step": run.step, **figures})
+    _append_row(run.out / "validation.jsonl", {"step": run.step, **figures})
     board.scalars({f"validation/{k}": v for k, v in figures.items()}, run.step)
     board.picture("validation/t1c, truth, found", picture, run.step)
 
 
-def _sit(run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext) -> None:
+def _run_session(
+    run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext
+) -> None:
     """Train until the configured steps or the time are used up, or the user asks to stop."""
     config, leads = run.config, run.processes.leads
     board = open_event_writer(run.out if leads else None)
@@ -248,10 +250,10 @@ def _sit(run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunC
                     on_step(TrainEvent(run.step, config.steps, run.loss, run.spent_s / 60, stage))
             if time.monotonic() - saved > config.checkpoint_minutes * 60:
                 run.save()
-                _check(run, board)
+                _validate(run, board)
                 saved = time.monotonic()
         if run.cases is not None and not context.cancel.is_set():
-            _check(run, board)
+            _validate(run, board)
     finally:
         if source is not None:
             source.close()
@@ -293,9 +295,9 @@ def train(
     """
     run = _begin(config, out, options)
     if run.began_at and run.processes.leads:
-        logger.log(REPORT, "going on from step %d of %d", run.began_at, config.steps)
+        logger.log(REPORT, "continuing from step %d of %d", run.began_at, config.steps)
     limit_s = math.inf if options.minutes is None else 60 * options.minutes
-    _sit(run, limit_s, on_step, context)
+    _run_session(run, limit_s, on_step, context)
     path = run.save()
     finished = run.step >= config.steps
     minutes = run.spent_s / 60

@@ -37,11 +37,11 @@ from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     BatchSource,
     Packed,
-    cuts,
     draw_packed,
     mixed,
     pack,
     patch_stage,
+    windows_of,
 )
 from lesionlens.training.kept_volumes import Donors, FolderSource, Start, keep, read
 from lesionlens.training.references import RealCase, Truth, naming, split
@@ -240,7 +240,7 @@ def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: in
     aside.mkdir(parents=True, exist_ok=True)
     count = 0
     for packed in draw_packed(draw, seed, paintings):
-        for cut in cuts(packed, stage.window, rng):
+        for cut in windows_of(packed, stage.window, rng):
             keep(cut, aside / f"{count:02d}{array_cache.SUFFIX}")
             count += 1
     aside.replace(folder)

@@ -115,7 +115,7 @@ def test_a_checkpoint_of_an_older_network_of_that_name_is_refused(uninterrupted,
 
 def test_a_log_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(ResourceError, match="last checkpoint is intact"):
-        loop._note(tmp_path, {"step": 1})
+        loop._append_row(tmp_path, {"step": 1})
 
 
 def test_training_starts_from_weights(uninterrupted, tmp_path):
@@ -164,4 +164,4 @@ def test_a_changed_recipe_is_refused_by_name_and_later_stages_may_change(uninter
         dataclasses.replace(RECIPE, stages=(*RECIPE.stages, RECIPE.stages[0])), out, AT_ONCE
     )
     assert summary.began_at == RECIPE.steps
-    assert f"going on from step {RECIPE.steps} of" in caplog.text
+    assert f"continuing from step {RECIPE.steps} of" in caplog.text
