@@ -74,13 +74,13 @@ def work_folder(home: Path, target: Path) -> Iterator[WorkFolder]:
     lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         with suppress(OSError):  # a disk without locks
-            _take(lock)
+            _lock(lock)
         yield work
     finally:
-        _close(lock, work)
+        _remove_and_unlock(lock, work)
 
 
-def _take(lock: int) -> None:
+def _lock(lock: int) -> None:
     """Lock an open file; the system releases the lock when the process ends."""
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415
@@ -93,7 +93,7 @@ def _take(lock: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _close(lock: int, work: WorkFolder) -> None:
+def _remove_and_unlock(lock: int, work: WorkFolder) -> None:
     """Remove a hidden folder and release its lock, in the order that the system requires."""
     if sys.platform == "win32":
         os.close(lock)
@@ -111,8 +111,11 @@ def recover(target: Path) -> None:
     """
     with suppress(OSError):
         target = target.resolve()
-        for work in (*_left_in(target, PREFIX), *_left_in(target.parent, _prefix_of(target))):
-            _in_order(work, target)
+        for work in (
+            *_work_folders_in(target, PREFIX),
+            *_work_folders_in(target.parent, _prefix_of(target)),
+        ):
+            _recover_one(work, target)
 
 
 def _prefix_of(target: Path) -> str:
@@ -120,7 +123,7 @@ def _prefix_of(target: Path) -> str:
     return f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
 
 
-def _left_in(folder: Path, prefix: str) -> list[WorkFolder]:
+def _work_folders_in(folder: Path, prefix: str) -> list[WorkFolder]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -131,20 +134,20 @@ def _left_in(folder: Path, prefix: str) -> list[WorkFolder]:
         ]
 
 
-def _in_order(work: WorkFolder, target: Path) -> None:
+def _recover_one(work: WorkFolder, target: Path) -> None:
     """Roll back or complete a working folder, unless its process is alive."""
     try:
         lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         return
     try:
-        _take(lock)
+        _lock(lock)
         if not (work.folder / _DONE).exists():
             _undo(work, target)
     except OSError:  # at work, or not ours to write
         os.close(lock)
         return
-    _close(lock, work)
+    _remove_and_unlock(lock, work)
 
 
 def _undo(work: WorkFolder, target: Path) -> None:

@@ -194,7 +194,7 @@ class Lens:
         if not isinstance(loading, Future):
             return prepare(study, context, options)
         try:
-            watched = replace(context, cancel=_CannotGoOn(context.cancel, loading))
+            watched = replace(context, cancel=_EngineFailed(context.cancel, loading))
             return prepare(study, watched, options)
         except CancelledError:
             if not context.cancel.is_set():
@@ -203,7 +203,7 @@ class Lens:
 
 
 @dataclass(frozen=True, slots=True)
-class _CannotGoOn:
+class _EngineFailed:
     """A cancellation flag that is also set if the engine cannot be loaded."""
 
     cancel: Cancel

@@ -63,14 +63,14 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
     grown = _dilated(truth) if truth.any() else truth
     groups, _ = ndimage.label(grown, structure=TOUCHING)
     lesions = np.where(truth, groups, 0)
-    overlaps, distances, met = [], [], set[int]()
+    overlaps, distances, matched = [], [], set[int]()
     found = missed = 0
     for number, place in enumerate(ndimage.find_objects(lesions), 1):
         if place is None:
             continue
         lesion = lesions == number
-        touched = _met(parts, lesion, place)
-        met |= touched
+        touched = _overlapping(parts, lesion, place)
+        matched |= touched
         if np.count_nonzero(lesion) * grid.voxel_ml * 1000.0 <= SMALLEST_MM3:
             continue
         ours = np.isin(parts, list(touched))
@@ -78,7 +78,7 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
         overlaps.append(dice(ours, lesion))
         distances.append(PENALTY_MM if far is None else far)
         found, missed = found + bool(touched), missed + (not touched)
-    false = part_count - len(met)
+    false = part_count - len(matched)
     total = len(overlaps) + false
     if not total:
         return LesionWise(1.0, 0.0, 0, 0, 0)
@@ -91,7 +91,7 @@ def _dilated(mask: Mask) -> Mask:
     return np.asarray(ndimage.binary_dilation(mask, structure=_DILATION, iterations=DILATIONS))
 
 
-def _met(parts: np.ndarray, lesion: Mask, place: Box) -> set[int]:
+def _overlapping(parts: np.ndarray, lesion: Mask, place: Box) -> set[int]:
     """Return the numbers of the predicted components that overlap a dilated lesion."""
     reach = tuple(
         slice(max(side.start - DILATIONS - 1, 0), side.stop + DILATIONS + 1) for side in place

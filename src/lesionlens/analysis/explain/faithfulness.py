@@ -85,10 +85,10 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
     peak = bool(attention.max(where=inside, initial=0.0) >= attention.max())
     mass = float(attention.sum(where=inside, dtype=np.float64)) / total
     share = float(np.count_nonzero(inside) / max(1.0, brain_voxels))
-    return _judged(MapChecks(peak, mass, share))
+    return _with_verdict(MapChecks(peak, mass, share))
 
 
-def _judged(found: MapChecks) -> MapChecks:
+def _with_verdict(found: MapChecks) -> MapChecks:
     """Add the verdict."""
     if found.peak_inside is None:
         return found
@@ -175,7 +175,7 @@ def insertion_test(
     out = _located(found, trials, brain)
     alone = {region: _shown_alone(trial, brain) for region, trial in trials.items()}
     centre, attended = alone.pop(Region.WT)
-    random = brain & ~_first(_blocks(brain.shape), brain, trials[Region.WT].flagged.size)
+    random = brain & ~_top_voxels(_blocks(brain.shape), brain, trials[Region.WT].flagged.size)
     first = questions.ask(CHECKED, _showing([None, random, brain & ~attended, centre, attended]))
     if first is None:
         return out
@@ -191,21 +191,21 @@ def insertion_test(
             if more is None:
                 continue
             means = [*means[:2], None, *_means(more, trial)[2 * (number - 1) : 2 * number]]
-        out[region] = _left(out[region], means)
-    return {region: _judged(one) for region, one in out.items()}
+        out[region] = _with_probabilities(out[region], means)
+    return {region: _with_verdict(one) for region, one in out.items()}
 
 
 def _located(
     found: Mapping[Region, MapChecks], trials: Mapping[Region, TestedMap], brain: Mask
 ) -> dict[Region, MapChecks]:
     """Add the share of each map's attention near its region, and the lowest of the others."""
-    near = {r: _near(trial, brain) for r, trial in trials.items() if r in found}
+    near = {r: _share_inside(trial, brain) for r, trial in trials.items() if r in found}
     best = {r: _attainable(trials[r], brain) for r in near}
     out = dict(found)
     for region, share in near.items():
         others = [min(other / best[r], 1.0) for r, other in near.items() if r is not region]
         located = replace(found[region], near=share, attainable=best[region])
-        out[region] = _judged(replace(located, others_near=min(others, default=None)))
+        out[region] = _with_verdict(replace(located, others_near=min(others, default=None)))
     return out
 
 
@@ -216,7 +216,7 @@ def _attainable(trial: TestedMap, brain: Mask) -> float:
         return 1.0
     inside = np.zeros(brain.shape, np.float32)
     inside.ravel()[trial.flagged] = 1
-    return _near(replace(trial, attention=as_coarse(inside, factor)), brain)
+    return _share_inside(replace(trial, attention=as_coarse(inside, factor)), brain)
 
 
 def as_coarse(inside: Floats, factor: int) -> Floats:
@@ -229,7 +229,7 @@ def as_coarse(inside: Floats, factor: int) -> Floats:
     return np.asarray(fine[:i, :j, :k], np.float32)
 
 
-def _near(trial: TestedMap, brain: Mask) -> float:
+def _share_inside(trial: TestedMap, brain: Mask) -> float:
     weights = np.where(brain, trial.attention, 0).astype(np.float64).ravel()
     return float(weights[trial.flagged].sum() / max(float(weights.sum()), 1e-12))
 
@@ -237,7 +237,7 @@ def _near(trial: TestedMap, brain: Mask) -> float:
 def _shown_alone(trial: TestedMap, brain: Mask) -> list[Mask]:
     """Return what is hidden where the brain's centre, and the most attended voxels, are shown."""
     orders = (-_from_centre(brain), trial.attention.astype(np.float64))
-    return [brain & ~_first(order, brain, trial.flagged.size) for order in orders]
+    return [brain & ~_top_voxels(order, brain, trial.flagged.size) for order in orders]
 
 
 def _showing(hidden: Sequence[Mask | None]) -> list[InputPerturbation]:
@@ -250,7 +250,7 @@ def _means(seen: Floats, trial: TestedMap) -> list[float]:
     return [float(one) for one in flagged.mean(axis=1, dtype=np.float64)]
 
 
-def _left(found: MapChecks, means: Sequence[float | None]) -> MapChecks:
+def _with_probabilities(found: MapChecks, means: Sequence[float | None]) -> MapChecks:
     """Add what remains of a region's probability.
 
     `means` are for the unperturbed study, random voxels alone, and without the most attended; then
@@ -265,7 +265,7 @@ def _left(found: MapChecks, means: Sequence[float | None]) -> MapChecks:
     return replace(found, kept=kept, kept_random=random, kept_centre=centre, deletion=deletion)
 
 
-def _first(value: NDArray[np.float64], brain: Mask, voxels: float) -> Mask:
+def _top_voxels(value: NDArray[np.float64], brain: Mask, voxels: float) -> Mask:
     """Return the brain's voxels with the highest values."""
     size = int(np.count_nonzero(brain))
     return (_rank(value, brain) < min(round(voxels), size)) & brain

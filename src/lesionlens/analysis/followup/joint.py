@@ -118,7 +118,7 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
     half = np.real(np.asarray(sqrtm(moved))).astype(np.float64)
     sides = ((before, np.asarray(np.linalg.inv(half), np.float64)), (now, half))
     frame = _frame(np.concatenate([_points(side, way) for side, way in sides]))
-    first, second = (_brought(s, w, frame, np.flatnonzero(shared).tolist()) for s, w in sides)
+    first, second = (_scan_in_frame(s, w, frame, np.flatnonzero(shared).tolist()) for s, w in sides)
     return change_of(first, second)
 
 
@@ -238,19 +238,21 @@ def _frame(points: NDArray[np.float64]) -> Grid:
     return Grid(shape, affine)
 
 
-def _brought(side: Side, to_middle: Affine, frame: Grid, channels: Collection[int]) -> Scan:
+def _scan_in_frame(side: Side, to_middle: Affine, frame: Grid, channels: Collection[int]) -> Scan:
     """Resample an examination to the common frame."""
     prepared, back = side.analysis.prepared, np.asarray(np.linalg.inv(to_middle), np.float64)
     components = side.analysis.findings.components
     lesion = np.isin(components, list(side.ids))
 
-    def onto(values: NDArray[np.generic], grid: Grid) -> Floats:
+    def resampled(values: NDArray[np.generic], grid: Grid) -> Floats:
         return resample(values.astype(np.float32), grid, frame, moved=back)
 
     whole = side.analysis.volumes.probability[Region.WT]
     return Scan(
-        np.stack([onto(prepared.channels[n] * prepared.brain, prepared.working) for n in channels]),
-        onto(whole.data, whole.grid),
+        np.stack(
+            [resampled(prepared.channels[n] * prepared.brain, prepared.working) for n in channels]
+        ),
+        resampled(whole.data, whole.grid),
         resample_mask(prepared.brain, prepared.working, frame, moved=back),
         resample_mask(lesion, prepared.native, frame, moved=back),
         resample_mask((components > 0) & ~lesion, prepared.native, frame, moved=back),

@@ -208,14 +208,14 @@ class LensMethod(ABC):
         first = self._first_pass(study, context)
         searched: Future[bool] = Future()
         with self._in_background(
-            partial(self._ask_ahead, prepared, searched, context)
+            partial(self._predict_ahead, prepared, searched, context)
         ) as background:
             small = None
             try:
                 small = self._search(prepared, study, first[1], context)
             finally:
                 searched.set_result(small is not None or bool((first[1][0] > 0).any()))
-            found = self._drawn(prepared, study, first, small, background, context)
+            found = self._refined_prediction(prepared, study, first, small, background, context)
         self._finer = None
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         return replace(found, unperturbed=seen)
@@ -254,7 +254,7 @@ class LensMethod(ABC):
             self._finer = (prepared, spacing_mm, made)
         return self._finer[2]
 
-    def _drawn(
+    def _refined_prediction(
         self,
         prepared: PreparedStudy,
         study: NetworkInput,
@@ -399,7 +399,7 @@ class LensMethod(ABC):
         cut_at = tuple(thresholds.whole_tumour_threshold(one, usual) for one in shown)
         return replace(cache.predict_perturbed(prepared, groups, answer), thresholds=cut_at)
 
-    def _ask_ahead(
+    def _predict_ahead(
         self, prepared: PreparedStudy, searched: Future[bool], context: RunContext, closing: Cancel
     ) -> None:
         """Predict what explanations will ask for, in their order, so that batches are theirs.
@@ -409,8 +409,8 @@ class LensMethod(ABC):
         present = prepared.sequences
         quiet = replace(context.quiet(), cancel=AnyOf(context.cancel, closing))
         with suppress(CancelledError):
-            for asked in ([EVERYTHING], for_uncertainty(present)):
-                self._perturbed(prepared, asked, lambda *_: nullcontext(), quiet)
+            for inputs in ([EVERYTHING], for_uncertainty(present)):
+                self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet)
             if searched.result():
                 self._perturbed(prepared, for_relevance(present), lambda *_: nullcontext(), quiet)
 

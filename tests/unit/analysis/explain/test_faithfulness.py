@@ -128,7 +128,7 @@ def test_as_much_is_hidden_of_each_map():
         trust._blocks(SHAPE),
         -trust._from_centre(BRAIN),
     ):
-        hidden = trust._first(value, BRAIN, 64)
+        hidden = trust._top_voxels(value, BRAIN, 64)
         assert int(hidden.sum()) == 64
         assert not hidden[~BRAIN].any()
 
