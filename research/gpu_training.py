@@ -116,7 +116,7 @@ class PackedCases:
             for row in self.rows
         }
 
-    def judged_by(self, _: Collection[str]) -> tuple[str, ...]:
+    def in_training_data(self, _: Collection[str]) -> tuple[str, ...]:
         """Name no case: none is held out here to judge."""
         return ()
 

@@ -41,7 +41,7 @@ from lesionlens.site.worklist import protocol
 from lesionlens.site.worklist.site import unaided_first_required
 from lesionlens.site.worklist.table import scores_in
 from lesionlens.training.config import read_config
-from lesionlens.training.real_cases import part
+from lesionlens.training.real_cases import split_recorded
 
 DOCUMENT = {"study_uid": "1", "series_uid": "2", "sop_class_uid": "3", "sop_instance_uid": "4"}
 FINDINGS = {"candidates": [{"tracking_uid": "2.25.1", "score": 0.5}], "quality": []}
@@ -72,7 +72,9 @@ READERS = {
     "servers": Reader("archives.json", [{"address": "a"}], lambda _: kept_servers()),
     "views": Reader("views.json", {"a": "b"}, lambda _: hanging._known()),
     "study_locations": Reader("studies.json", {"a": "b"}, lambda _: study_locations._known()),
-    "split": Reader("split.json", {"training": {"A": ["a"]}}, lambda d: part(CASES, d, 0)),
+    "split": Reader(
+        "split.json", {"training": {"A": ["a"]}}, lambda d: split_recorded(CASES, d, 0)
+    ),
     "recipe": Reader(
         "a.toml", (REPOSITORY / "src/lesionlens/training/recipes/default.toml").read_text("utf-8"),
         lambda d: read_config(d / "a.toml"),

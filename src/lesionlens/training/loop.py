@@ -301,7 +301,7 @@ def train(
     path = run.save()
     finished = run.step >= config.steps
     minutes = run.spent_s / 60
-    before = run.cases.judged_by(run.notes.trained_on) if run.cases else ()
+    before = run.cases.in_training_data(run.notes.trained_on) if run.cases else ()
     trained = run.trained
     other = differing(trained, run.cases.training) if run.cases else ()
     return TrainSummary(

@@ -44,16 +44,16 @@ from lesionlens.training.data import (
     windows_of,
 )
 from lesionlens.training.kept_volumes import Donors, FolderSource, Start, keep, read
-from lesionlens.training.references import RealCase, Truth, naming, split
+from lesionlens.training.references import RealCase, Truth, naming_case, split
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.transplant import numbered
 from lesionlens.training.validate import cavity_dice, dice
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
-_FIRST_DRAWN = 1_500_000_000  # seed of the first synthetic brain that is mixed with real ones
-_APART = 100_003  # distance between seeds of mixed sources
+_FIRST_DRAWN_SEED = 1_500_000_000  # seed of the first synthetic brain that is mixed with real ones
+_SEED_DISTANCE = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
-_MAX_LOST = 0.5  # of a reference's voxels, outside the images: it is of others
+_MAX_OUTSIDE = 0.5  # of a reference's voxels, outside the images: it is of others
 _REGIONS = tuple(region.value for region in Region)
 
 
@@ -105,7 +105,7 @@ class RealCases:
     ) -> None:
         self._out, self._recipe = out, recipe
         self._context = context
-        self.parts = part(cases, out, recipe.seed, recipe.data.held_out)
+        self.parts = split_recorded(cases, out, recipe.seed, recipe.data.held_out)
         self._refuse_scans_on_both_sides()
 
     def _refuse_scans_on_both_sides(self) -> None:
@@ -135,7 +135,7 @@ class RealCases:
     def _read_scans(self, case: RealCase) -> list[str]:
         self._context.check("reading real cases")
         self._context.progress(f"reading {case.name}", 0.0)
-        with naming(case.name):
+        with naming_case(case.name):
             return _scans_of(case, self._out / CASES_NAME)
 
     @property
@@ -147,7 +147,7 @@ class RealCases:
             for case in self.parts.training
         }
 
-    def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
+    def in_training_data(self, trained_on: Collection[str]) -> tuple[str, ...]:
         """Return the validation cases that were in the training data of earlier weights."""
         known, folder = frozenset(trained_on), self._out / CASES_NAME
         held = self.parts.validation if known else ()
@@ -163,7 +163,7 @@ class RealCases:
         near = patch_stage(stage)
         return mixed(
             lambda n: self._of_one_grid(stage, config, seed, n),
-            lambda n: self._of_one_grid(near, config, seed + _APART, n),
+            lambda n: self._of_one_grid(near, config, seed + _SEED_DISTANCE, n),
             stage.patches.share,
             seed,
             done,
@@ -184,7 +184,7 @@ class RealCases:
         donors = Donors(tuple(files), _spacing(stage), config.transplanted)
         whole = donors if stage.window is None else None  # synthetic ones may be windows
 
-        return mixed(real, drawn, config.drawn_share, seed + 2 * _APART, done)
+        return mixed(real, drawn, config.drawn_share, seed + 2 * _SEED_DISTANCE, done)
 
     def validate(
         self,
@@ -234,7 +234,7 @@ def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: in
     if folder.is_dir() and all(map(array_cache.is_whole, folder.iterdir())):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    seed = _FIRST_DRAWN + int(folder.name)
+    seed = _FIRST_DRAWN_SEED + int(folder.name)
     rng = np.random.default_rng(seed)
     aside = folder.with_name(f".{folder.name}")
     aside.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,7 @@ def _spacing(stage: StageConfig) -> float:
     return round(sum(stage.spacing_mm) / 2, 3)
 
 
-def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) -> Parts:
+def split_recorded(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) -> Parts:
     """Split cases by patient and record it in `split.json`; an earlier split is kept."""
     place = out / SPLIT_NAME
     try:
@@ -282,7 +282,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
     file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{array_cache.SUFFIX}"
     if array_cache.is_whole(file):
         return file
-    with naming(case.name):
+    with naming_case(case.name):
         prepared = prepare(case.study(), context.quiet())
         packed = pack_case(prepared, case.truth(), spacing_mm)
     _keep_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
@@ -334,7 +334,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     study = make_network_input(prepared, spacing_mm, _CPU)
     values, grid = truth
     lost = share_beyond(values > 0, grid, study.grid)
-    if lost > _MAX_LOST:
+    if lost > _MAX_OUTSIDE:
         raise UnusableInputError(
             found=f"a reference of which {lost:.0%} lies outside the images",
             expected="outlines in the same patient space",

@@ -41,8 +41,8 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
         They differ; the message states where.
     """
     since = recipe_record(TrainConfig(stages=()))  # keys that an earlier release did not write
-    known = dict(_values(_begun({**since, **before}, step)))
-    now = dict(_values(_begun(recipe_record(config), step)))
+    known = dict(_values(_trained_part({**since, **before}, step)))
+    now = dict(_values(_trained_part(recipe_record(config), step)))
     changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
     if not changed:
         return
@@ -55,7 +55,7 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     )
 
 
-def _begun(recipe: Mapping[str, Any], step: int) -> dict[str, Any]:
+def _trained_part(recipe: Mapping[str, Any], step: int) -> dict[str, Any]:
     """Return a configuration without the parts that are not trained yet."""
     stages, left = [], step
     for stage in recipe["stages"]:

@@ -98,7 +98,7 @@ def find_real_cases(
         return tuple(reviewed_case(f, studies / f.name, patients.get(f.name)) for f in results)
     cases = find_cases(root)
     _checked_patients(root, [case.name for case in cases])
-    return tuple(_of_case(case, convention(case)) for case in cases)
+    return tuple(_dataset_case(case, convention(case)) for case in cases)
 
 
 def _checked_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
@@ -107,7 +107,7 @@ def _checked_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
     return patients
 
 
-def _of_case(case: Case, convention: str | None) -> RealCase:
+def _dataset_case(case: Case, convention: str | None) -> RealCase:
     if case.truth is None or not case.images:
         raise UnusableInputError(
             found=f"case {case.name!r} of patient {case.patient!r} without "
@@ -194,9 +194,9 @@ def reviewed_case(
     UnusableInputError
         A candidate is undecided, there is no such study, or it is the sample patient.
     """
-    with naming(folder.name):
+    with naming_case(folder.name):
         saved = read(folder)
-    _judged(saved, folder.name)  # fail early
+    _reviewed_labels(saved, folder.name)  # fail early
     _refuse_sample(folder.name, (digest for _, digest in saved.run.inputs))
     key = _key(_files_of(folder), f"reviewed {saved.review.events}")
     cavity = _cavity_of(saved) is not None
@@ -220,12 +220,12 @@ def reviewed_case(
         )
     who = patient or visit_of_result(folder).patient.number or patient_of(folder.name)
     return RealCase(
-        folder.name, who, key, study, lambda: _judged(read(folder), folder.name), cavity
+        folder.name, who, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity
     )
 
 
 @contextmanager
-def naming(case: str) -> Iterator[None]:
+def naming_case(case: str) -> Iterator[None]:
     """Name the case in an error about its files."""
     try:
         yield
@@ -250,7 +250,7 @@ def _cavity_of(saved: SavedResult) -> NDArray[np.bool_] | None:
     return drawn.mask(saved.volumes.labels.grid.shape)
 
 
-def _judged(saved: SavedResult, name: str) -> Truth:
+def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
     """Return the labels of accepted and edited candidates, and of the cavity beside them.
 
     Everything else is background.

@@ -40,7 +40,7 @@ class Cases(Protocol):
         """The training cases."""
         ...
 
-    def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
+    def in_training_data(self, trained_on: Collection[str]) -> tuple[str, ...]:
         """Return the validation cases that were in the training data of earlier weights."""
         ...
 
@@ -167,7 +167,7 @@ class TrainingRun:
             Its name or its patient was changed since.
         """
         scans = {scan for case in (self.earlier or {}).values() for scan in case.scans}
-        held = self.cases.judged_by(scans) if self.cases else ()
+        held = self.cases.in_training_data(scans) if self.cases else ()
         if held:
             raise ConfigError(
                 found=f"held-out cases that this run was trained on before: {', '.join(held)}",

@@ -40,7 +40,7 @@ from lesionlens.training.config import (
 )
 from lesionlens.training.kept_volumes import FolderSource, Start, read
 from lesionlens.training.loop import TrainOptions, train
-from lesionlens.training.real_cases import RealCases, for_cases, pack_case, part
+from lesionlens.training.real_cases import RealCases, for_cases, pack_case, split_recorded
 from lesionlens.training.references import find_real_cases, split
 
 from .runs import small_recipe
@@ -81,7 +81,7 @@ def copy(root, tmp_path):
 
 
 def test_a_patient_is_on_one_side_alone_and_it_is_recorded(root, tmp_path):
-    parts = part(find(root), tmp_path, seed=0)
+    parts = split_recorded(find(root), tmp_path, seed=0)
     learnt, held = ({case.patient for case in side} for side in (parts.training, parts.validation))
     assert learnt
     assert held
@@ -93,10 +93,10 @@ def test_a_patient_is_on_one_side_alone_and_it_is_recorded(root, tmp_path):
 
 
 def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
-    first = part(find(root), tmp_path, seed=0)
+    first = split_recorded(find(root), tmp_path, seed=0)
     for number in range(3, 9):
         shutil.copytree(root / NAMES[0], copy / f"BraTS-GLI-{number:05d}-000")
-    later = part(find(copy), tmp_path, seed=0)
+    later = split_recorded(find(copy), tmp_path, seed=0)
     names = [{case.name for case in side} for side in (later.training, later.validation)]
     assert {case.name for case in first.training} <= names[0]
     assert {case.name for case in first.validation} <= names[1]
@@ -248,9 +248,9 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     assert set(info.trained_on) == scans
     assert summary.trained_before == ()
     held = cases.parts.validation
-    assert cases.judged_by(scans) == ()
+    assert cases.in_training_data(scans) == ()
     known = next(iter(prepare(held[0].study(), RunContext()).scans.values()))
-    assert cases.judged_by({known, "another"}) == (held[0].name,)
+    assert cases.in_training_data({known, "another"}) == (held[0].name,)
 
 
 @pytest.fixture

@@ -134,13 +134,13 @@ class ReviewEvent:
     response: SignedResponse | None = None
     """The signed response (only in the log of a read), or the one that is withdrawn."""
 
+    diameters: DrawnDiameters | None = None
+    """The reader's diameters from now on; None for the measured ones."""
+
     @property
     def decision(self) -> ReviewEvent:
         """The act as stored in a review: without timing and confidence."""
         return replace(self, phase=Phase.AIDED, seconds=0.0, at_mm=None, confidence=None)
-
-    diameters: DrawnDiameters | None = None
-    """The reader's diameters from now on; None for the measured ones."""
 
     def __post_init__(self) -> None:
         """Refuse an overlong reason."""

@@ -163,7 +163,7 @@ def learn(
     new = _release(job.out, trained, about)
     sides = Side("before", parent, about.sha256), Side("after", job.out / WEIGHTS, new.sha256)
     held = {case.name for case in cases.parts.validation}
-    judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
+    judged = _score_both(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
                      context.part(_TRAINED, 1.0))  # fmt: skip
     proposal = _proposal(gathered, cases, about, new, judged, trained)
     write_atomically(job.out / PAGE, page.html(proposal))
@@ -240,23 +240,23 @@ def _release(out: Path, trained: TrainSummary, about: WeightsInfo) -> NamedWeigh
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _Scores:
     reviews: Sequence[SignedReview]
     patients: tuple[list[CaseScore], list[CaseScore]]
     drawn: tuple[list[dict[str, float]], list[dict[str, float]]]
 
 
-def _judged(
+def _score_both(
     job: LearnJob,
     recipe: TrainConfig,
     held: Sequence[SignedReview],
     sides: tuple[Side, Side],
     context: RunContext,
-) -> _Judged:
+) -> _Scores:
     judge = Judge(job.results, job.out / "judged", job.network)
     steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
-    return _Judged(
+    return _Scores(
         held,
         (
             judge.score(held, sides[0], steps[0]),
@@ -295,7 +295,7 @@ def _proposal(
     cases: RealCases,
     about: WeightsInfo,
     new: NamedWeights,
-    judged: _Judged,
+    judged: _Scores,
     trained: TrainSummary,
 ) -> Proposal:
     parts = cases.parts
