@@ -81,10 +81,10 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     return parse_json(read_file(path, limit))
 
 
-def read_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty if the file is missing or unreadable."""
     try:
-        found = read_json(path, limit)
+        found = read_json(path)
     except (OSError, ValueError, ReadError):
         return {}
     return found if isinstance(found, dict) else {}

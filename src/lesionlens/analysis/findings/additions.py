@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings.edit_tools import tissue_of
 from lesionlens.analysis.findings.edits import Labels, outline_of
 from lesionlens.base import geometry
-from lesionlens.base.geometry import Box
-from lesionlens.base.grid import Grid
+from lesionlens.base.geometry import Box, clipped_box
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
@@ -41,20 +40,13 @@ def grow_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None
     """
     working = analysis.prepared.working
     seed = working.nearest_voxel(point_mm)
-    box = _box_around(seed, working)
+    reach = np.ceil(REACH_MM / working.spacing_mm) + 1
+    box = clipped_box(seed - reach, seed + reach, working.shape)
     start = np.array([side.start for side in box])
     i, j, k = (seed - start).tolist()
     found = np.zeros(working.shape, np.uint8)
     found[box] = grown(surroundings_of(analysis, box, shown), (i, j, k))
     return found
-
-
-def _box_around(seed: NDArray[np.intp], grid: Grid) -> Box:
-    reach = np.ceil(REACH_MM / grid.spacing_mm).astype(int) + 1
-    low = np.clip(seed - reach, 0, np.array(grid.shape) - 1)
-    high = np.clip(seed + reach + 1, 1, grid.shape)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return i, j, k
 
 
 def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = None) -> Surroundings:

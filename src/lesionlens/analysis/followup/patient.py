@@ -81,12 +81,12 @@ def visit_of(study: Study) -> Examination:
     return Examination(study.patient)
 
 
-def visit_of_result(folder: Path, study_name: str = "") -> Examination:
+def visit_of_result(folder: Path) -> Examination:
     """Return patient and date of a saved result: from its DICOM objects, else from BIDS names."""
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
-    subject, session = entities(f"{study_name or folder.name}_")
+    subject, session = entities(f"{folder.name}_")
     if not subject:
         return Examination()
     return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)

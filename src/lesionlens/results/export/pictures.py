@@ -29,6 +29,8 @@ HEAT_FROM = 0.1
 """Attention below this share of the scale is not shown."""
 QUALITY = 82
 BAR_MM = 50
+_OVERVIEW_SLICES = 8
+_TOLERANCE_PX = 0.2  # by which a contour may be simplified
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
 
 
 def overview_pictures(
-    scene: SliceScene, reference: MrSequence, words: Words, count: int = 8
+    scene: SliceScene, reference: MrSequence, words: Words
 ) -> tuple[ReportPicture, ...]:
     """Render axial slices of the reference, for a study without a candidate."""
     return tuple(
@@ -153,7 +155,7 @@ def overview_pictures(
             (reference.display_name, words("axial_at", mm=words.number(scene.place_mm(cut), 0))),
             ((), None),
         )
-        for cut in scene.overview(count)
+        for cut in scene.overview(_OVERVIEW_SLICES)
     )
 
 
@@ -211,13 +213,13 @@ def path_of(values: NDArray[np.bool_] | NDArray[np.float32], level: float) -> st
     padded = np.pad(np.asarray(values, dtype=np.float32), 1)
     parts = []
     for line in find_contours(padded, level):
-        points = _simplified(line, 0.2)[:-1] - 0.5
+        points = _simplified(line)[:-1] - 0.5
         parts.append("M" + " ".join(f"{x:.1f},{y:.1f}" for y, x in points) + "Z")
     return "".join(parts)
 
 
-def _simplified(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
-    """Simplify a closed line within `tolerance` pixels.
+def _simplified(line: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Simplify a closed line within `_TOLERANCE_PX`.
 
     Ramer 1972; Douglas and Peucker 1973. (Importing scikit-image's version takes almost a second.)
     """
@@ -232,7 +234,7 @@ def _simplified(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float
         along = np.clip(between @ chord / max(chord @ chord, 1e-12), 0, 1)
         away = np.linalg.norm(between - along[:, None] * chord, axis=1)
         farthest = int(away.argmax())
-        if away[farthest] > tolerance:
+        if away[farthest] > _TOLERANCE_PX:
             middle = first + 1 + farthest
             kept.add(middle)
             spans += [(first, middle), (middle, last)]

@@ -23,15 +23,13 @@ from lesionlens.results.export.dicom.identity import MANUFACTURER, SERIES, conce
 SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
 
 
-def rejection_of(objects: Sequence[Dataset], why: str = SUPERSEDED) -> KeyObjectSelectionDocument:
+def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
     """Build a note that rejects objects of one study.
 
     Parameters
     ----------
     objects : sequence of Dataset
         Headers of the earlier Segmentation, SR, maps and selections.
-    why : str
-        Reason, in words.
 
     Raises
     ------
@@ -49,7 +47,9 @@ def rejection_of(objects: Sequence[Dataset], why: str = SUPERSEDED) -> KeyObject
     number, description = SERIES["rejection"]
     now = datetime.now(UTC).astimezone()
     content = KeyObjectSelection(
-        document_title=concept(REJECTED_FOR_QUALITY), referenced_objects=objects, description=why
+        document_title=concept(REJECTED_FOR_QUALITY),
+        referenced_objects=objects,
+        description=SUPERSEDED,
     )
     separate(content[0])
     made = KeyObjectSelectionDocument(

@@ -75,7 +75,7 @@ def _add_info(router: APIRouter) -> None:
         adapter: All, strategy: str, params: Annotated[dict[str, Any] | None, Body()] = None
     ) -> dict[str, Any]:
         if strategy not in STRATEGIES:
-            raise _no("strategy", strategy, STRATEGIES)
+            raise _no_strategy(strategy)
         left = adapter.datastore.unlabelled()
         if not left:
             return {}
@@ -276,10 +276,10 @@ def _json(text: str) -> dict[str, Any]:
     return found
 
 
-def _no(what: str, name: str, there: Any) -> NotFoundError:
+def _no_strategy(name: str) -> NotFoundError:
     return NotFoundError(
-        found=f"no {what} {name!r:.60}",
-        expected=", ".join(there) or "none",
+        found=f"no strategy {name!r:.60}",
+        expected=", ".join(STRATEGIES),
         next_step="Choose one of these",
     )
 
