@@ -630,7 +630,7 @@ def prior_of(panel):
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):
     acts = shown.actions_
-    acts.compare_with(prior_of(shown))
+    shown.session.choose_views(compared=prior_of(shown))
     shown.commands.run("four_views")
     now = {view.tile.sequence: drawn(shown, view).image.data.max() for view in tiles(shown)}
     acts.hold_comparison(True)
@@ -650,7 +650,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert shown.viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
     acts.hold_comparison(False)
     assert not shown.viewer.layers["prior"].visible
-    acts.compare_with(None)
+    shown.session.choose_views(compared=None)
     acts.hold_comparison(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
