@@ -143,7 +143,7 @@ class SecondReader:
         if state.choices.views.layout is not Layout.SINGLE:
             grid = state.analysis.volumes.labels.grid
             voxel = grid.nearest_voxel(self._views.viewpoint.now.point_mm, clip=True)
-            number = found.parts[tuple(voxel)]
+            number = int(found.parts[tuple(voxel)])
             if number:
                 return found.disagreements[number - 1]
         return next((one for one in found.disagreements if one.point_mm == self._shown), None)
