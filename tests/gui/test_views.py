@@ -676,6 +676,30 @@ def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
     assert toolbar.minimumSizeHint().width() < 768
 
 
+def test_in_a_narrow_window_every_button_is_in_the_row_or_in_its_menu(shown, qtbot):
+    """The row kept the window 1137 pixels wide: part of the panel was beside a small screen."""
+    toolbar, window = shown.views.toolbar, shown.window()
+    assert window.minimumSizeHint().width() <= 760
+    window.resize(760, 560)
+    qtbot.waitUntil(lambda: not toolbar.overflow.isHidden(), timeout=10_000)
+    buttons = (*toolbar.layouts.values(), *toolbar.windows.values(), *toolbar.switches.values())
+    row = [one for one in (*buttons, toolbar.measure, toolbar.overflow) if not one.isHidden()]
+    assert all(one.geometry().right() < toolbar.width() for one in row)
+    toolbar.overflow.menu().aboutToShow.emit()
+    offered = {act.text(): act for act in toolbar.overflow.menu().actions() if act.text()}
+    for one in buttons:
+        assert not one.isEnabled() or (one.toolTip() in offered) is one.isHidden()
+    assert any("angle" in words for words in offered) is toolbar.measure.isHidden()
+    offered[toolbar.switches["toggle_names"].toolTip()].trigger()
+    assert not shown.session.state.choices.views.named
+    toolbar.overflow.menu().aboutToShow.emit()
+    again = {act.text(): act for act in toolbar.overflow.menu().actions()}
+    assert not again[toolbar.switches["toggle_names"].toolTip()].isChecked()
+    window.resize(1500, 800)
+    qtbot.waitUntil(toolbar.overflow.isHidden, timeout=10_000)
+    assert all(not one.isHidden() for one in toolbar.switches.values())
+
+
 def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
     """Beside each other where there is room for both and the letter between, else one below."""
     metrics = QFontMetricsF(QFont())
