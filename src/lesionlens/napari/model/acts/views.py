@@ -75,11 +75,11 @@ class ViewActs(MeasureActs):
         study = self.session.state.study
         if study is None or study is before:
             return
+        rule, refused = None, ""
         try:
             rule = hanging_rules.rule_for(study)
         except ConfigError as refusal:
-            self.session.decline(str(refusal))
-            rule = None
+            refused = str(refusal)
         layout = rule.layout if rule is not None else None
         layout = layout or hanging.recall(study)
         if rule is not None:
@@ -89,6 +89,8 @@ class ViewActs(MeasureActs):
             self.session.choose_views(hung=rule.show)
         if layout is not None:
             self.session.choose_views(layout=layout)
+        if refused:  # last, as a choice clears the message
+            self.session.decline(refused)
 
     def toggle_layout(self, layout: Layout) -> None:
         """Show a layout, or the single view again."""
