@@ -35,7 +35,7 @@ def compared(panel):
 
 def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, qtbot):
     before = ComparedPictures("prior of 2024-03-01", "prior", {})
-    shown.actions_.compare_with(before)
+    shown.session.choose_views(compared=before)
     shown.commands.run("next_other")
     qtbot.waitUntil(lambda: compared(shown) is not before, timeout=20_000)
     now = compared(shown)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from napari.settings import get_settings
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import QPoint, QPointF, QRect, Qt
 from qtpy.QtGui import QKeyEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
@@ -524,6 +525,28 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     assert reviewed.width() >= reviewed.minimumWidth()
     reviewed.commands.run("discard_edit")
     assert not controls.isVisible()
+
+
+def test_napari_s_controls_do_not_push_the_panel_off_a_small_screen(reviewed, qtbot, monkeypatch):
+    """At 800 x 600 *Done* and half of the panel were beyond the edge while an outline was drawn."""
+    settled_in(reviewed, qtbot)
+    window = reviewed.window()
+    names = {d.windowTitle(): d for d in window.findChildren(QDockWidget)}
+    window.resize(1000, 560)
+    window.show()
+    qtbot.waitUntil(names["layer controls"].isHidden, timeout=10_000)
+    QApplication.processEvents()
+    window.resize(790, 560)
+    qtbot.waitUntil(lambda: window.width() == 790, timeout=10_000)
+    small = SimpleNamespace(availableGeometry=lambda: QRect(0, 0, 800, 600))
+    monkeypatch.setattr(type(window), "screen", lambda _: small)
+    reviewed.session.go_to(1)
+    reviewed.commands.run("edit_outline")
+    qtbot.wait(2 * dock_layout._SETTLED_MS)
+    assert reviewed.session.state.editing == 1
+    assert not names["layer controls"].isVisible()
+    assert window.width() <= 800
+    reviewed.commands.run("discard_edit")
 
 
 @pytest.mark.slow

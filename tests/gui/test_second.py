@@ -10,6 +10,7 @@ from tests.gui.window import control, reads, wait
 
 from lesionlens.base.labels import Label
 from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.drawing import SECOND_COLOUR
 
 
@@ -105,6 +106,35 @@ def test_nothing_is_adopted_that_the_views_do_not_show(second, qtbot, before):
     second.commands.run("take_second")
     wait(qtbot, second)
     assert agreement(second).disagreements == ()
+
+
+def test_a_disagreement_that_the_reader_has_left_is_shown_again_before_it_is_adopted(second, qtbot):
+    """F8 adopted the one that was gone to last, wherever the views were by then."""
+    second.actions_.show_layout(Layout.ONE)
+    second.commands.run("next_disagreement")
+    review, there = second.session.state.review, here(second)
+    for _ in range(40):
+        second.commands.run("next_slice")
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert second.session.state.review is review
+    assert "It was out of view. 1 of 2" in second.session.state.message
+    assert here(second) == there
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert len(agreement(second).disagreements) == 1
+
+
+def test_the_disagreement_at_the_crosshair_is_adopted(second, qtbot):
+    """A reader who clicked on another one meanwhile got the one that was gone to last."""
+    second.actions_.show_layout(Layout.PLANES)
+    second.commands.run("next_disagreement")
+    left, clicked = agreement(second).disagreements
+    second.actions_.viewpoint.move(point_mm=clicked.point_mm)
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    (now,) = agreement(second).disagreements
+    assert (now.by_first, now.point_mm) == (left.by_first, left.point_mm)
 
 
 def here(panel):

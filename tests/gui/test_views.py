@@ -630,7 +630,7 @@ def prior_of(panel):
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):
     acts = shown.actions_
-    acts.compare_with(prior_of(shown))
+    shown.session.choose_views(compared=prior_of(shown))
     shown.commands.run("four_views")
     now = {view.tile.sequence: drawn(shown, view).image.data.max() for view in tiles(shown)}
     acts.hold_comparison(True)
@@ -650,7 +650,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert shown.viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
     acts.hold_comparison(False)
     assert not shown.viewer.layers["prior"].visible
-    acts.compare_with(None)
+    shown.session.choose_views(compared=None)
     acts.hold_comparison(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
@@ -674,6 +674,30 @@ def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
         words.append(toolbar.findChild(QToolButton).sizeHint().width())
     assert words[1] > words[0]
     assert toolbar.minimumSizeHint().width() < 768
+
+
+def test_in_a_narrow_window_every_button_is_in_the_row_or_in_its_menu(shown, qtbot):
+    """The row kept the window 1137 pixels wide: part of the panel was beside a small screen."""
+    toolbar, window = shown.views.toolbar, shown.window()
+    assert window.minimumSizeHint().width() <= 760
+    window.resize(760, 560)
+    qtbot.waitUntil(lambda: not toolbar.overflow.isHidden(), timeout=10_000)
+    buttons = (*toolbar.layouts.values(), *toolbar.windows.values(), *toolbar.switches.values())
+    row = [one for one in (*buttons, toolbar.measure, toolbar.overflow) if not one.isHidden()]
+    assert all(one.geometry().right() < toolbar.width() for one in row)
+    toolbar.overflow.menu().aboutToShow.emit()
+    offered = {act.text(): act for act in toolbar.overflow.menu().actions() if act.text()}
+    for one in buttons:
+        assert not one.isEnabled() or (one.toolTip() in offered) is one.isHidden()
+    assert any("angle" in words for words in offered) is toolbar.measure.isHidden()
+    offered[toolbar.switches["toggle_names"].toolTip()].trigger()
+    assert not shown.session.state.choices.views.named
+    toolbar.overflow.menu().aboutToShow.emit()
+    again = {act.text(): act for act in toolbar.overflow.menu().actions()}
+    assert not again[toolbar.switches["toggle_names"].toolTip()].isChecked()
+    window.resize(1500, 800)
+    qtbot.waitUntil(toolbar.overflow.isHidden, timeout=10_000)
+    assert all(not one.isHidden() for one in toolbar.switches.values())
 
 
 def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):

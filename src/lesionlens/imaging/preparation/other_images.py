@@ -21,7 +21,6 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import pyramid, register
 
 _ROUNDS = 6
-_DARK = 0.5
 _FAR = 2.5
 """Residuals beyond this many robust deviations are excluded from the fit."""
 
@@ -74,7 +73,7 @@ class OtherImage:
     plain: str
     """Displayed name without the series' description."""
     volume: Volume
-    """Volume of float32 on its own grid."""
+    """Volume of float32 on its own grid; NaN where there is no value."""
     how: str = ""
     """How it was aligned; empty if it was computed from aligned images."""
     doubtful: bool = False
@@ -102,16 +101,16 @@ def align_other_series(
     kind = kind_of(series)
     name = series.description or "without a name"
     name = f"{kind} ({name})" if kind is not OtherKind.OTHER else name
-    values = np.nan_to_num(series.load()).astype(np.float32, copy=False)
+    loaded = series.load().astype(np.float32, copy=False)
+    values = np.where(np.isfinite(loaded), loaded, np.float32(np.nan))
     frame = series.grid.frame_uid
     shared = frame is not None and frame == prepared.native.frame_uid
     if shared or series.grid.matches(prepared.native, 1e-2):
         return OtherImage(name, kind.value, Volume(values, series.grid), "placed by its header")
     context.progress("laying it beside the sequences", 0.3)
     fixed = prepared.images[prepared.reference]
-    found = register(
-        pyramid(fixed, prepared.working), pyramid(values, series.grid), context=context
-    )
+    moving = pyramid(np.nan_to_num(values), series.grid)
+    found = register(pyramid(fixed, prepared.working), moving, context=context)
     affine = np.asarray(np.linalg.inv(found.moved) @ series.grid.affine)
     how = f"moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f}°"
     doubt = ", doubtful: check by eye" if found.doubtful else ""
@@ -138,8 +137,7 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
     scale, offset = matched(before[prepared.brain], after[prepared.brain])
     covered = (before > 0) & (after > 0)
     found = after - (np.float32(scale) * before + np.float32(offset))
-    dark = np.percentile(found[covered], _DARK) if covered.any() else 0.0
-    found = np.where(covered, found, np.float32(dark))  # background as dark as the minimum
+    found = np.where(covered, found, np.float32(np.nan))
     return OtherImage("T1c - T1", "T1c - T1", Volume(found, prepared.working))
 
 

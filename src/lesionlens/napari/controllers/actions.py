@@ -115,7 +115,7 @@ class Actions(
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
         self.adder = LesionAdder(session, self.review_controller, self.editor)
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
-        self.second = SecondReader(session, self.review_controller, jobs, self.go_to_point)
+        self.second = SecondReader(session, self.review_controller, jobs, self)
         self.exported: Path | None = None
         self.dialogs: Dialogs
         """Set by the panel."""

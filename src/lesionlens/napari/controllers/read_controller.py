@@ -54,6 +54,10 @@ class ExpectedRead:
     """Whether every mark needs a rating."""
 
 
+_Aside = tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None]
+_NOTHING: _Aside = (None, None, None)
+
+
 class ReadController:
     """The read in progress of one window.
 
@@ -80,11 +84,7 @@ class ReadController:
         """Unnamed reads and analyses that this window has worked on."""
         self._turn: ExpectedRead | None = None
         self._begun: ExpectedRead | None = None
-        self._aside: tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None] = (
-            None,
-            None,
-            None,
-        )
+        self._aside = _NOTHING
         """Read set aside with its study while another one is opened."""
         self._own = own_log.OwnLog()
         self._log: ReadSession | None = None
@@ -99,6 +99,7 @@ class ReadController:
         self._noted: tuple[str, Path] | None = None
         self._held: tuple[Any, Any] | None = None
         self._shown: Any = None
+        self._looked: Study | None = None
         session.changed.connect(self._on_changed)
 
     # --- begin and end --------------------------------------------------------------------
@@ -119,10 +120,16 @@ class ReadController:
         if turn is None and read_preferences().unaided_first:
             turn = ExpectedRead(self._own.database, _own_key(study), unaided_first=True)
         if turn is not None:
-            self.read_session = ReadSession(
-                turn.database, turn.key, unaided_first=turn.unaided_first
-            )
+            self.read_session = self._read_of(study, turn)
             self._look_for_unnamed(self.read_session)
+
+    def _read_of(self, study: Study, turn: ExpectedRead) -> ReadSession:
+        return ReadSession(
+            turn.database,
+            turn.key,
+            unaided_first=turn.unaided_first,
+            shown_elsewhere=self._own.shown_before(study, turn.key),
+        )
 
     # --- unnamed reads of earlier sessions ------------------------------------------------
 
@@ -169,12 +176,11 @@ class ReadController:
         if reader is not None and mine:
             self.name_reader(reader)
         elif reader is not None and self.read_session is not None:
-            key = replace(self.read_session.key, reader=reader)
-            unaided_first = self.read_session.unaided_first
-            self.read_session.leave()
-            self.read_session = ReadSession(
-                self.read_session.database, key, unaided_first=unaided_first
-            )
+            before, study = self.read_session, self.session.state.study
+            before.leave()
+            key = replace(before.key, reader=reader)
+            turn = ExpectedRead(before.database, key, before.unaided_first)
+            self.read_session = None if study is None else self._read_of(study, turn)
             self._rename_turn()
         self._show()
 
@@ -187,11 +193,9 @@ class ReadController:
         """End the read of the study and stop the clock."""
         ended = (self.read_session, self._log)
         self.read_session = self._log = self._follows = None
-        self._held = self._shown = self.confidence = None
+        self._held = self._shown = self._looked = self.confidence = None
         self.kept, self.asking, self._answered = True, False, False
-        for read_session in ended:
-            if read_session is None:
-                continue
+        for read_session in filter(None, ended):
             try:
                 read_session.leave()
             except LesionLensError as error:  # decisions are written when they are made
@@ -385,12 +389,14 @@ class ReadController:
             self.leave()
             if new.study is not None:
                 back, turn, held = self._aside
-                self._aside = (None, None, None)
+                self._aside = _NOTHING
                 if new.study is back:
                     self._turn, self._held, self._shown = turn, held, self.session.result
                 self._begin(new.study)
+            self._note_look(new)
             self._show()
             return
+        self._note_look(new)
         if (old.analysis is None) is not (new.analysis is None):
             self.changed.emit()
         seen, self._shown = self._shown, self.session.result
@@ -400,6 +406,14 @@ class ReadController:
             self._before, self._follows = _own_review(new.analysis, new.review), None
         elif new.review is not old.review:
             self._keep(new.analysis, _own_review(new.analysis, new.review))
+
+    def _note_look(self, new: State) -> None:
+        """Record once that the open study's findings are shown, for later unaided reads."""
+        study, shown = new.study, new.analysis is not None or new.preliminary is not None
+        if study is not None and shown and self._looked is not study:
+            self._looked = study
+            read = self.read_session
+            self._own.note_shown(study, _own_key(study) if read is None else read.key)
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log."""
@@ -478,8 +492,8 @@ def _own_review(analysis: Analysis, review: Review) -> Review:
 def _centroids(analysis: Analysis) -> dict[str, Point]:
     """Return the centroid of each candidate, RAS+ mm, by the result's own tracking UID."""
     own = own_uids(analysis.followup)
-    found = analysis.findings.candidates
-    return {own.get(c.tracking_uid, c.tracking_uid): c.centroid_mm for c in found}
+    all_ = analysis.findings.candidates
+    return {own.get(c.tracking_uid, c.tracking_uid): c.centroid_mm for c in all_}
 
 
 def _own_key(study: Study) -> ReadKey:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from lesionlens.analysis.evaluation.agreement import Disagreement
+from lesionlens.analysis.evaluation.agreement import Agreement, Disagreement
 from lesionlens.analysis.findings import additions
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import DrawingMethod, ReviewState
@@ -18,8 +17,13 @@ from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.screen.board import frame_of, tiles_of
 from lesionlens.napari.model.state.second import SecondResult
+from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.second import disagreement_words, thin_words
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -37,8 +41,8 @@ class SecondReader:
     ----------
     review_controller : ReviewController
         Records adopted parts with undo.
-    go_to : callable
-        Brings a point (RAS+ mm) into every view.
+    views : ViewActs
+        Acts on the views that show the disagreements.
     """
 
     def __init__(
@@ -46,10 +50,10 @@ class SecondReader:
         session: ReviewSession,
         review_controller: ReviewController,
         jobs: Jobs,
-        go_to: Callable[[Point], object],
+        views: ViewActs,
     ) -> None:
         self._session, self._review, self._jobs = session, review_controller, jobs
-        self._go_to = go_to
+        self._views = views
         self._number = 0
         self._shown: Point | None = None
         """Position of the disagreement that was gone to, RAS+ mm; its number may change."""
@@ -102,13 +106,16 @@ class SecondReader:
         last = 0 if by > 0 and not self._number else self._number
         self._number = (last + by - 1) % len(parts) + 1
         part = parts[self._number - 1]
+        self._session.notify(f"Disagreement {self._show(part)}. F8 adopts it.")
+
+    def _show(self, part: Disagreement) -> str:
+        """Go to a disagreement; return its number and description."""
+        second = self._session.state.second
+        count = 0 if second is None else len(second.agreement.disagreements)
         self._shown = part.point_mm
         self._session.show_contours()
-        self._go_to(part.point_mm)
-        self._session.notify(
-            f"Disagreement {self._number} of {len(parts)}: {disagreement_words(part)}. "
-            "F8 adopts it."
-        )
+        self._views.go_to_point(part.point_mm)
+        return f"{part.number} of {count}: {disagreement_words(part)}"
 
     def visit(self, point_mm: Point) -> None:
         """Go to the disagreement at a point (RAS+ mm)."""
@@ -120,16 +127,37 @@ class SecondReader:
             self.step(1)
 
     def take(self) -> bool:
-        """Adopt the second result at the current disagreement."""
+        """Adopt the second result at the disagreement in view.
+
+        It is the one at the crosshair of linked views, else the one that was gone to. If the views
+        have left that one, they go to it again, and nothing is adopted yet.
+        """
         return self._review.after_edit(self._take)
+
+    def _meant(self) -> Disagreement | None:
+        """Return the disagreement at the crosshair of linked views, else the one gone to."""
+        state = self._session.state
+        if state.second is None or state.analysis is None:
+            return None
+        found = state.second.agreement
+        if state.choices.views.layout is not Layout.SINGLE:
+            grid = state.analysis.volumes.labels.grid
+            voxel = grid.nearest_voxel(self._views.viewpoint.now.point_mm, clip=True)
+            number = int(found.parts[tuple(voxel)])
+            if number:
+                return found.disagreements[number - 1]
+        return next((one for one in found.disagreements if one.point_mm == self._shown), None)
 
     def _take(self) -> bool:
         state = self._session.state
         second, analysis = state.second, state.analysis
-        parts = () if second is None else second.agreement.disagreements
-        part = next((one for one in parts if one.point_mm == self._shown), None)
+        part = self._meant()
         if second is None or analysis is None or part is None:
             self._session.decline("Go to a disagreement first (F7).")
+            return False
+        here = self._views.viewpoint.now.point_mm
+        if not seen_at(state, second.agreement, part, here):
+            self._session.decline(f"It was out of view. {self._show(part)}. F8 adopts it now.")
             return False
         if state.choices.overlay is Overlay.OFF:
             self._session.decline("The outlines are not shown: press T, look at both, then F8.")
@@ -154,6 +182,20 @@ class SecondReader:
             self._session.notify(f"{part.volume_ml:.1f} ml adopted; U undoes that.")
 
         return self._review.change("Adopting an outline", make, then)
+
+
+def seen_at(state: State, found: Agreement, part: Disagreement, point_mm: Point) -> bool:
+    """Whether a slice through a point (RAS+ mm), as the views show it, cuts a disagreement."""
+    analysis, choices = state.analysis, state.choices
+    if analysis is None:
+        return False
+    parts, frame = Picture.of(found.parts, analysis.volumes.labels.grid), frame_of(state)
+    planes = {tile.plane for tile in tiles_of(state, choices.views.layout)} or {choices.plane}
+    for plane in planes:
+        number = parts.number_at(frame, plane, float(frame.depth(plane, point_mm)))
+        if (parts.cut(frame, plane, number, nearest=True).data == part.number).any():
+            return True
+    return False
 
 
 def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | None:

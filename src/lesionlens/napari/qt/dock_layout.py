@@ -12,6 +12,8 @@ from lesionlens.napari.qt.waiting import once_idle
 CANVAS_SHARE = 0.6
 """Minimum share of the window's width for the image."""
 _SPARE = 120  # extra pixels required to show the docks again, as they may need more than before
+_LEAST_IMAGE = 300
+"""Width of the image that napari's controls leave while an outline is drawn, pixels."""
 _SETTLED_MS = 250  # time for a new font to reach every dock
 _CONTROLS = "layer controls"
 _ASIDE = (_CONTROLS, "layer list")
@@ -87,12 +89,15 @@ class DockLayout(QObject):
             self.make()
 
     def _show_drawing_controls(self) -> None:
-        """Show or hide the controls, once the other docks are laid out."""
-        window = main_window(self.parent())
+        """Show or hide the controls, once the other docks are laid out.
+
+        On a screen without room for them they stay in napari's *Window* menu.
+        """
+        window, panel = main_window(self.parent()), self.parent()
         QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         for dock in _own(window) if window is not None else ():
             if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
-                dock.setVisible(self._drawing)
+                dock.setVisible(self._drawing and _has_room(window, dock, panel))
         self._fit_to_screen.start()
 
     @property
@@ -164,6 +169,16 @@ def _fit_to_screen(window: QMainWindow) -> None:
     top = max(min(frame.top(), room.bottom() + 1 - frame.height()), room.top())
     if (left, top) != (frame.left(), frame.top()):
         window.move(left, top)
+
+
+def _has_room(window: QMainWindow | None, dock: QDockWidget, panel: QObject | None) -> bool:
+    """Whether a dock fits on the screen beside image and panel."""
+    screen = None if window is None else window.screen()
+    if window is None or screen is None or not isinstance(panel, QWidget):
+        return False
+    least = panel.minimumWidth() + dock.minimumSizeHint().width()
+    image = max(window.centralWidget().minimumSizeHint().width(), _LEAST_IMAGE)
+    return bool(least + image <= screen.availableGeometry().width())
 
 
 def _own(window: QMainWindow) -> list[QDockWidget]:

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
-from lesionlens.napari.model.geometry.planes import place_words
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
@@ -340,16 +339,12 @@ class BoardView(QWidget):
                 view.update()
 
     def _value(self, tile: Tile, point: Point) -> str:
+        if self.board is None:
+            return ""
         other = self._compared(tile)
-        picture = (self._artist if other is None else other.artist).pictures.get(tile.sequence)
-        where = place_words(point)
-        if picture is None:
-            return where
-        voxel = picture.grid.nearest_voxel(point)
-        if not picture.grid.contains(voxel):
-            return where
-        i, j, k = voxel.tolist()
-        return f"{float(picture.data[i, j, k]):.4g}  at  {where}"
+        if other is None:
+            return self._artist.value(self.board, tile, point)
+        return other.artist.value(other.board(self.board), tile, point)
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference swaps both."""

@@ -25,11 +25,14 @@ class OtherStudy:
     auto: dict[MrSequence, Limits]
     """Initial windows."""
 
+    def board(self, board: Board) -> Board:
+        """Return the board without anything of the open study; only T1c is projected."""
+        slab = board.views.slab and not self.compared.beside
+        return replace(board, analysis=None, overlays=None, views=replace(board.views, slab=slab))
+
     def draw(self, board: Board, tile: Tile, place: Viewpoint) -> Drawing:
         """Return the content of a tile: its own image and outlines, none of the open study's."""
-        compared = self.compared
-        slab = board.views.slab and not compared.beside  # of T1c alone
-        own = replace(board, analysis=None, overlays=None, views=replace(board.views, slab=slab))
+        compared, own = self.compared, self.board(board)
         drawn = self.artist.draw(own, tile, place)
         flagged = compared.components
         called = compared.description if board.views.named else compared.plain

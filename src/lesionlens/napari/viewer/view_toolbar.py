@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from qtpy.QtCore import QSize, Qt
@@ -49,8 +49,8 @@ QToolButton:checked { background: #2F6FB5; color: white; }
 QToolButton::menu-indicator { image: none; width: 0; }
 QToolButton:disabled { color: rgba(128, 128, 128, 140); }
 """
-_ROOMY, _NARROW = 9, 2
-"""Padding of a button, pixels: easy to hit, and narrow enough for a window of 1280 pixels."""
+_ROOMY, _NARROW, _MARGIN = 9, 2, 2
+"""Padding of a button, pixels: easy to hit, and narrow; margin of the row."""
 
 
 def _style(roomy: bool) -> str:
@@ -78,7 +78,7 @@ class ViewToolbar(QWidget):
         self._is_roomy = False
         self._stated: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)
-        row.setContentsMargins(2, 2, 2, 2)
+        row.setContentsMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
         row.setSpacing(0)
         self.layouts = {
             layout: self._button(words, _layout_tip(name, keyed), partial(run, name))
@@ -92,18 +92,20 @@ class ViewToolbar(QWidget):
             name: self._button(words, BY_NAME[name].tip, partial(run, name))
             for name, words in _SWITCHES
         }
-        for group in (self.layouts, self.windows, self.switches):
-            for button in group.values():
+        self._lines = [QFrame() for _ in range(3)]
+        groups = [[*self.layouts.values()], [*self.windows.values()], [*self.switches.values()]]
+        for group, line in zip(groups, self._lines, strict=True):
+            for button in group:
                 row.addWidget(button)
-            line = QFrame()
             line.setFrameShape(QFrame.Shape.VLine)
             row.addWidget(line)
-        self.overflow = self._menu_button("…", "More layouts, and cine")
-        self.overflow.menu().aboutToShow.connect(self._fill_overflow)
-        row.insertWidget(len(self.layouts), self.overflow)
         self.measure = self._measure_button(run)
-        row.addWidget(self.measure)
+        self.overflow = self._menu_button("…", "More")
+        self.overflow.menu().aboutToShow.connect(self._fill_overflow)
+        for button in (self.measure, self.overflow):
+            row.addWidget(button)
         row.addStretch(1)
+        self._wanted = self._buttons()
         self.setStyleSheet(_style(self._is_roomy))
 
     def _button(self, words: str, tip: str, act: Callable[[], object]) -> QToolButton:
@@ -139,32 +141,54 @@ class ViewToolbar(QWidget):
         made.setMenu(QMenu(made))
         return made
 
+    def _buttons(self) -> tuple[QToolButton, ...]:
+        """Return the buttons; the last ones are the first that have no room."""
+        first = (*self.layouts.values(), *self.windows.values(), self.measure)
+        return (*first, *self.switches.values())
+
     def _fill_overflow(self) -> None:
         """List the buttons that have no room in the row."""
         menu = self.overflow.menu()
         menu.clear()
-        for button in (*self.layouts.values(), *self.switches.values()):
-            if button.isHidden() and button.isEnabled():
-                menu.addAction(button.toolTip()).triggered.connect(button.click)
+        for button in self._buttons():
+            if button is not self.measure and button.isHidden() and button.isEnabled():
+                act = menu.addAction(button.toolTip())
+                act.setCheckable(True)
+                act.setChecked(button.isChecked())
+                act.triggered.connect(button.click)
+        if self.measure.isHidden() and self.measure in self._wanted:
+            menu.addSeparator()
+            menu.addActions(self.measure.menu().actions())
 
     def minimumSizeHint(self) -> QSize:
-        """Return the size with narrow buttons, so that roomy ones do not keep the window wide."""
-        hint = super().minimumSizeHint()
-        return QSize(hint.width() - self._more(), hint.height()) if self._is_roomy else hint
+        """Return the size with one button and the menu of the others."""
+        lines = sum(one.sizeHint().width() for one in self._lines)
+        least = self._width_of((*self._wanted[:1], self.overflow))
+        return QSize(least + lines + 2 * _MARGIN, super().minimumSizeHint().height())
 
-    def _more(self) -> int:
-        """Return how much wider the row is with roomy buttons, pixels."""
-        shown = [button for button in self.findChildren(QToolButton) if not button.isHidden()]
-        return 2 * (_ROOMY - _NARROW) * len(shown)
+    def _width_of(self, buttons: Sequence[QToolButton], roomy: bool = False) -> int:
+        """Return the width of buttons, pixels, whatever the padding is now."""
+        more = 2 * (_ROOMY - _NARROW) * (roomy - self._is_roomy)
+        return sum(button.sizeHint().width() + more for button in buttons)
 
     def _fit(self) -> None:
-        wanted = self.width() >= self.minimumSizeHint().width() + self._more()
-        if wanted is not self._is_roomy:
-            self._is_roomy = wanted
-            self.setStyleSheet(_style(wanted))
+        """Choose the padding that fits the width; what has no room goes into the menu."""
+        lines = sum(one.sizeHint().width() for one in self._lines)
+        free, shown = self.width() - 2 * _MARGIN - lines, self._wanted
+        aside = (one for one in self._buttons() if one not in shown and one.isEnabled())
+        menu = (self.overflow,) if any(aside) else ()
+        roomy = free >= self._width_of((*shown, *menu), roomy=True)
+        while len(shown) > 1 and free < self._width_of((*shown, *menu), roomy):
+            shown, menu = shown[:-1], (self.overflow,)
+        for button in self._buttons():
+            button.setVisible(button in shown)
+        self.overflow.setVisible(bool(menu))
+        if roomy is not self._is_roomy:
+            self._is_roomy = roomy
+            self.setStyleSheet(_style(roomy))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Choose the padding that fits the width."""
+        """Choose the padding and the buttons that fit the width."""
         super().resizeEvent(event)
         self._fit()
 
@@ -186,17 +210,18 @@ class ViewToolbar(QWidget):
         self._stated = (board, linked)
         views, present = board.views, len(board.series)
         layout_shown = views.layout if linked else Layout.SINGLE
+        wanted = set()
         for layout, button in self.layouts.items():
             button.setChecked(layout is layout_shown)
             free = layout is not Layout.PRIOR or views.compared is not None
             roomy = not board.editing or layout in (Layout.SINGLE, views.layout)
             button.setEnabled(free and layout.sequences <= max(present, 1))
-            button.setVisible(free and roomy)  # napari's controls need the space
-        self.overflow.setVisible(board.editing)
+            wanted |= {button} if free and roomy else set()  # napari's controls need the space
         other = views.compared is not None and bool(views.compared.beside)
         self.layouts[Layout.PRIOR].setText("beside" if other else "prior")
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
+            wanted.add(button)
         held = {
             "toggle_cine": views.cine,
             "toggle_slab": views.slab and linked,
@@ -208,7 +233,9 @@ class ViewToolbar(QWidget):
             button.setChecked(held[act])
             free = act not in _LINKED or not board.editing
             button.setEnabled(free)
-            button.setVisible(act not in _ASIDE or not board.editing)
+            wanted |= {button} if act not in _ASIDE or not board.editing else set()
         self.measure.setChecked(views.measuring is not None)
-        self.measure.setVisible(not board.editing)
+        wanted |= set() if board.editing else {self.measure}
+        self._wanted = tuple(button for button in self._buttons() if button in wanted)
+        self._fit()
         self.setVisible(board.opened)  # last: a visible row is laid out again at every change

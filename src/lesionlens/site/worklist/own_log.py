@@ -17,12 +17,14 @@ from pathlib import Path
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.followup import compared_uids, own_uids
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import Study
 from lesionlens.results.review import store
-from lesionlens.site.database.records import ReadKey
+from lesionlens.results.review.log import now
+from lesionlens.site.database.records import Read, ReadKey
 from lesionlens.site.database.worklist_database import (
     WorklistDatabase,
     is_list,
@@ -153,8 +155,18 @@ def _same(one: ReadKey, other: ReadKey) -> bool:
     return (one.reader, one.session, one.arm) == (other.reader, other.session, other.arm)
 
 
+def _first_aided(reads: Iterable[Read]) -> str | None:
+    """Return the day of the first act that was made with the analysis not hidden."""
+    times = [act.time for read in reads for act in read.acts if act.phase is Phase.AIDED]
+    return min(times)[:10] if times else None
+
+
 class OwnLog:
-    """The database in the user's folder, opened on first use, and anew if it vanished."""
+    """The database in the user's folder, opened on first use, and anew if it vanished.
+
+    It also records to whom the analysis of a study was shown, in a list or without one, so that a
+    later unaided read can state it.
+    """
 
     def __init__(self) -> None:
         self._database: WorklistDatabase | None = None
@@ -168,6 +180,40 @@ class OwnLog:
         if self._database is None:
             self._database = open_worklist_database(own_folder())
         return self._database
+
+    def note_shown(self, study: Study, key: ReadKey) -> None:
+        """Record that the analysis of a study is shown to the reader of a read; once a reader."""
+        shown = replace(key, study=own_key(study, key.reader).study)
+        try:
+            if _first_aided((self.database.read(shown),)) is None:
+                event = ReviewEvent(
+                    WHOLE_STUDY,
+                    ReviewState.UNREVIEWED,
+                    key.reader or None,
+                    now(),
+                    act=ReviewAct.BEGIN,
+                )
+                self.database.add(shown, [event])
+        except LesionLensError as error:
+            logger.warning("That the analysis was shown was not recorded: %s", error.found)
+
+    def shown_before(self, study: Study, key: ReadKey) -> str | None:
+        """Return the day (UTC) when its analysis was first shown to the reader of a read, or None.
+
+        An unnamed reader may be any other one. A session of a reader study disregards its other
+        sessions, in which the protocol shows the analysis.
+        """
+        try:
+            reads = self.database.reads(own_key(study, key.reader).study)
+        except LesionLensError as error:
+            logger.warning("Whether the analysis was shown before is unknown: %s", error.found)
+            return None
+        return _first_aided(
+            read
+            for read in reads
+            if (not key.reader or read.key.reader in ("", key.reader))
+            and not (key.session and read.key.session)
+        )
 
     def close(self) -> None:
         """Close the file."""

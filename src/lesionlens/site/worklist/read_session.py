@@ -34,6 +34,8 @@ class ReadSession:
     ----------
     unaided_first : bool
         Whether the reader signs before the analysis is shown.
+    shown_elsewhere : str or None
+        Day (UTC, YYYY-MM-DD) when the analysis was shown outside this read.
     clock : callable
         Monotonic clock, seconds.
     """
@@ -44,9 +46,11 @@ class ReadSession:
         key: ReadKey,
         *,
         unaided_first: bool = False,
+        shown_elsewhere: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.key, self.unaided_first = key, unaided_first
+        self.shown_elsewhere = shown_elsewhere
         self.database, self._clock = database, clock
         self._acts = list(database.read(key).acts)
         self._last = clock()
@@ -85,8 +89,8 @@ class ReadSession:
     @property
     def shown_before(self) -> str | None:
         """Date (UTC) when the study was opened with its analysis not hidden, or None."""
-        aided = (act for act in self._acts if act.phase is Phase.AIDED)
-        return next((act.time[:10] for act in aided), None)
+        days = [act.time[:10] for act in self._acts if act.phase is Phase.AIDED]
+        return min([*days[:1], *filter(None, [self.shown_elsewhere])], default=None)
 
     @property
     def unaided_statement(self) -> str:
@@ -262,7 +266,13 @@ class ReadSession:
         """End this read, and continue it under a reader's name."""
         self.leave()
         key = self.database.name_reader(self.key, reader)
-        return ReadSession(self.database, key, unaided_first=self.unaided_first, clock=self._clock)
+        return ReadSession(
+            self.database,
+            key,
+            unaided_first=self.unaided_first,
+            shown_elsewhere=self.shown_elsewhere,
+            clock=self._clock,
+        )
 
     def unaided_read(self) -> UnaidedRead | None:
         """Return the signed unaided read for the review; None if there is none."""

@@ -12,6 +12,9 @@ from lesionlens.base import user_folders
 from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
 
+_TABLES = {"reading", "hanging"}
+_UNAIDED = "unaided_first"
+
 
 def site_file() -> Path:
     """Return the path of the site's settings."""
@@ -26,15 +29,20 @@ def unaided_first_required() -> bool:
     Raises
     ------
     ConfigError
-        The file exists but cannot be read, so that the requirement is unknown.
+        The file exists but cannot be read or holds unknown names, so that the requirement is
+        unknown.
     """
     try:
         table = read_toml(site_file())
-        wanted = table.get("reading", {}).get("unaided_first", False)
+        reading = table.get("reading", {})
+        unknown = sorted((set(table) - _TABLES) | (set(reading) - {_UNAIDED}))
+        wanted = reading.get(_UNAIDED, False)
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise _wrong(str(error)) from error
+    if unknown:  # a misspelt requirement must not be taken for none
+        raise _wrong(f"the name {unknown[0]!r}")
     if not isinstance(wanted, bool):
         raise _wrong(f"unaided_first = {wanted!r}")
     return wanted
@@ -43,6 +51,6 @@ def unaided_first_required() -> bool:
 def _wrong(found: str) -> ConfigError:
     return ConfigError(
         found=f"the site's {site_file().name} with {found}",
-        expected="[reading] and unaided_first = true or false",
+        expected="[reading] and unaided_first = true or false, and [[hanging]]",
         next_step="Ask this machine's administrator to correct it",
     )

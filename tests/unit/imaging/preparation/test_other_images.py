@@ -44,6 +44,9 @@ def test_the_subtraction_shows_what_contrast_adds_alone(prepared: PreparedStudy)
     found = subtraction(prepared).volume.data
     assert found[32, 20, 20] == pytest.approx(300, abs=1)
     assert np.abs(found[18:22, 34:38, 26:30]).max() < 1
+    outside = (prepared.channels[0] == 0) | (prepared.channels[1] == 0)
+    assert outside.any()
+    assert np.array_equal(np.isnan(found), outside)  # a fill value would be averaged in a region
     alone = replace(prepared, present=np.array([False, True, False, False]))
     with pytest.raises(UnusableInputError, match="T1 and T1c"):
         subtraction(alone)
@@ -53,6 +56,17 @@ def test_a_series_of_the_same_frame_stays_where_its_header_puts_it(prepared: Pre
     found = align_other_series(prepared, series(prepared, shift=12.0, frame="1.2.3"))
     assert (found.name, found.how) == ("ADC (ep2d_diff_ADC)", "placed by its header")
     assert found.volume.grid.affine[0, 3] == 12.0
+
+
+def test_voxels_without_a_value_keep_none_in_another_series(prepared: PreparedStudy) -> None:
+    """An ADC map is NaN where it could not be computed; it was shown and measured as 0."""
+    values = np.asarray(prepared.channels[0]).copy()
+    values[:20, :20], values[20:22] = np.nan, np.inf
+    for frame in ("1.2.3", None):
+        found = align_other_series(
+            prepared, replace(series(prepared, frame=frame), load=lambda: values)
+        )
+        assert np.array_equal(np.isnan(found.volume.data), ~np.isfinite(values))
 
 
 def test_a_series_of_another_frame_is_laid_on_the_reference(prepared: PreparedStudy) -> None:

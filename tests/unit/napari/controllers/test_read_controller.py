@@ -22,6 +22,7 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, ReviewAct, ReviewState
 from lesionlens.base.records.followup import Alignment, Comparison
+from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.controllers.read_words import phase_words
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -29,8 +30,9 @@ from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.site.database.records import ReadKey
+from lesionlens.site.database.records import Arm, ReadKey
 from lesionlens.site.database.worklist_database import (
+    WorklistDatabase,
     existing_worklist_database,
     open_worklist_database,
 )
@@ -255,7 +257,7 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
 
     with shown(analysis) as window:
         with monkeypatch.context() as broken:
-            broken.setattr(own_log, "open_worklist_database", full)
+            broken.setattr(WorklistDatabase, "add", full)
             window.session.mark(ReviewState.REJECTED)
         assert not window.kept
         assert "full disk" in window.session.state.problem.found
@@ -390,3 +392,89 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     found, _ = made.recovered(analysis)
     assert [found.state_of(uid) for uid in own] == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
     made.release()
+
+
+def unaided(folder, reader="", session=0):
+    key = ReadKey("a", reader, session, Arm.UNAIDED if session else Arm.MAPS)
+    return ExpectedRead(open_worklist_database(folder), key, unaided_first=True)
+
+
+@contextmanager
+def opened(analysis, turn):  # noqa: F811
+    """Open a study unaided, as a window does."""
+    session = ReviewSession()
+    controller = ReadController(session)
+    controller.expect(turn)
+    session.open(analysis.study)
+    yield controller
+    controller.release()
+
+
+@pytest.mark.parametrize("first", ["no list", "another list", "preliminary"])
+def test_an_unaided_read_states_that_its_reader_saw_the_analysis_anywhere(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+    first,
+):
+    """A look without the list left no trace, and the read was recorded as unaided."""
+    if first == "preliminary":
+        with opened(analysis, None) as window:
+            window.session.begin("Analysing")
+            window.session.preliminary_arrived(PreliminaryFindings(None, None, ()))
+    else:
+        with shown(analysis, None if first == "no list" else listed(tmp_path / "other")):
+            pass
+    with opened(analysis, unaided(tmp_path / "list")) as window:
+        day = window.read_session.shown_before
+        assert day is not None
+        assert f"It was not on {day}" in phase_words(window)
+        window.name_reader("A. Reader")
+        window.sign_unaided()
+    with existing_worklist_database(tmp_path / "list") as database:
+        read = database.read(ReadKey("a", "A. Reader"))
+    assert read.unaided == f"nothing seen; opened on {day} with the analysis not hidden"
+
+
+def test_an_unaided_read_states_nothing_where_nobody_saw_the_analysis(analysis, own, tmp_path):  # noqa: F811
+    with opened(analysis, None):  # looked at the images alone
+        pass
+    with opened(analysis, unaided(tmp_path / "list")) as window:
+        assert window.read_session.unaided_statement == "nothing seen"
+
+
+def test_what_another_reader_saw_is_not_stated_of_this_one(analysis, own, tmp_path):  # noqa: F811
+    other = replace(unaided(tmp_path / "other", "B. Reader"), unaided_first=False)
+    with shown(analysis, other):
+        pass
+    with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as window:
+        assert window.read_session.shown_before is None
+    with opened(analysis, unaided(tmp_path / "list", "B. Reader")) as window:
+        assert window.read_session.shown_before is not None
+
+
+def test_the_sessions_of_a_reader_study_do_not_count_as_looks_for_each_other(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    aided = ReadKey("a", "A. Reader", 1, Arm.MAPS)
+    database = open_worklist_database(tmp_path / "list")
+    with shown(analysis, ExpectedRead(database, aided, unaided_first=False)):
+        pass
+    with opened(analysis, unaided(tmp_path / "list", "A. Reader", session=2)) as window:
+        assert window.read_session.shown_before is None
+    with opened(analysis, unaided(tmp_path / "other", "A. Reader")) as window:
+        assert window.read_session.shown_before is not None
+
+
+def test_a_look_that_cannot_be_recorded_does_not_keep_the_study_closed(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+    caplog,
+):
+    (tmp_path / "own").write_text("no folder")
+    with shown(analysis) as window:
+        assert window.session.state.analysis is not None
+    assert "was not recorded" in caplog.text

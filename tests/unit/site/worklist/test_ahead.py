@@ -367,7 +367,8 @@ def test_a_site_can_require_unaided_reads_and_a_wrong_file_is_not_passed_over(
     assert not site.unaided_first_required()
     place.write_text("[reading]\nunaided_first = true\n")
     assert site.unaided_first_required()
-    for wrong in ("[reading]\nunaided_first = 'yes'\n", "reading = ", "reading = 1\n"):
+    misspelt = ("[Reading]\nunaided_first = true\n", "[reading]\nunaided-first = true\n")
+    for wrong in ("[reading]\nunaided_first = 'yes'\n", "reading = ", "reading = 1\n", *misspelt):
         place.write_text(wrong)
         with pytest.raises(ConfigError, match=r"settings\.toml"):
             site.unaided_first_required()

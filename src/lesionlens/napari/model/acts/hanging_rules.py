@@ -27,7 +27,8 @@ LAYOUTS = {
     "planes": Layout.PLANES,
 }
 """Layouts by their names in rules."""
-_KEYS = {"with", "without", "kind", "show", "views", "plane"}
+_LISTS = ("show", "with", "without")
+_KEYS = {*_LISTS, "kind", "views", "plane"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,9 @@ def read_rules(file: Path) -> tuple[HangingRule, ...]:
     except (OSError, ValueError) as error:
         raise _wrong(file, str(error)) from error
     rows = table.get("hanging", [])
+    unknown = sorted(set(table) - {"hanging", "reading"})
+    if unknown:
+        raise _wrong(file, f"the name {unknown[0]!r} outside of [[hanging]]")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise _wrong(file, "`hanging`, which is not a list of tables")
     return tuple(_rule(file, row) for row in rows)
@@ -102,6 +106,8 @@ def _rule(file: Path, row: dict[str, Any]) -> HangingRule:
     if unknown:
         raise _wrong(file, f"the key {unknown[0]!r}")
     try:
+        if text := next((key for key in _LISTS if not isinstance(row.get(key, []), list)), None):
+            raise _wrong(file, f"`{text}`, which is not a list")
         show = tuple(MrSequence(one) for one in row.get("show", ()))
         if not show:
             raise _wrong(file, "a rule that shows nothing")

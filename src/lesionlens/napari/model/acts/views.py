@@ -13,7 +13,7 @@ from lesionlens.napari.model.acts import hanging, hanging_rules
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
-from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
+from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
@@ -75,11 +75,11 @@ class ViewActs(MeasureActs):
         study = self.session.state.study
         if study is None or study is before:
             return
+        rule, refused = None, ""
         try:
             rule = hanging_rules.rule_for(study)
         except ConfigError as refusal:
-            self.session.decline(str(refusal))
-            rule = None
+            refused = str(refusal)
         layout = rule.layout if rule is not None else None
         layout = layout or hanging.recall(study)
         if rule is not None:
@@ -89,6 +89,8 @@ class ViewActs(MeasureActs):
             self.session.choose_views(hung=rule.show)
         if layout is not None:
             self.session.choose_views(layout=layout)
+        if refused:  # last, as a choice clears the message
+            self.session.decline(refused)
 
     def toggle_layout(self, layout: Layout) -> None:
         """Show a layout, or the single view again."""
@@ -151,10 +153,6 @@ class ViewActs(MeasureActs):
     def hold_comparison(self, held: bool) -> None:
         """Show the comparison while held: a prior, else the previously shown sequence."""
         self.session.choose_views(swapped=held)
-
-    def compare_with(self, compared: ComparedPictures | None) -> None:
-        """Set the images for `hold_comparison`; None for the previously shown sequence."""
-        self.session.choose_views(compared=compared, swapped=False)
 
     def toggle_prior(self) -> None:
         """Show the comparison beside this study, or the single view again."""

@@ -78,6 +78,7 @@ class RegionStatistics:
     """Intensities of the voxels of one slice whose centre lies in an ellipse."""
 
     count: int
+    """Number of voxels with a value."""
     mean: float
     sd: float
     """Sample standard deviation; 0 for one voxel."""
@@ -87,22 +88,26 @@ class RegionStatistics:
     """Area of the ellipse."""
     volume_ml: float
     """Volume of the ellipse times the slice thickness."""
+    empty: int = 0
+    """Number of voxels without a value, which are left out."""
 
     @property
     def lines(self) -> tuple[str, ...]:
         """Lines of text beside the ellipse."""
         size = f"{self.area_mm2:.0f} mm² · {self.volume_ml:.2f} ml"
+        left_out = (f"{self.empty} more without a value",) if self.empty else ()
         if not self.count:
-            return size, "no voxel inside"
+            return size, "no value inside" if self.empty else "no voxel inside"
         return (
             f"mean {self.mean:.4g} · SD {self.sd:.4g}",
             f"min {self.least:.4g} · max {self.most:.4g}",
             f"{size} · {self.count} voxels",
+            *left_out,
         )
 
 
 def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics:
-    """Return the intensities of a slice within an ellipse.
+    """Return the intensities of a slice within an ellipse; voxels of NaN have none.
 
     Parameters
     ----------
@@ -124,7 +129,8 @@ def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics
     inside = ((x - middle[0]) / reach[0])[None, :] ** 2 + ((y - middle[1]) / reach[1])[
         :, None
     ] ** 2 <= 1.0
-    values = np.asarray(part.data[inside], np.float64)
+    found = np.asarray(part.data[inside], np.float64)
+    values = found[np.isfinite(found)]
     area = float(np.pi * half[0] * half[1])
     some = values if values.size else np.zeros(1)
     return RegionStatistics(
@@ -135,6 +141,7 @@ def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics
         most=float(some.max()),
         area_mm2=area,
         volume_ml=area * part.step_mm / 1000,
+        empty=int(found.size - values.size),
     )
 
 

@@ -94,7 +94,8 @@ class Slice:
     """A drawn plane through a volume."""
 
     data: NDArray[Any]
-    """(rows, columns) array: rows go down the screen, columns to the right."""
+    """(rows, columns) array: rows go down the screen, columns to the right; NaN beyond the volume
+    where the values of an image are interpolated."""
     corner: tuple[float, float]
     """(2,) float: outer corner at the top left, in millimetres on the screen."""
     size: tuple[float, float]
@@ -161,7 +162,14 @@ class Picture:
         return first + number * step
 
     def cut(
-        self, frame: Frame, plane: Plane, number: int, *, nearest: bool = False, slab: int = 0
+        self,
+        frame: Frame,
+        plane: Plane,
+        number: int,
+        *,
+        nearest: bool = False,
+        slab: int = 0,
+        beyond: float = 0.0,
     ) -> Slice:
         """Return one slice; empty outside the volume.
 
@@ -175,10 +183,53 @@ class Picture:
             Whether to interpolate by nearest neighbour, for labels.
         slab : int
             Number of slices to each side for a maximum intensity projection.
+        beyond : float
+            Value beyond the volume where slices are interpolated; NaN for floats only.
         """
         if self.straight(frame):
             return self._voxels(frame, plane, number, slab)
-        return self._between(frame, plane, number, nearest=nearest, slab=slab)
+        return self._between(frame, plane, number, nearest, slab, beyond)
+
+    def brightest(
+        self, frame: Frame, plane: Plane, point_mm: Point, slab: int
+    ) -> tuple[float, Point] | None:
+        """Return the value of a maximum intensity projection at a point, and where it lies.
+
+        Parameters
+        ----------
+        frame, plane, slab
+            As in `cut`.
+        point_mm : (3,)
+            Point on the middle slice, RAS+ mm.
+
+        Returns
+        -------
+        value, point_mm
+            The highest value on the line through the point across the slab, and its position, RAS+
+            mm; None if the line is beyond the volume.
+        """
+        depth = float(frame.depth(plane, point_mm))
+        number = self.number_at(frame, plane, depth)
+        found = []
+        for one in range(number - slab, number + slab + 1):
+            move = self.depth_of(frame, plane, one) - depth
+            x, y, z = (float(v) for v in point_mm + move * frame.normal(plane))
+            value = self.value_at((x, y, z), nearest=self.straight(frame))
+            if value is not None:
+                found.append((value, (x, y, z)))
+        return max(found, default=None)
+
+    def value_at(self, point_mm: Point, *, nearest: bool = True) -> float | None:
+        """Return the value at a point (RAS+ mm), of the nearest voxel or interpolated.
+
+        None beyond the volume, and where there is no value.
+        """
+        voxel = self.grid.nearest_voxel(point_mm)
+        if not self.grid.contains(voxel):
+            return None
+        at = (voxel if nearest else self.grid.to_voxel(point_mm)).reshape(3, 1)
+        (found,) = ndimage.map_coordinates(self.data, at, order=1, mode="nearest", prefilter=False)
+        return float(found) if np.isfinite(found) else None
 
     def _voxels(self, frame: Frame, plane: Plane, number: int, slab: int) -> Slice:
         through, x, y = _AXES[plane]
@@ -203,7 +254,7 @@ class Picture:
         )
 
     def _between(
-        self, frame: Frame, plane: Plane, number: int, *, nearest: bool, slab: int
+        self, frame: Frame, plane: Plane, number: int, nearest: bool, slab: int, beyond: float
     ) -> Slice:
         first, count, step = self.depths(frame, plane)
         corners = np.asarray(np.meshgrid(*[(0, n - 1) for n in self.grid.shape])).reshape(3, -1).T
@@ -222,9 +273,10 @@ class Picture:
             output_shape=(1 + 2 * slab, rows, columns),
             order=0 if nearest else 1,
             prefilter=False,
-        ).max(axis=0)
+            cval=beyond,
+        )
         return Slice(
-            data=data,
+            data=np.fmax.reduce(data, axis=0),
             corner=(float(low[0] - edge / 2), float(low[1] - edge / 2)),
             size=(columns * edge, rows * edge),
             number=number + 1 if 0 <= number < count else 0,

@@ -271,7 +271,7 @@ def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
     Parameters
     ----------
     data : (I, J, K) float32
-        Scanner units; the background has the lowest value.
+        Scanner units; the background has the lowest value. NaN is left out.
 
     Returns
     -------
@@ -284,7 +284,10 @@ def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
     (0.0, 1.0)
     """
     sample = data[::2, ::2, ::2]
-    inside = sample[np.isfinite(sample) & (sample > sample.min())]
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        return 0.0, 1.0
+    inside = sample[sample > sample.min()]
     if inside.size == 0:
         low = float(sample.min())
         return low, low + 1.0

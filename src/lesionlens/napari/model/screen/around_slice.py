@@ -55,8 +55,17 @@ def marks_of(
 
 def projection_words(board: Board, tile: Tile) -> str:
     """Return what follows the name of a maximum intensity projection; empty for a slice."""
-    projected = board.views.slab and tile.sequence is MrSequence.T1C
-    return f" · brightest of {SLAB_MM:.0f} mm" if projected else ""
+    return f" · brightest of {SLAB_MM:.0f} mm" if _is_projected(board, tile) else ""
+
+
+def slab_of(board: Board, tile: Tile, picture: Picture) -> int:
+    """Return the number of slices to each side that a projection covers; 0 for a slice."""
+    step = picture.step_mm(board.frame, tile.plane)
+    return round(SLAB_MM / 2 / step) if _is_projected(board, tile) else 0
+
+
+def _is_projected(board: Board, tile: Tile) -> bool:
+    return board.views.slab and tile.sequence is MrSequence.T1C
 
 
 def words_of(

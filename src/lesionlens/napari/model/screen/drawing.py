@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
-from lesionlens.napari.model.geometry.planes import Edges
+from lesionlens.napari.model.geometry.planes import Edges, place_words
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.around_slice import (
-    SLAB_MM,
     box_of,
     marks_of,
     projection_words,
+    slab_of,
     words_of,
 )
 from lesionlens.napari.model.screen.board import Board, Tile
@@ -148,10 +149,27 @@ class Artist:
         return tuple(found)
 
     def _image(self, board: Board, tile: Tile, place: Viewpoint, picture: Picture) -> Slice:
-        thick = board.views.slab and tile.sequence is MrSequence.T1C
-        step = picture.step_mm(board.frame, tile.plane)
-        slab = round(SLAB_MM / 2 / step) if thick else 0
-        return self._cut(tile.sequence.value, picture, board, tile, place, slab=slab)
+        slab = slab_of(board, tile, picture)
+        beyond = np.nan if picture.data.dtype.kind == "f" else 0.0
+        name = tile.sequence.value
+        return self._cut(name, picture, board, tile, place, slab=slab, beyond=beyond)
+
+    def value(self, board: Board, tile: Tile, point_mm: Point) -> str:
+        """Return the value of a tile's image at a point of its slice (RAS+ mm), and where it lies.
+
+        Of a projection it is the brightest value through that point.
+        """
+        picture, where = self.pictures.get(tile.sequence), place_words(point_mm)
+        if picture is None or not picture.grid.contains(picture.grid.nearest_voxel(point_mm)):
+            return where
+        if projected := projection_words(board, tile):
+            slab = slab_of(board, tile, picture)
+            found = picture.brightest(board.frame, tile.plane, point_mm, slab)
+            return (
+                "" if found is None else f"{found[0]:.4g}  at  {place_words(found[1])}{projected}"
+            )
+        value = picture.value_at(point_mm)
+        return f"no value  at  {where}" if value is None else f"{value:.4g}  at  {where}"
 
     def _cut(
         self, name: str, picture: Picture, board: Board, tile: Tile, place: Viewpoint, **how: Any

@@ -35,9 +35,13 @@ def measures_on(
     found = []
     for index, measure in enumerate(board.views.measures):
         depths = np.atleast_1d(board.frame.depth(tile.plane, measure.points))
-        if picture is None or any(
-            picture.number_at(board.frame, tile.plane, float(depth)) + 1 != image.number
-            for depth in depths
+        if (
+            picture is None
+            or not image.number
+            or any(
+                picture.number_at(board.frame, tile.plane, float(depth)) + 1 != image.number
+                for depth in depths
+            )
         ):
             continue
         points = board.frame.on_screen(tile.plane, measure.points)

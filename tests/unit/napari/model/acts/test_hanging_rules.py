@@ -103,7 +103,10 @@ def test_a_rule_that_speaks_of_another_kind_or_of_nothing_that_is_there_does_not
         ('[[hanging]]\nviews = "1x2"\n', "shows nothing"),
         ('[[hanging]]\nshow = ["t1"]\nviews = "5x5"\n', "5x5"),
         ('[[hanging]]\nshow = ["t1"]\nlayout = "1x2"\n', "layout"),
-        ("[[hanging]]\nshow = 5\n", "int"),
+        ("[[hanging]]\nshow = 5\n", "`show`, which is not a list"),
+        ('[[hanging]]\nshow = ["t1"]\nwith = "t1c"\n', "`with`, which is not a list"),
+        ('[[Hanging]]\nshow = ["t1"]\n', "Hanging"),
+        ('show = ["t1"]\nviews = "1x2"\n', "show"),
         ('hanging = "t1"\n', "not a list"),
         ("[[hanging\n", "hanging.toml"),
     ],
@@ -116,3 +119,12 @@ def test_a_wrong_rule_is_named_and_the_study_opens_all_the_same(folders, text, n
     acts = opened(T1, T1C, FLAIR)
     assert acts.session.state.study is not None
     assert named in acts.session.state.message
+
+
+def test_a_wrong_rule_is_named_beside_the_views_that_were_chosen_last(folders):
+    """The choice of those views cleared the message."""
+    opened(T1, T1C, FLAIR).show_layout(Layout.FOUR)
+    (folders / "settings" / "hanging.toml").write_text('[[hanging]]\nshow = ["pet"]\n')
+    acts = opened(T1, T1C, FLAIR)
+    assert acts.session.state.choices.views.layout is Layout.FOUR
+    assert "pet" in acts.session.state.message
