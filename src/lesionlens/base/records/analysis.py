@@ -109,6 +109,9 @@ class RunInfo:
     series: Mapping[MrSequence, str] = field(default_factory=dict)
     """Digest of each sequence's files (`provenance.joint_sha256`); empty in results of earlier
     releases and in de-identified ones."""
+    redrawn: frozenset[str] = frozenset()
+    """Tracking UIDs of candidates whose decision was made on another outline than the one here,
+    before this analysis started; a later decision or signature confirms the outline."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

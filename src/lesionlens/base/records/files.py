@@ -13,7 +13,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
+from lesionlens.base.labels import (
+    RESEARCH_USE_NOTICE,
+    ComputePrecision,
+    MrSequence,
+    Region,
+    ReviewState,
+)
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
     Candidate,
@@ -189,7 +195,7 @@ class RunFile(_Strict):
     weights_sha256: str | None
     calibrated: bool
     device: str
-    precision: str | None = None
+    precision: ComputePrecision | None = None
     threads: int | None = None
     versions: dict[str, str]
     stages: tuple[StageTime, ...]
@@ -207,6 +213,9 @@ class RunFile(_Strict):
     """The sequences of the study that were in the training data."""
     files: tuple[InputRow, ...] | None = None
     """Every file of the result except run.json; null in results of earlier releases."""
+    redrawn: tuple[str, ...] | None = None
+    """Tracking UIDs of candidates that were drawn anew since readers decided on them: see
+    `RunInfo.redrawn`; null in results of earlier releases."""
     notice: str = RESEARCH_USE_NOTICE
 
 

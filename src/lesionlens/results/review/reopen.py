@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 WITHOUT_SEARCH = PrepareOptions(strip=False)
 """For a review: a brain that was found before is taken, and none is searched for."""
+_DRAWN_ANEW = "were drawn anew with another outline"
+"""Part of the warning by which an earlier release marked what `RunInfo.redrawn` names now."""
 
 
 def is_result(folder: Path) -> bool:
@@ -145,7 +148,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         if maps
         else Volumes(labels, {}, {}, cavity=cavity),
         review=store.load(folder, lambda review: check_review(review, run, known)),
-        run=_with_notices(replace(_run(run), documents=sent_documents(folder)), told),
+        run=_with_notices(replace(_run(run, known), documents=sent_documents(folder)), told),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
@@ -366,7 +369,10 @@ def _followup(folder: Path) -> Comparison | None:
         raise unreadable(path, error) from error
 
 
-def _run(run: RunFile) -> RunInfo:
+def _run(run: RunFile, candidates: Iterable[str]) -> RunInfo:
+    redrawn = run.redrawn
+    if redrawn is None:  # an earlier release said so in a warning alone
+        redrawn = tuple(candidates) if any(_DRAWN_ANEW in w for w in run.warnings) else ()
     missing = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
     return RunInfo(
         engine=EngineInfo(
@@ -376,6 +382,8 @@ def _run(run: RunFile) -> RunInfo:
             frozenset({Capability.SEGMENT}),
             run.device,
             run.calibrated,
+            precision=run.precision,
+            threads=run.threads,
         ),
         device=run.device,
         stages=run.stages,
@@ -385,4 +393,5 @@ def _run(run: RunFile) -> RunInfo:
         notices=tuple(w for w in run.warnings if w not in missing),
         trained_on=run.trained_on,
         series=run.series,
+        redrawn=frozenset(redrawn),
     )
