@@ -103,8 +103,10 @@ class FindingsFile(_Strict):
     sequences: dict[MrSequence, SequenceRow]
     conclusion: str
     warnings: tuple[str, ...] = ()
-    doubtful: tuple[DoubtfulPart, ...] = ()
-    """Parts of outlines where the sequences or passes disagree."""
+    doubtful: tuple[DoubtfulPart, ...] | None = None
+    """Parts of outlines where the sequences or passes disagree; null where they were not looked
+    for: in results of earlier releases and of other programs, of an engine without uncertainty, and
+    from a single sequence."""
     resection_cavity_ml: Millilitres | None = None
     """Volume of the resection cavity, which is no part of any candidate; null from an engine that
     outlines none."""

@@ -143,6 +143,8 @@ class TimePoint:
     """Volume of the resection cavity; None if the engine outlines none."""
     tangled: tuple[str, ...] = ()
     """Tracking UIDs of lesions that merged or split since the examination before this one."""
+    made_by: str | None = None
+    """What outlined the lesions (`RunInfo.made_by`); None in results of earlier releases."""
 
     @property
     def enhancing_ml(self) -> float | None:
@@ -365,6 +367,11 @@ class Comparison:
         """Return the tracking UIDs of lesions that merged or split after an examination."""
         between = {uid for point in self.points[number + 1 : -1] for uid in point.tangled}
         return frozenset(between.union(self.tangled_now))
+
+    @property
+    def makers(self) -> tuple[str, ...]:
+        """What outlined the lesions at the examinations, each once, oldest first."""
+        return tuple(dict.fromkeys(point.made_by for point in self.points if point.made_by))
 
     @property
     def resection(self) -> Resection | None:

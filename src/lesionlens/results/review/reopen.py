@@ -69,6 +69,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 WITHOUT_SEARCH = PrepareOptions(strip=False)
 """For a review: a brain that was found before is taken, and none is searched for."""
+_NO_DOUBTS = (
+    "Doubtful parts of the outlines are unknown: the release that made this result did not look "
+    "for them"
+)
 _DRAWN_ANEW = "were drawn anew with another outline"
 """Part of the warning by which an earlier release marked what `RunInfo.redrawn` names now."""
 
@@ -132,7 +136,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             components=ids.data,
             quality=content.quality,
             conclusion=content.conclusion,
-            notices=content.warnings,
+            notices=_with_missing(content),
             considered=_considered(folder),
             doubtful=content.doubtful,
         ),
@@ -159,6 +163,13 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     )
 
 
+def _with_missing(content: FindingsFile) -> tuple[str, ...]:
+    """Return the warnings of a result, with one about what an earlier release did not measure."""
+    if not content.candidates or "doubtful" in content.model_fields_set:
+        return content.warnings
+    return (*content.warnings, _NO_DOUBTS)
+
+
 def read_reviewed(folder: Path) -> SavedResult:
     """Read a result folder with its edits applied; needs no study. Raises as `read_result`."""
     saved = read_result(folder)
@@ -183,7 +194,7 @@ def read_reviewed(folder: Path) -> SavedResult:
 def read_run(folder: Path) -> RunInfo:
     """Read engine and inputs of a result, without its volumes; raises as `read_result`."""
     recover(folder)
-    return _run(read_run_file(folder))
+    return _run(read_run_file(folder), ())
 
 
 def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:

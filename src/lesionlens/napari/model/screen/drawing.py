@@ -249,7 +249,7 @@ class Artist:
         if analysis is None or found is None or outline.region is not Region.WT:
             return ()
         shown = {number for number, _ in outline.colours}
-        named = [p.number for p in analysis.findings.doubtful if p.candidate in shown]
+        named = [p.number for p in analysis.findings.doubtful or () if p.candidate in shown]
         volume = self._volume("doubtful", found.data, analysis.prepared.native)
         parts = self._cut("doubtful", volume, board, tile, place, nearest=True)
 
