@@ -449,10 +449,9 @@ class Comparison:
 
 def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
     """Return the measurements behind a response: of the lesions that count."""
-    last = len(points) - 1
     return tuple(
         SignedMeasure(
-            last - number,
+            len(points) - 1 - number,
             one.tracking_uid,
             one.whole_ml,
             one.volume_ml.get(Region.ET),
