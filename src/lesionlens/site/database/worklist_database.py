@@ -305,7 +305,7 @@ def open_worklist_database(
     readers : bool
         Whether readers use the database; if not, it may be on a network share.
     reading : bool
-        Whether a list that this user may not write is opened as well, for reading only.
+        Whether it is only read: an existing file is not changed, and need not be writable.
 
     Raises
     ------
@@ -321,7 +321,7 @@ def open_worklist_database(
         connection = open_database(folder, NAME, 10.0, reading=reading)
     try:
         with database_errors(folder, NAME):
-            if readers and not aside:
+            if readers and not reading:
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _make_tables(connection, folder)

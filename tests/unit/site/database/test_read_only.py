@@ -13,7 +13,10 @@ from contextlib import closing
 import pytest
 
 from lesionlens.site.database.records import StudyEntry
-from lesionlens.site.database.worklist_database import open_worklist_database
+from lesionlens.site.database.worklist_database import (
+    existing_worklist_database,
+    open_worklist_database,
+)
 
 from .test_earlier import EARLIER
 
@@ -81,6 +84,15 @@ def test_a_list_in_a_read_only_folder_is_shown(tmp_path, write):
     done = run_read_only(tmp_path / "list", "worklist", "show", str(tmp_path / "list"), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["name"] in ("one", "case-a")
+
+
+def test_a_list_that_is_only_shown_stays_as_a_batch_wrote_it(tmp_path):
+    """It was turned to a write-ahead log, which works on no network share and needs room."""
+    closed_well(tmp_path / "list", readers=False)
+    before = (tmp_path / "list" / "studies.sqlite").read_bytes()
+    with existing_worklist_database(tmp_path / "list", reading=True) as database:
+        assert [entry.name for entry in database.entries()] == ["one"]
+    assert (tmp_path / "list" / "studies.sqlite").read_bytes() == before
 
 
 def test_an_analysis_ahead_says_that_the_folder_cannot_be_written(tmp_path):
