@@ -18,7 +18,9 @@ MAX_CELL_BYTES = 16 * 2**20
 _DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
 
 
-def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connection:
+def open_database(
+    folder: Path, name: str, timeout_s: float, *, reading: bool = False
+) -> sqlite3.Connection:
     """Open a database, creating it and its folder (owner only) if missing.
 
     Parameters
@@ -29,6 +31,8 @@ def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connecti
         File name.
     timeout_s : float
         How long to wait for another process's lock.
+    reading : bool
+        Whether a database that this user may not write is opened as well, for reading only.
 
     Raises
     ------
@@ -38,22 +42,45 @@ def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connecti
         The folder cannot be written.
     """
     place = folder / name
+    aside = reading and place.exists() and not may_write(folder, name)
     try:
         access.make_folder(folder)
         new = not place.exists()
         if not new and not stat.S_ISREG(place.stat().st_mode):
             raise _unreadable(folder, name, "it is not a regular file")
-        if not new and not os.access(place, os.R_OK | os.W_OK):
+        if not new and not os.access(place, os.R_OK if aside else os.R_OK | os.W_OK):
             raise _unreadable(folder, name, "you may not read and write it")
         if not new and place.stat().st_size > MAX_BYTES:
             raise _unreadable(folder, name, f"it is larger than {MAX_BYTES // 2**20} MiB")
-        connection = sqlite3.connect(place, timeout=timeout_s)
+        where = _address_for_reading(place) if aside else place
+        connection = sqlite3.connect(where, timeout=timeout_s, uri=aside)
         if new:
             access.restrict(place)
     except (OSError, sqlite3.OperationalError) as error:
         raise _unwritable(folder, error) from error
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
     return connection
+
+
+def may_write(folder: Path, name: str) -> bool:
+    """Return whether this user may write a database, and the files that SQLite puts beside it."""
+    place = folder / name
+    return os.access(folder, os.W_OK) and (not place.exists() or os.access(place, os.W_OK))
+
+
+def _address_for_reading(place: Path) -> str:
+    """Return the address of a database that is only read.
+
+    Without a write-ahead log beside it nobody has it open for writing, and SQLite cannot begin one
+    here to take part in: the file alone is the database.
+    """
+    alone = not place.with_name(f"{place.name}-wal").exists() and _is_write_ahead(place)
+    return f"{place.resolve().as_uri()}?mode=ro{'&immutable=1' * alone}"
+
+
+def _is_write_ahead(place: Path) -> bool:
+    with place.open("rb") as stream:
+        return stream.read(20)[18:] == b"\x02\x02"
 
 
 @contextmanager

@@ -186,6 +186,11 @@ def _working_folder() -> Path | None:
         return None
 
 
+def are_texts(values: Any) -> bool:
+    """Return whether a plug-in gave a tuple or list of texts."""
+    return isinstance(values, tuple | list) and all(isinstance(one, str) for one in values)
+
+
 def name_of(plugin: object, what: str) -> str:
     """Return the description of a third-party plug-in with its package, for messages."""
     return f"the {what} of {_package(plugin)}"

@@ -50,16 +50,9 @@ def check_grid(grid: Grid, where: str) -> None:
     """
     edges = grid.spacing_mm
     view = edges * np.asarray(grid.shape)
-    shear = geometry.shear_of(grid.affine)
     size = " x ".join(f"{v:.4g}" for v in view)
     voxel = " x ".join(f"{v:.4g}" for v in edges)
-    if shear > MAX_SHEAR:
-        angle = float(np.degrees(np.arccos(min(shear, 1.0))))
-        raise GeometryError(
-            found=f"sheared voxel axes in {where} (two of them at {angle:.0f} degrees)",
-            expected="axes that are orthogonal, at right angles",
-            next_step="Resample it onto a right-angled grid, or convert the scan again from DICOM",
-        )
+    check_shear(grid, where)
     far = float(np.abs(geometry.centre_mm(grid.affine, grid.shape)).max())
     if not far < MAX_CENTRE_MM:
         raise GeometryError(
@@ -81,6 +74,24 @@ def check_grid(grid: Grid, where: str) -> None:
             expected=f"a volume of a head: at least {MIN_SLICES} slices and {MIN_VIEW_MM:.0f} mm, "
             f"at most {MAX_VIEW_MM:.0f} mm, along each axis",
             next_step="Name the full series rather than a single slice or a slab",
+        )
+
+
+def check_shear(grid: Grid, where: str) -> None:
+    """Refuse voxel axes that are not orthogonal: spacings alone would not give distances.
+
+    Raises
+    ------
+    GeometryError
+        The cosine of two axes is above `MAX_SHEAR`.
+    """
+    shear = geometry.shear_of(grid.affine)
+    if shear > MAX_SHEAR:
+        angle = float(np.degrees(np.arccos(min(shear, 1.0))))
+        raise GeometryError(
+            found=f"sheared voxel axes in {where} (two of them at {angle:.0f} degrees)",
+            expected="axes that are orthogonal, at right angles",
+            next_step="Resample it onto a right-angled grid, or convert the scan again from DICOM",
         )
 
 

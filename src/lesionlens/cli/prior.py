@@ -90,7 +90,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             change.joint.text if change.joint else "",
             _percent(change.product_percent) if matched else "",
         )
-    doubt = doubt_words(found.alignment, load("en"))
+    doubt = doubt_words(found, load("en"))
     return (f"Compared with the examination of {day}{doubt and '. '}{doubt}", table)
 
 

@@ -20,7 +20,7 @@ def plan(folder: List, json: options.Json = False) -> Answer:
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import assignments
 
-    with existing_worklist_database(folder) as database:
+    with existing_worklist_database(folder, reading=True) as database:
         protocol = _protocol(folder)
         cases = tuple(entry.name for entry in database.entries())
     plans = [one for reader in protocol.readers for one in assignments(protocol, reader, cases)]

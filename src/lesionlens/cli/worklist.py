@@ -104,7 +104,7 @@ def show(
     from lesionlens.site.worklist.rows import matching, rows_of
     from lesionlens.site.worklist.site import unaided_first_required
 
-    with existing_worklist_database(folder) as database:
+    with existing_worklist_database(folder, reading=True) as database:
         protocol = read_protocol(folder)
         first = unaided_first_required()
         rows = matching(rows_of(database, reader, protocol, unaided_first=first), words)
@@ -193,7 +193,7 @@ def compare(folder: List, json: options.Json = False) -> Answer:
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.rows import comparisons
 
-    with existing_worklist_database(folder) as database:
+    with existing_worklist_database(folder, reading=True) as database:
         found = comparisons(database)
     if json:
         rows = [

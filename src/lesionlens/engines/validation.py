@@ -157,19 +157,15 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
             yield f"attention of {region} {wrong[0]}", wrong[1]
     if not _are_thresholds(found.thresholds):
         yield f"the thresholds {found.thresholds!r:.100}", "one for each region, above 0 to 1"
-    if not isinstance(found.notices, tuple | list) or not _are_texts(found.notices):
+    if not plugins.are_texts(found.notices):
         yield f"the notices {found.notices!r:.100}", "a tuple of texts"
 
 
 def _names_engine(info: Any) -> bool:
-    if not isinstance(info, EngineInfo) or not _are_texts((info.name, info.version)):
+    if not isinstance(info, EngineInfo) or not plugins.are_texts((info.name, info.version)):
         return False
     able: Any = info.capabilities
     return isinstance(able, frozenset | set) and able <= set(Capability)
-
-
-def _are_texts(values: Any) -> bool:
-    return all(isinstance(one, str) for one in values)
 
 
 def _are_thresholds(values: Any) -> bool:

@@ -125,8 +125,8 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
     truth = case.truth
 
     def read() -> Truth:
-        voxels, grid = read_volume(truth)
-        return translate(voxels, convention, f"the truth of case {case.name}"), grid
+        voxels, header = read_volume(truth)
+        return translate(voxels, convention, f"the truth of case {case.name}"), header.grid
 
     files = [truth, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))
@@ -158,7 +158,7 @@ def _study_of(case: Case) -> Study:
 
 
 def _series(sequence: MrSequence, image: ImageFile) -> Series:
-    grid = read_volume(image)[1]
+    grid = read_volume(image)[1].grid
     return Series(
         sequence=sequence,
         detected_by="the data set's layout",

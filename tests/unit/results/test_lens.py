@@ -13,6 +13,7 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.files import write_nifti
 
+from lesionlens.analysis.findings import measured
 from lesionlens.base.errors import (
     CancelledError,
     MissingPluginError,
@@ -20,6 +21,7 @@ from lesionlens.base.errors import (
     WeightsError,
 )
 from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.base.records.evidence import SequenceEvidence, SequenceScores
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import RunContext
@@ -27,6 +29,7 @@ from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network import weights
+from lesionlens.results import lens as lens_module
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 
@@ -113,6 +116,32 @@ def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):
     assert result.candidates[0].volume_ml[Region.ET] is None
     assert not any("may enhance" in notice for notice in result.analysis.run.notices)
     assert any("the core is uncertain" in one for one in result.analysis.findings.notices)
+
+
+@pytest.mark.parametrize(("count", "looked"), [(0, False), (1, False), (2, True)])
+def test_doubtful_parts_are_unknown_where_no_two_sequences_were_compared(
+    make_study, monkeypatch, count, looked
+):
+    """None can speak for or against another; an empty list would say that nothing is doubtful."""
+
+    def compared(prepared, prediction, flagged, evidence, *rest):
+        grid, rows = prepared.working, [{}] * flagged.marked.count
+        none = np.zeros(grid.shape, np.float32)
+        shares = SequenceEvidence(dict.fromkeys(list(MrSequence)[:count], none), none, grid)
+        scores = SequenceScores(rows, rows, rows, shares) if count else None
+        sure = np.zeros(prepared.native.shape, np.float32)
+        evidence = replace(evidence, by_sequence=scores, uncertainty=sure)
+        return measured.measure(prepared, prediction, flagged, evidence, *rest)
+
+    monkeypatch.setattr(lens_module, "measure", compared)
+    found = Lens(engine=Scripted())(open_study(make_study(sequences={"flair", "t2"}))).analysis
+    assert found.findings.candidates
+    assert found.findings.doubtful == (() if looked else None)
+
+
+def test_without_a_candidate_nothing_is_doubtful(lens, make_study):
+    found = lens(open_study(make_study(sequences={"flair"}))).analysis.findings
+    assert (found.candidates, found.doubtful) == ((), ())
 
 
 def test_a_single_image_is_asked_whether_it_is_what_it_is_called(make_study, monkeypatch):

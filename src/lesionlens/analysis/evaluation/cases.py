@@ -7,32 +7,24 @@ one with segmentations only, each named as its case, is a set of references with
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.bounded_read import open_regular, read_json, read_rows
-from lesionlens.base.errors import ConfigError, ReadError
-from lesionlens.base.grid import Grid
+from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
-from lesionlens.imaging.reading.nifti.header import affine_mm
+from lesionlens.imaging.reading.nifti.header import NiftiHeader, read_header
+from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.imaging.reading.sequences import is_label_name, sequence_in_words, words_of
 
 PATIENTS_NAME = "patients.tsv"
 _ENDINGS = (".nii.gz", ".nii")
-_UNREADABLE = (
-    OSError, ValueError, EOFError, IndexError, zlib.error, nib.filebasedimages.ImageFileError,
-)  # fmt: skip
-_CHUNK = 2**20
 _TRUTH_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
 _FILE_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _AFTER_CASE = re.compile(
@@ -329,43 +321,32 @@ def _patient_in_path(root: Path, case: Case) -> str:
     return next((who for part in parts if (who := _named_patient(part))), case.name)
 
 
-def _check_whole(path: Path) -> None:
-    """Read a compressed file to its end to verify its checksum; nibabel stops before that."""
-    if path.name.lower().endswith(".gz"):
-        with gzip.open(path) as stream:
-            while stream.read(_CHUNK):
-                pass
+def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
+    """Read a NIfTI file, or one channel of it, as an analysis reads it.
 
-
-def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
-    """Read voxels and grid of a NIfTI file, or of one channel of it.
+    Returns
+    -------
+    voxels : (I, J, K)
+        Scanner units; of the stored type where the file has no scale.
+    header : NiftiHeader
+        Its grid, and what is to be said of it.
 
     Raises
     ------
-    ReadError
-        The file is unreadable or not three-dimensional.
+    UnusableInputError
+        The file is unreadable, not three-dimensional, or its geometry is ambiguous.
     """
     wanted = ImageFile(image) if isinstance(image, Path) else image
     path = wanted.path
     try:
         open_regular(path).close()  # a pipe would be waited for
-        _check_whole(path)
-        file = nib.load(path)
-        proxy = file.dataobj
-        data = np.asanyarray(proxy if wanted.channel is None else proxy[..., wanted.channel])
-        affine = affine_mm(file)
-        if set(data.shape[3:]) == {1}:  # same orientation as in an analysis
-            data = data.reshape(data.shape[:3])
-    except _UNREADABLE as error:
+        header = read_header(path, wanted.channel)
+        return read_stored(path, header.grid.shape, wanted.channel), header
+    except OSError as error:
+        raise unreadable(error, f"{path.parent.name}/{path.name}") from error
+    except UnusableInputError as error:
         raise ReadError(
-            found=f"{path.parent.name}/{path.name}, which cannot be read ({error})",
-            expected="a NIfTI file with one volume a sequence",
-            next_step="Copy or convert it again",
+            found=f"{path.parent.name}/{path.name}: {error.found}",
+            expected=error.expected,
+            next_step=error.next_step,
         ) from error
-    if data.ndim != 3:
-        raise ReadError(
-            found=f"{path.parent.name}/{path.name} with {data.ndim} dimensions",
-            expected="a volume of three",
-            next_step="Split it into one file a sequence",
-        )
-    return data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine)

@@ -41,6 +41,7 @@ from lesionlens.base.records.parts import (
     check_parts,
 )
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.scan_limits import check_shear
 from lesionlens.imaging.preparation.resampling import resample
 
 SEGMENTATION = "segmentation.nii.gz"
@@ -180,6 +181,7 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     truth = _truth(case, convention)
     healthy = truth is None or not truth.labels.any()
     score = CaseScore(case.name, healthy, convention)
+    score.problems += truth.notices if truth is not None else ()
     try:
         if result.is_file():
             _score_plain(score, result, truth)
@@ -201,14 +203,15 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
 class _Truth:
     labels: NDArray[np.uint8]
     grid: Grid
+    notices: tuple[str, ...]
 
 
 def _truth(case: Case, convention: str | None) -> _Truth | None:
     if case.truth is None:
         return None
-    voxels, grid = read_volume(case.truth)
+    voxels, header = read_volume(case.truth)
     labels = translate(voxels, convention, f"the truth of case {case.name}")
-    return _Truth(_of_tumour(labels), grid)
+    return _Truth(_of_tumour(labels), header.grid, header.notices)
 
 
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
@@ -348,9 +351,11 @@ def _read(path: Path) -> tuple[NDArray[Any], Grid]:
     if not path.is_file():
         raise _Unscorable(f"no result: {path.name} is not there")
     try:
-        return read_volume(path)
+        voxels, header = read_volume(path)
+        check_shear(header.grid, path.name)
     except UnusableInputError as error:
-        raise _Unscorable(f"{path.name} cannot be read") from error
+        raise _Unscorable(f"{path.name} cannot be used: {error.found}") from error
+    return voxels, header.grid
 
 
 def _read_on(path: Path, grid: Grid) -> NDArray[Any]:
@@ -385,8 +390,8 @@ def _reference(
     if own_choice is None:
         score.problems.append(_NO_IMAGE)
         return None
-    image, own = read_volume(case.images[own_choice])
-    if not own.matches(grid, _SAME_MM):
+    image, header = read_volume(case.images[own_choice])
+    if not header.grid.matches(grid, _SAME_MM):
         raise _Unscorable(f"{SEGMENTATION} is not on the grid of {own_choice.display_name}")
     return image
 

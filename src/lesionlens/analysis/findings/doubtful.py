@@ -42,7 +42,7 @@ def doubtful_parts(
     uncertainty : (I, J, K) float32
         0 to 1.
     evidence : SequenceEvidence
-        On the grid of the first pass.
+        Of at least two sequences, on the grid of the first pass.
     grid : Grid
         Native, of the arrays.
 
@@ -54,8 +54,6 @@ def doubtful_parts(
         Number of the part at each voxel, 0 elsewhere.
     """
     numbers = lazy_zeros(grid.shape, np.uint16)
-    if len(evidence.shares) < 2:
-        return (), numbers
     boxes = boxes_of(components)
     found: list[DoubtfulPart] = []
     for candidate in candidates:

@@ -150,9 +150,9 @@ def _findings(
         components=components,
         conclusion=conclusion_of(candidates),
         notices=(*own.notices, *notices),
-        doubtful=()
+        doubtful=own.doubtful
         if volumes.doubtful is None
-        else remaining_parts(own.doubtful, volumes.doubtful.data, components),
+        else remaining_parts(own.doubtful or (), volumes.doubtful.data, components),
     )
 
 

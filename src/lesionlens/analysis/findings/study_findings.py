@@ -65,13 +65,18 @@ def study_findings(
     described = describe(marked, evidence, context)
     candidates = with_kinds(described.candidates, described.components, prepared, context.head)
     findings = replace(described, candidates=candidates, considered=below)
+    if not candidates:
+        return replace(findings, doubtful=()), None
     if evidence.uncertainty is None or evidence.by_sequence is None:
+        return findings, None
+    by_voxel = evidence.by_sequence.by_voxel
+    if len(by_voxel.shares) < 2:
         return findings, None
     doubtful, numbers = doubtful_parts(
         findings.candidates,
         findings.components,
         evidence.uncertainty,
-        evidence.by_sequence.by_voxel,
+        by_voxel,
         marked.grid,
     )
     return replace(findings, doubtful=doubtful), numbers if doubtful else None

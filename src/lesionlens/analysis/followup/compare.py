@@ -91,8 +91,19 @@ def compare(
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
     identity = prior.confirmed or (_PATIENT_UNKNOWN if unknown else "")
-    return _with_notices(
-        done, identity, MIRRORED if swapped else "", _PRIOR_WAS_COMPARED if twice else ""
+    twice_said = _PRIOR_WAS_COMPARED if twice else ""
+    notices = identity, MIRRORED if swapped else "", twice_said, _makers(laid)
+    return _with_notices(done, *notices)
+
+
+def _makers(found: Comparison) -> str:
+    """Return a notice if examinations were outlined by different networks; empty if not."""
+    if len(found.makers) < 2:
+        return ""
+    names = " / ".join(found.makers)
+    return (
+        "The examinations that are compared were outlined by different networks, weights or "
+        f"releases, and part of a change in volume may come from that: {names}"
     )
 
 
@@ -173,7 +184,8 @@ def _point(analysis: Analysis, visit: Examination, tangled: tuple[str, ...] = ()
     )
     contrast = analysis.prepared.has_t1c
     cavity = analysis.volumes.cavity_ml
-    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity, tangled)
+    made_by = analysis.run.made_by
+    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity, tangled, made_by)
 
 
 def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:

@@ -16,7 +16,7 @@ from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Comparison, Measured, TimePoint, measures_of
-from lesionlens.base.records.prediction import EngineInfo
+from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -109,6 +109,19 @@ class RunInfo:
     series: Mapping[MrSequence, str] = field(default_factory=dict)
     """Digest of each sequence's files (`provenance.joint_sha256`); empty in results of earlier
     releases and in de-identified ones."""
+    redrawn: frozenset[str] = frozenset()
+    """Tracking UIDs of candidates whose decision was made on another outline than the one here,
+    before this analysis started; a later decision or signature confirms the outline."""
+
+    @property
+    def made_by(self) -> str:
+        """What outlined the lesions, in words: engine, weights and release, or a mask."""
+        engine, release = self.engine, self.versions.get("lesionlens")
+        if engine.name == MASK:
+            return MASK
+        weights = engine.weights_sha256 and f"weights {engine.weights_sha256[:8]}"
+        parts = (f"{engine.name} {engine.version}", weights, release and f"LesionLens {release}")
+        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
+from lesionlens.base.labels import (
+    RESEARCH_USE_NOTICE,
+    ComputePrecision,
+    MrSequence,
+    Region,
+    ReviewState,
+)
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
     Candidate,
@@ -97,8 +103,10 @@ class FindingsFile(_Strict):
     sequences: dict[MrSequence, SequenceRow]
     conclusion: str
     warnings: tuple[str, ...] = ()
-    doubtful: tuple[DoubtfulPart, ...] = ()
-    """Parts of outlines where the sequences or passes disagree."""
+    doubtful: tuple[DoubtfulPart, ...] | None = None
+    """Parts of outlines where the sequences or passes disagree; null where they were not looked
+    for: in results of earlier releases and of other programs, of an engine without uncertainty, and
+    from a single sequence."""
     resection_cavity_ml: Millilitres | None = None
     """Volume of the resection cavity, which is no part of any candidate; null from an engine that
     outlines none."""
@@ -189,7 +197,7 @@ class RunFile(_Strict):
     weights_sha256: str | None
     calibrated: bool
     device: str
-    precision: str | None = None
+    precision: ComputePrecision | None = None
     threads: int | None = None
     versions: dict[str, str]
     stages: tuple[StageTime, ...]
@@ -207,6 +215,9 @@ class RunFile(_Strict):
     """The sequences of the study that were in the training data."""
     files: tuple[InputRow, ...] | None = None
     """Every file of the result except run.json; null in results of earlier releases."""
+    redrawn: tuple[str, ...] | None = None
+    """Tracking UIDs of candidates that were drawn anew since readers decided on them: see
+    `RunInfo.redrawn`; null in results of earlier releases."""
     notice: str = RESEARCH_USE_NOTICE
 
 

@@ -385,12 +385,12 @@ class Findings:
     """Why a field is None, and other warnings."""
     considered: tuple[Considered, ...] = ()
     """Regions below the threshold, by descending score; only in a fresh result."""
-    doubtful: tuple[DoubtfulPart, ...] = ()
-    """Doubtful parts of outlines, by candidate, largest first."""
+    doubtful: tuple[DoubtfulPart, ...] | None = None
+    """Doubtful parts of outlines, by candidate, largest first; None if they were not looked for."""
 
     def doubtful_of(self, candidate: Candidate) -> tuple[DoubtfulPart, ...]:
         """Return the doubtful parts of one candidate's outline."""
-        return tuple(one for one in self.doubtful if one.candidate == candidate.id)
+        return tuple(one for one in self.doubtful or () if one.candidate == candidate.id)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))

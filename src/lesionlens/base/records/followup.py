@@ -143,6 +143,8 @@ class TimePoint:
     """Volume of the resection cavity; None if the engine outlines none."""
     tangled: tuple[str, ...] = ()
     """Tracking UIDs of lesions that merged or split since the examination before this one."""
+    made_by: str | None = None
+    """What outlined the lesions (`RunInfo.made_by`); None in results of earlier releases."""
 
     @property
     def enhancing_ml(self) -> float | None:
@@ -367,6 +369,11 @@ class Comparison:
         return frozenset(between.union(self.tangled_now))
 
     @property
+    def makers(self) -> tuple[str, ...]:
+        """What outlined the lesions at the examinations, each once, oldest first."""
+        return tuple(dict.fromkeys(point.made_by for point in self.points if point.made_by))
+
+    @property
     def resection(self) -> Resection | None:
         """The extent of resection of the enhancing tumour, against the prior.
 
@@ -442,10 +449,9 @@ class Comparison:
 
 def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
     """Return the measurements behind a response: of the lesions that count."""
-    last = len(points) - 1
     return tuple(
         SignedMeasure(
-            last - number,
+            len(points) - 1 - number,
             one.tracking_uid,
             one.whole_ml,
             one.volume_ml.get(Region.ET),

@@ -13,6 +13,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 
+from lesionlens.base.uids import is_uid
 from lesionlens.imaging.deidentification.profile import (
     CODES,
     STANDARD_SCHEMES,
@@ -20,7 +21,7 @@ from lesionlens.imaging.deidentification.profile import (
     Options,
     action_of,
 )
-from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, is_uid
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 
 REMOVED = "REMOVED"

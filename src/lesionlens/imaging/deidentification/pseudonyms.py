@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import io
 import os
-import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,17 +15,13 @@ from pathlib import Path
 from lesionlens.base import access, user_folders
 from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.uids import is_uid
 
 _REGISTERED = "1.2.840.10008."
 """Root of UIDs registered by DICOM itself, which identify no patient data."""
 _DAYS = 3650
 _MAP_BYTES = 256 * MIB
 _COLUMNS = ("kind", "original", "replacement")
-
-
-def is_uid(text: str) -> bool:
-    """Return whether a text has the characters of a UID; any other could hold a name or a path."""
-    return re.fullmatch(r"\d+(\.\d+)*", text) is not None
 
 
 def home() -> Path:
@@ -60,10 +55,10 @@ def key_at(path: Path) -> bytes:
     return key
 
 
-def check_map(path: Path) -> str:
+def check_map(path: Path) -> None:
     """Create a mapping table if it is missing, so that it is known to be writable before any work.
 
-    A table that others could read becomes the owner's alone. Returns what it holds.
+    A table that others could read becomes the owner's alone.
 
     Raises
     ------
@@ -71,12 +66,10 @@ def check_map(path: Path) -> str:
         The file is not such a table.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = _text_of(path)
-    _rows_of(text, path)
+    _rows_of(_text_of(path), path)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     with suppress(PermissionError):  # somebody else's, who shares it
         access.restrict(path)
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +105,8 @@ class Pseudonyms:
         UnusableInputError
             The existing file is not such a table.
         """
-        text = check_map(path)
+        check_map(path)
+        text = _text_of(path)
         there = _rows_of(text, path)
         with path.open("a", encoding="utf-8", newline="") as file:
             if text and not text.endswith("\n"):  # the last row was not written whole

@@ -80,9 +80,10 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     series = {key: _nameless(one, key.value) for key, one in study.series.items()}
     notices = (FACES_REMAIN, *map(clean, study.notices))
     hidden = replace(study, name=name, series=series, set_aside=(), notices=notices)
-    prepared, run = analysis.prepared, analysis.run
+    prepared = analysis.prepared
     uids = {uid: renamed(uid) or uid for uid in tracking_uids(analysis)}
     named = with_uids(analysis, uids.__getitem__)
+    run = named.run
     return Anonymous(
         replace(
             named,

@@ -15,7 +15,6 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
-    Alignment,
     Change,
     ChangeKind,
     Comparison,
@@ -104,7 +103,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             shift=shift,
             angle=angle,
         ),
-        doubtful=doubt_words(found.alignment, words),
+        doubtful=doubt_words(found, words),
         rows=tuple(_row(change, found, words) for change in found.changes),
         sums=_sums(found, words),
         limits=_limits(words),
@@ -122,11 +121,14 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     )
 
 
-def doubt_words(alignment: Alignment, words: Words) -> str:
-    """Return why a registration has to be checked; empty if nothing speaks against it."""
-    if alignment.mirrored:
-        return words("fu_mirrored")
-    return words("fu_doubtful") if alignment.doubtful else ""
+def doubt_words(found: Comparison, words: Words) -> str:
+    """Return why changes have to be checked first; empty if nothing speaks against them."""
+    parts = []
+    if found.alignment.doubtful:
+        parts.append(words("fu_mirrored" if found.alignment.mirrored else "fu_doubtful"))
+    if len(found.makers) > 1:
+        parts.append(words("fu_makers", makers=" / ".join(found.makers)))
+    return " ".join(parts)
 
 
 def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:

@@ -68,7 +68,11 @@ def write_by(
 
 
 def _checked(exporter: Any, what: str, done: Any) -> Written:
-    if isinstance(done, Written) and _are_texts(done.notices) and _are_texts_by_name(done.left_out):
+    if (
+        isinstance(done, Written)
+        and plugins.are_texts(done.notices)
+        and _are_texts_by_name(done.left_out)
+    ):
         return done
     if isinstance(done, tuple | list):
         return Written(tuple(done))
@@ -80,12 +84,8 @@ def _checked(exporter: Any, what: str, done: Any) -> Written:
     )
 
 
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, tuple | list) and all(isinstance(one, str) for one in values)
-
-
 def _are_texts_by_name(values: Any) -> bool:
-    return isinstance(values, Mapping) and _are_texts([*values.keys(), *values.values()])
+    return isinstance(values, Mapping) and plugins.are_texts([*values.keys(), *values.values()])
 
 
 def _taken(

@@ -53,6 +53,7 @@ def with_uids(analysis: Analysis, new: NewUid) -> Analysis:
         original=None
         if original is None
         else replace(original, findings=_findings(original.findings, new)),
+        run=replace(analysis.run, redrawn=frozenset(map(new, analysis.run.redrawn))),
         review=_review(analysis.review, {uid: new(uid) for uid in tracking_uids(analysis)}, new),
         followup=None if followup is None else _comparison(followup, new),
     )

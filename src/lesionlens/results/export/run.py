@@ -90,6 +90,7 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
         trained_on=run.trained_on,
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
         series=dict(run.series),
+        redrawn=tuple(sorted(run.redrawn)),
     )
 
 

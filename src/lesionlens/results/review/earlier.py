@@ -24,7 +24,6 @@ from lesionlens.results.review.saved_result import SavedResult
 
 SAME_OUTLINE = 0.5
 """Minimum Dice for two outlines of the same candidate."""
-_DRAWN_ANEW = "were drawn anew with another outline"
 
 
 def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
@@ -63,7 +62,11 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
         events = tuple(e for e in kept.events if e.tracking_uid != WHOLE_STUDY)
         kept = replace(kept, events=events)
     notices = _notices(earlier.review, kept, redrawn)
-    run = replace(analysis.run, notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))))
+    run = replace(
+        analysis.run,
+        notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))),
+        redrawn=frozenset(names[uid] for uid in redrawn),
+    )
     return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
 
 
@@ -72,11 +75,9 @@ def is_unseen(saved: SavedResult, tracking_uid: str) -> bool:
 
     A later decision or signature confirms it.
     """
-    if not any(_DRAWN_ANEW in notice for notice in saved.run.notices):
-        return False
     review = saved.review
     decision = review.of(tracking_uid)
-    if decision is None:
+    if decision is None or tracking_uid not in saved.run.redrawn:
         return False
     last = max(decision.time, review.events[-1].time) if review.signed else decision.time
     return datetime.fromisoformat(last) < datetime.fromisoformat(saved.run.started)

@@ -33,7 +33,7 @@ from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.preparation.resampling import HALF, resample
 from lesionlens.imaging.reading.nifti.header import read_header
-from lesionlens.imaging.reading.nifti.reader import read_voxels
+from lesionlens.imaging.reading.nifti.voxels import read_voxels
 from lesionlens.imaging.reading.readers import inputs_of
 from lesionlens.results.review.log import now
 

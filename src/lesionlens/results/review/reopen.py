@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 WITHOUT_SEARCH = PrepareOptions(strip=False)
 """For a review: a brain that was found before is taken, and none is searched for."""
+_NO_DOUBTS = (
+    "Doubtful parts of the outlines are unknown: the release that made this result did not look "
+    "for them"
+)
+_DRAWN_ANEW = "were drawn anew with another outline"
+"""Part of the warning by which an earlier release marked what `RunInfo.redrawn` names now."""
 
 
 def is_result(folder: Path) -> bool:
@@ -124,7 +131,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             components=ids,
             quality=content.quality,
             conclusion=content.conclusion,
-            notices=content.warnings,
+            notices=_with_missing(content),
             considered=_considered(folder),
             doubtful=content.doubtful,
         ),
@@ -140,7 +147,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         if maps
         else Volumes(labels, {}, {}, cavity=cavity),
         review=store.load(folder, lambda review: check_review(review, run, known)),
-        run=_run(run, notices, sent_documents(folder)),
+        run=_run(run, known, notices, sent_documents(folder)),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
@@ -149,6 +156,13 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         has_t1c=MrSequence.T1C in content.sequences,
         sequences=content.sequences,
     )
+
+
+def _with_missing(content: FindingsFile) -> tuple[str, ...]:
+    """Return the warnings of a result, with one about what an earlier release did not measure."""
+    if not content.candidates or "doubtful" in content.model_fields_set:
+        return content.warnings
+    return (*content.warnings, _NO_DOUBTS)
 
 
 def read_reviewed(folder: Path) -> SavedResult:
@@ -183,7 +197,7 @@ def _outlined(
 def read_run(folder: Path) -> RunInfo:
     """Read engine and inputs of a result, without its volumes; raises as `read_result`."""
     recover(folder)
-    return _run(read_run_file(folder))
+    return _run(read_run_file(folder), ())
 
 
 def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -366,8 +380,14 @@ def _followup(folder: Path) -> Comparison | None:
 
 
 def _run(
-    run: RunFile, notices: tuple[str, ...] = (), documents: tuple[Document, ...] = ()
+    run: RunFile,
+    candidates: Iterable[str],
+    notices: tuple[str, ...] = (),
+    documents: tuple[Document, ...] = (),
 ) -> RunInfo:
+    redrawn = run.redrawn
+    if redrawn is None:  # an earlier release said so in a warning alone
+        redrawn = tuple(candidates) if any(_DRAWN_ANEW in w for w in run.warnings) else ()
     missing = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
     kept = (w for w in run.warnings if w not in missing)
     return RunInfo(
@@ -378,6 +398,8 @@ def _run(
             frozenset({Capability.SEGMENT}),
             run.device,
             run.calibrated,
+            precision=run.precision,
+            threads=run.threads,
         ),
         device=run.device,
         stages=run.stages,
@@ -388,4 +410,5 @@ def _run(
         trained_on=run.trained_on,
         series=run.series,
         documents=documents,
+        redrawn=frozenset(redrawn),
     )

@@ -90,17 +90,21 @@ def store_outcome(
         database.update(with_warning(entry, outcome.message))
 
 
+class BusyFolderError(UnusableInputError):
+    """An output folder that another process analyses studies into."""
+
+
 @contextmanager
 def locked_folder(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
-    """Lock an output folder against a second batch within the block.
+    """Lock an output folder against a second batch or analysis ahead within the block.
 
     With `beside_shards` other shards may run there too, but no batch of all studies. The lock is
     SQLite's, which the system releases however the process ends.
 
     Raises
     ------
-    UnusableInputError
-        Another batch is running there.
+    BusyFolderError
+        Another batch or analysis ahead is running there.
     ResourceError
         The folder cannot be written.
     """
@@ -120,8 +124,8 @@ def _lock(connection: sqlite3.Connection, out: Path, begin: str) -> None:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
             raise
-        raise UnusableInputError(
-            found=f"another batch running in {out.name!r}",
-            expected="one batch at a time per output folder",
+        raise BusyFolderError(
+            found=f"another batch running in {out.name!r}, or its list being analysed ahead",
+            expected="one analysis at a time per output folder",
             next_step="Wait until it ends, stop it, or choose another folder with --out",
         ) from error

@@ -51,7 +51,10 @@ def adopt(connection: sqlite3.Connection, folder: Path) -> None:
     for name in (READING, BATCH):
         if not os.path.lexists(folder / name):
             continue
-        with closing(open_database(folder, name, 10.0)) as earlier, database_errors(folder, name):
+        with (
+            closing(open_database(folder, name, 10.0, reading=True)) as earlier,
+            database_errors(folder, name),
+        ):
             if name == READING and earlier.execute("PRAGMA user_version").fetchone() != (_VERSION,):
                 raise ValueError("its version is not known")
             tables = {row[0] for row in earlier.execute("SELECT name FROM sqlite_master")}

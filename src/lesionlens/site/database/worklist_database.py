@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from lesionlens.base.bounded_read import parse_json
-from lesionlens.base.databases import database_errors, open_database
+from lesionlens.base.databases import database_errors, may_write, open_database
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
@@ -291,7 +291,9 @@ class WorklistDatabase:
         return int(found[0]), self._connection.total_changes
 
 
-def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDatabase:
+def open_worklist_database(
+    folder: Path, *, readers: bool = True, reading: bool = False
+) -> WorklistDatabase:
     """Open the database of a folder of studies; folder and file are created if missing.
 
     The two databases of earlier releases are imported.
@@ -302,6 +304,8 @@ def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDat
         Folder of a list, or of a batch's results.
     readers : bool
         Whether readers use the database; if not, it may be on a network share.
+    reading : bool
+        Whether it is only read: an existing file is not changed, and need not be writable.
 
     Raises
     ------
@@ -310,10 +314,14 @@ def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDat
     ResourceError
         The folder cannot be written.
     """
-    connection = open_database(folder, NAME, 10.0)
+    aside = reading and not may_write(folder, NAME)
+    if aside and not (folder / NAME).exists():
+        connection = sqlite3.connect(":memory:")  # an earlier release's list is imported there
+    else:
+        connection = open_database(folder, NAME, 10.0, reading=reading)
     try:
         with database_errors(folder, NAME):
-            if readers:
+            if readers and not reading:
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _make_tables(connection, folder)
@@ -350,8 +358,12 @@ def is_list(folder: Path) -> bool:
 
 
 @contextmanager
-def existing_worklist_database(folder: Path) -> Iterator[WorklistDatabase]:
+def existing_worklist_database(
+    folder: Path, *, reading: bool = False
+) -> Iterator[WorklistDatabase]:
     """Open an existing worklist's database, and close it afterwards.
+
+    With `reading`, also of a folder that this user may not write.
 
     Raises
     ------
@@ -365,7 +377,7 @@ def existing_worklist_database(folder: Path) -> Iterator[WorklistDatabase]:
             next_step="Create one: lesionlens worklist scan STUDIES --list DIR",
             in_window="Choose the folder of a list, or create one: List, New list",
         )
-    with closing(open_worklist_database(folder)) as database:
+    with closing(open_worklist_database(folder, reading=reading)) as database:
         yield database
 
 

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.uids import is_uid
 from lesionlens.site.pacs.association import MAX_CONTEXTS, Peer, raise_if_stopped
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
 from lesionlens.site.pacs.files import Outgoing
@@ -22,7 +23,6 @@ from lesionlens.site.pacs.peer import (
     Access,
     FoundStudy,
     StudyQuery,
-    is_uid,
     unreachable,
 )
 from lesionlens.site.pacs.retrieve import fetch

@@ -20,10 +20,11 @@ from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
+from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
 from lesionlens.site.pacs.files import Outgoing, read_outgoing
-from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid, is_uid
+from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30

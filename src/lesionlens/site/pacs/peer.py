@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.records.patient import Patient
+from lesionlens.base.uids import is_uid
 
 ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms://AETITLE@host:2762"
 LIMIT = 500
@@ -19,7 +20,6 @@ MAX_IMAGES = 200_000
 DICOM_PORT, DICOM_TLS_PORT = 104, 2762
 OWN_TITLE, OWN_PORT = "LESIONLENS", 11112
 WEB, DIMSE = ("http", "https"), ("dicom", "dicoms")
-_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _DATE = re.compile(r"(\d{8})?(-(\d{8})?)?")
 _TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,15}")
 
@@ -177,17 +177,6 @@ def name_pattern(typed: str) -> str:
     """
     parts = [part for part in re.split(r"[\s,^*]+", typed) if part]
     return "*".join([*parts, ""])
-
-
-def is_uid(text: str) -> bool:
-    """Return whether a text is a UID.
-
-    Examples
-    --------
-    >>> is_uid("1.2.840"), is_uid("1.2/../3")
-    (True, False)
-    """
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 def check_uid(uid: str) -> None:

@@ -21,6 +21,7 @@ from typing_extensions import override
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.uids import is_uid
 from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
@@ -32,7 +33,6 @@ from lesionlens.site.pacs.peer import (
     Access,
     FoundStudy,
     StudyQuery,
-    is_uid,
     unreachable,
 )
 from lesionlens.site.pacs.tls import client_context, tls_reason

@@ -25,7 +25,7 @@ IDLE_S = 60.0
 SLOWEST_BYTES_S = 2**13
 """Minimum average rate; after `IDLE_S` a body must be at least this fast."""
 SMALL_BYTES = 2**20
-_LOOK_S = 0.01  # between two looks whether memory is free
+_LOOK_S = 0.05  # between two looks whether memory is free
 _OPEN_BYTES = 2**12
 _FILES = ("/infer/", "/session/", "/datastore/")
 """Routes of multipart forms, which are stored on disk while they arrive."""

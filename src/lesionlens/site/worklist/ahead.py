@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.site.cohort.resume import complete, is_replaced, store_outcome
+from lesionlens.site.cohort.resume import (
+    BusyFolderError,
+    complete,
+    is_replaced,
+    locked_folder,
+    store_outcome,
+)
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.describing import refreshed, with_result, with_warning
@@ -23,6 +31,7 @@ from lesionlens.site.worklist.sources import fetched
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 """Keys of notes: the study being read, the one being analysed, the source of studies."""
+_WAIT_S = 0.5
 _AWAY = "not at hand: "
 """Prefix of a temporary warning while the study is not available."""
 
@@ -49,9 +58,28 @@ def run_ahead(
     -------
     tuple of StudyOutcome
         Outcomes of the studies started here.
+
+    Notes
+    -----
+    While another process analyses into this folder, it is waited for.
     """
     choice = replace(choice, files=replace(choice.files, evidence=True))
     engine = identity(choice)
+    with ExitStack() as held:
+        while not context.cancel.is_set():
+            try:
+                held.enter_context(locked_folder(database.folder))
+            except BusyFolderError:
+                context.progress("waiting for the other analysis of this list", 0.0)
+                time.sleep(_WAIT_S)
+                continue
+            return _run_alone(database, choice, engine, context)
+    return ()
+
+
+def _run_alone(
+    database: WorklistDatabase, choice: CohortChoice, engine: str, context: RunContext
+) -> tuple[StudyOutcome, ...]:
     done: dict[str, StudyOutcome] = {}
     run = _AheadRun(database, choice, engine, context)
     left = {entry.name for entry in database.entries()}

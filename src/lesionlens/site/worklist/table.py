@@ -69,7 +69,7 @@ def tables_of(folder: Path, out: Path) -> WrittenTables:
         There is no list, its protocol cannot be read, or `out` is not a folder.
     """
     check_target(out)
-    with existing_worklist_database(folder) as database:
+    with existing_worklist_database(folder, reading=True) as database:
         study = read_protocol(folder) is not None
         reads = [read for read in database.reads() if bool(read.key.session) is study]
         scores = scores_in(folder, (entry.name for entry in database.entries()))

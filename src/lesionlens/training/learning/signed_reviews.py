@@ -162,7 +162,7 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
             expected="the folder of the studies that they were made of, or a worklist's folder",
             next_step="Name it with --studies",
         )
-    with existing_worklist_database(results) as database:
+    with existing_worklist_database(results, reading=True) as database:
         return {one.name: Path(one.place) for one in database.entries() if one.place}
 
 
@@ -170,7 +170,7 @@ def readers_of(results: Path) -> tuple[str, ...]:
     """Return the readers of a worklist; empty for other folders."""
     if not is_list(results):
         return ()
-    with existing_worklist_database(results) as database:
+    with existing_worklist_database(results, reading=True) as database:
         return tuple(dict.fromkeys(read.key.reader for read in database.reads() if read.key.reader))
 
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lesionlens.analysis.evaluation.cases import find_cases, patient_of, read_volume
+from lesionlens.analysis.evaluation.cases import ImageFile, find_cases, patient_of, read_volume
 from lesionlens.analysis.evaluation.label_conventions import (
     read_conventions,
     region_mask,
@@ -224,5 +224,42 @@ def test_a_reference_in_another_unit_lies_where_the_analysis_puts_it(tmp_path, u
     image = nib.Nifti1Image(IMAGE, np.diag([1 / mm] * 3 + [1]) @ affine)
     image.header.set_xyzt_units(unit)
     nib.save(image, tmp_path / "seg.nii.gz")
-    _, grid = read_volume(tmp_path / "seg.nii.gz")
-    np.testing.assert_allclose(grid.affine, affine, atol=1e-4)
+    _, header = read_volume(tmp_path / "seg.nii.gz")
+    np.testing.assert_allclose(header.grid.affine, affine, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda image: image.set_qform(np.diag([-1.0, 1, 1, 1]), 1), "which side is left"),
+        (lambda image: (image.set_sform(None, 0), image.set_qform(None, 0)), "no orientation"),
+    ],
+    ids=["two sides", "no orientation"],
+)
+def test_a_reference_that_an_analysis_refuses_is_refused(tmp_path, spoil, found):
+    image = nib.Nifti1Image(IMAGE, np.eye(4))
+    spoil(image)
+    (tmp_path / "one").mkdir()
+    nib.save(image, tmp_path / "one" / "seg.nii.gz")
+    with pytest.raises(ReadError, match=rf"one/seg\.nii\.gz.*{found}"):
+        read_volume(tmp_path / "one" / "seg.nii.gz")
+
+
+def test_a_reference_with_an_infinite_scale_is_refused(tmp_path):
+    """nibabel ignores such a scale, and would return the unscaled numbers."""
+    put(tmp_path / "seg.nii")
+    raw = bytearray((tmp_path / "seg.nii").read_bytes())
+    raw[112:116] = np.float32(np.inf).tobytes()
+    (tmp_path / "seg.nii").write_bytes(raw)
+    with pytest.raises(ReadError, match="not finite"):
+        read_volume(tmp_path / "seg.nii")
+
+
+def test_a_volume_that_a_four_dimensional_file_lacks_is_named(tmp_path):
+    put(tmp_path / "all.nii.gz", np.stack([IMAGE, IMAGE + 1], -1))
+    np.testing.assert_array_equal(read_volume(ImageFile(tmp_path / "all.nii.gz", 1))[0], IMAGE + 1)
+    with pytest.raises(ReadError, match="without a volume 3"):
+        read_volume(ImageFile(tmp_path / "all.nii.gz", 2))
+    put(tmp_path / "one.nii.gz")
+    with pytest.raises(ReadError, match="without a volume 1"):
+        read_volume(ImageFile(tmp_path / "one.nii.gz", 0))

@@ -624,3 +624,38 @@ def test_a_candidate_without_a_peak_is_found_by_its_voxels(tmp_path):
         (one,), np.zeros(labels.data.shape, bool), labels.data > 0, labels.grid
     )
     assert missed.false_positive
+
+
+def _moved_qform(path, shift_mm):
+    image = nib.load(path)
+    moved = image.affine.copy()
+    moved[0, 3] += shift_mm
+    image.set_sform(image.affine, 2)
+    image.set_qform(moved, 1)
+    nib.save(image, path)
+
+
+def test_a_reference_whose_two_positions_differ_is_scored_with_a_word(cohort, tmp_path):
+    results, cases = cohort
+    shutil.copytree(cases / "a", tmp_path / "a")
+    _moved_qform(next((tmp_path / "a").glob("*seg*")), 12.0)
+    (case,) = (c for c in find_cases(tmp_path) if c.name == "a")
+    score = score_case(case, results / "a", None)
+    assert score.metrics["wt"] == 1
+    assert any("sform and qform disagree by up to 12 mm" in one for one in score.problems)
+
+
+def test_a_plain_segmentation_on_sheared_axes_is_no_result(tmp_path):
+    """Distances are measured by the voxels' edges, which hold at right angles only."""
+    sheared = np.diag([1.0, 1, 1, 1])
+    sheared[0, 1] = 0.5
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[4:8, 4:8, 4:8] = 1
+    for name in ("truth", "predicted"):
+        (tmp_path / name).mkdir()
+        image = nib.Nifti1Image(mask, sheared)
+        image.set_qform(None, 0)
+        nib.save(image, tmp_path / name / "one.nii.gz")
+    (score,) = evaluate(tmp_path / "predicted", find_cases(tmp_path / "truth"), lambda _: None)
+    assert score.failed
+    assert "sheared voxel axes" in score.problems[0]

@@ -78,14 +78,6 @@ def test_a_small_part_is_not_named():
     assert found_with(components=components, t1=0, t1c=0, t2=0, flair=0)[0] == ()
 
 
-def test_one_sequence_alone_can_contradict_none():
-    one = SequenceEvidence(
-        {FLAIR: np.zeros(COARSE.shape, np.float32)}, np.zeros(COARSE.shape, np.float32), COARSE
-    )
-    unsure = np.ones(NATIVE.shape, np.float32)
-    assert doubtful.doubtful_parts([CANDIDATE], outlined(), unsure, one, NATIVE)[0] == ()
-
-
 def test_a_part_that_a_reader_left_out_is_named_no_longer():
     parts, numbers = found_with(t1=0.0, t1c=0.0, t2=0.0)
     components = outlined()

@@ -145,6 +145,36 @@ def test_swapped_sides_are_told_and_the_alignment_is_doubtful(
         assert (words in section.doubtful) is swapped
 
 
+@pytest.mark.parametrize("part", ["weights", "release", "neither"])
+def test_a_prior_of_other_weights_or_of_another_release_says_so_beside_the_change(
+    before, now, laid_before, monkeypatch, tmp_path, part
+):
+    """Other weights alone moved the volume of an unchanged lesion by several percent."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
+    run = before.run
+    if part == "weights":
+        run = replace(run, engine=replace(run.engine, weights_sha256="0123456789" * 6 + "abcd"))
+    elif part == "release":
+        run = replace(run, versions={**run.versions, "lesionlens": "0.1"})
+    then = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, run=run))
+    found = compare(now, Examination(SOMEBODY, "2026-03-05"), then)
+    save(found, tmp_path / "out")
+    again = read_result(tmp_path / "out")
+    other = {"weights": "weights 01234567", "release": "LesionLens 0.1", "neither": "different"}
+    shown = (
+        *(w for w in again.run.notices if "outlined by different networks" in w),
+        shown_followup(found).doubt,
+        table_of(found)[0],
+        section_of(found, load("en")).doubtful,
+        section_of(found, load("de")).doubtful,
+    )
+    assert len(shown) == (4 if part == "neither" else 5)
+    assert all((other[part] in text) is (part != "neither") for text in shown), shown
+    assert again.followup.points[0].made_by == then.analysis.run.made_by
+    assert (len(again.followup.makers) > 1) is (part != "neither")
+
+
 def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     kinds = [change.kind for change in compared.followup.changes]
     assert sorted(kinds) == ["gone", "matched", "new"]

@@ -1,5 +1,6 @@
 """A result written where one of the same study lies: what readers decided stays, or is named."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,11 @@ from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, Unaided
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
 from lesionlens.results.export.exporter import save
+from lesionlens.results.export.replaced_uids import tracking_uids
+from lesionlens.results.export.replaced_uids import with_uids as with_new_uids
 from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review import store
-from lesionlens.results.review.earlier import is_unseen
+from lesionlens.results.review.earlier import is_unseen, with_earlier_review
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
 
@@ -156,11 +159,39 @@ def test_a_signature_vouches_for_the_outlines_that_were_seen(analysis, reviewed,
 def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, tmp_path):
     """Analysed once more with the same outcome, it counted as what the reader had accepted."""
     save(reviewed, tmp_path / "out")
-    first = analysis.findings.candidates[0].tracking_uid
+    first, second = (one.tracking_uid for one in analysis.findings.candidates)
     for started in ("2098-01-05T10:00:00+00:00", "2099-01-05T10:00:00+00:00"):
         notices = save(parts_exchanged(analysis, started), tmp_path / "out")
         assert any("drawn anew" in words for words in notices)
-        assert is_unseen(read_result(tmp_path / "out"), first)
+        saved = read_result(tmp_path / "out")
+        assert is_unseen(saved, first)
+        assert not is_unseen(saved, second), "the outline that the reader drew is here"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == [first]
+
+
+def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
+    analysis, reviewed, tmp_path
+):
+    save(reviewed, tmp_path / "out")
+    save(parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
+    path = tmp_path / "out" / "run.json"
+    content = json.loads(path.read_text())
+    del content["redrawn"]
+    path.write_text(json.dumps(content))
+    first = analysis.findings.candidates[0].tracking_uid
+    assert is_unseen(read_result(tmp_path / "out"), first)
+
+
+def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(
+    analysis, reviewed, tmp_path
+):
+    save(reviewed, tmp_path / "out")
+    again = with_earlier_review(
+        parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out"
+    )
+    new = {uid: f"2.25.9{number}" for number, uid in enumerate(sorted(tracking_uids(again)))}
+    first = analysis.findings.candidates[0].tracking_uid
+    assert with_new_uids(again, new.__getitem__).run.redrawn == {new[first]}
 
 
 def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):

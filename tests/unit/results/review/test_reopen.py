@@ -11,7 +11,7 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_reviewed, write_study
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import ComputePrecision, MrSequence, Region, ReviewState
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
@@ -59,6 +59,48 @@ def test_everything_is_as_it_was(closed):
     assert again.maps.raw_range == dict(analysis.maps.raw_range)
     assert again.maps.checks == analysis.maps.checks != {}
     assert again.run.inputs == analysis.run.inputs
+
+
+def test_how_a_result_was_computed_stays_when_it_is_saved_again(closed, tmp_path):
+    """A reviewed result's run.json named neither the precision nor the threads of its analysis."""
+    analysis, _ = closed
+    engine = replace(analysis.run.engine, precision=ComputePrecision.FLOAT32, threads=2)
+    save(replace(analysis, run=replace(analysis.run, engine=engine)), tmp_path / "first")
+    save(
+        reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared),
+        tmp_path / "again",
+    )
+    first, again = (
+        json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "again")
+    )
+    of_this_export = {"stages", "seconds", "peak_memory_mib", "files"}
+    for name in first.keys() - of_this_export:
+        assert again[name] == first[name], name
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_earlier_result_does_not_claim_that_nothing_is_doubtful(closed, tmp_path, known):
+    """Saved again, it listed no doubtful parts, where nobody had looked for them."""
+    analysis, _ = closed
+    found = replace(analysis.findings, doubtful=())
+    save(replace(analysis, findings=found), tmp_path / "first")
+    if not known:
+        _leave_out(tmp_path / "first" / "findings.json", "doubtful")
+    again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
+    save(again, tmp_path / "again")
+    content = json.loads((tmp_path / "again" / "findings.json").read_text())
+    assert content["doubtful"] == ([] if known else None)
+    told = [w for w in content["warnings"] if w.startswith("Doubtful parts of the outlines are")]
+    assert len(told) == (not known)
+
+
+def _leave_out(path, name):
+    content = json.loads(path.read_text())
+    del content[name]
+    path.write_text(json.dumps(content))
+    run = json.loads((path.parent / "run.json").read_text())
+    del run["files"]  # nor did that release list its files
+    (path.parent / "run.json").write_text(json.dumps(run))
 
 
 def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed, tmp_path):

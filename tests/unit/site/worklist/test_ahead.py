@@ -19,6 +19,7 @@ from tests.saved_results import write_saved
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
+from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.describing import NO_DATE, OTHER_IMAGES, OTHER_RESULT, describe_all
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
@@ -114,6 +115,40 @@ def test_a_stop_leaves_the_rest(list_of_three):
     run_ahead(database, CohortChoice(), context=RunContext(cancel=stop))
     assert begun == ["a"]
     assert database.entries()[1].candidates is None
+
+
+def test_two_analyses_ahead_of_one_list_share_the_work(list_of_three):
+    """Each began the study that the other was analysing, and both wrote its result."""
+    database, begun = list_of_three
+    waiting, original, more = threading.Event(), ahead.analyse, []
+
+    def second():
+        with closing(open_worklist_database(database.folder)) as own:
+            context = RunContext(progress=lambda stage, _: "waiting" in stage and waiting.set())
+            more.extend(run_ahead(own, CohortChoice(), context=context))
+
+    thread = threading.Thread(target=second)
+
+    def analyse(job, *rest):
+        if not begun:
+            thread.start()
+            assert waiting.wait(60), "the second one did not wait"
+        return original(job, *rest)
+
+    ahead.analyse = analyse
+    run_ahead(database, CohortChoice())
+    thread.join(60)
+    assert begun == ["a", "b", "c", "b"]  # "b" failed: it is tried again
+    assert [outcome.name for outcome in more] == ["b"]
+
+
+def test_who_waits_for_another_analysis_of_the_list_can_stop(list_of_three):
+    database, begun = list_of_three
+    stop = threading.Event()
+    context = RunContext(progress=lambda *_: stop.set(), cancel=stop)
+    with locked_folder(database.folder):
+        assert run_ahead(database, CohortChoice(), context=context) == ()
+    assert begun == []
 
 
 def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):

@@ -102,8 +102,8 @@ def brief(error: BaseException, path: Path | None = None) -> str:
     return text.split(" for file")[0][:120]
 
 
-def read_header(path: Path) -> NiftiHeader:
-    """Read shape and affine of a NIfTI file; ambiguous ones are refused.
+def read_header(path: Path, channel: int | None = None) -> NiftiHeader:
+    """Read shape and affine of a NIfTI file, or of one volume of a 4-D file; refuse ambiguous ones.
 
     Raises
     ------
@@ -112,6 +112,8 @@ def read_header(path: Path) -> NiftiHeader:
     """
     image = open_image(path)
     shape = tuple(int(n) for n in image.shape)
+    if channel is not None:
+        shape = _shape_of_channel(shape, channel, path.name)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     _check_shape(shape, path.name)
@@ -126,6 +128,16 @@ def read_header(path: Path) -> NiftiHeader:
     affine, notices = _affine(image, shape, path.name)
     codes = (int(image.header["sform_code"]), int(image.header["qform_code"]))
     return NiftiHeader(Grid((shape[0], shape[1], shape[2]), affine), notices, codes)
+
+
+def _shape_of_channel(shape: tuple[int, ...], channel: int, name: str) -> tuple[int, ...]:
+    if len(shape) != 4 or not channel < shape[3]:
+        raise ReadError(
+            found=f"{'x'.join(map(str, shape))} voxels in {name!r}, without a volume {channel + 1}",
+            expected="one volume for each sequence in a 4-D file",
+            next_step="Correct the list of sequences, or the file",
+        )
+    return shape[:3]
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:

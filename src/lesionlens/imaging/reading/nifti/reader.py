@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from nibabel.openers import Opener
-from numpy.typing import NDArray
 
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
@@ -22,14 +17,13 @@ from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids, sequences, unlabelled_series
 from lesionlens.imaging.reading.nifti import folder, names
 from lesionlens.imaging.reading.nifti.folder import is_nifti
-from lesionlens.imaging.reading.nifti.header import BROKEN, brief, open_image, read_header
+from lesionlens.imaging.reading.nifti.header import read_header
+from lesionlens.imaging.reading.nifti.voxels import read_voxels
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
 
 _MAX_SIDECAR = 4 * 2**20
 """Maximum bytes of a JSON sidecar; a larger one is ignored."""
-_TRAILING = 2**20
-"""Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
 _OTHER_FORMATS = frozenset({".img", ".mha", ".mhd", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mnc"})
 
 
@@ -240,53 +234,6 @@ def shown_name(path: Path, root: Path) -> str:
         return writable(path.relative_to(root).as_posix())
     except ValueError:
         return writable(path.name)
-
-
-def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
-    """Read the voxels as float32 in scanner units.
-
-    Raises
-    ------
-    ReadError
-        Truncated, damaged, or with an infinite scale.
-    """
-    image = open_image(path)
-    _check_scale(path, image)
-    try:
-        if path.name.lower().endswith(".gz"):
-            image = type(image).from_bytes(_whole_stream(path, image))
-        values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
-    except BROKEN as error:
-        raise ReadError(
-            found=f"{path.name!r} ends before its last voxel or is corrupt (truncated or damaged: "
-            f"{brief(error, path)})",
-            expected=f"{'x'.join(map(str, shape))} voxels",
-            next_step="Copy or download the file again, or convert the scan again",
-        ) from error
-    return values.reshape(tuple(shape))
-
-
-def _check_scale(path: Path, image: Any) -> None:
-    """Refuse an infinite scale, which nibabel ignores; NaN means no scale by the standard."""
-    with Opener(path) as stream:
-        stored = image.header_class.from_fileobj(stream, check=False)
-    if np.isinf(float(stored["scl_slope"])) or np.isinf(float(stored["scl_inter"])):
-        raise ReadError(
-            found=f"a scale slope or intercept that is not finite in the header of {path.name!r}",
-            expected="finite numbers",
-            next_step="Convert the scan again from its DICOM files",
-        )
-
-
-def _whole_stream(path: Path, image: Any) -> bytes:
-    """Decompress a .nii.gz to its end, so that its checksum is verified."""
-    needed = int(image.dataobj.offset) + image.get_data_dtype().itemsize * int(
-        np.prod(image.shape, dtype=np.int64)
-    )
-    with gzip.open(path, "rb") as stream:
-        raw = stream.read(needed)
-        stream.read(_TRAILING)  # gzip verifies its checksum at the end of the stream
-    return raw
 
 
 def patients_of(files: Iterable[Path]) -> list[Patient]:

@@ -235,7 +235,11 @@ class ViewActs(MeasureActs):
             return
         parts = analysis.findings.doubtful
         if not parts:
-            self.session.decline("No part of an outline is marked as doubtful.")
+            self.session.decline(
+                "Doubtful parts of outlines were not looked for in this result."
+                if parts is None
+                else "No part of an outline is marked as doubtful."
+            )
             return
         now = self.doubtful_here()
         last = -1 if step > 0 else 0
@@ -261,8 +265,8 @@ class ViewActs(MeasureActs):
     def doubtful_here(self) -> DoubtfulPart | None:
         """Return the doubtful part at the crosshair, or None."""
         analysis, here = self.session.state.analysis, self.viewpoint.now.point_mm
-        parts = () if analysis is None else analysis.findings.doubtful
-        return next((one for one in parts if one.centroid_mm == here), None)
+        parts = None if analysis is None else analysis.findings.doubtful
+        return next((one for one in parts or () if one.centroid_mm == here), None)
 
     def toggle_isolines(self) -> None:
         """Switch maps between isolines and colour."""

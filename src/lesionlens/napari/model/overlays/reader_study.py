@@ -40,7 +40,7 @@ def _without_maps(analysis: Analysis) -> Analysis:
             analysis.findings,
             candidates=tuple(_without_reasons(c) for c in analysis.findings.candidates),
             considered=(),
-            doubtful=(),
+            doubtful=None,
         ),
         run=replace(analysis.run, engine=engine),
     )

@@ -274,7 +274,7 @@ class Artist:
         if analysis is None or found is None or outline.region is not Region.WT:
             return ()
         shown = {number for number, _ in outline.colours}
-        named = [p.number for p in analysis.findings.doubtful if p.candidate in shown]
+        named = [p.number for p in analysis.findings.doubtful or () if p.candidate in shown]
         source = (found.data, analysis.prepared.native)
         parts = self._nearest("doubtful", source, (board, tile, place))
 

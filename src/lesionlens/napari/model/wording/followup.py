@@ -46,7 +46,7 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     sums = f"{signature} {sums_of(analysis)}"
     found = analysis.compared
     curves = None if found is None else curves_of(found, load("en"))
-    doubt = "" if found is None else doubt_words(found.alignment, load("en"))
+    doubt = "" if found is None else doubt_words(found, load("en"))
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
 
 

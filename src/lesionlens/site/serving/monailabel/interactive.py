@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -27,6 +26,8 @@ from lesionlens.engines.engine import as_promptable
 from lesionlens.engines.plugged_in import answer_prompts, predict
 from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.imaging.reading.nifti.header import read_header
+from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.results import prompted
 from lesionlens.results.export import nifti
 from lesionlens.site.serving.monailabel.images import study_of
@@ -252,12 +253,12 @@ def _outline(content: bytes, grid: Grid, aside: Path) -> NDArray[np.bool_]:
     place = aside / ("start.nii.gz" if content[:2] == b"\x1f\x8b" else "start.nii")
     place.write_bytes(content)
     try:
-        image: Any = nib.load(place)
-        if Grid(image.shape, image.affine).matches(grid, 0.01):
-            return np.asarray(image.dataobj) > 0
-    except Exception as error:  # noqa: BLE001  nibabel raises many types
-        raise _odd_outline(f"a label map that cannot be read ({type(error).__name__})") from None
-    raise _odd_outline(f"a label map of {image.shape} voxels, or with another affine")
+        header = read_header(place)
+        if header.grid.matches(grid, 0.01):
+            return read_stored(place, grid.shape) > 0
+    except UnusableInputError as error:
+        raise _odd_outline(f"a label map that cannot be used: {error.found}") from None
+    raise _odd_outline(f"a label map of {header.grid.shape} voxels, or with another affine")
 
 
 def _odd_outline(found: str) -> UnusableInputError:

@@ -71,9 +71,14 @@ def test_without_one_the_reader_is_told(analysis):
         act()
         assert session.state.message == "Analyse the study first.", "there may still be some"
         session.notify("")
-    session.analysed(FakeResult(analysis), overlays_of(analysis))
-    acts.step_doubtful(1)
-    assert session.state.message == "No part of an outline is marked as doubtful."
+    for doubtful, told in (
+        ((), "No part of an outline is marked as doubtful."),
+        (None, "Doubtful parts of outlines were not looked for in this result."),
+    ):
+        shown = replace(analysis, findings=replace(analysis.findings, doubtful=doubtful))
+        session.analysed(FakeResult(shown), overlays_of(shown))
+        acts.step_doubtful(1)
+        assert session.state.message == told
 
 
 def test_what_is_left_out_is_the_part_and_nothing_else(doubted):
