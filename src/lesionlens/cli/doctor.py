@@ -24,7 +24,7 @@ _EXTRAS = {
     "cohort": (("distributed", "distributed"), ("pandas", "pandas")),
     "train": (("tensorboard", "tensorboard"),),
     "pdf": (("reportlab", "reportlab"),),
-    "onnx": (("onnxruntime", "onnxruntime"), ("onnxscript", "onnxscript")),
+    "onnx": (("onnxruntime", "onnxruntime"), ("onnx", "onnx"), ("onnxscript", "onnxscript")),
 }
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
@@ -82,6 +82,7 @@ def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     missing = [name for module, name in parts if util.find_spec(module) is None]
     return {
         "installed": not missing,
+        "missing": missing,
         "versions": {name: version_of(name) for _, name in parts if name not in missing},
         "add": f'pip install "lesionlens[{extra}]"' if missing else None,
     }
@@ -169,8 +170,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
     ]
     for extra, state in found["extras"].items():
-        words = ", ".join(f"{n} {v}" for n, v in state["versions"].items())
-        lines.append(f"{extra:<11} {words if state['installed'] else 'missing; ' + state['add']}")
+        parts = [f"{name} {version}" for name, version in state["versions"].items()]
+        parts += [f"{name} MISSING" for name in state["missing"]]
+        add = f"; {state['add']}" if state["add"] else ""
+        lines.append(f"{extra:<11} {', '.join(parts)}{add}")
     for group, names in found["plugins"].items():
         lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")
         failing = found["plugins_failing"][group].values()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.analysis.findings.anatomy import head_of
 from lesionlens.base.records.study import PreparedStudy
 
 Mask = NDArray[np.bool_]
@@ -45,37 +46,22 @@ def masks_of(prepared: PreparedStudy, candidates: Mask, dismissed: Mask) -> Stud
         On the working grid.
     """
     brain = prepared.brain
-    opposite = mirrored(candidates, brain) & brain & ~candidates
+    opposite = _mirrored(candidates, prepared) & ~candidates
     return StudyMasks(
         brain, candidates & brain, opposite, dismissed & brain & ~candidates & ~opposite
     )
 
 
-def mirrored(mask: Mask, brain: Mask) -> Mask:
-    """Mirror a mask across the midline, left to right.
-
-    Parameters
-    ----------
-    mask, brain : (I, J, K) bool
-        On an axis-aligned RAS+ grid, whose first axis is left to right; the midline is the median
-        centre of the brain's rows.
-
-    Examples
-    --------
-    >>> brain = np.ones((6, 2, 2), bool); mask = np.zeros((6, 2, 2), bool); mask[1] = True
-    >>> np.flatnonzero(mirrored(mask, brain).any((1, 2))).tolist()
-    [4]
-    """
-    rows = brain.any(axis=0)
-    if not rows.any():
-        return np.zeros_like(mask)
-    first = brain.argmax(axis=0)[rows]
-    last = brain.shape[0] - 1 - brain[::-1].argmax(axis=0)[rows]
-    twice = round(float(np.median(first + last)))
-    at = twice - np.arange(mask.shape[0])
-    inside = (at >= 0) & (at < mask.shape[0])
+def _mirrored(mask: Mask, prepared: PreparedStudy) -> Mask:
+    """Mirror a mask across the head's midline; empty without a head."""
     out = np.zeros_like(mask)
-    out[inside] = mask[at[inside]]
+    head, grid = head_of(prepared), prepared.working
+    if head is None:
+        return out
+    here = np.argwhere(prepared.brain)
+    there = np.rint(grid.to_voxel(head.mirrored(grid.to_mm(here)))).astype(int)
+    inside = ((there >= 0) & (there < mask.shape)).all(axis=1)
+    out[tuple(here[inside].T)] = mask[tuple(there[inside].T)]
     return out
 
 

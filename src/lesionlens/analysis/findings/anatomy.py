@@ -3,9 +3,10 @@
 The brain mask alone places the head: the mid-sagittal plane is the one at which the mask mirrored
 fits itself best (so it follows a turned or tilted head, and mass effect inside does not move it),
 then the brain is turned upright by it and scaled onto the MNI152 brain by width, length and top.
-The lower end is not used, because a field of view often cuts it. Deep structures, cerebellum,
-brainstem and ventricles are named by how many of twenty heads show them there (`structures`);
-lobes, insula and corpus callosum by a few planes and boxes, set by hand after the sulci in MNI152.
+The lower end is not used, because a field of view often cuts it; if the front, the back or the top
+is cut, no region is named. Deep structures, cerebellum, brainstem and ventricles are named by how
+many of twenty heads show them there (`structures`); lobes, insula and corpus callosum by a few
+planes and boxes, set by hand after the sulci in MNI152.
 What holds most of a candidate is named, a second place where it spans two, and "uncertain" where
 the heads of the map disagree about what lies there: good for words beside a picture, not for
 planning.
@@ -13,7 +14,7 @@ planning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,10 +23,12 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from lesionlens.analysis.findings import structures
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, OUTSIDE_BRAIN, UNCERTAIN_PLACE, Location
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.imaging.preparation.resampling import cube_means
+from lesionlens.imaging.preparation.quality import SIDES, flat_sides
+from lesionlens.imaging.preparation.resampling import cube_means, cut_grid
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -40,6 +43,12 @@ REGIONS = (
 )
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 """Extents of the MNI152 brain in MNI mm: |x|, y, y, z."""
+_SET_THE_SCALE = frozenset({"upper", "front", "back"})
+"""Ends of the brain that the scale is taken from.
+
+Of 320 balls in five heads .83 have their region named; .66 with 18 mm of the vertex cut off, .41
+with 36 mm, .48 with 30 mm of the back, .83 with 30 mm of a side and .84 with 40 mm below.
+"""
 _ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
 """Minimum share of a candidate on one side for that side alone to be named, and half the width of
 the band around the midline that counts for neither: without the band, 17 of 840 balls on one side
@@ -79,6 +88,8 @@ class Head:
     offset: Points
     scale: Points
     """(3,) float64: MNI = (p - offset) * scale, with x relative to the mid-sagittal plane."""
+    whole: bool = True
+    """Whether the brain's own front, back and top set the scale, not a cut that ends it there."""
 
     def to_mni(self, points_mm: Points) -> Points:
         """Map (..., 3) RAS mm to approximate MNI mm."""
@@ -112,6 +123,8 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     rows = brain.sum(axis=0)
     if np.count_nonzero(rows) < 50:
         return None
+    cut = flat_sides(brain, float(grid.spacing_mm.min()))
+    brain, grid = _up_to(cut, brain, grid)
     midline = _fit_midline(brain, grid)
     points = _upright(grid.to_mm(np.argwhere(brain[::2, ::2, ::2]) * 2), midline)
     half_width = float(np.percentile(np.abs(points[:, 0]), 99.7))
@@ -123,7 +136,19 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     long = (_FRONT - _BACK) / (front - back)
     high = (wide + long) / 2
     offset = np.array([0.0, front - _FRONT / long, top - _TOP / high])
-    return Head(midline, offset, np.array([wide, long, high]))
+    return Head(midline, offset, np.array([wide, long, high]), not cut.keys() & _SET_THE_SCALE)
+
+
+def _up_to(cut: Collection[str], brain: Mask, grid: Grid) -> tuple[Mask, Grid]:
+    """Crop to the faces at which the brain is cut off, as `_fit_midline` expects them."""
+    around = bounding_box(brain) if cut else None
+    if around is None:
+        return brain, grid
+    i, j, k = (
+        slice(found.start if low in cut else 0, found.stop if high in cut else size)
+        for found, (low, high), size in zip(around, SIDES, grid.shape, strict=True)
+    )
+    return brain[i, j, k], cut_grid(grid, (i, j, k))
 
 
 def _axes(midline: Points) -> Points:
@@ -197,15 +222,15 @@ def locate(points_mm: Points, head: Head | None) -> Location:
     Returns
     -------
     Location
-        Both parts None without a head. Side is "left", "right" or, where less than 85 % of what
-        lies off the midline is on one, "both sides"; the patient's, as always in RAS: left is
-        where x falls.
+        Both parts None without a head, the region None if the brain is not whole. Side is "left",
+        "right" or, where less than 85 % of what lies off the midline is on one, "both sides"; the
+        patient's, as always in RAS: left is where x falls.
     """
     if head is None:
         return Location(None, None)
     step = max(1, len(points_mm) // _SAMPLES)
     mni = head.to_mni(np.asarray(points_mm[::step], dtype=np.float64))
-    return Location(side_of(mni), region_words(*shares_of(mni)))
+    return Location(side_of(mni), region_words(*shares_of(mni)) if head.whole else None)
 
 
 def side_of(mni_mm: Points) -> str:

@@ -42,6 +42,10 @@ NO_T1C = (
 NO_PEAK = (
     "There is no probability with these outlines: the position of its peak (peak_mm) is left empty"
 )
+CUT_BRAIN = (
+    "The brain is cut off in front, behind or above, so that its extent is unknown: no region and "
+    "no appearance of a candidate is named"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +115,11 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     )
     ids = np.zeros(marked.count + 1, np.int32)
     ids[np.array(order, dtype=int) + 1] = np.arange(1, marked.count + 1)
-    unknown = {NO_T1C: not context.has_t1c, NO_PEAK: context.whole_tumour is None}
+    unknown = {
+        NO_T1C: not context.has_t1c,
+        NO_PEAK: context.whole_tumour is None,
+        CUT_BRAIN: context.head is not None and not context.head.whole,
+    }
     notices = tuple(notice for notice, applies in unknown.items() if candidates and applies)
     return Findings(
         candidates=candidates,

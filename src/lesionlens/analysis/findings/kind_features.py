@@ -155,7 +155,7 @@ def features_by_id(
     wanted : collection of int
         Ids.
     """
-    coarse = None if head is None or not wanted else coarse_of(prepared, head)
+    coarse = None if head is None or not head.whole or not wanted else coarse_of(prepared, head)
     if coarse is None:
         return dict.fromkeys(wanted)
     lattice = lattice_of(coarse, coarse.sampled(components))

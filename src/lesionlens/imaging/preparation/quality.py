@@ -22,6 +22,8 @@ COST_WITHOUT = {
 THICK_MM = 4.0
 FAR_MM = 50.0
 """Larger movements between sequences of one session are implausible."""
+SIDES = (("left", "right"), ("back", "front"), ("lower", "upper"))
+"""Names of the low and the high end of each axis of a RAS+ grid."""
 END_MM = 3.0
 FLAT_END = 0.18
 """Maximum share of the brain's largest section. Sections of a dome grow evenly with depth, from
@@ -118,9 +120,29 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
     QualityCheck or None
         None if every side is curved.
     """
+    flat = flat_sides(brain, edge_mm)
+    if not flat:
+        return None
+    listed = ", ".join(f"{side} side ({area:.0f} cm2)" for side, area in flat.items())
+    return QualityCheck(
+        "coverage",
+        False,
+        f"The brain ends in a flat face at its {listed}: part of it is cut off or lies "
+        "outside of the field of view, and nothing is said of that part.",
+    )
+
+
+def flat_sides(brain: NDArray[np.bool_], edge_mm: float) -> dict[str, float]:
+    """Return the sides at which the brain ends in a plane, with the area of that face in cm2.
+
+    Parameters
+    ----------
+    brain, edge_mm
+        As in `cut_off`.
+    """
     depth = max(round(END_MM / edge_mm), 1)
-    flat: list[str] = []
-    for axis, sides in enumerate((("left", "right"), ("back", "front"), ("lower", "upper"))):
+    flat: dict[str, float] = {}
+    for axis, sides in enumerate(SIDES):
         areas = brain.sum(axis=tuple(other for other in range(3) if other != axis))
         seen = areas[np.flatnonzero(areas)]
         if seen.size <= 2 * depth:
@@ -128,15 +150,8 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
         for side, inwards in zip(sides, (seen, seen[::-1]), strict=True):
             face = 2 * int(inwards[depth - 1]) - int(inwards[2 * depth - 1])
             if face > FLAT_END * seen.max():
-                flat.append(f"{side} side ({face * edge_mm**2 / 100:.0f} cm2)")
-    if not flat:
-        return None
-    return QualityCheck(
-        "coverage",
-        False,
-        f"The brain ends in a flat face at its {', '.join(flat)}: part of it is cut off or lies "
-        "outside of the field of view, and nothing is said of that part.",
-    )
+                flat[side] = face * edge_mm**2 / 100
+    return flat
 
 
 def saturation(

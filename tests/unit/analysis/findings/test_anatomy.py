@@ -127,6 +127,31 @@ def test_a_brain_cut_by_the_field_of_view_keeps_its_tilt():
     assert np.abs(head.to_mni(true)[:, 0] / head.scale[0]).max() < 3.5
 
 
+@pytest.mark.parametrize(
+    ("axis", "cut"), [(2, slice(56, None)), (1, slice(62, None)), (1, slice(0, 24))]
+)
+def test_a_brain_without_its_top_front_or_back_keeps_its_sides_and_has_no_regions(axis, cut):
+    """The cut was taken for the brain's end: with 36 mm of the vertex gone, .60 were misnamed."""
+    brain, grid = lopsided_brain_at(np.eye(3))
+    point = np.array([[-30.0, 0.0, 10.0]])
+    assert anatomy.locate(point, anatomy.find_head(brain, grid)).region is not None
+    brain[(*[slice(None)] * axis, cut)] = False
+    found = anatomy.locate(point, anatomy.find_head(brain, grid))
+    assert (found.side, found.region, found.text) == ("left", None, "left")
+
+
+@pytest.mark.parametrize("yaw", [0, 10])
+def test_a_brain_cut_at_its_side_within_a_larger_image_keeps_its_midline(yaw):
+    """Its mirror image was fitted to the middle of what was left, 8 to 12 mm beside."""
+    turn = Rotation.from_euler("z", yaw, degrees=True).as_matrix()
+    brain, grid = lopsided_brain_at(turn)
+    edge = np.flatnonzero(brain.any(axis=(1, 2)))[-1]
+    brain[edge - 10 :] = False
+    head = anatomy.find_head(brain, grid)
+    true = np.array([[0.0, 70, 10], [0, -70, 10], [0, 0, 65]]) @ turn.T
+    assert np.abs(head.to_mni(true)[:, 0] / head.scale[0]).max() < 3.5
+
+
 def test_the_brain_is_scaled_onto_mni_although_its_lower_end_is_cut():
     brain, grid = brain_at((12.0, -30.0, 55.0), 0.9)
     head = anatomy.find_head(brain, grid)

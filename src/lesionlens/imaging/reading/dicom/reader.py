@@ -48,12 +48,12 @@ MIN_SLICES = 5
 _LOOKED_AT = 500
 _DERIVED_MAPS = frozenset(
     {
-        "PROJECTION IMAGE", "MIP", "MNIP", "ADC", "FA", "TRACEW", "SUB", "SUBTRACT", "SUBTRACTION",
-        "MEAN", "DIFFUSION", "PERFUSION", "ASL", "T1 MAP", "T1MAP", "T2 MAP", "T2MAP", "T2* MAP",
-        "R2 MAP", "R2* MAP", "F", "FAT",
+        "PROJECTION IMAGE", "MIP", "MNIP", "MAX IP", "MIN IP", "MAXIMUM", "MINIMUM", "ADC", "FA",
+        "TRACEW", "SUB", "SUBTRACT", "SUBTRACTION", "MEAN", "DIFFUSION", "PERFUSION", "ASL",
+        "VELOCITY", "QUANTITY", "T1MAP", "T2MAP", "F", "FAT",
     }
 )  # fmt: skip
-"""Values of ImageType, with spaces for underscores; F and FAT are fat alone (Dixon)."""
+"""Values of ImageType, with spaces for underscores, beside any "… MAP"; F and FAT are fat alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,14 +274,14 @@ def _source(item: DicomSlice, root: Path) -> SourceFile:
 def _guess(stack: Stack) -> Guess:
     """Identify the sequence of a stack: exclude other kinds first, then use words and timing."""
     first = stack.first
-    kinds = {*first.texts("ImageType"), *first.texts("FrameType")}
+    kinds = {k.replace("_", " ") for k in (*first.texts("ImageType"), *first.texts("FrameType"))}
     count = len(stack.slices)
     never = (
         (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
         (count < MIN_SLICES, f"only {count} slice(s): not a volume"),
         (component(first) != "M", "phase, real or imaginary part, not magnitude"),
         (
-            {kind.replace("_", " ") for kind in kinds} & _DERIVED_MAPS,
+            kinds & _DERIVED_MAPS or any(kind.endswith(" MAP") for kind in kinds),
             "a derived map or projection by its ImageType",
         ),
     )

@@ -54,7 +54,8 @@ _KEYWORDS = (
     "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
     "ComplexImageComponent", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "SpecificCharacterSet", "BodyPartExamined", "AcquisitionDate", "AcquisitionDateTime",
-    "PhotometricInterpretation", "BitsStored", "HighBit",
+    "PhotometricInterpretation", "BitsStored", "HighBit", "ModalityLUTSequence",
+    "LossyImageCompression",
 )  # fmt: skip
 _OF_THE_IMAGE = (
     "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
@@ -95,6 +96,13 @@ class DicomSlice:
         """Return an attribute; None if its bytes are not a valid value."""
         try:
             return self.get(keyword)
+        except DAMAGED:
+            return None
+
+    def private(self, tag: tuple[int, int]) -> Any:
+        """Return a private element's value, as bytes if its VR is unknown; None if it is absent."""
+        try:
+            return getattr(self.header.get(tag), "value", None)
         except DAMAGED:
             return None
 
@@ -345,6 +353,8 @@ def _coding_problem(item: DicomSlice) -> str | None:
     shown = item.text("PhotometricInterpretation")
     if shown not in ("", "MONOCHROME2"):
         return f"grey values that are inverted or indices of colours ({shown})"
+    if item.get("ModalityLUTSequence"):
+        return "stored values that index a table (Modality LUT Sequence)"
     bits, highest = item.number("BitsStored"), item.number("HighBit")
     if bits is not None and highest is not None and highest != bits - 1:
         return f"{bits:.0f} stored bits of which bit {highest:.0f} is the highest (retired)"

@@ -193,7 +193,7 @@ def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
     affine = _affine(first, step)
     rows, columns = int(_needed(first, "Rows", 1)[0]), int(_needed(first, "Columns", 1)[0])
     grid = Grid((columns, rows, count), affine, first.text("FrameOfReferenceUID") or None)
-    notices = [*notices, *_scales(slices), *([odd] if odd else [])]
+    notices = [*notices, *_scales(slices), *_losses(slices), *([odd] if odd else [])]
     return Stack(tuple(slices), grid, depth, odd is None, tuple(notices))
 
 
@@ -213,11 +213,20 @@ def _scales(slices: list[DicomSlice]) -> tuple[str, ...]:
     )
 
 
+def _losses(slices: list[DicomSlice]) -> tuple[str, ...]:
+    """Return a notice if any slice was ever compressed with a loss, as its header states."""
+    if all(item.text("LossyImageCompression") != "01" for item in slices):
+        return ()
+    return (
+        "its images were compressed with a loss (Lossy Image Compression): fine detail and "
+        "intensities may differ from those acquired",
+    )
+
+
 def private_number(item: DicomSlice, tag: tuple[int, int]) -> float | None:
     """Return a private element as a positive number; None if it is absent or anything else."""
-    element = item.header.get(tag)
+    raw = item.private(tag)
     try:
-        raw = None if element is None else element.value
         coded = isinstance(raw, bytes) and len(raw) == _FLOAT.size  # of implicit VR
         value = None if raw is None else float(_FLOAT.unpack(raw)[0] if coded else raw)
     except (TypeError, ValueError):

@@ -20,24 +20,28 @@ _MARKS = (
 )  # fmt: skip
 """Attributes that images of one volume share, the most telling first."""
 _MAX_DIMENSIONS = 8
+_GE_COMPONENTS = {"0": "M", "1": "P", "2": "R", "3": "I"}
+_COMPONENTS = {"PHASE": "P", "PHASE MAP": "P", "REAL": "R", "IMAGINARY": "I"}
 
 
 def component(item: DicomSlice) -> str:
     """Return M, P, R or I: magnitude, phase, real, imaginary; GE uses a private element."""
-    private = item.header.get(GE_COMPONENT)
-    if private is not None:
-        code = str(private.value).strip("[]' ").split(",")[0]
-        return {"0": "M", "1": "P", "2": "R", "3": "I"}.get(code, "M")
-    kinds = {*item.texts("ImageType")[2:], *item.texts("FrameType")[2:]}
-    kinds.update(item.texts("ComplexImageComponent"))
-    for letter, words in (
-        ("P", {"P", "PHASE", "PHASE MAP"}),
-        ("R", {"R", "REAL"}),
-        ("I", {"I", "IMAGINARY"}),
+    found = {_ge_component(item)}
+    for kind in (
+        *item.texts("ImageType")[2:],
+        *item.texts("FrameType")[2:],
+        *item.texts("ComplexImageComponent"),
     ):
-        if kinds & words:
-            return letter
-    return "M"
+        letter = kind.split("_")[0]  # Philips: P_FFE
+        found.add(_COMPONENTS.get(kind.replace("_", " "), letter))
+    return next((letter for letter in "PRI" if letter in found), "M")
+
+
+def _ge_component(item: DicomSlice) -> str:
+    value = item.private(GE_COMPONENT)
+    if isinstance(value, bytes):  # of implicit VR
+        value = int.from_bytes(value[:2], "little")
+    return _GE_COMPONENTS.get(str(value).strip("[]' ").split(",")[0], "M")
 
 
 def number_of(item: DicomSlice) -> tuple[float, float]:

@@ -186,6 +186,16 @@ def in_the_upper_bits(series):
     rewrite(series, change)
 
 
+def by_a_table(series):
+    def change(ds):
+        table = pydicom.Dataset()
+        table.LUTDescriptor, table.ModalityLUTType = [4096, 0, 16], "US"
+        table.add_new("LUTData", "US", list(range(4095, -1, -1)))
+        ds.ModalityLUTSequence = [table]
+
+    rewrite(series, change)
+
+
 def of_a_drawn_region(series):
     rewrite(series, lambda ds: setattr(ds, "SeriesDescription", "FLAIR tumour segmentation"))
 
@@ -196,6 +206,7 @@ def of_a_drawn_region(series):
         (shifted_in_part, "shifted within their plane, by up to"),
         (inverted, "inverted"),
         (in_the_upper_bits, "bit 15 is the highest"),
+        (by_a_table, "Modality LUT Sequence"),
         (of_a_drawn_region, ""),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -266,6 +277,12 @@ def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
     assert not any("scale" in notice for notice in open_study(one).notices)
     rewrite(one / "S01", scaled(0.25), only=range(10, 20))
     assert any("scale factors (Philips), up to 2.0 times" in n for n in open_study(one).notices)
+
+
+def test_images_compressed_with_a_loss_are_noticed(one):
+    assert not any("loss" in notice for notice in open_study(one).notices)
+    rewrite(one, lambda ds: setattr(ds, "LossyImageCompression", "01"), only={7})
+    assert any("compressed with a loss" in notice for notice in open_study(one).notices)
 
 
 def test_two_images_at_one_position_keep_the_lower_number(one):

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
@@ -83,6 +83,8 @@ def test_of_a_series_and_its_repetition_the_fuller_is_taken(make_study):
         ["DERIVED", "SECONDARY", "M", "SUB"],
         ["DERIVED", "PRIMARY", "T1 MAP", "ND"],
         ["DERIVED", "PRIMARY", "T2_MAP", "NONE"],
+        ["ORIGINAL", "PRIMARY", "VELOCITY MAP", "V", "PCA"],
+        ["DERIVED", "PRIMARY", "ANGIO", "MAX_IP"],
         ["ORIGINAL", "PRIMARY", "F_FFE", "F", "FFE"],
     ],
 )
@@ -94,6 +96,46 @@ def test_a_subtraction_a_map_and_fat_alone_are_none_of_the_four(make_study, kind
     assert [s.detected_by for s in study.set_aside] == [
         "a derived map or projection by its ImageType"
     ]
+
+
+def kind_of_image(*values):
+    return lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", *values])
+
+
+def ge_code(value, vr):
+    def change(ds):
+        ds.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x2F, vr, value)
+
+    return change
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+@pytest.mark.parametrize(
+    ("mark", "magnitude"),
+    [
+        pytest.param(ge_code(0, "SS"), True, id="GE magnitude"),
+        pytest.param(ge_code(1, "SS"), False, id="GE phase"),
+        pytest.param(ge_code(3, "SS"), False, id="GE imaginary"),
+        pytest.param(ge_code(b"\2\0", "UN"), False, id="GE real, VR lost"),
+        pytest.param(kind_of_image("M_FFE", "M", "FFE"), True, id="Philips magnitude"),
+        pytest.param(kind_of_image("PHASE_MAP", "NONE"), False, id="Philips phase"),
+        pytest.param(kind_of_image("R_IR"), False, id="Philips real, cut short"),
+        pytest.param(kind_of_image("M", "ND", "NORM"), True, id="Siemens magnitude"),
+        pytest.param(kind_of_image("P", "ND"), False, id="Siemens phase"),
+    ],
+)
+def test_only_a_magnitude_is_one_of_the_four(make_study, mark, magnitude, implicit):
+    """In the implicit encoding GE's element has no VR: its phase was taken for the T1c."""
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    for path in (folder / "S02").iterdir():
+        ds = pydicom.dcmread(path)
+        mark(ds)
+        if implicit:
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        ds.save_as(path, implicit_vr=implicit, little_endian=True)
+    study = open_study(folder)
+    assert (T1C in study.series) is magnitude
+    assert magnitude or "phase" in study.set_aside[0].detected_by
 
 
 @pytest.mark.parametrize("implicit", [True, False])
