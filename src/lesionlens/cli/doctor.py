@@ -24,7 +24,13 @@ _EXTRAS = {
     "cohort": (("distributed", "distributed"), ("pandas", "pandas")),
     "train": (("tensorboard", "tensorboard"),),
     "pdf": (("reportlab", "reportlab"),),
-    "onnx": (("onnxruntime", "onnxruntime"), ("onnx", "onnx"), ("onnxscript", "onnxscript")),
+    "mesh": (("trimesh", "trimesh"),),
+    "onnx": (("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("onnxscript", "onnxscript")),
+    "serve": (
+        ("fastapi", "fastapi"),
+        ("python_multipart", "python-multipart"),
+        ("uvicorn", "uvicorn"),
+    ),
 }
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 

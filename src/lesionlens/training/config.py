@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,20 @@ from lesionlens.network.config import PRESETS
 from lesionlens.network.synth.draw import DrawConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+_BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("steps", "batch", "pool", "paintings", "drawn_kept"), (1, math.inf)),
+    **dict.fromkeys(("shape", "window"), (8, math.inf)),
+    "spacing_mm": (0.1, 10.0),
+    "seed": (0, 10**9),
+    **dict.fromkeys(
+        ("share", "complete", "single", "without_t1", "without_t1c", "held_out", "drawn_share",
+         "transplanted", "individuals", "tumour_free", "cavity", "oedema_label", "metastases",
+         "meningioma", "isointense", "haematoma", "infarct", "plaques", "thick", "protocol",
+         "spoiled", "average"),
+        (0, 1),
+    ),
+}  # fmt: skip
+"""Lowest and highest value of a number in a recipe, by key; the others are 0 or more."""
 _START_FROM = "Start from one of ours: `lesionlens sample DIR` writes them into DIR/recipes"
 
 
@@ -191,10 +206,20 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _typed(typing.get_args(kind)[0], value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _refuse(where, repr(value), f"a value of type {kind.__name__}")
+    if kind in (int, float):
+        _check_bounds(value, where)
     return value
+
+
+def _check_bounds(value: float, where: str) -> None:
+    """Refuse a number that is not finite or beyond the bounds of its key."""
+    least, most = _BOUNDS.get(where.rpartition(".")[2], (0, math.inf))
+    if not least <= value <= most or value == math.inf:
+        upper = "or more" if math.isinf(most) else f"to {most:g}"
+        raise _refuse(where, repr(value), f"{least:g} {upper}")
 
 
 def _record(kind: type[Any], table: Any, where: str) -> Any:
@@ -209,6 +234,10 @@ def _record(kind: type[Any], table: Any, where: str) -> Any:
         needed = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
         if needed and one.name not in given:
             raise _refuse(where, f'no "{one.name}"', f"a value for {one.name}")
+    if "spacing_mm" in given and given["spacing_mm"][0] > given["spacing_mm"][1]:
+        raise _refuse(
+            f"{where}.spacing_mm", str(list(given["spacing_mm"])), "the smaller edge first"
+        )
     return kind(**given)
 
 
@@ -218,7 +247,7 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     Raises
     ------
     ConfigError
-        An unknown key, a wrong type, an unknown network or no stage.
+        An unknown key, a wrong type, a number beyond its bounds, an unknown network or no stage.
     """
     config: TrainConfig = _record(TrainConfig, table, "recipe")
     if not config.stages:

@@ -22,9 +22,12 @@ from torch import multiprocessing as processes
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.training.config import DataConfig, StageConfig
 
+FIRST_KEPT = 1_500_000_000
+"""Seed of the first synthetic brain that is mixed with real ones."""
 VALIDATION_SEED = 2_000_000_000
 """First seed for validation, and (`SAMPLE_SEED`) for sample data."""
 SAMPLE_SEED = 3_000_000_000
+_AFTER_ALL = 4_000_000_000
 _STRIDE = 8
 _WAIT_S = 300.0
 _NICE = 5
@@ -32,6 +35,30 @@ _WHOLE = np.array([[-1, 1]] * 3, np.float32)
 SEEDS_PER_SOURCE = 1_000_000
 """Number of seeds reserved for one source; those of two sources never overlap."""
 _WINDOWS_PER_VOLUME = 2
+_SEEDS_PER_RUN, _STAGES = 50_000_000, 16
+
+
+def first_seed(seed: int, session: int, stage: int) -> int:
+    """Return the first seed of a stage's volumes; none is kept, validated on or a sample.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the recipe.
+    session : int
+        Number of the session, 0 for sources that continue where they stopped.
+    stage : int
+        Index of the stage, which has `SEEDS_PER_SOURCE` seeds for each of two sources.
+
+    Examples
+    --------
+    >>> first_seed(1, 0, 0), first_seed(40, 0, 0)
+    (50000000, 4500000000)
+    """
+    first = seed * _SEEDS_PER_RUN + (session * _STAGES + stage) * SEEDS_PER_SOURCE
+    if first < FIRST_KEPT - _STAGES * SEEDS_PER_SOURCE:
+        return first
+    return first - FIRST_KEPT + _AFTER_ALL
 
 
 class Batch(NamedTuple):

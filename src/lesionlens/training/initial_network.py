@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import ConfigError, WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig, preset
@@ -19,17 +19,30 @@ _A_REGION_A_ROW = ("queries.query", "refine.weight", "refine.bias")
 """Tensors with one row for each region query."""
 
 
-def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
-    """Build the configured network, with the initial weights if any.
+def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str | None]:
+    """Build the configured network, with the initial weights if any, their metadata and SHA-256.
 
     The query of a resection cavity that these lack starts afresh.
 
     Temperatures, thresholds and score are kept, so that new weights can be used immediately;
     measured false positive rates are not.
+
+    Raises
+    ------
+    ConfigError
+        There is no file of initial weights under the name in the recipe.
+    WeightsError
+        They cannot be read, or are of another network.
     """
     if config.init is None:
         own = preset(name_of(config))
-        return build(own.with_cavity() if config.cavity else own), WeightsNotes()
+        return build(own.with_cavity() if config.cavity else own), WeightsNotes(), None
+    if not Path(config.init).is_file():
+        raise ConfigError(
+            found=f"no file {config.init!r}, which the recipe names as its initial weights",
+            expected="weights written by LesionLens (safetensors)",
+            next_step="Put the file there, correct `init` in the recipe, or leave it out",
+        )
     start, info = weights.load(Path(config.init))
     sizes = info.config if config.network is None else _like(info.config, config)
     network = build(sizes.with_cavity() if config.cavity else sizes)
@@ -38,7 +51,7 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
         state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
     network.load_state_dict(state, strict=sizes.lesions == info.config.lesions)
     notes = WeightsNotes(**notes_of(info) | {"version": "0", "operating_points": ()})
-    return network, notes
+    return network, notes, info.sha256
 
 
 def name_of(config: TrainConfig) -> str:

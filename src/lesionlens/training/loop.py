@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.logs import REPORT
@@ -30,6 +31,7 @@ from lesionlens.training.data import (
     Batch,
     BatchSource,
     SynthSource,
+    first_seed,
     mixed,
     patch_stage,
 )
@@ -44,7 +46,8 @@ from lesionlens.training.validate import validate
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
-_FILES, _LIST = ("weights.safetensors", "log.jsonl", "validation.jsonl"), "train.files.json"
+_LOG, _VALIDATION = "log.jsonl", "validation.jsonl"
+_FILES, _LIST = ("weights.safetensors", _LOG, _VALIDATION), "train.files.json"
 _SEEDS_PER_PROCESS = 10_000_000_000
 
 
@@ -110,7 +113,7 @@ TO_THE_END = TrainOptions()
 def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun:
     processes = options.processes or ProcessGroup(choose("cpu"))
     torch.manual_seed(config.seed)
-    begun, notes = initial_network(config)
+    begun, notes, parent = initial_network(config)
     network = channels_last(begun.to(processes.device))
     precision = options.precision
     if precision is ComputePrecision.AUTO and not config.autocast:
@@ -118,16 +121,37 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun
     if precision is not ComputePrecision.AUTO:
         choose_precision(processes.device, precision)
     optimiser = Optimiser(network, config.optimiser)
-    run = TrainingRun(config, out, processes, network, optimiser, precision, options.cases, notes)
+    run = TrainingRun(
+        config, out, processes, network, optimiser, precision, options.cases, notes, parent
+    )
     check_target(out)
     if processes.leads:
         claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
     if options.resume:
         run.restore()
         run.check_held_out()
+    if processes.leads:
+        _drop_later_rows(run)
     processes.check_step(run.step)
     run.shared = processes.share(network)
     return run
+
+
+def _drop_later_rows(run: TrainingRun) -> None:
+    """Remove log lines of later steps: from a killed session, or from the run before --fresh."""
+    for file in (run.out / _LOG, run.out / _VALIDATION):
+        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+        kept = [line for line in lines if _step_of(line) <= run.step]
+        if kept != lines:
+            write_atomically(file, "".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a log line; infinity for a line that was cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _rate(config: TrainConfig, step: int) -> float:
@@ -160,13 +184,10 @@ def learn(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
 
 
 def _source(run: TrainingRun, stage: int) -> BatchSource:
-    """Create the source of a stage; seeds of runs, stages, processes and sessions never overlap.
-
-    Each has a million of its own, beyond those of validation.
-    """
+    """Create the source of a stage; stages, processes and sessions have seeds of their own."""
     config, rank = run.config, run.processes.rank
-    own = stage if config.data.workers == 0 else run.session * 16 + stage
-    first = config.seed * 50_000_000 + own * SEEDS_PER_SOURCE + rank * _SEEDS_PER_PROCESS
+    session = 0 if config.data.workers == 0 else run.session
+    first = first_seed(config.seed, session, stage) + rank * _SEEDS_PER_PROCESS
     done = config.stage_at(run.step)[1]
     plan = config.stages[stage]
     if run.cases is not None:
@@ -202,7 +223,7 @@ def _report(
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
     row |= {name: round(part, 4) for name, part in parts.items()}
     row |= {"drawn": getattr(source, "drawn", 0), "shown": getattr(source, "shown", 0)}
-    _append_row(run.out / "log.jsonl", row)
+    _append_row(run.out / _LOG, row)
     board.scalars({"loss": value, **parts}, run.step)
 
 
@@ -218,7 +239,7 @@ def _validate(run: TrainingRun, board: Any) -> None:
     figures, picture = validate(judge, grid, config.validation_volumes, device, run.precision)
     if run.cases is not None:
         figures |= run.cases.validate(judge, stage, device, run.precision)
-    _append_row(run.out / "validation.jsonl", {"step": run.step, **figures})
+    _append_row(run.out / _VALIDATION, {"step": run.step, **figures})
     board.scalars({f"validation/{k}": v for k, v in figures.items()}, run.step)
     board.picture("validation/t1c, truth, found", picture, run.step)
 
@@ -231,7 +252,7 @@ def _run_session(
     board = open_event_writer(run.out if leads else None)
     begun, before = time.monotonic(), run.spent_s
     stage, source = -1, None
-    saved = begun
+    saved, validated = begun, -1
     try:
         while run.step < config.steps:
             if run.processes.any(context.cancel.is_set() or time.monotonic() - begun >= limit_s):
@@ -251,8 +272,8 @@ def _run_session(
             if time.monotonic() - saved > config.checkpoint_minutes * 60:
                 run.save()
                 _validate(run, board)
-                saved = time.monotonic()
-        if run.cases is not None and not context.cancel.is_set():
+                saved, validated = time.monotonic(), run.step
+        if run.cases is not None and validated != run.step and not context.cancel.is_set():
             _validate(run, board)
     finally:
         if source is not None:

@@ -35,6 +35,7 @@ from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
+    FIRST_KEPT,
     BatchSource,
     Packed,
     draw_packed,
@@ -50,7 +51,6 @@ from lesionlens.training.transplant import numbered
 from lesionlens.training.validate import cavity_dice, dice
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
-_FIRST_DRAWN_SEED = 1_500_000_000  # seed of the first synthetic brain that is mixed with real ones
 _SEED_DISTANCE = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
 _MAX_OUTSIDE = 0.5  # of a reference's voxels, outside the images: it is of others
@@ -234,7 +234,7 @@ def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: in
     if folder.is_dir() and all(map(array_cache.is_whole, folder.iterdir())):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    seed = _FIRST_DRAWN_SEED + int(folder.name)
+    seed = FIRST_KEPT + int(folder.name)
     rng = np.random.default_rng(seed)
     aside = folder.with_name(f".{folder.name}")
     aside.mkdir(parents=True, exist_ok=True)

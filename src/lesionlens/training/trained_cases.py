@@ -38,10 +38,36 @@ def differing(trained: TrainedCases, now: TrainedCases) -> tuple[str, ...]:
     return tuple(sorted({name for name, _ in keys[0].items() ^ keys[1].items()}))
 
 
+SYNTHETIC = "synthetic only"
+"""Description of the data of weights that were trained on no patient."""
+
+
 def description(cases: TrainedCases) -> str:
-    """Return a description of the data, for the weights' metadata."""
+    """Return a description of the cases, for the weights' metadata."""
     patients = len({case.patient for case in cases.values()})
-    return f"synthetic, then {len(cases)} real cases of {patients} patients"
+    return f"{len(cases)} real cases of {patients} patients"
+
+
+def data_after(before: str, cases: TrainedCases) -> str:
+    """Return a description of all data, for the weights' metadata.
+
+    Parameters
+    ----------
+    before : str
+        Description of the data of the initial weights; `SYNTHETIC` without any.
+    cases : TrainedCases
+        Empty after training on synthetic brains.
+
+    Examples
+    --------
+    >>> data_after("synthetic only", {"a": TrainedCase("a", "", ())})
+    'synthetic, then 1 real cases of 1 patients'
+    >>> data_after("synthetic, then 12 real cases of 12 patients", {})
+    'synthetic, then 12 real cases of 12 patients, then synthetic'
+    """
+    if before == SYNTHETIC:
+        return f"synthetic, then {description(cases)}" if cases else SYNTHETIC
+    return f"{before}, then {description(cases) if cases else 'synthetic'}"
 
 
 def to_record(cases: TrainedCases) -> dict[str, Any]:

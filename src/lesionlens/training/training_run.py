@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -24,8 +24,9 @@ from lesionlens.training.initial_network import name_of
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
 from lesionlens.training.trained_cases import (
+    SYNTHETIC,
     TrainedCases,
-    description,
+    data_after,
     from_record,
     merged,
     to_record,
@@ -72,6 +73,8 @@ class TrainingRun:
     cases: Cases | None = None
     notes: WeightsNotes = field(default_factory=WeightsNotes)
     """Metadata of the initial weights."""
+    parent_sha256: str | None = None
+    """SHA-256 of the initial weights; None without any."""
     step: int = 0
     began_at: int = 0
     """Step of the checkpoint that this session resumed from."""
@@ -110,6 +113,7 @@ class TrainingRun:
             "seed": self.config.seed,
             "recipe": recipe_record(self.config),
             "cases": to_record(self.trained),
+            "parent_sha256": self.parent_sha256,
         }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
@@ -118,15 +122,40 @@ class TrainingRun:
             self.notes,
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
             focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
-            provenance={
-                "data": description(self.trained) if self.trained else "synthetic only",
-                "steps": self.step,
-                "minutes": round(self.spent_s / 60, 1),
-            },
+            provenance=self._provenance(),
             trained_on=(*self.notes.trained_on, *sorted(scans)),
         )
         weights.save(path, self.network.config, self.optimiser.average, about)
         return path
+
+    def _provenance(self) -> dict[str, Any]:
+        """Return what the weights were trained on, the data of the initial weights included."""
+        before = self.notes.provenance
+        data = str(before.get("data", "unknown")) if self.parent_sha256 else SYNTHETIC
+        record: dict[str, Any] = {
+            "data": data_after(data, self.trained),
+            "steps": self.step,
+            "minutes": round(self.spent_s / 60, 1),
+        }
+        return record | ({"parent_sha256": self.parent_sha256} if self.parent_sha256 else {})
+
+    def _check_parent(self, before: str | None) -> None:
+        """Refuse initial weights that differ from those of the earlier sessions.
+
+        Raises
+        ------
+        WeightsError
+            Their SHA-256 differs: metadata and record of training data would be of other weights.
+        """
+        if before == self.parent_sha256:
+            return
+        hashes = [f"{sha[:12]}…" if sha else "none" for sha in (before, self.parent_sha256)]
+        raise WeightsError(
+            found=f"other initial weights than this run began with (SHA-256 {hashes[1]})",
+            expected=f"those with SHA-256 {hashes[0]}",
+            next_step="Choose another --out, restore the initial weights, or begin anew with "
+            "--fresh",
+        )
 
     def restore(self) -> None:
         """Resume from the checkpoint in this folder, if there is one."""
@@ -137,10 +166,12 @@ class TrainingRun:
             raise WeightsError(
                 found=f'a checkpoint of network "{found.meta["network"]}"',
                 expected=f'"{name_of(self.config)}" as in the recipe',
-                next_step="Choose another output folder, or start afresh without resuming",
+                next_step="Choose another output folder, or begin anew with --fresh",
             )
         if "recipe" in found.meta:
             check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
+        if "parent_sha256" in found.meta:
+            self._check_parent(found.meta["parent_sha256"])
         prefix = "network/"
         own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
         try:

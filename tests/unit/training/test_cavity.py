@@ -92,8 +92,8 @@ def test_a_network_learns_it_in_a_few_steps(batch):
 
 def test_weights_without_a_cavity_gain_its_query_and_keep_the_rest(random_weights):
     recipe = TrainConfig(stages=(), init=str(random_weights))
-    before, _ = initial_network(recipe)
-    after, _ = initial_network(dataclasses.replace(recipe, cavity=True, network="tiny"))
+    before, *_ = initial_network(recipe)
+    after, *_ = initial_network(dataclasses.replace(recipe, cavity=True, network="tiny"))
     assert after.config == before.config.with_cavity()
     assert not before.config.outlines_cavity
     now = after.state_dict()
@@ -107,7 +107,7 @@ def test_weights_with_a_cavity_go_on_outlining_it(tmp_path):
     weights.save(place, made.config, made.state_dict(), WeightsNotes())
     for named in (None, "tiny"):
         recipe = TrainConfig(stages=(), init=str(place), network=named)
-        network, _ = initial_network(recipe)
+        network, *_ = initial_network(recipe)
         assert network.config.outlines_cavity
         assert torch.equal(network.queries.query, made.queries.query)
 

@@ -7,11 +7,16 @@ import torch
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import (
+    FIRST_KEPT,
+    SAMPLE_SEED,
+    SEEDS_PER_SOURCE,
+    VALIDATION_SEED,
     MixedSource,
     Packed,
     SynthSource,
     collate,
     cut_window,
+    first_seed,
     is_second,
     pack,
     sample_presence,
@@ -124,6 +129,17 @@ def test_patches_come_in_their_share_and_in_the_same_order_after_a_stop():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 29, 30, 39, 40, 59, 60, 10**9])
+def test_no_run_trains_on_the_brains_that_it_is_validated_on(seed):
+    reserved = (FIRST_KEPT, VALIDATION_SEED, SAMPLE_SEED)
+    for session in range(200):
+        for stage in range(6):
+            first = first_seed(seed, session, stage)
+            end = first + 9 * SEEDS_PER_SOURCE  # its patches come from the ninth million
+            assert first >= 0
+            assert not any(first < kept + SEEDS_PER_SOURCE and kept < end for kept in reserved)
+
+
 def test_a_worker_feeds_and_stops():
     stage = StageConfig(1, (24, 32, 24), (6.0, 6.0))
     source = SynthSource(DrawConfig(), stage, DataConfig(workers=1, pool=8, paintings=2), 1)

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
+from lesionlens.base.errors import ConfigError, ResourceError, UnusableInputError, WeightsError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -142,6 +142,62 @@ def test_a_run_learns(tmp_path):
     run = loop._begin(config, tmp_path, TrainOptions(resume=False))
     losses = [loop.learn(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]
+
+
+def test_a_run_goes_on_only_from_the_weights_that_it_began_with(uninterrupted, tmp_path):
+    summary, _ = uninterrupted
+    network, notes = weights.load(summary.weights)
+    start = tmp_path / "weights.safetensors"
+    weights.save(start, network.config, network.state_dict(), notes)
+    begun = dataclasses.replace(RECIPE, init=str(start))
+    made = train(begun, tmp_path / "run", AT_ONCE).weights
+    assert weights.load(made)[1].provenance["parent_sha256"] == weights.load(start)[1].sha256
+    other = dataclasses.replace(notes, trained_on=("a scan",))
+    weights.save(start, network.config, network.state_dict(), other)
+    with pytest.raises(WeightsError, match="other initial weights than this run began with"):
+        train(begun, tmp_path / "run", AT_ONCE)
+    train(begun, tmp_path / "run", dataclasses.replace(AT_ONCE, resume=False))
+
+
+def test_initial_weights_that_are_missing_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no file 'gone\.safetensors', which the recipe names"):
+        train(dataclasses.replace(RECIPE, init="gone.safetensors"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "after"),
+    [
+        ("synthetic only", "synthetic only"),
+        (
+            "synthetic, then 12 real cases of 12 patients",
+            "synthetic, then 12 real cases of 12 patients, then synthetic",
+        ),
+        (None, "unknown, then synthetic"),
+    ],
+)
+def test_weights_say_what_their_initial_ones_were_trained_on(uninterrupted, tmp_path, data, after):
+    network, notes = weights.load(uninterrupted[0].weights)
+    start = tmp_path / "start.safetensors"
+    notes = dataclasses.replace(notes, provenance={} if data is None else {"data": data})
+    weights.save(start, network.config, network.state_dict(), notes)
+    made = train(dataclasses.replace(RECIPE, init=str(start)), tmp_path / "run", AT_ONCE).weights
+    assert weights.load(made)[1].provenance["data"] == after
+
+
+def test_the_logs_hold_no_lines_of_another_run_or_of_lost_steps(uninterrupted, tmp_path):
+    lines = [json.dumps({"step": step}) for step in (1, 2, 3)]
+    for name in ("log.jsonl", "validation.jsonl"):
+        (tmp_path / name).write_text("\n".join([*lines, '{"st']))
+    (tmp_path / "train.files.json").write_text((uninterrupted[1] / "train.files.json").read_text())
+    half = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=1),))
+    train(half, tmp_path)
+    for name in ("log.jsonl", "validation.jsonl"):
+        assert (tmp_path / name).read_text() == ""
+        (tmp_path / name).write_text("\n".join([*lines, '{"st']))
+    train(half, tmp_path)
+    for name in ("log.jsonl", "validation.jsonl"):
+        assert (tmp_path / name).read_text().splitlines() == lines[:1]
 
 
 def test_initial_weights_may_lie_in_another_folder_but_have_another_name_never():

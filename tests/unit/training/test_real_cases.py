@@ -239,7 +239,8 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     assert summary.finished
     _, info = weights.load(summary.weights)
     learnt = cases.parts.training
-    assert f"{len(learnt)} real cases of 1 patients" in info.provenance["data"]
+    before = weights.load(random_weights)[1].provenance.get("data", "unknown")
+    assert info.provenance["data"] == f"{before}, then {len(learnt)} real cases of 1 patients"
     row = json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["patients_wt"] <= 1
     assert len(list((out / "cases").glob("*.kept"))) == len(NAMES)

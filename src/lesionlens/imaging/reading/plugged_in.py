@@ -47,13 +47,17 @@ def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     return chosen, tuple(f"Not asked to read: {error.brief}" for error in failed.values())
 
 
-def read_with(reader: Any, read: Callable[[], Study]) -> Study:
+def read_with(
+    reader: Any, read: Callable[[], Study], named: Mapping[MrSequence, str], study: str | None
+) -> Study:
     """Call a reader; a third-party reader's result is validated.
 
     Parameters
     ----------
     read : callable
         Calls its `read`.
+    named, study : mapping of MrSequence to str, str or None
+        The series and the study that the user named, which it must return.
 
     Raises
     ------
@@ -64,17 +68,17 @@ def read_with(reader: Any, read: Callable[[], Study]) -> Study:
         return read()
     what = f"reader {getattr(reader, 'name', type(reader).__name__)!r}"
     with plugins.plugin_errors(reader, what, "when it read the study"):
-        study: Any = read()
-    if not isinstance(study, Study):
+        found: Any = read()
+    if not isinstance(found, Study):
         raise PluginError(
             who=plugins.name_of(reader, what),
-            why=f"gave {type(study).__name__} for a study",
+            why=f"gave {type(found).__name__} for a study",
             expected="a lesionlens.base.records.study.Study",
         )
-    for why, expected in _wrong_parts(study):
+    for why, expected in (*_wrong_parts(found), *_ignored(found, named, study)):
         raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
-    series = {MrSequence(s): _guarded(reader, what, item) for s, item in study.series.items()}
-    return replace(study, series=series)
+    series = {MrSequence(s): _guarded(reader, what, item) for s, item in found.series.items()}
+    return replace(found, series=series)
 
 
 def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
@@ -96,6 +100,29 @@ def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
         yield "a study without a root", "the opened folder or file"
     if not all(isinstance(text, str) for text in (study.name, *study.notices)):
         yield "a name or notices that are no text", "text"
+
+
+def _ignored(
+    found: Study, named: Mapping[MrSequence, str], study: str | None
+) -> Iterator[tuple[str, str]]:
+    """Yield what the user named and the reader did not return, and what was expected."""
+    for sequence, value in named.items():
+        series = found.series.get(sequence)
+        if series is None or not _is_named(series, value, found.root):
+            yield (
+                f"another {sequence.display_name} than {value!r}, which the user named",
+                "the series of that file, folder or Series UID, or a refusal in words",
+            )
+    if study is not None and study not in (found.uid, found.name):
+        yield f"another study than {study!r}, which the user named", "that study, or a refusal"
+
+
+def _is_named(series: Series, value: str, root: Path) -> bool:
+    if value == series.uid or any(value == file.name for file in series.files):
+        return True
+    places = {Path(value).resolve(), (root / value).resolve()}
+    files = (file.path.resolve() for file in series.files)
+    return any(not places.isdisjoint((file, *file.parents)) for file in files)
 
 
 def _has_files(files: Any) -> bool:

@@ -137,7 +137,9 @@ def _read(
 ) -> Study:
     """Read a study, with the user's earlier choice of series if requested."""
     try:
-        study = read_with(reader, partial(reader.read, place, wanted, options))
+        study = read_with(
+            reader, partial(reader.read, place, wanted, options), wanted, options.study_uid
+        )
     except NothingRecognisedError as error:
         earlier = remembered_series.recall(error.study) if recall else {}
         if not earlier:
@@ -146,7 +148,9 @@ def _read(
         earlier = remembered_series.recall(study) if recall else {}
         if not earlier:
             return study
-    again = read_with(reader, partial(reader.read, place, earlier, options))
+    again = read_with(
+        reader, partial(reader.read, place, earlier, options), earlier, options.study_uid
+    )
     return replace(again, notices=(RECALLED, *again.notices))
 
 

@@ -46,6 +46,7 @@ from lesionlens.training.learning.recipe import STEPS, learn_recipe
 from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
 from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, train
 from lesionlens.training.real_cases import SPLIT_NAME, RealCases, for_cases
+from lesionlens.training.trained_cases import description
 
 BEGUN = "begun.json"
 _FEW = 10  # held-out patients below which a caution is shown
@@ -231,9 +232,10 @@ def _release(out: Path, trained: TrainSummary, about: WeightsInfo) -> NamedWeigh
     notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
     made_at = datetime.now(UTC).strftime("%Y%m%d.%H%M")
     version = f"{about.version.partition('+')[0]}+tuned.{made_at}"
-    data = str(info.provenance["data"]).removeprefix("synthetic, then ")
-    provenance = {**info.provenance, "data": f"{about.version}, then {data}",
-                  "parent_sha256": about.sha256}  # fmt: skip
+    provenance = {
+        **info.provenance,
+        "data": f"{about.version}, then {description(trained.trained_on)}",
+    }
     made = WeightsNotes(**notes | {"version": version, "provenance": provenance})
     sha256 = weight_files.save(place, network.config, state, made, dtype=torch.float16)
     return NamedWeights(version=version, sha256=sha256)

@@ -7,6 +7,7 @@ import pytest
 from tests.third_party import install
 
 from lesionlens.base.errors import PluginError, UnusableInputError
+from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
 
 READER = """
@@ -23,6 +24,12 @@ class Reader:
         study = NiftiReader().read(path, named, options)
         return {study}
 """
+DEAF = READER.replace(
+    "path, named, options)\n        return", "path, {{}}, ReadOptions())\n        return"
+)
+DEAF = DEAF.replace(
+    "class Reader", "from lesionlens.imaging.reading.readers import ReadOptions\n\nclass Reader"
+).format(claim="2.0", study="study")
 CHANGED = (
     "replace(study, series={s: replace(v, load=lambda v=v: LOAD) for s, v in study.series.items()})"
 )
@@ -84,6 +91,31 @@ def test_a_study_that_could_not_be_opened_again_is_refused(
     with_reader(monkeypatch, tmp_path, study=study)
     with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave"):
         open_study(make_study())
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "uid"])
+def test_a_reader_that_ignores_what_the_user_named_is_refused(
+    how, monkeypatch, tmp_path, make_study
+):
+    """Else another series than the user's own would be analysed in its place, without a word."""
+    place, other = make_study(), tmp_path / "other"
+    other.mkdir()
+    source = next(place.glob("*t1c*"))
+    (other / "mine.nii.gz").write_bytes(source.read_bytes())
+    named = {"file": other / "mine.nii.gz", "folder": other, "uid": "1.2.3"}[how]
+    install(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
+    with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave another T1c than"):
+        open_study(place, named={MrSequence.T1C: named})
+    for same in (source, source.name, place):
+        assert open_study(place, named={MrSequence.T1C: same}).series
+
+
+def test_a_reader_that_ignores_the_named_study_is_refused(monkeypatch, tmp_path, make_study):
+    place = make_study()
+    install(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
+    with pytest.raises(PluginError, match=r"gave another study than '1\.2\.3'"):
+        open_study(place, study_uid="1.2.3")
+    assert open_study(place, study_uid=place.name).series
 
 
 @pytest.mark.parametrize("load", ["v.load()[:-1]", "v.load() > 0", "None", "1 / 0"])
