@@ -42,6 +42,10 @@ _VENTRICLE_AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
 """MNI mm: ends of a line along the body of the lateral ventricle, on either side."""
 _MARGIN_VOX = 4
 """Margin of a candidate's box, for its surroundings."""
+_TIE_BREAK = 1e-3 * np.array([-1.0, -1.0, 1.0])
+"""Voxels of the lattice, to the left, back and top: its centres lie midway between native voxels,
+and which of these counts must not depend on the order in which they are stored.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +66,7 @@ class Coarse:
         """Return a native volume at the centres of this grid's voxels."""
         turn, offset = self.to_native[:3, :3], self.to_native[:3, 3]
         found: NDArray[np.int32] = ndimage.affine_transform(
-            numbers, turn, offset, output_shape=self.grid.shape, order=0
+            numbers, turn, offset + turn @ _TIE_BREAK, output_shape=self.grid.shape, order=0
         )
         return found
 

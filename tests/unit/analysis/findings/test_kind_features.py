@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings.anatomy import head_of
 from lesionlens.analysis.findings.kind_features import (
@@ -66,6 +68,17 @@ def measured(study, mask, number=1):
     return features_of(
         lattice_of(coarse := coarse_of(study, head_of(study)), coarse.sampled(mask)), number
     )
+
+
+@settings(max_examples=16, deadline=None)
+@given(orders())
+def test_features_do_not_depend_on_the_order_in_which_voxels_are_stored(order):
+    study = shown(head(spacing_mm=1.0), [(T1C, ball((23, 40, 31), 9), 60)])
+    outline = ball((23, 40, 31), 9).astype(np.int32)
+    turned = grid_stored(study.native, order)
+    to_native = np.linalg.inv(turned.affine) @ study.working.affine
+    other = replace(study, native=turned, to_native=to_native)
+    assert measured(other, stored(outline, order)) == measured(study, outline)
 
 
 @pytest.fixture
