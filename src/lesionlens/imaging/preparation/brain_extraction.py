@@ -18,7 +18,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest
-from lesionlens.imaging.preparation.resampling import HALF, block_means, crop_grid, resample
+from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_grid, resample
 from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
 from lesionlens.network.shipped_unet import MULTIPLE
 
@@ -124,14 +124,11 @@ def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) 
 def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
     """Threshold a logit map at zero on a finer grid: one component without holes."""
     part = largest(logit > 0)
-    box = bounding_box(part)
+    box = bounding_box(part, margin=2)
     if box is None:
         return BrainMask(part, grid, METHOD)
-    low = [max(side.start - 2, 0) for side in box]
-    high = [min(side.stop + 2, length) for side, length in zip(box, logit.shape, strict=True)]
-    cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    mask = filled(largest(_halved(logit[cut]) > 0))
-    fine = _finer(crop_grid(grid, (low[0], low[1], low[2]), (high[0], high[1], high[2])))
+    mask = filled(largest(_halved(logit[box]) > 0))
+    fine = _finer(cut_grid(grid, box))
     volume = float(mask.sum()) * fine.voxel_ml
     return BrainMask(mask, fine, METHOD, _doubt(logit, part, volume))
 

@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QWidget
 
+from lesionlens.base.geometry import corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
@@ -183,9 +184,9 @@ class BoardView(QWidget):
         """Centre a point in every view, and zoom out if a box is larger than a view."""
         zoom = self._viewpoint.now.zoom
         if box_mm is not None and self.board is not None:
-            corners = np.asarray(np.meshgrid(*np.asarray(box_mm).T)).reshape(3, -1).T
+            ends = corners(*box_mm)
             for view in self.tiles:
-                flat = self.board.frame.on_screen(view.tile.plane, corners)
+                flat = self.board.frame.on_screen(view.tile.plane, ends)
                 room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
                 zoom = min(zoom, view.width() / room[0], view.height() / room[1])
         self._fitted = self._fitted and zoom == self._viewpoint.now.zoom
