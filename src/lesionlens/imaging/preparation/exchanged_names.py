@@ -23,6 +23,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.text import joined_with_and
 
 Features = dict[str, float]
 Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
@@ -115,8 +116,7 @@ def undecided_in_words(undecided: tuple[MrSequence, ...]) -> str:
 
 def listed(sequences: tuple[MrSequence, ...]) -> str:
     """Return names as "T1, T2 and FLAIR"."""
-    *first, last = (s.display_name for s in sequences)
-    return f"{', '.join(first)} and {last}"
+    return joined_with_and(sequence.display_name for sequence in sequences)
 
 
 def refuse_one_image_twice(
