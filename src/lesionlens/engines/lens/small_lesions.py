@@ -211,7 +211,7 @@ class _Seen(NamedTuple):
 
 
 def _judged(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
-    """Return a connected part as a lesion; None if it is none."""
+    """Return the lesion in a connected part; None if the part does not qualify."""
     own = seen.parts[box] == number
     ml = np.count_nonzero(own) * seen.voxel_ml
     if not _MIN_ML <= ml <= _MAX_ML or seen.outlined[box][own].mean() > _OVERLAP:

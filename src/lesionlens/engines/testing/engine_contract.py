@@ -70,7 +70,7 @@ def prepared_head(
 
 @dataclass
 class Trial:
-    """One engine on trial, with what it answered first."""
+    """One engine under test, with its first answers."""
 
     engine: Engine
     """Ready to predict, on the device it is tried on."""
@@ -79,7 +79,7 @@ class Trial:
     growth_mib: float = 64.0
     """By how much the process may grow from the second to the fourth study."""
     study: PreparedStudy = field(default_factory=prepared_head)
-    """What it predicts."""
+    """The study that it predicts."""
 
     def predict(
         self, study: PreparedStudy | None = None, context: RunContext = SILENT
@@ -89,12 +89,12 @@ class Trial:
 
     @cached_property
     def prediction(self) -> Prediction:
-        """What it predicts for the study."""
+        """Its prediction for the study."""
         return self.predict()
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What it declares that it can do."""
+        """Its declared capabilities."""
         return self.engine.info.capabilities
 
 
