@@ -25,6 +25,12 @@ _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ROUNDING = 3  # decimals of a number of voxels: a float32 header (in metres, say) adds no voxel
 
 
+def as_vec3(values: ArrayLike) -> Vec3:
+    """Return three numbers, such as a row of an array, as a tuple of float."""
+    x, y, z = np.asarray(values, np.float64).tolist()
+    return x, y, z
+
+
 def ras_from_lps(affine_lps: ArrayLike) -> Affine:
     """Convert an affine to LPS+ (DICOM, ITK) into one to RAS+ (NIfTI), or back.
 

@@ -14,9 +14,8 @@ from lesionlens.analysis.findings.components import (
     draw_components,
 )
 from lesionlens.analysis.findings.find import judged
-from lesionlens.base.geometry import corners
+from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import Region
-from lesionlens.base.records.findings import Point
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
@@ -74,11 +73,6 @@ def _candidate(number: int, score: float, part: Component) -> PreliminaryCandida
         id=number,
         score=score,
         volume_ml=part.volume_ml,
-        centroid_mm=_point(part.points_mm().mean(axis=0)),
-        bounding_box_mm=(_point(ends.min(axis=0)), _point(ends.max(axis=0))),
+        centroid_mm=as_vec3(part.points_mm().mean(axis=0)),
+        bounding_box_mm=(as_vec3(ends.min(axis=0)), as_vec3(ends.max(axis=0))),
     )
-
-
-def _point(values: np.ndarray) -> Point:
-    x, y, z = (float(v) for v in values)
-    return x, y, z

@@ -9,7 +9,7 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QWidget
 
-from lesionlens.base.geometry import corners
+from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
@@ -163,7 +163,7 @@ class BoardView(QWidget):
         if first is not None:
             middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
             self._fitted = True
-            self._viewpoint.move(centre_mm=_point(middle), zoom=self.whole_zoom())
+            self._viewpoint.move(centre_mm=as_vec3(middle), zoom=self.whole_zoom())
 
     @property
     def zoomed(self) -> bool:
@@ -312,7 +312,7 @@ class BoardView(QWidget):
             return None
         frame = self.board.frame
         depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
-        return _point(frame.in_patient(tile.plane, at, depth))
+        return as_vec3(frame.in_patient(tile.plane, at, depth))
 
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
         """Move all views by pixels, or change a sequence's window."""
@@ -326,7 +326,7 @@ class BoardView(QWidget):
             place = self._viewpoint.now
             move = -(np.asarray(by) / place.zoom) @ self.board.frame.screen(tile.plane)
             self._fitted = False
-            self._viewpoint.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
+            self._viewpoint.move(centre_mm=as_vec3(np.asarray(place.centre_mm) + move))
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
         """Show the value under the pointer."""
@@ -369,7 +369,7 @@ class BoardView(QWidget):
         away = np.asarray(at) - frame.on_screen(tile.plane, place.centre_mm)
         move = away * (1 - place.zoom / zoom) @ frame.screen(tile.plane)
         self._fitted = False
-        self._viewpoint.move(centre_mm=_point(np.asarray(place.centre_mm) + move), zoom=zoom)
+        self._viewpoint.move(centre_mm=as_vec3(np.asarray(place.centre_mm) + move), zoom=zoom)
 
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all views again."""
@@ -389,8 +389,3 @@ class BoardView(QWidget):
 
 def _rooms(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:
     return tuple((tile.row, tile.column, tile.rows) for tile in tiles)
-
-
-def _point(values: object) -> Point:
-    x, y, z = (float(v) for v in np.asarray(values))
-    return x, y, z

@@ -265,8 +265,7 @@ class Slices:
         """Return a point (RAS+) projected onto a slice, from 1, along the normal."""
         depth = self.first_mm + (number - 1) * self.step_mm
         move = depth - float(self.frame.depth(self.plane, point_mm))
-        x, y, z = (float(v) for v in point_mm + move * self.frame.normal(self.plane))
-        return x, y, z
+        return geometry.as_vec3(point_mm + move * self.frame.normal(self.plane))
 
     def stepped(self, point_mm: Point, by: int) -> Point:
         """Return the point moved by slices, at the middle of a slice, clipped to the volume."""
