@@ -101,13 +101,15 @@ def find_brain(
         On a grid finer than `grid`, cropped to the brain; empty if no brain is found.
     """
     logit = brain_logit(images, context=context)
-    doubt = _absent(logit, next(iter(images.values())), grid)
+    doubt = _reason_not_a_brain(logit, next(iter(images.values())), grid)
     if doubt is not None:
         return BrainMask(np.zeros(grid.shape, dtype=bool), grid, METHOD, doubt)
     return outlined(logit, grid)
 
 
-def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) -> str | None:
+def _reason_not_a_brain(
+    logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid
+) -> str | None:
     """Return why this is not a scan of a brain, or None."""
     sure_ml = float((logit > SURE).sum()) * grid.voxel_ml
     lit = image > 0.1 * float(np.quantile(image[::2, ::2, ::2], 0.99))
@@ -130,7 +132,7 @@ def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
     mask = filled(largest(_halved(logit[box]) > 0))
     fine = _finer(cut_grid(grid, box))
     volume = float(mask.sum()) * fine.voxel_ml
-    return BrainMask(mask, fine, METHOD, _doubt(logit, part, volume))
+    return BrainMask(mask, fine, METHOD, _reason_to_check(logit, part, volume))
 
 
 def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -177,7 +179,9 @@ def _finer(grid: Grid) -> Grid:
     return Grid((shape[0], shape[1], shape[2]), affine, grid.frame_uid)
 
 
-def _doubt(logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float) -> str | None:
+def _reason_to_check(
+    logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float
+) -> str | None:
     """Return why the mask should be checked, or None."""
     if not 700.0 < volume_ml < 2000.0:
         return f"it measures {volume_ml:.0f} ml"

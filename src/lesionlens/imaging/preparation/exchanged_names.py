@@ -249,7 +249,9 @@ class Measured:
     ) -> None:
         ranks = {s: _ranks(v) for s, v in images.items()}
         deep = _ranks(depth)
-        self.own = {s: (*_lopsided(v), _correlation(ranks[s], deep)) for s, v in images.items()}
+        self.own = {
+            s: (*_median_offset(v), _correlation(ranks[s], deep)) for s, v in images.items()
+        }
         self.pairs = {(a, b): _correlation(ranks[a], ranks[b]) for a, b in permutations(images, 2)}
         scaled = {s: _scaled(v) for s, v in images.items()}
         self.tails = {(a, b): _tail(scaled[a] - scaled[b]) for a, b in permutations(images, 2)}
@@ -279,7 +281,7 @@ def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.clip(np.corrcoef(one, other)[0, 1], -0.999, 0.999))
 
 
-def _lopsided(values: NDArray[np.float64]) -> tuple[float, float]:
+def _median_offset(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return the offset of the median from the middle of 1-99 % and of 10-90 %, -1 to 1."""
     a, b, c, d, e = np.quantile(values, (0.01, 0.1, 0.5, 0.9, 0.99))
     return float((e + a - 2 * c) / (e - a)), float((d + b - 2 * c) / max(d - b, 1e-9 * (e - a)))
