@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
 from lesionlens.analysis.evaluation.metrics import dice
-from lesionlens.analysis.explain.perturbations import sees_what_is_flagged, shown_of
+from lesionlens.analysis.explain.perturbations import detects_flagged_regions, shown_of
 from lesionlens.analysis.explain.questions import questions_to
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
@@ -66,7 +66,7 @@ def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]
         marked = outlined(prediction, shown)
         labels[subset], components[subset] = marked.labels, marked.components
     questions = questions_to(engine, prepared, prediction, SILENT)
-    fine = questions is not None and not sees_what_is_flagged(questions, marked)
+    fine = questions is not None and not detects_flagged_regions(questions, marked)
     asked = [InputPerturbation.showing(one, fine=fine) for one in subsets]
     seen = engine.predict_perturbed(prepared, asked, context=SILENT)
     pairs = zip(seen.probability, seen.thresholds or (), strict=True)

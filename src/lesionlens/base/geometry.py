@@ -25,6 +25,12 @@ _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ROUNDING = 3  # decimals of a number of voxels: a float32 header (in metres, say) adds no voxel
 
 
+def as_vec3(values: ArrayLike) -> Vec3:
+    """Return three numbers, such as a row of an array, as a tuple of float."""
+    x, y, z = np.asarray(values, np.float64).tolist()
+    return x, y, z
+
+
 def ras_from_lps(affine_lps: ArrayLike) -> Affine:
     """Convert an affine to LPS+ (DICOM, ITK) into one to RAS+ (NIfTI), or back.
 
@@ -174,6 +180,18 @@ def relative(box: Box, outer: Box) -> Box:
     return i, j, k
 
 
+def corners(low: ArrayLike, high: ArrayLike) -> NDArray[np.float64]:
+    """Return the (8, 3) corners between the lowest and the highest one of a box.
+
+    Examples
+    --------
+    >>> corners((0, 0, 0), (1, 2, 3))[[0, 1, -1]].tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 3.0], [1.0, 2.0, 3.0]]
+    """
+    ends = np.stack([np.asarray(low, np.float64), np.asarray(high, np.float64)], axis=1)
+    return np.array(list(product(*ends)))
+
+
 def clipped_box(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:
     """Return the box of voxels from `low` to `high`, both included, clipped to an array of `shape`.
 
@@ -203,9 +221,10 @@ def mapped_box(box: Box, index_map: Affine, shape: Sequence[int], margin: float 
         Padding in voxels of this array, added on each side before mapping; one half includes the
         voxels' outer edges.
     """
-    ends = [(side.start - margin, side.stop - 1 + margin) for side in box]
-    corners = apply(index_map, np.array(list(product(*ends))))
-    return clipped_box(corners.min(axis=0), corners.max(axis=0), shape)
+    low = [side.start - margin for side in box]
+    high = [side.stop - 1 + margin for side in box]
+    found = apply(index_map, corners(low, high))
+    return clipped_box(found.min(axis=0), found.max(axis=0), shape)
 
 
 def check_affine(affine: ArrayLike, *, where: str) -> Affine:

@@ -15,6 +15,7 @@ from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.text import first_few
 
 SCHEMA = "lesionlens/files/1"
 OwnedFiles = Mapping[str, str | None]
@@ -154,14 +155,12 @@ def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
         elif place.is_file() and (sha := owned[name]) is not None and sha256_of(place) != sha:
             changed.append(name)
     if others:
-        raise _refused(f"not of an earlier result: {_named(others)}", folder)
+        raise _refused(f"not of an earlier result: {first_few(sorted(others), _SHOWN)}", folder)
     if changed:
-        raise _refused(f"changed since the earlier result was written: {_named(changed)}", folder)
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(sorted(names)[:_SHOWN]) + more
+        raise _refused(
+            f"changed since the earlier result was written: {first_few(sorted(changed), _SHOWN)}",
+            folder,
+        )
 
 
 def _refused(what: str, folder: Path) -> UnusableInputError:

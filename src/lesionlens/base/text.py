@@ -1,6 +1,8 @@
-"""File names as text that can be encoded as UTF-8."""
+"""Text of messages: file names that can be encoded as UTF-8, and lists in words."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 
 def writable(name: str) -> str:
@@ -15,3 +17,27 @@ def writable(name: str) -> str:
     ('Müller', 'M\\udcfcller')
     """
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def joined_with_and(names: Iterable[str]) -> str:
+    """Return names as one reads them out; empty if there are none.
+
+    Examples
+    --------
+    >>> joined_with_and(["T1", "T2", "FLAIR"]), joined_with_and(["T1"])
+    ('T1, T2 and FLAIR', 'T1')
+    """
+    *first, last = list(names) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def first_few(texts: Sequence[str], count: int, separator: str = ", ") -> str:
+    """Return the first texts, and the number of the others if there are more than `count`.
+
+    Examples
+    --------
+    >>> first_few(["a", "b", "c"], 2), first_few(["a", "b"], 2)
+    ('a, b and 1 more', 'a, b')
+    """
+    more = f" and {len(texts) - count} more" if len(texts) > count else ""
+    return separator.join(texts[:count]) + more

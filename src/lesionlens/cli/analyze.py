@@ -57,7 +57,7 @@ def analyze(
         from lesionlens.results.lens import Lens
 
         def work(choice: EngineChoice) -> Analysis:
-            lens = Lens(engine=choice.load_aside())
+            lens = Lens(engine=choice.start_loading())
             result = lens(opened, prepare, context=context)
             return comparison.compare(result.analysis, earlier, lens, prepare, context)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.atomic_file import write_atomically
+from lesionlens.base.text import first_few
 from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 
@@ -109,9 +110,7 @@ def evaluate(
 def _left_out(names: Sequence[str]) -> list[str]:
     if not names:
         return []
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    shown = ", ".join(plain(name) for name in names[:5])
-    return [f"No reference case is named {shown}{more}: skipped"]
+    return [f"No reference case is named {first_few([*map(plain, names)], 5)}: skipped"]
 
 
 def _cell(value: float | None, digits: int) -> str:

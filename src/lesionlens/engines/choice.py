@@ -84,8 +84,8 @@ class EngineChoice:
     def _local_name(self) -> str:
         return self.engine if self.bundle is None else "monai-bundle"
 
-    def load_aside(self) -> Future[Engine]:
-        """Begin to load in a thread of its own: importing torch takes as long as reading a study.
+    def start_loading(self) -> Future[Engine]:
+        """Begin loading in another thread: importing torch takes as long as reading a study.
 
         Its result, or the errors of `load`, are for `Lens`. Returns when torch is being imported,
         or the engine is there without it: brain extraction runs on torch if that is loaded.

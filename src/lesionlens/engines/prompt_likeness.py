@@ -126,7 +126,7 @@ def carried_on(
 
 
 def _smoothed(images: Floats) -> Floats:
-    """Return (C, I, J, K) images of which a voxel tells its tissue, with less noise."""
+    """Return (C, I, J, K) images with less noise, so that a single voxel shows its tissue."""
     return np.stack([ndimage.gaussian_filter(one, 0.8) for one in images])
 
 

@@ -156,12 +156,14 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
         agreed = sure >= 0 if error.belongs else sure > 0
         change = (before != error.belongs) & (far <= error.reach_mm) & agreed
         if error.belongs:
-            change = _surest(change, sure, _ADDED * max(_MIN_ADDED, int(np.count_nonzero(outline))))
+            change = _limited_to_certain(
+                change, sure, _ADDED * max(_MIN_ADDED, int(np.count_nonzero(outline)))
+            )
         free |= _connected_to(here, change | here, FACES)
     return free
 
 
-def _surest(change: Mask, sure: Floats, most: int) -> Mask:
+def _limited_to_certain(change: Mask, sure: Floats, most: int) -> Mask:
     """Limit a large change to its most certain voxels."""
     if np.count_nonzero(change) <= most:
         return change

@@ -140,7 +140,7 @@ def check_weights(plugin: object, values: Any, shape: tuple[int, ...], what: str
 
 
 def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong beside the probabilities of the regions, and what was expected."""
+    """Yield each defect outside the regions' probabilities, and what was expected."""
     classes, first = found.class_probabilities, found.unperturbed
     maps = {"cavity": (found.cavity, shape), "uncertainty": (found.uncertainty, shape)}
     if classes is not None:

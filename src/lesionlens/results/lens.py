@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.explain.explain import Explained, explain
 from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.cavity import find_cavity
-from lesionlens.analysis.findings.enhancement import without_what_t1_shows
+from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.analysis.findings.find import Flagged, find
 from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import check_kind, member_of, path_of
@@ -56,7 +56,7 @@ class Lens:
     engine : str, Engine or Future
         Name of an installed engine (entry-point group `lesionlens.engines`), or one of your own;
         with a server the name of one of its models, "lens" for its first. Or one that is still
-        being loaded (`EngineChoice.load_aside`): meanwhile the first study is prepared.
+        being loaded (`EngineChoice.start_loading`): meanwhile the first study is prepared.
     server : str or ServerAddress, optional
         Where `lesionlens serve` runs: its network decides instead of one here, and only the
         brain's voxels are sent there. Device, weights, bundle and precision are then the server's.
@@ -149,7 +149,7 @@ class Lens:
             preliminary.notify(engine, prepared, context, first)
             with context.stage("network"):
                 prediction = predict(engine, prepared, context=context)
-                prediction = without_what_t1_shows(prediction, prepared)
+                prediction = without_t1_hyperintensity(prediction, prepared)
                 give_back()
             with context.stage("native grid"):
                 probability = native.bring_regions(prediction.probability, prepared, nested=True)
@@ -216,7 +216,7 @@ class _EngineFailed:
 
 
 def _check_arguments(study: object, options: object, context: object) -> None:
-    """Refuse what is no study, such as its path, or no options or context."""
+    """Refuse arguments of the wrong type, such as the path of a study instead of the study."""
     opened = "Open it first: Lens()(open_study(PATH))"
     check_kind(study, Study, "a study, as `open_study` returns it", opened)
     check_kind(options, PrepareOptions, "`PrepareOptions`", "Omit it for the usual ones")

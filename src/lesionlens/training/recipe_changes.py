@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from lesionlens.base.errors import WeightsError
+from lesionlens.base.text import first_few
 from lesionlens.training.config import TrainConfig
 
 _SHOWN = 4
@@ -46,10 +47,9 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
     if not changed:
         return
-    words = [f"{name} was {known.get(name)} and is {now.get(name)}" for name in changed[:_SHOWN]]
-    more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+    words = [f"{name} was {known.get(name)} and is {now.get(name)}" for name in changed]
     raise WeightsError(
-        found=f"a changed recipe: {'; '.join(words)}{more}",
+        found=f"a changed recipe: {first_few(words, _SHOWN, '; ')}",
         expected=f"the recipe that this run began with, which is at step {step}",
         next_step="Choose another --out, change the recipe back, or begin anew with --fresh",
     )

@@ -42,5 +42,5 @@ def test_torch_that_is_there_takes_the_number(monkeypatch):
 
 
 def test_an_engine_is_loaded_aside(random_weights):
-    loading = EngineChoice(device="cpu", weights=str(random_weights)).load_aside()
+    loading = EngineChoice(device="cpu", weights=str(random_weights)).start_loading()
     assert loading.result(timeout=60).name == "lens"

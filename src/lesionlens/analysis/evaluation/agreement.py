@@ -102,8 +102,8 @@ def agreement(
     listed = []
     for number, piece in enumerate(pieces, 1):
         parts[box][piece.inside] = number
-        x, y, z = (float(v) for v in grid.to_mm(np.add(corner, piece.deepest)))
-        listed.append(Disagreement(number, piece.by_first, piece.volume_ml, (x, y, z)))
+        point = geometry.as_vec3(grid.to_mm(np.add(corner, piece.deepest)))
+        listed.append(Disagreement(number, piece.by_first, piece.volume_ml, point))
     unlisted = np.count_nonzero((mine != other) & (parts[box] == 0)) * grid.voxel_ml
     return Agreement(rows, tuple(listed), parts, float(unlisted))
 

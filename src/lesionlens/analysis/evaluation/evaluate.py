@@ -245,7 +245,9 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     )
     score.ranked &= all(hit.score is not None for hit in score.hits)
     found = {lesion for hit in score.hits for lesion in hit.lesions}
-    score.metrics |= _counts(found, counted, sum(hit.false_positive for hit in score.hits))
+    score.metrics |= _detection_metrics(
+        found, counted, sum(hit.false_positive for hit in score.hits)
+    )
     score.metrics["candidates"] = len(flagged)
     score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
     score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
@@ -275,11 +277,13 @@ def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
     found, false, counted = metrics.part_hits(
         predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
-    score.metrics |= _counts(found, counted, false)
+    score.metrics |= _detection_metrics(found, counted, false)
     score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
 
 
-def _counts(found: set[int], counted: Sequence[int], false: int) -> dict[str, float | None]:
+def _detection_metrics(
+    found: set[int], counted: Sequence[int], false: int
+) -> dict[str, float | None]:
     sensitivity = len(found) / len(counted) if counted else None
     return {
         "lesions": len(counted), "found": len(found), "sensitivity": sensitivity, "fp": false,

@@ -12,7 +12,7 @@ from scipy import ndimage
 from lesionlens.analysis.findings.component_scores import (
     ComponentVoxels,
     score_components,
-    score_what_is_drawn,
+    score_segmented,
 )
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING
@@ -88,7 +88,7 @@ def ask(
     )
     before = score_components(seen, components, prediction.scoring)[0]
     threshold = prediction.thresholds[Region.WT]
-    after, base = score_what_is_drawn(perturbed, components, prediction.scoring, threshold)
+    after, base = score_segmented(perturbed, components, prediction.scoring, threshold)
     words = _words(before, after, index, float(base[index]))
     return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, words, float(base[index]))
 

@@ -70,7 +70,7 @@ def explain(
         scores = plain_scores(flagged.marked, prediction, probability)
         unsure, grid = prediction.uncertainty, None
     else:
-        seen = perturbations.sees_what_is_flagged(questions, flagged.marked)
+        seen = perturbations.detects_flagged_regions(questions, flagged.marked)
         finely = None if seen else flagged.marked
         answers = perturbations.ask(questions, prediction, flagged.spots, finely)
         by_sequence, doubt = answers.by_sequence, answers.uncertainty

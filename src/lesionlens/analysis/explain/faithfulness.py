@@ -172,7 +172,7 @@ def insertion_test(
     trials = {r: trials[r] for r in Region if r in trials and trials[r].flagged.size}
     if Region.WT not in trials:
         return dict(found)
-    out = _located(found, trials, brain)
+    out = _with_location(found, trials, brain)
     alone = {region: _shown_alone(trial, brain) for region, trial in trials.items()}
     centre, attended = alone.pop(Region.WT)
     random = brain & ~_top_voxels(_blocks(brain.shape), brain, trials[Region.WT].flagged.size)
@@ -195,7 +195,7 @@ def insertion_test(
     return {region: _with_verdict(one) for region, one in out.items()}
 
 
-def _located(
+def _with_location(
     found: Mapping[Region, MapChecks], trials: Mapping[Region, TestedMap], brain: Mask
 ) -> dict[Region, MapChecks]:
     """Add the share of each map's attention near its region, and the lowest of the others."""

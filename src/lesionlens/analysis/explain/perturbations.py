@@ -2,8 +2,9 @@
 
 They give each candidate's Shapley values (contribution of each sequence) and the uncertainty map
 (variation of the prediction under perturbation). Quick passes are coarser than the prediction.
-Where they miss a flagged region (`sees_what_is_flagged`), they do not predict what an analysis of a
-subset of the sequences would flag; sequences are then compared at the prediction's own voxel size.
+Where they miss a flagged region (`detects_flagged_regions`), they do not predict what an analysis
+of a subset of the sequences would flag; sequences are then compared at the prediction's own voxel
+size.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ SEEN = 0.1
 """Minimum mean probability, in a pass, of a region's flagged voxels for the pass to see it."""
 
 
-def sees_what_is_flagged(questions: Questions, marked: ComponentMask) -> bool:
-    """Whether the quick pass whose attention is shown sees each region of what is flagged.
+def detects_flagged_regions(questions: Questions, marked: ComponentMask) -> bool:
+    """Return whether the quick pass, whose attention is shown, detects each flagged region.
 
     Parameters
     ----------

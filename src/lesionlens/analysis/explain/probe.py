@@ -111,10 +111,10 @@ def _row(
             expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
-    return _asked(trace.probe_row, prepared, place)
+    return _traced_weights(trace.probe_row, prepared, place)
 
 
-def _asked(
+def _traced_weights(
     ask: Callable[..., NDArray[np.float32]], prepared: PreparedStudy, *what: Any
 ) -> NDArray[np.float32]:
     """Ask an engine's trace for weights on the working grid; a third-party one is validated."""
@@ -202,5 +202,5 @@ def layer_attention_raw(
             found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
         )
     return maps.relative(
-        _asked(trace.layer_attention, prepared, region, layer, head), prepared.brain
+        _traced_weights(trace.layer_attention, prepared, region, layer, head), prepared.brain
     )

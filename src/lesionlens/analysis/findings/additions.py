@@ -41,7 +41,8 @@ def grow_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None
     working = analysis.prepared.working
     seed = working.nearest_voxel(point_mm)
     reach = np.ceil(REACH_MM / working.spacing_mm) + 1
-    box = clipped_box(seed - reach, seed + reach, working.shape)
+    near = working.nearest_voxel(point_mm, clip=True)  # no box lies around a point outside
+    box = clipped_box(near - reach, near + reach, working.shape)
     start = np.array([side.start for side in box])
     i, j, k = (seed - start).tolist()
     found = np.zeros(working.shape, np.uint8)

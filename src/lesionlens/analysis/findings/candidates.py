@@ -18,6 +18,7 @@ from lesionlens.analysis.findings.components import (
     components_of,
     renumbered,
 )
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
@@ -155,7 +156,7 @@ def considered(
             Considered(
                 score=float(scores[part.index]),
                 location=anatomy.locate(points, context.head),
-                centroid_mm=_point(points.mean(axis=0)),
+                centroid_mm=as_vec3(points.mean(axis=0)),
                 peak_mm=_peak(part, whole_tumour),
                 volume_ml=part.volume_ml,
                 voxels=(np.argwhere(part.mask) + low).astype(np.int32),
@@ -177,8 +178,8 @@ def _candidate(
         id=rank,
         tracking_uid="",
         score=None if score is None else float(score),
-        centroid_mm=_point(points.mean(axis=0)),
-        bounding_box_mm=(_point(low), _point(high)),
+        centroid_mm=as_vec3(points.mean(axis=0)),
+        bounding_box_mm=(as_vec3(low), as_vec3(high)),
         peak_mm=None if context.whole_tumour is None else _peak(part, context.whole_tumour),
         volume_ml=sizes.volume_ml,
         longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
@@ -264,11 +265,7 @@ def _peak(part: Component, whole_tumour: Floats) -> Point:
     best = np.argwhere(inside >= inside.max())
     middle = best.mean(axis=0)
     nearest = int(((best - middle) ** 2).sum(axis=1).argmin())
-    return _point(part.grid.to_mm(best[nearest]))
-
-
-def _point(values: NDArray[np.float64]) -> Point:
-    return float(values[0]), float(values[1]), float(values[2])
+    return as_vec3(part.grid.to_mm(best[nearest]))
 
 
 def tracking_uids(

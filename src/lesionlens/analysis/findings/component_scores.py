@@ -86,7 +86,7 @@ def score_by_all_views(
     return [float(one) for one in np.clip(found, scoring.floor, fitted.most)]
 
 
-def score_what_is_drawn(
+def score_segmented(
     passes: PerturbedPrediction,
     components: Sequence[ComponentVoxels],
     scoring: Scoring,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.components import boxes_of
-from lesionlens.base.geometry import TOUCHING, Box
+from lesionlens.base.geometry import TOUCHING, Box, as_vec3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -79,7 +79,7 @@ def doubtful_parts(
                     number=len(found) + 1,
                     candidate=candidate.id,
                     volume_ml=ml,
-                    centroid_mm=(float(middle[0]), float(middle[1]), float(middle[2])),
+                    centroid_mm=as_vec3(middle),
                     uncertainty=float(uncertainty[box][labels == part].mean()),
                     in_favour=_ordered(means, 1),
                     against=_ordered(means, -1),

@@ -254,16 +254,13 @@ def _reach(analysis: Analysis, mine: NDArray[np.bool_], drawn: NDArray[np.bool_]
         ends.append(np.array([(side.start, side.stop - 1) for side in known], dtype=np.float64).T)
     places = np.argwhere(drawn)
     if places.size:
-        span = np.stack([places.min(axis=0), places.max(axis=0)])
-        corners = [[span[a, 0], span[b, 1], span[c, 2]] for a, b, c in np.ndindex(2, 2, 2)]
+        corners = geometry.corners(places.min(axis=0), places.max(axis=0))
         ends.append(geometry.apply(analysis.prepared.to_native, corners))
     if not ends:
         raise _nothing_left()
     reached = np.concatenate(ends)
-    low = np.maximum(np.floor(reached.min(axis=0)) - 1, 0).astype(int)
-    high = np.minimum(np.ceil(reached.max(axis=0)) + 2, analysis.findings.components.shape)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return i, j, k
+    low, high = np.floor(reached.min(axis=0)) - 1, np.ceil(reached.max(axis=0)) + 1
+    return geometry.clipped_box(low, high, analysis.findings.components.shape)
 
 
 def _strokes(

@@ -33,8 +33,8 @@ _MIN_ML = 0.1
 _MIN_KEPT_ML = 0.5
 
 
-def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
-    """Take what is as bright on T1 as on T1c out of the enhancing tumour.
+def without_t1_hyperintensity(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
+    """Remove voxels that are as bright on T1 as on T1c from the enhancing tumour.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _notices(bright: Mask, left_out: Mask, voxel_ml: float) -> tuple[str, ...]:
 
 
 def _whole_cores(mine: Mask, drawn: Mask, core: Mask) -> Mask:
-    """Return what is drawn in connected cores of which most is T1's; none is parted."""
+    """Return the enhancing voxels of whole cores in which most of them are bright on T1."""
     cores, count = ndimage.label(core | drawn, structure=TOUCHING)
     size, own = (np.bincount(cores[one], minlength=count + 1) for one in (drawn, drawn & mine))
     return np.asarray(drawn & (own > _MAJORITY * size)[cores])

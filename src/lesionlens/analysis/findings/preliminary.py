@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 
@@ -15,8 +14,8 @@ from lesionlens.analysis.findings.components import (
     draw_components,
 )
 from lesionlens.analysis.findings.find import judged
+from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import Region
-from lesionlens.base.records.findings import Point
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
@@ -68,17 +67,12 @@ def flag(
 
 
 def _candidate(number: int, score: float, part: Component) -> PreliminaryCandidate:
-    edges = [(-0.5, length - 0.5) for length in part.grid.shape]
-    corners = part.grid.to_mm(np.array(list(product(*edges))))
+    outer = corners((-0.5, -0.5, -0.5), np.array(part.grid.shape) - 0.5)
+    ends = part.grid.to_mm(outer)
     return PreliminaryCandidate(
         id=number,
         score=score,
         volume_ml=part.volume_ml,
-        centroid_mm=_point(part.points_mm().mean(axis=0)),
-        bounding_box_mm=(_point(corners.min(axis=0)), _point(corners.max(axis=0))),
+        centroid_mm=as_vec3(part.points_mm().mean(axis=0)),
+        bounding_box_mm=(as_vec3(ends.min(axis=0)), as_vec3(ends.max(axis=0))),
     )
-
-
-def _point(values: np.ndarray) -> Point:
-    x, y, z = (float(v) for v in values)
-    return x, y, z

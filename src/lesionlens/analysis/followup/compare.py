@@ -75,10 +75,10 @@ def compare(
         own = replace(now.original, findings=_renamed(now.original.findings, names))
         named = replace(named, original=own)
     chain = before.followup
-    twice = chain is not None and _holds(chain, now)
+    twice = chain is not None and _is_earlier_examination(chain, now)
     earlier = () if chain is None or twice else chain.points[:-1]
     tangled = () if chain is None else chain.tangled_now
-    points = (*earlier, _point(before, prior.visit, tangled), _point(named, visit))
+    points = (*earlier, _time_point(before, prior.visit, tangled), _time_point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
     laid = Comparison(
         points,
@@ -145,7 +145,7 @@ def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[
         yield new[other], old[one]
 
 
-def _holds(chain: Comparison, now: Analysis) -> bool:
+def _is_earlier_examination(chain: Comparison, now: Analysis) -> bool:
     """Return whether an examination is among the earlier ones of its prior.
 
     Its own tracking UIDs stand there: each examination has others until it is compared.
@@ -177,7 +177,7 @@ def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:
     return replace(findings, candidates=candidates)
 
 
-def _point(analysis: Analysis, visit: Examination, tangled: tuple[str, ...] = ()) -> TimePoint:
+def _time_point(analysis: Analysis, visit: Examination, tangled: tuple[str, ...] = ()) -> TimePoint:
     lesions = tuple(
         Measured.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates

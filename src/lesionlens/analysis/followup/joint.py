@@ -126,7 +126,7 @@ def change_of(before: Scan, now: Scan) -> JointChange:
     """Measure the change between two examinations in one frame; see `joint_change`."""
     where = _places(before, now)
     volume = _soft_mean(before, now, where)
-    refused = _refused(where, volume)
+    refused = _untrainable_reason(where, volume)
     pairs = () if refused else ((before, now), (now, before))
     differences = [_difference(one, other, where, volume) for one, other in pairs]
     refused = refused or next((d for d in differences if isinstance(d, Unmeasurable)), None)
@@ -140,7 +140,7 @@ def change_of(before: Scan, now: Scan) -> JointChange:
     return JointChange(100 * (ratio - 1), 100 * ratio * error)
 
 
-def _refused(where: _Places, volume: float) -> Unmeasurable | None:
+def _untrainable_reason(where: _Places, volume: float) -> Unmeasurable | None:
     """Return why the regression cannot be trained for this mean volume (voxels); None if it can."""
     inside, outside, normal, undecided = (
         int(np.count_nonzero(mask))
@@ -171,12 +171,12 @@ def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float 
     if contrast < _CONTRAST:
         return Unmeasurable.FAINT
     more = (found.now - found.before) / contrast / volume
-    if abs(more.sum()) > _MAX_CHANGED or _overlooked(one, other, where, images, more):
+    if abs(more.sum()) > _MAX_CHANGED or _has_overlooked_lesion(one, other, where, images, more):
         return Unmeasurable.OUTLINES
     return float(more.sum())
 
 
-def _overlooked(
+def _has_overlooked_lesion(
     one: Scan, other: Scan, where: _Places, images: tuple[Floats, Floats], more: NDArray[np.float64]
 ) -> bool:
     """Return whether lesion appeared or disappeared that differs from the training voxels.

@@ -25,18 +25,18 @@ def progressed(
     str
         The line that explains it; empty if there is nothing to say.
     """
-    absent = _absent(case, one.tracking_uid, nadir)
+    absent = _reference_without(case, one.tracking_uid, nadir)
     before = case.there(nadir).get(one.tracking_uid)
     if absent is not None:
         part, before = _split_from(found, case, one.tracking_uid, absent)
         if before is None:
-            step = "split_off" if part else _arrived(case, one, absent)
+            step = "split_off" if part else _new_lesion_line(case, one, absent)
             return _line(step, one, day=name_of(case.points, absent))
     if before is None or not case.measurable(one):
         step = "" if absent is None else "split_off"
-    elif _grown(case, before, one) is None:
+    elif _has_grown(case, before, one) is None:
         step = "other_part"
-    elif _grown(case, before, one):
+    elif _has_grown(case, before, one):
         step = "other_grown" if case.measurable(before) else "grown"
     elif case.measurable(before):
         step = "" if absent is None else "split_off"
@@ -72,12 +72,12 @@ def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
     return step in _PROGRESSION, text
 
 
-def _absent(case: ResponseCase, uid: str, nadir: int) -> int | None:
+def _reference_without(case: ResponseCase, uid: str, nadir: int) -> int | None:
     """Return the reference examination, baseline or nadir, without this lesion; None if neither."""
     return next((n for n in (case.choices.baseline, nadir) if uid not in case.there(n)), None)
 
 
-def _arrived(case: ResponseCase, one: Measured, absent: int) -> str:
+def _new_lesion_line(case: ResponseCase, one: Measured, absent: int) -> str:
     """Return the line for a lesion that was absent at an examination and split from none."""
     numbers = range(case.choices.baseline, len(case.points) - 1)
     uid = one.tracking_uid
@@ -110,7 +110,7 @@ def _split_from(
     return largest is not None, largest
 
 
-def _grown(case: ResponseCase, before: Measured, now: Measured) -> bool | None:
+def _has_grown(case: ResponseCase, before: Measured, now: Measured) -> bool | None:
     """Return whether a lesion clearly grew; None if its diameters are of different parts.
 
     By volume, where diameters measure another part: as the diameters of balls.

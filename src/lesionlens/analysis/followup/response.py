@@ -59,7 +59,7 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """
     _check(choices, len(found.points) - 1)
     if choices.disease is Disease.MIXED:
-        draft = _mixed(found, choices)
+        draft = _mixed_disease(found, choices)
     else:
         draft = _of_one_kind(found, ResponseCase(found.points, choices))
     if not found.alignment.doubtful:
@@ -71,15 +71,15 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
 
 def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
     choices, last = case.choices, len(found.points) - 1
-    why = _unjudged(case)
+    why = _unmeasured_line(case)
     if why:
         return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why,), None)
     targets = _targets(case)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
     asked = sorted({choices.baseline, choices.nadir or choices.baseline, last})
     why = (
-        _tangled(found, case, targets)
-        or _uncounted(case, targets, asked)
+        _merged_or_split_line(found, case, targets)
+        or _uncounted_target_line(case, targets, asked)
         or _rejected_then(case, targets)
     )
     if why or any(sums[n] is None for n in asked):
@@ -90,7 +90,7 @@ def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
     return _draft(found, case, targets, known, nadir)
 
 
-def _mixed(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
+def _mixed_disease(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """Propose a category for mixed disease, each kind by its own sums."""
     steps: list[str] = []
     parts = []
@@ -170,7 +170,7 @@ def _check(choices: ResponseChoices, last: int) -> None:
     )
 
 
-def _unjudged(case: ResponseCase) -> str:
+def _unmeasured_line(case: ResponseCase) -> str:
     """Return the line that says where this kind of disease was not measured; "" if everywhere."""
     points, baseline = case.points, case.choices.baseline
     blind = [n for n in range(baseline, len(points)) if not case.judged(n)]
@@ -193,7 +193,7 @@ def _targets(case: ResponseCase) -> tuple[str, ...]:
     return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[: case.most])
 
 
-def _tangled(found: Comparison, case: ResponseCase, targets: tuple[str, ...]) -> str:
+def _merged_or_split_line(found: Comparison, case: ResponseCase, targets: tuple[str, ...]) -> str:
     """Return the line that names a target that merged or split since the baseline; "" if none."""
     baseline = case.choices.baseline
     uids = found.tangled_since(baseline)
@@ -202,7 +202,9 @@ def _tangled(found: Comparison, case: ResponseCase, targets: tuple[str, ...]) ->
     return STEPS["tangled"].format(place=place) if place else ""
 
 
-def _uncounted(case: ResponseCase, targets: tuple[str, ...], asked: Sequence[int]) -> str:
+def _uncounted_target_line(
+    case: ResponseCase, targets: tuple[str, ...], asked: Sequence[int]
+) -> str:
     """Return the line that names a target that does not count as tumour later; "" if none.
 
     What a reader rejected there is flagged there: its sum is unknown, not 0.

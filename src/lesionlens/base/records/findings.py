@@ -24,6 +24,7 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.text import joined_with_and
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
@@ -358,15 +359,12 @@ class DoubtfulPart:
         elif len(shown) == 1:
             reason = f"{shown[0]} alone shows it"
         else:
-            reason = f"{_joined(shown)} each show some of it"
+            reason = f"{joined_with_and(shown)} each show some of it"
         if not self.against:
             return reason
         verb = "speaks" if len(self.against) == 1 else "speak"
-        return f"{reason}; {_joined([one.display_name for one in self.against])} {verb} against it"
-
-
-def _joined(names: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        against = joined_with_and(sequence.display_name for sequence in self.against)
+        return f"{reason}; {against} {verb} against it"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

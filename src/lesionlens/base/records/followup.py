@@ -161,7 +161,7 @@ class TimePoint:
 
 @dataclass(frozen=True, slots=True)
 class Resection:
-    """Enhancing volume before surgery, and what is left of it."""
+    """Enhancing volume before surgery, and the residual volume."""
 
     before: str
     """Date of the examination before surgery; empty if unknown."""

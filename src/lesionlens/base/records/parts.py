@@ -118,7 +118,7 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
         raise AlteredResultError(tuple(altered), "files that were changed since")
     if foreign := sorted(there - set(listed)):
         raise AlteredResultError(tuple(foreign), "files that do not belong to the result")
-    return tuple(_noticed(folder, listed, used))
+    return tuple(_file_notices(folder, listed, used))
 
 
 def check_objects(result: Path) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def _changed(folder: Path, listed: Mapping[str, str], names: Collection[str]) ->
     ]
 
 
-def _noticed(folder: Path, listed: Mapping[str, str], used: Collection[str]) -> list[str]:
+def _file_notices(folder: Path, listed: Mapping[str, str], used: Collection[str]) -> list[str]:
     """Return notices about other files of the result that are missing or were changed."""
     gone = sorted(name for name in listed if not (folder / name).exists())
     others = [name for name in listed if name not in used and name not in gone]

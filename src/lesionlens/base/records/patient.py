@@ -16,6 +16,7 @@ from typing import Any
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import PatientConflictError
+from lesionlens.base.text import joined_with_and
 
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "ł": "l", "đ": "d"})
@@ -263,8 +264,7 @@ def _values_of(
 
 def in_words(fields: Iterable[PatientField]) -> str:
     """Return attributes as in "name, birth date and sex"."""
-    *most, last = [field.display_name for field in fields] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+    return joined_with_and(field.display_name for field in fields)
 
 
 def _stripped(value: Any) -> str:

@@ -117,7 +117,7 @@ class SmallLesions:
         whole, scores = found.probability.copy(), np.zeros_like(found.probability)
         inner = None if found.inner is None else found.inner.copy()
         for number, one in enumerate(perturbations):
-            for lesion, chance, score in self._answers(one, found.grid):
+            for lesion, chance, score in self._scored_lesions(one, found.grid):
                 seen = self._onto(lesion, chance, found.grid)
                 whole[number] = np.maximum(whole[number], seen)
                 if inner is not None:
@@ -126,7 +126,7 @@ class SmallLesions:
                 scores[number][held] = np.maximum(scores[number][held], np.float32(score))
         return replace(found, probability=whole, inner=inner, lesion_scores=scores)
 
-    def _answers(
+    def _scored_lesions(
         self, one: InputPerturbation, grid: Grid
     ) -> list[tuple[SmallLesion, Floats, float]]:
         """Return for each lesion its probability in `where`, and its score."""
@@ -181,7 +181,7 @@ def search(study: NetworkInput, known: Floats) -> SmallLesions | None:
     parts, _ = ndimage.label(logit >= 0, TOUCHING)
     voxel_ml = study.grid.voxel_ml
     seen = _Seen(logit, parts, known[0], _outlined_cores(known, voxel_ml), voxel_ml)
-    found = [_judged(seen, n, box) for n, box in enumerate(ndimage.find_objects(parts), 1)]
+    found = [_lesion_of(seen, n, box) for n, box in enumerate(ndimage.find_objects(parts), 1)]
     lesions = [lesion for lesion in found if lesion is not None]
     if not lesions:
         return None
@@ -210,8 +210,8 @@ class _Seen(NamedTuple):
     voxel_ml: float
 
 
-def _judged(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
-    """Return a connected part as a lesion; None if it is none."""
+def _lesion_of(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
+    """Return the lesion in a connected part; None if the part does not qualify."""
     own = seen.parts[box] == number
     ml = np.count_nonzero(own) * seen.voxel_ml
     if not _MIN_ML <= ml <= _MAX_ML or seen.outlined[box][own].mean() > _OVERLAP:

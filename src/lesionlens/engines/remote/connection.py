@@ -73,7 +73,7 @@ class Connection:
         self._secret = _Secret()
         self._open()
         beat = threading.Thread(
-            target=_beat, args=(weakref.ref(self),), name="heartbeat", daemon=True
+            target=_send_heartbeats, args=(weakref.ref(self),), name="heartbeat", daemon=True
         )
         beat.start()
         self._end = weakref.finalize(self, _close, address, self._secret)
@@ -184,7 +184,7 @@ def _pause(seconds: float, context: RunContext) -> None:
         time.sleep(0.05)
 
 
-def _beat(holder: weakref.ref[Connection]) -> None:
+def _send_heartbeats(holder: weakref.ref[Connection]) -> None:
     """Keep a session alive while its connection is referenced."""
     while (connection := holder()) is not None:
         pause = float(connection.about["heartbeat_s"]) / 3

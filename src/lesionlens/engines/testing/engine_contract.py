@@ -42,7 +42,7 @@ class ContractBrokenError(AssertionError):
     """An engine does not do what every engine owes."""
 
 
-def _owes(kept: bool, what: str) -> None:
+def _require(kept: bool, what: str) -> None:
     if not kept:
         raise ContractBrokenError(what)
 
@@ -70,7 +70,7 @@ def prepared_head(
 
 @dataclass
 class Trial:
-    """One engine on trial, with what it answered first."""
+    """One engine under test, with its first answers."""
 
     engine: Engine
     """Ready to predict, on the device it is tried on."""
@@ -79,7 +79,7 @@ class Trial:
     growth_mib: float = 64.0
     """By how much the process may grow from the second to the fourth study."""
     study: PreparedStudy = field(default_factory=prepared_head)
-    """What it predicts."""
+    """The study that it predicts."""
 
     def predict(
         self, study: PreparedStudy | None = None, context: RunContext = SILENT
@@ -89,12 +89,12 @@ class Trial:
 
     @cached_property
     def prediction(self) -> Prediction:
-        """What it predicts for the study."""
+        """Its prediction for the study."""
         return self.predict()
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What it declares that it can do."""
+        """Its declared capabilities."""
         return self.engine.info.capabilities
 
 
@@ -104,30 +104,32 @@ Check = Callable[[Trial], None]
 def identity(trial: Trial) -> None:
     """Check that it says who it is, and the prediction says it too."""
     info = trial.engine.info
-    _owes(bool(info.name and info.version), "a name and a version")
-    _owes(bool(info.capabilities), "at least one capability")
-    _owes(trial.prediction.engine.name == info.name, "a prediction that names its engine")
+    _require(bool(info.name and info.version), "a name and a version")
+    _require(bool(info.capabilities), "at least one capability")
+    _require(trial.prediction.engine.name == info.name, "a prediction that names its engine")
     hexadecimal = info.weights_sha256 is None or len(info.weights_sha256) == 64
-    _owes(hexadecimal, "the weights' SHA-256 in 64 digits, or None")
+    _require(hexadecimal, "the weights' SHA-256 in 64 digits, or None")
 
 
 def outputs(trial: Trial) -> None:
     """Check for a probability of each region: float32, 0 to 1, nested, on the working grid."""
     outer = np.ones(trial.study.working.shape, np.float32)
-    _owes(set(trial.prediction.probability) == set(Region), "a probability of each region")
+    _require(set(trial.prediction.probability) == set(Region), "a probability of each region")
     for region in Region:
         found = trial.prediction.probability[region]
-        _owes(found.shape == trial.study.working.shape, f"{region} on the working grid")
-        _owes(found.dtype == np.float32, f"{region} as float32, not {found.dtype}")
-        _owes(bool(np.isfinite(found).all()), f"{region} without NaN or infinity")
-        _owes(bool(found.min() >= 0 and (found <= outer + 1e-6).all()), f"{region} nested, 0 to 1")
+        _require(found.shape == trial.study.working.shape, f"{region} on the working grid")
+        _require(found.dtype == np.float32, f"{region} as float32, not {found.dtype}")
+        _require(bool(np.isfinite(found).all()), f"{region} without NaN or infinity")
+        _require(
+            bool(found.min() >= 0 and (found <= outer + 1e-6).all()), f"{region} nested, 0 to 1"
+        )
         outer = found
 
 
 def positions(trial: Trial) -> None:
     """Check for nothing outside the brain, and the same answer wherever the head lay."""
     for region, found in trial.prediction.probability.items():
-        _owes(not found[~trial.study.brain].any(), f"{region} zero outside the brain")
+        _require(not found[~trial.study.brain].any(), f"{region} zero outside the brain")
     moved = trial.study.working.affine.copy()
     moved[:3, 3] += (17.0, -31.0, 44.0)
     grid = Grid(trial.study.working.shape, moved)
@@ -138,40 +140,44 @@ def positions(trial: Trial) -> None:
 def _same(one: Prediction, other: Prediction, what: str) -> None:
     for region in Region:
         close = np.allclose(one.probability[region], other.probability[region], atol=_CLOSE)
-        _owes(close, what)
+        _require(close, what)
 
 
 def honesty(trial: Trial) -> None:
     """Check that what it says it can do is there, and nothing else."""
     trace = trial.prediction.trace
-    _owes((trace is not None) == (Capability.ATTEND in trial.can), "a trace where it can `attend`")
+    _require(
+        (trace is not None) == (Capability.ATTEND in trial.can), "a trace where it can `attend`"
+    )
     perturbs = isinstance(trial.engine, SupportsPerturbation)
-    _owes(perturbs == (Capability.PERTURB in trial.can), "predict_perturbed where it can `perturb`")
+    _require(
+        perturbs == (Capability.PERTURB in trial.can), "predict_perturbed where it can `perturb`"
+    )
     prompts = isinstance(trial.engine, SupportsPrompts)
-    _owes(prompts == (Capability.PROMPT in trial.can), "answer_prompts where it can `prompt`")
+    _require(prompts == (Capability.PROMPT in trial.can), "answer_prompts where it can `prompt`")
     if trace is None:
-        _owes(Capability.PROBE not in trial.can, "no `probe` without a trace")
+        _require(Capability.PROBE not in trial.can, "no `probe` without a trace")
         return
-    _owes(
+    _require(
         (trace.probe_row is not None) == (Capability.PROBE in trial.can),
         "probe_row where it can `probe`",
     )
-    _owes(
+    _require(
         (trace.layer_attention is not None) == bool(trace.attention_layers),
         "attention_layers where layer_attention is",
     )
     for region, weights in trace.cross.items():
-        _owes(weights.shape == trial.study.working.shape, f"{region}: attention on the grid")
-        _owes(bool(weights.min() >= 0), f"{region}: attention that is not negative")
+        _require(weights.shape == trial.study.working.shape, f"{region}: attention on the grid")
+        _require(bool(weights.min() >= 0), f"{region}: attention that is not negative")
         total = float(weights.sum(dtype=np.float64))
-        _owes(total == 0 or abs(total - 1) < 1e-3, f"{region}: attention that adds up to one")
+        _require(total == 0 or abs(total - 1) < 1e-3, f"{region}: attention that adds up to one")
 
 
 def repeatable(trial: Trial) -> None:
     """Check that the same study is answered alike, and not changed."""
     before = trial.study.channels.copy()
     _same(trial.predict(), trial.prediction, "the same answer to the same study")
-    _owes(np.array_equal(before, trial.study.channels), "the study left as it was")
+    _require(np.array_equal(before, trial.study.channels), "the study left as it was")
 
 
 def subsets(trial: Trial) -> None:
@@ -181,14 +187,14 @@ def subsets(trial: Trial) -> None:
             found = trial.predict(prepared_head(present))
         except UnusableInputError:
             continue
-        _owes(set(found.probability) == set(Region), f"each region from {', '.join(present)}")
+        _require(set(found.probability) == set(Region), f"each region from {', '.join(present)}")
 
 
 def cancelling(trial: Trial) -> None:
     """Check that it begins not, and ends soon, when asked to stop."""
     stop = threading.Event()
     stop.set()
-    _owes(
+    _require(
         _stopped(trial, RunContext(cancel=stop)), "CancelledError where it was asked to stop before"
     )
     stop = threading.Event()
@@ -200,9 +206,9 @@ def cancelling(trial: Trial) -> None:
         stop.set()
 
     _stopped(trial, RunContext(ask, stop))  # what was all but done may end as usual, if soon
-    _owes(bool(asked), "progress, or nobody knows that it runs")
+    _require(bool(asked), "progress, or nobody knows that it runs")
     late = time.monotonic() - asked[0]
-    _owes(late < trial.patience_s, f"an end within {trial.patience_s:g} s, not {late:.1f}")
+    _require(late < trial.patience_s, f"an end within {trial.patience_s:g} s, not {late:.1f}")
 
 
 def _stopped(trial: Trial, context: RunContext) -> bool:
@@ -217,8 +223,10 @@ def progress(trial: Trial) -> None:
     """Check that it tells its stage in words and how much of it is done, 0 to 1."""
     reported: list[tuple[str, float]] = []
     trial.predict(context=RunContext(lambda stage, fraction: reported.append((stage, fraction))))
-    _owes(bool(reported), "progress")
-    _owes(all(stage and 0 <= share <= 1 for stage, share in reported), "words and shares of 0 to 1")
+    _require(bool(reported), "progress")
+    _require(
+        all(stage and 0 <= share <= 1 for stage, share in reported), "words and shares of 0 to 1"
+    )
 
 
 def refusal(trial: Trial) -> None:
@@ -227,7 +235,7 @@ def refusal(trial: Trial) -> None:
         trial.engine.attribute(trial.study, Target(Region.WT), "tea leaves")
     except LesionLensError:
         return
-    _owes(False, "an error that explains for an unknown method of attribution")
+    _require(False, "an error that explains for an unknown method of attribution")
 
 
 def perturbing(trial: Trial) -> None:
@@ -238,12 +246,12 @@ def perturbing(trial: Trial) -> None:
     grid = engine.perturbation_grid(trial.study)
     asked = [InputPerturbation(), InputPerturbation(mirrored=True)]
     seen = engine.predict_perturbed(trial.study, asked, context=SILENT)
-    _owes(seen.probability.shape == (2, *grid.shape), "an answer to each input on its grid")
+    _require(seen.probability.shape == (2, *grid.shape), "an answer to each input on its grid")
     first = trial.prediction.unperturbed
-    _owes(first is not None, "Prediction.unperturbed, from which scores are taken")
+    _require(first is not None, "Prediction.unperturbed, from which scores are taken")
     if first is not None:
         close = np.allclose(seen.probability[0], first.probability[0], atol=1e-4)
-        _owes(close, "unperturbed: the answer to the study as it is")
+        _require(close, "unperturbed: the answer to the study as it is")
 
 
 def prompting(trial: Trial) -> None:
@@ -260,20 +268,20 @@ def prompting(trial: Trial) -> None:
     shape = trial.study.working.shape
     part = np.zeros(shape, bool)[found.box].shape
     for name, array in (("probability", found.probability), ("attention", found.attention)):
-        _owes(array.shape == part and array.dtype == np.float32, f"{name} in a box of the grid")
-        _owes(bool(np.isfinite(array).all() and array.min() >= 0), f"{name} from 0 on")
-    _owes(float(found.probability.max()) <= 1, "a probability of at most 1")
+        _require(array.shape == part and array.dtype == np.float32, f"{name} in a box of the grid")
+        _require(bool(np.isfinite(array).all() and array.min() >= 0), f"{name} from 0 on")
+    _require(float(found.probability.max()) <= 1, "a probability of at most 1")
     mask = found.mask_over(outline, shape)
-    _owes(bool(mask[tuple(here[0])]), "what was pointed at, in the mask")
-    _owes(not mask[tuple(there[0])], "what was pointed out, not in the mask")
-    _owes(np.array_equal(found.probability, again.probability), "the same answer again")
+    _require(bool(mask[tuple(here[0])]), "what was pointed at, in the mask")
+    _require(not mask[tuple(there[0])], "what was pointed out, not in the mask")
+    _require(np.array_equal(found.probability, again.probability), "the same answer again")
     kept = (mask == outline)[found.box] | ~found.settled
-    _owes(bool(kept.all()), "the outline as it was where nothing could change")
+    _require(bool(kept.all()), "the outline as it was where nothing could change")
     try:
         _prompted(trial.engine, trial.study, PromptRequest(here, here), known)
     except UnusableInputError:
         return
-    _owes(False, "an error that explains, where a voxel is prompted as both")
+    _require(False, "an error that explains, where a voxel is prompted as both")
 
 
 def _prompted(
@@ -295,7 +303,9 @@ def memory(trial: Trial) -> None:
         trial.predict(prepared_head(patient=head))
         sizes.append(_resident_mib())
     grown = sizes[3] - sizes[1]
-    _owes(grown < trial.growth_mib, f"memory that stays, not {grown:.0f} MiB more in two studies")
+    _require(
+        grown < trial.growth_mib, f"memory that stays, not {grown:.0f} MiB more in two studies"
+    )
 
 
 def _resident_mib() -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -140,7 +139,7 @@ def identifying_words(dataset: Dataset) -> frozenset[str]:
     """
     found: set[str] = set()
     makers = _words(dataset.get("Manufacturer"))
-    for element in _every(dataset):
+    for element in dataset.iterall():
         if element.keyword == "InstitutionName":
             found |= _words(element.value) - makers
         elif element.VR == "PN" or element.keyword in _TELLING:
@@ -183,14 +182,6 @@ def capped_age(age: Any) -> str:
     if found is None:
         return ""
     return f"{_OLDEST:03d}Y" if found[2] == "Y" and int(found[1]) > _OLDEST else found[0]
-
-
-def _every(dataset: Dataset) -> Iterator[DataElement]:
-    for element in dataset:
-        yield element
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _every(item)
 
 
 def _values(element: DataElement) -> list[Any]:

@@ -137,7 +137,7 @@ def fit(
     dice : float
         Dice of both at threshold .5, within the field of view of `grid`.
     """
-    points, wanted = _asked(_soft(brain, grid), grid)
+    points, wanted = _samples_around(_soft(brain, grid), grid)
     target = _Target.of(_soft(model, model_grid), model_grid)
     here, there = (_middle(v, g) for v, g in ((brain, grid), (model, model_grid)))
     found = []
@@ -161,7 +161,7 @@ def _middle(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     return grid.to_mm(np.array(ndimage.center_of_mass(values)))
 
 
-def _asked(
+def _samples_around(
     soft: NDArray[np.float32], grid: Grid
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return sample points around a brain, (N, 3) RAS+ mm, and the blurred mask there."""

@@ -18,7 +18,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest
-from lesionlens.imaging.preparation.resampling import HALF, block_means, crop_grid, resample
+from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_grid, resample
 from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
 from lesionlens.network.shipped_unet import MULTIPLE
 
@@ -101,13 +101,15 @@ def find_brain(
         On a grid finer than `grid`, cropped to the brain; empty if no brain is found.
     """
     logit = brain_logit(images, context=context)
-    doubt = _absent(logit, next(iter(images.values())), grid)
+    doubt = _reason_not_a_brain(logit, next(iter(images.values())), grid)
     if doubt is not None:
         return BrainMask(np.zeros(grid.shape, dtype=bool), grid, METHOD, doubt)
     return outlined(logit, grid)
 
 
-def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) -> str | None:
+def _reason_not_a_brain(
+    logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid
+) -> str | None:
     """Return why this is not a scan of a brain, or None."""
     sure_ml = float((logit > SURE).sum()) * grid.voxel_ml
     lit = image > 0.1 * float(np.quantile(image[::2, ::2, ::2], 0.99))
@@ -124,16 +126,13 @@ def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) 
 def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
     """Threshold a logit map at zero on a finer grid: one component without holes."""
     part = largest(logit > 0)
-    box = bounding_box(part)
+    box = bounding_box(part, margin=2)
     if box is None:
         return BrainMask(part, grid, METHOD)
-    low = [max(side.start - 2, 0) for side in box]
-    high = [min(side.stop + 2, length) for side, length in zip(box, logit.shape, strict=True)]
-    cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    mask = filled(largest(_halved(logit[cut]) > 0))
-    fine = _finer(crop_grid(grid, (low[0], low[1], low[2]), (high[0], high[1], high[2])))
+    mask = filled(largest(_halved(logit[box]) > 0))
+    fine = _finer(cut_grid(grid, box))
     volume = float(mask.sum()) * fine.voxel_ml
-    return BrainMask(mask, fine, METHOD, _doubt(logit, part, volume))
+    return BrainMask(mask, fine, METHOD, _reason_to_check(logit, part, volume))
 
 
 def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -180,7 +179,9 @@ def _finer(grid: Grid) -> Grid:
     return Grid((shape[0], shape[1], shape[2]), affine, grid.frame_uid)
 
 
-def _doubt(logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float) -> str | None:
+def _reason_to_check(
+    logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float
+) -> str | None:
     """Return why the mask should be checked, or None."""
     if not 700.0 < volume_ml < 2000.0:
         return f"it measures {volume_ml:.0f} ml"

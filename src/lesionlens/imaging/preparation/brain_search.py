@@ -88,7 +88,7 @@ def _kept_brain(draft: Draft, method: str, context: RunContext) -> brains.BrainM
     """Extract the brain, or load the cached mask of the same voxels and method."""
     key = _brain_key(draft, method) if draft.options.cache else None
     form = brains.form(draft.native.frame_uid)
-    return cache.cached(key, lambda: _searched(draft, method, context), form)
+    return cache.cached(key, lambda: _extract_brain(draft, method, context), form)
 
 
 def _brain_key(draft: Draft, method: str) -> str:
@@ -96,7 +96,7 @@ def _brain_key(draft: Draft, method: str) -> str:
     return cache.key_of(volumes, f"brain {draft.reference} {skull_stripping.identity(method)}")
 
 
-def _searched(draft: Draft, method: str, context: RunContext) -> brains.BrainMask:
+def _extract_brain(draft: Draft, method: str, context: RunContext) -> brains.BrainMask:
     """Extract the brain: the built-in network uses every sequence, a program the reference only."""
     if method != skull_stripping.OWN:
         values = draft.loaded[draft.reference].values

@@ -35,7 +35,9 @@ def register_sequences(draft: Draft, context: RunContext) -> None:
     """Register each sequence that is not aligned with the reference yet."""
     loaded, options = draft.loaded, draft.options
     fixed = loaded[draft.reference]
-    others = [s for s, item in loaded.items() if item is not fixed and _apart(fixed, item)]
+    others = [
+        s for s, item in loaded.items() if item is not fixed and _may_be_misaligned(fixed, item)
+    ]
     if not others or not options.register:
         words = "Left out on request."
         if not others:
@@ -72,7 +74,7 @@ def _lender(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
     return lend
 
 
-def _apart(fixed: Loaded, moving: Loaded) -> bool:
+def _may_be_misaligned(fixed: Loaded, moving: Loaded) -> bool:
     """Return whether a sequence may be misaligned with the reference.
 
     Equal grids are no proof of alignment: the patient may have moved between scans of one

@@ -23,6 +23,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.text import joined_with_and
 
 Features = dict[str, float]
 Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
@@ -115,8 +116,7 @@ def undecided_in_words(undecided: tuple[MrSequence, ...]) -> str:
 
 def listed(sequences: tuple[MrSequence, ...]) -> str:
     """Return names as "T1, T2 and FLAIR"."""
-    *first, last = (s.display_name for s in sequences)
-    return f"{', '.join(first)} and {last}"
+    return joined_with_and(sequence.display_name for sequence in sequences)
 
 
 def refuse_one_image_twice(
@@ -249,7 +249,9 @@ class Measured:
     ) -> None:
         ranks = {s: _ranks(v) for s, v in images.items()}
         deep = _ranks(depth)
-        self.own = {s: (*_lopsided(v), _correlation(ranks[s], deep)) for s, v in images.items()}
+        self.own = {
+            s: (*_median_offset(v), _correlation(ranks[s], deep)) for s, v in images.items()
+        }
         self.pairs = {(a, b): _correlation(ranks[a], ranks[b]) for a, b in permutations(images, 2)}
         scaled = {s: _scaled(v) for s, v in images.items()}
         self.tails = {(a, b): _tail(scaled[a] - scaled[b]) for a, b in permutations(images, 2)}
@@ -279,7 +281,7 @@ def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.clip(np.corrcoef(one, other)[0, 1], -0.999, 0.999))
 
 
-def _lopsided(values: NDArray[np.float64]) -> tuple[float, float]:
+def _median_offset(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return the offset of the median from the middle of 1-99 % and of 10-90 %, -1 to 1."""
     a, b, c, d, e = np.quantile(values, (0.01, 0.1, 0.5, 0.9, 0.99))
     return float((e + a - 2 * c) / (e - a)), float((d + b - 2 * c) / max(d - b, 1e-9 * (e - a)))

@@ -269,20 +269,15 @@ def cube_means(
 
 
 def cut_grid(grid: Grid, box: Box) -> Grid:
-    """Return the grid of a box of another grid."""
-    low, high = ([side.start for side in box], [side.stop for side in box])
-    return crop_grid(grid, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
-
-
-def crop_grid(grid: Grid, low: Shape3, high: Shape3) -> Grid:
-    """Return the grid of the voxels low ≤ index < high of another grid.
+    """Return the grid of a box of another grid.
 
     Examples
     --------
-    >>> crop_grid(Grid((9, 9, 9), np.eye(4)), (2, 0, 0), (5, 9, 9)).affine[0, 3]
-    np.float64(2.0)
+    >>> cut = cut_grid(Grid((9, 9, 9), np.eye(4)), (slice(2, 5), slice(0, 9), slice(0, 9)))
+    >>> cut.shape, float(cut.affine[0, 3])
+    ((3, 9, 9), 2.0)
     """
     affine = np.array(grid.affine)
-    affine[:3, 3] = grid.to_mm(low)
-    shape = tuple(int(h) - int(a) for a, h in zip(low, high, strict=True))
-    return Grid((shape[0], shape[1], shape[2]), affine, grid.frame_uid)
+    affine[:3, 3] = grid.to_mm([side.start for side in box])
+    i, j, k = (side.stop - side.start for side in box)
+    return Grid((i, j, k), affine, grid.frame_uid)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import bounding_box, ras_grid
+from lesionlens.base.geometry import bounding_box, clipped_box, corners, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import Draft
-from lesionlens.imaging.preparation.resampling import crop_grid, resample, resample_mask
+from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask
 from lesionlens.imaging.preparation.shading import corrected_for, shading_of
 from lesionlens.imaging.preparation.thick_slices import divided
 
 MARGIN_VOX = 6
+_MIN_SIDE_VOX = 8  # of a cropped grid; a smaller brain is none
 
 
 def resample_all(draft: Draft, context: RunContext) -> None:
@@ -37,18 +38,12 @@ def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: f
     affine, shape = ras_grid(native.affine, native.shape, edge_mm)
     whole = Grid(shape, affine, native.frame_uid)
     box = bounding_box(mask) or tuple(slice(0, length) for length in mask.shape)
-    corners = np.array(
-        [[s.start - 0.5 if low else s.stop - 0.5 for s, low in zip(box, lows, strict=True)]
-         for lows in np.ndindex(2, 2, 2)]
-    )  # fmt: skip
-    found = whole.to_voxel(where.to_mm(corners))
-    low = np.maximum(np.floor(found.min(axis=0)).astype(int) - MARGIN_VOX, 0)
-    high = np.minimum(np.ceil(found.max(axis=0)).astype(int) + 1 + MARGIN_VOX, shape)
-    if (high - low < 8).any():
-        return whole
-    return crop_grid(
-        whole, (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
-    )
+    outer = corners([side.start - 0.5 for side in box], [side.stop - 0.5 for side in box])
+    found = whole.to_voxel(where.to_mm(outer))
+    low = np.floor(found.min(axis=0)) - MARGIN_VOX
+    high = np.ceil(found.max(axis=0)) + MARGIN_VOX
+    cropped = cut_grid(whole, clipped_box(low, high, shape))
+    return cropped if min(cropped.shape) >= _MIN_SIDE_VOX else whole
 
 
 def _even_out(draft: Draft) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, how_to_name
 from lesionlens.base.records.study import Series, Study, StudyKind
+from lesionlens.base.text import first_few
 
 
 def _rank(series: Series) -> tuple[float, ...]:
@@ -111,15 +112,14 @@ _SHOWN = 12
 def several_studies(studies: Sequence[ListedStudy], wanted: str | None) -> SeveralStudiesError:
     """Return the error for a folder with several studies, or without the selected one."""
     ordered = tuple(sorted(studies, key=lambda s: (s.date, s.uid)))
-    listed = "; ".join(_in_words(study) for study in ordered[:_SHOWN])
-    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
+    listed = first_few([_in_words(study) for study in ordered], _SHOWN, "; ")
     missing = "" if wanted is None else f"no study {wanted!r} among "
     dicom = ordered[0].kind is StudyKind.DICOM
     many = "studies" if dicom else "studies or patients"
     count = f"{len(ordered)} {many}" if len(ordered) > 1 else "one study"
     return SeveralStudiesError(
         ordered,
-        found=f"{missing}{count} in one folder: {listed}{more}",
+        found=f"{missing}{count} in one folder: {listed}",
         expected="one study (examination)",
         next_step="Name one with --study UID, or choose its own folder"
         if dicom
@@ -160,11 +160,10 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
             next_step="Convert the scan again, or choose another folder",
         )
     listed = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
-    more = len(listed) - _MAX_LISTED
-    shown = ", ".join(listed[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
     return NothingRecognisedError(
         study,
-        found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
+        found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: "
+        + first_few(listed, _MAX_LISTED),
         expected="at least one of the four, by its name, a sidecar or the DICOM description",
         next_step=f"Where you know a sequence, {how_to_name()}",
         in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",

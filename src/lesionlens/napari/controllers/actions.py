@@ -274,7 +274,7 @@ class Actions(
             return self._lens[1]
 
     def _forget_study(self, old: State, new: State) -> None:
-        """Release what the engine cached of a study that is left."""
+        """Release what the engine cached of the study that is closed."""
         if new.study is old.study or old.study is None or new.analysing or self._lens is None:
             return
         engine = self._lens[1].engine

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.model.acts.views import ViewActs
@@ -58,10 +59,10 @@ class EditActs(ViewActs):
         there, linked = self.renew_pointer(), self._is_linked()
         if there is False or (linked and there is None):
             return None
-        x, y, z = (float(v) for v in self.viewer.cursor.position[-3:])
+        point = as_vec3(self.viewer.cursor.position[-3:])
         axis = self.session.state.choices.plane.through
-        off = abs((x, y, z)[axis] - self.viewpoint.now.point_mm[axis])
-        return (x, y, z) if linked or off <= _SLICE_MM else None
+        off = abs(point[axis] - self.viewpoint.now.point_mm[axis])
+        return point if linked or off <= _SLICE_MM else None
 
     def _is_linked(self) -> bool:
         state = self.session.state
@@ -76,8 +77,8 @@ class EditActs(ViewActs):
         state, point = self.session.state, np.asarray(self.viewpoint.now.point_mm)
         if state.study is None or not self._is_linked():
             return
-        x, y, z = (float(v) for v in point + by @ frame_of(state).screen(state.choices.plane))
-        self.viewpoint.move(point_mm=(x, y, z))
+        move = by @ frame_of(state).screen(state.choices.plane)
+        self.viewpoint.move(point_mm=as_vec3(point + move))
 
     # --- tools of the outline -------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
@@ -44,8 +45,7 @@ class MarkActs(ViewActs):
     def mark_here(self) -> None:
         """Mark the position under the pointer."""
         if self.pointing() and len(self.viewer.cursor.position) == 3:
-            x, y, z = (float(v) for v in self.viewer.cursor.position)
-            self.read_controller.mark((x, y, z))
+            self.read_controller.mark(as_vec3(self.viewer.cursor.position))
 
     def mark_by_mouse(self) -> None:
         """Mark the crosshair of linked views, else the next clicked position."""

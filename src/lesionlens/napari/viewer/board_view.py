@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QWidget
 
+from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
@@ -161,7 +162,7 @@ class BoardView(QWidget):
         if first is not None:
             middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
             self._fitted = True
-            self._viewpoint.move(centre_mm=_point(middle), zoom=self.whole_zoom())
+            self._viewpoint.move(centre_mm=as_vec3(middle), zoom=self.whole_zoom())
 
     @property
     def zoomed(self) -> bool:
@@ -182,9 +183,9 @@ class BoardView(QWidget):
         """Centre a point in every view, and zoom out if a box is larger than a view."""
         zoom = self._viewpoint.now.zoom
         if box_mm is not None and self.board is not None:
-            corners = np.asarray(np.meshgrid(*np.asarray(box_mm).T)).reshape(3, -1).T
+            ends = corners(*box_mm)
             for view in self.tiles:
-                flat = self.board.frame.on_screen(view.tile.plane, corners)
+                flat = self.board.frame.on_screen(view.tile.plane, ends)
                 room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
                 zoom = min(zoom, view.width() / room[0], view.height() / room[1])
         self._fitted = self._fitted and zoom == self._viewpoint.now.zoom
@@ -310,7 +311,7 @@ class BoardView(QWidget):
             return None
         frame = self.board.frame
         depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
-        return _point(frame.in_patient(tile.plane, at, depth))
+        return as_vec3(frame.in_patient(tile.plane, at, depth))
 
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
         """Move all views by pixels, or change a sequence's window."""
@@ -324,7 +325,7 @@ class BoardView(QWidget):
             place = self._viewpoint.now
             move = -(np.asarray(by) / place.zoom) @ self.board.frame.screen(tile.plane)
             self._fitted = False
-            self._viewpoint.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
+            self._viewpoint.move(centre_mm=as_vec3(np.asarray(place.centre_mm) + move))
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
         """Show the value under the pointer."""
@@ -363,7 +364,7 @@ class BoardView(QWidget):
         away = np.asarray(at) - frame.on_screen(tile.plane, place.centre_mm)
         move = away * (1 - place.zoom / zoom) @ frame.screen(tile.plane)
         self._fitted = False
-        self._viewpoint.move(centre_mm=_point(np.asarray(place.centre_mm) + move), zoom=zoom)
+        self._viewpoint.move(centre_mm=as_vec3(np.asarray(place.centre_mm) + move), zoom=zoom)
 
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all views again."""
@@ -383,8 +384,3 @@ class BoardView(QWidget):
 
 def _rooms(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:
     return tuple((tile.row, tile.column, tile.rows) for tile in tiles)
-
-
-def _point(values: object) -> Point:
-    x, y, z = (float(v) for v in np.asarray(values))
-    return x, y, z

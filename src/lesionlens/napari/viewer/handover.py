@@ -26,7 +26,7 @@ class Handover:
         camera, dims = self._viewer.scene.camera, self._viewer.dims
         if dims.ndim < SPACE:
             return
-        near = camera.zoom / max(self._fitting(), 1e-9)
+        near = camera.zoom / max(self._fitting_zoom(), 1e-9)
         linked.fit()
         if near > 1.1 or camera.zoom == self._carried:
             self._viewpoint.move(zoom=camera.zoom)  # both are pixels per millimetre
@@ -47,7 +47,7 @@ class Handover:
             if linked.zoomed:
                 self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
 
-    def _fitting(self) -> float:
+    def _fitting_zoom(self) -> float:
         """Return the zoom that fits the study into napari's canvas."""
         dims = self._viewer.dims
         size = [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import (
     STILL_PX,
@@ -66,12 +67,12 @@ class PromptMouse:
         event.handled = True
         begun, far = np.asarray(event.pos, float), 0.0
         names = {name for name in _HELD if name in event.modifiers}
-        path, modifiers = [_point(event)], switched(names, self._excluding())
+        path, modifiers = [as_vec3(event.position[-3:])], switched(names, self._excluding())
         try:
             yield
             while event.type == "mouse_move":
                 far = max(far, float(np.abs(np.asarray(event.pos, float) - begun).max()))
-                path.append(_point(event))
+                path.append(as_vec3(event.position[-3:]))
                 event.handled = True
                 if far > STILL_PX:
                     self._show(path, modifiers)
@@ -95,8 +96,3 @@ class PromptMouse:
         )
         plane = ShownPlane((through, down, right), float(self._viewer.dims.point[through]))
         self._trail.draw(strokes, plane)
-
-
-def _point(event: Any) -> Point:
-    x, y, z = (float(v) for v in event.position[-3:])
-    return x, y, z

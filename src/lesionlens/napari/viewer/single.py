@@ -84,19 +84,19 @@ class SingleView:
         if not self._ready:
             self._ready = True
             self._show_overlays()
-            for event in self._heard():
+            for event in self._orientation_events():
                 event.connect(self._relabel)
-            for event in self._turning():
+            for event in self._orientation_settings():
                 event.connect(self._on_turned)
             self._viewer.canvas.events.size.connect(self._on_size)
         self.set_right()
 
-    def _heard(self) -> tuple[Any, ...]:
+    def _orientation_events(self) -> tuple[Any, ...]:
         """Return the events that can change the orientation."""
         dims, camera = self._viewer.dims.events, self._viewer.scene.camera.events
         return (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
 
-    def _turning(self) -> tuple[Any, ...]:
+    def _orientation_settings(self) -> tuple[Any, ...]:
         """Return the settings that determine the patient's sides on the screen."""
         return (self._viewer.dims.events.order, self._viewer.scene.camera.events.orientation)
 
@@ -139,9 +139,9 @@ class SingleView:
         for words in (*self._letters, self._caption, self._identity):
             words.visible = False
             words.text = ""
-        for event in self._heard():
+        for event in self._orientation_events():
             event.disconnect(self._relabel)
-        for event in self._turning():
+        for event in self._orientation_settings():
             event.disconnect(self._on_turned)
         self._viewer.canvas.events.size.disconnect(self._on_size)
 

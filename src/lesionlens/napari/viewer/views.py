@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.memory import passing_over
 from lesionlens.base.records.findings import Point
@@ -338,8 +339,7 @@ class Views(QObject):
         dims = self._viewer.dims
         if not self._moving and dims.ndim >= SPACE:
             self._moving = True
-            x, y, z = (float(v) for v in dims.point[-SPACE:])
-            self._viewpoint.move(point_mm=(x, y, z))
+            self._viewpoint.move(point_mm=as_vec3(dims.point[-SPACE:]))
             self._moving = False
             self._draw_lines()
 

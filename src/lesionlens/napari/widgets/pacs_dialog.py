@@ -12,7 +12,6 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QDialog,
     QFileDialog,
     QHBoxLayout,
@@ -30,7 +29,7 @@ from qtpy.QtWidgets import (
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
-from lesionlens.napari.widgets.parts import ElidedLabel, label, row
+from lesionlens.napari.widgets.parts import ElidedLabel, label, make_read_only, row
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.run_block import ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
@@ -254,14 +253,7 @@ class PacsDialog(QDialog):
 def _table() -> QTableWidget:
     table = QTableWidget(0, len(archive.HEADINGS))
     table.setHorizontalHeaderLabels(list(archive.HEADINGS))
-    table.setAccessibleName("Studies found")
-    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.setTabKeyNavigation(False)
-    table.setShowGrid(False)
-    table.setWordWrap(False)
-    table.verticalHeader().hide()
+    make_read_only(table, "Studies found")
     header = table.horizontalHeader()
     header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     for column, width in enumerate((90, 170, 110, 90, 0, 60)):

@@ -54,14 +54,12 @@ from lesionlens.napari.widgets.considered_block import ConsideredBlock
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
-from lesionlens.napari.widgets.other_menu import other_menu
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import AnchoredScroll, label, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
-from lesionlens.napari.widgets.recent_menu import recent_menu
 from lesionlens.napari.widgets.response_dialog import ReportWords, ResponseDialog
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
 from lesionlens.napari.widgets.second_block import SecondBlock
@@ -73,6 +71,7 @@ from lesionlens.napari.widgets.study_block import (
     StudyBlock,
     empty_state,
 )
+from lesionlens.napari.widgets.study_menus import other_menu, recent_menu
 from lesionlens.results.review.reopen import is_mask
 from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 

@@ -344,6 +344,12 @@ class Bars(QWidget):
 def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
     """Show a model in a read-only table with single-row selection."""
     table.setModel(model)
+    make_read_only(table, name)
+    table.horizontalHeader().setHighlightSections(False)
+
+
+def make_read_only(table: QTableView, name: str) -> None:
+    """Name a table, let single rows be selected in it, and nothing edited."""
     table.setAccessibleName(name)
     table.setShowGrid(False)
     table.setWordWrap(False)
@@ -352,7 +358,6 @@ def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
     table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.verticalHeader().hide()
-    table.horizontalHeader().setHighlightSections(False)
 
 
 def bring_into_sight(*widgets: QWidget) -> None:

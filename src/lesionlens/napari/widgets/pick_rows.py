@@ -32,7 +32,7 @@ class _Line(QWidget):
 
 
 class PickRows(QWidget):
-    """Shows lines; a click on one emits what it stands for."""
+    """Shows lines; a click on one emits its value."""
 
     picked = Signal(object)
 

@@ -33,7 +33,7 @@ from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import label, row, show_rows, style_sheet
-from lesionlens.napari.widgets.recent_menu import recent_menu
+from lesionlens.napari.widgets.study_menus import recent_menu
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 

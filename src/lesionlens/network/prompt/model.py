@@ -112,7 +112,7 @@ class PromptNetwork(nn.Module):
         middle = self.down(near) + code_middle[..., None, None, None]
         deep = self.deeper(self.deep(middle))
         middle = self.up_middle(middle + _larger(self.to_middle(deep)))
-        asked, kept = self._asked(maps, middle, trace)
+        asked, kept = self._prompt_attention(maps, middle, trace)
         both = torch.cat([asked.flatten(1), middle.mean((2, 3, 4))], 1)
         middle = middle + self.gathered(both)[..., None, None, None]
         near = self.up_near(near + _larger(self.to_near(middle)))
@@ -136,7 +136,9 @@ class PromptNetwork(nn.Module):
         corrected = self.prior[0] * outline + _BESIDE * analysed * named
         return corrected * outlined + self.prior[1] * analysed * known + nothing
 
-    def _asked(self, maps: Tensor, middle: Tensor, trace: bool) -> tuple[Tensor, Tensor | None]:
+    def _prompt_attention(
+        self, maps: Tensor, middle: Tensor, trace: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Return (B, 2, middle) features attended by the two kinds of prompts, and the map."""
         sharp = functional.avg_pool3d(maps[:, PROMPTS.start : PROMPTS.stop : 2], TOKEN)
         share = sharp.flatten(2)

@@ -53,7 +53,7 @@ class Messages:
         return (self._whole(text) or self._parts(text) or text) if self._table else text
 
     def _whole(self, text: str) -> str | None:
-        """Translate by the template that fits with most letters of its own; None if none does."""
+        """Translate by the matching template with the most fixed letters; None if none matches."""
         if re.fullmatch(_SEQUENCE, text):
             return text
         fits = [

@@ -166,13 +166,13 @@ def page_of(analysis: Analysis) -> Page:
     """Return the report content of an analysis; cached within `cached_pages`."""
     kept = _kept.get()
     if kept is None:
-        return _gathered(analysis)
+        return _content(analysis)
     if analysis not in kept:
-        kept[analysis] = _gathered(analysis)
+        kept[analysis] = _content(analysis)
     return kept[analysis]
 
 
-def _gathered(analysis: Analysis) -> Page:
+def _content(analysis: Analysis) -> Page:
     """Collect the report content; rendering images takes most of the time."""
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)

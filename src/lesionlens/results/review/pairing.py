@@ -26,7 +26,7 @@ Fits = Callable[[Series], bool]
 
 
 class OtherStudyError(ReadError):
-    """A study that a result was not made of; `difference` describes in what it differs."""
+    """The study is not the one of the result; `difference` states in which respect."""
 
     def __init__(self, difference: str) -> None:
         self.difference = difference

@@ -224,7 +224,7 @@ def _holds_results(folder: Path) -> bool:
 
 
 def _last_decision(result: Path) -> str:
-    """Return when a reader last decided something, ISO 8601; empty if nobody did."""
+    """Return the time of the last decision, ISO 8601; empty if there is none."""
     review = result / "review.json"
     events = read_object(review).get("events") if review.is_file() else None
     times = (one.get("time") for one in events or () if isinstance(one, dict))

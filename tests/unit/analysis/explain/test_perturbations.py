@@ -88,7 +88,7 @@ def marked_everywhere(label):
 @pytest.mark.parametrize(("label", "seen"), [(Label.OEDEMA, True), (Label.CORE, False)])
 def test_quick_passes_that_miss_a_flagged_region_are_found_out(make_prepared, label, seen):
     questions = Questions(Nearsighted(), make_prepared())
-    assert perturbations.sees_what_is_flagged(questions, marked_everywhere(label)) is seen
+    assert perturbations.detects_flagged_regions(questions, marked_everywhere(label)) is seen
 
 
 def test_sequences_are_compared_at_the_predictions_own_voxel_size_where_needed(make_prepared):

@@ -7,6 +7,7 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.analysis.findings.additions import grow_at
 from lesionlens.analysis.findings.edits import applied, outline_of, unedited
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
@@ -60,6 +61,12 @@ def test_an_outline_that_was_not_touched_is_the_networks_own(analysis):
     again = edited(analysis, candidate, outline)
     np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
     np.testing.assert_array_equal(again.findings.components, analysis.findings.components)
+
+
+@pytest.mark.parametrize("point_mm", [(0.0, 0.0, 110.0), (0.0, 0.0, 900.0), (-900.0, 0.0, 0.0)])
+def test_nothing_grows_from_a_point_outside_the_image(analysis, point_mm):
+    with pytest.raises(UnusableInputError, match="a point outside"):
+        grow_at(analysis, point_mm)
 
 
 def test_what_was_painted_is_there_and_nothing_else_has_changed(analysis):

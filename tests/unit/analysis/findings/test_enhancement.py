@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lesionlens.analysis.findings.enhancement import without_what_t1_shows
+from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.engines.testing.simple import make_patient
@@ -38,7 +38,7 @@ def predicted(patient, lesion):
 def test_what_is_as_bright_on_t1_is_no_enhancement(make_prepared, patient):
     prepared, lesion = shown(make_prepared, patient, on_t1=2.5, on_t1c=2.5)
     before = predicted(patient, lesion)
-    after = without_what_t1_shows(before, prepared)
+    after = without_t1_hyperintensity(before, prepared)
     assert not (after.probability[Region.ET] >= 0.5).any()
     np.testing.assert_array_equal(after.probability[Region.TC], before.probability[Region.TC])
     assert "bright on T1 already" in after.notices[-1]
@@ -50,7 +50,7 @@ def test_blood_in_a_tumour_that_enhances_elsewhere_is_left(make_prepared, patien
     blood = np.argwhere(lesion)[: lesion.sum() // 3]
     channels[0][tuple(blood.T)] = 2.5 * np.median(channels[0][prepared.brain])
     before = predicted(patient, lesion)
-    after = without_what_t1_shows(before, replace(prepared, channels=channels))
+    after = without_t1_hyperintensity(before, replace(prepared, channels=channels))
     assert after.probability is before.probability
     (notice,) = after.notices
     ml = float(notice.partition(" ml of the enhancing part are bright on T1 already")[0])
@@ -62,11 +62,11 @@ def test_blood_in_a_tumour_that_enhances_elsewhere_is_left(make_prepared, patien
 def test_what_t1c_adds_is_enhancement(make_prepared, patient, on_t1):
     prepared, lesion = shown(make_prepared, patient, on_t1=on_t1, on_t1c=2.5)
     before = predicted(patient, lesion)
-    assert without_what_t1_shows(before, prepared) is before
+    assert without_t1_hyperintensity(before, prepared) is before
 
 
 @pytest.mark.parametrize("present", [("t1c", "flair"), ("t1", "flair")])
 def test_without_both_nothing_is_changed(make_prepared, patient, present):
     prepared, lesion = shown(make_prepared, patient, on_t1=2.5, on_t1c=2.5, present=present)
     before = predicted(patient, lesion)
-    assert without_what_t1_shows(before, prepared) is before
+    assert without_t1_hyperintensity(before, prepared) is before

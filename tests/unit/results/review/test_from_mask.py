@@ -233,10 +233,10 @@ def test_a_brain_that_was_found_before_is_taken_without_a_network(tmp_path, monk
     from lesionlens.imaging.preparation import brain, brain_search
 
     mask_of = brain.BrainMask(head.brain.data, head.brain.grid, "drawn")
-    monkeypatch.setattr(brain_search, "_searched", lambda *_: mask_of)
+    monkeypatch.setattr(brain_search, "_extract_brain", lambda *_: mask_of)
     monkeypatch.setattr("lesionlens.imaging.preparation.cache.folder", lambda: tmp_path / "cache")
     prepare(study, RunContext(), PrepareOptions(edge_mm=4.0))
-    monkeypatch.setattr(brain_search, "_searched", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr(brain_search, "_extract_brain", lambda *_: pytest.fail("searched again"))
     again = prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, strip=False))
     assert again.knows_brain
     assert again.brain.sum() < 0.8 * (head.sequences[MrSequence.T1C].data > 200).sum()

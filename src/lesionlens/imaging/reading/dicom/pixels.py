@@ -51,7 +51,7 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     for path, places in by_file.items():
         _fill(whole, decode(path), [(index, stack.slices[index]) for index in places])
     if not stack.even:
-        whole = _evened(whole, stack.depth_mm, planes)
+        whole = _evenly_spaced(whole, stack.depth_mm, planes)
     return whole.transpose(2, 1, 0)
 
 
@@ -160,7 +160,7 @@ def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> 
     return out
 
 
-def _evened(
+def _evenly_spaced(
     slices: NDArray[np.float32], depth_mm: NDArray[np.float64], planes: int
 ) -> NDArray[np.float32]:
     """Interpolate (N, rows, columns) slices at uneven depths to evenly spaced planes."""

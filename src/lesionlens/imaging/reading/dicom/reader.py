@@ -96,7 +96,7 @@ class DicomReader:
         series, notices = _series_of(slices, base, found.contradictions)
         patients = [item.patient for item in slices]
         outside = _Outside()
-        wanted, remarks = _named(named, series, base, options, outside)
+        wanted, remarks = _selected_by_user(named, series, base, options, outside)
         patients += outside.patients
         remarks += _one_patient(patients, options)
         series, seen = unlabelled_series.judge_by_image(series, wanted, context=options.context)
@@ -295,7 +295,7 @@ def _guess(stack: Stack) -> Guess:
     return guess
 
 
-def _named(
+def _selected_by_user(
     named: Mapping[MrSequence, str],
     series: list[Series],
     root: Path,

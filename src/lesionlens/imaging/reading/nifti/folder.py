@@ -35,7 +35,7 @@ def _study_of(path: Path, root: Path) -> str:
     return writable(path.parent.relative_to(root).as_posix())
 
 
-def _apart(files: list[Path]) -> dict[str, list[Path]]:
+def _by_examination(files: list[Path]) -> dict[str, list[Path]]:
     """Return files of one folder or BIDS session by examination; BIDS names state it already."""
     bids_names = any(bids.entities(path.name)[0] for path in files)
     return {".": files} if bids_names else apart(files)
@@ -59,7 +59,7 @@ def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
     groups = {
         name if key == "." else key if name == "." else f"{name}/{key}": found
         for name, together in places.items()
-        for key, found in _apart(together).items()
+        for key, found in _by_examination(together).items()
     }
     if wanted is not None and wanted in groups:
         return groups[wanted]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.findings import Candidate
@@ -85,8 +86,8 @@ class Editing(StateHolder):
         there = np.argwhere(draft.drawn)
         if len(there) and state.overlays is not None:
             away = np.abs(there - there.mean(axis=0)).sum(axis=1)
-            x, y, z = state.overlays.grid.to_mm(there[away.argmin()]).tolist()
-            self.happened.emit(PlaceVisited((x, y, z)))
+            middle = state.overlays.grid.to_mm(there[away.argmin()])
+            self.happened.emit(PlaceVisited(as_vec3(middle)))
 
     # --- tools ----------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class MeasureActs:
             self.session.choose_views(measures=tuple(measures))
 
     def end_measure(self) -> None:
-        """Leave out what was clicked and not drawn; a first point waits for the next click."""
+        """Discard an unfinished measurement; a first point waits for the next click."""
         measures = self.session.state.choices.views.measures
         if measures and len(measures[-1].points) == 2:
             measures, waits = measures[:-1], measures[-1:]

@@ -141,8 +141,7 @@ class Picture:
 
     def depths(self, frame: Frame, plane: Plane) -> tuple[float, int, float]:
         """Return depth of the first slice (mm), number of slices, step (mm)."""
-        corners = np.asarray(np.meshgrid(*[(0, n - 1) for n in self.grid.shape])).reshape(3, -1).T
-        depths = frame.depth(plane, self.grid.to_mm(corners))
+        depths = frame.depth(plane, self._corners_mm())
         step = self.step_mm(frame, plane)
         if self.straight(frame):
             through = _AXES[plane][0]
@@ -150,6 +149,10 @@ class Picture:
             middle = frame.depth(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
             return float(middle - (count - 1) / 2 * step), count, step
         return float(depths.min()), int((depths.max() - depths.min()) / step) + 1, step
+
+    def _corners_mm(self) -> NDArray[np.float64]:
+        """Return the centres of the eight outermost voxels, RAS+ mm."""
+        return self.grid.to_mm(geometry.corners((0, 0, 0), np.array(self.grid.shape) - 1))
 
     def number_at(self, frame: Frame, plane: Plane, depth: float) -> int:
         """Return the slice nearest to a depth, from 0; it may lie outside the volume."""
@@ -257,8 +260,7 @@ class Picture:
         self, frame: Frame, plane: Plane, number: int, nearest: bool, slab: int, beyond: float
     ) -> Slice:
         first, count, step = self.depths(frame, plane)
-        corners = np.asarray(np.meshgrid(*[(0, n - 1) for n in self.grid.shape])).reshape(3, -1).T
-        flat = frame.on_screen(plane, self.grid.to_mm(corners))
+        flat = frame.on_screen(plane, self._corners_mm())
         low, high = flat.min(axis=0), flat.max(axis=0)
         edge = max(float(self.grid.spacing_mm.min()), float((high - low).max()) / _SAMPLES)
         columns, rows = (int(n) for n in np.ceil((high - low) / edge) + 1)
@@ -315,8 +317,7 @@ class Slices:
         """Return a point (RAS+) projected onto a slice, from 1, along the normal."""
         depth = self.first_mm + (number - 1) * self.step_mm
         move = depth - float(self.frame.depth(self.plane, point_mm))
-        x, y, z = (float(v) for v in point_mm + move * self.frame.normal(self.plane))
-        return x, y, z
+        return geometry.as_vec3(point_mm + move * self.frame.normal(self.plane))
 
     def stepped(self, point_mm: Point, by: int) -> Point:
         """Return the point moved by slices, at the middle of a slice, clipped to the volume."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import clipped_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import Point
 
@@ -82,7 +83,6 @@ def _near(
     sides = 2 * np.array(list(np.ndindex(2, 2, 2))) - 1
     corners = (ends[:, None] + room * sides).reshape(-1, 3)
     at = grid.to_voxel(corners)
-    low = np.clip(np.floor(at.min(axis=0)), 0, grid.shape).astype(int)
-    high = np.clip(np.ceil(at.max(axis=0)) + 1, low, grid.shape).astype(int)
-    box = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1).reshape(-1, 3)
-    return box, np.asarray(grid.to_mm(box), np.float64).reshape(-1, 3)
+    box = clipped_box(at.min(axis=0), at.max(axis=0), grid.shape)
+    voxels = np.moveaxis(np.mgrid[box], 0, -1).reshape(-1, 3)
+    return voxels, np.asarray(grid.to_mm(voxels), np.float64).reshape(-1, 3)

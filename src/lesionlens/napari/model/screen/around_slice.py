@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from lesionlens.base.geometry import corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.preliminary import PreliminaryCandidate
@@ -32,12 +31,11 @@ def box_of(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, fl
         return None
     if candidate is None:
         return None
-    sides = np.asarray(candidate.bounding_box_mm)
-    corners = np.asarray(np.meshgrid(*sides.T)).reshape(3, -1).T
-    depths = board.frame.depth(tile.plane, corners)
+    ends = corners(*candidate.bounding_box_mm)
+    depths = board.frame.depth(tile.plane, ends)
     if not depths.min() <= board.frame.depth(tile.plane, place.point_mm) <= depths.max():
         return None
-    return box_on_screen(board.frame.on_screen(tile.plane, corners))
+    return box_on_screen(board.frame.on_screen(tile.plane, ends))
 
 
 def marks_of(

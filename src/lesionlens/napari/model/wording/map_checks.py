@@ -48,7 +48,7 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
 
 
 def _too_coarse(trust: MapChecks | None) -> Fact | None:
-    """Return what is said of a map that is too coarse to be judged; None of one not checked."""
+    """Return the statement on a map too coarse to be judged; None if it was not checked."""
     if trust is None or not too_coarse(trust):
         return None
     return Fact("map too coarse to be judged", None, trust.verdict)

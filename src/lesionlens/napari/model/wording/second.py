@@ -39,7 +39,7 @@ def _agreement_words(row: RegionAgreement) -> str:
 
 
 def thin_words(found: Agreement) -> str:
-    """Describe what is drawn in only one of them and too thin to be listed; empty without any.
+    """Describe parts that only one of them outlines, too thin to be listed; empty without any.
 
     Examples
     --------

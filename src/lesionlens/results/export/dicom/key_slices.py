@@ -65,13 +65,13 @@ def build_key_slices(
         grey = np.clip((volume[frame] - low) / max(high - low, 1e-6), 0, 1)
         mine = [one for one in segments if one.candidate is candidate]
         words = f"{BURNED} - {caveats.candidate_name(analysis, candidate)}"
-        pictures.append(_drawn(grey, mine, frame, sources, words))
+        pictures.append(_rendered(grey, mine, frame, sources, words))
     made = _described(analysis, sources, np.stack(pictures), shown)
     made.SourceImageSequence = Sequence(image_item(sources, n) for n in dict.fromkeys(frames))
     return made
 
 
-def _drawn(
+def _rendered(
     grey: NDArray[np.floating],
     segments: list[Segment],
     frame: int,

@@ -1,0 +1,59 @@
+"""Menus that are filled whenever they are shown: recently opened paths, other series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from qtpy.QtWidgets import QMenu, QWidget
+
+from lesionlens.imaging.preparation.other_images import kind_of
+from lesionlens.napari.commands.table import BY_NAME
+from lesionlens.napari.controllers.beside_acts import BesideActs
+from lesionlens.napari.model.studies import recent
+
+
+def recent_menu(parent: QWidget, words: str, kind: str, then: Callable[[Path], object]) -> QMenu:
+    """Return a menu of recent paths.
+
+    Parameters
+    ----------
+    parent : QWidget
+        Owner.
+    words : str
+        Title.
+    kind : str
+        `recent.STUDIES` or `recent.LISTS`.
+    then : callable
+        Takes the chosen path.
+    """
+
+    def fill(menu: QMenu) -> None:
+        for path in recent.recall(kind):
+            _add(menu, f"{path.name}  ({path.parent})", partial(then, path))
+        if menu.isEmpty():
+            menu.addAction("Nothing yet").setEnabled(False)
+
+    return _filled_when_shown(QMenu(words, parent), fill)
+
+
+def other_menu(parent: QWidget, acts: BesideActs) -> QMenu:
+    """Return a menu of the study's other series and of the subtraction."""
+
+    def fill(menu: QMenu) -> None:
+        _add(menu, BY_NAME["show_subtraction"].hint("T1c - T1"), acts.show_subtraction)
+        for number, series in enumerate(acts.other_series()):
+            _add(menu, f"{kind_of(series)}: {series.description}", partial(acts.show_other, number))
+
+    return _filled_when_shown(QMenu("Other series", parent), fill)
+
+
+def _filled_when_shown(menu: QMenu, fill: Callable[[QMenu], None]) -> QMenu:
+    menu.aboutToShow.connect(menu.clear)
+    menu.aboutToShow.connect(partial(fill, menu))
+    return menu
+
+
+def _add(menu: QMenu, words: str, act: Callable[[], object]) -> None:
+    menu.addAction(words).triggered.connect(lambda _=False: act())
