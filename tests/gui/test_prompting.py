@@ -23,6 +23,7 @@ from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
+from lesionlens.results.review import journal
 
 
 def answered(panel, qtbot):
@@ -274,6 +275,25 @@ def test_prompts_before_done_are_there_after_a_kill_and_go_on_into_the_review(mi
         one.tracking_uid for one in analysis.findings.candidates
     }
     assert [*missed.session.state.review.prompts_of(added)] == rounds
+
+
+def test_napari_s_own_undo_takes_the_prompt_with_its_stroke(missed, qtbot):
+    """Ctrl+Z left the prompt in the record, and the stroke in the draft and the linked views."""
+    point(missed, qtbot, RIGHT)
+    before, rounds = drawn(missed).copy(), [*missed.actions_.editor.rounds]
+    point(missed, qtbot, (RIGHT[0], RIGHT[1] + 8, RIGHT[2]), belongs=False)
+    after = drawn(missed).copy()
+    missed.actions_.show_layout(Layout.SINGLE)
+    qtbot.keyClick(canvas(), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(drawn(missed), before)
+    assert missed.actions_.editor.rounds == rounds
+    analysis = missed.session.state.analysis
+    kept = journal.found(analysis, missed.actions_.read_controller.decision_owner())
+    np.testing.assert_array_equal(kept.drawn, before)
+    again = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    qtbot.keyClick(canvas(), Qt.Key.Key_Z, again)
+    np.testing.assert_array_equal(drawn(missed), after)
+    assert len(missed.actions_.editor.rounds) == len(rounds) + 1
 
 
 def test_the_second_window_takes_prompts_too(missed, qtbot):

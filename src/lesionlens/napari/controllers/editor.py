@@ -62,6 +62,9 @@ class OutlineEditor:
         """Called when the labels changed."""
         self.lost: Callable[[], None] = lambda: None
         """Called when the layer was deleted in napari."""
+        self.undo_asked: Callable[[], object] = self.undo
+        self.redo_asked: Callable[[], object] = self.redo
+        """Called by napari's own keys for undo and redo."""
         self._version = 0
         self._grid: Grid | None = None
 
@@ -178,7 +181,7 @@ class OutlineEditor:
         """Undo the last stroke, and its prompt."""
         if self._there():
             now = self._digest()
-            self._layer.undo()
+            self._layer.step_back()
             if self._steps and (now, self._digest()) == self._steps[-1][:0:-1]:
                 self._taken_back.append(self._steps.pop())
                 self.rounds = self.rounds[:-1]
@@ -188,7 +191,7 @@ class OutlineEditor:
         """Redo the stroke."""
         if self._there():
             now = self._digest()
-            self._layer.redo()
+            self._layer.step_on()
             if self._taken_back and (now, self._digest()) == self._taken_back[-1][1:]:
                 self._steps.append(self._taken_back.pop())
                 self.rounds = [*self.rounds, self._steps[-1].asked]
@@ -243,7 +246,8 @@ class OutlineEditor:
             metadata={KEY: {"study": state.study, "role": "edit"}},
             **geometry_keywords(overlays.grid),
         )
-        layer.gate = self._gate
+        layer.gate, layer.undo_asked = self._gate, self.undo_asked
+        layer.redo_asked = self.redo_asked
         layer.brush_size = _BRUSH_VOX
         layer.selected_label = int(self._usual)
         layer.events.paint.connect(self._on_stroke)

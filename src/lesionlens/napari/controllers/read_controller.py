@@ -222,7 +222,7 @@ class ReadController:
         if self.read_session is None or not self.read_session.key.session:
             return self.reader
         key = self.read_session.key
-        return store.owner_of(key.reader, key.session, key.arm.value)
+        return f"{key.study}: {store.owner_of(key.reader, key.session, key.arm.value)}"
 
     def recovered(self, analysis: Analysis) -> tuple[Review, str]:
         """Return the review of an analysis, and a message if it has decisions from the log.

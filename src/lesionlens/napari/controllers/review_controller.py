@@ -57,6 +57,7 @@ class ReviewController:
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
         editor.drew, editor.lost = self._keep_draft, self._offer_draft
+        editor.undo_asked, editor.redo_asked = self.undo, self.redo
 
     @property
     def reader(self) -> str | None:

@@ -21,10 +21,29 @@ class OutlineLayer(Labels):
     """
 
     gate: Gate | None = None
+    undo_asked: Callable[[], object]
+    redo_asked: Callable[[], object]
+    """Called by napari's own keys for undo and redo (Ctrl+Z) instead of changing the labels."""
 
     @property
     def _type_string(self) -> str:
         return "labels"
+
+    def undo(self) -> None:
+        """Have the last stroke undone as by our own key, so that its prompt goes with it."""
+        self.undo_asked()
+
+    def redo(self) -> None:
+        """Have the stroke redone."""
+        self.redo_asked()
+
+    def step_back(self) -> None:
+        """Undo the last stroke."""
+        super().undo()
+
+    def step_on(self) -> None:
+        """Redo the stroke."""
+        super().redo()
 
     def paint_polygon(self, points: Any, new_label: int) -> None:
         """Paint a polygon, with one event at the end, as for a stroke."""

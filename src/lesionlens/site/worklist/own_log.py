@@ -58,8 +58,8 @@ class Recovered:
 def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     """Return the decisions of a reader on the same input and weights.
 
-    The analysis's own review is used unless a log continues it. A session of a reader study uses
-    its own decisions only. Decisions on candidates that this analysis does not have are ignored.
+    The analysis's own review is used unless a log continues it. A read of a reader study uses its
+    own decisions only. Decisions on candidates that this analysis does not have are ignored.
 
     Parameters
     ----------
@@ -151,8 +151,11 @@ def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review
 
 
 def _same(one: ReadKey, other: ReadKey) -> bool:
-    """Return whether two reads have the same reader, session and arm."""
-    return (one.reader, one.session, one.arm) == (other.reader, other.session, other.arm)
+    """Return whether two reads share their decisions: those of one reader outside reader studies.
+
+    In a reader study each case is a read of its own, also if the same images are two cases.
+    """
+    return one == other if other.session else (one.reader, one.session) == (other.reader, 0)
 
 
 def _first_aided(reads: Iterable[Read]) -> str | None:

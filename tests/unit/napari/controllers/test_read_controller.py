@@ -336,6 +336,25 @@ def test_a_session_of_a_reader_study_sees_no_review_of_the_result(
         assert decided(window) == []
 
 
+def test_a_case_that_a_reader_study_has_twice_is_read_anew(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    """The second of two cases of the same images came signed, with the first one's decisions."""
+    database = open_worklist_database(tmp_path / "list")
+    for case in ("a", "again"):
+        turn = ExpectedRead(database, ReadKey(case, "A. Reader", 1), unaided_first=False)
+        with shown(analysis, turn) as window:
+            assert decided(window) == []
+            window.session.mark(ReviewState.REJECTED)
+            owners = window.decision_owner()
+        assert case in owners
+    turn = ExpectedRead(database, ReadKey("a", "A. Reader", 1), unaided_first=False)
+    with shown(analysis, turn) as window:
+        assert decided(window) == [ReviewState.REJECTED]
+
+
 def test_a_removed_folder_loses_no_decision(analysis, own, tmp_path):  # noqa: F811
     """SQLite goes on writing into a file that has no name any more."""
     with shown(analysis) as window:
