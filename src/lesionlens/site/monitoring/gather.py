@@ -286,7 +286,9 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     return MonitoredStudy(
         name=name,
         day=datetime.fromisoformat(run["started"]).date(),
-        engine=f"{run['engine']} {run['engine_version']} {str(run['weights_sha256'])[:12]}",
+        engine=" ".join(
+            (run["engine"], run["engine_version"], (run["weights_sha256"] or "")[:12])
+        ).rstrip(),
         candidates=(*flagged, *brought),
         failed_checks=tuple(q["check"] for q in findings["quality"] if not q["passed"]),
         brain_ml=brain,

@@ -488,3 +488,5 @@ def test_weights_are_distinguished(tmp_path):
     watched = watch(tmp_path, BOUNDS)
     assert [(g.accepted, g.rejected) for g in watched.engines] == [(1, 0), (0, 1)]
     assert page.prometheus(watched).count("lesionlens_engine_accepted{") == 2
+    run.write_text(run.read_text().replace(f'"{"cd" * 32}"', "null"))
+    assert {g.name for g in watch(tmp_path, BOUNDS).engines} == {"lens 1 abababababab", "lens 1"}
