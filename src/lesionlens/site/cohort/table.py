@@ -117,7 +117,9 @@ def _parquet(text: str) -> bytes:
     from pyarrow import parquet  # noqa: PLC0415
 
     kinds = dict.fromkeys(_TEXT, pa.string())
-    options = arrow_csv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
+    options = arrow_csv.ConvertOptions(
+        column_types=kinds, strings_can_be_null=True, null_values=[""]
+    )
     parsing = arrow_csv.ParseOptions(newlines_in_values=True)
     stream = pa.py_buffer(text.encode("utf-8"))
     table = arrow_csv.read_csv(

@@ -163,13 +163,13 @@ def agreement(
     -------
     tuple of (reader, reader, candidates, kappa)
         Kappa of accepted (edited or not) versus rejected; pairs without a common candidate are
-        omitted.
+        omitted. A lesion that has one tracking UID at several examinations is a candidate of each.
     """
-    verdicts: dict[str, dict[str, bool]] = {}
+    verdicts: dict[tuple[str, str], dict[str, bool]] = {}
     for study in studies:
         for one in study.flagged:
             row = {r: v in SEEN_TRUE for r, v in one.verdicts.items() if v in VERDICTS}
-            verdicts.setdefault(one.tracking_uid, {}).update(row)
+            verdicts.setdefault((study.started, one.tracking_uid), {}).update(row)
     readers = sorted({reader for row in verdicts.values() for reader in row})
     found = []
     for a, b in combinations(readers, 2):

@@ -84,6 +84,8 @@ class MonitoredStudy:
     """Duration of the analysis."""
     images: Mapping[str, float] = field(default_factory=dict)
     """Image features, see `reading.image_features`; may be empty."""
+    started: str = ""
+    """When the analysis began, ISO 8601; copies of it share this."""
 
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
@@ -284,12 +286,15 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     return MonitoredStudy(
         name=name,
         day=datetime.fromisoformat(run["started"]).date(),
-        engine=f"{run['engine']} {run['engine_version']} {str(run['weights_sha256'])[:12]}",
+        engine=" ".join(
+            (run["engine"], run["engine_version"], (run["weights_sha256"] or "")[:12])
+        ).rstrip(),
         candidates=(*flagged, *brought),
         failed_checks=tuple(q["check"] for q in findings["quality"] if not q["passed"]),
         brain_ml=brain,
         registration=min(registered, default=None),
         seconds=float(run["seconds"]),
+        started=str(run["started"]),
     )
 
 
@@ -298,12 +303,14 @@ def _merged(
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Return each candidate once, and all decisions on them by time.
 
-    A copy that was compared with a prior has other tracking UIDs, and the same numbers.
+    Decisions of one copy stay in their order, also where the clock was set back between them. A
+    copy that was compared with a prior has other tracking UIDs, and the same numbers.
     """
     rows: dict[Any, Mapping[str, Any]] = {}
     events: list[Mapping[str, Any]] = []
+    times: list[str] = []
     for one in copies:
-        names = {}
+        names, time = {}, ""
         for row in one.findings["candidates"]:
             uid = row["tracking_uid"]
             key = row.get("id", uid) if row.get("source", "network") == "network" else uid
@@ -314,9 +321,12 @@ def _merged(
         for event in one.events:
             uid = event["tracking_uid"]
             named = {**event, "tracking_uid": names.get(uid, uid)}
+            time = max(time, str(event.get("time", "")))
             if named not in events:  # a copy continues the review of another
                 events.append(named)
-    return [*rows.values()], sorted(events, key=lambda event: str(event.get("time", "")))
+                times.append(time)
+    order = sorted(range(len(events)), key=times.__getitem__)
+    return [*rows.values()], [events[n] for n in order]
 
 
 def _decided(row: Mapping[str, Any]) -> bool:

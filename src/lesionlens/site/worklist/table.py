@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesionlens.base.bounded_read import read_json
+from lesionlens.base.bounded_read import read_json, read_object
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.manifest import write_listed
 from lesionlens.base.staging import check_target
 from lesionlens.results.export.cells import safe_text
+from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.describing import RESULT
 from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database
@@ -79,7 +80,7 @@ def tables_of(folder: Path, out: Path) -> WrittenTables:
 
 
 def write_tables(
-    reads: Iterable[Read], scores: Mapping[str, float], out: Path
+    reads: Iterable[Read], scores: Mapping[tuple[str, str], float], out: Path
 ) -> tuple[Path, Path]:
     """Write `reads.csv` and `marks.csv`, each atomically.
 
@@ -91,8 +92,8 @@ def write_tables(
     ----------
     reads : iterable of Read
         Reads, as returned by `WorklistDatabase.reads`.
-    scores : mapping of str to float
-        Known scores of the network, by tracking UID.
+    scores : mapping of (str, str) to float
+        Known scores of the network, by study and tracking UID.
     out : Path
         Output folder, created if missing.
     """
@@ -104,16 +105,24 @@ def write_tables(
     return reads_csv, marks_csv
 
 
-def scores_in(folder: Path, names: Iterable[str]) -> dict[str, float]:
-    """Return the network's scores by tracking UID, of every result below a list's folder."""
-    scores: dict[str, float] = {}
+def scores_in(folder: Path, names: Iterable[str]) -> dict[tuple[str, str], float]:
+    """Return the network's scores by study and tracking UID, of the results of a list.
+
+    A lesion that was matched with the prior's has its tracking UID in the file; a read has that of
+    the examination itself.
+    """
+    scores: dict[tuple[str, str], float] = {}
     for name in names:
         try:
             fields = read_json(folder / name / RESULT)
             rows = [(row["tracking_uid"], row["score"]) for row in fields["candidates"]]
         except (OSError, ValueError, KeyError, TypeError, ReadError):
             continue  # not analysed, or damaged: the list has a warning
-        scores |= {uid: float(score) for uid, score in rows if score is not None}
+        compared = read_object(folder / name / COMPARISON).get("own_uids")
+        own = compared if isinstance(compared, dict) else {}
+        scores |= {
+            (name, own.get(uid, uid)): float(score) for uid, score in rows if score is not None
+        }
     return scores
 
 
@@ -144,7 +153,9 @@ def _read_row(read: Read) -> dict[str, str | int | float]:
     }
 
 
-def _mark_rows(read: Read, scores: Mapping[str, float]) -> list[dict[str, str | int | float]]:
+def _mark_rows(
+    read: Read, scores: Mapping[tuple[str, str], float]
+) -> list[dict[str, str | int | float]]:
     rows: list[dict[str, str | int | float]] = []
     for mark in read.marks:
         rating = "" if mark.confidence is None else mark.confidence
@@ -160,7 +171,7 @@ def _mark_rows(read: Read, scores: Mapping[str, float]) -> list[dict[str, str | 
                 "id": verdict.tracking_uid,
                 "rating": verdict.confidence if known and verdict.confidence is not None else "",
                 "verdict": verdict.state.value,
-                "score": scores.get(verdict.tracking_uid, ""),
+                "score": scores.get((read.key.study, verdict.tracking_uid), ""),
                 "reason": safe_text(verdict.reason),
                 **_at(verdict.at_mm),
             }

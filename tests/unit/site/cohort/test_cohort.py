@@ -403,6 +403,15 @@ def test_parquet_holds_the_same_as_csv(tmp_path):
     assert table[0]["message"] == "'=1+1"
 
 
+@pytest.mark.parametrize("name", ["NA", "null", "nan", "N/A", "1.#QNAN", "true", "2026-01-05"])
+def test_a_study_whose_name_is_a_word_for_nothing_keeps_it_in_parquet(tmp_path, name):
+    """Arrow reads such words as missing values; a study called NA had no name there."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="lesionlens[cohort] is not installed")
+    written = write_table(tmp_path, [StudyOutcome(name, Status.FAILED, 2, name)])
+    (row,) = parquet.read_table(written[1]).to_pylist()
+    assert (row["study"], row["message"], row["score"]) == (name, name, None)
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
     distributed = pytest.importorskip("distributed", reason="lesionlens[cohort] is not installed")

@@ -218,6 +218,14 @@ def test_readers_of_one_case_are_compared(tmp_path):
     assert figures.kappa([(True, True)] * 5) is None
 
 
+def test_readers_of_two_examinations_of_one_lesion_are_not_compared(tmp_path):
+    """A lesion that was matched with the prior's keeps its tracking UID."""
+    result(tmp_path / "prior", 1, [[("A", "accepted")]])
+    result(tmp_path / "now", 1, [[("B", "rejected")]], day=START + timedelta(days=90))
+    result(tmp_path / "of C", 1, [[("C", "rejected")]], day=START + timedelta(days=90))
+    assert watch(tmp_path, BOUNDS).agreement == (("B", "C", 1, None),)
+
+
 def of_files(place, *digests):
     """Say of which files a result was made."""
     file = place / "run.json"
@@ -252,6 +260,17 @@ def test_a_later_decision_in_a_copy_is_the_last(tmp_path):
         for second, event in enumerate(review["events"]):
             event["time"] = f"2026-01-05T10:00:0{second}Z"
         file.write_text(json.dumps(review))
+    (study,), _ = gather(tmp_path)
+    assert study.candidates[0].verdicts == {"A": "rejected"}
+
+
+def test_the_last_decision_stands_where_the_clock_was_set_back(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted"), ("A", "rejected")]])
+    file = tmp_path / "study1" / "review.json"
+    review = json.loads(file.read_text())
+    for event, minute in zip(review["events"], ("30", "10"), strict=True):
+        event["time"] = f"2026-01-05T10:{minute}:00Z"
+    file.write_text(json.dumps(review))
     (study,), _ = gather(tmp_path)
     assert study.candidates[0].verdicts == {"A": "rejected"}
 
@@ -469,3 +488,5 @@ def test_weights_are_distinguished(tmp_path):
     watched = watch(tmp_path, BOUNDS)
     assert [(g.accepted, g.rejected) for g in watched.engines] == [(1, 0), (0, 1)]
     assert page.prometheus(watched).count("lesionlens_engine_accepted{") == 2
+    run.write_text(run.read_text().replace(f'"{"cd" * 32}"', "null"))
+    assert {g.name for g in watch(tmp_path, BOUNDS).engines} == {"lens 1 abababababab", "lens 1"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,7 +19,7 @@ from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.site.worklist.rows import comparisons, matching, rows_of, too_early
-from lesionlens.site.worklist.table import write_tables
+from lesionlens.site.worklist.table import tables_of, write_tables
 
 CASES = tuple(f"case{n:02d}" for n in range(20))
 PROTOCOL = ReadingProtocol(title="drawn", seed=7, readers=("A", "B"))
@@ -124,7 +126,9 @@ def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
             went_in[(reader, str(one.session), one.case, one.arm.value)] = drawn_read(
                 ReadSession(database, key), draw
             )
-    reads, marks = write_tables(database.reads(), {"2.25.0": 0.75}, tmp_path / "out")
+    reads, marks = write_tables(
+        database.reads(), {(case, "2.25.0"): 0.75 for case in CASES}, tmp_path / "out"
+    )
     rows = table(reads)
     assert len(rows) == len(went_in) == 80
     assert {row["complete"] for row in rows} == {"true"}
@@ -137,6 +141,25 @@ def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
     assert came_out == went_in
     silent = [row for row in rows if row["marks_unaided"] == "0" and row["arm"] == "unaided"]
     assert {row["signed_unaided"] for row in silent} == {"nothing seen"}
+
+
+def test_a_lesion_at_two_examinations_has_the_score_of_each(tmp_path):
+    """A matched candidate takes the prior's tracking UID; the read keeps the examination's own."""
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry("then", "/x"), StudyEntry("now", "/y")])
+        for study, own, shown, score in (("then", "2.25.1", "2.25.1", 0.9),
+                                         ("now", "2.25.2", "2.25.1", 0.0)):  # fmt: skip
+            read_session = ReadSession(database, ReadKey(study, "A"))
+            decide(read_session, own, ReviewState.ACCEPTED, (0.0, 0.0, 0.0))
+            read_session.leave()
+            rows = [{"tracking_uid": shown, "score": score}]
+            (tmp_path / study).mkdir()
+            (tmp_path / study / "findings.json").write_text(json.dumps({"candidates": rows}))
+            names = {} if own == shown else {shown: own}
+            (tmp_path / study / "followup.json").write_text(json.dumps({"own_uids": names}))
+    written = tables_of(tmp_path, tmp_path / "out")
+    scores = {row["case"]: float(row["score"]) for row in table(written.marks)}
+    assert scores == {"then": 0.9, "now": 0.0}
 
 
 def test_the_list_of_a_reader_study_tells_nothing_of_the_network_nor_of_others(tmp_path):
