@@ -54,6 +54,16 @@ _ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
 the band around the midline that counts for neither: without the band, 17 of 840 balls on one side
 of ten straight heads were placed on both, 2 with it.
 """
+_NODS = (-30.0, -25.0, -20.0, 20.0, 25.0, 30.0)
+"""Degrees by which a nodding head is turned back.
+
+Of 160 balls in five heads nodding by 20 degrees either way .86 have their region named with it,
+.62 without; less than that costs nothing. None of 19 real heads, stripped, is turned.
+"""
+_CLEARLY = 0.02
+"""Least gain of overlap with the map's brain for that; heads nodding by 20 degrees gain .03."""
+_FITTED_ABOVE, _COMPARED = -45.0, 16000
+"""MNI z above which the brain is compared, and the number of its points."""
 _COARSE_MM = 4.0
 _FARTHEST = np.array([40.0, 0.6, 0.6])
 """Bounds of the midline: mm from the brain's centre, and slopes; 31 degrees."""
@@ -90,10 +100,17 @@ class Head:
     """(3,) float64: MNI = (p - offset) * scale, with x relative to the mid-sagittal plane."""
     whole: bool = True
     """Whether the brain's own front, back and top set the scale, not a cut that ends it there."""
+    nod: Points | None = None
+    """(3, 3) float64 or None: turn about the left-right axis, after which the head is upright."""
 
     def to_mni(self, points_mm: Points) -> Points:
         """Map (..., 3) RAS mm to approximate MNI mm."""
-        return np.asarray((_upright(points_mm, self.midline) - self.offset) * self.scale)
+        return self.to_mni_of_upright(_upright(points_mm, self.midline))
+
+    def to_mni_of_upright(self, upright_mm: Points) -> Points:
+        """Map (..., 3) mm along the head's own axes, as `_upright` returns, to MNI mm."""
+        turned = upright_mm if self.nod is None else upright_mm @ self.nod.T
+        return np.asarray((turned - self.offset) * self.scale)
 
     def mirrored(self, points_mm: Points) -> Points:
         """Mirror (N, 3) RAS mm at the mid-sagittal plane."""
@@ -127,6 +144,18 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     brain, grid = _up_to(cut, brain, grid)
     midline = _fit_midline(brain, grid)
     points = _upright(grid.to_mm(np.argwhere(brain[::2, ::2, ::2]) * 2), midline)
+    straight = _scaled_head(midline, points, whole=not cut.keys() & _SET_THE_SCALE)
+    if straight is None or cut:
+        return straight
+    return _lifted(straight, points, float(np.count_nonzero(brain)) * grid.voxel_ml)
+
+
+def _scaled_head(
+    midline: Points, points: Points, nod: Points | None = None, *, whole: bool = True
+) -> Head | None:
+    """Return the head of (N, 3) upright brain points; None if they are too few for a brain."""
+    if nod is not None:
+        points = points @ nod.T
     half_width = float(np.percentile(np.abs(points[:, 0]), 99.7))
     back, front = np.percentile(points[:, 1], (0.1, 99.9))
     top = float(np.percentile(points[:, 2], 99.95))
@@ -136,7 +165,38 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     long = (_FRONT - _BACK) / (front - back)
     high = (wide + long) / 2
     offset = np.array([0.0, front - _FRONT / long, top - _TOP / high])
-    return Head(midline, offset, np.array([wide, long, high]), not cut.keys() & _SET_THE_SCALE)
+    return Head(midline, offset, np.array([wide, long, high]), whole, nod)
+
+
+def _lifted(straight: Head, points: Points, brain_ml: float) -> Head:
+    """Return the head of (N, 3) upright brain points turned back from a nod, if that fits better.
+
+    Compared is the overlap of the brain with that of the map, above what a field of view cuts.
+    """
+    few = points[:: max(1, len(points) // _COMPARED)]
+    at = structures.grid_mni()
+    in_map = structures.shares_at(at[at[:, 2] > _FITTED_ABOVE]).sum()
+    map_ml = 2 * float(in_map) * structures.STEP_MM**3 / 1000
+
+    def overlap(head: Head) -> float:
+        mni = head.to_mni_of_upright(few)
+        mni = mni[mni[:, 2] > _FITTED_ABOVE]
+        each_ml = brain_ml / len(few) * float(head.scale.prod())
+        return 2 * each_ml * float(structures.shares_at(mni).sum()) / (each_ml * len(mni) + map_ml)
+
+    best, most = None, overlap(straight) + _CLEARLY
+    for degrees in _NODS:
+        nod = _about_x(degrees)
+        head = _scaled_head(straight.midline, few, nod)
+        if head is not None and (found := overlap(head)) > most:
+            best, most = nod, found
+    lifted = None if best is None else _scaled_head(straight.midline, points, best)
+    return lifted or straight
+
+
+def _about_x(degrees: float) -> Points:
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
 def _up_to(cut: Collection[str], brain: Mask, grid: Grid) -> tuple[Mask, Grid]:

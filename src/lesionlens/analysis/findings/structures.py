@@ -31,6 +31,11 @@ def _shares() -> NDArray[np.uint8]:
         return np.asarray(np.load(path, allow_pickle=False)["share"], dtype=np.uint8)
 
 
+def grid_mni() -> NDArray[np.float64]:
+    """Return the (N, 3) MNI mm of the map's voxels, right of the midline."""
+    return np.asarray(np.argwhere(np.ones(SHAPE, bool)) * STEP_MM + ORIGIN_MNI)
+
+
 def shares_at(mni_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of heads with each structure at a set of points.
 
