@@ -89,6 +89,7 @@ def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     return {
         "installed": not missing,
         "versions": {name: version_of(name) for _, name in parts if name not in missing},
+        "missing": missing,
         "add": f'pip install "lesionlens[{extra}]"' if missing else None,
     }
 
@@ -175,8 +176,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
     ]
     for extra, state in found["extras"].items():
-        words = ", ".join(f"{n} {v}" for n, v in state["versions"].items())
-        lines.append(f"{extra:<11} {words if state['installed'] else 'missing; ' + state['add']}")
+        words = [f"{n} {v}" for n, v in state["versions"].items()]
+        words += [f"missing {', '.join(state['missing'])}: {state['add']}"] * bool(state["missing"])
+        lines.append(f"{extra:<11} {', '.join(words)}")
     for group, names in found["plugins"].items():
         lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")
         failing = found["plugins_failing"][group].values()

@@ -22,9 +22,13 @@ def test_every_extra_is_listed_by_packages_that_it_installs():
         assert {name for _, name in parts} <= extras[extra]
 
 
-def test_an_extra_that_is_not_installed_is_missing_with_its_command(monkeypatch):
-    monkeypatch.setattr(
-        doctor.util, "find_spec", lambda name: None if name == "trimesh" else object()
+def test_packages_of_an_extra_that_are_missing_are_named_beside_those_there(monkeypatch):
+    there = doctor.util.find_spec
+    gone = {"onnx", "onnxscript"}
+    monkeypatch.setattr(doctor.util, "find_spec", lambda n: None if n in gone else there(n))
+    found = doctor.examine()
+    assert not found["extras"]["onnx"]["installed"]
+    line = next(line for line in doctor._lines(found) if line.startswith("onnx "))
+    assert re.fullmatch(
+        r'onnx +onnxruntime \S+, missing onnx, onnxscript: pip install "lesionlens\[onnx\]"', line
     )
-    state = doctor._extra("mesh", doctor._EXTRAS["mesh"])
-    assert state == {"installed": False, "versions": {}, "add": 'pip install "lesionlens[mesh]"'}
