@@ -40,6 +40,19 @@ def is_full_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def missing_package(error: BaseException) -> str | None:
+    """Return the name of a package that is not installed and whose import failed; else None.
+
+    Examples
+    --------
+    >>> missing_package(ModuleNotFoundError("no", name="torch.nn")), missing_package(KeyError())
+    ('torch', None)
+    """
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    top = (name or "").partition(".")[0]
+    return top if top and top != __name__.partition(".")[0] else None
+
+
 class LesionLensError(Exception):
     """A deliberate refusal; `exit_status` is what the command line ends with.
 

@@ -88,8 +88,8 @@ def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     missing = [name for module, name in parts if util.find_spec(module) is None]
     return {
         "installed": not missing,
-        "missing": missing,
         "versions": {name: version_of(name) for _, name in parts if name not in missing},
+        "missing": missing,
         "add": f'pip install "lesionlens[{extra}]"' if missing else None,
     }
 
@@ -176,10 +176,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
     ]
     for extra, state in found["extras"].items():
-        parts = [f"{name} {version}" for name, version in state["versions"].items()]
-        parts += [f"{name} MISSING" for name in state["missing"]]
-        add = f"; {state['add']}" if state["add"] else ""
-        lines.append(f"{extra:<11} {', '.join(parts)}{add}")
+        words = [f"{n} {v}" for n, v in state["versions"].items()]
+        words += [f"missing {', '.join(state['missing'])}: {state['add']}"] * bool(state["missing"])
+        lines.append(f"{extra:<11} {', '.join(words)}")
     for group, names in found["plugins"].items():
         lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")
         failing = found["plugins_failing"][group].values()

@@ -23,7 +23,13 @@ from typing import Annotated, Any
 import typer
 
 from lesionlens.base import access
-from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, is_lack_of_memory
+from lesionlens.base.errors import (
+    INTERRUPTED,
+    LesionLensError,
+    ResourceError,
+    is_lack_of_memory,
+    missing_package,
+)
 from lesionlens.cli import (
     acceptance,
     analyze,
@@ -265,6 +271,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     --------
     >>> explain(KeyboardInterrupt())
     (130, 'Interrupted; nothing was changed.')
+    >>> explain(ModuleNotFoundError("no", name="torch"))[1].partition(",")[0]
+    'Found no torch in this installation'
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
@@ -272,14 +280,26 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 130, INTERRUPTED
     if is_lack_of_memory(error):
         return 1, _NO_MEMORY
+    return 1, _unforeseen(error)
+
+
+def _unforeseen(error: BaseException) -> str:
+    """Return the message of an exception that is no error of LesionLens."""
+    package = missing_package(error)
+    if package is not None:
+        return (
+            f"Found no {package} in this installation, which the command needs. Expected all that "
+            "`pip install lesionlens` installs. `lesionlens doctor` lists what is missing; "
+            "`analyze --engine onnx` and `--server` need no torch."
+        )
     if isinstance(error, OSError):
         reason = error.strerror or type(error).__name__
-        return 1, (
+        return (
             f"Found the system's refusal: {reason}. Expected files that can be read and written. "
             "Check the disk and permissions; nothing was changed."
         )
     first = str(error).strip().splitlines() or ["no message"]
-    return 1, (
+    return (
         f"Found a defect in LesionLens ({type(error).__name__}: {first[0][:300]}). Expected none. "
         "Start it again with --debug and report what it prints; nothing was changed."
     )

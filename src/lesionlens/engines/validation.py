@@ -20,6 +20,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.text import writable
 from lesionlens.engines.engine import Engine
 
 Floats = NDArray[np.float32]
@@ -45,6 +46,10 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
     if not _names_engine(info):
         made = "its EngineInfo, with name and version as text and a set of capabilities"
         raise _refused(engine, "a prediction that names no engine", made)
+    known = getattr(getattr(engine, "info", None), "name", None)
+    if info.name != known:
+        own = f"its own, {known!r:.100}: results name the engine that made them"
+        raise _refused(engine, f"a prediction by the name of {info.name!r:.100}", own)
     if set(found.probability) != set(Region):
         given = ", ".join(str(region) for region in found.probability) or "none"
         raise _refused(engine, f"the regions {given}", ", ".join(Region))
@@ -58,7 +63,8 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
         taken[region] = values.astype(np.float32, copy=False)
     for what, expected in _wrong_parts(found, shape):
         raise _refused(engine, what, expected)
-    return _within_brain(replace(found, probability=taken), prepared)
+    notices = tuple(map(writable, found.notices))
+    return _within_brain(replace(found, probability=taken, notices=notices), prepared)
 
 
 def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPrediction:
@@ -163,6 +169,8 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
 
 def _names_engine(info: Any) -> bool:
     if not isinstance(info, EngineInfo) or not plugins.are_texts((info.name, info.version)):
+        return False
+    if not info.name or any(writable(text) != text for text in (info.name, info.version)):
         return False
     able: Any = info.capabilities
     return isinstance(able, frozenset | set) and able <= set(Capability)

@@ -4,10 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from typer.testing import CliRunner
-
 from lesionlens.cli import doctor
-from lesionlens.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[3]
 DEVELOPERS = {"all", "dev", "docs"}
@@ -25,21 +22,13 @@ def test_every_extra_is_listed_by_packages_that_it_installs():
         assert {name for _, name in parts} <= extras[extra]
 
 
-def test_an_extra_that_is_not_installed_is_missing_with_its_command(monkeypatch):
-    monkeypatch.setattr(
-        doctor.util, "find_spec", lambda name: None if name == "trimesh" else object()
+def test_packages_of_an_extra_that_are_missing_are_named_beside_those_there(monkeypatch):
+    there = doctor.util.find_spec
+    gone = {"onnx", "onnxscript"}
+    monkeypatch.setattr(doctor.util, "find_spec", lambda n: None if n in gone else there(n))
+    found = doctor.examine()
+    assert not found["extras"]["onnx"]["installed"]
+    line = next(line for line in doctor._lines(found) if line.startswith("onnx "))
+    assert re.fullmatch(
+        r'onnx +onnxruntime \S+, missing onnx, onnxscript: pip install "lesionlens\[onnx\]"', line
     )
-    state = doctor._extra("mesh", doctor._EXTRAS["mesh"])
-    assert state["missing"] == ["trimesh"] and not state["installed"]
-    assert state["add"] == 'pip install "lesionlens[mesh]"'
-
-
-def test_only_the_part_of_an_extra_that_is_absent_is_missing(monkeypatch):
-    """Without onnxscript, which exports networks, the engine onnx was called missing."""
-    found = doctor.util.find_spec
-    monkeypatch.setattr(
-        doctor.util, "find_spec", lambda name: None if name == "onnxscript" else found(name)
-    )
-    lines = CliRunner().invoke(app, ["doctor"]).output.splitlines()
-    line = next(line for line in lines if line.startswith("onnx "))
-    assert re.search(r"onnxruntime \d.*, onnxscript MISSING; pip install", line)

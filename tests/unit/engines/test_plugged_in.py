@@ -43,7 +43,7 @@ def answered(found):
             raise found
         return found
 
-    return predict(SimpleNamespace(predict=answer), HEAD, context=SILENT)
+    return predict(SimpleNamespace(predict=answer, info=INFO), HEAD, context=SILENT)
 
 
 def each(change):
@@ -89,6 +89,22 @@ CROOKED = {
 def test_what_is_no_probability_of_this_head_is_refused_in_words(words):
     with pytest.raises(PluginError, match=words):
         answered(Prediction(CROOKED[words], INFO))
+
+
+@pytest.mark.parametrize(
+    "other", [EngineInfo("lens", "0.4.1", "c5" * 32, INFO.capabilities), replace(INFO, name="")]
+)
+def test_a_prediction_by_the_name_of_another_engine_is_refused(other):
+    """One that changes what the built-in network found is not the built-in network."""
+    with pytest.raises(PluginError, match=r"by the name of 'lens'.*'mine'|names no engine"):
+        answered(Prediction(shares(), other))
+
+
+def test_texts_that_no_file_can_hold_are_escaped():
+    odd = b"M\xfcller".decode("utf-8", "surrogateescape")
+    assert answered(Prediction(shares(), INFO, notices=(odd,))).notices == (r"M\udcfcller",)
+    with pytest.raises(PluginError, match="names no engine"):
+        answered(Prediction(shares(), replace(INFO, version=odd)))
 
 
 @pytest.mark.parametrize("found", [None, {}, ValueError("shapes"), SystemExit(2)])

@@ -15,7 +15,8 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series, SourceFile, Study
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.base.text import writable
 
 
 def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
@@ -78,7 +79,8 @@ def read_with(
     for why, expected in (*_wrong_parts(found), *_ignored(found, named, study)):
         raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
     series = {MrSequence(s): _guarded(reader, what, item) for s, item in found.series.items()}
-    return replace(found, series=series)
+    notices = tuple(map(writable, found.notices))
+    return replace(found, series=series, name=writable(found.name), notices=notices)
 
 
 def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
@@ -87,19 +89,30 @@ def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(series, Mapping) or not set(series) <= set(MrSequence):
         yield "series by other keys than sequences", "a mapping of MrSequence to Series"
         return
-    for one in (*series.values(), *study.set_aside):
-        if not isinstance(one, Series) or not isinstance(one.grid, Grid):
-            yield "a series without a grid", "a lesionlens.base.records.study.Series"
-            return
-        if not _has_files(one.files):
-            yield "a series without its files", "each file that is read, as an existing SourceFile"
+    wrong = next(filter(None, map(_wrong_series, (*series.values(), *study.set_aside))), None)
+    if wrong is not None:
+        yield wrong
+        return
     for key, one in series.items():
         if one.sequence != key:
             yield f"{one.sequence} as the {key}", "each series by its own sequence"
     if not isinstance(study.root, Path):
         yield "a study without a root", "the opened folder or file"
-    if not all(isinstance(text, str) for text in (study.name, *study.notices)):
+    if not isinstance(study.kind, StudyKind):
+        yield f"the kind {study.kind!r:.100}", "a lesionlens.base.records.study.StudyKind"
+    if not _are_texts((study.name, *study.notices)):
         yield "a name or notices that are no text", "text"
+
+
+def _wrong_series(one: Any) -> tuple[str, str] | None:
+    """Return what is wrong with a series, and what was expected; None if it is valid."""
+    if not isinstance(one, Series) or not isinstance(one.grid, Grid):
+        return "a series without a grid", "a lesionlens.base.records.study.Series"
+    if not _has_files(one.files):
+        return "a series without its files", "each file that is read, as an existing SourceFile"
+    if not _are_texts((one.detected_by, one.description, *(file.name for file in one.files))):
+        return "evidence, a description or a file's name that is no text", "text"
+    return None
 
 
 def _ignored(
@@ -125,13 +138,24 @@ def _is_named(series: Series, value: str, root: Path) -> bool:
     return any(not places.isdisjoint((file, *file.parents)) for file in files)
 
 
+def _are_texts(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
 def _has_files(files: Any) -> bool:
     there = (isinstance(file, SourceFile) and file.path.is_file() for file in files)
     return bool(files) and all(there)
 
 
 def _guarded(reader: Any, what: str, series: Series) -> Series:
-    return replace(series, load=partial(_load, reader, what, series))
+    """Return a series whose voxels are validated, with texts that files can hold."""
+    return replace(
+        series,
+        load=partial(_load, reader, what, series),
+        detected_by=writable(series.detected_by),
+        description=writable(series.description),
+        files=tuple(replace(file, name=writable(file.name)) for file in series.files),
+    )
 
 
 def _load(reader: Any, what: str, series: Series) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lesionlens.base.errors import LesionLensError, is_lack_of_memory
+from lesionlens.base.errors import LesionLensError, is_lack_of_memory, missing_package
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.staging import check_target
@@ -174,10 +174,15 @@ def failure(error: BaseException) -> tuple[int, str]:
     --------
     >>> failure(MemoryError())[0], failure(KeyError("x"))[1]
     (1, "a defect in LesionLens (KeyError: 'x')")
+    >>> failure(ModuleNotFoundError("no", name="torch"))[1].partition(";")[0]
+    'no torch in this installation'
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
     if is_lack_of_memory(error):
         return 1, "too little memory for this study; use fewer --workers"
+    package = missing_package(error)
+    if package is not None:
+        return 1, f"no {package} in this installation; `lesionlens doctor` lists what is missing"
     first = (str(error).strip().splitlines() or ["no message"])[0][:300]
     return 1, f"a defect in LesionLens ({type(error).__name__}: {first})"

@@ -82,6 +82,9 @@ def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, mak
         "replace(study, set_aside=(None,))",
         "replace(study, root=None)",
         "replace(study, notices=(5,))",
+        "replace(study, kind='nifti file')",
+        "replace(study, series={s: replace(v, detected_by=None) for s, v in study.series.items()})",
+        "replace(study, set_aside=(replace(study.series['t1'], description=b'x'),))",
     ],
 )
 def test_a_study_that_could_not_be_opened_again_is_refused(
@@ -91,6 +94,19 @@ def test_a_study_that_could_not_be_opened_again_is_refused(
     with_reader(monkeypatch, tmp_path, study=study)
     with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave"):
         open_study(make_study())
+
+
+def test_names_that_are_not_utf_8_reach_no_file(monkeypatch, tmp_path, make_study):
+    odd = "M\\udcfcller"
+    files = f"tuple(replace(f, name='{odd}') for f in v.files)"
+    texts = f"detected_by='{odd}', description='{odd}', files={files}"
+    series = f"{{s: replace(v, {texts}) for s, v in study.series.items()}}"
+    changed = f"replace(study, name='{odd}', notices=('{odd}',), series={series})"
+    with_reader(monkeypatch, tmp_path, study=changed)
+    study = open_study(make_study())
+    t1 = study.series[MrSequence.T1]
+    texts = study.name, *study.notices, t1.detected_by, t1.description, t1.files[0].name
+    assert set(texts) == {r"M\udcfcller"}
 
 
 @pytest.mark.parametrize("how", ["file", "folder", "uid"])
