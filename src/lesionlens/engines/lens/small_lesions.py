@@ -226,7 +226,7 @@ def _judged(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
 
 
 def _certainty(logit: Floats) -> float:
-    """Return the mean logit of the most certain voxels of those that are drawn."""
+    """Return the mean logit of the most certain voxels of those that are drawn; -inf of none."""
     drawn = np.sort(logit[logit >= 0])
     if not drawn.size:
         return -math.inf
@@ -234,8 +234,10 @@ def _certainty(logit: Floats) -> float:
 
 
 def _score(certainty: float, suspicion: float) -> float:
+    if certainty == -math.inf:
+        return 0.0
     total = _INTERCEPT + _CERTAINTY * certainty + _SUSPICION * max(suspicion, LEAST_SUSPICION)
-    return 1 / (1 + math.exp(-max(total, -50.0)))
+    return 1 / (1 + math.exp(-total))
 
 
 def _within(lesion: SmallLesion, logit: Floats) -> Floats:
