@@ -85,4 +85,5 @@ class Keys:
     def _ordered(self, found: dict[str, Any]) -> dict[str, Any]:
         if set(found) != set(self._keys):
             raise ValueError(f"the keys must be {', '.join(self._keys)}")
-        return {key: found[key] for key in self._keys}
+        own = {key: key for key in found}  # a plain text stays one, where a key is an equal member
+        return {own[key]: found[key] for key in self._keys}

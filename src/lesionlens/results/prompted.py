@@ -30,7 +30,10 @@ Ask = Callable[[PromptRequest], PromptResponse]
 
 
 def ask(
-    prompts: Prompts, prepared: PreparedStudy, answer: Ask, start: NDArray[Any] | None = None
+    prompts: Prompts,
+    prepared: PreparedStudy,
+    answer: Ask,
+    start: NDArray[Any] | Volume | None = None,
 ) -> PromptedVolume:
     """Segment from prompts on the reference grid.
 
@@ -40,7 +43,7 @@ def ask(
         In voxels of the reference grid.
     answer : callable
         Segments from prompts on the working grid.
-    start : (I, J, K) array or None
+    start : (I, J, K) array, Volume or None
         The initial outline on the reference grid; non-zero voxels are inside.
 
     Raises
@@ -113,7 +116,14 @@ def _check_within(prompts: Prompts, grid: Grid) -> None:
             )
 
 
-def _outline(start: NDArray[Any], grid: Grid) -> Mask:
+def _outline(start: NDArray[Any] | Volume, grid: Grid) -> Mask:
+    placed = start.grid if isinstance(start, Volume) else grid
+    if placed.shape == grid.shape and not placed.matches(grid):
+        raise UnusableInputError(
+            found="an outline to start from that lies elsewhere in the patient",
+            expected="voxels at the positions of the reference sequence's",
+            next_step="Bring it to the grid of the reference sequence first",
+        )
     outline = np.asarray(start)
     if outline.shape != grid.shape:
         raise UnusableInputError(

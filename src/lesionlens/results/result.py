@@ -191,7 +191,7 @@ class Result:
         scribbles: Sequence[tuple[Sequence[Sequence[int]], bool]] = (),
         box: Sequence[Sequence[int]] | None = None,
         lasso: Sequence[Sequence[int]] = (),
-        start: NDArray[Any] | None = None,
+        start: NDArray[Any] | Volume | None = None,
         region: Region | RegionKey | None = None,
     ) -> PromptedVolume:
         """Segment from prompts, or correct an outline.
@@ -206,9 +206,9 @@ class Result:
             Opposite corners of a box around the object; may be one slice thick.
         lasso : sequence of (i, j, k)
             Corners of a closed line around the object on one slice, in any of the three directions.
-        start : (I, J, K) array or None
-            The outline to correct. Only voxels connected to a contradicting prompt, and near it,
-            change.
+        start : (I, J, K) array, Volume or None
+            The outline to correct, on the reference grid. Only voxels connected to a contradicting
+            prompt, and near it, change.
         region : Region, "wt", "tc", "et" or None
             Intended region; None for the object at the prompts.
 
@@ -225,7 +225,9 @@ class Result:
         """
         return self.prompt_again(Prompts.of(points, scribbles, box, lasso, region), start)
 
-    def prompt_again(self, prompts: Prompts, start: NDArray[Any] | None = None) -> PromptedVolume:
+    def prompt_again(
+        self, prompts: Prompts, start: NDArray[Any] | Volume | None = None
+    ) -> PromptedVolume:
         """Replay stored prompts; with the same start they give the same voxels."""
         return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
 

@@ -1,9 +1,12 @@
 """Fields that have another key in files, where a key that was written once stays."""
 
+from typing import Annotated
+
 import pytest
 from pydantic import TypeAdapter
 
-from lesionlens.base.labels import PromptKind
+from lesionlens.base.file_fields import Keys
+from lesionlens.base.labels import MrSequence, PromptKind
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import UnaidedRead
@@ -26,3 +29,9 @@ def test_a_record_is_stored_under_its_keys_and_read_back(record, keys):
     stored = adapter.dump_python(record, mode="json", by_alias=True)
     assert keys.items() <= stored.items()
     assert adapter.validate_python(stored) == record
+
+
+def test_keys_of_text_are_put_in_order_and_stay_text():
+    adapter = TypeAdapter(Annotated[dict[str, float], Keys((MrSequence.T1C, "none"))])
+    found = adapter.validate_python({"none": 0.0, "t1c": 1.0})
+    assert repr(found) == "{'t1c': 1.0, 'none': 0.0}"

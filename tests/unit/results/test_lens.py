@@ -30,6 +30,7 @@ from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network import weights
 from lesionlens.results import lens as lens_module
+from lesionlens.results.export.tables import findings_file
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 
@@ -88,6 +89,11 @@ def test_a_scripted_engine_finds_the_phantoms_lesion_on_its_side(scripted, patie
     notices = " ".join(result.analysis.run.notices)
     assert "no attention map" in notices
     assert "which sequence" in notices
+
+
+def test_figures_are_those_of_the_files_before_they_are_rounded_again(scripted):
+    rows = findings_file(scripted.analysis).candidates
+    assert tuple(row.candidate for row in rows) == scripted.candidates
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "SRP", "AIL"])

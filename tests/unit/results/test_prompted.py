@@ -7,6 +7,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import clipped_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.results.prompted import ask, replay
@@ -99,6 +100,16 @@ def test_a_prompt_outside_the_image_and_a_start_on_another_grid_are_refused(prep
         ask(Prompts.of([((20, 10, 9), True)]), prepared, cube_round)
     with pytest.raises(UnusableInputError, match="an outline of"):
         ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, np.zeros(WORKING, bool))
+
+
+def test_a_start_of_another_patient_space_is_refused_though_its_shape_fits(prepared):
+    """A result of a mirrored copy of the study has its shape; by index it lay on the wrong side."""
+    point, mask = Prompts.of([((20, 10, 4), True)]), np.zeros(NATIVE, bool)
+    mirrored = prepared.native.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    with pytest.raises(UnusableInputError, match="elsewhere in the patient"):
+        ask(point, prepared, cube_round, Volume(mask, Grid(NATIVE, mirrored)))
+    mask[30, 30, 2] = True
+    assert ask(point, prepared, cube_round, Volume(mask, prepared.native)).mask[30, 30, 2]
 
 
 def test_a_probability_is_no_outline_to_start_from(prepared):

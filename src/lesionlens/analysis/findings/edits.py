@@ -30,6 +30,7 @@ from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
 from lesionlens.base.labels import Label, Region, Source
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.files import rounded
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.review import CAVITY, Outline
 
@@ -68,7 +69,8 @@ def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
         for number, ends in placed.items()
     }
     candidates = tuple(
-        c.with_diameters(*lengths[c.id]) if c.id in lengths else c for c in findings.candidates
+        rounded(c.with_diameters(*lengths[c.id])) if c.id in lengths else c
+        for c in findings.candidates
     )
     original = shown.original or _original(own)
     return replace(shown, findings=replace(findings, candidates=candidates), original=original)
@@ -130,13 +132,15 @@ def _findings(
             how = shown.review.added[uid]
             found[number] = added_candidate(uid, how, part, evidence, context, fit)
     notices = tuple(_notice(before[n]) for n in sorted(set(drawn) & set(before) - gone))
-    candidates = with_kinds(
+    only = set(drawn) - gone
+    named = with_kinds(
         tuple(found[number] for number in sorted(found)),
         components,
         shown.prepared,
         context.head,
-        only=set(drawn) - gone,
+        only,
     )
+    candidates = tuple(rounded(c) if c.id in only else c for c in named)
     readers = sum(c.source is Source.READER for c in candidates)
     if readers > sum(c.source is Source.READER for c in before.values()):
         notices = (*notices, _ADDED)

@@ -14,6 +14,7 @@ from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.labels import Region
+from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Considered, Findings
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -44,7 +45,7 @@ def study_findings(
     Returns
     -------
     findings : Findings
-        With `considered` and `doubtful`.
+        With `considered` and `doubtful`; figures rounded as in findings.json.
     numbers : (I, J, K) uint16 or None
         Number of the doubtful part at each native voxel; None if there are none.
     """
@@ -66,12 +67,12 @@ def study_findings(
     candidates = with_kinds(described.candidates, described.components, prepared, context.head)
     findings = replace(described, candidates=candidates, considered=below)
     if not candidates:
-        return replace(findings, doubtful=()), None
+        return as_stored(replace(findings, doubtful=())), None
     if evidence.uncertainty is None or evidence.by_sequence is None:
-        return findings, None
+        return as_stored(findings), None
     by_voxel = evidence.by_sequence.by_voxel
     if len(by_voxel.shares) < 2:
-        return findings, None
+        return as_stored(findings), None
     doubtful, numbers = doubtful_parts(
         findings.candidates,
         findings.components,
@@ -79,4 +80,4 @@ def study_findings(
         by_voxel,
         marked.grid,
     )
-    return replace(findings, doubtful=doubtful), numbers if doubtful else None
+    return as_stored(replace(findings, doubtful=doubtful)), numbers if doubtful else None

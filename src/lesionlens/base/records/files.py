@@ -7,10 +7,10 @@ the first one's public form.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 from pydantic.dataclasses import dataclass
 
 from lesionlens.base.labels import (
@@ -25,6 +25,7 @@ from lesionlens.base.records.findings import (
     Candidate,
     Considered,
     DoubtfulPart,
+    Findings,
     Location,
     Millilitres,
     Point,
@@ -80,6 +81,27 @@ class CandidateRow(Candidate):
 
 def _fields(candidate: Candidate) -> dict[str, Any]:
     return {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
+
+
+_DOUBTFUL_PARTS = TypeAdapter(tuple[DoubtfulPart, ...])
+
+
+def as_stored(findings: Findings) -> Findings:
+    """Return findings with figures rounded as in findings.json; see `rounded`."""
+    return replace(
+        findings,
+        candidates=tuple(map(rounded, findings.candidates)),
+        doubtful=_DOUBTFUL_PARTS.validate_python(findings.doubtful),
+    )
+
+
+def rounded(candidate: Candidate) -> Candidate:
+    """Return a candidate with figures rounded as in findings.json.
+
+    Whatever shows a figure rounds it once more: window, report and a reopened result show the same
+    only if all of them begin with the same one.
+    """
+    return CandidateRow.of(candidate, Review()).candidate
 
 
 class SequenceRow(_Strict):

@@ -226,7 +226,7 @@ def _lesion_of(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
 
 
 def _certainty(logit: Floats) -> float:
-    """Return the mean logit of the most certain voxels of those that are drawn."""
+    """Return the mean logit of the most certain voxels of those that are drawn; -inf of none."""
     drawn = np.sort(logit[logit >= 0])
     if not drawn.size:
         return -math.inf

@@ -31,6 +31,7 @@ from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review, ReviewEvent
@@ -195,7 +196,8 @@ def _described(
         )
         uid = uids[int(marked.components[first]) - 1]
         named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
-    return replace(found, candidates=with_kinds(named, found.components, prepared, context.head))
+    candidates = with_kinds(named, found.components, prepared, context.head)
+    return as_stored(replace(found, candidates=candidates))
 
 
 Methods = Mapping[str | None, DrawingMethod | None]

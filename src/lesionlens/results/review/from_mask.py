@@ -28,6 +28,7 @@ from lesionlens.base.labels import Label, Source
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -140,7 +141,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         prepared=prepared,
         maps=None,
         volumes=Volumes(Volume(marked.labels, grid), {}, {}, cavity=cavity),
-        findings=replace(findings, candidates=named),
+        findings=as_stored(replace(findings, candidates=named)),
         run=_run(place, study, tuple(notices)),
     )
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
@@ -11,6 +12,7 @@ from lesionlens.analysis.findings.additions import grow_at
 from lesionlens.analysis.findings.edits import applied, outline_of, unedited
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
+from lesionlens.base.records.files import rounded
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -99,18 +101,28 @@ def test_measures_are_of_the_redrawn_outline_and_the_rest_stays(analysis):
     volume, before = found.volume_ml[Region.WT], candidate.volume_ml[Region.WT]
     assert 0.25 * before < volume < 0.75 * before
     held = np.count_nonzero(again.findings.components == candidate.id)
-    assert volume == pytest.approx(held * again.volumes.labels.grid.voxel_ml)
+    assert volume == pytest.approx(held * again.volumes.labels.grid.voxel_ml, abs=1e-4)
     assert found.centroid_mm[0] > candidate.centroid_mm[0]
     assert found.bounding_box_mm[0][0] > candidate.bounding_box_mm[0][0]
+    kept = rounded(candidate)
     assert (found.id, found.tracking_uid, found.score, found.sequence_relevance) == (
-        candidate.id,
-        candidate.tracking_uid,
-        candidate.score,
-        candidate.sequence_relevance,
+        kept.id,
+        kept.tracking_uid,
+        kept.score,
+        kept.sequence_relevance,
     )
     for other, was in zip(again.findings.candidates, analysis.findings.candidates, strict=True):
         assert other is was or other.id == candidate.id
     assert f"Candidate {candidate.id} was redrawn" in again.findings.notices[-1]
+
+
+def test_figures_of_a_redrawn_outline_are_those_of_the_files(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    drawn = ndimage.binary_erosion(shown > 0) * shown
+    again = edited(analysis, candidate, outline_of(analysis, candidate, shown, drawn))
+    found = next(c for c in again.findings.candidates if c.id == candidate.id)
+    assert found.volume_ml != candidate.volume_ml
+    assert rounded(found) == found
 
 
 def test_no_place_is_named_where_the_brain_is_not_outlined(analysis):
