@@ -234,8 +234,10 @@ def _certainty(logit: Floats) -> float:
 
 
 def _score(certainty: float, suspicion: float) -> float:
+    if certainty == -math.inf:
+        return 0.0
     total = _INTERCEPT + _CERTAINTY * certainty + _SUSPICION * max(suspicion, MIN_SUSPICION)
-    return 1 / (1 + math.exp(-max(total, -50.0)))
+    return 1 / (1 + math.exp(-total))
 
 
 def _within(lesion: SmallLesion, logit: Floats) -> Floats:
