@@ -40,7 +40,7 @@ KEPT = Path(names.__file__).with_name("exchanged_names.npz")
 Assignment = dict[MrSequence, MrSequence]
 
 
-def fit(cases: list[names.Measured], weights: list[float]) -> names.Model:
+def fit(cases: list[names.ImageFeatures], weights: list[float]) -> names.Model:
     """Return names, means and shrunken covariance of the features of measured cases."""
     rows = [case.features({s: s for s in case.own}) for case in cases]
     keys = sorted({key for row in rows for key in row})
@@ -56,7 +56,7 @@ def fit(cases: list[names.Measured], weights: list[float]) -> names.Model:
 class Case:
     """Images measured together, and the log odds that each is T2 by its own contrast."""
 
-    measured: names.Measured
+    measured: names.ImageFeatures
     t2_odds: dict[MrSequence, float]
 
 

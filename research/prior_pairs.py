@@ -39,7 +39,7 @@ from lesionlens.base.records.analysis import Analysis, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Change
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import Patient
+from lesionlens.engines.testing.simple import SyntheticPatient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth import draw as drawing
@@ -69,7 +69,7 @@ TOP = 1000.0
 class SyntheticBatch:
     """One examination as it was drawn, and the head's movement (RAS+ mm, own to moved)."""
 
-    patient: Patient
+    patient: SyntheticPatient
     moved: NDArray[np.float64]
 
 
@@ -106,7 +106,9 @@ def drawn(
         s: Volume((channels[n] * TOP / np.percentile(channels[n], 99.9)).astype(np.float32), grid)
         for n, s in enumerate(MrSequence)
     }
-    patient = Patient(images, Volume(labels, grid), Volume(made.brain[0].numpy(), grid), seed)
+    patient = SyntheticPatient(
+        images, Volume(labels, grid), Volume(made.brain[0].numpy(), grid), seed
+    )
     return SyntheticBatch(patient, moved)
 
 

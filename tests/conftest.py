@@ -23,7 +23,7 @@ from tests.phantoms.headers import PatientIdentity
 from lesionlens.base import memory
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
+from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.imaging.preparation import brain_extraction, working_grid
 
 # The same examples in every run, so that a red run is red again; the weekly run (LESIONLENS_FUZZ=1)
@@ -91,7 +91,7 @@ def thawed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def patient() -> Patient:
+def patient() -> SyntheticPatient:
     """A head at 4 mm with one lesion on the patient's left."""
     return make_patient(spacing_mm=GRID_MM)
 
@@ -120,12 +120,12 @@ class Drawer:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._kept: dict[tuple[Hashable, ...], tuple[Path, Patient]] = {}
+        self._kept: dict[tuple[Hashable, ...], tuple[Path, SyntheticPatient]] = {}
 
     def copy(
         self,
         folder: Path,
-        patient: Patient,
+        patient: SyntheticPatient,
         how: tuple[Hashable, ...],
         write: Callable[[Path], Any],
     ) -> None:
@@ -145,7 +145,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Drawer:
 
 
 @pytest.fixture
-def make_study(tmp_path: Path, patient: Patient, written: Drawer) -> MakeStudy:
+def make_study(tmp_path: Path, patient: SyntheticPatient, written: Drawer) -> MakeStudy:
     """Write a phantom as a study folder and return it; the folder is the test's own.
 
     `make_study(sequences={"flair"}, spacing_mm=(1, 1, 5), orientation="LPS", tilt_deg=8)`;
@@ -163,7 +163,7 @@ def make_study(tmp_path: Path, patient: Patient, written: Drawer) -> MakeStudy:
         how: Mapping[str, Acquisition] | None = None,
         dicom: bool = False,
         truth: bool = False,
-        patient: Patient = patient,
+        patient: SyntheticPatient = patient,
         layout: DicomLayout | None = None,
         identity: PatientIdentity | None = None,
     ) -> Path:
@@ -194,7 +194,7 @@ def make_prepared() -> MakePrepared:
     """
 
     def make(
-        present: Iterable[str] = tuple(MrSequence), patient: Patient | None = None
+        present: Iterable[str] = tuple(MrSequence), patient: SyntheticPatient | None = None
     ) -> PreparedStudy:
         head = patient or make_patient(spacing_mm=4.0)
         there = np.array([sequence in set(present) for sequence in MrSequence])

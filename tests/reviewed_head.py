@@ -18,20 +18,20 @@ from lesionlens.base.records.prediction import Capability, Trace
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
+from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 
 LEFT: Vec3 = (-28.0, 8.0, 26.0)
 RIGHT: Vec3 = (34.0, -40.0, 30.0)
 
 
 @pytest.fixture(scope="session")
-def head() -> Patient:
+def head() -> SyntheticPatient:
     """A head at 4 mm with a large lesion on the left and a small one on the right."""
     return make_patient(5, spacing_mm=4.0, lesions=(Lesion(LEFT, 18.0), Lesion(RIGHT, 10.0)))
 
 
 @pytest.fixture(scope="session")
-def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+def analysis(head: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     """The head's truth as an analysis: two candidates, uncertainty, a probe-able engine."""
     study = write_study(head, tmp_path_factory.mktemp("gui") / "head")
     made = make_analysis(head, study)

@@ -17,7 +17,7 @@ from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
-from lesionlens.results.review.drafts import Draft
+from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.prior import PriorImagesError
 from lesionlens.site.worklist import own_log
 
@@ -139,7 +139,7 @@ def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
     session.type_reason("touches the falx")
     drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
     drawn[5:8, 5:8, 5:8] = 1
-    session.offer(Draft(session.candidate().tracking_uid, drawn))
+    session.offer(OutlineDraft(session.candidate().tracking_uid, drawn))
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
     after = session.candidate()
     assert after.tracking_uid == "2.25.2"

@@ -154,7 +154,7 @@ def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     panel.commands.run("reject")
     drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
     drawn[5:8, 5:8, 5:8] = 1
-    draft = drafts.Draft(analysis.findings.candidates[0].tracking_uid, drawn)
+    draft = drafts.OutlineDraft(analysis.findings.candidates[0].tracking_uid, drawn)
     next_session(panel)
     drafts.write_draft(analysis, draft)
     show()

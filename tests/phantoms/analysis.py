@@ -49,14 +49,14 @@ from lesionlens.base.records.study import (
     StudyKind,
 )
 from lesionlens.base.run_context import StageTime
-from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
+from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.review.log import ReviewLog
 
 ENGINE = EngineInfo("phantom", "1", None, frozenset({Capability.SEGMENT, Capability.ATTEND}))
 
 
 def write_study(
-    patient: Patient,
+    patient: SyntheticPatient,
     folder: Path,
     *,
     kind: StudyKind = StudyKind.NIFTI,
@@ -67,7 +67,7 @@ def write_study(
 
     Parameters
     ----------
-    patient : Patient
+    patient : SyntheticPatient
         What to image.
     folder : Path
         Made if missing.
@@ -94,7 +94,7 @@ def write_study(
 
 
 def _series(
-    patient: Patient,
+    patient: SyntheticPatient,
     sequence: MrSequence,
     how: Acquisition,
     files: tuple[Path, ...],
@@ -140,12 +140,12 @@ def moved(study: Study, folder: Path) -> Study:
     return replace(study, root=folder, series=series)
 
 
-def make_analysis(patient: Patient, study: Study) -> Analysis:
+def make_analysis(patient: SyntheticPatient, study: Study) -> Analysis:
     """Build the analysis that a perfect engine would give of a study of this head.
 
     Parameters
     ----------
-    patient : Patient
+    patient : SyntheticPatient
         Whose truth becomes labels, probability and attention; its grid is the working grid.
     study : Study
         From `write_study`, or from a reader; its reference's grid takes the results.

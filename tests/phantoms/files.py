@@ -14,7 +14,7 @@ from tests.phantoms.headers import NOBODY, PatientIdentity, instances
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.simple import Patient
+from lesionlens.engines.testing.simple import SyntheticPatient
 
 ALL = tuple(MrSequence)
 How = Acquisition | Mapping[MrSequence, Acquisition]
@@ -33,7 +33,7 @@ class DicomLayout:
 
 
 def write_nifti(
-    patient: Patient,
+    patient: SyntheticPatient,
     folder: Path,
     *,
     sequences: tuple[MrSequence, ...] = ALL,
@@ -44,7 +44,7 @@ def write_nifti(
 
     Parameters
     ----------
-    patient : Patient
+    patient : SyntheticPatient
         What to image.
     folder : Path
         Made if missing.
@@ -72,7 +72,7 @@ def write_nifti(
 
 
 def write_dicom(
-    patient: Patient,
+    patient: SyntheticPatient,
     folder: Path,
     *,
     sequences: tuple[MrSequence, ...] = ALL,

@@ -21,7 +21,7 @@ from torch import Tensor
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.simple import Patient
+from lesionlens.engines.testing.simple import SyntheticPatient
 from lesionlens.network.synth.artefacts import Damage
 from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
 
@@ -66,7 +66,7 @@ is another head.
 """
 
 
-def draw_patient(seed: int = SEED, config: DrawConfig = CONFIG) -> Patient:
+def draw_patient(seed: int = SEED, config: DrawConfig = CONFIG) -> SyntheticPatient:
     """Draw one patient with the generator.
 
     Parameters
@@ -78,7 +78,7 @@ def draw_patient(seed: int = SEED, config: DrawConfig = CONFIG) -> Patient:
 
     Returns
     -------
-    Patient
+    SyntheticPatient
         On a RAS+ grid cut to the head, scanner units up to `TOP`.
     """
     drawn = draw(config, [seed])
@@ -91,7 +91,7 @@ def draw_patient(seed: int = SEED, config: DrawConfig = CONFIG) -> Patient:
     i, j, k = (part.stop - part.start for part in box)
     grid = Grid((i, j, k), affine)
     scale = TOP / np.percentile(channels[(slice(None), *box)], 99.9, axis=(1, 2, 3))
-    return Patient(
+    return SyntheticPatient(
         {
             sequence: Volume(np.ascontiguousarray(channels[(index, *box)] * scale[index]), grid)
             for index, sequence in enumerate(MrSequence)
@@ -102,7 +102,7 @@ def draw_patient(seed: int = SEED, config: DrawConfig = CONFIG) -> Patient:
     )
 
 
-def write_sample(out: Path, patient: Patient) -> None:
+def write_sample(out: Path, patient: SyntheticPatient) -> None:
     """Write `study/`, `study_dicom/`, `truth/` and the README that says it is synthetic."""
     write_nifti(patient, out / "study", how=PROTOCOL)
     write_dicom(patient, out / "study_dicom", how=PROTOCOL, identity=IDENTITY)

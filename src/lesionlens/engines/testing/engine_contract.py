@@ -32,7 +32,7 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Engine, SupportsPerturbation, SupportsPrompts, Target
-from lesionlens.engines.testing.simple import Patient, make_patient
+from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
 
 SUBSETS = (("flair",), ("t1c",), ("t1", "t2"))
 _CLOSE = 1e-5
@@ -48,7 +48,7 @@ def _require(kept: bool, what: str) -> None:
 
 
 def prepared_head(
-    sequences: Iterable[str] = tuple(MrSequence), patient: Patient | None = None
+    sequences: Iterable[str] = tuple(MrSequence), patient: SyntheticPatient | None = None
 ) -> PreparedStudy:
     """Draw a head with one lesion, ready for an engine: 4 mm cubes, no two axes of one length.
 
@@ -56,7 +56,7 @@ def prepared_head(
     ----------
     sequences : iterable of str
         Which are there.
-    patient : Patient or None
+    patient : SyntheticPatient or None
         Another head.
     """
     head = patient or make_patient(spacing_mm=4.0)

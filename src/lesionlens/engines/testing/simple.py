@@ -44,7 +44,7 @@ class Lesion:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Patient:
+class SyntheticPatient:
     """A synthetic head whose truth is known."""
 
     sequences: Mapping[MrSequence, Volume]
@@ -65,7 +65,7 @@ def make_patient(
     lesions: tuple[Lesion, ...] = (Lesion(),),
     skull: bool = False,
     noise: float = 20.0,
-) -> Patient:
+) -> SyntheticPatient:
     """Draw a head with lesions; the left ventricle is larger, so that the sides differ.
 
     Parameters
@@ -83,7 +83,7 @@ def make_patient(
 
     Returns
     -------
-    Patient
+    SyntheticPatient
         Truth and four sequences.
 
     Examples
@@ -108,7 +108,7 @@ def make_patient(
         sequence: Volume(_paint(tissue, _INTENSITY[sequence], rng, noise), grid)
         for sequence in MrSequence
     }
-    return Patient(sequences, Volume(labels, grid), Volume(brain, grid), seed)
+    return SyntheticPatient(sequences, Volume(labels, grid), Volume(brain, grid), seed)
 
 
 def _grid(spacing: float) -> Grid:

@@ -178,7 +178,7 @@ def measure(
     channels: Mapping[MrSequence, NDArray[np.float32]],
     brain: NDArray[np.bool_],
     stride: int = _STRIDE,
-) -> Measured | None:
+) -> ImageFeatures | None:
     """Compute features within the brain; None if too little is visible or an image is constant."""
     some = (slice(None, None, stride),) * 3
     inside = brain[some]
@@ -189,11 +189,11 @@ def measure(
     images = {s: image[some][use].astype(np.float64) for s, image in channels.items()}
     if any(np.ptp(np.quantile(v, (0.01, 0.99))) <= 0 for v in images.values()):
         return None
-    return Measured(images, depth)
+    return ImageFeatures(images, depth)
 
 
 def verdict(
-    measured: Measured,
+    measured: ImageFeatures,
     given: Mapping[MrSequence, MrSequence],
     model: Model,
     t2_odds: Mapping[MrSequence, float] = MappingProxyType({}),
@@ -241,7 +241,7 @@ def verdict(
     return NameVerdict(undecided=tuple(name for name in names if name in doubted))
 
 
-class Measured:
+class ImageFeatures:
     """Intensity statistics of images, independent of their names."""
 
     def __init__(

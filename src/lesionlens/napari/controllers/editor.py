@@ -23,7 +23,7 @@ from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer
-from lesionlens.results.review.drafts import Draft
+from lesionlens.results.review.drafts import OutlineDraft
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -56,7 +56,7 @@ class OutlineEditor:
         """Prompts of the outline, oldest first."""
         self._steps: list[_Step] = []
         self._taken_back: list[_Step] = []
-        self.drew: Callable[[Draft], None] = lambda _: None
+        self.drew: Callable[[OutlineDraft], None] = lambda _: None
         """Called with the labels after each stroke."""
         self.repaint: Callable[[], None] = lambda: None
         """Called when the labels changed."""
@@ -290,7 +290,7 @@ class OutlineEditor:
         if self._there():
             self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
-            self.drew(Draft(self._uid, drawn, self.assisted, tuple(self.rounds)))
+            self.drew(OutlineDraft(self._uid, drawn, self.assisted, tuple(self.rounds)))
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:

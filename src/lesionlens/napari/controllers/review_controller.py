@@ -21,7 +21,7 @@ from lesionlens.napari.model.overlays.redraw import redraws, reviewed
 from lesionlens.napari.model.wording.edits import SIGNED, why_not_marked
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review import drafts
-from lesionlens.results.review.drafts import Draft
+from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
@@ -327,7 +327,7 @@ class ReviewController:
         """Whether outlines are being changed in a thread."""
         return self._settling
 
-    def _keep_draft(self, draft: Draft) -> None:
+    def _keep_draft(self, draft: OutlineDraft) -> None:
         """Store the draft after each stroke, so that a crash loses none."""
         analysis = self.session.state.analysis
         if analysis is None:

@@ -34,7 +34,7 @@ _PROMPTS = TypeAdapter(tuple[PromptRound, ...])
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
+class OutlineDraft:
     """An outline that is being edited."""
 
     tracking_uid: str
@@ -50,7 +50,7 @@ class Draft:
         object.__setattr__(self, "drawn", frozen(self.drawn))
 
 
-def write_draft(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
+def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = None) -> None:
     """Write a draft atomically.
 
     Raises
@@ -83,7 +83,7 @@ def write_draft(analysis: Analysis, draft: Draft, reader: str | None = None) -> 
         ) from error
 
 
-def read_draft(analysis: Analysis, reader: str | None = None) -> Draft | None:
+def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | None:
     """Return the interrupted draft of this study on these voxels, if there is one."""
     try:
         with (
@@ -100,7 +100,7 @@ def read_draft(analysis: Analysis, reader: str | None = None) -> Draft | None:
         return None
 
 
-def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
+def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft | None:
     working, part = analysis.prepared.working, held["drawn"]
     same = tuple(held["shape"].tolist()) == working.shape
     if not same or not np.allclose(held["affine"], working.affine, atol=1e-3):
@@ -112,7 +112,7 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
     drawn[i, j, k] = part
     uid, prompts = str(held["uid"]), _PROMPTS.validate_json(held["prompts"].tobytes())
     uid = compared_uids(analysis.followup).get(uid, uid)
-    return Draft(uid, drawn, bool(held["assisted"]), prompts)
+    return OutlineDraft(uid, drawn, bool(held["assisted"]), prompts)
 
 
 def delete_draft(analysis: Analysis, reader: str | None = None) -> None:

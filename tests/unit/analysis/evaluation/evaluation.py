@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
-from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
+from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
@@ -16,18 +16,18 @@ LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 16.0), Lesion((30.0, -30.0, 20.0), 12.0
 MOVED, FALSE = Lesion((-24.0, 10.0, 26.0), 16.0), Lesion((26.0, 22.0, 30.0), 9.0)
 
 
-def head(*lesions: Lesion, seed: int = 0) -> Patient:
+def head(*lesions: Lesion, seed: int = 0) -> SyntheticPatient:
     """A head at 4 mm."""
     return make_patient(seed, spacing_mm=4.0, lesions=lesions)
 
 
-def write_case(folder: Path, patient: Patient) -> Path:
+def write_case(folder: Path, patient: SyntheticPatient) -> Path:
     """Images and truth, as a reference data set holds them."""
     write_nifti(patient, folder, truth=True)
     return folder
 
 
-def write_result(folder: Path, answered: Patient, scratch: Path) -> Path:
+def write_result(folder: Path, answered: SyntheticPatient, scratch: Path) -> Path:
     """The result of an engine whose answer is the truth of another head."""
     study = write_study(answered, scratch / folder.name)
     analysis = make_analysis(answered, study)

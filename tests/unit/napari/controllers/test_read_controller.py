@@ -26,7 +26,7 @@ from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.controllers.read_words import phase_words
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
+from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
@@ -87,7 +87,7 @@ def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
     data = np.full((60, 60, 20), 3.0, np.float32)  # noise of the air
     data[10:50, 10:50, 2:18] = 100
     data[24:36, 24:36, 4:16] = 0  # as dark as the air
-    head_there = Head.of(data, Grid(data.shape, np.diag([4.0, 4.0, 8.0, 1.0])))
+    head_there = HeadMask.of(data, Grid(data.shape, np.diag([4.0, 4.0, 8.0, 1.0])))
     assert head_there.contains((120, 120, 80))
     assert head_there.contains((44, 120, 80))
     assert not head_there.contains((12, 120, 80))

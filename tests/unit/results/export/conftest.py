@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
+from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 
 MakeAnalysis = Callable[..., Analysis]
@@ -25,7 +25,7 @@ LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0,
 
 
 @pytest.fixture(scope="session")
-def two_lesions() -> Patient:
+def two_lesions() -> SyntheticPatient:
     """A head at 4 mm with a large lesion on the left and a smaller one on the right."""
     return make_patient(spacing_mm=4.0, lesions=TWO)
 
@@ -39,7 +39,7 @@ def made() -> dict[Hashable, Analysis]:
 @pytest.fixture
 def make(
     tmp_path: Path,
-    two_lesions: Patient,
+    two_lesions: SyntheticPatient,
     made: dict[Hashable, Analysis],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> MakeAnalysis:

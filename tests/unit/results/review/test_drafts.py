@@ -32,7 +32,7 @@ def draft(analysis, uid="2.25.5"):
     drawn[3:6, 4:5, 2:9] = 3
     drawn[-1, -1, -1] = 1
     asked = PromptRound(PromptKind.POINT, ((3, 4, 2),), (), Region.WT, 2, 4.5)
-    return drafts.Draft(uid, drawn, True, (asked,))
+    return drafts.OutlineDraft(uid, drawn, True, (asked,))
 
 
 def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysis):

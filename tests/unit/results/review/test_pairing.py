@@ -20,7 +20,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.deidentify import deidentify
 from lesionlens.cli.export import export
-from lesionlens.engines.testing.simple import Patient, make_patient
+from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
 from lesionlens.imaging.reading import remembered_series
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.exporter import save
@@ -32,7 +32,9 @@ T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FL
 HEAD = make_patient(spacing_mm=4.0)
 
 
-def analysed(study: Study, out: Path, *, recorded: bool = True, patient: Patient = HEAD) -> Path:
+def analysed(
+    study: Study, out: Path, *, recorded: bool = True, patient: SyntheticPatient = HEAD
+) -> Path:
     """Save a result of an opened study; not `recorded` is as earlier releases wrote it."""
     analysis = make_analysis(patient, study)
     inputs = inputs_of(study)

@@ -65,7 +65,7 @@ READINGS = textwrap.dedent(
                 read_session.keep(log.review, {uid: (number, 0, 0)})
             elif number % 5 == 4:
                 drawn[number // 5] = 1
-                draft = drafts.Draft(candidate.tracking_uid, drawn)
+                draft = drafts.OutlineDraft(candidate.tracking_uid, drawn)
                 drafts.write_draft(analysis, draft, "A. Reader")
             else:
                 read_session.sign(str(number))

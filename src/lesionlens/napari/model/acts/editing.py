@@ -16,7 +16,7 @@ from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tool
 from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.holder import StateHolder
-from lesionlens.results.review.drafts import Draft
+from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import new_tracking_uid
 
 OUTLINE = "outline"
@@ -69,7 +69,7 @@ class Editing(StateHolder):
 
     # --- strokes that were interrupted ----------------------------------------------------
 
-    def offer(self, draft: Draft | None) -> None:
+    def offer(self, draft: OutlineDraft | None) -> None:
         """Offer to continue interrupted strokes."""
         self._set(draft=draft)
 

@@ -20,7 +20,7 @@ _STEP_MM, _MARGIN_MM = 3.0, 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Head:
+class HeadMask:
     """Filled head mask with a margin, on a coarse grid."""
 
     mask: NDArray[np.bool_]
@@ -30,7 +30,7 @@ class Head:
     """Image voxels per mask voxel."""
 
     @classmethod
-    def of(cls, data: NDArray[Any], grid: Grid) -> Head:
+    def of(cls, data: NDArray[Any], grid: Grid) -> HeadMask:
         """Compute the mask of an image; for a skull-stripped one it is the brain.
 
         Examples
@@ -38,7 +38,7 @@ class Head:
         >>> data = np.zeros((40, 40, 40))
         >>> data[10:30, 10:30, 10:30] = 1
         >>> data[18:22, 18:22, 18:22] = 0
-        >>> head = Head.of(data, Grid((40, 40, 40), np.diag([3.0, 3.0, 3.0, 1.0])))
+        >>> head = HeadMask.of(data, Grid((40, 40, 40), np.diag([3.0, 3.0, 3.0, 1.0])))
         >>> head.contains((60, 60, 60)), head.contains((6, 6, 6))
         (True, False)
         """
@@ -76,7 +76,7 @@ class HeadOfStudy:
 
     def __init__(self, pictures: Callable[[], Pictures]) -> None:
         self._pictures = pictures
-        self._known: tuple[Any, Head] | None = None
+        self._known: tuple[Any, HeadMask] | None = None
 
     def contains(self, point_mm: Point) -> bool:
         """Whether a point (RAS+ mm) lies in the head; always true without an image."""
@@ -85,5 +85,5 @@ class HeadOfStudy:
         if first is None:
             return True
         if self._known is None or self._known[0] is not first[0]:
-            self._known = (first[0], Head.of(*first))
+            self._known = (first[0], HeadMask.of(*first))
         return self._known[1].contains(point_mm)

@@ -23,7 +23,7 @@ from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.model.state.second import SecondResult
-from lesionlens.results.review.drafts import Draft
+from lesionlens.results.review.drafts import OutlineDraft
 
 ANALYSING = "Analysing"
 """Name of the analysis' job."""
@@ -160,7 +160,7 @@ class State:
     edited_uid: str = ""
     """Tracking UID of the candidate being drawn."""
     tools: Tools = field(default_factory=Tools)
-    draft: Draft | None = None
+    draft: OutlineDraft | None = None
     """Interrupted strokes of an earlier session."""
     resumed: bool = False
     """Whether the edit continues the draft."""

@@ -20,7 +20,7 @@ from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording.candidates import facts_of
-from lesionlens.results.review.drafts import Draft
+from lesionlens.results.review.drafts import OutlineDraft
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_interrupted_strokes_go_on_where_they_lie(session):
     grid = session.state.overlays.grid
     drawn = np.zeros(grid.shape, np.uint8)
     drawn[5:8, 6:9, 7:10] = 1
-    session.offer(Draft("2.25.1", drawn))
+    session.offer(OutlineDraft("2.25.1", drawn))
     session.resume()
     assert visited == [PlaceVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
 
