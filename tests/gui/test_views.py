@@ -32,7 +32,7 @@ from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.viewer import canvas_strokes
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.colours import MARK_COLOUR
-from lesionlens.napari.viewer.paint import rows_below
+from lesionlens.napari.viewer.paint import Projection, in_view, rows_below
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
@@ -708,6 +708,19 @@ def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
     assert rows_below(metrics, left, right, 2 * wide + 80) == 0
     assert rows_below(metrics, left, right, 2 * wide + 10) == 2
     assert rows_below(metrics, left, (), 50.0) == 0
+
+
+def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):
+    """At the right of a narrow view "mean 439" was read as "mean 43"."""
+    metrics = QFontMetricsF(QFont())
+    lines = ("T1c", "mean 439.1 · SD 100.2", "min 251 · max 812")
+    to = Projection((0.0, 0.0), 1.0, 300, 200)
+    wide = max(map(metrics.horizontalAdvance, lines))
+    for x, y in ((10.0, 50.0), (290.0, 50.0), (290.0, 500.0), (-80.0, -80.0)):
+        at = in_view(metrics, lines, QPointF(x, y), to)
+        assert 0 <= at.x() <= 300 - wide
+        assert metrics.ascent() <= at.y() <= 200 - 2 * metrics.height()
+    assert in_view(metrics, lines, QPointF(10.0, 50.0), to) == QPointF(10.0, 50.0)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 
 import napari
 from napari.settings import get_settings
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
@@ -180,6 +181,8 @@ class LesionLens(Panel):
 
     def _bring_back(self, layer: Any, place: int) -> None:
         """Show an image of the open study again that was deleted in napari's layer list."""
+        if not isalive(self):  # a script closed the viewer, which empties it first
+            return
         layers, study = self.viewer.layers, self.model.study
         ours = layer.metadata.get(KEY, {})
         if "sequence" not in ours or study is None or ours.get("study") is not study:

@@ -18,7 +18,6 @@ from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
-from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
@@ -37,6 +36,7 @@ _UNNAMED_DECISIONS = (
     "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
     "name in the preferences and open the study again."
 )
+_ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 _UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 
 
@@ -403,9 +403,9 @@ class ReadController:
         if new.analysis is None:
             return
         if seen is not self.session.result:
-            self._before, self._follows = _own_review(new.analysis, new.review), None
+            self._before, self._follows = own_log.as_logged(new.analysis, new.review), None
         elif new.review is not old.review:
-            self._keep(new.analysis, _own_review(new.analysis, new.review))
+            self._keep(new.analysis, own_log.as_logged(new.analysis, new.review))
 
     def _note_look(self, new: State) -> None:
         """Record once that the open study's findings are shown, for later unaided reads."""
@@ -427,8 +427,10 @@ class ReadController:
         if log is None:
             log = self._log = ReadSession(self._own.database, key)
         if log is not self._follows:
-            log.show(store.analysis_key(analysis.run), self._before, _centroids(analysis))
+            log.show(store.analysis_key(analysis.run), self._before, own_log.centroids(analysis))
             self._follows = log
+            if log.others:
+                self.session.notify(_ELSEWHERE)
         return log
 
     def take_over(self) -> None:
@@ -461,7 +463,7 @@ class ReadController:
         """Write decisions to the log; False, with a message, if that failed."""
         try:
             log = self._log_of(analysis)
-            write(log, _centroids(analysis))
+            write(log, own_log.centroids(analysis))
         except LesionLensError as refusal:
             self.kept = False
             self._not_kept(refusal, "it is saved with your next decision")
@@ -482,18 +484,6 @@ class ReadController:
         except LesionLensError as error:
             logger.warning("Where decisions were kept was not noted: %s", error.found)
         self._noted = noted
-
-
-def _own_review(analysis: Analysis, review: Review) -> Review:
-    """Return a review under the result's own tracking UIDs, as logs hold it."""
-    return review.renamed(own_uids(analysis.followup))
-
-
-def _centroids(analysis: Analysis) -> dict[str, Point]:
-    """Return the centroid of each candidate, RAS+ mm, by the result's own tracking UID."""
-    own = own_uids(analysis.followup)
-    all_ = analysis.findings.candidates
-    return {own.get(c.tracking_uid, c.tracking_uid): c.centroid_mm for c in all_}
 
 
 def _own_key(study: Study) -> ReadKey:

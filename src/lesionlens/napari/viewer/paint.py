@@ -150,14 +150,36 @@ def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) ->
 
 
 def _paint_measure(painter: QPainter, measure: DrawnMeasure, to: Projection) -> None:
-    """Paint a measurement with handles at its points, and its text to the right."""
+    """Paint a measurement with handles at its points, and its text to the right, all in view."""
     _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), to)
     for x, y in measure.points.tolist():
         painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
-    corner = to.point(*measure.beside)
-    row = QFontMetricsF(painter.font()).height()
+    metrics = QFontMetricsF(painter.font())
+    at = in_view(metrics, measure.lines, to.point(*measure.beside) + QPointF(2 * _HANDLE, 0.0), to)
     for number, words in enumerate(measure.lines):
-        _text(painter, QPointF(corner.x() + 2 * _HANDLE, corner.y() + number * row), words, RULER)
+        shown = _elided(metrics, words, to)
+        _text(painter, QPointF(at.x(), at.y() + number * metrics.height()), shown, RULER)
+
+
+def in_view(metrics: QFontMetricsF, lines: Sequence[str], at: QPointF, to: Projection) -> QPointF:
+    """Return where the first of some lines of text begins, so that no number is cut off.
+
+    Parameters
+    ----------
+    at : QPointF
+        Wanted left end of the first line's base line, pixels.
+    """
+    widest = max(map(metrics.horizontalAdvance, lines), default=0.0)
+    x = max(min(at.x(), to.width - _MARGIN - widest), _MARGIN)
+    lowest = to.height - _MARGIN - metrics.descent() - (len(lines) - 1) * metrics.height()
+    return QPointF(x, max(min(at.y(), lowest), metrics.ascent()))
+
+
+def _elided(metrics: QFontMetricsF, words: str, to: Projection) -> str:
+    """Return a text, with an ellipsis if it is wider than the view."""
+    room = to.width - 2 * _MARGIN
+    shown: str = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
+    return shown
 
 
 def _paint_map(painter: QPainter, part: MapDrawing, image: QImage | None, to: Projection) -> None:
@@ -212,18 +234,21 @@ def paint_words(
     font.setPointSizeF(9.0)
     painter.setFont(font)
     metrics = QFontMetricsF(font)
-    room = to.width - 2 * _MARGIN
     below = rows_below(metrics, drawing.lines, corner, to.width)
     for row, words in enumerate(drawing.lines):
-        shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
+        shown = _elided(metrics, words, to)
         _text(painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
     for row, words in enumerate(corner, below):
-        shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
+        shown = _elided(metrics, words, to)
         x = to.width - _MARGIN - metrics.horizontalAdvance(shown)
         _text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
-    reaches = metrics.horizontalAdvance(foot) > to.width / 2 - _MARGIN - _BESIDE_LETTER
+    half = to.width / 2 - _MARGIN - _BESIDE_LETTER
+    reaches = metrics.horizontalAdvance(foot) > half
+    long = max(map(metrics.horizontalAdvance, drawing.lines), default=0.0) > half
+    under = long * len(drawing.lines) * metrics.height()
     lowest = to.height - _MARGIN - metrics.descent()
-    _text(painter, QPointF(_MARGIN, lowest - reaches * 2 * metrics.height()), foot)
+    at = QPointF(_MARGIN, lowest - reaches * 2 * metrics.height())
+    _text(painter, at, _elided(metrics, foot, to))
     _paint_scale(painter, to)
     font.setPointSizeF(12.0)
     font.setBold(True)
@@ -234,7 +259,7 @@ def paint_words(
     for words, x, y in (
         (left, _MARGIN, down),
         (right, to.width - _MARGIN - metrics.horizontalAdvance(right), down),
-        (top, across - metrics.horizontalAdvance(top) / 2, _MARGIN + metrics.ascent()),
+        (top, across - metrics.horizontalAdvance(top) / 2, under + _MARGIN + metrics.ascent()),
         (bottom, across - metrics.horizontalAdvance(bottom) / 2, to.height - _MARGIN),
     ):
         _text(painter, QPointF(x, y), words, LETTER)

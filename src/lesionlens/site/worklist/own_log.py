@@ -19,6 +19,7 @@ from lesionlens.base import user_folders
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis, RunInfo
+from lesionlens.base.records.findings import Point
 from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import Study
@@ -43,6 +44,18 @@ def own_key(study: Study, reader: str) -> ReadKey:
     """Return the key of a read of a study opened without a worklist."""
     named = study.uid or str(study.root.resolve())
     return ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], reader)
+
+
+def as_logged(analysis: Analysis, review: Review) -> Review:
+    """Return a review under the result's own tracking UIDs, as logs hold it."""
+    return review.renamed(own_uids(analysis.followup))
+
+
+def centroids(analysis: Analysis) -> dict[str, Point]:
+    """Return the centroid of each candidate, RAS+ mm, by the result's own tracking UID."""
+    own = own_uids(analysis.followup)
+    found = analysis.findings.candidates
+    return {own.get(c.tracking_uid, c.tracking_uid): c.centroid_mm for c in found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class ReadSession:
         self._acts = list(database.read(key).acts)
         self._last = clock()
         self._left = False
+        self.others = False
+        """Whether another window decided on this study since it was opened in this one."""
         self._analysis, self._review, self._takes_over = "", Review(), False
         self._unseen: tuple[ReviewEvent, ...] = ()
         self._add(ReviewAct.BEGIN)
@@ -135,6 +137,9 @@ class ReadSession:
     def show(self, analysis: str, review: Review, known: Container[str] | None = None) -> None:
         """Continue from the review of an analysis.
 
+        Decisions in the log that follow the shown ones were made in another window since: new ones
+        are added to them, and `others` is true.
+
         Parameters
         ----------
         analysis : str
@@ -151,7 +156,11 @@ class ReadSession:
         self._analysis, self._review = analysis, review
         self._unseen = tuple(event for event in logged.events if event not in seen.events)
         decisions = tuple(event.decision for event in review.events)
-        self._takes_over = (seen.events, seen.responses) != (decisions, review.responses)
+        begun, signed = len(decisions), len(review.responses)
+        same = (seen.events, seen.responses) == (decisions, review.responses)
+        goes_on = seen.events[:begun] == decisions and seen.responses[:signed] == review.responses
+        self.others = goes_on and len(seen.events) > begun
+        self._takes_over = not (same or self.others)
 
     def keep(
         self,

@@ -497,3 +497,16 @@ def test_a_look_that_cannot_be_recorded_does_not_keep_the_study_closed(
     with shown(analysis) as window:
         assert window.session.state.analysis is not None
     assert "was not recorded" in caplog.text
+
+
+def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):  # noqa: F811
+    """The second one's first decision replaced all that was decided, and signed, in the first."""
+    with shown(analysis) as first, shown(analysis) as second:
+        first.session.mark(ReviewState.ACCEPTED)
+        second.session.go_to(2)
+        second.session.mark(ReviewState.REJECTED)
+        assert "Another window decided on this study too" in second.session.state.message
+        assert first.kept
+        assert second.kept
+    with shown(analysis) as again:
+        assert decided(again) == [ReviewState.ACCEPTED, ReviewState.REJECTED]

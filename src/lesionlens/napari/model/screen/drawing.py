@@ -162,12 +162,11 @@ class Artist:
         picture, where = self.pictures.get(tile.sequence), place_words(point_mm)
         if picture is None or not picture.grid.contains(picture.grid.nearest_voxel(point_mm)):
             return where
-        if projected := projection_words(board, tile):
+        if projection_words(board, tile):
             slab = slab_of(board, tile, picture)
             found = picture.brightest(board.frame, tile.plane, point_mm, slab)
-            return (
-                "" if found is None else f"{found[0]:.4g}  at  {place_words(found[1])}{projected}"
-            )
+            if found is not None:
+                return f"{found[0]:.4g} (brightest)  at  {place_words(found[1])}"
         value = picture.value_at(point_mm)
         return f"no value  at  {where}" if value is None else f"{value:.4g}  at  {where}"
 
