@@ -380,6 +380,19 @@ def test_what_a_reader_decided_goes_on_under_the_new_name(compared):
     assert compared.review.state_of(uid) is ReviewState.ACCEPTED
 
 
+def test_an_unseen_outline_is_named_by_its_new_tracking_uid(
+    before, now, compared, laid_before, monkeypatch
+):
+    """After a comparison its decision counted as one on the outline that is there."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    first, second = (one.tracking_uid for one in now.findings.candidates)
+    run = replace(now.run, redrawn=frozenset({first, second}))
+    then = Prior(Examination(SOMEBODY, "2026-01-05", "1.2.3"), before)
+    found = compare(replace(now, run=run), Examination(SOMEBODY, "2026-03-05"), then)
+    assert found.run.redrawn == {one.tracking_uid for one in compared.findings.candidates}
+    assert found.run.redrawn != run.redrawn
+
+
 def test_lesions_that_split_or_merge_say_so():
     grid = Grid((30, 10, 10), np.eye(4))
     one, two = np.zeros((2, *grid.shape), np.int32)
