@@ -479,11 +479,13 @@ def _score_attention(
     has_t1c: bool,
 ) -> None:
     """Add attention metrics; note missing maps. Without T1c there is none of the enhancing part."""
+    missing = []
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))
         if not path.is_file():
-            if has_t1c or key != Region.ET.value:
-                score.problems.append(f"{path.name} is missing")
+            missing += [path.name] * (has_t1c or key != Region.ET.value)
         elif mask.any():
             point, mass = metrics.attention_measures(_read_on(path, grid), mask)
             score.metrics[f"point_{key}"], score.metrics[f"mass_{key}"] = point, mass
+    if missing:
+        score.problems.append(f"missing: {', '.join(missing)}")

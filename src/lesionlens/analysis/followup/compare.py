@@ -70,7 +70,13 @@ def compare(
         found.moved,
     )
     names = dict(_names(matches, before.findings, now.findings))
-    named = replace(now, findings=_renamed(now.findings, names), review=now.review.renamed(names))
+    redrawn = frozenset(names.get(uid, uid) for uid in now.run.redrawn)
+    named = replace(
+        now,
+        findings=_renamed(now.findings, names),
+        review=now.review.renamed(names),
+        run=replace(now.run, redrawn=redrawn),
+    )
     if now.original is not None:
         own = replace(now.original, findings=_renamed(now.original.findings, names))
         named = replace(named, original=own)

@@ -121,6 +121,11 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     )
 
 
+def is_doubtful(found: Comparison) -> bool:
+    """Return whether changes have to be checked first; `doubt_words` says why."""
+    return found.alignment.doubtful or len(found.makers) > 1
+
+
 def doubt_words(found: Comparison, words: Words) -> str:
     """Return why changes have to be checked first; empty if nothing speaks against them."""
     parts = []

@@ -33,6 +33,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, Findings, Point
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.records.review import Review
+from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.words import Words, load
 from lesionlens.results.review.saved_result import SavedResult
 
@@ -209,7 +210,7 @@ class Sentences:
             "change_percent": alone,
             "new": None if found is None else change is None or change.kind is ChangeKind.NEW,
             "tangled": tangled,
-            "doubtful": found is not None and found.alignment.doubtful,
+            "doubtful": found is not None and is_doubtful(found),
         }
 
 

@@ -65,7 +65,7 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     run = replace(
         analysis.run,
         notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))),
-        redrawn=frozenset(names[uid] for uid in redrawn),
+        redrawn=frozenset(names[uid] for uid in redrawn if earlier.review.of(uid) is not None),
     )
     return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
 

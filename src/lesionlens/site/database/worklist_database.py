@@ -251,14 +251,18 @@ class WorklistDatabase:
         rows = (self._connection.execute(query, (name,)).fetchone() for name in names)
         outlines = {outline.sha256: outline for outline in map(_outline, rows)}
         found = {key: reviews_of(done, outlines) for key, done in acts.items()}
-        return dict(sorted(found.items(), key=lambda pair: acts[pair[0]][-1].time))
+        query = (
+            f"SELECT {_READ} FROM acts WHERE analysis = ? "  # noqa: S608  constants
+            f"GROUP BY {_READ} ORDER BY MAX(number)"  # not by a clock, which may be set back
+        )
+        ended = (_key(row) for row in self._connection.execute(query, (analysis,)))
+        return {key: found[key] for key in ended if key in found}
 
     def _acts(self, where: str, value: str | None) -> dict[ReadKey, list[ReviewEvent]]:
         query = f"SELECT {_READ}, act FROM acts {where} ORDER BY number"  # noqa: S608  constants
         acts: dict[ReadKey, list[ReviewEvent]] = {}
         for *who, act in self._connection.execute(query, () if value is None else (value,)):
-            key = ReadKey(who[0], who[1], who[2], Arm(who[3]))
-            acts.setdefault(key, []).append(ACT.validate_json(act))
+            acts.setdefault(_key(who), []).append(ACT.validate_json(act))
         return acts
 
     def read(self, key: ReadKey) -> Read:
@@ -379,6 +383,10 @@ def existing_worklist_database(
         )
     with closing(open_worklist_database(folder, reading=reading)) as database:
         yield database
+
+
+def _key(row: Sequence[Any]) -> ReadKey:
+    return ReadKey(row[0], row[1], row[2], Arm(row[3]))
 
 
 def closed(entry: StudyEntry) -> StudyEntry:

@@ -159,7 +159,7 @@ def _note(analysis: str, reader: str) -> str:
 def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review, ...]]]:
     if not is_list(folder):
         return []
-    with closing(open_worklist_database(folder)) as database:
+    with closing(open_worklist_database(folder, reading=True)) as database:
         return list(database.reviews(analysis).items())
 
 

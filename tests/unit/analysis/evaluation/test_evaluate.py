@@ -659,3 +659,18 @@ def test_a_plain_segmentation_on_sheared_axes_is_no_result(tmp_path):
     (score,) = evaluate(tmp_path / "predicted", find_cases(tmp_path / "truth"), lambda _: None)
     assert score.failed
     assert "sheared voxel axes" in score.problems[0]
+
+
+def test_missing_maps_are_one_line_a_case(cohort, tmp_path):
+    """Three lines for each of many cases hid what else was said of them."""
+    results, cases = cohort
+    shutil.copytree(results / "a", tmp_path / "a")
+    for path in (tmp_path / "a").glob("attention_*"):
+        path.unlink()
+    run = json.loads((tmp_path / "a" / "run.json").read_text())
+    run["files"] = None  # an engine without maps lists none
+    (tmp_path / "a" / "run.json").write_text(json.dumps(run))
+    (case,) = (c for c in find_cases(cases) if c.name == "a")
+    problems = score_case(case, tmp_path / "a", None).problems
+    (line,) = (one for one in problems if "attention" in one)
+    assert all(f"attention_{region}.nii.gz" in line for region in ("wt", "tc", "et"))

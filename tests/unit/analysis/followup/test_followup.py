@@ -45,11 +45,13 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.followup import lines_of, shown_followup
+from lesionlens.results.export.dicom.groups import _compared
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.followup import _note, section_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.run import warnings_of
+from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.words import load
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import find_prior, latest_before, open_prior
@@ -171,6 +173,10 @@ def test_a_prior_of_other_weights_or_of_another_release_says_so_beside_the_chang
     )
     assert len(shown) == (4 if part == "neither" else 5)
     assert all((other[part] in text) is (part != "neither") for text in shown), shown
+    one = next(c.now.tracking_uid for c in found.followup.changes if c.now and c.before)
+    candidate = next(c for c in found.findings.candidates if c.tracking_uid == one)
+    assert ("comparison is doubtful" in Sentences(found).of(candidate)) is (part != "neither")
+    assert ("(doubtful comparison)" in _compared(found, candidate)) is (part != "neither")
     assert again.followup.points[0].made_by == then.analysis.run.made_by
     assert (len(again.followup.makers) > 1) is (part != "neither")
 
@@ -372,6 +378,19 @@ def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
 def test_what_a_reader_decided_goes_on_under_the_new_name(compared):
     uid = next(c.now.tracking_uid for c in compared.followup.changes if c.now and c.now.id == 1)
     assert compared.review.state_of(uid) is ReviewState.ACCEPTED
+
+
+def test_an_unseen_outline_is_named_by_its_new_tracking_uid(
+    before, now, compared, laid_before, monkeypatch
+):
+    """After a comparison its decision counted as one on the outline that is there."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    first, second = (one.tracking_uid for one in now.findings.candidates)
+    run = replace(now.run, redrawn=frozenset({first, second}))
+    then = Prior(Examination(SOMEBODY, "2026-01-05", "1.2.3"), before)
+    found = compare(replace(now, run=run), Examination(SOMEBODY, "2026-03-05"), then)
+    assert found.run.redrawn == {one.tracking_uid for one in compared.findings.candidates}
+    assert found.run.redrawn != run.redrawn
 
 
 def test_lesions_that_split_or_merge_say_so():

@@ -169,6 +169,14 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == [first]
 
 
+def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):
+    second = analysis.findings.candidates[1].tracking_uid
+    events = tuple(e for e in reviewed.review.events if e.tracking_uid == second)
+    save(replace(reviewed, review=replace(reviewed.review, events=events)), tmp_path / "out")
+    save(parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == []
+
+
 def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
     analysis, reviewed, tmp_path
 ):

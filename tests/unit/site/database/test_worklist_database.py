@@ -20,7 +20,7 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
-from lesionlens.base.records.review import Outline, Review
+from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry
 from lesionlens.site.database.worklist_database import (
@@ -222,6 +222,17 @@ def test_a_review_comes_back_from_the_log_as_it_was(tmp_path):
         assert database.reviews("another") == {}
         assert len(database.read(KEY).acts) == 2 + len(review.events)
     assert ReviewLog(review).review == review
+
+
+def test_the_latest_review_is_the_one_written_last_whatever_the_clock_said(tmp_path):
+    database = open_worklist_database(tmp_path)
+    for study, time in (("first", "2026-01-05T10:30:00Z"), ("second", "2026-01-05T10:10:00Z")):
+        event = ReviewEvent("1.1", ReviewState.ACCEPTED, "A. Reader", time)
+        database.add(replace(KEY, study=study), [event], "analysis")
+    assert [key.study for key in database.reviews("analysis")] == ["first", "second"]
+    database.add(replace(KEY, study="first"), [event], "analysis")
+    assert [key.study for key in database.reviews("analysis")] == ["second", "first"]
+    database.close()
 
 
 def test_what_a_full_disk_refused_is_kept_with_the_next_decision(tmp_path, monkeypatch):

@@ -47,6 +47,7 @@ from lesionlens.results.export.dicom.axis import (
 from lesionlens.results.export.dicom.ko import best_frame
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment, SegmentMask
+from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.sentence import Sentences
 
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
@@ -190,7 +191,7 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
         return ""
     change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
     day = found.points[-2].date or "the prior examination"
-    if found.alignment.doubtful:
+    if is_doubtful(found):
         day += " (doubtful comparison)"
     if change is None or change.before is None:
         split = change is not None and change.kind is ChangeKind.SPLIT
