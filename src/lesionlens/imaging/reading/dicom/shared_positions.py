@@ -87,7 +87,7 @@ def split_volumes(places: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice]
         return [(complete, [notice])]
     notice = (
         f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
-        "the image of the lower number was kept"
+        "the image of the lower number, else of the first file, was kept"
     )
     return [([min(place, key=number_of) for place in places], [notice])]
 

@@ -65,8 +65,9 @@ GEOMETRY = (
     *("SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "PositionReferenceIndicator"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("DimensionOrganizationSequence", "DimensionIndexSequence", "InstanceNumber"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
 )
-"""Attributes of image identity and geometry: used unchanged."""
+"""Attributes of image identity, geometry and compression: used unchanged."""
 _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 
 

@@ -21,6 +21,7 @@ from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Series, SourceFile
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import GEOMETRY, copied_attributes
 
 PLACE_TOLERANCE_VOX = 0.05
@@ -263,8 +264,17 @@ def _shared_geometry(header: Dataset, number: int) -> Dataset:
     for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
         if name not in shared:
             shared[name] = copy.deepcopy(first[name])
+        _shorten(shared[name].value[0])
     made.SharedFunctionalGroupsSequence = [shared]
     return made
+
+
+def _shorten(measures: Dataset) -> None:
+    """Write decimal strings in the 16 characters that DICOM allows; scanners write longer ones."""
+    for element in measures:
+        if element.VR == "DS" and element.value is not None:
+            parts = element.value if element.VM > 1 else [element.value]
+            element.value = [values.BY_VR["DS"](str(part)) for part in parts]
 
 
 def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.float64]:

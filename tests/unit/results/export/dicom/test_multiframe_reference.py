@@ -85,6 +85,31 @@ def frames_named(dataset):
             yield from map(int, values)
 
 
+@pytest.mark.filterwarnings("ignore:.*DS:UserWarning")
+@pytest.mark.parametrize("multi_frame", [True, False])
+def test_decimals_longer_than_dicom_allows_are_shortened(
+    two_lesions, source, files, tmp_path, multi_frame
+):
+    """Scanners write 2.9999999999999996: copied, it made invalid objects."""
+    place = tmp_path / "study"
+    if not multi_frame:
+        place = files[0].parent
+    for path in place.iterdir():
+        ds = pydicom.dcmread(path)
+        for found in ds.iterall():
+            if found.keyword in ("SliceThickness", "PixelSpacing"):
+                parts = found.value if found.VM > 1 else [found.value]
+                found.value = [float(part) - 4e-16 * float(part) for part in parts]
+        ds.save_as(path)
+    DicomExporter().write(make_analysis(two_lesions, open_study(place)), tmp_path)
+    for name in ("seg", "sr", "attention"):
+        written = pydicom.dcmread(tmp_path / "dicom" / f"{name}.dcm")
+        for found in written.iterall():
+            if found.VR == "DS" and found.value is not None:
+                parts = found.value if found.VM > 1 else [found.value]
+                assert max(len(str(part)) for part in parts) <= 16, found
+
+
 def test_only_analysed_frames_are_referenced_in_their_orientation(
     two_lesions, source, files, tmp_path
 ):

@@ -755,6 +755,20 @@ def test_values_that_no_valid_object_can_hold_are_not_passed_on(make, tmp_path):
         assert ds.PatientName == "ONLY FAMILY"
 
 
+def test_objects_of_lossy_images_state_the_loss(make, tmp_path):
+    """It stays stated in whatever is derived from them (PS3.3 C.7.6.1.1.5)."""
+    analysis = make(dicom=True)
+    for file in analysis.study.series[MrSequence.T1C].files:
+        ds = pydicom.dcmread(file.path)
+        ds.LossyImageCompression, ds.LossyImageCompressionRatio = "01", 12.5
+        ds.LossyImageCompressionMethod = "ISO_10918_1"
+        ds.save_as(file.path)
+    written = _written(analysis, tmp_path)
+    for name in ("seg", "attention"):
+        assert written[name].LossyImageCompression == "01"
+        assert written[name].LossyImageCompressionRatio == 12.5
+
+
 def test_a_study_that_has_gone_is_reported(make, tmp_path):
     analysis = make(dicom=True)
     analysis.study.series[MrSequence.T1C].files[3].path.unlink()
