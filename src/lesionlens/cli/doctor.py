@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from importlib import metadata, util
-from importlib.resources import files
 from typing import Any
 
 from lesionlens.base import plugins
@@ -16,6 +15,7 @@ from lesionlens.base.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer
+from lesionlens.imaging import samples
 
 _CORE = ("torch", "monai", "numpy", "SimpleITK", "nibabel", "pydicom", "highdicom", "safetensors")
 _EXTRAS = {
@@ -74,8 +74,7 @@ def examine() -> dict[str, Any]:
 
 def _has_sample() -> bool:
     """Whether the sample studies are in the package."""
-    root = files("lesionlens.imaging.sample_data")
-    return all(root.joinpath(name).is_dir() for name in ("study", "study_dicom"))
+    return samples.STUDY.is_dir() and samples.DICOM_STUDY.is_dir()
 
 
 def _has_display() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.text import writable
+
+logger = logging.getLogger(__name__)
 
 
 class EventWriter(Protocol):
@@ -82,6 +86,9 @@ class _TensorBoard:
 def open_event_writer(out: Path | None) -> EventWriter:
     """Open a writer in `out/board`, or a silent one without a folder or TensorBoard."""
     if out is None:
+        return _NoBoard()
+    if writable(str(out)) != str(out):
+        logger.warning("no board is written: TensorBoard needs a folder whose name is UTF-8")
         return _NoBoard()
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)

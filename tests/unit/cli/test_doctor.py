@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from lesionlens.cli import doctor
+from lesionlens.imaging import samples
 
 ROOT = Path(__file__).resolve().parents[3]
 DEVELOPERS = {"all", "dev", "docs"}
@@ -32,3 +33,10 @@ def test_packages_of_an_extra_that_are_missing_are_named_beside_those_there(monk
     assert re.fullmatch(
         r'onnx +onnxruntime \S+, missing onnx, onnxscript: pip install "lesionlens\[onnx\]"', line
     )
+
+
+def test_an_installation_without_its_samples_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(samples, "STUDY", tmp_path / "gone")
+    found = doctor.examine()
+    assert not found["ready"]
+    assert "Sample      MISSING: install LesionLens again" in doctor._lines(found)

@@ -1,5 +1,6 @@
 """What TensorBoard reads is written, and a log that cannot be written is an error in words."""
 
+import os
 import threading
 
 import pytest
@@ -48,6 +49,14 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     board.close()
     assert not any(tmp_path.iterdir())
     assert threading.active_count() == running
+
+
+def test_a_folder_whose_name_is_not_utf_8_has_no_board(tmp_path, caplog):
+    board = open_event_writer(tmp_path / os.fsdecode(b"M\xfcller"))
+    board.scalars({"loss": 1.0}, 1)
+    board.close()
+    assert not any(tmp_path.iterdir())
+    assert "no board is written" in caplog.text
 
 
 def test_curves_and_pictures_are_written(tmp_path):

@@ -7,7 +7,11 @@ that each can be shown, hidden and measured alone.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, Code
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.text import writable
 from lesionlens.results.export import caveats, lookup
 
 if TYPE_CHECKING:
@@ -152,8 +157,24 @@ def _write(path: Path, numbered: NDArray[np.uint16], grid: Grid, fields: dict[st
     image.SetOrigin(lps[:3, 3].tolist())
     for key, value in fields.items():
         image.SetMetaData(key, value)
-    sitk.WriteImage(image, str(path), useCompression=True)
-    _check(sitk.ReadImage(str(path)), numbered, lps, path.name)
+    with _in_utf8(path) as place:
+        sitk.WriteImage(image, str(place), useCompression=True)
+        _check(sitk.ReadImage(str(place)), numbered, lps, path.name)
+
+
+@contextmanager
+def _in_utf8(path: Path) -> Iterator[Path]:
+    """Yield where to write a file: a temporary folder if the path is not UTF-8.
+
+    SimpleITK ends the process on such a path.
+    """
+    if writable(str(path)) == str(path):
+        yield path
+        return
+    with TemporaryDirectory() as aside:
+        place = Path(aside) / path.name
+        yield place
+        shutil.copyfile(place, path)
 
 
 def _check(read: Any, numbered: NDArray[np.uint16], lps: NDArray[np.float64], name: str) -> None:

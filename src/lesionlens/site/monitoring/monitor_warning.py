@@ -10,6 +10,7 @@ from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import utc_now
+from lesionlens.base.text import writable
 
 
 class MonitorWarning(FileModel):
@@ -51,7 +52,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
         The file cannot be written, so that the warning in the panel would be out of date.
     """
     now = utc_now()
-    warning = MonitorWarning(time=now, stops=stops, page=str(page.resolve()))
+    warning = MonitorWarning(time=now, stops=stops, page=writable(str(page.resolve())))
     try:
         write_atomically(_place(), warning.model_dump_json(indent=1) + "\n")
     except OSError as error:

@@ -3,6 +3,7 @@
 `tiny.onnx` is what `export_lens` wrote of the untrained `tiny.safetensors` (fp16, as those are).
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -181,6 +182,14 @@ def test_no_runtime_is_asked_for_one_sum_over_a_whole_group_of_channels():
         assert b"ReduceMean" in written
         assert b"InstanceNormalization" not in written
         assert b"GroupNormalization" not in written
+
+
+def test_a_file_in_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
+    place = tmp_path / os.fsdecode(b"M\xfcller")
+    place.mkdir()
+    (place / "tiny.onnx").write_bytes(b"")
+    with pytest.raises(WeightsError, match="whose name is not UTF-8"):
+        OnnxSession(place / "tiny.onnx")
 
 
 def test_a_head_is_analysed_without_torch(tmp_path, make_study):

@@ -1,5 +1,8 @@
 """Slicer's segmentation, read back by Slicer's own library and by another reader of NRRD."""
 
+import os
+import sys
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -73,6 +76,17 @@ def test_a_sheared_grid_is_kept(make, tmp_path, monkeypatch):
     sheared = replace(analysis, volumes=replace(analysis.volumes, labels=labels))
     (path,) = SlicerExporter().write(sheared, tmp_path)
     np.testing.assert_allclose(affine_of(nrrd.read_header(str(path))), affine, atol=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_a_folder_whose_name_is_not_utf_8_does_not_end_the_process(make, tmp_path):
+    analysis = make()
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    folder.mkdir()
+    (odd,) = SlicerExporter().write(analysis, folder)
+    (plain,) = SlicerExporter().write(analysis, tmp_path)
+    assert odd.parent == folder
+    assert odd.read_bytes() == plain.read_bytes()
 
 
 def test_without_a_candidate_it_says_why_there_is_no_file(make):
