@@ -99,7 +99,7 @@ def test_the_whole_analysis_runs_on_it(engine, make_study):
         relevance = candidate.sequence_relevance
         if relevance is not None:
             total = sum(v for v in relevance.values() if v is not None)
-            assert -1e-9 <= total <= 1 + 1e-9
+            assert -1e-5 <= total <= 1 + 1e-5  # figures are rounded as in findings.json
             assert candidate.relevance_of is RelevanceMeasure.OVERLAP
 
 
