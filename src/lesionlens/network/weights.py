@@ -126,6 +126,8 @@ def load(
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
+    if not all(bool(value.isfinite().all()) for value in state.values()):
+        raise _unreadable(path, "with values that are not numbers")
     network = channels_last(network.to(device)).eval()
     known = notes_of(notes) | {"trained_on": notes.trained_on or _trained_on(path, actual)}
     return network, WeightsInfo(sha256=actual, config=config, **known)

@@ -106,6 +106,17 @@ def test_weights_of_another_network_are_refused(saved, tmp_path):
         weights.load(path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(saved, tmp_path, value):
+    network, notes, _, _ = saved
+    state = dict(network.state_dict())
+    name = next(n for n, tensor in state.items() if tensor.is_floating_point())
+    state[name] = state[name] + value
+    weights.save(tmp_path / "odd.safetensors", network.config, state, notes)
+    with pytest.raises(WeightsError, match="values that are not numbers"):
+        weights.load(tmp_path / "odd.safetensors")
+
+
 def test_weights_that_hold_t1_back_are_refused_and_those_declared_otherwise_load(saved, tmp_path):
     _, _, path, _ = saved
     with safe_open(path, "pt") as stream:

@@ -8,7 +8,7 @@ instantiated, expressions are refused, and weights are loaded with `weights_only
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ from monai.networks import nets
 from torch import Tensor, nn
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from lesionlens.base.errors import MissingPluginError, UnusableInputError, WeightsError
+from lesionlens.base.errors import (
+    MissingPluginError,
+    UnusableInputError,
+    WeightsError,
+    is_lack_of_memory,
+)
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
@@ -37,8 +42,7 @@ _REGIONS = {
     "tumour": Region.WT, "lesion": Region.WT, "tumorcore": Region.TC, "tumourcore": Region.TC,
     "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
 }  # fmt: skip
-
-
+_LARGEST_WINDOW, _EDGES_MM = 1024, (0.3, 10.0)
 _CAVITY = frozenset({"resectioncavity", "surgicalcavity", "cavity", "rc"})
 
 
@@ -103,10 +107,10 @@ def read(folder: Path) -> Bundle:
             next_step="Download the bundle again, with its models folder",
         )
     _fill(network, weights)
-    data = metadata.get("network_data_format", {})
-    image = _only(data.get("inputs", {}), "input")
-    answer = _only(data.get("outputs", {}), "output")
-    sequences = _sequences(image)
+    data = _table(metadata.get("network_data_format"))
+    image = _only(_table(data.get("inputs")), "input")
+    answer = _only(_table(data.get("outputs")), "output")
+    sequences = _sequences(image, definition.get("in_channels"))
     regions = _regions(answer)
     return Bundle(
         name=str(metadata.get("name", folder.name)),
@@ -130,8 +134,14 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
                 found = ConfigParser.load_config_file(str(path))
             except (ValueError, OSError, RecursionError, YAMLError) as error:
                 raise _no_bundle(folder, f"a broken {path.name}") from error
+            if not isinstance(found, Mapping):
+                raise _no_bundle(folder, f"a broken {path.name}")
             return dict(found)
     raise _no_bundle(folder, f"no configs/{name}.json")
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _no_bundle(folder: Path, found: str) -> UnusableInputError:
@@ -192,7 +202,12 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
             expected="the packages that MONAI's transformers use",
             next_step=f"Install it: pip install {error.name or 'PACKAGE'}",
         ) from error
-    except (TypeError, ValueError) as error:
+    except (
+        TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError,
+        RuntimeError,
+    ) as error:  # fmt: skip
+        if is_lack_of_memory(error):
+            raise
         raise UnusableInputError(
             found=f"a definition of {parts[2]} that it does not accept ({error})",
             expected="its parameters in the installed version of MONAI",
@@ -215,12 +230,20 @@ def _fill(network: nn.Module, path: Path) -> None:
             held = held.get(key, held)
         state: dict[str, Tensor] = {k.removeprefix("module."): v for k, v in held.items()}
         network.load_state_dict(state)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError,
+    ) as error:  # fmt: skip
         raise WeightsError(
             found=f"{path.name}, which holds more or other things than this network's tensors",
             expected="a state dictionary of plain tensors",
             next_step="Save the network's state_dict() alone; pickled objects are not loaded",
         ) from error
+    if not all(bool(value.isfinite().all()) for value in state.values()):
+        raise WeightsError(
+            found=f"{path.name}, with values that are not numbers",
+            expected="finite weights",
+            next_step="Train again, or download the bundle again",
+        )
 
 
 def _only(entries: Mapping[str, Any], what: str) -> Mapping[str, Any]:
@@ -230,18 +253,30 @@ def _only(entries: Mapping[str, Any], what: str) -> Mapping[str, Any]:
             expected="one",
             next_step="Use a bundle for the segmentation of one image",
         )
-    found: Mapping[str, Any] = next(iter(entries.values()))
-    return found
+    return _table(next(iter(entries.values())))
 
 
 def _channels(entry: Mapping[str, Any]) -> list[str]:
-    named = entry.get("channel_def", {})
-    return [
-        "".join(c for c in str(named[key]).lower() if c.isalnum()) for key in sorted(named, key=int)
-    ]
+    """Return the names of the channels in order, without spaces and hyphens.
+
+    Raises
+    ------
+    UnusableInputError
+        Channels are not numbered from 0 on without a gap: which is which is then unknown.
+    """
+    named = {str(key): name for key, name in _table(entry.get("channel_def")).items()}
+    order = [str(number) for number in range(len(named))]
+    if named.keys() != set(order):
+        raise UnusableInputError(
+            found=f"channels numbered {', '.join(named)} in the bundle's metadata",
+            expected="each channel of the network, from 0 on",
+            next_step="Name all of them in network_data_format of configs/metadata.json",
+        )
+    return ["".join(c for c in str(named[key]).lower() if c.isalnum()) for key in order]
 
 
-def _sequences(entry: Mapping[str, Any]) -> tuple[MrSequence, ...]:
+def _sequences(entry: Mapping[str, Any], wanted: Any) -> tuple[MrSequence, ...]:
+    """Return the sequence of each input channel; `wanted` is how many the network has, if known."""
     words = _channels(entry)
     if not words or any(word not in _SEQUENCES for word in words):
         raise UnusableInputError(
@@ -249,7 +284,27 @@ def _sequences(entry: Mapping[str, Any]) -> tuple[MrSequence, ...]:
             expected="names of MR sequences: T1, T1c, T2, FLAIR",
             next_step="Name them in network_data_format of configs/metadata.json",
         )
-    return tuple(_SEQUENCES[word] for word in words)
+    if isinstance(wanted, int) and len(words) != wanted:
+        raise UnusableInputError(
+            found=f"{len(words)} input channels in the bundle's metadata",
+            expected=f"{wanted}, as in the definition of its network",
+            next_step="Name each of them in network_data_format of configs/metadata.json",
+        )
+    found = tuple(_SEQUENCES[word] for word in words)
+    _check_once(found, "input")
+    return found
+
+
+def _check_once(channels: Sequence[MrSequence | Region | None], what: str) -> None:
+    """Refuse a sequence or region of two channels: which one is meant is unknown."""
+    named = [one for one in channels if one is not None]
+    twice = sorted({one.display_name for one in named if named.count(one) > 1})
+    if twice:
+        raise UnusableInputError(
+            found=f"two {what} channels for {' and '.join(twice)} in the bundle's metadata",
+            expected="one for each",
+            next_step="Correct network_data_format in configs/metadata.json",
+        )
 
 
 def _regions(entry: Mapping[str, Any]) -> tuple[Region | None, ...]:
@@ -260,23 +315,43 @@ def _regions(entry: Mapping[str, Any]) -> tuple[Region | None, ...]:
             expected='one that is the "whole tumor"',
             next_step="Name them in network_data_format of configs/metadata.json",
         )
+    _check_once(found, "output")
     return found
 
 
 def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
-    sizes = inference.get("inferer", {}).get("roi_size", (128, 128, 128))
-    plain = isinstance(sizes, list | tuple) and all(isinstance(n, int) for n in sizes)
-    if not plain or len(sizes) != 3:
-        return 128, 128, 128
-    return int(sizes[0]), int(sizes[1]), int(sizes[2])
+    """Return the window size; 128 voxels if none is named."""
+    inferer = inference.get("inferer", {})
+    sizes = inferer.get("roi_size", 128) if isinstance(inferer, Mapping) else inferer
+    edges = sizes if isinstance(sizes, list | tuple) else (sizes,) * 3
+    if len(edges) != 3 or not all(type(n) is int and 0 < n <= _LARGEST_WINDOW for n in edges):
+        raise _not_plain(f"the window {sizes!r:.100}", "three numbers of voxels above 0")
+    return edges[0], edges[1], edges[2]
+
+
+def _not_plain(found: str, expected: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"{found} in configs/inference.json",
+        expected=f"{expected}, as plain values: code from a bundle is not run",
+        next_step="Write the values out in configs/inference.json",
+    )
 
 
 def _spacing(inference: Mapping[str, Any]) -> float:
     """Return the voxel edge of Spacingd in the preprocessing; 1 mm if there is none."""
-    for step in inference.get("preprocessing", {}).get("transforms", ()):
+    steps = inference.get("preprocessing", {})
+    steps = steps.get("transforms", ()) if isinstance(steps, Mapping) else steps
+    if not isinstance(steps, list | tuple):
+        raise _not_plain(f"the preprocessing {steps!r:.100}", "a list of transforms")
+    for step in steps:
         if isinstance(step, Mapping) and str(step.get("_target_", "")).startswith("Spacing"):
-            edges = step.get("pixdim", (1.0, 1.0, 1.0))
-            if isinstance(edges, list | tuple) and len({float(e) for e in edges}) == 1:
+            edges = step.get("pixdim", 1.0)
+            edges = edges if isinstance(edges, list | tuple) else (edges,)
+            if not all(
+                type(e) in (int, float) and _EDGES_MM[0] <= e <= _EDGES_MM[1] for e in edges
+            ):
+                raise _not_plain(f"the voxel edges {edges!r:.100}", "millimetres from 0.3 to 10")
+            if len(set(edges)) == 1:
                 return float(edges[0])
             raise UnusableInputError(
                 found=f"voxel edges {edges} in the bundle's preprocessing",

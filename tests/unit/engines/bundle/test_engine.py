@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks import nets
-from tests.bundles import OUTPUTS, SEGRESNET, write_bundle, write_flagging_bundle
+from tests.bundles import INPUTS, OUTPUTS, SEGRESNET, write_bundle, write_flagging_bundle
 
 from lesionlens.analysis.explain import probe
 from lesionlens.base import run_context
@@ -433,6 +433,87 @@ def test_a_definition_that_could_run_code_is_refused(tmp_path, change, words):
     path.write_text(json.dumps(config))
     with pytest.raises(UnusableInputError, match=words):
         files.read(folder)
+
+
+NUMBERED = {
+    "a gap": {"0": "tumor core", "1": "enhancing tumor", "9": "whole tumor"},
+    "below zero": {"0": "tumor core", "1": "enhancing tumor", "-1": "whole tumor"},
+    "words": {"core": "tumor core", "whole": "whole tumor", "rest": "enhancing tumor"},
+}
+
+
+@pytest.mark.parametrize("outputs", NUMBERED.values(), ids=NUMBERED)
+def test_channels_that_are_not_numbered_from_zero_on_are_refused(tmp_path, outputs):
+    """Sorted and counted anew they would be read as other regions, without a word."""
+    with pytest.raises(UnusableInputError, match="channels numbered"):
+        BundleEngine("cpu", bundle=write_bundle(tmp_path / "b", outputs=outputs))
+
+
+def test_channels_of_one_name_and_of_another_number_are_refused(tmp_path):
+    twice = {"0": "whole tumor", "1": "whole tumor", "2": "tumor core"}
+    with pytest.raises(UnusableInputError, match="two output channels for whole tumour"):
+        files.read(write_bundle(tmp_path / "outputs", outputs=twice))
+    with pytest.raises(UnusableInputError, match="two input channels for T1c"):
+        files.read(write_bundle(tmp_path / "inputs", inputs={**INPUTS, "1": "T1ce"}))
+    three = {"0": "T1c", "1": "T2", "2": "FLAIR"}
+    with pytest.raises(UnusableInputError, match=r"3 input channels.*Expected 4"):
+        files.read(write_bundle(tmp_path / "three", inputs=three))
+
+
+def inference(bundle, **changed):
+    file = bundle / "configs" / "inference.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    return bundle
+
+
+SPACING = {"_target_": "Spacingd", "keys": "image"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"inferer": {"roi_size": "@size"}}, "the window '@size'"),
+        ({"inferer": {"roi_size": [0, 0, 0]}}, r"the window \[0, 0, 0\]"),
+        ({"inferer": {"roi_size": -1}}, "the window -1"),
+        ({"inferer": "$monai.inferers.SimpleInferer()"}, "the window '\\$monai"),
+        ({"preprocessing": "$load()"}, "the preprocessing"),
+        ({"preprocessing": {"transforms": [SPACING | {"pixdim": "@edges"}]}}, "voxel edges"),
+        ({"preprocessing": {"transforms": [SPACING | {"pixdim": [0, 0, 0]}]}}, "voxel edges"),
+    ],
+)
+def test_a_window_or_spacing_that_cannot_be_read_is_refused(tmp_path, changed, words):
+    """Another one would be used in its place, and the network would answer something else."""
+    bundle = inference(write_bundle(tmp_path / "b"), **changed)
+    with pytest.raises(UnusableInputError, match=words):
+        files.read(bundle)
+
+
+def test_a_window_and_a_spacing_of_one_number_are_cubes(tmp_path):
+    steps = {"transforms": [SPACING | {"pixdim": 1.5}]}
+    bundle = inference(write_bundle(tmp_path / "b"), inferer={"roi_size": 96}, preprocessing=steps)
+    found = files.read(bundle)
+    assert (found.window, found.spacing_mm) == ((96, 96, 96), 1.5)
+
+
+@pytest.mark.parametrize("name", ["metadata", "inference"])
+def test_a_configuration_that_is_no_table_is_refused(tmp_path, name):
+    bundle = write_bundle(tmp_path / "b")
+    (bundle / "configs" / f"{name}.json").write_text("[1]")
+    with pytest.raises(UnusableInputError, match=rf"a broken {name}\.json"):
+        files.read(bundle)
+
+
+def test_weights_that_are_empty_or_not_finite_are_refused(tmp_path):
+    bundle = write_bundle(tmp_path / "b")
+    place = bundle / "models" / "model.pt"
+    state = torch.load(place, weights_only=True)
+    name = next(iter(state))
+    torch.save(state | {name: state[name] * torch.nan}, place)
+    with pytest.raises(WeightsError, match="values that are not numbers"):
+        files.read(bundle)
+    place.write_bytes(b"")
+    with pytest.raises(WeightsError, match="plain tensors"):
+        files.read(bundle)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
