@@ -23,7 +23,7 @@ from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
-from lesionlens.results.review import journal
+from lesionlens.results.review import drafts
 
 
 def answered(panel, qtbot):
@@ -288,7 +288,7 @@ def test_napari_s_own_undo_takes_the_prompt_with_its_stroke(missed, qtbot):
     np.testing.assert_array_equal(drawn(missed), before)
     assert missed.actions_.editor.rounds == rounds
     analysis = missed.session.state.analysis
-    kept = journal.found(analysis, missed.actions_.read_controller.decision_owner())
+    kept = drafts.read_draft(analysis, missed.actions_.read_controller.decision_owner())
     np.testing.assert_array_equal(kept.drawn, before)
     again = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
     qtbot.keyClick(canvas(), Qt.Key.Key_Z, again)

@@ -13,7 +13,7 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.findings import measured
+from lesionlens.analysis.findings import study_findings
 from lesionlens.base.errors import (
     CancelledError,
     MissingPluginError,
@@ -137,9 +137,9 @@ def test_doubtful_parts_are_unknown_where_no_two_sequences_were_compared(
         scores = SequenceScores(rows, rows, rows, shares) if count else None
         sure = np.zeros(prepared.native.shape, np.float32)
         evidence = replace(evidence, by_sequence=scores, uncertainty=sure)
-        return measured.measure(prepared, prediction, flagged, evidence, *rest)
+        return study_findings.study_findings(prepared, prediction, flagged, evidence, *rest)
 
-    monkeypatch.setattr(lens_module, "measure", compared)
+    monkeypatch.setattr(lens_module, "study_findings", compared)
     found = Lens(engine=Scripted())(open_study(make_study(sequences={"flair", "t2"}))).analysis
     assert found.findings.candidates
     assert found.findings.doubtful == (() if looked else None)

@@ -12,7 +12,7 @@ from lesionlens.napari.qt.waiting import once_idle
 CANVAS_SHARE = 0.6
 """Minimum share of the window's width for the image."""
 _SPARE = 120  # extra pixels required to show the docks again, as they may need more than before
-_LEAST_IMAGE = 300
+_MIN_IMAGE = 300
 """Width of the image that napari's controls leave while an outline is drawn, pixels."""
 _SETTLED_MS = 250  # time for a new font to reach every dock
 _CONTROLS = "layer controls"
@@ -177,7 +177,7 @@ def _has_room(window: QMainWindow | None, dock: QDockWidget, panel: QObject | No
     if window is None or screen is None or not isinstance(panel, QWidget):
         return False
     least = panel.minimumWidth() + dock.minimumSizeHint().width()
-    image = max(window.centralWidget().minimumSizeHint().width(), _LEAST_IMAGE)
+    image = max(window.centralWidget().minimumSizeHint().width(), _MIN_IMAGE)
     return bool(least + image <= screen.availableGeometry().width())
 
 
