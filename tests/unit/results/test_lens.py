@@ -131,10 +131,12 @@ def test_doubtful_parts_are_unknown_where_no_two_sequences_were_compared(
     """None can speak for or against another; an empty list would say that nothing is doubtful."""
 
     def compared(prepared, prediction, flagged, evidence, *rest):
-        grid, rows = prepared.working, [{}] * flagged.marked.count
+        grid, candidates = prepared.working, flagged.marked.count
+        rows = [dict.fromkeys(MrSequence)] * candidates
+        relevance = [dict.fromkeys([*MrSequence, "none"])] * candidates
         none = np.zeros(grid.shape, np.float32)
         shares = SequenceEvidence(dict.fromkeys(list(MrSequence)[:count], none), none, grid)
-        scores = SequenceScores(rows, rows, rows, shares) if count else None
+        scores = SequenceScores(relevance, rows, rows, shares) if count else None
         sure = np.zeros(prepared.native.shape, np.float32)
         evidence = replace(evidence, by_sequence=scores, uncertainty=sure)
         return study_findings.study_findings(prepared, prediction, flagged, evidence, *rest)

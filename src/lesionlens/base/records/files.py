@@ -83,7 +83,7 @@ def _fields(candidate: Candidate) -> dict[str, Any]:
     return {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
 
 
-_DOUBTFUL_PARTS = TypeAdapter(tuple[DoubtfulPart, ...])
+_DOUBTFUL_PARTS = TypeAdapter[tuple[DoubtfulPart, ...] | None](tuple[DoubtfulPart, ...] | None)
 
 
 def as_stored(findings: Findings) -> Findings:
