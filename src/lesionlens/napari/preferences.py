@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lesionlens.base.errors import ConfigError
 from lesionlens.base.host_process import TUNE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.choice import EngineChoice
@@ -53,6 +54,9 @@ class Preferences:
     unaided_first: bool = False
     """Whether the reader signs an unaided read before the analysis is shown, by choice or by the
     site's policy."""
+    site_problem: str = ""
+    """Why the site's settings cannot be used; *Unaided first*, which they may require, then holds.
+    """
 
     @property
     def preparation(self) -> PrepareOptions:
@@ -118,10 +122,11 @@ def read_preferences() -> Preferences:
     """Return the current settings; defaults if napari has none of this plugin."""
     from napari.settings import get_plugin_settings  # noqa: PLC0415
 
+    required, site_problem = _policy()
     try:
         settings = get_plugin_settings("lesionlens")
     except KeyError:
-        return Preferences(unaided_first=unaided_first_required())
+        return Preferences(unaided_first=required, site_problem=site_problem)
     review, engine = settings.review, settings.engine
     return Preferences(
         reader_name=review.reader_name.strip() or None,
@@ -139,8 +144,17 @@ def read_preferences() -> Preferences:
         tune_process=bool(engine.tune_process) or os.environ.get(TUNE) == "1",
         sentence_language=str(review.sentence_language),
         sentence_template=review.sentence_template.strip(),
-        unaided_first=bool(review.unaided_first) or unaided_first_required(),
+        unaided_first=bool(review.unaided_first) or required,
+        site_problem=site_problem,
     )
+
+
+def _policy() -> tuple[bool, str]:
+    """Return whether the site requires unaided reads, and why that is unknown; then it does."""
+    try:
+        return unaided_first_required(), ""
+    except ConfigError as error:
+        return True, f"{error} Until then every study is read unaided first."
 
 
 def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:

@@ -292,9 +292,10 @@ class Panel(AskingPaths, QWidget):
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
     def show_stops(self) -> None:
-        """Warn of stop rules violated in the last run of `lesionlens monitor`."""
+        """Warn of an unusable policy of the site, and of stop rules of `lesionlens monitor`."""
         found = monitor_warning()
-        self._stops.setText(found.text if found else "")
+        words = (read_preferences().site_problem, found.text if found else "")
+        self._stops.setText("\n".join(filter(None, words)))
         self._stops.setToolTip(found.page if found else "")
         self._stops.setVisible(bool(self._stops.text()))
 
