@@ -268,7 +268,7 @@ def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
         found = candidate.sequence_relevance
         assert found["t1"] is found["t2"] is None
         shares = [found[key] for key in ("t1c", "flair", "none")]
-        assert -1e-9 <= sum(shares) <= 1 + 1e-9
+        assert -1e-5 <= sum(shares) <= 1 + 1e-5  # figures are rounded as in findings.json
         assert 0 <= candidate.uncertainty <= 1
     assert result.analysis.maps.checks[Region.WT].deletion is not None
     assert result.analysis.volumes.uncertainty.data.max() > 0
