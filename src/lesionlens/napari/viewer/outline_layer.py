@@ -23,7 +23,7 @@ class OutlineLayer(Labels):
     gate: Gate | None = None
     undo_asked: Callable[[], object]
     redo_asked: Callable[[], object]
-    """Called by napari's own keys for undo and redo (Ctrl+Z) instead of changing the labels."""
+    """Called by napari's own keys for undo and redo instead of changing the labels."""
 
     @property
     def _type_string(self) -> str:
