@@ -270,6 +270,7 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
     window = reviewed.window()
     try:
         settings.font_size = 14
+        qtbot.waitUntil(lambda: not reviewed.dock_layout.keeps, timeout=10_000)
         reviewed.session.go_to(1)
         reviewed.session.choose_overlay(Overlay.MAP)
         window.resize(1280, 800)

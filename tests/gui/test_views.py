@@ -12,7 +12,7 @@ from napari.layers import Layer
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
-from qtpy.QtWidgets import QApplication, QMessageBox, QToolButton
+from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QToolButton
 from tests.gui.window import wait
 
 from lesionlens.analysis.findings.measure import diameters
@@ -679,6 +679,10 @@ def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
 def test_in_a_narrow_window_every_button_is_in_the_row_or_in_its_menu(shown, qtbot):
     """The row kept the window 1137 pixels wide: part of the panel was beside a small screen."""
     toolbar, window = shown.views.toolbar, shown.window()
+    docks = [d for d in window.findChildren(QDockWidget) if d.windowTitle().startswith("layer ")]
+    window.resize(1000, 560)
+    qtbot.waitUntil(lambda: all(dock.isHidden() for dock in docks), timeout=10_000)
+    QApplication.processEvents()
     assert window.minimumSizeHint().width() <= 760
     window.resize(760, 560)
     qtbot.waitUntil(lambda: not toolbar.overflow.isHidden(), timeout=10_000)
