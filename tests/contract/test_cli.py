@@ -92,7 +92,7 @@ def test_version_is_that_of_the_package():
 
 
 def test_doctor_says_that_the_sample_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr("lesionlens.cli.doctor.files", lambda _: tmp_path)
+    monkeypatch.setattr("lesionlens.imaging.samples.STUDY", tmp_path / "gone")
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "MISSING: install LesionLens again" in done.output
