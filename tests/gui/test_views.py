@@ -741,7 +741,7 @@ def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, q
         loaded.views.fit()
     viewer.scene.camera.zoom = zoom = 2 * viewer.scene.camera.zoom
     window.resize(1100, 500)
-    qtbot.waitUntil(lambda: viewer.canvas.size[0] < 500, timeout=10_000)
+    qtbot.waitUntil(lambda: viewer.canvas.size[0] < 600, timeout=10_000)
     assert viewer.scene.camera.zoom == pytest.approx(zoom)
 
 
