@@ -19,6 +19,17 @@ def writable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def is_writable(name: str) -> bool:
+    r"""Return whether a name can be encoded as UTF-8, as files and other libraries need it.
+
+    Examples
+    --------
+    >>> is_writable("Müller"), is_writable(b"M\xfcller".decode("utf-8", "surrogateescape"))
+    (True, False)
+    """
+    return writable(name) == name
+
+
 def joined_with_and(names: Iterable[str]) -> str:
     """Return names as one reads them out; empty if there are none.
 

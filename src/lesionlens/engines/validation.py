@@ -20,7 +20,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.text import writable
+from lesionlens.base.text import is_writable, writable
 from lesionlens.engines.engine import Engine
 
 Floats = NDArray[np.float32]
@@ -170,7 +170,7 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
 def _names_engine(info: Any) -> bool:
     if not isinstance(info, EngineInfo) or not plugins.are_texts((info.name, info.version)):
         return False
-    if not info.name or any(writable(text) != text for text in (info.name, info.version)):
+    if not info.name or not all(map(is_writable, (info.name, info.version))):
         return False
     able: Any = info.capabilities
     return isinstance(able, frozenset | set) and able <= set(Capability)

@@ -22,7 +22,7 @@ from lesionlens.base.errors import (
     is_lack_of_memory,
 )
 from lesionlens.base.run_context import NEVER, SILENT, RunContext
-from lesionlens.base.text import writable
+from lesionlens.base.text import is_writable
 
 _ASKED_EVERY_S = 0.05
 
@@ -102,7 +102,7 @@ class OnnxSession:
                 next_step="Write one with: lesionlens export-model; or name yours with --weights",
                 in_window="Export the network first, as the page on ONNX says",
             )
-        if writable(str(path)) != str(path):
+        if not is_writable(str(path)):
             raise WeightsError(
                 found=f"{path.name!r} in a folder whose name is not UTF-8",
                 expected="a path that onnxruntime can open",

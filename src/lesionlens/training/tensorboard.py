@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.text import writable
+from lesionlens.base.text import is_writable
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def open_event_writer(out: Path | None) -> EventWriter:
     """Open a writer in `out/board`, or a silent one without a folder or TensorBoard."""
     if out is None:
         return _NoBoard()
-    if writable(str(out)) != str(out):
+    if not is_writable(str(out)):
         logger.warning("no board is written: TensorBoard needs a folder whose name is UTF-8")
         return _NoBoard()
     try:

@@ -17,6 +17,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
+from lesionlens.imaging.preparation.quality import SIDES
 
 FLAT_MM2 = 2000.0
 """Largest flat face of tissue against nothing that counts as natural, less that of the layers
@@ -28,7 +29,6 @@ _LIT = 0.2
 """Share of the bright end at which a voxel counts as tissue."""
 BETWEEN_ML = 1.0
 """Volume of non-finite voxels between tissue (on two axes) that leads to a refusal."""
-_SIDES = (("left", "right"), ("back", "front"), ("lower", "upper"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _largest(face: NDArray[np.bool_]) -> int:
 def _side(grid: Grid, axis: int, sign: int) -> str:
     direction = sign * grid.affine[:3, axis]
     along = int(np.abs(direction).argmax())
-    return _SIDES[along][int(direction[along] > 0)]
+    return SIDES[along][int(direction[along] > 0)]
 
 
 def check(

@@ -100,7 +100,7 @@ def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
         yield "a study without a root", "the opened folder or file"
     if not isinstance(study.kind, StudyKind):
         yield f"the kind {study.kind!r:.100}", "a lesionlens.base.records.study.StudyKind"
-    if not _are_texts((study.name, *study.notices)):
+    if not plugins.are_texts((study.name, *study.notices)):
         yield "a name or notices that are no text", "text"
 
 
@@ -110,7 +110,9 @@ def _wrong_series(one: Any) -> tuple[str, str] | None:
         return "a series without a grid", "a lesionlens.base.records.study.Series"
     if not _has_files(one.files):
         return "a series without its files", "each file that is read, as an existing SourceFile"
-    if not _are_texts((one.detected_by, one.description, *(file.name for file in one.files))):
+    if not plugins.are_texts(
+        (one.detected_by, one.description, *(file.name for file in one.files))
+    ):
         return "evidence, a description or a file's name that is no text", "text"
     return None
 
@@ -136,10 +138,6 @@ def _is_named(series: Series, value: str, root: Path) -> bool:
     places = {Path(value).resolve(), (root / value).resolve()}
     files = (file.path.resolve() for file in series.files)
     return any(not places.isdisjoint((file, *file.parents)) for file in files)
-
-
-def _are_texts(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
 
 
 def _has_files(files: Any) -> bool:

@@ -13,7 +13,7 @@ from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.labels import Identity
 from lesionlens.base.manifest import is_inside
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.text import writable
+from lesionlens.base.text import is_writable
 from lesionlens.results.export.written import Written, reason_of
 
 _NAMES = (
@@ -106,7 +106,7 @@ def _taken(
                 expected="files with content of their own",
             )
         name = file.as_posix()
-        if not is_inside(name) or writable(name) != name:
+        if not is_inside(name) or not is_writable(name):
             raise PluginError(
                 who=plugins.name_of(exporter, what),
                 why=f"wrote {name!r}, a name that run.json cannot hold",

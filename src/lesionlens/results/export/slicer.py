@@ -23,7 +23,7 @@ from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, Code
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.text import writable
+from lesionlens.base.text import is_writable
 from lesionlens.results.export import caveats, lookup
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _in_utf8(path: Path) -> Iterator[Path]:
 
     SimpleITK ends the process on such a path.
     """
-    if writable(str(path)) == str(path):
+    if is_writable(str(path)):
         yield path
         return
     with TemporaryDirectory() as aside:

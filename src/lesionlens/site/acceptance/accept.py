@@ -20,7 +20,7 @@ from lesionlens.base.manifest import OwnedFiles, check_free
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
-from lesionlens.base.text import writable
+from lesionlens.base.text import is_writable, writable
 from lesionlens.results.export.run import read_run_json
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
@@ -138,7 +138,7 @@ def _cases(root: Path) -> tuple[Case, ...]:
                 "an empty one where there is nothing",
                 next_step="Arrange the cases as shown in docs/how-to/acceptance.md",
             )
-        if writable(case.name) != case.name:
+        if not is_writable(case.name):
             raise UnusableInputError(
                 found=f"a case whose name is not UTF-8: '{writable(case.name)}'",
                 expected="names that a report can state",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.text import writable
+from lesionlens.base.text import is_writable, writable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
@@ -114,7 +114,7 @@ def listed(job: StudyJob) -> StudyEntry | None:
     path = str(job.study.resolve())
     subject, _ = bids.entities(f"{job.name}_")
     entry = StudyEntry(job.name, path, patient=f"sub-{subject}" if subject else "")
-    return entry if writable(path) == path else None
+    return entry if is_writable(path) else None
 
 
 def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
