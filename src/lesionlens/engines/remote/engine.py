@@ -13,8 +13,8 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from lesionlens.base.errors import GoneError, ResourceError, ServerError, UnusableInputError
 from lesionlens.base.grid import Grid
@@ -33,13 +33,24 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
-from lesionlens.engines.remote.connection import WAITING, Connection
+from lesionlens.engines.remote.connection import WAITING, Connection, fields_of
 from lesionlens.engines.remote.messages import Arrays, Header
 from lesionlens.engines.remote.packing import pack, unpack
 
 Floats = NDArray[np.float32]
 SENDING = "sending the brain's voxels"
 _POLL_S = 0.25
+
+
+class _Missing(TypedDict):
+    missing: list[str]
+
+
+class _JobState(TypedDict):
+    done: bool
+    stage: str
+    fraction: float
+    seen: int
 
 
 class RemoteEngine:
@@ -76,13 +87,14 @@ class RemoteEngine:
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         header, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), context)
-        found = messages.prediction_in(
-            header,
-            arrays,
-            self._place(str(header["engine"]["device"])),
-            partial(self._probe, prepared),
-            partial(self._layer, prepared),
-        )
+        with messages.readable():
+            found = messages.prediction_in(
+                header,
+                arrays,
+                self._place(str(header["engine"]["device"])),
+                partial(self._probe, prepared),
+                partial(self._layer, prepared),
+            )
         return replace(found, notices=(*found.notices, *self._notices()))
 
     def _notices(self) -> tuple[str, ...]:
@@ -95,7 +107,8 @@ class RemoteEngine:
         """Attribute by a method of the server's engine; see `engines.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
         _, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.ATTRIBUTE, about), SILENT)
-        return Volume(arrays["values"], prepared.working)
+        with messages.readable():
+            return Volume(arrays["values"], prepared.working)
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
         return self._ask_trace(
@@ -113,7 +126,9 @@ class RemoteEngine:
         patience = _Losses(self._line.address)
         while True:
             try:
-                return self._ask(prepared, question, SILENT)[1]["values"]
+                _, arrays = self._ask(prepared, question, SILENT)
+                with messages.readable():
+                    return arrays["values"]
             except GoneError:
                 patience.one_more()
                 self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), SILENT)
@@ -164,10 +179,13 @@ class RemoteEngine:
             return
 
         patiently = partial(self._patiently, SENDING, context)
-        missing = patiently("POST", "/studies", json=study.manifest).json()["missing"]
+        answer = patiently("POST", "/studies", json=study.manifest)
+        missing = fields_of(answer, _Missing, self._line.address)["missing"]
         for number, name in enumerate(missing):
             context.progress(SENDING, number / len(missing))
-            patiently("PUT", f"/parts/{name}", data=study.parts[str(name)])
+            with messages.readable():
+                part = study.parts[name]
+            patiently("PUT", f"/parts/{name}", data=part)
         if missing:
             patiently("POST", "/studies", json=study.manifest)
             context.progress(SENDING, 1.0)
@@ -185,14 +203,15 @@ class RemoteEngine:
             patiently("PUT", path, data=asked)
             seen = 0
             while True:
-                state = patiently("GET", f"{path}?wait={_POLL_S}&seen={seen}").json()
+                answer = patiently("GET", f"{path}?wait={_POLL_S}&seen={seen}")
+                state = fields_of(answer, _JobState, self._line.address)
                 if state["done"]:
                     break
-                seen = int(state["seen"])
-                context.progress(str(state["stage"]), float(state["fraction"]))
-                context.check(str(state["stage"]))
-            answer = patiently("GET", f"{path}/answer").content
-            context.progress(str(state["stage"]), 1.0)
+                seen = state["seen"]
+                context.progress(state["stage"], state["fraction"])
+                context.check(state["stage"])
+            answer = patiently("GET", f"{path}/answer")
+            context.progress(state["stage"], 1.0)
             return answer
         finally:
             with contextlib.suppress(ServerError):
@@ -200,9 +219,9 @@ class RemoteEngine:
 
     def _patiently(
         self, stage: str, context: RunContext, method: str, path: str, **how: Any
-    ) -> requests.Response:
+    ) -> bytes:
         attempt = partial(self._line.ask, method, path, **how)
-        answer: requests.Response = self._line.patiently(attempt, stage, context)
+        answer: bytes = self._line.patiently(attempt, stage, context)
         return answer
 
 
@@ -240,7 +259,8 @@ class RemotePerturbable(RemoteEngine):
         """Return the grid of `predict_perturbed`."""
         question = _RemoteQuestion(RequestKind.GRID)
         header, _ = self._ask(prepared, question, SILENT)
-        return messages.grid_in(header["grid"])
+        with messages.readable():
+            return messages.grid_in(header["grid"])
 
     def predict_perturbed(
         self,
@@ -251,8 +271,9 @@ class RemotePerturbable(RemoteEngine):
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
         about, hidden = messages.perturbations_out(perturbations)
-        question = _RemoteQuestion(RequestKind.PERTURBED, about, hidden)
-        return messages.perturbed_in(*self._ask(prepared, question, context))
+        answer = self._ask(prepared, _RemoteQuestion(RequestKind.PERTURBED, about, hidden), context)
+        with messages.readable():
+            return messages.perturbed_in(*answer)
 
 
 class RemoteQuick(RemotePerturbable):
@@ -260,8 +281,9 @@ class RemoteQuick(RemotePerturbable):
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
-        question = _RemoteQuestion(RequestKind.PRELIMINARY)
-        return messages.first_pass_in(*self._ask(prepared, question, context))
+        answer = self._ask(prepared, _RemoteQuestion(RequestKind.PRELIMINARY), context)
+        with messages.readable():
+            return messages.first_pass_in(*answer)
 
 
 def connect(
