@@ -17,6 +17,7 @@ from lesionlens.base.errors import (
     is_lack_of_memory,
 )
 from lesionlens.base.run_context import RunContext
+from lesionlens.site.serving.error_responses import system_error
 
 logger = logging.getLogger(__name__)
 WAITING = "waiting for a turn"
@@ -164,8 +165,10 @@ def run(job: Job) -> None:
     except LesionLensError as error:
         job.finish(None, error)
     except Exception as error:
-        logger.warning("a request failed", exc_info=error)
-        job.finish(None, _as_ours(error))
+        ours = _as_ours(error)
+        cause = error if isinstance(ours, ServerError) else None  # a file's error has its path
+        logger.warning("a request failed: %s", ours.found, exc_info=cause)
+        job.finish(None, ours)
 
 
 def _as_ours(error: Exception) -> LesionLensError:
@@ -175,6 +178,8 @@ def _as_ours(error: Exception) -> LesionLensError:
             expected="a few GB of free memory",
             next_step="Try again later, or analyse on this machine",
         )
+    if isinstance(error, OSError) and error.errno is not None:
+        return system_error(error)
     return _defect(f"a defect on the server ({type(error).__name__})")
 
 
