@@ -1,4 +1,4 @@
-"""Validate the prediction of a third-party engine, and keep what a study's sequences can show."""
+"""Validate the predictions of engines, and keep what a study's sequences can show."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ region.
 
 
 def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:
-    """Return a prediction without what lies outside the brain, with a notice about its volume.
+    """Return a third-party engine's prediction within the brain, with a notice about the rest.
 
     Raises
     ------
@@ -53,18 +53,33 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
     if set(found.probability) != set(Region):
         given = ", ".join(str(region) for region in found.probability) or "none"
         raise _refused(engine, f"the regions {given}", ", ".join(Region))
-    shape = prepared.working.shape
-    taken: dict[Region, Floats] = {}
-    for region in Region:
-        values = found.probability[region]
-        wrong = _not_a_map(values, shape) or _no_probability(values, taken)
-        if wrong:
-            raise _refused(engine, f"{region} {wrong[0]}", wrong[1])
-        taken[region] = values.astype(np.float32, copy=False)
-    for what, expected in _wrong_parts(found, shape):
+    for what, expected in defects(found, prepared):
         raise _refused(engine, what, expected)
+    taken = {r: found.probability[r].astype(np.float32, copy=False) for r in Region}
     notices = tuple(map(writable, found.notices))
     return _within_brain(replace(found, probability=taken, notices=notices), prepared)
+
+
+def defects(found: Prediction, prepared: PreparedStudy) -> Iterator[tuple[str, str]]:
+    """Yield each defect in the values of a prediction, and what was expected.
+
+    Parameters
+    ----------
+    found : Prediction
+        Of any engine; without T1c it may lack enhancing tumour.
+    """
+    if not set(prepared.regions) <= set(found.probability):
+        yield f"the regions {', '.join(found.probability) or 'none'}", ", ".join(prepared.regions)
+    around: dict[Region, Floats] = {}
+    for region in Region:
+        if region in found.probability:
+            values = found.probability[region]
+            wrong = _not_a_map(values, prepared.working.shape) or _no_probability(values, around)
+            if wrong:
+                yield f"{region} {wrong[0]}", wrong[1]
+                return
+            around[region] = values
+    yield from _wrong_parts(found, prepared.working.shape)
 
 
 def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPrediction:
@@ -89,6 +104,13 @@ def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPred
     if not isinstance(found, PerturbedPrediction):
         made = "a lesionlens.base.records.prediction.PerturbedPrediction"
         raise _refused(engine, f"{type(found).__name__} for perturbed inputs", made)
+    for what, expected in defects_perturbed(found, count):
+        raise _refused(engine, what, expected)
+    return found
+
+
+def defects_perturbed(found: PerturbedPrediction, count: int) -> Iterator[tuple[str, str]]:
+    """Yield each defect in predictions of perturbed inputs, `count` of them; see `defects`."""
     shape = found.grid.shape
     maps: dict[str, tuple[Floats, tuple[int, ...]]]
     maps = {"probability": (found.probability, (count, *shape))}
@@ -99,8 +121,7 @@ def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPred
     for name, (values, wanted) in maps.items():
         wrong = _not_a_map(values, wanted) or _no_probability(values, {})
         if wrong:
-            raise _refused(engine, f"{name} of perturbed inputs {wrong[0]}", wrong[1])
-    return found
+            yield f"{name} of perturbed inputs {wrong[0]}", wrong[1]
 
 
 def validated_response(engine: object, found: Any, shape: tuple[int, ...]) -> PromptResponse:
@@ -140,9 +161,15 @@ def check_weights(plugin: object, values: Any, shape: tuple[int, ...], what: str
     """
     if plugins.is_builtin(plugin):
         return
+    for wrong, expected in defects_of_weights(values, shape):
+        raise _refused(plugin, f"{what} {wrong}", expected)
+
+
+def defects_of_weights(values: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with attention on a grid of this shape; see `defects`."""
     wrong = _not_a_map(values, shape) or _no_weights(values)
     if wrong:
-        raise _refused(plugin, f"{what} {wrong[0]}", wrong[1])
+        yield wrong
 
 
 def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
@@ -158,9 +185,8 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
         if wrong:
             yield f"{name} {wrong[0]}", wrong[1]
     for region, weights in (found.trace.cross if found.trace else {}).items():
-        wrong = _not_a_map(weights, shape) or _no_weights(weights)
-        if wrong:
-            yield f"attention of {region} {wrong[0]}", wrong[1]
+        for what, expected in defects_of_weights(weights, shape):
+            yield f"attention of {region} {what}", expected
     if not _are_thresholds(found.thresholds):
         yield f"the thresholds {found.thresholds!r:.100}", "one for each region, above 0 to 1"
     if not plugins.are_texts(found.notices):

@@ -11,7 +11,7 @@ from tests.third_party import install
 
 from lesionlens.analysis.explain import probe
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.base.errors import CancelledError, PluginError
+from lesionlens.base.errors import CancelledError, PluginError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
     Capability,
@@ -89,6 +89,17 @@ CROOKED = {
 def test_what_is_no_probability_of_this_head_is_refused_in_words(words):
     with pytest.raises(PluginError, match=words):
         answered(Prediction(CROOKED[words], INFO))
+
+
+@pytest.mark.parametrize("words", [w for w in CROOKED if w != "no array"])
+def test_no_network_of_ours_gives_what_is_no_probability(words):
+    """Weights of any origin may: what is NaN everywhere would read as no candidate region."""
+    found = Prediction(CROOKED[words], INFO)
+    own = type("Own", (), {"__module__": "lesionlens.engines.own"})()
+    own.predict = lambda *_, **__: found
+    with pytest.raises(WeightsError, match=words) as refused:
+        predict(own, HEAD, context=SILENT)
+    assert refused.value.found.endswith("from the network of mine 0.1")
 
 
 @pytest.mark.parametrize(

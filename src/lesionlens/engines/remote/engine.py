@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines import validation
 from lesionlens.engines.engine import Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
@@ -95,6 +96,7 @@ class RemoteEngine:
                 partial(self._probe, prepared),
                 partial(self._layer, prepared),
             )
+        self._check(validation.defects(found, prepared))
         return replace(found, notices=(*found.notices, *self._notices()))
 
     def _notices(self) -> tuple[str, ...]:
@@ -107,8 +109,22 @@ class RemoteEngine:
         """Attribute by a method of the server's engine; see `engines.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
         _, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.ATTRIBUTE, about), SILENT)
+        return Volume(self._weights(arrays, prepared), prepared.working)
+
+    def _weights(self, arrays: Arrays, prepared: PreparedStudy) -> Floats:
         with messages.readable():
-            return Volume(arrays["values"], prepared.working)
+            values = arrays["values"]
+        self._check(validation.defects_of_weights(values, prepared.working.shape))
+        return values
+
+    def _check(self, defects: Iterable[tuple[str, str]]) -> None:
+        """Refuse a response with defects, however it came about there."""
+        for what, expected in defects:
+            raise ServerError(
+                found=f"an answer of {self._line.address.name} with {what}",
+                expected=expected,
+                next_step="Tell the server's administrator, or analyse on this machine",
+            )
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
         return self._ask_trace(
@@ -127,8 +143,7 @@ class RemoteEngine:
         while True:
             try:
                 _, arrays = self._ask(prepared, question, SILENT)
-                with messages.readable():
-                    return arrays["values"]
+                return self._weights(arrays, prepared)
             except GoneError:
                 patience.one_more()
                 self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), SILENT)
@@ -273,7 +288,9 @@ class RemotePerturbable(RemoteEngine):
         about, hidden = messages.perturbations_out(perturbations)
         answer = self._ask(prepared, _RemoteQuestion(RequestKind.PERTURBED, about, hidden), context)
         with messages.readable():
-            return messages.perturbed_in(*answer)
+            found = messages.perturbed_in(*answer)
+        self._check(validation.defects_perturbed(found, len(perturbations)))
+        return found
 
 
 class RemoteQuick(RemotePerturbable):
@@ -283,7 +300,9 @@ class RemoteQuick(RemotePerturbable):
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
         answer = self._ask(prepared, _RemoteQuestion(RequestKind.PRELIMINARY), context)
         with messages.readable():
-            return messages.first_pass_in(*answer)
+            found = messages.first_pass_in(*answer)
+        self._check(validation.defects_perturbed(found.seen, 1))
+        return found
 
 
 def connect(

@@ -7,17 +7,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from tests.serving_here import QuickEngine
 
 from lesionlens.base.errors import ServerError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, InputPerturbation
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine import Target
 from lesionlens.engines.remote import connection
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import PROTOCOL, models_of
 from lesionlens.engines.remote.engine import connect
-from lesionlens.engines.remote.messages import info_out, serialise_study
+from lesionlens.engines.remote.messages import (
+    info_out,
+    perturbed_out,
+    prediction_out,
+    serialise_study,
+)
 from lesionlens.engines.remote.packing import pack
 from lesionlens.engines.testing.engine_contract import prepared_head
 
@@ -28,6 +35,7 @@ OPENED = {
     "heartbeat_s": 30,
 }  # fmt: skip
 DONE = {"done": True, "stage": "looking", "fraction": 1.0, "seen": 1}
+ONE = np.ones(prepared_head().working.shape, np.float32)
 PAGE = b"<html>Please log in</html>"
 
 
@@ -151,6 +159,59 @@ def test_the_reply_to_any_request_is_validated(study, header):
             lambda: engine._layer(study, Region.WT, 0, None),
         ):
             with pytest.raises(ServerError, match="cannot be read"):
+                asking()
+        engine.close()
+
+
+def spoilt(change):
+    """Return a response to `predict` with one array changed."""
+    header, arrays = prediction_out(QuickEngine().predict(prepared_head(), context=SILENT))
+    name = next(iter(change))
+    return pack(header, arrays | {name: change[name](arrays[name].copy())})
+
+
+def with_nan(values):
+    values[..., 3, 3, 3] = np.nan
+    return values
+
+
+SPOILT = {
+    "wt from nan": {"probability_wt": with_nan},
+    "tc as an array": {"probability_tc": lambda v: v[:-1]},
+    "et from inf": {"probability_et": lambda v: v + np.inf},
+    "wt from 0 to 50": {"probability_wt": lambda v: v * 50},
+    "tc above the region round it": {"probability_wt": lambda v: v / 2},
+    "attention of wt with": {"cross_wt": with_nan},
+    "attention of tc with": {"cross_tc": lambda v: v - 1},
+    "unperturbed from nan": {"unperturbed_probability": with_nan},
+    "unperturbed as an array": {"unperturbed_probability": lambda v: v[:, :-1]},
+}
+
+
+@pytest.mark.parametrize("words", SPOILT)
+def test_values_that_no_network_may_give_are_refused(study, words):
+    with (
+        answering(wrong("/answer", spoilt(SPOILT[words]))) as (url, _),
+        pytest.raises(ServerError, match=rf"an answer of 127.0.0.1:\d+ with {words}"),
+    ):
+        ask(url, study)
+
+
+def test_values_of_other_requests_are_refused_too(study):
+    header, arrays = perturbed_out(
+        QuickEngine().predict_perturbed(study, [InputPerturbation()], context=SILENT)
+    )
+    scoring = {"threshold": 0.5, "scoring": None}
+    answer = pack(header | scoring, {n: with_nan(v) for n, v in arrays.items()} | {"values": -ONE})
+    with answering(wrong("/answer", answer)) as (url, _):
+        engine = connect(server=url)
+        for asking in (
+            lambda: engine.predict_perturbed(study, [InputPerturbation()], context=SILENT),
+            lambda: engine._probe(study, (1, 2, 3)),
+            lambda: engine._layer(study, Region.WT, 0, None),
+            lambda: engine.attribute(study, Target(Region.WT), "grad-cam"),
+        ):
+            with pytest.raises(ServerError, match="an answer of 127"):
                 asking()
         engine.close()
 
