@@ -295,6 +295,19 @@ def _containers(item):
         yield from _containers(inner)
 
 
+def test_names_of_two_characters_are_found_in_other_text():
+    data = Dataset()
+    data.SpecificCharacterSet = "ISO_IR 192"
+    data.PatientName, data.PatientID = "Li^Na=李^小娜", "7"
+    data.StationName, data.SequenceName = "MR 小娜", "linac"
+    data.file_meta = Dataset()
+    data.SOPClassUID = data.SOPInstanceUID = "1.2.3"
+    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    assert identifying_words(data) == {"小娜"}
+    Cleaner(Options(), NAMES, identifying_words(data)).clean(data)
+    assert (data.StationName, data.SequenceName) == ("REMOVED", "linac")
+
+
 def test_an_institution_named_after_the_maker_hides_no_machine():
     dataset = image()
     dataset.Manufacturer, dataset.InstitutionName = "Philips", "Philips Clinic Eindhoven"
