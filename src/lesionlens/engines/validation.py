@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from lesionlens.base.records.prediction import (
     EngineInfo,
     PerturbedPrediction,
     Prediction,
+    Scoring,
+    SlightEnhancement,
+    ViewAgreement,
 )
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
@@ -187,8 +190,16 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
     for region, weights in (found.trace.cross if found.trace else {}).items():
         for what, expected in defects_of_weights(weights, shape):
             yield f"attention of {region} {what}", expected
+    yield from _wrong_facts(found)
+
+
+def _wrong_facts(found: Any) -> Iterator[tuple[str, str]]:
+    """Yield each defect in what is no array; NaN in it would flag nothing, without a word."""
     if not _are_thresholds(found.thresholds):
         yield f"the thresholds {found.thresholds!r:.100}", "one for each region, above 0 to 1"
+    for name, kind in (("scoring", Scoring), ("slight_enhancement", SlightEnhancement)):
+        if not _is_finite(given := getattr(found, name), kind):
+            yield f"the {name} {given!r:.100}", f"a {kind.__name__} of finite numbers"
     if not plugins.are_texts(found.notices):
         yield f"the notices {found.notices!r:.100}", "a tuple of texts"
 
@@ -200,6 +211,18 @@ def _names_engine(info: Any) -> bool:
         return False
     able: Any = info.capabilities
     return isinstance(able, frozenset | set) and able <= set(Capability)
+
+
+def _is_finite(record: Any, kind: type[Scoring | SlightEnhancement | ViewAgreement]) -> bool:
+    """Return whether a record is of a kind, and all its numbers are finite."""
+    if not isinstance(record, kind):
+        return False
+    values = asdict(record)
+    if isinstance(record, Scoring):
+        del values["agreement"]
+        if not (record.agreement is None or _is_finite(record.agreement, ViewAgreement)):
+            return False
+    return all(isinstance(v, int | float | np.floating) and np.isfinite(v) for v in values.values())
 
 
 def _are_thresholds(values: Any) -> bool:

@@ -20,7 +20,10 @@ from lesionlens.base.records.prediction import (
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
+    Scoring,
+    SlightEnhancement,
     Trace,
+    ViewAgreement,
 )
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import SILENT
@@ -167,6 +170,16 @@ CROOKED_PARTS = {
     "the thresholds": {"thresholds": {Region.WT: 0.5}},
     "the thresholds .*nan": {"thresholds": dict.fromkeys(Region, float("nan"))},
     "the thresholds .*: 0": {"thresholds": dict.fromkeys(Region, 0)},
+    "the scoring .*floor=nan": {"scoring": Scoring(floor=float("nan"))},
+    "the scoring .*agreement=ViewAgreement": {
+        "scoring": Scoring(agreement=ViewAgreement(0.0, 1.0, float("inf"), 1.0))
+    },
+    "the scoring .*intercept=nan": {
+        "scoring": Scoring(float("nan"), agreement=ViewAgreement(0.0, 1.0, 1.0, 1.0))
+    },
+    "the scoring .*agreement=5": {"scoring": Scoring(agreement=5)},
+    "the scoring 5": {"scoring": 5},
+    "the slight_enhancement .*nan": {"slight_enhancement": SlightEnhancement(float("nan"))},
     r"the notices \(5,\)": {"notices": (5,)},
     "the notices 'bright'": {"notices": "bright"},
     "attention of wt with": {
