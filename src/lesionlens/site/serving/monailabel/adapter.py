@@ -142,7 +142,7 @@ class Adapter:
         Raises
         ------
         FullError
-            The queue is full.
+            The queue is full, or the server is stopped meanwhile.
         LesionLensError
             As for `Inference.result`.
         """
@@ -160,6 +160,12 @@ class Adapter:
                 await asyncio.sleep(_LOOK_S)  # blocks no thread
                 if await request.is_disconnected():
                     queue.drop(job)
+        except asyncio.CancelledError:  # uvicorn does this to what is left when it stops
+            raise FullError(
+                found="a server that is being stopped",
+                expected="one that runs until the analysis is finished",
+                next_step="Send it again when the server is back",
+            ) from None
         finally:
             queue.drop(job)
             self._waiting[owner] -= 1
