@@ -29,6 +29,7 @@ from lesionlens.base.errors import (
     ResourceError,
     is_lack_of_memory,
     missing_package,
+    of_system,
 )
 from lesionlens.cli import (
     acceptance,
@@ -293,7 +294,7 @@ def _unforeseen(error: BaseException) -> str:
             "`analyze --engine onnx` and `--server` need no torch."
         )
     if isinstance(error, OSError):
-        reason = error.strerror or type(error).__name__
+        reason = of_system(error).strerror or type(error).__name__
         return (
             f"Found the system's refusal: {reason}. Expected files that can be read and written. "
             "Check the disk and permissions; nothing was changed."

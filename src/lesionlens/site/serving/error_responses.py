@@ -13,6 +13,7 @@ from lesionlens.base.errors import (
     ServerError,
     UnusableInputError,
     is_full_disk,
+    of_system,
 )
 
 
@@ -42,6 +43,7 @@ _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
 
 def system_error(error: OSError) -> ResourceError:
     """Return the error for a refusal of the server's system, without the path."""
+    error = of_system(error)
     why = "a full disk" if is_full_disk(error) else error.strerror or type(error).__name__
     return ResourceError(
         found=f"that the server cannot read or write its files: {why}",
