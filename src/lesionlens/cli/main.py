@@ -316,7 +316,7 @@ def _print(answer: Answer, *, quiet: bool, in_json: bool) -> None:
 
         console = Console(highlight=False)
         for part in answer.output:
-            console.print(part, markup=False) if isinstance(part, str) else console.print(part)
+            console.print(part, markup=False)  # names may have brackets
         return
     for part in answer.output:
         print(part)
