@@ -34,6 +34,7 @@ from lesionlens.base.records.prediction import (
     Trace,
 )
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.text import writable
 from lesionlens.engines.remote.packing import pack, unpack
 
 Header = dict[str, Any]
@@ -238,7 +239,7 @@ def prediction_in(
         uncertainty=arrays.get("uncertainty"),
         cavity=arrays.get("cavity"),
         trace=_trace_in(header["trace"], arrays, probe, layer),
-        notices=tuple(str(notice) for notice in header["notices"]),
+        notices=tuple(writable(str(notice)) for notice in header["notices"]),
         unperturbed=None
         if unperturbed is None
         else perturbed_in(
@@ -275,10 +276,10 @@ def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) 
         return None
     return Trace(
         _of_regions(arrays, "cross_"),
-        str(fields["method"]),
-        tuple(str(name) for name in fields["layers"]),
+        writable(str(fields["method"])),
+        tuple(writable(str(name)) for name in fields["layers"]),
         probe if fields["probes"] else None,
-        tuple((str(name), int(heads)) for name, heads in fields["attention_layers"]),
+        tuple((writable(str(name)), int(heads)) for name, heads in fields["attention_layers"]),
         layer if fields["shows_layers"] else None,
         float(fields.get("spacing_mm", 0.0)),
     )

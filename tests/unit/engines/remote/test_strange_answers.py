@@ -197,6 +197,17 @@ def test_values_that_no_network_may_give_are_refused(study, words):
         ask(url, study)
 
 
+def test_texts_that_no_file_can_hold_are_escaped(study):
+    header, arrays = prediction_out(QuickEngine().predict(study, context=SILENT))
+    header["notices"] = header["trace"]["layers"] = ["a \ud800 name"]
+    header["trace"]["method"] = "by \udcff"
+    with answering(wrong("/answer", pack(header, arrays))) as (url, _):
+        found = ask(url, study)
+    for text in (*found.notices[:1], found.trace.method, *found.trace.layers):
+        assert text.encode()
+    assert found.notices[0].startswith("a ")
+
+
 def test_values_of_other_requests_are_refused_too(study):
     header, arrays = perturbed_out(
         QuickEngine().predict_perturbed(study, [InputPerturbation()], context=SILENT)
