@@ -37,7 +37,23 @@ def is_full_disk(error: BaseException) -> bool:
     >>> is_full_disk(OSError(errno.ENOSPC, "")), is_full_disk(FileNotFoundError())
     (True, False)
     """
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, OSError) and of_system(error).errno in full
+
+
+def of_system(error: OSError) -> OSError:
+    """Return the system's error behind one that a library raised anew without its number.
+
+    Examples
+    --------
+    >>> again = OSError("With tag (7FE0,0010) got exception: ...")
+    >>> again.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    >>> of_system(again).strerror
+    'No space left on device'
+    """
+    while error.errno is None and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    return error
 
 
 def missing_package(error: BaseException) -> str | None:

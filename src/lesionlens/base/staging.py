@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from lesionlens.base import access
-from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk
+from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk, of_system
 from lesionlens.base.exchange import bring, can_exchange, exchange, foreign_files, move_late_files
 from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.journal import WorkFolder, recover, work_folder
@@ -247,6 +247,7 @@ def _remove(made: tuple[Path, ...]) -> None:
 
 
 def _explained(error: OSError, target: Path) -> ResourceError | UnusableInputError:
+    error = of_system(error)
     if is_full_disk(error):
         return ResourceError(
             found="a full disk while writing the result",

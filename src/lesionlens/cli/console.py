@@ -128,7 +128,8 @@ def progress_bar() -> Iterator[RunContext]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    stage = TextColumn("{task.description:<24}", markup=False)
+    columns = (stage, BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     if not console.is_terminal or QUIET.get():
         yield RunContext(_logged(no_progress), STOP)

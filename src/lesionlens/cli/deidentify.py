@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,8 +101,8 @@ def deidentify(
             dates is Dates.FULL, keep_uids, device, characteristics, burned_in, keep_faces
         )
         pseudonyms, table = replacement(key, map_file, out)
-        done = deidentify_folder(source, out, pseudonyms, wanted, context=context)
-        pseudonyms.write_map(table)
+        kept = partial(pseudonyms.write_map, table)
+        done = deidentify_folder(source, out, pseudonyms, wanted, finish=kept, context=context)
     if json:
         summary = {"files": done.files, "map": str(table), "notices": done.notices}
         return Answer((json_text.dumps(summary, indent=1),))

@@ -109,6 +109,9 @@ def _save_nameless(
 
     pseudonyms, table = replacement(key, map_file, out)
     nameless = anonymous(analysis, pseudonyms, Options())
-    notes = save(nameless.analysis, out, finish=nameless.finish, context=context)
-    pseudonyms.write_map(table)
-    return out, notes
+
+    def finish(staged: Path) -> None:
+        nameless.finish(staged)
+        pseudonyms.write_map(table)
+
+    return out, save(nameless.analysis, out, finish=finish, context=context)

@@ -29,6 +29,7 @@ from lesionlens.base.errors import (
     ResourceError,
     is_lack_of_memory,
     missing_package,
+    of_system,
 )
 from lesionlens.cli import (
     acceptance,
@@ -293,7 +294,7 @@ def _unforeseen(error: BaseException) -> str:
             "`analyze --engine onnx` and `--server` need no torch."
         )
     if isinstance(error, OSError):
-        reason = error.strerror or type(error).__name__
+        reason = of_system(error).strerror or type(error).__name__
         return (
             f"Found the system's refusal: {reason}. Expected files that can be read and written. "
             "Check the disk and permissions; nothing was changed."
@@ -315,7 +316,7 @@ def _print(answer: Answer, *, quiet: bool, in_json: bool) -> None:
 
         console = Console(highlight=False)
         for part in answer.output:
-            console.print(part, markup=False) if isinstance(part, str) else console.print(part)
+            console.print(part, markup=False)  # names may have brackets
         return
     for part in answer.output:
         print(part)

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.errors import PluginError, UnusableInputError
+from lesionlens.base.errors import PluginError, UnusableInputError, WeightsError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsPrompts
-from lesionlens.engines.validation import validated, validated_response, visible_only
+from lesionlens.engines.validation import defects, validated, validated_response, visible_only
 
 Floats = NDArray[np.float32]
 
@@ -75,22 +75,32 @@ def answer_prompts(
 
 
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-    """Return an engine's prediction; that of a third-party engine is validated.
+    """Return an engine's prediction, validated: weights of any origin may give no numbers.
 
-    Built-in engines are covered by tests and not validated here. Voxels that a third-party engine
+    Voxels that a third-party engine
     segments outside the brain are removed, with a notice. Without T1c, enhancing tumour is removed
     from probability and attention of any engine.
 
     Raises
     ------
+    WeightsError
+        A built-in engine's network gives values that are not probabilities.
     PluginError
-        It fails, changes the images, or returns another grid, values that are not probabilities,
-        or regions that are not nested.
+        A third-party engine fails, changes the images, or returns another grid, values that are
+        not probabilities, or regions that are not nested.
     """
     name = f"engine {type(engine).__name__!r}"
     ours = plugins.is_builtin(engine)
     if ours:
-        return visible_only(engine.predict(prepared, context=context), prepared)
+        found = engine.predict(prepared, context=context)
+        for what, expected in defects(found, prepared):
+            raise WeightsError(
+                found=f"{what} from the network of {found.engine.name} {found.engine.version}",
+                expected=expected,
+                next_step="Use other weights, or --precision float32",
+                in_window="Use other weights, or float32",
+            )
+        return visible_only(found, prepared)
     images = _checksum(prepared)
     with plugins.plugin_errors(engine, name, "when it predicted"):
         found = engine.predict(prepared, context=context)

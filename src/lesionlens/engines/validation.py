@@ -1,9 +1,9 @@
-"""Validate the prediction of a third-party engine, and keep what a study's sequences can show."""
+"""Validate the predictions of engines, and keep what a study's sequences can show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from lesionlens.base.records.prediction import (
     EngineInfo,
     PerturbedPrediction,
     Prediction,
+    Scoring,
+    SlightEnhancement,
+    ViewAgreement,
 )
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
@@ -31,7 +34,7 @@ region.
 
 
 def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:
-    """Return a prediction without what lies outside the brain, with a notice about its volume.
+    """Return a third-party engine's prediction within the brain, with a notice about the rest.
 
     Raises
     ------
@@ -53,18 +56,33 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
     if set(found.probability) != set(Region):
         given = ", ".join(str(region) for region in found.probability) or "none"
         raise _refused(engine, f"the regions {given}", ", ".join(Region))
-    shape = prepared.working.shape
-    taken: dict[Region, Floats] = {}
-    for region in Region:
-        values = found.probability[region]
-        wrong = _not_a_map(values, shape) or _no_probability(values, taken)
-        if wrong:
-            raise _refused(engine, f"{region} {wrong[0]}", wrong[1])
-        taken[region] = values.astype(np.float32, copy=False)
-    for what, expected in _wrong_parts(found, shape):
+    for what, expected in defects(found, prepared):
         raise _refused(engine, what, expected)
+    taken = {r: found.probability[r].astype(np.float32, copy=False) for r in Region}
     notices = tuple(map(writable, found.notices))
     return _within_brain(replace(found, probability=taken, notices=notices), prepared)
+
+
+def defects(found: Prediction, prepared: PreparedStudy) -> Iterator[tuple[str, str]]:
+    """Yield each defect in the values of a prediction, and what was expected.
+
+    Parameters
+    ----------
+    found : Prediction
+        Of any engine; without T1c it may lack enhancing tumour.
+    """
+    if not set(prepared.regions) <= set(found.probability):
+        yield f"the regions {', '.join(found.probability) or 'none'}", ", ".join(prepared.regions)
+    around: dict[Region, Floats] = {}
+    for region in Region:
+        if region in found.probability:
+            values = found.probability[region]
+            wrong = _not_a_map(values, prepared.working.shape) or _no_probability(values, around)
+            if wrong:
+                yield f"{region} {wrong[0]}", wrong[1]
+                return
+            around[region] = values
+    yield from _wrong_parts(found, prepared.working.shape)
 
 
 def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPrediction:
@@ -89,6 +107,13 @@ def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPred
     if not isinstance(found, PerturbedPrediction):
         made = "a lesionlens.base.records.prediction.PerturbedPrediction"
         raise _refused(engine, f"{type(found).__name__} for perturbed inputs", made)
+    for what, expected in defects_perturbed(found, count):
+        raise _refused(engine, what, expected)
+    return found
+
+
+def defects_perturbed(found: PerturbedPrediction, count: int) -> Iterator[tuple[str, str]]:
+    """Yield each defect in predictions of perturbed inputs, `count` of them; see `defects`."""
     shape = found.grid.shape
     maps: dict[str, tuple[Floats, tuple[int, ...]]]
     maps = {"probability": (found.probability, (count, *shape))}
@@ -99,8 +124,7 @@ def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPred
     for name, (values, wanted) in maps.items():
         wrong = _not_a_map(values, wanted) or _no_probability(values, {})
         if wrong:
-            raise _refused(engine, f"{name} of perturbed inputs {wrong[0]}", wrong[1])
-    return found
+            yield f"{name} of perturbed inputs {wrong[0]}", wrong[1]
 
 
 def validated_response(engine: object, found: Any, shape: tuple[int, ...]) -> PromptResponse:
@@ -140,9 +164,15 @@ def check_weights(plugin: object, values: Any, shape: tuple[int, ...], what: str
     """
     if plugins.is_builtin(plugin):
         return
+    for wrong, expected in defects_of_weights(values, shape):
+        raise _refused(plugin, f"{what} {wrong}", expected)
+
+
+def defects_of_weights(values: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with attention on a grid of this shape; see `defects`."""
     wrong = _not_a_map(values, shape) or _no_weights(values)
     if wrong:
-        raise _refused(plugin, f"{what} {wrong[0]}", wrong[1])
+        yield wrong
 
 
 def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
@@ -158,11 +188,18 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
         if wrong:
             yield f"{name} {wrong[0]}", wrong[1]
     for region, weights in (found.trace.cross if found.trace else {}).items():
-        wrong = _not_a_map(weights, shape) or _no_weights(weights)
-        if wrong:
-            yield f"attention of {region} {wrong[0]}", wrong[1]
+        for what, expected in defects_of_weights(weights, shape):
+            yield f"attention of {region} {what}", expected
+    yield from _wrong_facts(found)
+
+
+def _wrong_facts(found: Any) -> Iterator[tuple[str, str]]:
+    """Yield each defect in what is no array; NaN in it would flag nothing, without a word."""
     if not _are_thresholds(found.thresholds):
         yield f"the thresholds {found.thresholds!r:.100}", "one for each region, above 0 to 1"
+    for name, kind in (("scoring", Scoring), ("slight_enhancement", SlightEnhancement)):
+        if not _is_finite(given := getattr(found, name), kind):
+            yield f"the {name} {given!r:.100}", f"a {kind.__name__} of finite numbers"
     if not plugins.are_texts(found.notices):
         yield f"the notices {found.notices!r:.100}", "a tuple of texts"
 
@@ -174,6 +211,18 @@ def _names_engine(info: Any) -> bool:
         return False
     able: Any = info.capabilities
     return isinstance(able, frozenset | set) and able <= set(Capability)
+
+
+def _is_finite(record: Any, kind: type[Scoring | SlightEnhancement | ViewAgreement]) -> bool:
+    """Return whether a record is of a kind, and all its numbers are finite."""
+    if not isinstance(record, kind):
+        return False
+    values = asdict(record)
+    if isinstance(record, Scoring):
+        del values["agreement"]
+        if not (record.agreement is None or _is_finite(record.agreement, ViewAgreement)):
+            return False
+    return all(isinstance(v, int | float | np.floating) and np.isfinite(v) for v in values.values())
 
 
 def _are_thresholds(values: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.errors import WeightsError
@@ -126,11 +126,16 @@ def load(
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
-    if not all(bool(value.isfinite().all()) for value in state.values()):
+    if not is_finite(network):
         raise _unreadable(path, "with values that are not numbers")
     network = channels_last(network.to(device)).eval()
     known = notes_of(notes) | {"trained_on": notes.trained_on or _trained_on(path, actual)}
     return network, WeightsInfo(sha256=actual, config=config, **known)
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Return whether all parameters and buffers are finite, in the precision of the network."""
+    return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 
 def _trained_on(path: Path, sha256: str) -> tuple[str, ...]:

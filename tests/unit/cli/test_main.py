@@ -86,6 +86,25 @@ def test_progress_is_silent_where_nobody_watches(capsys):
     assert captured.err.strip() == ""
 
 
+NAMES = ("[red]Miller", "[/b] Doe", "[@click=f(]")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_with_brackets_is_shown_as_it_is(name, capsys):
+    table = console.new_table(("study",))
+    table.add_row(name)
+    main._print(console.Answer((table,)), quiet=False, in_json=False)
+    assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_with_brackets_is_shown_as_it_is(name, monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # as in a terminal
+    with console.progress_bar() as context:
+        context.progress(name, 0.5)
+    assert name in capsys.readouterr().err
+
+
 def test_only_named_sequences_are_passed_on():
     assert SourceOptions(t1c="a.nii").named == {"t1c": "a.nii"}
 

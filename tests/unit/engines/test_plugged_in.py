@@ -11,7 +11,7 @@ from tests.third_party import install
 
 from lesionlens.analysis.explain import probe
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.base.errors import CancelledError, PluginError
+from lesionlens.base.errors import CancelledError, PluginError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
     Capability,
@@ -20,7 +20,10 @@ from lesionlens.base.records.prediction import (
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
+    Scoring,
+    SlightEnhancement,
     Trace,
+    ViewAgreement,
 )
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import SILENT
@@ -91,6 +94,17 @@ def test_what_is_no_probability_of_this_head_is_refused_in_words(words):
         answered(Prediction(CROOKED[words], INFO))
 
 
+@pytest.mark.parametrize("words", [w for w in CROOKED if w != "no array"])
+def test_no_network_of_ours_gives_what_is_no_probability(words):
+    """Weights of any origin may: what is NaN everywhere would read as no candidate region."""
+    found = Prediction(CROOKED[words], INFO)
+    own = type("Own", (), {"__module__": "lesionlens.engines.own"})()
+    own.predict = lambda *_, **__: found
+    with pytest.raises(WeightsError, match=words) as refused:
+        predict(own, HEAD, context=SILENT)
+    assert refused.value.found.endswith("from the network of mine 0.1")
+
+
 @pytest.mark.parametrize(
     "other", [EngineInfo("lens", "0.4.1", "c5" * 32, INFO.capabilities), replace(INFO, name="")]
 )
@@ -156,6 +170,16 @@ CROOKED_PARTS = {
     "the thresholds": {"thresholds": {Region.WT: 0.5}},
     "the thresholds .*nan": {"thresholds": dict.fromkeys(Region, float("nan"))},
     "the thresholds .*: 0": {"thresholds": dict.fromkeys(Region, 0)},
+    "the scoring .*floor=nan": {"scoring": Scoring(floor=float("nan"))},
+    "the scoring .*agreement=ViewAgreement": {
+        "scoring": Scoring(agreement=ViewAgreement(0.0, 1.0, float("inf"), 1.0))
+    },
+    "the scoring .*intercept=nan": {
+        "scoring": Scoring(float("nan"), agreement=ViewAgreement(0.0, 1.0, 1.0, 1.0))
+    },
+    "the scoring .*agreement=5": {"scoring": Scoring(agreement=5)},
+    "the scoring 5": {"scoring": 5},
+    "the slight_enhancement .*nan": {"slight_enhancement": SlightEnhancement(float("nan"))},
     r"the notices \(5,\)": {"notices": (5,)},
     "the notices 'bright'": {"notices": "bright"},
     "attention of wt with": {

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.networks import nets
-from torch import Tensor, nn
+from torch import nn
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lesionlens.base.errors import (
@@ -28,6 +28,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.network.weights import is_finite
 
 _DEFINITIONS = ("network_def", "network")
 _WEIGHTS = ("models/model.pt", "models/model.pth")
@@ -228,8 +229,7 @@ def _fill(network: nn.Module, path: Path) -> None:
         held = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("state_dict", "model"):
             held = held.get(key, held)
-        state: dict[str, Tensor] = {k.removeprefix("module."): v for k, v in held.items()}
-        network.load_state_dict(state)
+        network.load_state_dict({k.removeprefix("module."): v for k, v in held.items()})
     except (
         pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError,
     ) as error:  # fmt: skip
@@ -238,7 +238,7 @@ def _fill(network: nn.Module, path: Path) -> None:
             expected="a state dictionary of plain tensors",
             next_step="Save the network's state_dict() alone; pickled objects are not loaded",
         ) from error
-    if not all(bool(value.isfinite().all()) for value in state.values()):
+    if not is_finite(network):
         raise WeightsError(
             found=f"{path.name}, with values that are not numbers",
             expected="finite weights",

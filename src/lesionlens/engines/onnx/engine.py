@@ -31,6 +31,7 @@ from lesionlens.network.onnx_session import OnnxSession
 
 Floats = NDArray[np.float32]
 _STRIDE, _MIN_VOX = 8, 16
+_OUTPUTS = ("logits", "attention")
 _CROSS = ("attention_quarter", "attention_half", "attention_full")
 _WHOLE_BRAIN = np.array([[[-1.0, 1.0]] * 3], np.float32)
 
@@ -154,7 +155,7 @@ class OnnxEngine(LensMethod):
         room = [max(-n % _STRIDE, _MIN_VOX - n) for n in shape]
         padded = np.pad(x, [(0, 0), (0, 0), *((0, r) for r in room)])
         there = self._session.outputs
-        wanted = [n for n in there if trace or n in ("logits", "attention")]
+        wanted = [n for n in there if trace or n in _OUTPUTS]
         answers = self._run(padded, _WHOLE_BRAIN if place is None else place, wanted)
         i, j, k = shape
         kept = np.s_[..., :i, :j, :k]
@@ -189,13 +190,20 @@ def _attended(answers: dict[str, Floats], padded: tuple[int, ...]) -> _Attended:
 
 
 def _about(path: Path, session: OnnxSession) -> WeightsInfo:
-    if session.metadata.get("format") != ONNX_FORMAT:
-        raise WeightsError(
-            found=f"{path.name}, an ONNX file of another network",
-            expected="one that `lesionlens export-model` wrote",
-            next_step="Write it with: lesionlens export-model",
-            in_window="Export the network, as the page on ONNX says",
-        )
-    config = sizes_from_json(session.metadata["network"])
-    notes = from_json(WeightsNotes, session.metadata["notes"])
+    if session.metadata.get("format") != ONNX_FORMAT or not {*_OUTPUTS} <= {*session.outputs}:
+        raise _foreign(path, "of another network")
+    try:
+        config = sizes_from_json(session.metadata["network"])
+        notes = from_json(WeightsNotes, session.metadata["notes"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _foreign(path, "with damaged metadata") from error
     return WeightsInfo(sha256=sha256_of(path), config=config, **notes_of(notes))
+
+
+def _foreign(path: Path, what: str) -> WeightsError:
+    return WeightsError(
+        found=f"{path.name}, an ONNX file {what}",
+        expected="one that `lesionlens export-model` wrote",
+        next_step="Write it with: lesionlens export-model",
+        in_window="Export the network, as the page on ONNX says",
+    )

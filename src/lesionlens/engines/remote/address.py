@@ -31,17 +31,19 @@ class ServerAddress:
     """How long to retry if the connection is lost or the server is full."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise UnusableInputError(
-                found=f"{self.url!r} as a server's address",
-                expected="https://HOST:PORT, or http://127.0.0.1:PORT on this machine",
+        host = _host(self.url)
+        if host is None:
+            raise UnusableInputError(  # without a password
+                found=f"{self.url.rpartition('@')[2]!r:.100} as a server's address",
+                expected="https://HOST:PORT, or http://127.0.0.1:PORT on this machine, without a "
+                "user name",
                 next_step="Write the address that `lesionlens serve` names when it starts",
                 in_window="Write the address as whoever runs the server gave it",
             )
-        if parts.scheme == "http" and not (self.plain_http or is_loopback(parts.hostname)):
+        plain = urlsplit(self.url).scheme == "http"
+        if plain and not (self.plain_http or is_loopback(host)):
             raise UnusableInputError(
-                found=f"http to {parts.hostname}: scans would be sent unencrypted",
+                found=f"http to {host}: scans would be sent unencrypted",
                 expected="https, or http to this machine alone",
                 next_step="Use https; or allow it with --plain-http on a network that is yours",
                 in_window="Use the server's https address",
@@ -54,6 +56,16 @@ class ServerAddress:
     def name(self) -> str:
         """Host and port, for display."""
         return urlsplit(self.url).netloc
+
+
+def _host(url: str) -> str | None:
+    """Return the host of a usable address; None for another one."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:  # brackets or a port that no address has
+        return None
+    return parts.hostname if usable else None
 
 
 def read_key(file: Path) -> str:

@@ -13,13 +13,16 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import requests
+from pydantic import PositiveFloat, TypeAdapter, ValidationError
 from requests.exceptions import ChunkedEncodingError, RequestException, SSLError, Timeout
 from requests.exceptions import ConnectionError as CutError
+from typing_extensions import TypedDict
 
 from lesionlens.base import errors
+from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
@@ -27,6 +30,10 @@ from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 PROTOCOL = 3
 _CONNECT_S, _READ_S = 5.0, 60.0
 _PAUSE_S = 0.5
+MAX_ANSWER_BYTES = 2**31
+"""Maximum size of a response; that of a whole prediction is a small part of it."""
+_CHUNK_BYTES = 2**20
+_PROXY_WITHOUT_SERVER = (502, 503, 504)
 _GONE = frozenset({"session", "study", "trace"})
 WAITING = "waiting for the server"
 _RAISED: dict[str, type[LesionLensError]] = {
@@ -39,6 +46,27 @@ _RAISED: dict[str, type[LesionLensError]] = {
         ServerError,
     )
 }
+
+
+class About(TypedDict):
+    """What a server says of itself."""
+
+    protocol: int
+    version: str
+    models: list[str]
+
+
+class Opened(TypedDict):
+    """A session that was opened."""
+
+    session: str
+    version: str
+    engine: dict[str, Any]
+    first_look: bool
+    heartbeat_s: PositiveFloat
+
+
+Fields = TypeVar("Fields")
 
 
 class CutLineError(ServerError):
@@ -79,11 +107,11 @@ class Connection:
         self._end = weakref.finalize(self, _close, address, self._secret)
 
     def _open(self) -> None:
-        about = self._send("GET", "/v1/about").json()
-        _check_protocol(about, self.address)
+        _check_protocol(self._send("GET", "/v1/about"), self.address)
         wanted = {"model": self._model, "client": version("lesionlens")}
-        self.about: dict[str, Any] = self._send("POST", "/v1/sessions", json=wanted).json()
-        self._secret.session = str(self.about["session"])
+        answer = self._send("POST", "/v1/sessions", json=wanted)
+        self.about = fields_of(answer, Opened, self.address)
+        self._secret.session = self.about["session"]
 
     @property
     def session(self) -> str:
@@ -100,8 +128,8 @@ class Connection:
         """End the session: the server deletes its data."""
         self._end()
 
-    def ask(self, method: str, path: str, **how: Any) -> requests.Response:
-        """Send one request within the session."""
+    def ask(self, method: str, path: str, **how: Any) -> bytes:
+        """Send one request within the session; returns the body of the response."""
         return self._send(method, f"/v1/sessions/{self.session}{path}", **how)
 
     def patiently(self, attempt: Callable[[], Any], stage: str, context: RunContext) -> Any:
@@ -127,7 +155,7 @@ class Connection:
                 context.progress(f"{self.address.name} {why}, trying for {left:.0f} s more", 0.0)
                 _pause(min(_PAUSE_S, left), context)
 
-    def _send(self, method: str, path: str, **how: Any) -> requests.Response:
+    def _send(self, method: str, path: str, **how: Any) -> bytes:
         if not hasattr(self._own, "http"):
             self._own.http = _http(self.address)
         return _send(self._own.http, self.address, method, path, **how)
@@ -142,17 +170,42 @@ def models_of(address: ServerAddress) -> tuple[str, ...]:
         It does not answer, refuses the key or speaks another version.
     """
     with _http(address) as http:
-        about = _send(http, address, "GET", "/v1/about").json()
-    _check_protocol(about, address)
-    return tuple(str(name) for name in about["models"])
+        about = _check_protocol(_send(http, address, "GET", "/v1/about"), address)
+    return tuple(about["models"])
+
+
+def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields:
+    """Return the fields of a JSON response.
+
+    Parameters
+    ----------
+    body : bytes
+        The response.
+    kind : type
+        A TypedDict; other fields are passed over.
+
+    Raises
+    ------
+    ServerError
+        Not such a response: another program answers at this address.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(parse_json(body))
+    except (ValidationError, ValueError) as error:
+        raise _stranger(address, "an answer that is none of `lesionlens serve`") from error
 
 
 def _send(
     http: requests.Session, address: ServerAddress, method: str, path: str, **how: Any
-) -> requests.Response:
-    """Send one request; connection problems are raised as LesionLens errors."""
+) -> bytes:
+    """Send one request; connection problems are raised as LesionLens errors.
+
+    No redirection is followed: voxels and keys are sent to the named server only.
+    """
+    how |= {"timeout": (_CONNECT_S, _READ_S), "stream": True, "allow_redirects": False}
     try:
-        answer = http.request(method, address.url + path, timeout=(_CONNECT_S, _READ_S), **how)
+        with http.request(method, address.url + path, **how) as answer:
+            status, body = answer.status_code, _body(answer, address)
     except SSLError as error:
         raise _untrusted(address) from error
     except (CutError, Timeout, ChunkedEncodingError) as error:
@@ -164,9 +217,19 @@ def _send(
             next_step="Check the address",
             in_window="Check the server's address",
         ) from error
-    if not answer.ok:
-        _refused(answer, address)
-    return answer
+    if not 200 <= status < 300:
+        _refused(status, body, address)
+    return body
+
+
+def _body(answer: requests.Response, address: ServerAddress) -> bytes:
+    """Return the body of a response, of limited size."""
+    body = bytearray()
+    for piece in answer.iter_content(_CHUNK_BYTES):
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise _stranger(address, f"an answer of more than {MAX_ANSWER_BYTES / 2**30:.3g} GB")
+    return bytes(body)
 
 
 def _http(address: ServerAddress) -> requests.Session:
@@ -187,8 +250,8 @@ def _pause(seconds: float, context: RunContext) -> None:
 def _send_heartbeats(holder: weakref.ref[Connection]) -> None:
     """Keep a session alive while its connection is referenced."""
     while (connection := holder()) is not None:
-        pause = float(connection.about["heartbeat_s"]) / 3
-        with contextlib.suppress(ServerError):
+        pause = max(connection.about["heartbeat_s"] / 3, _PAUSE_S)
+        with contextlib.suppress(LesionLensError):
             connection.ask("POST", "/heartbeat")
         del connection
         time.sleep(pause)
@@ -196,17 +259,20 @@ def _send_heartbeats(holder: weakref.ref[Connection]) -> None:
 
 def _close(address: ServerAddress, secret: _Secret) -> None:
     with contextlib.suppress(RequestException), _http(address) as http:
-        http.delete(f"{address.url}/v1/sessions/{secret.session}", timeout=2.0)
+        url = f"{address.url}/v1/sessions/{secret.session}"
+        http.delete(url, timeout=2.0, stream=True, allow_redirects=False).close()
 
 
-def _check_protocol(about: dict[str, Any], address: ServerAddress) -> None:
-    if about.get("protocol") != PROTOCOL:
+def _check_protocol(body: bytes, address: ServerAddress) -> About:
+    about = fields_of(body, About, address)
+    if about["protocol"] != PROTOCOL:
         raise ServerError(
-            found=f"LesionLens {about.get('version')} on {address.name}, which speaks protocol "
-            f"{about.get('protocol')}",
+            found=f"LesionLens {about['version']} on {address.name}, which speaks protocol "
+            f"{about['protocol']}",
             expected=f"protocol {PROTOCOL}, that of LesionLens {version('lesionlens')} here",
             next_step="Bring both sides to the same version",
         )
+    return about
 
 
 def _cut(address: ServerAddress) -> CutLineError:
@@ -228,14 +294,27 @@ def _untrusted(address: ServerAddress) -> ServerError:
     )
 
 
-def _refused(answer: requests.Response, address: ServerAddress) -> NoReturn:
-    """Raise the error for an HTTP refusal."""
+def _stranger(address: ServerAddress, found: str) -> ServerError:
+    return ServerError(
+        found=f"{found} at {address.name}",
+        expected="a server of `lesionlens serve`",
+        next_step="Check the address: a login page or another program may answer there",
+        in_window="Check the server's address: a login page or another program may answer there",
+    )
+
+
+def _refused(status: int, answer: bytes, address: ServerAddress) -> NoReturn:
+    """Raise the error for an HTTP refusal, or a redirection."""
+    if 300 <= status < 400:
+        raise _stranger(address, f"an address that redirects to another one (status {status})")
     try:
-        body = dict(answer.json())
-    except ValueError:
+        body = dict(parse_json(answer))
+    except (ValueError, TypeError):
         body = {}
     code = body.get("code")
-    if answer.status_code == 401:
+    if code is None and status in _PROXY_WITHOUT_SERVER:
+        raise _cut(address)
+    if status == 401:
         raise ServerError(
             found=f"a key that {address.name} does not take"
             if address.api_key
@@ -245,7 +324,7 @@ def _refused(answer: requests.Response, address: ServerAddress) -> NoReturn:
             in_window="Name the file with the key in the settings",
         )
     words = {
-        "found": str(body.get("found", f"HTTP status {answer.status_code} from {address.name}")),
+        "found": str(body.get("found", f"HTTP status {status} from {address.name}")),
         "expected": str(body.get("expected", "an answer of `lesionlens serve`")),
         "next_step": str(body.get("next_step", "Check the address")),
     }

@@ -6,15 +6,15 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from lesionlens.base.errors import GoneError, ResourceError, ServerError, UnusableInputError
 from lesionlens.base.grid import Grid
@@ -30,16 +30,28 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines import validation
 from lesionlens.engines.engine import Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
-from lesionlens.engines.remote.connection import WAITING, Connection
+from lesionlens.engines.remote.connection import WAITING, Connection, fields_of
 from lesionlens.engines.remote.messages import Arrays, Header
 from lesionlens.engines.remote.packing import pack, unpack
 
 Floats = NDArray[np.float32]
 SENDING = "sending the brain's voxels"
 _POLL_S = 0.25
+
+
+class _Missing(TypedDict):
+    missing: list[str]
+
+
+class _JobState(TypedDict):
+    done: bool
+    stage: str
+    fraction: float
+    seen: int
 
 
 class RemoteEngine:
@@ -76,13 +88,15 @@ class RemoteEngine:
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         header, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), context)
-        found = messages.prediction_in(
-            header,
-            arrays,
-            self._place(str(header["engine"]["device"])),
-            partial(self._probe, prepared),
-            partial(self._layer, prepared),
-        )
+        with messages.readable():
+            found = messages.prediction_in(
+                header,
+                arrays,
+                self._place(str(header["engine"]["device"])),
+                partial(self._probe, prepared),
+                partial(self._layer, prepared),
+            )
+        self._check(validation.defects(found, prepared))
         return replace(found, notices=(*found.notices, *self._notices()))
 
     def _notices(self) -> tuple[str, ...]:
@@ -95,7 +109,22 @@ class RemoteEngine:
         """Attribute by a method of the server's engine; see `engines.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
         _, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.ATTRIBUTE, about), SILENT)
-        return Volume(arrays["values"], prepared.working)
+        return Volume(self._weights(arrays, prepared), prepared.working)
+
+    def _weights(self, arrays: Arrays, prepared: PreparedStudy) -> Floats:
+        with messages.readable():
+            values = arrays["values"]
+        self._check(validation.defects_of_weights(values, prepared.working.shape))
+        return values
+
+    def _check(self, defects: Iterable[tuple[str, str]]) -> None:
+        """Refuse a response with defects, however it came about there."""
+        for what, expected in defects:
+            raise ServerError(
+                found=f"an answer of {self._line.address.name} with {what}",
+                expected=expected,
+                next_step="Tell the server's administrator, or analyse on this machine",
+            )
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
         return self._ask_trace(
@@ -113,7 +142,8 @@ class RemoteEngine:
         patience = _Losses(self._line.address)
         while True:
             try:
-                return self._ask(prepared, question, SILENT)[1]["values"]
+                _, arrays = self._ask(prepared, question, SILENT)
+                return self._weights(arrays, prepared)
             except GoneError:
                 patience.one_more()
                 self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), SILENT)
@@ -164,10 +194,13 @@ class RemoteEngine:
             return
 
         patiently = partial(self._patiently, SENDING, context)
-        missing = patiently("POST", "/studies", json=study.manifest).json()["missing"]
+        answer = patiently("POST", "/studies", json=study.manifest)
+        missing = fields_of(answer, _Missing, self._line.address)["missing"]
         for number, name in enumerate(missing):
             context.progress(SENDING, number / len(missing))
-            patiently("PUT", f"/parts/{name}", data=study.parts[str(name)])
+            with messages.readable():
+                part = study.parts[name]
+            patiently("PUT", f"/parts/{name}", data=part)
         if missing:
             patiently("POST", "/studies", json=study.manifest)
             context.progress(SENDING, 1.0)
@@ -185,14 +218,15 @@ class RemoteEngine:
             patiently("PUT", path, data=asked)
             seen = 0
             while True:
-                state = patiently("GET", f"{path}?wait={_POLL_S}&seen={seen}").json()
+                answer = patiently("GET", f"{path}?wait={_POLL_S}&seen={seen}")
+                state = fields_of(answer, _JobState, self._line.address)
                 if state["done"]:
                     break
-                seen = int(state["seen"])
-                context.progress(str(state["stage"]), float(state["fraction"]))
-                context.check(str(state["stage"]))
-            answer = patiently("GET", f"{path}/answer").content
-            context.progress(str(state["stage"]), 1.0)
+                seen = state["seen"]
+                context.progress(state["stage"], state["fraction"])
+                context.check(state["stage"])
+            answer = patiently("GET", f"{path}/answer")
+            context.progress(state["stage"], 1.0)
             return answer
         finally:
             with contextlib.suppress(ServerError):
@@ -200,9 +234,9 @@ class RemoteEngine:
 
     def _patiently(
         self, stage: str, context: RunContext, method: str, path: str, **how: Any
-    ) -> requests.Response:
+    ) -> bytes:
         attempt = partial(self._line.ask, method, path, **how)
-        answer: requests.Response = self._line.patiently(attempt, stage, context)
+        answer: bytes = self._line.patiently(attempt, stage, context)
         return answer
 
 
@@ -240,7 +274,8 @@ class RemotePerturbable(RemoteEngine):
         """Return the grid of `predict_perturbed`."""
         question = _RemoteQuestion(RequestKind.GRID)
         header, _ = self._ask(prepared, question, SILENT)
-        return messages.grid_in(header["grid"])
+        with messages.readable():
+            return messages.grid_in(header["grid"])
 
     def predict_perturbed(
         self,
@@ -251,8 +286,11 @@ class RemotePerturbable(RemoteEngine):
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
         about, hidden = messages.perturbations_out(perturbations)
-        question = _RemoteQuestion(RequestKind.PERTURBED, about, hidden)
-        return messages.perturbed_in(*self._ask(prepared, question, context))
+        answer = self._ask(prepared, _RemoteQuestion(RequestKind.PERTURBED, about, hidden), context)
+        with messages.readable():
+            found = messages.perturbed_in(*answer)
+        self._check(validation.defects_perturbed(found, len(perturbations)))
+        return found
 
 
 class RemoteQuick(RemotePerturbable):
@@ -260,8 +298,11 @@ class RemoteQuick(RemotePerturbable):
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
-        question = _RemoteQuestion(RequestKind.PRELIMINARY)
-        return messages.first_pass_in(*self._ask(prepared, question, context))
+        answer = self._ask(prepared, _RemoteQuestion(RequestKind.PRELIMINARY), context)
+        with messages.readable():
+            found = messages.first_pass_in(*answer)
+        self._check(validation.defects_perturbed(found.seen, 1))
+        return found
 
 
 def connect(

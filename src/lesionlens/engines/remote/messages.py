@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from lesionlens.base.errors import LesionLensError, ServerError
+from lesionlens.base.errors import GeometryError, LesionLensError, ServerError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
@@ -33,6 +34,7 @@ from lesionlens.base.records.prediction import (
     Trace,
 )
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.text import writable
 from lesionlens.engines.remote.packing import pack, unpack
 
 Header = dict[str, Any]
@@ -43,6 +45,7 @@ BYTES_PER_VOXEL = 4 * len(MrSequence) + 1
 _INFO, _SCORING, _TIME = TypeAdapter(EngineInfo), TypeAdapter(Scoring), TypeAdapter(QuestionTime)
 _SLIGHT = TypeAdapter(SlightEnhancement)
 _UNPERTURBED = "unperturbed_"
+_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def parts_named(manifest: Header) -> list[str]:
     try:
         names = [manifest["brain"], *(c for c in manifest["channels"] if c is not None)]
         return [str(name) for name in names]
-    except (KeyError, TypeError) as error:
+    except _MALFORMED as error:
         raise _odd("a manifest of a study") from error
 
 
@@ -128,7 +131,7 @@ def deserialise_study(
                 present[index] = True
         reference = MrSequence(manifest["reference"])
         return PreparedStudy(channels, present, brain, grid, grid, np.eye(4), reference)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except _MALFORMED as error:
         raise _odd("parts that make no study") from error
 
 
@@ -229,36 +232,42 @@ def prediction_in(
     probe, layer : callable
         Callbacks to the server for `Trace.probe_row` and `Trace.layer_attention`.
     """
+    unperturbed, classes = header.get("unperturbed"), header.get("classes")
+    return Prediction(
+        probability=_of_regions(arrays, "probability_"),
+        engine=info_in(header["engine"] | {"device": device}),
+        uncertainty=arrays.get("uncertainty"),
+        cavity=arrays.get("cavity"),
+        trace=_trace_in(header["trace"], arrays, probe, layer),
+        notices=tuple(writable(str(notice)) for notice in header["notices"]),
+        unperturbed=None
+        if unperturbed is None
+        else perturbed_in(
+            unperturbed,
+            {
+                name.removeprefix(_UNPERTURBED): values
+                for name, values in arrays.items()
+                if name.startswith(_UNPERTURBED)
+            },
+        ),
+        thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
+        slight_enhancement=_SLIGHT.validate_python(header["slight_enhancement"]),
+        scoring=_SCORING.validate_python(header["scoring"]),
+        class_probabilities=None
+        if classes is None
+        else ClassProbabilities(
+            arrays["classes"], grid_in(classes), float(header.get("classes_apart", 0.0))
+        ),
+        question_time=_TIME.validate_python(header["question_time"]),
+    )
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raise what an invalid response leads to as ServerError."""
     try:
-        unperturbed, classes = header.get("unperturbed"), header.get("classes")
-        return Prediction(
-            probability=_of_regions(arrays, "probability_"),
-            engine=info_in(header["engine"] | {"device": device}),
-            uncertainty=arrays.get("uncertainty"),
-            cavity=arrays.get("cavity"),
-            trace=_trace_in(header["trace"], arrays, probe, layer),
-            notices=tuple(str(notice) for notice in header["notices"]),
-            unperturbed=None
-            if unperturbed is None
-            else perturbed_in(
-                unperturbed,
-                {
-                    name.removeprefix(_UNPERTURBED): values
-                    for name, values in arrays.items()
-                    if name.startswith(_UNPERTURBED)
-                },
-            ),
-            thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
-            slight_enhancement=_SLIGHT.validate_python(header["slight_enhancement"]),
-            scoring=_SCORING.validate_python(header["scoring"]),
-            class_probabilities=None
-            if classes is None
-            else ClassProbabilities(
-                arrays["classes"], grid_in(classes), float(header.get("classes_apart", 0.0))
-            ),
-            question_time=_TIME.validate_python(header["question_time"]),
-        )
-    except (KeyError, TypeError, ValueError, LesionLensError) as error:
+        yield
+    except (*_MALFORMED, GeometryError) as error:
         raise _odd("an answer") from error
 
 
@@ -267,10 +276,10 @@ def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) 
         return None
     return Trace(
         _of_regions(arrays, "cross_"),
-        str(fields["method"]),
-        tuple(str(name) for name in fields["layers"]),
+        writable(str(fields["method"])),
+        tuple(writable(str(name)) for name in fields["layers"]),
         probe if fields["probes"] else None,
-        tuple((str(name), int(heads)) for name, heads in fields["attention_layers"]),
+        tuple((writable(str(name)), int(heads)) for name, heads in fields["attention_layers"]),
         layer if fields["shows_layers"] else None,
         float(fields.get("spacing_mm", 0.0)),
     )
@@ -348,5 +357,5 @@ def voxels_of(manifest: Header) -> int:
     """Return the number of voxels in the grid of a study."""
     try:
         return int(np.prod(grid_in(manifest["grid"]).shape, dtype=np.int64))
-    except (KeyError, TypeError, ValueError, LesionLensError) as error:
+    except (*_MALFORMED, LesionLensError) as error:
         raise _odd("a manifest of a study") from error

@@ -124,13 +124,15 @@ class Cleaner:
         return any(word in text for word in self.identifying) and not is_plain(text)
 
 
+_TIME_OF_DAY = r"(?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?"
 _WRITTEN = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
 def identifying_words(dataset: Dataset) -> frozenset[str]:
-    """Return the identifying words of names and identifiers, in lower case, four letters or more.
+    """Return the identifying words of names and identifiers, in lower case.
 
-    Words that an institution shares with the manufacturer of its scanner are not identifying.
+    Words of fewer than four letters (two beyond ASCII, as of Chinese names) occur in other words
+    and are not returned, nor those that an institution shares with its scanner's manufacturer.
 
     Parameters
     ----------
@@ -144,7 +146,7 @@ def identifying_words(dataset: Dataset) -> frozenset[str]:
             found |= _words(element.value) - makers
         elif element.VR == "PN" or element.keyword in _TELLING:
             found |= _words(" ".join(map(str, _values(element))))
-    return frozenset(word for word in found if len(word) >= 4)
+    return frozenset(word for word in found if len(word) >= (4 if word.isascii() else 2))
 
 
 def _words(text: object) -> set[str]:
@@ -158,8 +160,10 @@ def moved(text: str, days: int) -> str:
     --------
     >>> moved("20260105", 10), moved("20260105101500.5+0100", 5), moved("2026.01.05", 1)
     ('20251226', '20251231101500.5+0100', '')
+    >>> moved("20260105-20260107", 10)  # the rest would be a date that is not shifted
+    ''
     """
-    found = re.fullmatch(r"(\d{4})(\d{2})(\d{2})([\d.+\-]*)", text.strip())
+    found = re.fullmatch(rf"(\d{{4}})(\d{{2}})(\d{{2}})({_TIME_OF_DAY})", text.strip())
     if found is None:
         return ""
     year, month, day, rest = found.groups()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,7 @@ def deidentify_folder(
     pseudonyms: Pseudonyms,
     options: Options,
     *,
+    finish: Callable[[], None] | None = None,
     context: RunContext = SILENT,
 ) -> DeidentifiedFolder:
     """Write a de-identified copy of every DICOM file below a folder.
@@ -70,6 +71,8 @@ def deidentify_folder(
         Input folder, and output folder with one sub-folder per series.
     pseudonyms, options
         How; see `Cleaner`.
+    finish : callable or None
+        Called before the copy appears, such as to write the map; if it fails, there is no copy.
 
     Raises
     ------
@@ -114,6 +117,8 @@ def deidentify_folder(
                 expected="images or structured reports",
                 next_step="Look at them; --burned-in takes pictures with text along",
             )
+        if finish is not None:
+            finish()
     notices = (f"{count} × {what}" for what, count in counts.items())
     return DeidentifiedFolder(written, (*notices, *_of_patients(patients), *_of_faces(kept)))
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lesionlens.base import access, user_folders
+from lesionlens.base.atomic_file import write_error
 from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.uids import is_uid
 
 _REGISTERED = "1.2.840.10008."
@@ -104,16 +106,25 @@ class Pseudonyms:
         ------
         UnusableInputError
             The existing file is not such a table.
+        ResourceError
+            The disk is full; the file is as it was.
         """
         check_map(path)
-        text = _text_of(path)
-        there = _rows_of(text, path)
-        with path.open("a", encoding="utf-8", newline="") as file:
-            if text and not text.endswith("\n"):  # the last row was not written whole
-                file.write("\n")
-            writer = csv.writer(file, lineterminator="\n")
-            rows = [(kind, original, new) for (kind, original), new in self._known.items()]
+        with alone_in(path.parent):
+            text = _text_of(path)
+            there = _rows_of(text, path)
+            new = io.StringIO("\n" if text and not text.endswith("\n") else "")  # a row cut off
+            new.seek(0, os.SEEK_END)
+            rows = [(kind, original, made) for (kind, original), made in self._known.items()]
+            writer = csv.writer(new, lineterminator="\n")
             writer.writerows(row for row in (_COLUMNS, *rows) if row not in there)
+            size = path.stat().st_size
+            try:
+                with path.open("a", encoding="utf-8", newline="") as file:
+                    file.write(new.getvalue())
+            except OSError as error:
+                os.truncate(path, size)
+                raise write_error("a table of pseudonyms", path, error) from error
 
     def _remember(self, kind: str, original: str, new: str) -> str:
         return self._known.setdefault((kind, original), new)

@@ -206,7 +206,8 @@ def _judge(
     mean = sum(values) / len(values) if values else None
     spread = interval(values)
     verdict = BoundVerdict.TOO_FEW
-    if mean is not None and (len(values) >= bounds.least_cases or (failures and mean > bound)):
+    needed = max(bounds.least_cases, 2 if bounds.surely else 1)  # one case has no interval
+    if mean is not None and (len(values) >= needed or (failures and mean > bound)):
         worst = mean
         if bounds.surely and spread is not None:
             worst = spread.low if about.better > 0 else spread.high

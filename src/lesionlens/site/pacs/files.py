@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
 
+_OBJECT = ["SOPClassUID", "SOPInstanceUID"]
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
 """Limits of one request, unless a single file is larger."""
 
@@ -74,7 +76,7 @@ def kind_of(sop_class: str) -> ObjectKind:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One file: its UIDs from the file meta header, and its size."""
+    """One file: the UIDs of its data set, by which an archive stores it, and its size."""
 
     path: Path
     sop_class: str
@@ -123,9 +125,20 @@ def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:
     Raises
     ------
     ReadError
-        A file cannot be sent.
+        A file cannot be sent, or an archive would keep only one of two files.
     """
-    return [_read(path) for path in files]
+    items = [_read(path) for path in files]
+    first: dict[str, Outgoing] = {}
+    for item in items:
+        other = first.setdefault(item.sop_instance, item)
+        if other is not item and not cmp(other.path, item.path, shallow=False):
+            raise ReadError(
+                found=f"one SOP Instance UID in two different files: {other.path.name} and "
+                f"{item.path.name}",
+                expected="one file for each object: an archive keeps only one",
+                next_step="Take the wrong one out of the folder, then send again",
+            )
+    return items
 
 
 def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
@@ -187,9 +200,12 @@ def batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 def _read(path: Path) -> Outgoing:
     try:
-        meta = read_meta(path)
-        kind, syntax = str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
-        name = str(meta.MediaStorageSOPInstanceUID)
+        syntax = str(read_meta(path).TransferSyntaxUID)
+        with warnings.catch_warnings(action="ignore"):
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=_OBJECT)
+            kind, name = str(header.SOPClassUID), str(header.SOPInstanceUID)
+        if not (kind and name):
+            raise ValueError("a data set without its own UIDs")
     except DAMAGED as error:
         raise _unreadable(path) from error
     return Outgoing(path, kind, syntax, name, path.stat().st_size)

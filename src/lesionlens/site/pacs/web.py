@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from dicomweb_client import DICOMwebClient
 from pydicom.datadict import tag_for_keyword
@@ -19,6 +20,7 @@ from requests.exceptions import RequestException, Timeout
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.hosts import is_loopback
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
@@ -242,8 +244,15 @@ class WebPacs(Pacs):
 class _Session(Session):
     @override
     def send(self, request: PreparedRequest, **more: Any) -> Response:
-        """Limit the response size; keep wildcards and our certificates unchanged."""
+        """Limit the response size; keep wildcards and our certificates unchanged.
+
+        A proxy of the environment is used for https to other machines only: it would read
+        everything else, passwords too.
+        """
         request.url = (request.url or "").replace("%2A", "*")  # Orthanc's plug-in 1.7 needs it
+        parts = urlsplit(request.url)
+        if parts.scheme != "https" or is_loopback(parts.hostname or ""):
+            more["proxies"] = {}
         if self.verify is not True:
             more["verify"] = self.verify
         whole = not more.get("stream")

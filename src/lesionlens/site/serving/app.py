@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -13,7 +14,8 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.exception_handlers import http_exception_handler
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -22,12 +24,13 @@ from lesionlens.engines.engine import Engine, SupportsFirstPass
 from lesionlens.engines.remote.connection import PROTOCOL
 from lesionlens.engines.remote.messages import Header, info_out
 from lesionlens.site.serving.admission import Admission, admitted
-from lesionlens.site.serving.error_responses import TooLargeError, error_response
+from lesionlens.site.serving.error_responses import TooLargeError, error_response, system_error
 from lesionlens.site.serving.gate import Gate
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.routes import make_router
 from lesionlens.site.serving.sessions import Session, Sessions
 
+logger = logging.getLogger(__name__)
 _LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # progress is sent at most so often, a response at once
 _AT_ONCE = 2
 """Maximum number of messages unpacked, and studies assembled, concurrently."""
@@ -71,7 +74,8 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     app.add_middleware(Gate, admission=admission, sessions=sessions)
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
-    app.add_exception_handler(LesionLensError, _error_response)
+    for kind in (LesionLensError, OSError, HTTPException):
+        app.add_exception_handler(kind, _error_response)
     _add_server_routes(app)
     _add_session_routes(app)
     _add_job_routes(app)
@@ -215,9 +219,15 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def _error_response(request: Request, error: Exception) -> JSONResponse:
+async def _error_response(request: Request, error: Exception) -> Response:
     """Return an error as a response."""
-    del request
+    if isinstance(error, HTTPException):
+        if not isinstance(error.__cause__, OSError):
+            return await http_exception_handler(request, error)
+        error = error.__cause__  # FastAPI hides it where it stores a form
+    if isinstance(error, OSError):
+        error = system_error(error)
+        logger.warning("%s", error.found)  # the system's own words have the path
     if not isinstance(error, LesionLensError):
         raise error
     return error_response(error)

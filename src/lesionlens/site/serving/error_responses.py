@@ -9,8 +9,11 @@ from lesionlens.base.errors import (
     FullError,
     GoneError,
     LesionLensError,
+    ResourceError,
     ServerError,
     UnusableInputError,
+    is_full_disk,
+    of_system,
 )
 
 
@@ -36,6 +39,17 @@ _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
     (UnusableInputError, 422),
     (ServerError, 400),
 )
+
+
+def system_error(error: OSError) -> ResourceError:
+    """Return the error for a refusal of the server's system, without the path."""
+    error = of_system(error)
+    why = "a full disk" if is_full_disk(error) else error.strerror or type(error).__name__
+    return ResourceError(
+        found=f"that the server cannot read or write its files: {why}",
+        expected="room for temporary files, and a datastore that can be read and written",
+        next_step="Tell the server's administrator",
+    )
 
 
 def error_response(error: LesionLensError) -> JSONResponse:

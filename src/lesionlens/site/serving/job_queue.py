@@ -17,9 +17,12 @@ from lesionlens.base.errors import (
     is_lack_of_memory,
 )
 from lesionlens.base.run_context import RunContext
+from lesionlens.site.serving.error_responses import system_error
 
 logger = logging.getLogger(__name__)
 WAITING = "waiting for a turn"
+_END_S = 30.0
+"""Maximum waiting time for a cancelled job; networks look after every layer."""
 
 
 @dataclass(eq=False)
@@ -88,6 +91,7 @@ class JobQueue:
         self._queues: OrderedDict[Hashable, deque[Job]] = OrderedDict()
         self._news = threading.Condition()
         self._ended = False
+        self._running: Job | None = None
         self._thread = threading.Thread(target=self._serve, name="lesionlens-queue", daemon=True)
         self._thread.start()
 
@@ -117,13 +121,19 @@ class JobQueue:
             return sum(len(queue) for queue in self._queues.values())
 
     def end(self) -> None:
-        """Cancel everything and end the worker."""
+        """Cancel everything, and wait until the worker has ended.
+
+        A network that still computes while Python ends crashes the process.
+        """
         with self._news:
             self._ended = True
             jobs = [job for queue in self._queues.values() for job in queue]
+            if self._running is not None:
+                jobs.append(self._running)
             self._news.notify()
         for job in jobs:
             self.drop(job)
+        self._thread.join(_END_S)
 
     def _next(self) -> Job | None:
         with self._news:
@@ -136,6 +146,7 @@ class JobQueue:
             if not queue:
                 del self._queues[who]
             self._report_places()
+            self._running = job
             return job
 
     def _report_places(self) -> None:
@@ -150,7 +161,7 @@ class JobQueue:
             if job is None:
                 return
             run(job)
-            del job  # releases the study while idle
+            self._running = job = None  # releases the study while idle
 
 
 def run(job: Job) -> None:
@@ -164,8 +175,10 @@ def run(job: Job) -> None:
     except LesionLensError as error:
         job.finish(None, error)
     except Exception as error:
-        logger.warning("a request failed", exc_info=error)
-        job.finish(None, _as_ours(error))
+        ours = _as_ours(error)
+        cause = error if isinstance(ours, ServerError) else None  # a file's error has its path
+        logger.warning("a request failed: %s", ours.found, exc_info=cause)
+        job.finish(None, ours)
 
 
 def _as_ours(error: Exception) -> LesionLensError:
@@ -175,6 +188,8 @@ def _as_ours(error: Exception) -> LesionLensError:
             expected="a few GB of free memory",
             next_step="Try again later, or analyse on this machine",
         )
+    if isinstance(error, OSError) and error.errno is not None:
+        return system_error(error)
     return _defect(f"a defect on the server ({type(error).__name__})")
 
 

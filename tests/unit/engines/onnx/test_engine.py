@@ -149,6 +149,27 @@ def test_what_cannot_be_run_is_refused_in_words(tmp_path, study, onnx):
         onnx.attribute(study, Target(Region.WT), "grad-cam")
 
 
+@pytest.mark.parametrize("network", [None, "{", "[]", '{"width": 1}'])
+def test_damaged_metadata_are_refused_in_words(onnx, monkeypatch, network):
+    for key in ("network", "notes"):
+        metadata = dict(onnx._session.metadata)
+        del metadata[key]
+        if network is not None:
+            metadata[key] = network
+        with (
+            monkeypatch.context() as damaged,
+            pytest.raises(WeightsError, match="damaged metadata"),
+        ):
+            damaged.setattr(OnnxSession, "metadata", metadata)
+            OnnxEngine("cpu", HERE / "tiny.onnx")
+
+
+def test_a_network_without_our_outputs_is_refused(monkeypatch):
+    monkeypatch.setattr(OnnxSession, "outputs", ("logits", "other"))
+    with pytest.raises(WeightsError, match="another network"):
+        OnnxEngine("cpu", HERE / "tiny.onnx")
+
+
 def test_without_a_name_it_takes_what_was_exported_last():
     assert exported_path().name == "default.onnx"
     with pytest.raises(WeightsError, match=r"default\.onnx"):

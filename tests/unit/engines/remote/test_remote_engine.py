@@ -218,6 +218,15 @@ def test_http_to_another_machine_is_refused_unless_allowed():
         ServerAddress("ftp://127.0.0.1")
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:a", "http://me:secret@host"]
+)
+def test_an_address_that_is_none_is_refused_without_a_password(url):
+    with pytest.raises(UnusableInputError, match="as a server's address") as refused:
+        ServerAddress(url)
+    assert "secret" not in str(refused.value)
+
+
 class Cable:
     """A line to a server that can be cut and mended."""
 

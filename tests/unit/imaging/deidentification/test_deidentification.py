@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from pydicom.uid import generate_uid
 from tests.files_below import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
@@ -295,6 +297,19 @@ def _containers(item):
         yield from _containers(inner)
 
 
+def test_names_of_two_characters_are_found_in_other_text():
+    data = Dataset()
+    data.SpecificCharacterSet = "ISO_IR 192"
+    data.PatientName, data.PatientID = "Li^Na=李^小娜", "7"
+    data.StationName, data.SequenceName = "MR 小娜", "linac"
+    data.file_meta = Dataset()
+    data.SOPClassUID = data.SOPInstanceUID = "1.2.3"
+    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    assert identifying_words(data) == {"小娜"}
+    Cleaner(Options(), NAMES, identifying_words(data)).clean(data)
+    assert (data.StationName, data.SequenceName) == ("REMOVED", "linac")
+
+
 def test_an_institution_named_after_the_maker_hides_no_machine():
     dataset = image()
     dataset.Manufacturer, dataset.InstitutionName = "Philips", "Philips Clinic Eindhoven"
@@ -445,3 +460,39 @@ def test_key_and_map_are_their_owner_s_alone(tmp_path):
     (tmp_path / "bad").write_text("secret")
     with pytest.raises(UnusableInputError, match="no key"):
         key_at(tmp_path / "bad")
+
+
+def test_a_copy_whose_map_cannot_be_written_does_not_appear(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    image().save_as(folder / "one.dcm", enforce_file_format=True)
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ResourceError, match="full disk"):
+        deidentify_folder(folder, out, NAMES, Options(keep_faces=True), finish=full)
+    assert not out.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+def test_a_map_for_which_there_is_no_room_stays_as_it_was(tmp_path):
+    import resource
+
+    path = tmp_path / "map.csv"
+    first = Pseudonyms(b"k" * 32)
+    first.uid("1.2.3")
+    first.write_map(path)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    more = Pseudonyms(b"k" * 32)
+    for number in range(500):
+        more.uid(f"1.2.4.{number}")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match="table of pseudonyms"):
+            more.write_map(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    more.write_map(path)
+    assert len(path.read_text().splitlines()) == 502

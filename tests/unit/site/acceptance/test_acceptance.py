@@ -31,8 +31,8 @@ def scores(values, **more):
     return [CaseScore(f"c{n}", False, None, {"wt": v, **more}) for n, v in enumerate(values)]
 
 
-def judged(values, bound, **how):
-    bounds = AcceptanceBounds(least_cases=3, overall={"dice_wt": bound}, **how)
+def judged(values, bound, least_cases=3, **how):
+    bounds = AcceptanceBounds(least_cases=least_cases, overall={"dice_wt": bound}, **how)
     return module._judge("dice_wt", bound, scores(values), bounds).verdict
 
 
@@ -42,6 +42,8 @@ def test_a_bound_is_judged_by_the_mean_or_by_the_interval():
     assert judged(values, 0.8, surely=True) == "failed"
     assert judged(values, 0.85) == "failed"
     assert judged(values[:2], 0.1) == "too few cases"
+    assert judged([0.9], 0.8, least_cases=1) == "passed"
+    assert judged([0.9], 0.8, least_cases=1, surely=True) == "too few cases"
 
 
 def test_one_failure_is_seen_in_the_smallest_group():

@@ -5,6 +5,7 @@ import pytest
 import tests.unit.site.pacs.conftest  # noqa: F401  skips where the extra is absent
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
+from requests.utils import select_proxy
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.pacs.connect import connect
@@ -155,3 +156,29 @@ def test_files_that_are_no_certificates_are_named(address, tmp_path):
     for which in ("ca", "certificate"):
         with pytest.raises(UnusableInputError, match="certificate"):
             connect(address, Access(**{which: tmp_path / "bad.pem"}))
+
+
+@pytest.mark.parametrize(
+    ("address", "by_proxy"),
+    [
+        ("http://127.0.0.1:9/dicom-web", False),
+        ("https://localhost:9/dicom-web", False),
+        ("http://192.0.2.1:9/dicom-web", False),
+        ("https://pacs.example/dicom-web", True),
+    ],
+)
+def test_a_proxy_reads_no_query(monkeypatch, address, by_proxy):
+    """What is not encrypted up to the archive goes there directly."""
+    for scheme in ("http", "https", "all"):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://192.0.2.9:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    used = []
+
+    def send(self, request, **how):
+        used.append(select_proxy(request.url, how["proxies"]))
+        raise ConnectionError("enough")
+
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
+    with pytest.raises(ConnectionError):
+        connect(address).find(StudyQuery(patient_name="Doe*"))
+    assert used == ["http://192.0.2.9:3128" if by_proxy else None]

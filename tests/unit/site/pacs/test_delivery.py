@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pydicom
 import pytest
-from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage, generate_uid
+from pydicom.uid import Comprehensive3DSRStorage, MRImageStorage, SegmentationStorage, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from tests.unit.site.pacs.conftest import files_of
@@ -19,6 +20,7 @@ from lesionlens.base.errors import (
     CancelledError,
     ExportError,
     PatientConflictError,
+    ReadError,
     ResourceError,
     UnusableInputError,
 )
@@ -93,6 +95,48 @@ def test_a_broken_line_is_taken_up_again_and_nothing_is_sent_twice(files):
     assert set(done.stored) == set(files)
     assert len(archive.came) == len(set(archive.came)) == len(files)
     assert (done.before, done.refused) == (0, ())
+
+
+def test_files_whose_headers_name_one_object_are_sent_by_what_they_hold(files, tmp_path):
+    """Some programs copy the file header of one file to all."""
+    made, images = [], [path for path in files if path.stem.isdecimal()][:3]
+    for path in images:
+        image = pydicom.dcmread(path)
+        image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        made.append(tmp_path / path.name)
+        image.save_as(made[-1])
+    uids = [str(pydicom.dcmread(path).SOPInstanceUID) for path in images]
+    archive = Archive(breaks=(1,))
+    archive.has = {uids[0]: MRImageStorage}
+    done = archive.send(made)
+    assert archive.came == uids[1:]
+    assert (done.before, len(done.stored)) == (1, 3)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_two_files_of_one_object_none_is_lost_silently(files, tmp_path, same):
+    image = pydicom.dcmread(next(path for path in files if path.stem.isdecimal()))
+    image.save_as(tmp_path / "one.dcm")
+    image.ImageComments = "" if same else "annotated"
+    if same:
+        shutil.copy(tmp_path / "one.dcm", tmp_path / "two.dcm")
+    else:
+        image.save_as(tmp_path / "two.dcm")
+    archive = Archive()
+    if same:
+        assert len(archive.send(files_of(tmp_path)).stored) == 2
+        return
+    with pytest.raises(ReadError, match=r"two different files: one.dcm and two.dcm"):
+        archive.send(files_of(tmp_path))
+    assert not archive.came
+
+
+def test_an_object_without_its_own_uid_is_refused(files, tmp_path):
+    image = pydicom.dcmread(files[0])
+    image.SOPInstanceUID = ""
+    image.save_as(tmp_path / "one.dcm", enforce_file_format=False)
+    with pytest.raises(ReadError, match="incomplete"):
+        Archive().send([tmp_path / "one.dcm"])
 
 
 def test_a_line_that_stays_broken_is_reported_with_what_the_archive_has(files):

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+import threading
+import time
 
 import pydicom
 import pytest
@@ -12,6 +15,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.dicom import documents
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
@@ -61,6 +65,25 @@ def test_a_result_that_was_sent_says_so_and_keeps_what_it_said_before(result, pa
     (found,) = sent_documents(result)
     assert found.sop_instance_uid == report.SOPInstanceUID
     assert found.study_uid == report.StudyInstanceUID
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder is locked there")
+def test_what_is_sent_to_two_archives_at_once_is_recorded_of_both(result, monkeypatch):
+    begun, write = threading.Event(), documents.write_atomically
+
+    def slowly(place, content):
+        begun.set()
+        time.sleep(0.3)
+        write(place, content)
+
+    monkeypatch.setattr(documents, "write_atomically", slowly)
+    other = threading.Thread(target=send_result, args=(Shelf(), result, "dicom://OTHER@127.0.0.1"))
+    other.start()
+    assert begun.wait(20)
+    send_result(Shelf(), result, ADDRESS)
+    other.join(20)
+    rows = json.loads((result / SENT).read_text())["sent"]
+    assert {row["to"] for row in rows} == {ADDRESS, "dicom://OTHER@127.0.0.1"}
 
 
 def test_what_the_archive_refused_was_not_sent(result):

@@ -251,6 +251,20 @@ def test_analyses_that_wait_are_bounded_hold_nobody_up_and_end_with_their_client
         assert len(engine.order) == 2  # what was left was not analysed
 
 
+def test_an_analysis_that_runs_when_the_server_stops_is_refused_in_words(tmp_path, make_study):
+    study = make_study(name="one", sequences={"flair"})
+    shutil.copytree(study, tmp_path / "store" / "one")
+    engine, answers = quick(threading.Event()), []
+    with serving({"quick": engine}, SMALL, datastore=tmp_path / "store") as server:
+        url = f"{server.url}/infer/quick?image=one"
+        asking = threading.Thread(target=lambda: answers.append(requests.post(url, timeout=60)))
+        asking.start()
+        assert soon(lambda: engine.order)
+    asking.join(20)
+    assert answers[0].status_code == 503
+    assert answers[0].json()["found"] == "a server that is being stopped"
+
+
 def test_the_log_names_routes_and_never_what_was_asked(caplog, tmp_path):
     (tmp_path / "Doe_Jane.nii.gz").write_bytes(b"x")
     caplog.set_level(logging.DEBUG, "lesionlens.site.serving.requests")

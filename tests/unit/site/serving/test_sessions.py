@@ -291,6 +291,23 @@ def test_a_job_dropped_while_it_waits_is_never_begun():
     turns.end()
 
 
+def test_the_end_waits_for_what_still_computes():
+    """Python that ends meanwhile crashes in the network's threads."""
+    turns, begun, computed = JobQueue(), threading.Event(), []
+
+    def work(job):
+        begun.set()
+        assert job.cancel.wait(10)
+        time.sleep(0.3)  # a layer
+        computed.append(1)
+        return b""
+
+    turns.add("one", Job(work))
+    assert begun.wait(10)
+    turns.end()
+    assert computed
+
+
 def test_what_a_trace_holds_is_counted_once_and_without_the_weights():
     torch = pytest.importorskip("torch")
     weights = torch.nn.Linear(100, 100)

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.bounded_read import read_object, set_aside_damaged
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.records.analysis import Document
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
@@ -85,15 +86,16 @@ def record_sent(
         for one in ours
     ]
     try:
-        aside = set_aside_damaged(place, _is_note)
-        content = {
-            "schema": SCHEMA,
-            "sent": [*_rows(place, "sent"), *reports],
-            "objects": [*_rows(place, "objects"), *objects],
-            "rejected": [*_rows(place, "rejected"), *rejected],
-            "notices": [*_rows(place, "notices"), *({**sent, "notice": one} for one in known)],
-        }
-        write_atomically(place, json.dumps(content, indent=2) + "\n")
+        with alone_in(result.resolve().parent):  # the result may be sent elsewhere, too
+            aside = set_aside_damaged(place, _is_note)
+            content = {
+                "schema": SCHEMA,
+                "sent": [*_rows(place, "sent"), *reports],
+                "objects": [*_rows(place, "objects"), *objects],
+                "rejected": [*_rows(place, "rejected"), *rejected],
+                "notices": [*_rows(place, "notices"), *({**sent, "notice": one} for one in known)],
+            }
+            write_atomically(place, json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise write_error("what was sent", place, error) from error
     if aside is None:

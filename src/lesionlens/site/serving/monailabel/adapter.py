@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,8 +68,9 @@ class Adapter:
         self.pointed = PromptedStudies(sessions.limits.memory_bytes // 4)
         self._waiting: Counter[str] = Counter()
 
-    def image(self, owner: str, image: str, session_id: str) -> Path:
-        """Return the path of the image in a request.
+    @contextmanager
+    def image(self, owner: str, image: str, session_id: str) -> Iterator[Path]:
+        """Yield the path of the image in a request, which is kept meanwhile.
 
         Raises
         ------
@@ -75,14 +78,16 @@ class Adapter:
             No image was named, or there is none of that name.
         """
         if session_id:
-            return self.uploads.find(owner, session_id).image
+            with self.uploads.held(owner, session_id) as upload:
+                yield upload.image
+            return
         if not image:
             raise UnusableInputError(
                 found="neither an image nor a file nor a session",
                 expected="one of them",
                 next_step="Name one",
             )
-        return self.datastore.image(image)
+        yield self.datastore.image(image)
 
     def remove(self, owner: str, session_id: str) -> Upload:
         """Remove an uploaded image and its cached data."""
@@ -137,7 +142,7 @@ class Adapter:
         Raises
         ------
         FullError
-            The queue is full.
+            The queue is full, or the server is stopped meanwhile.
         LesionLensError
             As for `Inference.result`.
         """
@@ -155,6 +160,12 @@ class Adapter:
                 await asyncio.sleep(_LOOK_S)  # blocks no thread
                 if await request.is_disconnected():
                     queue.drop(job)
+        except asyncio.CancelledError:  # uvicorn does this to what is left when it stops
+            raise FullError(
+                found="a server that is being stopped",
+                expected="one that runs until the analysis is finished",
+                next_step="Send it again when the server is back",
+            ) from None
         finally:
             queue.drop(job)
             self._waiting[owner] -= 1

@@ -11,7 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import UnusableInputError, is_full_disk
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import EvidenceKind, Study
@@ -190,6 +190,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 )
             opened.extractall(folder)
     except (zipfile.BadZipFile, RuntimeError, OSError) as error:
+        if is_full_disk(error):
+            raise
         raise UnusableInputError(
             found=f"an archive that cannot be unpacked ({type(error).__name__})",
             expected="a zip archive of a study's folder",

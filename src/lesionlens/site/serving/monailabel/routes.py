@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Body, Depends, File, Form, Request, Response, UploadFile
-from fastapi.concurrency import run_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 from urllib3.filepost import encode_multipart_formdata
@@ -128,11 +128,12 @@ def _add_infer(router: APIRouter) -> None:
             sent, _ = await run_in_threadpool(adapter.uploads.add, owner, [_named(file)], 0)
             session_id = sent
         try:
-            place = await run_in_threadpool(adapter.image, owner, asked.image, session_id)
-            start = None if label is None else await label.read()
-            wanted = InferenceRequest(engine, place, request_params, asked.output)
-            inference = adapter.inference(model, wanted, start)
-            found = await adapter.infer(request, owner, inference)
+            image = adapter.image(owner, asked.image, session_id)
+            async with contextmanager_in_threadpool(image) as place:
+                start = None if label is None else await label.read()
+                wanted = InferenceRequest(engine, place, request_params, asked.output)
+                inference = adapter.inference(model, wanted, start)
+                found = await adapter.infer(request, owner, inference)
         finally:
             if sent is not None:
                 await run_in_threadpool(adapter.remove, owner, sent)

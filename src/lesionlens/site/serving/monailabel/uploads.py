@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,7 +70,11 @@ class Upload:
     expiry_s: int
     size_bytes: int = 0
     created: float = field(default_factory=time.time)
-    used: float = field(default_factory=time.time)
+    begun: float = field(default_factory=time.monotonic)
+    used: float = field(default_factory=time.monotonic)
+    """Last use, by a clock that nobody sets."""
+    requests: int = 0
+    """Number of requests that need the image, queued or running."""
 
     def info(self, name: str) -> dict[str, Any]:
         """Return the session data of MONAI Label's API, without the path."""
@@ -79,7 +84,7 @@ class Upload:
             "image": self.image.name,
             "meta": {},
             "create_ts": int(self.created),
-            "last_access_ts": int(self.used),
+            "last_access_ts": int(self.created + self.used - self.begun),
             "expiry": self.expiry_s,
         }
 
@@ -151,8 +156,27 @@ class Uploads:
             mine, upload = self._all.get(name, ("", None))
             if upload is None or mine != owner:
                 raise GoneError("session")
-            upload.used = time.time()
+            upload.used = time.monotonic()
             return upload
+
+    @contextmanager
+    def held(self, owner: str, name: str) -> Iterator[Upload]:
+        """Keep an upload while a request waits or is executed, however long.
+
+        Raises
+        ------
+        GoneError
+            The upload does not exist, or has expired.
+        """
+        upload = self.find(owner, name)
+        with self._lock:
+            upload.requests += 1
+        try:
+            yield upload
+        finally:
+            with self._lock:
+                upload.requests -= 1
+                upload.used = time.monotonic()
 
     def remove(self, owner: str, name: str) -> Upload:
         """Remove an upload now."""
@@ -164,9 +188,10 @@ class Uploads:
 
     def expire(self) -> None:
         """Remove expired uploads."""
-        now = time.time()
+        now = time.monotonic()
         with self._lock:
-            late = [n for n, (_, u) in self._all.items() if now - u.used > u.expiry_s]
+            idle = ((name, one) for name, (_, one) in self._all.items() if not one.requests)
+            late = [name for name, one in idle if now - one.used > one.expiry_s]
             gone = [self._all.pop(name)[1] for name in late]
         for upload in gone:
             shutil.rmtree(upload.folder, ignore_errors=True)

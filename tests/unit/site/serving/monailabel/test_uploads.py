@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,33 @@ def test_one_is_kept_for_its_owner_until_it_expires(folder):
     assert not upload.image.exists()
     uploads.end()
     assert not [*folder.iterdir()]
+
+
+def test_one_that_a_waiting_analysis_needs_does_not_expire(folder):
+    uploads = Uploads(ROOM)
+    name, upload = uploads.add("me", [scan()], 10)
+    with uploads.held("me", name) as held:
+        upload.used -= 11
+        uploads.expire()
+        assert held.image.read_bytes() == b"voxels"
+    assert uploads.find("me", name) is upload  # its time begins anew
+    upload.used -= 11
+    with pytest.raises(GoneError), uploads.held("me", name):
+        pass
+    uploads.end()
+
+
+def test_a_clock_that_is_set_ends_and_prolongs_nothing(folder, monkeypatch):
+    uploads = Uploads(ROOM)
+    name, upload = uploads.add("me", [scan()], 10)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86400)
+    assert uploads.find("me", name) is upload
+    monkeypatch.setattr(time, "time", lambda: now - 86400)
+    upload.used -= 11
+    with pytest.raises(GoneError):
+        uploads.find("me", name)
+    uploads.end()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are looked up as POSIX has them")
