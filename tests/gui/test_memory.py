@@ -36,9 +36,12 @@ MOST_MIB = 25
 class Counts(ctypes.Structure):
     """`struct mallinfo2` of glibc's malloc.h."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks used free keepcost".split()
+    _fields_ = (
+        ("others", ctypes.c_size_t * 4),
+        ("mapped", ctypes.c_size_t),
+        ("unused", ctypes.c_size_t * 2),
+        ("used", ctypes.c_size_t),
+        ("free", ctypes.c_size_t * 2),
     )
 
 
@@ -55,7 +58,7 @@ def in_use_mib():
         return psutil.Process().memory_full_info().uss / MIB
     counted.restype = Counts
     now = counted()
-    return (now.used + now.hblkhd) / MIB
+    return (now.used + now.mapped) / MIB
 
 
 def read_one(panel, qtbot, analysis, root):

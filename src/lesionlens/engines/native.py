@@ -114,5 +114,5 @@ def bring_regions(
 
 def to_working(voxel: tuple[int, int, int], prepared: PreparedStudy) -> tuple[int, int, int]:
     """Return the working voxel nearest to a native voxel; may be outside the working grid."""
-    i, j, k = nearest(np.linalg.inv(prepared.to_native), voxel).tolist()
+    i, j, k = nearest(np.asarray(np.linalg.inv(prepared.to_native)), voxel).tolist()
     return i, j, k

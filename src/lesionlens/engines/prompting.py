@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
+from lesionlens.base.records.prompts import LOOK_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.kept_memory import give_back

@@ -104,11 +104,11 @@ def _marked(prompts: Prompts, grid: Grid, belongs: bool) -> Points:
     The middle of an even number of voxels, and which voxels of a lasso are taken, follow an order.
     """
     to_own = grid.ras_order()
-    return nearest(to_own, prompts.moved(np.linalg.inv(to_own)).voxels(belongs))
+    return nearest(to_own, prompts.moved(np.asarray(np.linalg.inv(to_own))).voxels(belongs))
 
 
 def _placed(voxels: Points, prepared: PreparedStudy) -> Points:
-    return nearest(np.linalg.inv(prepared.to_native), voxels)
+    return nearest(np.asarray(np.linalg.inv(prepared.to_native)), voxels)
 
 
 def _check_within(prompts: Prompts, grid: Grid) -> None:
