@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import platform
@@ -27,6 +28,37 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_MS = 120_000
 MIB = 2**20
+LINUX = platform.system() == "Linux"
+MOST_MIB = 25
+"""Growth over fifty studies; measured are 1 MiB over fourteen, analysed or opened after those."""
+
+
+class Counts(ctypes.Structure):
+    """`struct mallinfo2` of glibc's malloc.h."""
+
+    _fields_ = (
+        ("others", ctypes.c_size_t * 4),
+        ("mapped", ctypes.c_size_t),
+        ("unused", ctypes.c_size_t * 2),
+        ("used", ctypes.c_size_t),
+        ("free", ctypes.c_size_t * 2),
+    )
+
+
+def in_use_mib():
+    """Return what is in use by the C allocator, after the collector.
+
+    The process is larger by what lies free between blocks in use, 270 to 430 MiB by chance after
+    an analysis, and what is its alone by libraries that another process has just left. Both are
+    taken where the allocator does not count.
+    """
+    release_memory()
+    counted = getattr(ctypes.CDLL(None), "mallinfo2", None) if LINUX else None
+    if counted is None:
+        return psutil.Process().memory_full_info().uss / MIB
+    counted.restype = Counts
+    now = counted()
+    return (now.used + now.mapped) / MIB
 
 
 def read_one(panel, qtbot, analysis, root):
@@ -58,13 +90,12 @@ def read_one(panel, qtbot, analysis, root):
 
 
 def grown(panel, qtbot, analysis, tmp_path, studies):
-    """Return the MiB of the process after each study from the third on, and what is left."""
-    me, sizes, left = psutil.Process(), [], []
+    """Return the MiB in use after each study from the third on, and what is left."""
+    sizes, left = [], []
     for number in range(studies):
         root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
         left = read_one(panel, qtbot, analysis, root)
-        release_memory()
-        sizes.append(me.memory_full_info().uss / MIB)
+        sizes.append(round(in_use_mib(), 1))
     return sizes[2:], [ref for ref in left if ref() is not None]
 
 
@@ -112,25 +143,22 @@ def analyse_one(panel, qtbot, root):
 
 
 @pytest.mark.slow
-def test_fifty_analyses_in_one_window_grow_it_by_less_than_100_mib(
-    panel, qtbot, analysis, tmp_path
-):
+def test_fifty_analyses_in_one_window_leave_nothing_in_use(panel, qtbot, analysis, tmp_path):
     """The first three fill caches that stay; from then on the window must not grow."""
-    me, sizes = psutil.Process(), []
+    sizes = []
     for number in range(50):
         root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
         analyse_one(panel, qtbot, root)
-        release_memory()
-        sizes.append(round(me.memory_info().rss / MIB))
-        logger.info("study %d: %d MiB", number + 1, sizes[-1])
-    assert sizes[-1] - sizes[2] <= 100, sizes
+        sizes.append(round(in_use_mib(), 1))
+        logger.info("study %d: %.1f MiB", number + 1, sizes[-1])
+    assert sizes[-1] - sizes[2] <= MOST_MIB, sizes
 
 
 @pytest.mark.slow
-def test_fifty_studies_in_one_window_grow_it_by_less_than_100_mib(panel, qtbot, analysis, tmp_path):
+def test_fifty_studies_in_one_window_leave_nothing_in_use(panel, qtbot, analysis, tmp_path):
     sizes, left = grown(panel, qtbot, analysis, tmp_path, 50)
     assert left == []
-    assert sizes[-1] - sizes[0] <= 100, sizes
+    assert sizes[-1] - sizes[0] <= MOST_MIB, sizes
 
 
 def test_layers_use_the_voxels_own_type():

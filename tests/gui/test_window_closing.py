@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from unittest.mock import Mock
 
 import pytest
-from qtpy.QtCore import QCoreApplication, QEvent
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
 from qtpy.QtWidgets import QMainWindow
 from tests.gui.window import read, wait
 
 from lesionlens.base.labels import ReviewAct
+from lesionlens.napari.qt.jobs import Jobs
+from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.window_closing import WindowClosing
 
 
@@ -45,6 +48,47 @@ def test_a_closed_window_leaves_the_study_and_keeps_the_typed_reason(panel, list
     assert acts[-2].reason == "clear in T1c"
     panel.findChild(WindowClosing).closing.emit()  # the application ends after its last window
     assert read(listed, "a").acts == acts
+
+
+def test_a_window_that_a_script_closes_reports_it_before_it_is_gone(window):
+    """napari's viewer deletes its window within the call, without an event for that."""
+    window, reported = window
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    window.show()
+    window.close()
+    assert reported == [True]
+
+
+def test_a_panel_that_is_removed_keeps_the_typed_reason(panel, listed, qtbot):
+    assert listed.controller.open(listed.list_folder)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    panel.commands.run("next_candidate")
+    panel.commands.run("accept")
+    panel.session.type_reason("clear in T1c")
+    panel.release()
+    acts = read(listed, "a").acts
+    assert [one.act for one in acts[-2:]] == [ReviewAct.MARK, ReviewAct.LEAVE]
+    assert acts[-2].reason == "clear in T1c"
+
+
+def test_tasks_are_cancelled_with_their_window_and_log_nothing(qtbot, caplog):
+    """After a script's `viewer.close()` the analysis went on, and failed as Python ended."""
+    began, ended = threading.Barrier(3), []
+
+    def task(context):
+        began.wait(10)
+        ended.append(context.cancel.wait(10))
+        raise RuntimeError("the source of a signal is gone")
+
+    window = QObject()
+    assert Jobs(Mock(), window).start("work", task, Mock())
+    LatestRequest(Mock(), window).ask("key", task, Mock())
+    began.wait(10)
+    window.deleteLater()
+    QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete.value)
+    qtbot.waitUntil(lambda: ended == [True, True], timeout=10_000)
+    assert not caplog.records
 
 
 def test_the_analysis_ahead_stops_with_its_window_though_napari_goes_on(panel, listed, qtbot):

@@ -23,6 +23,7 @@ TOUCHING = np.ones((3, 3, 3), bool)
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ROUNDING = 3  # decimals of a number of voxels: a float32 header (in metres, say) adds no voxel
+_NOISE = 6  # decimals of a voxel index
 
 
 def as_vec3(values: ArrayLike) -> Vec3:
@@ -71,6 +72,19 @@ def apply(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
     array([ 2.,  4., 15.])
     """
     return np.asarray(np.asarray(points, dtype=np.float64) @ affine[:3, :3].T + affine[:3, 3])
+
+
+def nearest(index_map: Affine, points: ArrayLike) -> NDArray[np.int64]:
+    """Map (..., 3) voxel indices to the nearest voxels of another grid.
+
+    Midway between two voxels is the even one, whatever the numerical noise of the map.
+
+    Examples
+    --------
+    >>> nearest(np.diag([0.1, 0.3, 1.0, 1.0]), [15, 5, 2])
+    array([2, 2, 2])
+    """
+    return np.rint(np.round(apply(index_map, points), _NOISE)).astype(np.int64)
 
 
 def spacing_mm(affine: Affine) -> NDArray[np.float64]:

@@ -91,6 +91,18 @@ class Grid:
             np.allclose(self.affine, other.affine, atol=tolerance_mm)
         )
 
+    def ras_order(self) -> Affine:
+        """Return the (4, 4) map from the voxels that an RAS scan would store here to this grid's.
+
+        Examples
+        --------
+        >>> geometry.apply(Grid((4, 4, 4), np.diag([-1.0, 1, 1, 1])).ras_order(), (0, 2, 1))
+        array([3., 2., 1.])
+        """
+        from nibabel.orientations import inv_ornt_aff, io_orientation  # noqa: PLC0415
+
+        return np.asarray(inv_ornt_aff(io_orientation(self.affine), self.shape))
+
     def storage_order(self, other: Grid, tolerance_mm: float = 1e-3) -> StorageOrder | None:
         """Return how the voxels of this grid are stored in the order of another grid.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, apply, mapped_box, overlap
+from lesionlens.base.geometry import Box, mapped_box, nearest, overlap
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -114,6 +114,5 @@ def bring_regions(
 
 def to_working(voxel: tuple[int, int, int], prepared: PreparedStudy) -> tuple[int, int, int]:
     """Return the working voxel nearest to a native voxel; may be outside the working grid."""
-    place = apply(np.asarray(np.linalg.inv(prepared.to_native)), voxel)
-    i, j, k = np.rint(place).astype(int).tolist()
+    i, j, k = nearest(np.asarray(np.linalg.inv(prepared.to_native)), voxel).tolist()
     return i, j, k

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
+from lesionlens.base.records.prompts import LOOK_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.kept_memory import give_back
@@ -121,11 +121,8 @@ def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest
     """Resample prompts, and the outline near them, to another grid in the same space."""
     index_map = geometry.index_map(source.affine, target.affine)
 
-    def place(points: Points) -> Points:
-        moved = geometry.apply(index_map, points.reshape(-1, 3))
-        return np.rint(moved).astype(np.int64).reshape(-1, 3)
-
-    wanted, unwanted = place(question.foreground), place(question.background)
+    wanted = geometry.nearest(index_map, question.foreground)
+    unwanted = geometry.nearest(index_map, question.background)
     inside = ((unwanted >= 0) & (unwanted < np.array(target.shape))).all(1)
     if len(unwanted) and not inside.any() and not len(wanted):
         raise refused("a prompt outside the brain", "prompts inside it")

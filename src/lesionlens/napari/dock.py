@@ -264,6 +264,7 @@ class LesionLens(Panel):
         """Disconnect from the viewer and unbind all keys; further calls do nothing."""
         if not self.here:
             return
+        self.actions_.review_controller.settle_reason()
         self.here, viewer = False, self.viewer
         self.jobs.abandon()
         self.questions.abandon()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import apply
+from lesionlens.base.geometry import nearest
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import (
@@ -53,7 +53,7 @@ def ask(
         out there, or `start` is on another grid or no mask.
     """
     _check_within(prompts, prepared.native)
-    wanted, unwanted = prompts.voxels(True), prompts.voxels(False)
+    wanted, unwanted = (_marked(prompts, prepared.native, belongs) for belongs in (True, False))
     outline = None if start is None else _outline(start, prepared.native)
     here, away = _placed(wanted, prepared), _placed(unwanted, prepared)
     inside = None
@@ -98,9 +98,17 @@ def replay(
     return found
 
 
+def _marked(prompts: Prompts, grid: Grid, belongs: bool) -> Points:
+    """Return the (N, 3) prompted voxels, the same ones however the scan is stored.
+
+    The middle of an even number of voxels, and which voxels of a lasso are taken, follow an order.
+    """
+    to_own = grid.ras_order()
+    return nearest(to_own, prompts.moved(np.asarray(np.linalg.inv(to_own))).voxels(belongs))
+
+
 def _placed(voxels: Points, prepared: PreparedStudy) -> Points:
-    to_working = np.asarray(np.linalg.inv(prepared.to_native))
-    return np.rint(apply(to_working, voxels.reshape(-1, 3))).astype(np.int64).reshape(-1, 3)
+    return nearest(np.asarray(np.linalg.inv(prepared.to_native)), voxels)
 
 
 def _check_within(prompts: Prompts, grid: Grid) -> None:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import clipped_box
+from lesionlens.base.geometry import clipped_box, index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
@@ -38,6 +41,66 @@ def cube_round(question):
     probability = np.where(free, 1.0, outline).astype(np.float32)
     box = clipped_box(at - 9, at + 9, WORKING)
     return PromptResponse(box, probability[box], attention[box], ~free[box])
+
+
+positions = st.tuples(*[st.integers(0, n - 1) for n in NATIVE])
+
+
+@st.composite
+def prompts_of_every_kind(draw):
+    """Points, scribbles, a box and a lasso, each of any number of voxels, even ones included."""
+    side = st.booleans()
+    across, slice_ = draw(st.integers(0, 2)), draw(positions)
+    corners = [list(at) for at in draw(st.lists(positions, min_size=3, max_size=6, unique=True))]
+    for at in corners:
+        at[across] = slice_[across]
+    closed = draw(side) and len(set(map(tuple, corners))) > 2
+    return Prompts.of(
+        draw(st.lists(st.tuples(positions, side), max_size=3)),
+        draw(st.lists(st.tuples(st.lists(positions, min_size=1, max_size=5), side), max_size=2)),
+        draw(st.none() | st.tuples(positions, positions)),
+        corners if closed else (),
+    )
+
+
+def striped_round(question):
+    """Answer foreground prompts and their neighbours, some of them half certain."""
+    probability = np.zeros(WORKING, np.float32)
+    for n, at in enumerate(question.foreground):
+        probability[tuple(slice(max(0, v - 4), max(0, v + 5)) for v in at)] = 0.5 + n % 5 / 10
+    whole = clipped_box(np.zeros(3), np.array(WORKING), WORKING)
+    return PromptResponse(whole, probability, probability, np.zeros(WORKING, bool))
+
+
+@settings(max_examples=80, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(asked=prompts_of_every_kind(), order=orders(), shift=st.sampled_from((0.0, 0.5, 0.3)))
+def test_prompts_are_the_same_however_the_scan_is_stored(asked, order, shift):
+    """An even number of voxels has no middle one, a lasso is thinned out, and with half a voxel
+    between the grids every prompt lies midway between two working voxels.
+    """
+    affine, place = np.diag([-1.1, 0.9, 4.0, 1.0]), np.eye(4)
+    affine[:3, 3], place[:3, 3] = (71.337, -33.123, 12.071), shift
+    native = Grid(NATIVE, affine)
+    working = Grid(WORKING, native.affine @ np.diag([-1.0, 1, 0.25, 1]) @ place)
+    channels, brain = np.zeros((4, *WORKING), np.float32), np.ones(WORKING, bool)
+    results, requests = [], []
+
+    def answer(question):
+        requests.append(question)
+        return striped_round(question)
+
+    for grid in (native, grid_stored(native, order)):
+        to_native = index_map(working.affine, grid.affine)
+        prepared = PreparedStudy(
+            channels, brain[0, 0, :4], brain, working, grid, to_native, MrSequence.FLAIR
+        )
+        here = index_map(native.affine, grid.affine)
+        prompts = asked.moved(here)
+        results.append(ask(prompts, prepared, answer).data)
+    first, second = requests
+    assert first.foreground.tolist() == second.foreground.tolist()
+    assert first.background.tolist() == second.background.tolist()
+    assert np.array_equal(stored(results[0], order), results[1])
 
 
 def test_a_prompt_on_the_native_grid_is_answered_there(prepared):

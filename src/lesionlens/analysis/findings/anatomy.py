@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,9 +119,17 @@ class Head:
         return _mirrored(points_mm, self.midline)
 
 
+_heads: WeakKeyDictionary[PreparedStudy, Head | None] = WeakKeyDictionary()
+"""Of each prepared study in memory: every edit of an outline needs it, and fitting takes .15 s."""
+
+
 def head_of(prepared: PreparedStudy) -> Head | None:
     """Estimate the transform of a study; None if its brain is not outlined, or too small."""
-    return find_head(prepared.brain, prepared.working) if prepared.knows_brain else None
+    if not prepared.knows_brain:
+        return None
+    if prepared not in _heads:
+        _heads[prepared] = find_head(prepared.brain, prepared.working)
+    return _heads[prepared]
 
 
 def find_head(brain: Mask, grid: Grid) -> Head | None:

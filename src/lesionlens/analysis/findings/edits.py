@@ -33,6 +33,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import rounded
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.review import CAVITY, Outline
+from lesionlens.base.records.study import PreparedStudy
 
 Labels = NDArray[np.uint8]
 
@@ -160,6 +161,8 @@ def _findings(
     )
 
 
+_TIE = 1e-6
+"""Voxels by which a position midway between two is moved: numerical noise would choose."""
 _ADDED = (
     "What a reader added has no score, and no sequence's share in it: the network did not flag it"
 )
@@ -237,7 +240,7 @@ def outline_of(
     mine, others = mine[box], (components[box] > 0) & ~mine[box]
     labels = np.where(mine, every[box], np.uint8(0))
     first = np.array([side.start for side in box])
-    painted = _strokes(labels, first, shown, drawn, analysis.prepared.to_native)
+    painted = _strokes(labels, first, shown, drawn, analysis.prepared)
     before, after = (
         _at_centres(grid, first, labels.shape, analysis.prepared.to_native)
         for grid in (shown, drawn)
@@ -268,12 +271,17 @@ def _reach(analysis: Analysis, mine: NDArray[np.bool_], drawn: NDArray[np.bool_]
 
 
 def _strokes(
-    labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, to_native: Affine
+    labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, prepared: PreparedStudy
 ) -> NDArray[np.bool_]:
-    """Set the native voxel of each changed working voxel; return the mask of changed voxels."""
+    """Set the native voxel of each changed working voxel; return the mask of changed voxels.
+
+    Midway between two native voxels it is the same one however the scan is stored.
+    """
     places = np.argwhere(shown != drawn)
     wanted = drawn[tuple(places.T)]
-    at = np.rint(geometry.apply(to_native, places)).astype(np.intp) - first
+    to_own = prepared.native.ras_order()
+    to_ras = np.asarray(np.linalg.inv(to_own)) @ prepared.to_native
+    at = geometry.nearest(to_own, geometry.nearest(to_ras, places)) - first
     there = ((at >= 0) & (at < np.array(labels.shape))).all(axis=1)
     painted = np.zeros(labels.shape, dtype=bool)
     for erased in (True, False):
@@ -288,7 +296,7 @@ def _at_centres(
 ) -> Labels:
     """Sample working-grid labels at the centre of each native voxel of a box."""
     back = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
-    back[:3, 3] += back[:3, :3] @ first
+    back[:3, 3] += back[:3, :3] @ first + _TIE
     found: Labels = ndimage.affine_transform(
         working, back[:3, :3], back[:3, 3], output_shape=shape, order=0, mode="constant"
     )

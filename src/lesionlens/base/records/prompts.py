@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.file_fields import STRICT, Decimals, stored_as
-from lesionlens.base.geometry import Box, Shape3
+from lesionlens.base.geometry import Affine, Box, Shape3, nearest
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.arrays import Volume, frozen
 
@@ -93,6 +93,21 @@ class Prompts:
                 next_step="Give an outline as `start` instead of a scribble over all of it",
             )
         return np.array(list(dict.fromkeys(found)), np.int64).reshape(-1, 3)
+
+    def moved(self, index_map: Affine) -> Prompts:
+        """Return the prompts in voxels of another grid whose voxels coincide with these."""
+
+        def there(at: Voxel) -> Voxel:
+            i, j, k = nearest(index_map, at).tolist()
+            return i, j, k
+
+        return Prompts(
+            tuple((there(at), yes) for at, yes in self.points),
+            tuple((tuple(map(there, line)), yes) for line, yes in self.scribbles),
+            None if self.box is None else (there(self.box[0]), there(self.box[1])),
+            tuple(map(there, self.lasso)),
+            self.region,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""

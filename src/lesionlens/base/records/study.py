@@ -167,7 +167,7 @@ class PreparationStep:
     figure: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class PreparedStudy:
     """The sequences on one grid, ready for an engine."""
 

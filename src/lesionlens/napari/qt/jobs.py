@@ -79,6 +79,7 @@ class Jobs(QObject):
         self._messenger: Messenger | None = None
         self._done: Callable[[Any], str | None] | None = None
         self._refused: Callable[[BaseException], None] | None = None
+        self._newest = cancel_if_deleted(self)
 
     @property
     def running(self) -> bool:
@@ -117,7 +118,7 @@ class Jobs(QObject):
         if self.running:
             self._session.decline(_BUSY)
             return False
-        self._cancel = threading.Event()
+        self._cancel = self._newest[0] = threading.Event()
         self._done, self._refused = done, refused
         messenger = Messenger()
         messenger.progressed.connect(self._on_progress)
@@ -125,7 +126,7 @@ class Jobs(QObject):
         if partly is not None:
             messenger.handed.connect(partly)
         self._messenger = messenger
-        _end_with_application()
+        end_with_application()
         self._session.begin(words)
         self._thread = threading.Thread(
             target=work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
@@ -191,8 +192,24 @@ def end_all() -> None:
         thread.join(max(until - time.monotonic(), 0.0))
 
 
+def cancel_if_deleted(owner: QObject) -> list[threading.Event]:
+    """Return a list whose first event is set when its owner is deleted.
+
+    A viewer that a script closes deletes its widgets at once. Their tasks went on, and logged that
+    the source of their signals was gone.
+    """
+    newest = [threading.Event()]
+
+    def cancel() -> None:
+        newest[0].set()
+
+    owner.destroyed.connect(cancel)
+    return newest
+
+
 @functools.cache
-def _end_with_application() -> None:
+def end_with_application() -> None:
+    """Cancel all tasks when the application ends."""
     app = QCoreApplication.instance()
     if app is not None:
         app.aboutToQuit.connect(end_all)

@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 from qtpy.QtCore import QObject
 
 from lesionlens.napari.model.acts.session import QUESTION, ReviewSession
-from lesionlens.napari.qt.jobs import Messenger, Task, problem_of, work
+from lesionlens.napari.qt.jobs import (
+    Messenger,
+    Task,
+    cancel_if_deleted,
+    end_with_application,
+    problem_of,
+    work,
+)
 
 
 class _PendingTask(NamedTuple):
@@ -41,7 +48,7 @@ class LatestRequest(QObject):
         self._now: _PendingTask | None = None
         self._next: _PendingTask | None = None
         self._messenger: Messenger | None = None
-        self._closed = threading.Event()
+        self._closed = cancel_if_deleted(self)[0]
 
     @property
     def running(self) -> bool:
@@ -87,6 +94,7 @@ class LatestRequest(QObject):
         self._now = question
         self._messenger = Messenger()
         self._messenger.finished.connect(self._on_finished)
+        end_with_application()
         threading.Thread(
             target=work,
             args=(question.task, self._messenger, self._closed),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QCoreApplication, QEvent, QObject, Signal
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QMainWindow
 
 
 class WindowClosing(QObject):
     """Reports the end of a window: its deletion, or the end of the application.
 
-    A close event is no such end, as the reader may decline it; and the last window is not deleted
-    before the application ends.
+    The close event of a reader is no such end, as napari then asks whether to close; and the last
+    window is not deleted before the application ends. A script's `viewer.close()` deletes the
+    window at once, without an event.
 
     Parameters
     ----------
@@ -29,8 +30,10 @@ class WindowClosing(QObject):
         if app is not None:
             app.aboutToQuit.connect(self.closing)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
+    def eventFilter(self, watched: QMainWindow, event: QEvent) -> bool:
         """Report the window's deletion before it takes place."""
-        if event.type() == QEvent.Type.DeferredDelete:
+        closed = event.type() == QEvent.Type.Close and not event.spontaneous()
+        deleted = closed and watched.testAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        if deleted or event.type() == QEvent.Type.DeferredDelete:
             self.closing.emit()
         return False

@@ -1,5 +1,8 @@
 """Sides and lobes: published landmarks, and a head that is moved, scaled and turned."""
 
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from lesionlens.analysis.findings import anatomy, structures
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import BOTH_SIDES, Location
+from lesionlens.base.records.study import PreparedStudy
 
 LANDMARKS = {
     "frontal lobe": [(-44, 30, 30), (0, -5, 60), (-50, 18, 16), (24, 34, -16), (4, 45, 10)],
@@ -206,6 +211,23 @@ def test_without_a_brain_the_place_is_unknown():
     brain, grid = brain_at((0.0, 0.0, 0.0))
     assert anatomy.find_head(np.zeros_like(brain), grid) is None
     assert anatomy.locate(np.zeros((1, 3)), None).text == "place unknown"
+
+
+def test_the_head_of_a_study_is_fitted_once_and_goes_with_it(monkeypatch):
+    """At every edit of an outline it was fitted again, for .15 s."""
+    brain, grid = brain_at((3.0, -7.0, 0.0))
+    channels, present = np.zeros((4, *brain.shape), np.float32), np.array([0, 1, 0, 0], bool)
+    one = PreparedStudy(channels, present, brain, grid, grid, np.eye(4), MrSequence.T1C)
+    other = replace(one, brain=np.roll(brain, 4, axis=0))
+    first, moved = anatomy.head_of(one), anatomy.head_of(other)
+    assert np.array_equal(first.offset, anatomy.find_head(brain, grid).offset)
+    assert moved.midline[0] != first.midline[0]
+    monkeypatch.setattr(anatomy, "find_head", None)
+    assert anatomy.head_of(one) is first
+    assert anatomy.head_of(other) is moved
+    kept = weakref.ref(first.offset)
+    del one, first
+    assert kept() is None
 
 
 def ball(centre, radius):
