@@ -9,9 +9,10 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
-from lesionlens.base.file_fields import STRICT, Decimals, Keys
+from lesionlens.base.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
+from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 
@@ -28,23 +29,6 @@ class ChangeKind(StrEnum):
     """A lesion of the prior that merged into one matched with another."""
 
 
-class Unmeasurable(StrEnum):
-    """Why a change cannot be measured with one criterion; the value is the key in files."""
-
-    PROBABILITIES = "no_probabilities"
-    OUTLINES = "outlines_disagree"
-    TISSUE = "little_tissue"
-    INTENSITIES = "intensities_unmatched"
-    FAINT = "faint"
-
-
-_REASONS = {
-    Unmeasurable.PROBABILITIES: "a result holds no probabilities",
-    Unmeasurable.OUTLINES: "the outlines agree on too little",
-    Unmeasurable.TISSUE: "too little tissue without lesions lies around it",
-    Unmeasurable.INTENSITIES: "the intensities of both examinations cannot be matched",
-    Unmeasurable.FAINT: "it hardly differs from the tissue around it",
-}
 _ROUNDED_ML = 1e-3
 TARGETS = 3
 """Maximum number of lesions whose products RANO 2.0 sums."""
@@ -192,37 +176,6 @@ class Alignment:
     """The registered sequence."""
     mirrored: bool = False
     """Whether the prior examination seems mirrored, left and right swapped."""
-
-
-@dataclass(frozen=True, slots=True)
-class JointChange:
-    """Change of a lesion's volume when one criterion is applied to both examinations together.
-
-    For lesions that merged or split: of all of them together.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    percent: Annotated[float, Decimals(2)] | None
-    """None if it cannot be measured."""
-    plus_minus: Annotated[float, Decimals(2)] | None
-    """Error margin in points of `percent`, from most synthetic pairs."""
-    reason: Unmeasurable | None = None
-    """Why there is no figure."""
-
-    @classmethod
-    def unknown(cls, reason: Unmeasurable) -> JointChange:
-        """Return one that cannot be measured."""
-        return cls(None, None, reason)
-
-    @property
-    def text(self) -> str:
-        """The change with its error margin in words, or why it is unknown."""
-        if self.reason is not None or self.percent is None or self.plus_minus is None:
-            return f"not measurable ({_REASONS[self.reason] if self.reason else 'unknown'})"
-        if abs(self.percent) <= self.plus_minus:
-            return f"{self.percent:+z.0f} %, within ± {self.plus_minus:.0f} %"
-        return f"{self.percent:+z.0f} ± {self.plus_minus:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)

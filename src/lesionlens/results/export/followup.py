@@ -18,11 +18,11 @@ from lesionlens.base.records.followup import (
     Change,
     ChangeKind,
     Comparison,
-    JointChange,
     Measured,
     Resection,
     percent,
 )
+from lesionlens.base.records.joint_change import JointChange
 from lesionlens.results.export.cells import cell
 from lesionlens.results.export.words import Words
 
