@@ -129,6 +129,11 @@ class TimePoint:
     """Tracking UIDs of lesions that merged or split since the examination before this one."""
     made_by: str | None = None
     """What outlined the lesions (`RunInfo.made_by`); None in results of earlier releases."""
+    doubtful: bool = False
+    mirrored: bool = False
+    """Of an earlier examination: whether the one before it is registered to it doubtfully, or seems
+    mirrored. Of the last one, `Comparison.alignment` says so.
+    """
 
     @property
     def enhancing_ml(self) -> float | None:
@@ -320,6 +325,18 @@ class Comparison:
         """Return the tracking UIDs of lesions that merged or split after an examination."""
         between = {uid for point in self.points[number + 1 : -1] for uid in point.tangled}
         return frozenset(between.union(self.tangled_now))
+
+    def doubtful_since(self, number: int) -> tuple[int, ...]:
+        """Return the later examinations that are registered doubtfully to the one before."""
+        return self._since(number, [p.doubtful for p in self.points[:-1]], self.alignment.doubtful)
+
+    def mirrored_since(self, number: int) -> tuple[int, ...]:
+        """Return the later examinations against which the one before seems mirrored."""
+        return self._since(number, [p.mirrored for p in self.points[:-1]], self.alignment.mirrored)
+
+    @staticmethod
+    def _since(number: int, earlier: Sequence[bool], last: bool) -> tuple[int, ...]:
+        return tuple(n for n, there in enumerate((*earlier, last)) if there and n > number)
 
     @property
     def makers(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup import study_locations
 from lesionlens.analysis.followup.alignment import changed
@@ -663,3 +664,30 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
     study = open_study(tmp_path / "sub-07_ses-20250301")
     assert visit_of(study) == Examination(Patient("sub-07"), "2025-03-01")
     assert percent(None, 1.0) is None
+
+
+def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_path, monkeypatch):
+    """The second one took the UID of the prior's lesion, which the first one kept."""
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    parts = (Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-18.0, 8.0, 26.0), 5.5))
+    now = analysis_of(tmp_path / "now" / "head", parts)
+    then = Examination(SOMEBODY, "2026-01-05")
+    prior = Prior(then, analysis_of(tmp_path / "then" / "head", (Lesion(LEFT, 20.0),)))
+    first = compare(now, Examination(SOMEBODY, "2026-03-05"), prior)
+    large, small = first.findings.candidates
+    voxel = np.argwhere(first.findings.components == large.id)[0]
+    rest = Outline(large.tracking_uid, tuple(map(int, voxel)), np.full((1, 1, 1), 2, np.uint8))
+    log = ReviewLog()
+    log.mark(large.tracking_uid, ReviewState.EDITED, reader="A", outline=rest)
+    redrawn = applied(replace(first, review=log.review))
+    again = compare(redrawn, Examination(SOMEBODY, "2026-03-05"), prior)
+    uids = {c.id: c.tracking_uid for c in again.findings.candidates}
+    own = {c.id: c.tracking_uid for c in now.findings.candidates}
+    assert uids == {small.id: large.tracking_uid, large.id: own[large.id]}
+    assert again.review.state_of(uids[large.id]) is ReviewState.EDITED
+    assert {c.id: c.tracking_uid for c in again.original.findings.candidates} == uids
+    assert again.review.state_of(uids[small.id]) is ReviewState.UNREVIEWED
+    assert own_uids(again.followup) == {large.tracking_uid: own[small.id]}
+    assert steps.renamed_uids(first, again)[large.tracking_uid] == own[large.id]
