@@ -25,8 +25,10 @@ from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
     Comparison,
+    changed_words,
     measures_of,
     percent,
+    reached,
 )
 from lesionlens.base.records.response import (
     Clinical,
@@ -37,8 +39,6 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
-
-_ROUNDING = 1e-9  # percent
 
 
 def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -62,11 +62,32 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
         draft = _mixed_disease(found, choices)
     else:
         draft = _of_one_kind(found, ResponseCase(found.points, choices))
-    if not found.alignment.doubtful:
-        return draft
-    if found.alignment.mirrored:  # lesions were matched with those of the other side
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (STEPS["mirrored"],), draft.nadir)
-    return replace(draft, steps=(STEPS["doubtful"], *draft.steps))
+    mirrored = found.mirrored_since(choices.baseline)
+    if mirrored:  # lesions were matched with those of the other side
+        steps = _registered(found, "mirrored", mirrored)
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, draft.nadir)
+    doubts = _registered(found, "doubtful", found.doubtful_since(choices.baseline))
+    return replace(draft, steps=(*doubts, *_makers(found, choices.baseline), *draft.steps))
+
+
+def _registered(found: Comparison, doubt: str, numbers: Sequence[int]) -> tuple[str, ...]:
+    """Return the lines on doubtful or mirrored registrations, of the last examination first."""
+    last = len(found.points) - 1
+    days = ", ".join(name_of(found.points, n) for n in numbers if n < last)
+    lines = (STEPS[doubt] if last in numbers else "", days and STEPS[f"{doubt}_then"])
+    return tuple(line.format(days=days) for line in lines if line)
+
+
+def _makers(found: Comparison, baseline: int) -> tuple[str, ...]:
+    """Return the line that names what outlined each examination, if it differs; empty if not."""
+    named = [
+        (name_of(found.points, n), found.points[n].made_by)
+        for n in range(baseline, len(found.points))
+    ]
+    if len({maker for _, maker in named if maker}) < 2:
+        return ()
+    makers = "; ".join(f"{day}: {maker or 'unknown'}" for day, maker in named)
+    return (STEPS["makers"].format(makers=makers),)
 
 
 def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
@@ -285,13 +306,14 @@ def _arithmetic(
         if changed is None:
             rows.append(STEPS[f"{name}_zero"].format(**shown))
         else:
-            more = {"change": f"{changed:+z.1f}", "limit": f"{limit:+z.0f}"}
+            more = {"change": changed_words(changed, limit), "limit": f"{limit:+z.0f}"}
             rows.append(STEPS[name].format(**shown, **more))
     return rows
 
 
 def _figure(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    """Return a sum with at least three figures, so that its change can be checked."""
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +338,7 @@ def _progression(
     last, steps, otherwise = len(case.points) - 1, [], False
     _, high = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
     changed = percent(sums[nadir], sums[last])
-    by_sum = (changed is not None and changed >= high - _ROUNDING) or (
+    by_sum = (changed is not None and reached(changed, high)) or (
         bool(targets) and sums[nadir] == 0 and sums[last] > 0
     )
     for uid, one in case.there(last).items():
@@ -354,7 +376,7 @@ def _responded(
     else:
         low, _ = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
         changed = percent(sums[choices.baseline], sums[last])
-        smaller = changed is not None and changed <= low + _ROUNDING
+        smaller = changed is not None and reached(changed, low)
         best = Response.PARTIAL if smaller else Response.STABLE
         if not case.there(last):
             best = Response.COMPLETE

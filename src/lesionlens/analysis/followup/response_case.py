@@ -17,7 +17,13 @@ _DIGITS = 3  # of ml
 STEPS = {
     "mirrored": "the earlier examination seems mirrored, left and right swapped: check the sides "
     "of both first",
+    "mirrored_then": "the examination before {days} seems mirrored, left and right swapped: check "
+    "the sides of both first",
     "doubtful": "the alignment with the earlier examination is doubtful: check it by eye first",
+    "doubtful_then": "the alignment of {days} with the examination before is doubtful: check it by "
+    "eye first",
+    "makers": "outlined by different networks, weights or releases, part of a change may come from "
+    "that: {makers}",
     "blind": "enhancing disease was not judged on {days}: no T1c there",
     "untold": "enhancing disease was not judged on {days}: an outline there does not tell it apart",
     "enhancing_part": "the sum is unknown: the diameters are of the enhancing part on {day}",

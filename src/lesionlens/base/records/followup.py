@@ -29,7 +29,8 @@ class ChangeKind(StrEnum):
     """A lesion of the prior that merged into one matched with another."""
 
 
-_ROUNDED_ML = 1e-3
+_ROUNDED_ML, _ROUNDED_PERCENT = 1e-3, 1e-9
+_DECIMALS = 9  # of a change in percent
 TARGETS = 3
 """Maximum number of lesions whose products RANO 2.0 sums."""
 PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
@@ -47,6 +48,24 @@ def percent(before: float | None, after: float | None) -> float | None:
     if before is None or after is None or before <= 0:
         return None
     return 100 * (after - before) / before
+
+
+def reached(changed: float, limit: float) -> bool:
+    """Return whether a change in percent reaches a limit, which is a growth or a decrease."""
+    return changed >= limit - _ROUNDED_PERCENT if limit > 0 else changed <= limit + _ROUNDED_PERCENT
+
+
+def changed_words(changed: float, limit: float) -> str:
+    """Return a change in percent with as many decimals as show whether it reaches a limit.
+
+    Examples
+    --------
+    >>> [changed_words(value, 25) for value in (24.6, 24.96, 25.0, 25.04)]
+    ['+24.6', '+24.96', '+25.0', '+25.0']
+    """
+    texts = (f"{changed:+z.{digits}f}" for digits in range(1, _DECIMALS))
+    there = reached(changed, limit)
+    return next((text for text in texts if reached(float(text), limit) is there), f"{changed:+z}")
 
 
 @dataclass(frozen=True, slots=True)

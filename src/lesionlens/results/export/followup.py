@@ -131,6 +131,12 @@ def doubt_words(found: Comparison, words: Words) -> str:
     parts = []
     if found.alignment.doubtful:
         parts.append(words("fu_mirrored" if found.alignment.mirrored else "fu_doubtful"))
+    mirrored, last = found.mirrored_since(0), len(found.points) - 1
+    doubtful = [n for n in found.doubtful_since(0) if n not in mirrored]
+    for key, numbers in (("fu_mirrored_then", mirrored), ("fu_doubtful_then", doubtful)):
+        which = ", ".join(words("fu_examination", n=n + 1) for n in numbers if n < last)
+        if which:
+            parts.append(words(key, which=which))
     if len(found.makers) > 1:
         parts.append(words("fu_makers", makers=" / ".join(found.makers)))
     return " ".join(parts)

@@ -162,7 +162,7 @@ class Words:
             place, comma, size = value.rpartition(", ")
             sized = comma and size[:1].isdigit()
             return f"{self.place_named(place)}, {size}" if sized else self.place_named(value)
-        if name in ("day", "days"):  # an examination without a date has a number
+        if name in ("day", "days", "makers"):  # an examination without a date has a number
             return re.sub(
                 r"\bexamination (\d+)", lambda one: self("fu_examination", n=one[1]), value
             )

@@ -341,10 +341,15 @@ def test_what_split_at_an_earlier_examination_is_known_later(before, now, laid_b
         for c, uid in zip((split, kept), uids, strict=True)
     )
     empty = TimePoint("2025-01-05", None, ())
-    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
-    chain = Comparison((empty, empty), (kept, split), laid)
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, True, "T1c")
+    chain = Comparison((empty, empty), (kept, split), replace(laid, mirrored=True))
     prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, followup=chain))
-    later = compare(now, Examination(SOMEBODY, "2026-03-05"), prior).followup
+    analysis = compare(now, Examination(SOMEBODY, "2026-03-05"), prior)
+    later = analysis.followup
+    assert (later.doubtful_since(0), later.mirrored_since(0)) == ((1,), (1,))
+    assert (later.doubtful_since(1), later.mirrored_since(1)) == ((), ())
+    assert "examination before examination 2 seems mirrored" in shown_followup(analysis).doubt
+    assert "vor Untersuchung 2 scheint gespiegelt" in section_of(analysis, load("de")).doubtful
     assert set(uids) <= set(later.points[1].tangled)
     assert later.points[2].tangled == ()
     assert later.tangled_since(0) >= set(uids)

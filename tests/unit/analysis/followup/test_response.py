@@ -316,8 +316,8 @@ def test_beside_enhancing_disease_the_rest_of_the_region_is_measured_in_millilit
     chosen = replace(MIXED, criterion=Criterion.VOLUMETRIC)
     now = replace(lesion("a", 20, 20), volume_ml={Region.WT: 14.0, Region.TC: 6.0, Region.ET: 5.0})
     draft = propose(compared((lesion("a", 20, 20),), (now,)), chosen)
-    assert any("4.0 → 5.0 ml, +25.0 %" in step for step in draft.steps)
-    assert any("26.0 → 9.0 ml, -65.4 %" in step for step in draft.steps)
+    assert any("4.00 → 5.00 ml, +25.0 %" in step for step in draft.steps)
+    assert any("26.0 → 9.00 ml, -65.4 %" in step for step in draft.steps)
     assert draft.category is R.PARTIAL
 
 
@@ -345,7 +345,7 @@ def test_german_knows_every_line_of_the_arithmetic() -> None:
     examples = {
         "days": "2026-01-01", "day": "2026-01-01", "place": "left frontal lobe, 12 × 11 mm",
         "unit": "ml", "count": "2", "before": "3.5", "now": "4.5", "change": "+28.6",
-        "limit": "+40", "mm": "5",
+        "limit": "+40", "mm": "5", "makers": "examination 1: lens 2.0",
     }  # fmt: skip
     for template in STEPS.values():
         line = template.format(**examples)

@@ -1,0 +1,103 @@
+"""What a draft of a response says of the examinations that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.unit.analysis.followup.test_response import ENTERED, MIXED, A, compared, lesion
+
+from lesionlens.analysis.followup.response import propose
+from lesionlens.base.records.followup import Comparison, percent
+from lesionlens.base.records.response import Criterion, Response, ResponseChoices
+from lesionlens.results.export.words import load
+
+FIRST, SECOND = (
+    "lens 2, weights 0123abcd, LesionLens 0.5",
+    "lens 2, weights 89ab4567, LesionLens 0.5",
+)
+
+
+def made_by(*makers: str | None) -> Comparison:
+    found = compared(*((A,) for _ in makers))
+    points = tuple(
+        replace(point, made_by=maker) for point, maker in zip(found.points, makers, strict=True)
+    )
+    return replace(found, points=points)
+
+
+@pytest.mark.parametrize("choices", [ENTERED, MIXED, replace(ENTERED, nadir=1)])
+def test_the_arithmetic_names_the_networks_where_they_differ(choices: ResponseChoices) -> None:
+    draft = propose(made_by(FIRST, SECOND, SECOND), choices)
+    said = f"2025-01-01: {FIRST}; 2025-02-01: {SECOND}; 2025-03-01: {SECOND}"
+    assert said in draft.steps[0]
+    german = load("de").step(draft.steps[0])
+    assert german.startswith("Mit verschiedenen Netzen, Gewichten oder Versionen umrissen")
+    assert german.endswith(said)
+    assert draft.category is Response.STABLE
+
+
+@pytest.mark.parametrize(
+    ("makers", "baseline", "named"),
+    [
+        ((FIRST, FIRST, FIRST), 0, False),
+        ((FIRST, SECOND, SECOND), 1, False),  # not used
+        ((FIRST, SECOND, FIRST), 0, True),  # the nadir was looked for there
+        ((None, SECOND, SECOND), 0, False),  # of an earlier release: unknown
+        ((None, FIRST, SECOND), 0, True),
+    ],
+)
+def test_networks_of_examinations_from_the_baseline_on_count(
+    makers: tuple[str | None, ...], baseline: int, named: bool
+) -> None:
+    draft = propose(made_by(*makers), replace(ENTERED, baseline=baseline))
+    assert any("different networks" in step for step in draft.steps) is named
+
+
+@pytest.mark.parametrize(("baseline", "doubtful"), [(0, True), (1, True), (0, False)])
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_a_doubt_of_an_earlier_registration_is_not_forgotten(
+    baseline: int, doubtful: bool, mirrored: bool
+) -> None:
+    """Lesions of the baseline are followed through all examinations since."""
+    found = compared((A,), (A,), (A,))
+    second = replace(found.points[1], doubtful=doubtful, mirrored=doubtful and mirrored)
+    found = replace(found, points=(found.points[0], second, found.points[2]))
+    draft = propose(found, replace(ENTERED, baseline=baseline))
+    said = "seems mirrored" if mirrored else "is doubtful"
+    there = doubtful and baseline == 0
+    assert (said in draft.steps[0] and "2025-02-01" in draft.steps[0]) is there
+    unknown = there and mirrored
+    assert draft.category is (Response.NOT_ASSESSABLE if unknown else Response.STABLE)
+    german = load("de").step(draft.steps[0])
+    assert german != draft.steps[0]
+    assert ("2025-02-01" in german) is there
+
+
+@pytest.mark.parametrize("criterion", list(Criterion))
+@pytest.mark.parametrize("percents", [24.96, 25, 25.04, -49.96, -50, -50.04, 39.96, -64.96, -65.04])
+def test_the_shown_change_is_on_the_side_of_the_limit_that_was_decided(
+    criterion: Criterion, percents: float
+) -> None:
+    """24.96 % stood as +25.0 % beside the limit of +25 %, and was stable disease."""
+    ratio = 1 + percents / 100
+    big, small = lesion("a", 100, 100, 10.0), lesion("a", 100, 100 * ratio, 10 * ratio)
+    draft = propose(compared((big,), (small,)), replace(ENTERED, criterion=criterion))
+    for step in draft.steps[1:3]:
+        shown = float(step.split(" %")[0].split(", ")[-1])
+        limit = float(step.split("limit ")[1].split(" %")[0])
+        beyond = shown >= limit if limit > 0 else shown <= limit
+        wanted = Response.PROGRESSION if limit > 0 else Response.PARTIAL
+        assert beyond is (draft.category is wanted), draft.steps
+
+
+def test_a_change_can_be_computed_from_the_sums_that_are_shown() -> None:
+    """0.955 → 1.444 ml stood as 1.0 → 1.4 ml, +51.2 %."""
+    found = compared((lesion("a", 20, 20, 0.9552),), (lesion("a", 20, 20, 1.4441),))
+    draft = propose(found, replace(ENTERED, criterion=Criterion.VOLUMETRIC))
+    row = draft.steps[1]
+    assert "0.96 → 1.44 ml, +51.2 %" in row
+    tiny = compared((lesion("a", 20, 20, 4.0),), (lesion("a", 5, 5, 0.03),))
+    row = propose(tiny, replace(ENTERED, criterion=Criterion.VOLUMETRIC)).steps[1]
+    assert "4.00 → 0.03 ml, -99.2 %" in row
+    assert percent(4.0, 0.03) == pytest.approx(-99.25)
