@@ -45,21 +45,37 @@ def progressed(
     return _line(step, one)
 
 
-def transformed(case: ResponseCase) -> tuple[str, ...]:
-    """Return the lines of lesions of non-enhancing disease that began to enhance, measurably."""
+def transformed(case: ResponseCase, nadir: int) -> tuple[str, ...]:
+    """Return the lines of lesions of non-enhancing disease that enhance measurably: newly, or more.
+
+    More means clearly larger diameters of the enhancing part.
+    """
     if case.part is Region.ET or case.mixed:
         return ()
-    baseline = case.choices.baseline
-    before, now = case.there(baseline), case.there(len(case.points) - 1)
-    day = name_of(case.points, baseline)
-    return tuple(
-        _line("enhances", one, day=day)[1]
-        for uid, one in now.items()
-        if one.measurable and uid in before and before[uid].volume_ml.get(Region.ET) == 0
-    )
+    lines = []
+    for one in case.there(len(case.points) - 1).values():
+        step, number = _enhances(case, one, nadir) if one.measurable else ("", nadir)
+        lines.append(_line(step, one, day=name_of(case.points, number))[1])
+    return tuple(filter(None, lines))
+
+
+def _enhances(case: ResponseCase, now: Measured, nadir: int) -> tuple[str, int]:
+    """Return how a lesion enhances more, and than at which examination; "" if it does not."""
+    if now.measured_part is not Region.ET:
+        return "", nadir
+    for number in (case.choices.baseline, nadir):
+        before = case.there(number).get(now.tracking_uid)
+        if before is None:
+            continue
+        if before.volume_ml.get(Region.ET) == 0:
+            return "enhances", number
+        if before.measured_part is Region.ET and _larger(before, now):
+            return "enhances_more", number
+    return "", nadir
 
 
 _PROGRESSION = frozenset({"new", "since", "grown", "other_grown"})
+_PARTS = {"new_small": "new_part", "since_small": "since_part"}
 
 
 def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
@@ -82,9 +98,10 @@ def _new_lesion_line(case: ResponseCase, one: Measured, absent: int) -> str:
     numbers = range(case.choices.baseline, len(case.points) - 1)
     uid = one.tracking_uid
     known = uid in case.uncounted(absent) or any(uid in case.there(n) for n in numbers)
-    if case.measurable(one):
+    if case.newly_measurable(one):
         return "since" if known else "new"
-    return "since_small" if known else "new_small"
+    small = "since_small" if known else "new_small"
+    return _PARTS[small] if case.by_other_part(one) else small
 
 
 def _split_from(
@@ -116,18 +133,22 @@ def _has_grown(case: ResponseCase, before: Measured, now: Measured) -> bool | No
     By volume, where diameters measure another part: as the diameters of balls.
     """
     if before.measured_part is now.measured_part is case.part:
-        pairs = (
-            (before.longest_mm, now.longest_mm),
-            (before.perpendicular_mm, now.perpendicular_mm),
-        )
-    elif case.volumetric:
-        pairs = ((_ball_mm(case.volume(before)), _ball_mm(case.volume(now))),) * 2
-    else:
+        return _larger(before, now)
+    if not case.volumetric:
         return None
-    return all(
-        after is not None and first is not None and after - first >= CLEAR_GROWTH_MM
-        for first, after in pairs
+    sizes = _ball_mm(case.volume(before)), _ball_mm(case.volume(now))
+    return _clearly(*sizes)
+
+
+def _larger(before: Measured, now: Measured) -> bool:
+    """Return whether both diameters clearly grew."""
+    return _clearly(before.longest_mm, now.longest_mm) and _clearly(
+        before.perpendicular_mm, now.perpendicular_mm
     )
+
+
+def _clearly(before: float | None, now: float | None) -> bool:
+    return before is not None and now is not None and now - before >= CLEAR_GROWTH_MM
 
 
 def _ball_mm(volume_ml: float | None) -> float | None:

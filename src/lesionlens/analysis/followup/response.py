@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
@@ -39,6 +39,8 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
+
+_MINOR = -25.0  # percent: from it a decrease may be a minor response
 
 
 def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -139,7 +141,7 @@ def _together(categories: set[Response | None]) -> Response:
         return Response.NOT_ASSESSABLE
     if categories == {Response.COMPLETE}:
         return Response.COMPLETE
-    return Response.PARTIAL if categories - {Response.STABLE} else Response.STABLE
+    return Response.PARTIAL if Response.PARTIAL in categories else Response.STABLE
 
 
 def sign(
@@ -346,7 +348,7 @@ def _progression(
             worse, step = progressed(found, case, one, nadir)
             otherwise |= worse
             steps += [step] if step else []
-    enhancing = transformed(case)
+    enhancing = transformed(case, nadir)
     return _Grown(by_sum, otherwise or bool(enhancing)), [*steps, *enhancing]
 
 
@@ -381,6 +383,9 @@ def _responded(
         if not case.there(last):
             best = Response.COMPLETE
             steps.append(STEPS["gone"])
+        minor = case.part is Region.WT and changed is not None and changed <= _MINOR
+        if minor and best is Response.STABLE:
+            steps.append(STEPS["minor"].format(change=f"{-_MINOR:.0f}"))
     missing = tuple(
         words
         for words, value in (

@@ -45,8 +45,12 @@ STEPS = {
     "since": "not flagged as tumour on {day}: {place}; progression",
     "since_small": "not flagged as tumour on {day}: {place}; too small to be measured: to be "
     "followed",
+    "new_part": "new: {place}; the diameters are of its enhancing part: to be followed",
+    "since_part": "not flagged as tumour on {day}: {place}; the diameters are of its enhancing "
+    "part: to be followed",
     "other_grown": "no target: {place}; larger by {mm} mm or more: progression",
     "enhances": "enhances now and not on {day}: {place}; progression",
+    "enhances_more": "enhances more than on {day}: {place}; larger by {mm} mm or more: progression",
     "other_part": "{place}: its diameters were of another part of it before, its growth is unknown",
     "split_off": "split off: {place}; part of an earlier lesion, not new",
     "grown": "could not be measured before: {place}; progression",
@@ -55,6 +59,8 @@ STEPS = {
     "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
     "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
     "unmeasured": "without measurable disease no response can be shown: stable at best",
+    "minor": "smaller by {change} % or more: it may be a minor response of non-enhancing disease, "
+    "which is not proposed here",
     "gone": "nothing of it is flagged now, which a reader must see",
     "more": "more steroids: neither response nor stable disease can be shown",
     "surgery": "a resection cavity is outlined now and not on {day}: what is gone may have been "
@@ -64,8 +70,8 @@ STEPS = {
     "radiotherapy": "within 12 weeks of radiotherapy: to be confirmed by another examination",
     "kind_enhancing": "enhancing disease, two targets at most",
     "kind_non-enhancing": "non-enhancing disease, two targets at most",
-    "together": "together: progression of either is progression; complete where both are, partial "
-    "where one responds and the other has not grown",
+    "together": "together: progression of either is progression; partial where one is partial and "
+    "the other stable; where one is complete, as the other",
 }
 """All lines of the computation; reports in other languages translate them by these texts."""
 
@@ -129,6 +135,11 @@ class ResponseCase:
         if one.measured_part is Region.ET:
             return self.volumetric and (self.volume(one) or 0.0) >= RANO_SMALLEST_ML
         return min(one.longest_mm or 0.0, one.perpendicular_mm or 0.0) >= MEASURABLE_MM
+
+    def newly_measurable(self, one: Measured) -> bool:
+        """Return whether a new lesion counts: of non-enhancing disease also one that enhances."""
+        enhances = self.part is Region.WT and not self.mixed and bool(one.measurable)
+        return self.measurable(one) or enhances
 
     def by_other_part(self, one: Measured) -> bool:
         """Return whether products cannot be computed: the diameters are of the enhancing part."""

@@ -287,7 +287,9 @@ MIXED = replace(ENTERED, disease=Disease.MIXED)
         ((20, 20), (30, 15), R.PARTIAL),
         ((20, 10), (38, 30), R.PROGRESSION),
         ((25, 20), (30, 10), R.PROGRESSION),
-        (None, (30, 30), R.PARTIAL),
+        (None, (30, 30), R.STABLE),  # by RANO 2.0: complete and stable is stable
+        (None, (30, 15), R.PARTIAL),
+        ((20, 20), None, R.PARTIAL),  # around the enhancing part is some left
         (None, None, R.COMPLETE),
     ],
 )
@@ -377,7 +379,7 @@ PLAIN = replace(ENTERED, disease=Disease.NON_ENHANCING)
 @pytest.mark.parametrize(
     ("before", "choices", "category"),
     [
-        (sized("a", 20, 20, 30, 4), replace(MIXED, steroids=Steroids.NONE), R.PARTIAL),
+        (sized("a", 20, 20, 30, 4), replace(MIXED, steroids=Steroids.NONE), R.STABLE),
         (sized("a", 8, 8, 30, 0.2), replace(MIXED, steroids=Steroids.NONE), R.STABLE),
         (sized("a", 8, 8, 30, 0.2), PLAIN, R.NOT_ASSESSABLE),
     ],

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.unit.analysis.followup.test_response import ENTERED, MIXED, A, compared, lesion
+from tests.unit.analysis.followup.test_response import (
+    ENTERED,
+    MIXED,
+    A,
+    compared,
+    lesion,
+    plain,
+    sized,
+)
 
 from lesionlens.analysis.followup.response import propose
-from lesionlens.base.records.followup import Comparison, percent
-from lesionlens.base.records.response import Criterion, Response, ResponseChoices
+from lesionlens.base.records.followup import Comparison, Measured, percent
+from lesionlens.base.records.response import Criterion, Disease, Response, ResponseChoices
 from lesionlens.results.export.words import load
 
 FIRST, SECOND = (
@@ -101,3 +109,65 @@ def test_a_change_can_be_computed_from_the_sums_that_are_shown() -> None:
     row = propose(tiny, replace(ENTERED, criterion=Criterion.VOLUMETRIC)).steps[1]
     assert "4.00 → 0.03 ml, -99.2 %" in row
     assert percent(4.0, 0.03) == pytest.approx(-99.25)
+
+
+PLAIN = replace(ENTERED, disease=Disease.NON_ENHANCING)
+B = plain("b", 30, 30)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "category", "words"),
+    [
+        ((B,), (B, lesion("x", 30, 30)), "PD", "new: place x, 30 × 30 mm; progression"),
+        ((B,), (B, lesion("x", 8, 8, 0.3)), "SD", "diameters are of its enhancing part"),
+        ((B, lesion("x", 12, 12)), (B, lesion("x", 30, 30)), "PD", "enhances more than on"),
+        ((B, lesion("x", 8, 8, 0.3)), (B, lesion("x", 14, 14)), "PD", "enhances more than on"),
+        ((B, lesion("x", 12, 12)), (B, lesion("x", 16, 30)), "SD", ""),
+        ((B, lesion("x", 30, 30)), (B, lesion("x", 12, 12)), "SD", ""),
+    ],
+)
+def test_enhancement_beside_non_enhancing_disease_is_no_matter_of_size_alone(
+    before: tuple[Measured, ...], now: tuple[Measured, ...], category: str, words: str
+) -> None:
+    """A new enhancing lesion of 30 mm was too small to be measured, one that grew was not named."""
+    draft = propose(compared(before, now), PLAIN)
+    assert draft.category == category, draft.steps
+    assert any(words in step for step in draft.steps)
+    assert any("enhances more" in s for s in draft.steps) is ("more" in words)
+    assert not any("too small" in step for step in draft.steps)
+
+
+@pytest.mark.parametrize(("enhancing", "category"), [(20.0, "PD"), (0.3, "SD")])
+def test_a_target_that_enhances_more_progresses(enhancing: float, category: str) -> None:
+    """Its whole volume was the same."""
+    long = 30 if category == "PD" else 9
+    before, now = sized("a", 8, 8, 60, 0.2), sized("a", long, long, 60, enhancing)
+    chosen = replace(PLAIN, criterion=Criterion.VOLUMETRIC)
+    assert propose(compared((before,), (now,)), chosen).category == category
+
+
+def test_diameters_of_the_enhancing_part_are_not_called_too_small_in_mixed_disease() -> None:
+    found = compared((lesion("a", 20, 20), B), (lesion("a", 20, 20), B, lesion("x", 13, 12)))
+    draft = propose(found, MIXED)
+    assert draft.category is Response.PROGRESSION
+    assert "new: place x, 13 × 12 mm; progression" in draft.steps
+    assert not any("too small" in step for step in draft.steps)
+
+
+@pytest.mark.parametrize(
+    ("choices", "now", "named"),
+    [
+        (PLAIN, (30, 22), True),  # -26.7 %
+        (PLAIN, (30, 23), False),
+        (PLAIN, (30, 14), False),  # partial
+        (replace(ENTERED, disease=Disease.MIXED), (30, 22), True),
+        (ENTERED, (30, 22), False),
+    ],
+)
+def test_a_decrease_that_may_be_a_minor_response_says_that_none_is_proposed(
+    choices: ResponseChoices, now: tuple[float, float], named: bool
+) -> None:
+    shrunk = lesion("b", *now) if choices is ENTERED else plain("b", *now)
+    before = lesion("b", 30, 30) if choices is ENTERED else B
+    draft = propose(compared((before, A), (shrunk, A)), choices)
+    assert any("minor response" in step for step in draft.steps) is named
