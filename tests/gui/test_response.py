@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -59,6 +60,19 @@ def test_no_curve_is_drawn_over_the_name_of_a_level(compared):
     starts = [plot._at(x, y).x() for curve in plot.curves.lines for x, y in curve.points]
     assert min(starts) > widest
     assert max(starts) < plot.width()
+
+
+def test_no_day_is_drawn_over_another_below_the_curves(compared):
+    """The days before and after surgery, in a series of years, lay on each other."""
+    plot = compared.followup.curves
+    ticks = ((46.0, "2025-01-01"), (47.0, "2025-01-03"), (300.0, "2025-09-01"), (530.0, "now"))
+    plot.show_curves(replace(plot.curves, ticks=ticks), None)
+    plot.resize(200, 120)
+    metrics = QFontMetricsF(small_font(plot))
+    edges = sorted((left, left + metrics.horizontalAdvance(day)) for left, day in plot.days)
+    assert all(a[1] < b[0] for a, b in pairwise(edges))
+    assert {"2025-01-01", "now"} <= {day for _, day in plot.days}
+    assert edges[-1][1] <= plot.width() + 1
 
 
 def test_the_draft_is_german_where_the_report_is(compared, monkeypatch):

@@ -76,8 +76,9 @@ def sums_of(analysis: Analysis) -> str:
         return ""
     *earlier, now = found.sums()
     product, volume = (percent(earlier[-1][at], now[at]) for at in (0, 1))
+    changed = _compared(volume, VOLUME_LIMITS), _compared(product, PRODUCT_LIMITS)
     return (
-        f"{len(found.targets())} measurable: {_signed(volume)} ml, {_signed(product)} mm². "
+        f"{len(found.targets())} measurable: {changed[0]} ml, {changed[1]} mm². "
         f"RANO 2.0 names {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} % of mm², "
         f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; a response is a reader's."
     )
@@ -114,3 +115,7 @@ def _words(change: Change, found: Comparison) -> str:
 
 def _signed(value: float | None) -> str:
     return "unknown" if value is None else f"{value:+z.0f} %"
+
+
+def _compared(value: float | None, limits: tuple[float, float]) -> str:
+    return "unknown" if value is None else load("en").compared(value, limits)
