@@ -192,7 +192,8 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
     if found is None:
         return ""
     change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
-    day = found.points[-2].date or "the prior examination"
+    then = len(found.points) - 2
+    day = name_of(found.points, then) if found.points[then].date else "the prior examination"
     if is_doubtful(found):
         day += " (doubtful comparison)"
     if change is None or change.before is None:
