@@ -81,14 +81,13 @@ def _registered(found: Comparison, doubt: str, numbers: Sequence[int]) -> tuple[
 
 
 def _makers(found: Comparison, baseline: int) -> tuple[str, ...]:
-    """Return the line that names what outlined each examination, if it differs; empty if not."""
-    named = [
-        (name_of(found.points, n), found.points[n].made_by)
-        for n in range(baseline, len(found.points))
-    ]
-    if len({maker for _, maker in named if maker}) < 2:
+    """Return the line that names what outlined each examination, if that differs, where known."""
+    numbers = range(baseline, len(found.points))
+    named = {name_of(found.points, n): found.points[n].made_by for n in numbers}
+    known = {day: maker for day, maker in named.items() if maker}
+    if len(set(known.values())) < 2:
         return ()
-    makers = "; ".join(f"{day}: {maker or 'unknown'}" for day, maker in named)
+    makers = "; ".join(f"{day}: {maker}" for day, maker in known.items())
     return (STEPS["makers"].format(makers=makers),)
 
 
@@ -247,7 +246,7 @@ def _rejected_then(case: ResponseCase, targets: tuple[str, ...]) -> str:
     """
     first, last = case.choices.baseline, len(case.points) - 1
     for uid, one in case.there(last).items():
-        undecided = one.state is ReviewState.UNREVIEWED and case.measurable(one)
+        undecided = one.state is ReviewState.UNREVIEWED and case.newly_measurable(one)
         if not undecided or uid in targets or uid in case.there(first):
             continue
         days = [name_of(case.points, n) for n in range(first, last) if uid in case.uncounted(n)]

@@ -16,6 +16,7 @@ from tests.unit.analysis.followup.test_response import (
 )
 
 from lesionlens.analysis.followup.response import propose
+from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import Comparison, Measured, percent
 from lesionlens.base.records.response import Criterion, Disease, Response, ResponseChoices
 from lesionlens.results.export.words import load
@@ -171,3 +172,11 @@ def test_a_decrease_that_may_be_a_minor_response_says_that_none_is_proposed(
     before = lesion("b", 30, 30) if choices is ENTERED else B
     draft = propose(compared((before, A), (shrunk, A)), choices)
     assert any("minor response" in step for step in draft.steps) is named
+
+
+def test_an_enhancing_region_that_was_rejected_before_is_not_new_until_somebody_decides() -> None:
+    then = replace(lesion("x", 30, 30), state=ReviewState.REJECTED)
+    draft = propose(compared((B, then), (B, lesion("x", 30, 30))), PLAIN)
+    assert draft.category is Response.NOT_ASSESSABLE
+    accepted = replace(lesion("x", 30, 30), state=ReviewState.ACCEPTED)
+    assert propose(compared((B, then), (B, accepted)), PLAIN).category is Response.PROGRESSION
