@@ -697,3 +697,31 @@ def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_pa
     assert again.review.state_of(uids[small.id]) is ReviewState.UNREVIEWED
     assert own_uids(again.followup) == {large.tracking_uid: own[small.id]}
     assert steps.renamed_uids(first, again)[large.tracking_uid] == own[large.id]
+
+
+def test_a_decision_stays_with_its_region_where_the_prior_s_lesion_is_another_one_now(
+    tmp_path, monkeypatch
+):
+    """By the tracking UID of the prior's lesion it went to the other region."""
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    large, small = Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-8.0, 8.0, 26.0), 5.5)
+    now = analysis_of(tmp_path / "now" / "head", (large, small))
+    visit, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
+    compared = {}
+    for name, lesion in (("large", large), ("small", small)):
+        before = analysis_of(tmp_path / name / "head", (lesion,))
+        one = replace(before.findings.candidates[0], tracking_uid="1.2.3")
+        before = replace(before, findings=replace(before.findings, candidates=(one,)))
+        compared[name] = compare(now, visit, Prior(then, before))
+    first = compared["large"]
+    assert [c.tracking_uid == "1.2.3" for c in first.findings.candidates] == [True, False]
+    log = ReviewLog()
+    log.mark("1.2.3", ReviewState.REJECTED, reader="A")
+    save(replace(first, review=log.review), tmp_path / "out")
+    save(compared["small"], tmp_path / "out")
+    again = read_result(tmp_path / "out")
+    states = {c.id: again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
+    assert states == {1: ReviewState.REJECTED, 2: ReviewState.UNREVIEWED}
+    assert again.findings.candidates[1].tracking_uid == "1.2.3"
