@@ -360,7 +360,12 @@ class Comparison:
     @property
     def makers(self) -> tuple[str, ...]:
         """What outlined the lesions at the examinations, each once, oldest first."""
-        return tuple(dict.fromkeys(point.made_by for point in self.points if point.made_by))
+        return self.makers_since(0)
+
+    def makers_since(self, number: int) -> tuple[str, ...]:
+        """Return what outlined the lesions from an examination on, each once, oldest first."""
+        made_by = (point.made_by for point in self.points[number:])
+        return tuple(dict.fromkeys(maker for maker in made_by if maker))
 
     @property
     def resection(self) -> Resection | None:

@@ -131,8 +131,8 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
 
 
 def is_doubtful(found: Comparison) -> bool:
-    """Return whether changes have to be checked first; `doubt_words` says why."""
-    return found.alignment.doubtful or len(found.makers) > 1
+    """Return whether changes since the prior have to be checked first; `doubt_words` says why."""
+    return found.alignment.doubtful or len(found.makers_since(len(found.points) - 2)) > 1
 
 
 def doubt_words(found: Comparison, words: Words) -> str:

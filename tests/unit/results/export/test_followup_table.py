@@ -12,7 +12,15 @@ from lesionlens.analysis.findings.anatomy import REGIONS
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Location
 from lesionlens.base.records.followup import Change
-from lesionlens.results.export.followup import HEIGHT, WIDTH, _sums, curves_of, followup_csv
+from lesionlens.results.export.followup import (
+    HEIGHT,
+    WIDTH,
+    _sums,
+    curves_of,
+    doubt_words,
+    followup_csv,
+    is_doubtful,
+)
 from lesionlens.results.export.words import load
 
 
@@ -78,3 +86,15 @@ def test_sums_are_shown_on_their_side_of_the_limits(found):
     (row,) = _sums(pair, load("en"))
     assert row.changes == ("+39.98 %", "+24.6 %")
     assert _sums(pair, load("de"))[0].changes == ("+39,98 %", "+24,6 %")
+
+
+@pytest.mark.parametrize(
+    ("makers", "doubtful"),
+    [("aab", True), ("abb", False), ("aaa", False)],
+)
+def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, makers, doubtful):
+    """An examination before the prior, of another network, made it doubtful."""
+    points = tuple(replace(p, made_by=maker) for p, maker in zip(found.points, makers, strict=True))
+    chain = replace(found, points=points)
+    assert is_doubtful(chain) is doubtful
+    assert bool(doubt_words(chain, load("en"))) is (makers != "aaa")  # of curves and sums
