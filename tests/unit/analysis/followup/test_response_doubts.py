@@ -13,6 +13,7 @@ from tests.unit.analysis.followup.test_response import (
     lesion,
     plain,
     sized,
+    split_off,
 )
 
 from lesionlens.analysis.followup.response import propose
@@ -180,3 +181,28 @@ def test_an_enhancing_region_that_was_rejected_before_is_not_new_until_somebody_
     assert draft.category is Response.NOT_ASSESSABLE
     accepted = replace(lesion("x", 30, 30), state=ReviewState.ACCEPTED)
     assert propose(compared((B, then), (B, accepted)), PLAIN).category is Response.PROGRESSION
+
+
+@pytest.mark.parametrize(
+    ("part", "choices", "category"),
+    [
+        (plain("p", 3, 2, 0.1), ENTERED, "PR"),
+        (plain("p", 3, 2, 0.1), replace(PLAIN, criterion=Criterion.VOLUMETRIC), "NE"),
+        (lesion("p", 8, 8, 0.3), ENTERED, "NE"),
+        (lesion("p", 8, 8, None), ENTERED, "NE"),
+    ],
+)
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_part_without_the_disease_leaves_the_sum_known(
+    part: Measured, choices: ResponseChoices, category: str, *, earlier: bool
+) -> None:
+    """A few voxels of oedema that came apart from a target made its enhancing sum unknown."""
+    target, smaller = lesion("a", 40, 40), lesion("a", 20, 20)
+    piece = replace(part, id=2)
+    if earlier:
+        found = compared((target,), (target, piece), (smaller,))
+        second = replace(found.points[1], tangled=("a", "p"))
+        found = replace(found, points=(found.points[0], second, found.points[2]))
+    else:
+        found = split_off(compared((target,), (smaller, piece)), "p", 1)
+    assert propose(found, choices).category == category
