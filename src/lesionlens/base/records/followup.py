@@ -399,26 +399,25 @@ class Comparison:
     def sums(self) -> tuple[tuple[float | None, float | None], ...]:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
 
-        Both are None if a target was rejected at that examination, or merged or split since. A sum
-        of products is None if a target's diameters measure another part than at its last
-        examination: the whole lesion cannot be compared with its enhancing part.
+        Both are of the enhancing part, which makes a lesion measurable: 0 where it no longer
+        enhances, None where it is unknown. None too if a target was rejected at that examination,
+        or merged or split since.
         """
         targets, last = self.targets(), len(self.points) - 1
         rows: list[tuple[float | None, float | None]] = []
-        parts: dict[str, Region] = {}
-        for number, point in reversed(list(enumerate(self.points))):
+        for number, point in enumerate(self.points):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
             tangled = number < last and not self.tangled_since(number).isdisjoint(targets)
             if tangled or not all(one.counts for one in there):
                 rows.append((None, None))
                 continue
-            alike = all(
-                parts.setdefault(one.tracking_uid, one.measured_part) is one.measured_part
-                for one in there
-            )
-            product = sum(one.product_mm2 or 0.0 for one in there) if alike else None
-            rows.append((product, sum(one.whole_ml or 0.0 for one in there)))
-        return tuple(reversed(rows))
+            volumes = [one.volume_ml.get(Region.ET) for one in there]
+            products = [
+                0.0 if volume == 0 else volume and one.product_mm2
+                for volume, one in zip(volumes, there, strict=True)
+            ]
+            rows.append((_known_total(products), _known_total(volumes)))
+        return tuple(rows)
 
     def curve(self, tracking_uid: str) -> Iterator[tuple[int, float]]:
         """Yield the number of each examination at which a lesion was found, and its ml."""
@@ -478,6 +477,10 @@ def _sides(change: Change) -> frozenset[tuple[str, int]]:
     there = {(side, one.id) for side, one in own if one is not None}
     other = "before" if change.now is not None else "now"
     return frozenset(there | {(other, n) for n in change.beside})
+
+
+def _known_total(values: Sequence[float | None]) -> float | None:
+    return None if None in values else _total(values)
 
 
 def _total(volumes: Iterable[float | None]) -> float:

@@ -24,6 +24,7 @@ from lesionlens.analysis.followup.patient import (
     visit_of,
     visit_of_result,
 )
+from lesionlens.analysis.followup.response import propose
 from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Identity, MrSequence, Region, ReviewState
@@ -39,16 +40,23 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.base.records.patient import Patient
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Response,
+    ResponseChoices,
+    Steroids,
+)
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.prior import table_of
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.napari.model.wording.followup import lines_of, shown_followup
+from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of
 from lesionlens.results.export.dicom.groups import _compared
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.followup import _note, section_of
+from lesionlens.results.export.followup import _note, _sums, section_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.run import warnings_of
@@ -458,7 +466,31 @@ def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_par
     )
     laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
     sums = Comparison(points, (Change(part, larger),), laid).sums()
-    assert sums == ((None, 29.5), (48.0, 45.1), (96.0, 45.1))
+    assert sums == ((0.0, 0.0), (48.0, 0.6), (96.0, 0.6))  # of the enhancing part
+    unknown = replace(points[2], lesions=(replace(larger, volume_ml={Region.WT: 45.1}),))
+    later = Comparison((*points[:2], unknown), (Change(part, larger),), laid)
+    assert later.sums()[1:] == ((48.0, 0.6), (None, None))
+    assert "enhancing unknown ml, unknown mm²" in sums_of(later)
+
+
+def test_sums_beside_the_limits_are_those_of_the_draft(compared):
+    """Volumes were of the whole region, of which the limits of RANO 2.0 do not speak."""
+    before = Measured("1", 1, "here", {Region.WT: 60.0, Region.ET: 10.0}, 30.0, 20.0, True)
+    now = replace(before, volume_ml={Region.WT: 58.0, Region.ET: 3.4})
+    laid = compared.followup.alignment
+    points = (TimePoint("2026-01-05", None, (before,), True), TimePoint("", None, (now,), True))
+    found = Comparison(points, (Change(before, now),), laid)
+    chosen = ResponseChoices(
+        criterion=Criterion.VOLUMETRIC, steroids=Steroids.SAME, clinical=Clinical.SAME
+    )
+    draft = propose(found, chosen)
+    assert draft.category is Response.PARTIAL
+    assert "10.0 → 3.40 ml, -66.0 %" in draft.steps[1]
+    assert sums_of(found).startswith("1 measurable: enhancing -66.0 % ml, +0.0 % mm²")
+    (row,) = _sums(found, load("de"))
+    assert row.volumes == ("10,0 ml", "3,4 ml")
+    assert row.changes[0] == "-66,0 %"
+    assert "anreichernden Anteils" in row.place
 
 
 def test_what_changed_is_left_out_of_the_alignment(before):

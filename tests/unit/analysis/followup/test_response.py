@@ -188,7 +188,7 @@ def test_a_target_that_merged_has_no_sum() -> None:
     assert ChangeKind.MERGED in [c.kind for c in changes]
     merged = replace(found, changes=changes)
     assert propose(merged, ENTERED).category is R.NOT_ASSESSABLE
-    assert found.sums()[0] == (1000, 60.0)
+    assert found.sums()[0] == (1000, 8.0)
     assert merged.sums()[0] == (None, None)
 
 
@@ -245,9 +245,9 @@ def test_a_target_that_a_reader_rejects_is_not_gone() -> None:
         assert draft.category is R.NOT_ASSESSABLE
         assert "place a counts as tumour at the baseline, not on 2025-02-01" in draft.steps[0]
         assert found.targets() == ("b",)
-    assert found.sums() == ((400, 30.0), (400, 30.0))
+    assert found.sums() == ((400, 4.0), (400, 4.0))
     then = compared((rejected, other), (one, other))  # no tumour then: its sum is unknown
-    assert then.sums() == ((None, None), (1300, 60.0))
+    assert then.sums() == ((None, None), (1300, 8.0))
     between = compared((one, other), (rejected, other), (one, other))
     assert propose(between, ENTERED).category is R.STABLE  # and its sum is no nadir
 
