@@ -217,24 +217,10 @@ def _targets(case: ResponseCase) -> tuple[str, ...]:
 
 def _merged_or_split_line(found: Comparison, case: ResponseCase, targets: tuple[str, ...]) -> str:
     """Return the line that names a target that merged or split since the baseline; "" if none."""
-    uids = _tangled(found, case)
-    there = case.there(case.choices.baseline)
+    baseline = case.choices.baseline
+    uids, there = found.tangled_since(baseline, case.volume), case.there(baseline)
     place = next((there[uid].place for uid in targets if uid in uids), "")
     return STEPS["tangled"].format(place=place) if place else ""
-
-
-def _tangled(found: Comparison, case: ResponseCase) -> frozenset[str]:
-    """Return the lesions that merged with or split from another one with this kind of disease.
-
-    What is only oedema takes no part of an enhancing sum with it.
-    """
-    last, every = len(found.points) - 1, set[str]()
-    for n in range(case.choices.baseline + 1, last + 1):
-        uids = found.tangled_now if n == last else found.points[n].tangled
-        lesions = (*found.points[n - 1].lesions, *found.points[n].lesions)
-        with_it = {one.tracking_uid for one in lesions if case.volume(one) != 0}.intersection(uids)
-        every |= with_it if len(with_it) > 1 else set()
-    return frozenset(every)
 
 
 def _uncounted_target_line(

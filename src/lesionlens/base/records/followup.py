@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
@@ -13,6 +13,7 @@ from lesionlens.base.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
 from lesionlens.base.records.joint_change import JointChange
+from lesionlens.base.records.resection import Resection
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 
@@ -165,21 +166,6 @@ class TimePoint:
     def lesion(self, tracking_uid: str) -> Measured | None:
         """Return the measurements of a lesion; None if it was not found."""
         return next((one for one in self.lesions if one.tracking_uid == tracking_uid), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Resection:
-    """Enhancing volume before surgery, and the residual volume."""
-
-    before: str
-    """Date of the examination before surgery; empty if unknown."""
-    before_ml: float
-    residual_ml: float
-
-    @property
-    def percent(self) -> float:
-        """Extent of resection: 1 - residual / preoperative volume; negative after growth."""
-        return 100 * (1 - self.residual_ml / self.before_ml)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,10 +326,22 @@ class Comparison:
         ends = (one for group in groups for c in group for one in (c.before, c.now))
         return tuple(sorted({one.tracking_uid for one in ends if one is not None}))
 
-    def tangled_since(self, number: int) -> frozenset[str]:
-        """Return the tracking UIDs of lesions that merged or split after an examination."""
-        between = {uid for point in self.points[number + 1 : -1] for uid in point.tangled}
-        return frozenset(between.union(self.tangled_now))
+    def tangled_since(
+        self, number: int, volume: Callable[[Measured], float | None]
+    ) -> frozenset[str]:
+        """Return the tracking UIDs of lesions that merged or split after an examination.
+
+        Only of lesions of which `volume` is not 0: what is only oedema takes no part of an
+        enhancing sum with it.
+        """
+        found: set[str] = set()
+        tangled = (*(point.tangled for point in self.points[1:-1]), self.tangled_now)
+        ends = zip(pairwise(self.points), tangled, strict=True)
+        for (before, now), uids in list(ends)[number:]:
+            lesions = (*before.lesions, *now.lesions)
+            there = {one.tracking_uid for one in lesions if volume(one) != 0}.intersection(uids)
+            found |= there if len(there) > 1 else set()
+        return frozenset(found)
 
     def doubtful_since(self, number: int) -> tuple[int, ...]:
         """Return the later examinations that are registered doubtfully to the one before."""
@@ -403,15 +401,15 @@ class Comparison:
         enhances, None where it is unknown. None too if a target was rejected at that examination,
         or merged or split since.
         """
-        targets, last = self.targets(), len(self.points) - 1
+        targets = self.targets()
         rows: list[tuple[float | None, float | None]] = []
         for number, point in enumerate(self.points):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
-            tangled = number < last and not self.tangled_since(number).isdisjoint(targets)
+            tangled = not self.tangled_since(number, _enhancing_ml).isdisjoint(targets)
             if tangled or not all(one.counts for one in there):
                 rows.append((None, None))
                 continue
-            volumes = [one.volume_ml.get(Region.ET) for one in there]
+            volumes = [_enhancing_ml(one) for one in there]
             products = [
                 0.0 if volume == 0 else volume and one.product_mm2
                 for volume, one in zip(volumes, there, strict=True)
@@ -477,6 +475,10 @@ def _sides(change: Change) -> frozenset[tuple[str, int]]:
     there = {(side, one.id) for side, one in own if one is not None}
     other = "before" if change.now is not None else "now"
     return frozenset(there | {(other, n) for n in change.beside})
+
+
+def _enhancing_ml(one: Measured) -> float | None:
+    return one.volume_ml.get(Region.ET)
 
 
 def _known_total(values: Sequence[float | None]) -> float | None:

@@ -21,10 +21,10 @@ from lesionlens.base.records.followup import (
     ChangeKind,
     Comparison,
     Measured,
-    Resection,
     percent,
 )
 from lesionlens.base.records.joint_change import JointChange
+from lesionlens.base.records.resection import Resection
 from lesionlens.results.export.cells import cell
 from lesionlens.results.export.words import Words
 

@@ -360,8 +360,8 @@ def test_what_split_at_an_earlier_examination_is_known_later(before, now, laid_b
     assert "vor Untersuchung 2 scheint gespiegelt" in section_of(analysis, load("de")).doubtful
     assert set(uids) <= set(later.points[1].tangled)
     assert later.points[2].tangled == ()
-    assert later.tangled_since(0) >= set(uids)
-    assert later.tangled_since(1) == frozenset()
+    assert later.tangled_since(0, lambda one: one.whole_ml) >= set(uids)
+    assert later.tangled_since(1, lambda one: one.whole_ml) == frozenset()
 
 
 def test_an_examination_is_no_earlier_one_of_itself(

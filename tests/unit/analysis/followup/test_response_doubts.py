@@ -206,3 +206,5 @@ def test_a_part_without_the_disease_leaves_the_sum_known(
     else:
         found = split_off(compared((target,), (smaller, piece)), "p", 1)
     assert propose(found, choices).category == category
+    if choices is ENTERED:
+        assert (found.sums()[0] == (None, None)) is (category == "NE")
