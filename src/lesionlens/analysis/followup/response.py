@@ -41,6 +41,10 @@ from lesionlens.base.records.response import (
 )
 
 _MINOR = -25.0  # percent: from it a decrease may be a minor response
+_GENERAL = frozenset(
+    STEPS[step] for step in ("worse", "fewer", "more", "given", "confirm", "radiotherapy")
+)
+"""Lines on the patient, which mixed disease states once."""
 
 
 def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -120,7 +124,7 @@ def _mixed_disease(found: Comparison, choices: ResponseChoices) -> ResponseDraft
         case = ResponseCase(found.points, replace(choices, disease=disease), mixed=True)
         part = _of_one_kind(found, case)
         steps.append(STEPS[f"kind_{disease}"])
-        steps += [step for step in part.steps if step not in steps]
+        steps += [step for step in part.steps if step not in steps or step not in _GENERAL]
         parts.append(part)
     steps.append(STEPS["together"])
     first, second = parts

@@ -307,7 +307,7 @@ def test_mixed_disease_has_sums_of_each_kind(
 def test_mixed_disease_has_two_targets_of_each_kind() -> None:
     before = tuple(lesion(uid, 20, 20) for uid in "abc") + tuple(plain(u, 30, 30) for u in "def")
     draft = propose(compared(before, before), MIXED)
-    assert sum(step.startswith("2 measurable targets") for step in draft.steps) == 1
+    assert sum(step.startswith("2 measurable targets") for step in draft.steps) == 2
     assert "baseline 2025-01-01: 800 → 800 mm², +0.0 % (limit -50 %)" in draft.steps
     assert "baseline 2025-01-01: 1800 → 1800 mm², +0.0 % (limit -50 %)" in draft.steps
     alone = propose(compared(before, before), ENTERED)

@@ -208,3 +208,12 @@ def test_a_part_without_the_disease_leaves_the_sum_known(
     assert propose(found, choices).category == category
     if choices is ENTERED:
         assert (found.sums()[0] == (None, None)) is (category == "NE")
+
+
+def test_both_kinds_of_mixed_disease_show_their_arithmetic_where_the_figures_are_alike() -> None:
+    """The second one's was left out, as if nothing of it had been measured."""
+    before = (lesion("a", 30, 30), plain("b", 30, 30))
+    after = (lesion("a", 30, 14), plain("b", 30, 14))
+    steps = propose(compared(before, after), MIXED).steps
+    assert sum("900 → 420 mm², -53.3 % (limit -50 %)" in step for step in steps) == 2
+    assert steps.count("to be confirmed after four weeks or more") == 1
