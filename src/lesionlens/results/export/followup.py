@@ -395,11 +395,13 @@ _COLUMNS = (
 
 
 def followup_csv(found: Comparison) -> str:
-    """Return followup.csv: one row for each lesion and examination."""
+    """Return followup.csv: one row for each lesion and examination; one if there is no lesion."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for number, point in enumerate(found.points, 1):
+        if not point.lesions:
+            writer.writerow([number, cell(point.date), *[""] * (len(_COLUMNS) - 2)])
         for one in point.lesions:
             volumes = [_rounded(one.volume_ml.get(region)) for region in Region]
             measures = _rounded(one.longest_mm), _rounded(one.perpendicular_mm)

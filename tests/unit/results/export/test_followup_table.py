@@ -35,6 +35,14 @@ def test_every_lesion_of_every_examination_is_a_row(found):
     assert rows[0]["state"] == "accepted"
 
 
+def test_an_examination_without_a_lesion_is_a_row(found):
+    """A curve of volumes ended before it, as if it had not been made."""
+    gone = replace(found, points=(*found.points, replace(found.points[-1], lesions=(), date="x")))
+    rows = list(csv.DictReader(io.StringIO(followup_csv(gone))))
+    assert rows[-1] == dict.fromkeys(rows[0], "") | {"examination": "4", "date": "x"}
+    assert len(rows) == 7
+
+
 def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
     drawn = curves_of(found, load("en"))
     by_name = {curve.name: curve for curve in drawn.lines}
