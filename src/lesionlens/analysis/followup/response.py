@@ -113,7 +113,12 @@ def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
     known = [0.0 if one is None else one for one in sums]
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
     nadir = min(earlier, key=lambda n: known[n]) if choices.nadir is None else choices.nadir
-    return _draft(found, case, targets, known, nadir)
+    draft = _draft(found, case, targets, known, nadir)
+    unknown = [name_of(found.points, n) for n in range(choices.baseline, last) if sums[n] is None]
+    if choices.nadir is not None or not unknown:
+        return draft
+    said = STEPS["no_nadir"].format(days=", ".join(unknown))
+    return replace(draft, steps=(said, *draft.steps))
 
 
 def _mixed_disease(found: Comparison, choices: ResponseChoices) -> ResponseDraft:

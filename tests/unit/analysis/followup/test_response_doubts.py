@@ -217,3 +217,15 @@ def test_both_kinds_of_mixed_disease_show_their_arithmetic_where_the_figures_are
     steps = propose(compared(before, after), MIXED).steps
     assert sum("900 → 420 mm², -53.3 % (limit -50 %)" in step for step in steps) == 2
     assert steps.count("to be confirmed after four weeks or more") == 1
+
+
+def test_an_unknown_sum_that_may_be_the_nadir_is_named() -> None:
+    """The smallest of the known ones was the nadir without a word, and growth since stable."""
+    rejected = replace(lesion("a", 20, 10), state=ReviewState.REJECTED)
+    found = compared((A,), (rejected,), (lesion("a", 20, 20),))
+    draft = propose(found, ENTERED)
+    assert (draft.category, draft.nadir) == (Response.PARTIAL, 0)
+    assert draft.steps[0].startswith("the sum is unknown on 2025-02-01, which may be the nadir")
+    assert "nadir" not in propose(found, replace(ENTERED, nadir=0)).steps[0]
+    known = compared((A,), (lesion("a", 20, 10),), (lesion("a", 20, 20),))
+    assert "unknown" not in " ".join(propose(known, ENTERED).steps)
