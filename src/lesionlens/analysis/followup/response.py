@@ -97,19 +97,24 @@ def _makers(found: Comparison, baseline: int) -> tuple[str, ...]:
 
 def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
     choices, last = case.choices, len(found.points) - 1
-    why = _unmeasured_line(case)
+    why = _unjudged_line(case)
     if why:
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why,), None)
+        return _without_sum(choices, (why,))
     targets = _targets(case)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
     asked = sorted({choices.baseline, choices.nadir or choices.baseline, last})
+    why = _rejected_then(case, targets)
+    if why:
+        return _without_sum(choices, (why,))
     why = (
-        _merged_or_split_line(found, case, targets)
+        _enhancing_part_line(case)
+        or _merged_or_split_line(found, case, targets)
         or _uncounted_target_line(case, targets, asked)
-        or _rejected_then(case, targets)
     )
     if why or any(sums[n] is None for n in asked):
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why or STEPS["parts"],), None)
+        reference = choices.baseline if choices.nadir is None else choices.nadir
+        grown, steps = _otherwise(found, case, targets, reference)
+        return _without_sum(choices, (why or STEPS["parts"], *steps), grown=grown)
     known = [0.0 if one is None else one for one in sums]
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
     nadir = min(earlier, key=lambda n: known[n]) if choices.nadir is None else choices.nadir
@@ -119,6 +124,17 @@ def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
         return draft
     said = STEPS["no_nadir"].format(days=", ".join(unknown))
     return replace(draft, steps=(said, *draft.steps))
+
+
+def _without_sum(
+    choices: ResponseChoices, steps: tuple[str, ...], *, grown: bool = False
+) -> ResponseDraft:
+    """Propose progression where something other than the sum shows it; else not assessable."""
+    worse = choices.clinical is Clinical.WORSE
+    if not (grown or worse):
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
+    more = (*((STEPS["worse"],) if worse else ()), STEPS["radiotherapy"])
+    return ResponseDraft(choices, Response.PROGRESSION, (*steps, *more), None)
 
 
 def _mixed_disease(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -201,17 +217,23 @@ def _check(choices: ResponseChoices, last: int) -> None:
     )
 
 
-def _unmeasured_line(case: ResponseCase) -> str:
-    """Return the line that says where this kind of disease was not measured; "" if everywhere."""
+def _unjudged_line(case: ResponseCase) -> str:
+    """Return the line that says where this kind of disease was not judged; "" if everywhere."""
     points, baseline = case.points, case.choices.baseline
     blind = [n for n in range(baseline, len(points)) if not case.judged(n)]
-    if blind:
-        step = "untold" if all(points[n].contrast for n in blind) else "blind"
-        return STEPS[step].format(days=", ".join(name_of(points, n) for n in blind))
+    if not blind:
+        return ""
+    step = "untold" if all(points[n].contrast for n in blind) else "blind"
+    return STEPS[step].format(days=", ".join(name_of(points, n) for n in blind))
+
+
+def _enhancing_part_line(case: ResponseCase) -> str:
+    """Return the line that says that no diameters are of this kind of disease; "" if some are."""
+    baseline = case.choices.baseline
     there = case.there(baseline).values()
     if case.mixed or any(map(case.measurable, there)) or not any(map(case.by_other_part, there)):
         return ""
-    return STEPS["enhancing_part"].format(day=name_of(points, baseline))
+    return STEPS["enhancing_part"].format(day=name_of(case.points, baseline))
 
 
 def _targets(case: ResponseCase) -> tuple[str, ...]:
@@ -344,19 +366,25 @@ def _progression(
     nadir: int,
 ) -> tuple[_Grown, list[str]]:
     """Return whether there is progression, with its explanation."""
-    last, steps, otherwise = len(case.points) - 1, [], False
+    last = len(case.points) - 1
     _, high = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
     changed = percent(sums[nadir], sums[last])
     by_sum = (changed is not None and reached(changed, high)) or (
         bool(targets) and sums[nadir] == 0 and sums[last] > 0
     )
-    for uid, one in case.there(last).items():
-        if uid not in targets:
-            worse, step = progressed(found, case, one, nadir)
-            otherwise |= worse
-            steps += [step] if step else []
+    otherwise, steps = _otherwise(found, case, targets, nadir)
+    return _Grown(by_sum, otherwise), steps
+
+
+def _otherwise(
+    found: Comparison, case: ResponseCase, targets: tuple[str, ...], nadir: int
+) -> tuple[bool, list[str]]:
+    """Return whether something other than the sum of the targets progressed, with the lines."""
+    others = case.there(len(case.points) - 1).items()
+    lines = [progressed(found, case, one, nadir) for uid, one in others if uid not in targets]
     enhancing = transformed(case, nadir)
-    return _Grown(by_sum, otherwise or bool(enhancing)), [*steps, *enhancing]
+    steps = [step for _, step in lines if step]
+    return any(worse for worse, _ in lines) or bool(enhancing), [*steps, *enhancing]
 
 
 def _progressed(
