@@ -6,7 +6,7 @@ import math
 
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import ChangeKind, Comparison, Measured
+from lesionlens.base.records.followup import ChangeKind, Comparison, Measured, enhancing_ml
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a lesion that is no target."""
@@ -34,6 +34,8 @@ def progressed(
             return _line(step, one, day=name_of(case.points, absent))
     if before is None or not case.measurable(one):
         step = "" if absent is None else "split_off"
+    elif absent is None and one.tracking_uid in found.tangled_since(nadir, case.volume):
+        step = "other_merged"
     elif _has_grown(case, before, one) is None:
         step = "other_part"
     elif _has_grown(case, before, one):
@@ -45,36 +47,44 @@ def progressed(
     return _line(step, one)
 
 
-def transformed(case: ResponseCase, nadir: int) -> tuple[str, ...]:
-    """Return the lines of lesions of non-enhancing disease that enhance measurably: newly, or more.
+def transformed(found: Comparison, case: ResponseCase, nadir: int) -> tuple[bool, list[str]]:
+    """Return whether a lesion of non-enhancing disease enhances measurably: newly, or more.
 
     More means clearly larger diameters of the enhancing part.
+
+    Returns
+    -------
+    bool
+        Whether that is progression.
+    list of str
+        The lines that explain it.
     """
     if case.part is Region.ET or case.mixed:
-        return ()
+        return False, []
     lines = []
     for one in case.there(len(case.points) - 1).values():
-        step, number = _enhances(case, one, nadir) if one.measurable else ("", nadir)
-        lines.append(_line(step, one, day=name_of(case.points, number))[1])
-    return tuple(filter(None, lines))
+        step, number = _enhances(found, case, one, nadir) if one.measurable else ("", nadir)
+        lines.append(_line(step, one, day=name_of(case.points, number)))
+    return any(worse for worse, _ in lines), [step for _, step in lines if step]
 
 
-def _enhances(case: ResponseCase, now: Measured, nadir: int) -> tuple[str, int]:
+def _enhances(found: Comparison, case: ResponseCase, now: Measured, nadir: int) -> tuple[str, int]:
     """Return how a lesion enhances more, and than at which examination; "" if it does not."""
     if now.measured_part is not Region.ET:
         return "", nadir
     for number in (case.choices.baseline, nadir):
-        before = case.there(number).get(now.tracking_uid)
-        if before is None:
-            continue
-        if before.volume_ml.get(Region.ET) == 0:
-            return "enhances", number
-        if before.measured_part is Region.ET and _larger(before, now):
-            return "enhances_more", number
+        before, step = case.there(number).get(now.tracking_uid), ""
+        if before is not None and before.volume_ml.get(Region.ET) == 0:
+            step = "enhances"
+        elif before is not None and before.measured_part is Region.ET and _larger(before, now):
+            step = "enhances_more"
+        if step:
+            merged = now.tracking_uid in found.tangled_since(number, enhancing_ml)
+            return "other_merged" if merged else step, number
     return "", nadir
 
 
-_PROGRESSION = frozenset({"new", "since", "grown", "other_grown"})
+_PROGRESSION = frozenset({"new", "since", "grown", "other_grown", "enhances", "enhances_more"})
 _PARTS = {"new_small": "new_part", "since_small": "since_part"}
 
 

@@ -382,9 +382,9 @@ def _otherwise(
     """Return whether something other than the sum of the targets progressed, with the lines."""
     others = case.there(len(case.points) - 1).items()
     lines = [progressed(found, case, one, nadir) for uid, one in others if uid not in targets]
-    enhancing = transformed(case, nadir)
-    steps = [step for _, step in lines if step]
-    return any(worse for worse, _ in lines) or bool(enhancing), [*steps, *enhancing]
+    enhancing, more = transformed(found, case, nadir)
+    steps = [*(step for _, step in lines if step), *more]
+    return any(worse for worse, _ in lines) or enhancing, list(dict.fromkeys(steps))
 
 
 def _progressed(

@@ -53,6 +53,7 @@ STEPS = {
     "enhances": "enhances now and not on {day}: {place}; progression",
     "enhances_more": "enhances more than on {day}: {place}; larger by {mm} mm or more: progression",
     "other_part": "{place}: its diameters were of another part of it before, its growth is unknown",
+    "other_merged": "{place}: it merged with another region or split, its growth is unknown",
     "split_off": "split off: {place}; part of an earlier lesion, not new",
     "grown": "could not be measured before: {place}; progression",
     "little": "could not be measured before: {place}; by less than {mm} mm",

@@ -405,11 +405,11 @@ class Comparison:
         rows: list[tuple[float | None, float | None]] = []
         for number, point in enumerate(self.points):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
-            tangled = not self.tangled_since(number, _enhancing_ml).isdisjoint(targets)
+            tangled = not self.tangled_since(number, enhancing_ml).isdisjoint(targets)
             if tangled or not all(one.counts for one in there):
                 rows.append((None, None))
                 continue
-            volumes = [_enhancing_ml(one) for one in there]
+            volumes = [enhancing_ml(one) for one in there]
             products = [
                 0.0 if volume == 0 else volume and one.product_mm2
                 for volume, one in zip(volumes, there, strict=True)
@@ -477,7 +477,8 @@ def _sides(change: Change) -> frozenset[tuple[str, int]]:
     return frozenset(there | {(other, n) for n in change.beside})
 
 
-def _enhancing_ml(one: Measured) -> float | None:
+def enhancing_ml(one: Measured) -> float | None:
+    """Return the enhancing volume of a lesion; None if unknown."""
     return one.volume_ml.get(Region.ET)
 
 

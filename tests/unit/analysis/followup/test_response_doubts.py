@@ -9,6 +9,7 @@ from tests.unit.analysis.followup.test_response import (
     ENTERED,
     MIXED,
     A,
+    R,
     compared,
     lesion,
     plain,
@@ -17,9 +18,9 @@ from tests.unit.analysis.followup.test_response import (
 )
 
 from lesionlens.analysis.followup.response import propose
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import Comparison, Measured, percent
-from lesionlens.base.records.response import Criterion, Disease, Response, ResponseChoices
+from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
 from lesionlens.results.export.words import load
 
 FIRST, SECOND = (
@@ -44,7 +45,7 @@ def test_the_arithmetic_names_the_networks_where_they_differ(choices: ResponseCh
     german = load("de").step(draft.steps[0])
     assert german.startswith("Mit verschiedenen Netzen, Gewichten oder Versionen umrissen")
     assert german.endswith(said)
-    assert draft.category is Response.STABLE
+    assert draft.category is R.STABLE
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_doubt_of_an_earlier_registration_is_not_forgotten(
     there = doubtful and baseline == 0
     assert (said in draft.steps[0] and "2025-02-01" in draft.steps[0]) is there
     unknown = there and mirrored
-    assert draft.category is (Response.NOT_ASSESSABLE if unknown else Response.STABLE)
+    assert draft.category is (R.NOT_ASSESSABLE if unknown else R.STABLE)
     german = load("de").step(draft.steps[0])
     assert german != draft.steps[0]
     assert ("2025-02-01" in german) is there
@@ -97,7 +98,7 @@ def test_the_shown_change_is_on_the_side_of_the_limit_that_was_decided(
         shown = float(step.split(" %")[0].split(", ")[-1])
         limit = float(step.split("limit ")[1].split(" %")[0])
         beyond = shown >= limit if limit > 0 else shown <= limit
-        wanted = Response.PROGRESSION if limit > 0 else Response.PARTIAL
+        wanted = R.PROGRESSION if limit > 0 else R.PARTIAL
         assert beyond is (draft.category is wanted), draft.steps
 
 
@@ -151,7 +152,7 @@ def test_a_target_that_enhances_more_progresses(enhancing: float, category: str)
 def test_diameters_of_the_enhancing_part_are_not_called_too_small_in_mixed_disease() -> None:
     found = compared((lesion("a", 20, 20), B), (lesion("a", 20, 20), B, lesion("x", 13, 12)))
     draft = propose(found, MIXED)
-    assert draft.category is Response.PROGRESSION
+    assert draft.category is R.PROGRESSION
     assert "new: place x, 13 × 12 mm; progression" in draft.steps
     assert not any("too small" in step for step in draft.steps)
 
@@ -178,9 +179,9 @@ def test_a_decrease_that_may_be_a_minor_response_says_that_none_is_proposed(
 def test_an_enhancing_region_that_was_rejected_before_is_not_new_until_somebody_decides() -> None:
     then = replace(lesion("x", 30, 30), state=ReviewState.REJECTED)
     draft = propose(compared((B, then), (B, lesion("x", 30, 30))), PLAIN)
-    assert draft.category is Response.NOT_ASSESSABLE
+    assert draft.category is R.NOT_ASSESSABLE
     accepted = replace(lesion("x", 30, 30), state=ReviewState.ACCEPTED)
-    assert propose(compared((B, then), (B, accepted)), PLAIN).category is Response.PROGRESSION
+    assert propose(compared((B, then), (B, accepted)), PLAIN).category is R.PROGRESSION
 
 
 @pytest.mark.parametrize(
@@ -224,8 +225,51 @@ def test_an_unknown_sum_that_may_be_the_nadir_is_named() -> None:
     rejected = replace(lesion("a", 20, 10), state=ReviewState.REJECTED)
     found = compared((A,), (rejected,), (lesion("a", 20, 20),))
     draft = propose(found, ENTERED)
-    assert (draft.category, draft.nadir) == (Response.PARTIAL, 0)
+    assert (draft.category, draft.nadir) == (R.PARTIAL, 0)
     assert draft.steps[0].startswith("the sum is unknown on 2025-02-01, which may be the nadir")
     assert "nadir" not in propose(found, replace(ENTERED, nadir=0)).steps[0]
     known = compared((A,), (lesion("a", 20, 10),), (lesion("a", 20, 20),))
     assert "unknown" not in " ".join(propose(known, ENTERED).steps)
+
+
+T = tuple(lesion(f"t{n}", 40, 40) for n in range(3))
+
+
+def merged(*examinations: tuple[Measured, ...], kept: str, gone: str) -> Comparison:
+    """Compare examinations of which the last one shows two lesions as one."""
+    found = compared(*examinations)
+    now = next(one for one in examinations[-1] if one.tracking_uid == kept)
+    changes = tuple(
+        replace(c, beside=(now.id,)) if c.before and c.before.tracking_uid == gone else c
+        for c in found.changes
+    )
+    return replace(found, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "now", "choices"),
+    [
+        (lesion("x", 15, 15), lesion("y", 15, 15), lesion("x", 32, 21), ENTERED),
+        (lesion("x", 9, 9, 0.4), lesion("y", 9, 9, 0.4), lesion("x", 20, 15), ENTERED),
+        (lesion("x", 12, 12), lesion("y", 12, 12), lesion("x", 26, 18), PLAIN),
+        (plain("x", 12, 12), lesion("y", 12, 12), lesion("x", 12, 12), PLAIN),
+    ],
+)
+def test_lesions_that_merged_have_not_grown_for_that(
+    x: Measured, y: Measured, now: Measured, choices: ResponseChoices
+) -> None:
+    """Two that are no targets came to touch: progression."""
+    others = T if choices is ENTERED else (B,)
+    x, y, now = replace(x, id=21), replace(y, id=22), replace(now, id=21)
+    draft = propose(merged((*others, x, y), (*others, now), kept="x", gone="y"), choices)
+    target = x.volume_ml[Region.ET] == 0  # of non-enhancing disease: its sum is unknown
+    assert draft.category is (R.NOT_ASSESSABLE if target else R.STABLE), draft.steps
+    assert any("place x" in s and "its growth is unknown" in s for s in draft.steps)
+
+
+def test_a_merged_lesion_that_enhances_where_none_of_them_did_progresses() -> None:
+    x, y, now = replace(plain("x", 12, 12), id=21), plain("y", 12, 12), lesion("x", 14, 14)
+    found = merged((B, x, y), (B, replace(now, id=21)), kept="x", gone="y")
+    draft = propose(found, PLAIN)
+    assert draft.category is R.PROGRESSION
+    assert any(step.startswith("enhances now") for step in draft.steps)
