@@ -107,6 +107,9 @@ def _new_lesion_line(case: ResponseCase, one: Measured, absent: int) -> str:
     """Return the line for a lesion that was absent at an examination and split from none."""
     numbers = range(case.choices.baseline, len(case.points) - 1)
     uid = one.tracking_uid
+    then = case.points[absent].lesion(uid)
+    if case.part is Region.ET and then is not None and then.counts:  # flagged, not enhancing
+        return "enhances" if case.newly_measurable(one) else "enhances_small"
     known = uid in case.uncounted(absent) or any(uid in case.there(n) for n in numbers)
     if case.newly_measurable(one):
         return "since" if known else "new"

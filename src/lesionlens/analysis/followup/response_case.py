@@ -51,6 +51,8 @@ STEPS = {
     "part: to be followed",
     "other_grown": "no target: {place}; larger by {mm} mm or more: progression",
     "enhances": "enhances now and not on {day}: {place}; progression",
+    "enhances_small": "enhances now and not on {day}: {place}; too small to be measured: to be "
+    "followed",
     "enhances_more": "enhances more than on {day}: {place}; larger by {mm} mm or more: progression",
     "other_part": "{place}: its diameters were of another part of it before, its growth is unknown",
     "other_merged": "{place}: it merged with another region or split, its growth is unknown",

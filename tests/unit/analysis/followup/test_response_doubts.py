@@ -273,3 +273,22 @@ def test_a_merged_lesion_that_enhances_where_none_of_them_did_progresses() -> No
     draft = propose(found, PLAIN)
     assert draft.category is R.PROGRESSION
     assert any(step.startswith("enhances now") for step in draft.steps)
+
+
+@pytest.mark.parametrize(
+    ("size", "category", "words"),
+    [((20, 20), R.PROGRESSION, "progression"), ((8, 8), R.STABLE, "too small to be measured")],
+)
+@pytest.mark.parametrize("choices", [ENTERED, MIXED])
+def test_what_began_to_enhance_is_not_said_to_be_new(
+    choices: ResponseChoices, size: tuple[float, float], category: R, words: str
+) -> None:
+    """It was flagged, and is drawn in the curves, at the baseline: "not flagged as tumour"."""
+    before, now = (A, plain("x", 30, 30)), (A, lesion("x", *size))
+    for examinations in ((before, now), (before, before, now), (before, now, now)):
+        draft = propose(compared(*examinations), choices)
+        line = next(step for step in draft.steps if "place x" in step)
+        assert line.startswith("enhances now and not on 2025-01-01: place x")
+        assert words in line
+        if choices is ENTERED:
+            assert draft.category is category
