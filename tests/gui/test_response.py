@@ -102,6 +102,33 @@ def test_the_reader_enters_and_signs(compared):
     assert "limit +25 %" in " ".join(signed.steps)
 
 
+def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
+    """The draft said "enter others", in English, and could be signed with that."""
+    german = replace(Preferences(), sentence_language="de")
+    monkeypatch.setattr(
+        "lesionlens.napari.widgets.response_dialog.read_preferences", lambda: german
+    )
+    found = compared.session.state.analysis.followup
+    between = replace(found.points[0], date="2025-03-01")
+    found = replace(found, points=(found.points[0], between, found.points[1]))
+    dialog = compared.response
+    dialog.ask(found, compared.session.state.identity, "A. Reader")
+    boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
+    sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Sign")
+    boxes["your category"].setCurrentText("SD")
+    assert sign.isEnabled()
+    boxes["Nadir (progression)"].setCurrentText("2025-01-01")
+    boxes["Baseline (response)"].setCurrentText("2025-03-01")
+    assert "Nadir liegt vor dem Ausgangszeitpunkt" in dialog._steps.text()
+    assert dialog._proposed.text() == "Kein Vorschlag: bitte einen anderen Nadir wählen"
+    assert not sign.isEnabled()
+    dialog.accept()
+    assert not compared.session.state.review.responses
+    boxes["Nadir (progression)"].setCurrentText("2025-03-01")
+    assert sign.isEnabled()
+    dialog.reject()
+
+
 def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
     session = compared.session
     compared.commands.run("assess_response")

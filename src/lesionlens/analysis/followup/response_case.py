@@ -40,6 +40,7 @@ STEPS = {
     "nadir": "nadir {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
     "baseline_zero": "baseline {day}: {before} → {now} {unit}, no change in percent from 0",
     "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
+    "nadir_first": "the nadir is before the baseline",
     "no_nadir": "the sum is unknown on {days}, which may be the nadir: check it by eye",
     "new": "new: {place}; progression",
     "new_small": "new: {place}; too small to be measured: to be followed",
