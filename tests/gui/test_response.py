@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -61,6 +62,19 @@ def test_no_curve_is_drawn_over_the_name_of_a_level(compared):
     assert max(starts) < plot.width()
 
 
+def test_no_day_is_drawn_over_another_below_the_curves(compared):
+    """The days before and after surgery, in a series of years, lay on each other."""
+    plot = compared.followup.curves
+    ticks = ((46.0, "2025-01-01"), (47.0, "2025-01-03"), (300.0, "2025-09-01"), (530.0, "now"))
+    plot.show_curves(replace(plot.curves, ticks=ticks), None)
+    plot.resize(200, 120)
+    metrics = QFontMetricsF(small_font(plot))
+    edges = sorted((left, left + metrics.horizontalAdvance(day)) for left, day in plot.days)
+    assert all(a[1] < b[0] for a, b in pairwise(edges))
+    assert {"2025-01-01", "now"} <= {day for _, day in plot.days}
+    assert edges[-1][1] <= plot.width() + 1
+
+
 def test_the_draft_is_german_where_the_report_is(compared, monkeypatch):
     german = replace(Preferences(), sentence_language="de")
     monkeypatch.setattr(
@@ -86,6 +100,33 @@ def test_the_reader_enters_and_signs(compared):
     (signed,) = compared.session.state.review.responses
     assert (signed.category, signed.reader) == (Response.PROGRESSION, "A. Reader")
     assert "limit +25 %" in " ".join(signed.steps)
+
+
+def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
+    """The draft said "enter others", in English, and could be signed with that."""
+    german = replace(Preferences(), sentence_language="de")
+    monkeypatch.setattr(
+        "lesionlens.napari.widgets.response_dialog.read_preferences", lambda: german
+    )
+    found = compared.session.state.analysis.followup
+    between = replace(found.points[0], date="2025-03-01")
+    found = replace(found, points=(found.points[0], between, found.points[1]))
+    dialog = compared.response
+    dialog.ask(found, compared.session.state.identity, "A. Reader")
+    boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
+    sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Sign")
+    boxes["your category"].setCurrentText("SD")
+    assert sign.isEnabled()
+    boxes["Nadir (progression)"].setCurrentText("2025-01-01")
+    boxes["Baseline (response)"].setCurrentText("2025-03-01")
+    assert "Nadir liegt vor dem Ausgangszeitpunkt" in dialog._steps.text()
+    assert dialog._proposed.text() == "Kein Vorschlag: bitte einen anderen Nadir wählen"
+    assert not sign.isEnabled()
+    dialog.accept()
+    assert not compared.session.state.review.responses
+    boxes["Nadir (progression)"].setCurrentText("2025-03-01")
+    assert sign.isEnabled()
+    dialog.reject()
 
 
 def test_a_response_is_withdrawn_under_a_reader_s_name(compared):

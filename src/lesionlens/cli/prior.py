@@ -74,8 +74,9 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     from lesionlens.results.export.words import load
 
     day = found.points[-2].date or "an earlier day"
-    heads = ("", "where", "ml before", "ml now", "change", "by one criterion", "product")
+    heads = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
     table = new_table(heads, words=2)
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False  # words if unmeasurable
     for change in found.changes:
         shown = change.now or change.before
         if shown is None:
@@ -87,8 +88,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
             _percent(change.volume_percent) if matched else change.kind.value,
-            change.joint.text if change.joint else "",
             _percent(change.product_percent) if matched else "",
+            change.joint.text if change.joint else "",
         )
     doubt = doubt_words(found, load("en"))
     return (f"Compared with the examination of {day}{doubt and '. '}{doubt}", table)

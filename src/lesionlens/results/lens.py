@@ -33,7 +33,7 @@ from lesionlens.engines.kept_memory import give_back, kept_memory
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import inputs_of
+from lesionlens.imaging.reading.readers import identity_of, inputs_of
 from lesionlens.network.forked import works_when_forked
 from lesionlens.results.result import Result
 
@@ -167,7 +167,7 @@ class Lens:
                     flagged,
                     explained.evidence,
                     probability,
-                    _identity(study, inputs.result().files),
+                    identity_of(study, inputs.result()),
                 )
         trained_on = _trained_on(prediction.engine, prepared)
         warned = (trained_on_warning(trained_on),) if trained_on else ()
@@ -221,10 +221,6 @@ def _check_arguments(study: object, options: object, context: object) -> None:
     check_kind(study, Study, "a study, as `open_study` returns it", opened)
     check_kind(options, PrepareOptions, "`PrepareOptions`", "Omit it for the usual ones")
     check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
-
-
-def _identity(study: Study, inputs: tuple[tuple[str, str], ...]) -> str:
-    return f"{study.uid}|{','.join(sorted(sha for _, sha in inputs))}"
 
 
 def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:

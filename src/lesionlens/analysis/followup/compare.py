@@ -22,6 +22,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     Measured,
     TimePoint,
+    compared_uids,
     own_uids,
 )
 from lesionlens.base.records.patient import IdentityMatch
@@ -69,7 +70,7 @@ def compare(
         now.prepared.native,
         found.moved,
     )
-    names = dict(_names(matches, before.findings, now.findings))
+    names = _new_uids(now, dict(_matched_uids(matches, before.findings, now.findings)))
     redrawn = frozenset(names.get(uid, uid) for uid in now.run.redrawn)
     named = replace(
         now,
@@ -80,11 +81,19 @@ def compare(
     if now.original is not None:
         own = replace(now.original, findings=_renamed(now.original.findings, names))
         named = replace(named, original=own)
-    chain = before.followup
+    chain = before.compared
     twice = chain is not None and _is_earlier_examination(chain, now)
     earlier = () if chain is None or twice else chain.points[:-1]
-    tangled = () if chain is None else chain.tangled_now
-    points = (*earlier, _time_point(before, prior.visit, tangled), _time_point(named, visit))
+    then = _time_point(before, prior.visit)
+    if chain is not None:
+        laid_then = chain.alignment
+        then = replace(
+            then,
+            tangled=chain.tangled_now,
+            doubtful=laid_then.doubtful,
+            mirrored=laid_then.mirrored,
+        )
+    points = (*earlier, then, _time_point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
     laid = Comparison(
         points,
@@ -143,7 +152,32 @@ def _joint(
     return replace(change, joint=joint_change(first, second, np.asarray(laid.moved)))
 
 
-def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[str, str]]:
+def _new_uids(now: Analysis, matched: Mapping[str, str]) -> dict[str, str]:
+    """Return the new tracking UID by the present one: the prior's if matched, else the own one.
+
+    Without that a candidate would keep the UID that an earlier comparison gave it, which may be
+    another candidate's now.
+    """
+    return {uid: matched.get(uid, own) for uid, own in _own_by_present(now).items()}
+
+
+def renamed_uids(shown: Analysis, after: Analysis) -> dict[str, str]:
+    """Return the tracking UID of each candidate after a comparison by the one shown before it.
+
+    Also of candidates that are there no longer, which a review may still name.
+    """
+    new = compared_uids(after.followup)
+    return {uid: new.get(own, own) for uid, own in _own_by_present(shown).items()}
+
+
+def _own_by_present(now: Analysis) -> dict[str, str]:
+    """Return the own UID of each candidate by the one that it has now."""
+    found = (now.findings,) if now.original is None else (now.findings, now.original.findings)
+    known = {c.tracking_uid: c.tracking_uid for one in found for c in one.candidates}
+    return known | dict(own_uids(now.followup))
+
+
+def _matched_uids(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[str, str]]:
     """Yield each matched candidate's tracking UID with the prior's."""
     old = {c.id: c.tracking_uid for c in before.candidates}
     new = {c.id: c.tracking_uid for c in now.candidates}
@@ -166,12 +200,8 @@ def _is_earlier_examination(chain: Comparison, now: Analysis) -> bool:
 
 
 def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the own UID of each candidate that this comparison or an earlier one renamed."""
-    known = {c.tracking_uid: c.tracking_uid for c in now.findings.candidates}
-    if now.original is not None:
-        known |= {c.tracking_uid: c.tracking_uid for c in now.original.findings.candidates}
-    known |= own_uids(now.followup)
-    named = {names.get(uid, uid): own for uid, own in known.items()}
+    """Return the own UID of each candidate that this comparison renamed."""
+    named = {names.get(uid, uid): own for uid, own in _own_by_present(now).items()}
     return {uid: own for uid, own in named.items() if uid != own}
 
 
@@ -183,7 +213,7 @@ def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:
     return replace(findings, candidates=candidates)
 
 
-def _time_point(analysis: Analysis, visit: Examination, tangled: tuple[str, ...] = ()) -> TimePoint:
+def _time_point(analysis: Analysis, visit: Examination) -> TimePoint:
     lesions = tuple(
         Measured.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates
@@ -191,7 +221,7 @@ def _time_point(analysis: Analysis, visit: Examination, tangled: tuple[str, ...]
     contrast = analysis.prepared.has_t1c
     cavity = analysis.volumes.cavity_ml
     made_by = analysis.run.made_by
-    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity, tangled, made_by)
+    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity, made_by=made_by)
 
 
 def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:

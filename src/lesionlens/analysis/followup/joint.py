@@ -26,7 +26,7 @@ from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import JointChange, Unmeasurable
+from lesionlens.base.records.joint_change import JointChange, Unmeasurable
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
 Floats = NDArray[np.float32]

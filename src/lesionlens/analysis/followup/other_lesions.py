@@ -6,7 +6,7 @@ import math
 
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import ChangeKind, Comparison, Measured
+from lesionlens.base.records.followup import ChangeKind, Comparison, Measured, enhancing_ml
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a lesion that is no target."""
@@ -34,6 +34,8 @@ def progressed(
             return _line(step, one, day=name_of(case.points, absent))
     if before is None or not case.measurable(one):
         step = "" if absent is None else "split_off"
+    elif absent is None and one.tracking_uid in found.tangled_since(nadir, case.volume):
+        step = "other_merged"
     elif _has_grown(case, before, one) is None:
         step = "other_part"
     elif _has_grown(case, before, one):
@@ -45,21 +47,45 @@ def progressed(
     return _line(step, one)
 
 
-def transformed(case: ResponseCase) -> tuple[str, ...]:
-    """Return the lines of lesions of non-enhancing disease that began to enhance, measurably."""
+def transformed(found: Comparison, case: ResponseCase, nadir: int) -> tuple[bool, list[str]]:
+    """Return whether a lesion of non-enhancing disease enhances measurably: newly, or more.
+
+    More means clearly larger diameters of the enhancing part.
+
+    Returns
+    -------
+    bool
+        Whether that is progression.
+    list of str
+        The lines that explain it.
+    """
     if case.part is Region.ET or case.mixed:
-        return ()
-    baseline = case.choices.baseline
-    before, now = case.there(baseline), case.there(len(case.points) - 1)
-    day = name_of(case.points, baseline)
-    return tuple(
-        _line("enhances", one, day=day)[1]
-        for uid, one in now.items()
-        if one.measurable and uid in before and before[uid].volume_ml.get(Region.ET) == 0
-    )
+        return False, []
+    lines = []
+    for one in case.there(len(case.points) - 1).values():
+        step, number = _enhances(found, case, one, nadir) if one.measurable else ("", nadir)
+        lines.append(_line(step, one, day=name_of(case.points, number)))
+    return any(worse for worse, _ in lines), [step for _, step in lines if step]
 
 
-_PROGRESSION = frozenset({"new", "since", "grown", "other_grown"})
+def _enhances(found: Comparison, case: ResponseCase, now: Measured, nadir: int) -> tuple[str, int]:
+    """Return how a lesion enhances more, and than at which examination; "" if it does not."""
+    if now.measured_part is not Region.ET:
+        return "", nadir
+    for number in (case.choices.baseline, nadir):
+        before, step = case.there(number).get(now.tracking_uid), ""
+        if before is not None and before.volume_ml.get(Region.ET) == 0:
+            step = "enhances"
+        elif before is not None and before.measured_part is Region.ET and _larger(before, now):
+            step = "enhances_more"
+        if step:
+            merged = now.tracking_uid in found.tangled_since(number, enhancing_ml)
+            return "other_merged" if merged else step, number
+    return "", nadir
+
+
+_PROGRESSION = frozenset({"new", "since", "grown", "other_grown", "enhances", "enhances_more"})
+_PARTS = {"new_small": "new_part", "since_small": "since_part"}
 
 
 def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
@@ -81,10 +107,14 @@ def _new_lesion_line(case: ResponseCase, one: Measured, absent: int) -> str:
     """Return the line for a lesion that was absent at an examination and split from none."""
     numbers = range(case.choices.baseline, len(case.points) - 1)
     uid = one.tracking_uid
+    then = case.points[absent].lesion(uid)
+    if case.part is Region.ET and then is not None and then.counts:  # flagged, not enhancing
+        return "enhances" if case.newly_measurable(one) else "enhances_small"
     known = uid in case.uncounted(absent) or any(uid in case.there(n) for n in numbers)
-    if case.measurable(one):
+    if case.newly_measurable(one):
         return "since" if known else "new"
-    return "since_small" if known else "new_small"
+    small = "since_small" if known else "new_small"
+    return _PARTS[small] if case.by_other_part(one) else small
 
 
 def _split_from(
@@ -116,18 +146,22 @@ def _has_grown(case: ResponseCase, before: Measured, now: Measured) -> bool | No
     By volume, where diameters measure another part: as the diameters of balls.
     """
     if before.measured_part is now.measured_part is case.part:
-        pairs = (
-            (before.longest_mm, now.longest_mm),
-            (before.perpendicular_mm, now.perpendicular_mm),
-        )
-    elif case.volumetric:
-        pairs = ((_ball_mm(case.volume(before)), _ball_mm(case.volume(now))),) * 2
-    else:
+        return _larger(before, now)
+    if not case.volumetric:
         return None
-    return all(
-        after is not None and first is not None and after - first >= CLEAR_GROWTH_MM
-        for first, after in pairs
+    sizes = _ball_mm(case.volume(before)), _ball_mm(case.volume(now))
+    return _clearly(*sizes)
+
+
+def _larger(before: Measured, now: Measured) -> bool:
+    """Return whether both diameters clearly grew."""
+    return _clearly(before.longest_mm, now.longest_mm) and _clearly(
+        before.perpendicular_mm, now.perpendicular_mm
     )
+
+
+def _clearly(before: float | None, now: float | None) -> bool:
+    return before is not None and now is not None and now - before >= CLEAR_GROWTH_MM
 
 
 def _ball_mm(volume_ml: float | None) -> float | None:

@@ -49,12 +49,14 @@ class Examination:
         True
         >>> Examination(p, "post").is_after(Examination(p, "pre")) is None
         True
+        >>> Examination(p, "2026-01-05").is_after(Examination(p, "2026-01-05")) is None
+        True
         """
         mine, its = _order(self.date), _order(other.date)
         if mine is None or its is None or mine[0] != its[0]:
             return None
         if mine == its:
-            return bool(self.time and other.time and self.time > other.time)
+            return self.time > other.time if self.time and other.time else None
         return mine > its
 
 

@@ -20,13 +20,15 @@ from dataclasses import dataclass, replace
 from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
     Comparison,
+    changed_words,
     measures_of,
     percent,
+    reached,
 )
 from lesionlens.base.records.response import (
     Clinical,
@@ -38,7 +40,11 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 
-_ROUNDING = 1e-9  # percent
+_MINOR = -25.0  # percent: from it a decrease may be a minor response
+_GENERAL = frozenset(
+    STEPS[step] for step in ("worse", "fewer", "more", "given", "confirm", "radiotherapy")
+)
+"""Lines on the patient, which mixed disease states once."""
 
 
 def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -62,32 +68,73 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
         draft = _mixed_disease(found, choices)
     else:
         draft = _of_one_kind(found, ResponseCase(found.points, choices))
-    if not found.alignment.doubtful:
-        return draft
-    if found.alignment.mirrored:  # lesions were matched with those of the other side
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (STEPS["mirrored"],), draft.nadir)
-    return replace(draft, steps=(STEPS["doubtful"], *draft.steps))
+    mirrored = found.mirrored_since(choices.baseline)
+    if mirrored:  # lesions were matched with those of the other side
+        steps = _registered(found, "mirrored", mirrored)
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, draft.nadir)
+    doubts = _registered(found, "doubtful", found.doubtful_since(choices.baseline))
+    return replace(draft, steps=(*doubts, *_makers(found, choices.baseline), *draft.steps))
+
+
+def _registered(found: Comparison, doubt: str, numbers: Sequence[int]) -> tuple[str, ...]:
+    """Return the lines on doubtful or mirrored registrations, of the last examination first."""
+    last = len(found.points) - 1
+    days = ", ".join(name_of(found.points, n) for n in numbers if n < last)
+    lines = (STEPS[doubt] if last in numbers else "", days and STEPS[f"{doubt}_then"])
+    return tuple(line.format(days=days) for line in lines if line)
+
+
+def _makers(found: Comparison, baseline: int) -> tuple[str, ...]:
+    """Return the line that names what outlined each examination, if that differs, where known."""
+    numbers = range(baseline, len(found.points))
+    named = {name_of(found.points, n): found.points[n].made_by for n in numbers}
+    known = {day: maker for day, maker in named.items() if maker}
+    if len(set(known.values())) < 2:
+        return ()
+    makers = "; ".join(f"{day}: {maker}" for day, maker in known.items())
+    return (STEPS["makers"].format(makers=makers),)
 
 
 def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
     choices, last = case.choices, len(found.points) - 1
-    why = _unmeasured_line(case)
+    why = _unjudged_line(case)
     if why:
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why,), None)
+        return _without_sum(choices, (why,))
     targets = _targets(case)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
     asked = sorted({choices.baseline, choices.nadir or choices.baseline, last})
+    why = _rejected_then(case, targets)
+    if why:
+        return _without_sum(choices, (why,))
     why = (
-        _merged_or_split_line(found, case, targets)
+        _enhancing_part_line(case)
+        or _merged_or_split_line(found, case, targets)
         or _uncounted_target_line(case, targets, asked)
-        or _rejected_then(case, targets)
     )
     if why or any(sums[n] is None for n in asked):
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why or STEPS["parts"],), None)
+        reference = choices.baseline if choices.nadir is None else choices.nadir
+        grown, steps = _otherwise(found, case, targets, reference)
+        return _without_sum(choices, (why or STEPS["parts"], *steps), grown=grown)
     known = [0.0 if one is None else one for one in sums]
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
     nadir = min(earlier, key=lambda n: known[n]) if choices.nadir is None else choices.nadir
-    return _draft(found, case, targets, known, nadir)
+    draft = _draft(found, case, targets, known, nadir)
+    unknown = [name_of(found.points, n) for n in range(choices.baseline, last) if sums[n] is None]
+    if choices.nadir is not None or not unknown:
+        return draft
+    said = STEPS["no_nadir"].format(days=", ".join(unknown))
+    return replace(draft, steps=(said, *draft.steps))
+
+
+def _without_sum(
+    choices: ResponseChoices, steps: tuple[str, ...], *, grown: bool = False
+) -> ResponseDraft:
+    """Propose progression where something other than the sum shows it; else not assessable."""
+    worse = choices.clinical is Clinical.WORSE
+    if not (grown or worse):
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
+    more = (*((STEPS["worse"],) if worse else ()), STEPS["radiotherapy"])
+    return ResponseDraft(choices, Response.PROGRESSION, (*steps, *more), None)
 
 
 def _mixed_disease(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -98,7 +145,7 @@ def _mixed_disease(found: Comparison, choices: ResponseChoices) -> ResponseDraft
         case = ResponseCase(found.points, replace(choices, disease=disease), mixed=True)
         part = _of_one_kind(found, case)
         steps.append(STEPS[f"kind_{disease}"])
-        steps += [step for step in part.steps if step not in steps]
+        steps += [step for step in part.steps if step not in steps or step not in _GENERAL]
         parts.append(part)
     steps.append(STEPS["together"])
     first, second = parts
@@ -118,7 +165,7 @@ def _together(categories: set[Response | None]) -> Response:
         return Response.NOT_ASSESSABLE
     if categories == {Response.COMPLETE}:
         return Response.COMPLETE
-    return Response.PARTIAL if categories - {Response.STABLE} else Response.STABLE
+    return Response.PARTIAL if Response.PARTIAL in categories else Response.STABLE
 
 
 def sign(
@@ -170,17 +217,23 @@ def _check(choices: ResponseChoices, last: int) -> None:
     )
 
 
-def _unmeasured_line(case: ResponseCase) -> str:
-    """Return the line that says where this kind of disease was not measured; "" if everywhere."""
+def _unjudged_line(case: ResponseCase) -> str:
+    """Return the line that says where this kind of disease was not judged; "" if everywhere."""
     points, baseline = case.points, case.choices.baseline
     blind = [n for n in range(baseline, len(points)) if not case.judged(n)]
-    if blind:
-        step = "untold" if all(points[n].contrast for n in blind) else "blind"
-        return STEPS[step].format(days=", ".join(name_of(points, n) for n in blind))
+    if not blind:
+        return ""
+    step = "untold" if all(points[n].contrast for n in blind) else "blind"
+    return STEPS[step].format(days=", ".join(name_of(points, n) for n in blind))
+
+
+def _enhancing_part_line(case: ResponseCase) -> str:
+    """Return the line that says that no diameters are of this kind of disease; "" if some are."""
+    baseline = case.choices.baseline
     there = case.there(baseline).values()
     if case.mixed or any(map(case.measurable, there)) or not any(map(case.by_other_part, there)):
         return ""
-    return STEPS["enhancing_part"].format(day=name_of(points, baseline))
+    return STEPS["enhancing_part"].format(day=name_of(case.points, baseline))
 
 
 def _targets(case: ResponseCase) -> tuple[str, ...]:
@@ -196,8 +249,7 @@ def _targets(case: ResponseCase) -> tuple[str, ...]:
 def _merged_or_split_line(found: Comparison, case: ResponseCase, targets: tuple[str, ...]) -> str:
     """Return the line that names a target that merged or split since the baseline; "" if none."""
     baseline = case.choices.baseline
-    uids = found.tangled_since(baseline)
-    there = case.there(baseline)
+    uids, there = found.tangled_since(baseline, case.volume), case.there(baseline)
     place = next((there[uid].place for uid in targets if uid in uids), "")
     return STEPS["tangled"].format(place=place) if place else ""
 
@@ -224,7 +276,7 @@ def _rejected_then(case: ResponseCase, targets: tuple[str, ...]) -> str:
     """
     first, last = case.choices.baseline, len(case.points) - 1
     for uid, one in case.there(last).items():
-        undecided = one.state is ReviewState.UNREVIEWED and case.measurable(one)
+        undecided = one.state is ReviewState.UNREVIEWED and case.newly_measurable(one)
         if not undecided or uid in targets or uid in case.there(first):
             continue
         days = [name_of(case.points, n) for n in range(first, last) if uid in case.uncounted(n)]
@@ -285,13 +337,14 @@ def _arithmetic(
         if changed is None:
             rows.append(STEPS[f"{name}_zero"].format(**shown))
         else:
-            more = {"change": f"{changed:+z.1f}", "limit": f"{limit:+z.0f}"}
+            more = {"change": changed_words(changed, limit), "limit": f"{limit:+z.0f}"}
             rows.append(STEPS[name].format(**shown, **more))
     return rows
 
 
 def _figure(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    """Return a sum with at least three figures, so that its change can be checked."""
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,19 +366,25 @@ def _progression(
     nadir: int,
 ) -> tuple[_Grown, list[str]]:
     """Return whether there is progression, with its explanation."""
-    last, steps, otherwise = len(case.points) - 1, [], False
+    last = len(case.points) - 1
     _, high = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
     changed = percent(sums[nadir], sums[last])
-    by_sum = (changed is not None and changed >= high - _ROUNDING) or (
+    by_sum = (changed is not None and reached(changed, high)) or (
         bool(targets) and sums[nadir] == 0 and sums[last] > 0
     )
-    for uid, one in case.there(last).items():
-        if uid not in targets:
-            worse, step = progressed(found, case, one, nadir)
-            otherwise |= worse
-            steps += [step] if step else []
-    enhancing = transformed(case)
-    return _Grown(by_sum, otherwise or bool(enhancing)), [*steps, *enhancing]
+    otherwise, steps = _otherwise(found, case, targets, nadir)
+    return _Grown(by_sum, otherwise), steps
+
+
+def _otherwise(
+    found: Comparison, case: ResponseCase, targets: tuple[str, ...], nadir: int
+) -> tuple[bool, list[str]]:
+    """Return whether something other than the sum of the targets progressed, with the lines."""
+    others = case.there(len(case.points) - 1).items()
+    lines = [progressed(found, case, one, nadir) for uid, one in others if uid not in targets]
+    enhancing, more = transformed(found, case, nadir)
+    steps = [*(step for _, step in lines if step), *more]
+    return any(worse for worse, _ in lines) or enhancing, list(dict.fromkeys(steps))
 
 
 def _progressed(
@@ -354,11 +413,14 @@ def _responded(
     else:
         low, _ = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
         changed = percent(sums[choices.baseline], sums[last])
-        smaller = changed is not None and changed <= low + _ROUNDING
+        smaller = changed is not None and reached(changed, low)
         best = Response.PARTIAL if smaller else Response.STABLE
         if not case.there(last):
             best = Response.COMPLETE
             steps.append(STEPS["gone"])
+        minor = case.part is Region.WT and changed is not None and changed <= _MINOR
+        if minor and best is Response.STABLE:
+            steps.append(STEPS["minor"].format(change=f"{-_MINOR:.0f}"))
     missing = tuple(
         words
         for words, value in (

@@ -17,7 +17,13 @@ _DIGITS = 3  # of ml
 STEPS = {
     "mirrored": "the earlier examination seems mirrored, left and right swapped: check the sides "
     "of both first",
+    "mirrored_then": "the examination before {days} seems mirrored, left and right swapped: check "
+    "the sides of both first",
     "doubtful": "the alignment with the earlier examination is doubtful: check it by eye first",
+    "doubtful_then": "the alignment of {days} with the examination before is doubtful: check it by "
+    "eye first",
+    "makers": "outlined by different networks, weights or releases, part of a change may come from "
+    "that: {makers}",
     "blind": "enhancing disease was not judged on {days}: no T1c there",
     "untold": "enhancing disease was not judged on {days}: an outline there does not tell it apart",
     "enhancing_part": "the sum is unknown: the diameters are of the enhancing part on {day}",
@@ -34,14 +40,23 @@ STEPS = {
     "nadir": "nadir {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
     "baseline_zero": "baseline {day}: {before} → {now} {unit}, no change in percent from 0",
     "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
+    "nadir_first": "the nadir is before the baseline",
+    "no_nadir": "the sum is unknown on {days}, which may be the nadir: check it by eye",
     "new": "new: {place}; progression",
     "new_small": "new: {place}; too small to be measured: to be followed",
     "since": "not flagged as tumour on {day}: {place}; progression",
     "since_small": "not flagged as tumour on {day}: {place}; too small to be measured: to be "
     "followed",
+    "new_part": "new: {place}; the diameters are of its enhancing part: to be followed",
+    "since_part": "not flagged as tumour on {day}: {place}; the diameters are of its enhancing "
+    "part: to be followed",
     "other_grown": "no target: {place}; larger by {mm} mm or more: progression",
     "enhances": "enhances now and not on {day}: {place}; progression",
+    "enhances_small": "enhances now and not on {day}: {place}; too small to be measured: to be "
+    "followed",
+    "enhances_more": "enhances more than on {day}: {place}; larger by {mm} mm or more: progression",
     "other_part": "{place}: its diameters were of another part of it before, its growth is unknown",
+    "other_merged": "{place}: it merged with another region or split, its growth is unknown",
     "split_off": "split off: {place}; part of an earlier lesion, not new",
     "grown": "could not be measured before: {place}; progression",
     "little": "could not be measured before: {place}; by less than {mm} mm",
@@ -49,6 +64,8 @@ STEPS = {
     "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
     "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
     "unmeasured": "without measurable disease no response can be shown: stable at best",
+    "minor": "smaller by {change} % or more: it may be a minor response of non-enhancing disease, "
+    "which is not proposed here",
     "gone": "nothing of it is flagged now, which a reader must see",
     "more": "more steroids: neither response nor stable disease can be shown",
     "surgery": "a resection cavity is outlined now and not on {day}: what is gone may have been "
@@ -58,8 +75,8 @@ STEPS = {
     "radiotherapy": "within 12 weeks of radiotherapy: to be confirmed by another examination",
     "kind_enhancing": "enhancing disease, two targets at most",
     "kind_non-enhancing": "non-enhancing disease, two targets at most",
-    "together": "together: progression of either is progression; complete where both are, partial "
-    "where one responds and the other has not grown",
+    "together": "together: progression of either is progression; partial where one is partial and "
+    "the other stable; where one is complete, as the other",
 }
 """All lines of the computation; reports in other languages translate them by these texts."""
 
@@ -123,6 +140,11 @@ class ResponseCase:
         if one.measured_part is Region.ET:
             return self.volumetric and (self.volume(one) or 0.0) >= RANO_SMALLEST_ML
         return min(one.longest_mm or 0.0, one.perpendicular_mm or 0.0) >= MEASURABLE_MM
+
+    def newly_measurable(self, one: Measured) -> bool:
+        """Return whether a new lesion counts: of non-enhancing disease also one that enhances."""
+        enhances = self.part is Region.WT and not self.mixed and bool(one.measurable)
+        return self.measurable(one) or enhances
 
     def by_other_part(self, one: Measured) -> bool:
         """Return whether products cannot be computed: the diameters are of the enhancing part."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -184,7 +184,7 @@ class Analysis:
         """Whether the signed response is based on measurements that have changed since.
 
         If the earlier examinations are not available, as when reopened from DICOM, only this one is
-        compared.
+        compared, by its figures if its lesions had the tracking UIDs of the prior's.
         """
         signed, found = self.review.response, self.compared
         if signed is None:
@@ -194,6 +194,18 @@ class Analysis:
             here = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
             now = measures_of((TimePoint("", None, tuple(here)),))
             then = tuple(one for one in signed.measures if one.ago == 0)
+            if [m.tracking_uid for m in now] != [m.tracking_uid for m in then]:
+                now, then = _nameless(now), _nameless(then)
         else:
             now, then = measures_of(found.points), signed.measures
         return len(now) != len(then) or not all(map(SignedMeasure.same, now, then))
+
+
+def _nameless(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
+    """Return measurements without tracking UIDs, in the order of their figures."""
+    nameless = (replace(one, tracking_uid="") for one in measures)
+    return tuple(sorted(nameless, key=_by_figures))
+
+
+def _by_figures(one: SignedMeasure) -> tuple[tuple[bool, float], ...]:
+    return tuple((figure is None, figure or 0.0) for figure in one.figures)

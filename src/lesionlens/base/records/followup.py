@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
-from lesionlens.base.file_fields import STRICT, Decimals, Keys
+from lesionlens.base.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
+from lesionlens.base.records.joint_change import JointChange
+from lesionlens.base.records.resection import Resection
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 
@@ -28,24 +30,8 @@ class ChangeKind(StrEnum):
     """A lesion of the prior that merged into one matched with another."""
 
 
-class Unmeasurable(StrEnum):
-    """Why a change cannot be measured with one criterion; the value is the key in files."""
-
-    PROBABILITIES = "no_probabilities"
-    OUTLINES = "outlines_disagree"
-    TISSUE = "little_tissue"
-    INTENSITIES = "intensities_unmatched"
-    FAINT = "faint"
-
-
-_REASONS = {
-    Unmeasurable.PROBABILITIES: "a result holds no probabilities",
-    Unmeasurable.OUTLINES: "the outlines agree on too little",
-    Unmeasurable.TISSUE: "too little tissue without lesions lies around it",
-    Unmeasurable.INTENSITIES: "the intensities of both examinations cannot be matched",
-    Unmeasurable.FAINT: "it hardly differs from the tissue around it",
-}
-_ROUNDED_ML = 1e-3
+_ROUNDED_ML, _ROUNDED_PERCENT = 1e-3, 1e-9
+_DECIMALS = 9  # of a change in percent
 TARGETS = 3
 """Maximum number of lesions whose products RANO 2.0 sums."""
 PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
@@ -63,6 +49,24 @@ def percent(before: float | None, after: float | None) -> float | None:
     if before is None or after is None or before <= 0:
         return None
     return 100 * (after - before) / before
+
+
+def reached(changed: float, limit: float) -> bool:
+    """Return whether a change in percent reaches a limit, which is a growth or a decrease."""
+    return changed >= limit - _ROUNDED_PERCENT if limit > 0 else changed <= limit + _ROUNDED_PERCENT
+
+
+def changed_words(changed: float, limit: float) -> str:
+    """Return a change in percent with as many decimals as show whether it reaches a limit.
+
+    Examples
+    --------
+    >>> [changed_words(value, 25) for value in (24.6, 24.96, 25.0, 25.04)]
+    ['+24.6', '+24.96', '+25.0', '+25.0']
+    """
+    texts = (f"{changed:+z.{digits}f}" for digits in range(1, _DECIMALS))
+    there = reached(changed, limit)
+    return next((text for text in texts if reached(float(text), limit) is there), f"{changed:+z}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,11 @@ class TimePoint:
     """Tracking UIDs of lesions that merged or split since the examination before this one."""
     made_by: str | None = None
     """What outlined the lesions (`RunInfo.made_by`); None in results of earlier releases."""
+    doubtful: bool = False
+    mirrored: bool = False
+    """Of an earlier examination: whether the one before it is registered to it doubtfully, or seems
+    mirrored. Of the last one, `Comparison.alignment` says so.
+    """
 
     @property
     def enhancing_ml(self) -> float | None:
@@ -157,21 +166,6 @@ class TimePoint:
     def lesion(self, tracking_uid: str) -> Measured | None:
         """Return the measurements of a lesion; None if it was not found."""
         return next((one for one in self.lesions if one.tracking_uid == tracking_uid), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Resection:
-    """Enhancing volume before surgery, and the residual volume."""
-
-    before: str
-    """Date of the examination before surgery; empty if unknown."""
-    before_ml: float
-    residual_ml: float
-
-    @property
-    def percent(self) -> float:
-        """Extent of resection: 1 - residual / preoperative volume; negative after growth."""
-        return 100 * (1 - self.residual_ml / self.before_ml)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,37 +186,6 @@ class Alignment:
     """The registered sequence."""
     mirrored: bool = False
     """Whether the prior examination seems mirrored, left and right swapped."""
-
-
-@dataclass(frozen=True, slots=True)
-class JointChange:
-    """Change of a lesion's volume when one criterion is applied to both examinations together.
-
-    For lesions that merged or split: of all of them together.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    percent: Annotated[float, Decimals(2)] | None
-    """None if it cannot be measured."""
-    plus_minus: Annotated[float, Decimals(2)] | None
-    """Error margin in points of `percent`, from most synthetic pairs."""
-    reason: Unmeasurable | None = None
-    """Why there is no figure."""
-
-    @classmethod
-    def unknown(cls, reason: Unmeasurable) -> JointChange:
-        """Return one that cannot be measured."""
-        return cls(None, None, reason)
-
-    @property
-    def text(self) -> str:
-        """The change with its error margin in words, or why it is unknown."""
-        if self.reason is not None or self.percent is None or self.plus_minus is None:
-            return f"not measurable ({_REASONS[self.reason] if self.reason else 'unknown'})"
-        if abs(self.percent) <= self.plus_minus:
-            return f"{self.percent:+z.0f} %, within ± {self.plus_minus:.0f} %"
-        return f"{self.percent:+z.0f} ± {self.plus_minus:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,15 +326,44 @@ class Comparison:
         ends = (one for group in groups for c in group for one in (c.before, c.now))
         return tuple(sorted({one.tracking_uid for one in ends if one is not None}))
 
-    def tangled_since(self, number: int) -> frozenset[str]:
-        """Return the tracking UIDs of lesions that merged or split after an examination."""
-        between = {uid for point in self.points[number + 1 : -1] for uid in point.tangled}
-        return frozenset(between.union(self.tangled_now))
+    def tangled_since(
+        self, number: int, volume: Callable[[Measured], float | None]
+    ) -> frozenset[str]:
+        """Return the tracking UIDs of lesions that merged or split after an examination.
+
+        Only of lesions of which `volume` is not 0: what is only oedema takes no part of an
+        enhancing sum with it.
+        """
+        found: set[str] = set()
+        tangled = (*(point.tangled for point in self.points[1:-1]), self.tangled_now)
+        ends = zip(pairwise(self.points), tangled, strict=True)
+        for (before, now), uids in list(ends)[number:]:
+            lesions = (*before.lesions, *now.lesions)
+            there = {one.tracking_uid for one in lesions if volume(one) != 0}.intersection(uids)
+            found |= there if len(there) > 1 else set()
+        return frozenset(found)
+
+    def doubtful_since(self, number: int) -> tuple[int, ...]:
+        """Return the later examinations that are registered doubtfully to the one before."""
+        return self._since(number, [p.doubtful for p in self.points[:-1]], self.alignment.doubtful)
+
+    def mirrored_since(self, number: int) -> tuple[int, ...]:
+        """Return the later examinations against which the one before seems mirrored."""
+        return self._since(number, [p.mirrored for p in self.points[:-1]], self.alignment.mirrored)
+
+    @staticmethod
+    def _since(number: int, earlier: Sequence[bool], last: bool) -> tuple[int, ...]:
+        return tuple(n for n, there in enumerate((*earlier, last)) if there and n > number)
 
     @property
     def makers(self) -> tuple[str, ...]:
         """What outlined the lesions at the examinations, each once, oldest first."""
-        return tuple(dict.fromkeys(point.made_by for point in self.points if point.made_by))
+        return self.makers_since(0)
+
+    def makers_since(self, number: int) -> tuple[str, ...]:
+        """Return what outlined the lesions from an examination on, each once, oldest first."""
+        made_by = (point.made_by for point in self.points[number:])
+        return tuple(dict.fromkeys(maker for maker in made_by if maker))
 
     @property
     def resection(self) -> Resection | None:
@@ -405,26 +397,25 @@ class Comparison:
     def sums(self) -> tuple[tuple[float | None, float | None], ...]:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
 
-        Both are None if a target was rejected at that examination, or merged or split since. A sum
-        of products is None if a target's diameters measure another part than at its last
-        examination: the whole lesion cannot be compared with its enhancing part.
+        Both are of the enhancing part, which makes a lesion measurable: 0 where it no longer
+        enhances, None where it is unknown. None too if a target was rejected at that examination,
+        or merged or split since.
         """
-        targets, last = self.targets(), len(self.points) - 1
+        targets = self.targets()
         rows: list[tuple[float | None, float | None]] = []
-        parts: dict[str, Region] = {}
-        for number, point in reversed(list(enumerate(self.points))):
+        for number, point in enumerate(self.points):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
-            tangled = number < last and not self.tangled_since(number).isdisjoint(targets)
+            tangled = not self.tangled_since(number, enhancing_ml).isdisjoint(targets)
             if tangled or not all(one.counts for one in there):
                 rows.append((None, None))
                 continue
-            alike = all(
-                parts.setdefault(one.tracking_uid, one.measured_part) is one.measured_part
-                for one in there
-            )
-            product = sum(one.product_mm2 or 0.0 for one in there) if alike else None
-            rows.append((product, sum(one.whole_ml or 0.0 for one in there)))
-        return tuple(reversed(rows))
+            volumes = [enhancing_ml(one) for one in there]
+            products = [
+                0.0 if volume == 0 else volume and one.product_mm2
+                for volume, one in zip(volumes, there, strict=True)
+            ]
+            rows.append((_known_total(products), _known_total(volumes)))
+        return tuple(rows)
 
     def curve(self, tracking_uid: str) -> Iterator[tuple[int, float]]:
         """Yield the number of each examination at which a lesion was found, and its ml."""
@@ -484,6 +475,15 @@ def _sides(change: Change) -> frozenset[tuple[str, int]]:
     there = {(side, one.id) for side, one in own if one is not None}
     other = "before" if change.now is not None else "now"
     return frozenset(there | {(other, n) for n in change.beside})
+
+
+def enhancing_ml(one: Measured) -> float | None:
+    """Return the enhancing volume of a lesion; None if unknown."""
+    return one.volume_ml.get(Region.ET)
+
+
+def _known_total(values: Sequence[float | None]) -> float | None:
+    return None if None in values else _total(values)
 
 
 def _total(volumes: Iterable[float | None]) -> float:

@@ -182,6 +182,11 @@ class InputFiles:
     """Joint digest of each sequence's files (`digest_of_series`)."""
 
 
+def identity_of(study: Study, inputs: InputFiles) -> str:
+    """Return what tells a study from all others, whatever its folder is called."""
+    return f"{study.uid}|{','.join(sorted(sha256 for _, sha256 in inputs.files))}"
+
+
 def inputs_of(study: Study) -> InputFiles:
     """Return the digests of the files of the chosen sequences; every file is read once."""
     digest = cache(sha256_of)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.followup.compare import compare
+from lesionlens.analysis.followup.compare import compare, renamed_uids
 from lesionlens.analysis.followup.patient import Prior, visit_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
@@ -121,7 +121,7 @@ def compare_with(
             return "The comparison was discarded: the result has changed meanwhile. Compare again."
         if session.state.editing is not None:
             return "The comparison was discarded: an outline is being drawn. Compare again after."
-        names = _new_uids(shown, after)
+        names = renamed_uids(shown, after)
         after = replace(after, review=shown.review.renamed(names))  # decided while it was computed
         session.settle(ReviewLog(after.review), after, session.state.overlays, names)
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
@@ -151,12 +151,6 @@ def _show_refusal(session: ReviewSession, error: BaseException, waits_for: str) 
         session.ended(waits_for)
     elif not isinstance(error, CancelledError):
         session.failed(problem_of(error))
-
-
-def _new_uids(shown: Analysis, after: Analysis) -> dict[str, str]:
-    """Return the tracking UID of each candidate after the comparison by the one shown before."""
-    uids = {c.id: c.tracking_uid for c in after.findings.candidates}
-    return {c.tracking_uid: uids[c.id] for c in shown.findings.candidates}
 
 
 def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:

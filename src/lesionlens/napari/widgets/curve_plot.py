@@ -7,7 +7,14 @@ from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPoly
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.napari.widgets.parts import small_font
-from lesionlens.results.export.followup import CURVES_BEGIN, HEIGHT, WIDTH, Curves
+from lesionlens.results.export.followup import (
+    CURVES_BEGIN,
+    HEIGHT,
+    WIDTH,
+    Curves,
+    label_rows,
+    names_apart,
+)
 
 _HIGH = 120
 _THIN, _THICK, _DOT = 1.4, 3.0, 2.5
@@ -50,12 +57,12 @@ class CurvePlot(QWidget):
             painter.setPen(words)
             foot = max(self._at(0.0, y).y() - 2.0, float(painter.fontMetrics().ascent()))
             painter.drawText(QPointF(0.0, foot), level)
-        last = self.height() - 2.0
-        for n, (x, day) in enumerate(self.curves.ticks):
-            wide = painter.fontMetrics().horizontalAdvance(day)
-            left = self._at(x, 0.0).x() - (wide if n else 0)
-            painter.drawText(QPointF(max(left, 0.0), last), day)
-        for curve in self.curves.lines:
+        for left, day in self.days:
+            painter.drawText(QPointF(left, self.height() - 2.0), day)
+        ends = [self._at(*curve.points[-1]) for curve in self.curves.lines]
+        high = float(painter.fontMetrics().ascent())
+        names = names_apart([(end.x(), end.y()) for end in ends], high, self.height() - 2 * high)
+        for curve, name in zip(self.curves.lines, names, strict=True):
             thick = curve.candidate is not None and curve.candidate == self._focus
             painter.setPen(QPen(QColor(curve.colour), _THICK if thick else _THIN))
             points = [self._at(x, y) for x, y in curve.points]
@@ -64,8 +71,22 @@ class CurvePlot(QWidget):
             painter.setBrush(QColor(curve.colour))
             for point in points:
                 painter.drawEllipse(point, _DOT, _DOT)
-            painter.drawText(points[-1] + QPointF(_BESIDE, _BESIDE), curve.name)
+            painter.drawText(QPointF(points[-1].x(), name) + QPointF(_BESIDE, _BESIDE), curve.name)
         painter.end()
+
+    @property
+    def days(self) -> list[tuple[float, str]]:
+        """The shown days, each with its left edge in pixels; without those that have no room."""
+        if self.curves is None:
+            return []
+        metrics, found = QFontMetricsF(small_font(self)), []
+        for n, (x, day) in enumerate(self.curves.ticks):
+            wide = float(metrics.horizontalAdvance(day))
+            left = max(self._at(x, 0.0).x() - (wide if n else 0.0), 0.0)
+            found.append((left, left + wide + _GAP, day))
+        rows = label_rows([(left, right) for left, right, _ in found], 1)
+        shown = zip(found, rows, strict=True)
+        return [(left, day) for (left, _, day), row in shown if row is not None]
 
     @property
     def begin(self) -> float:

@@ -19,8 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.analysis.followup.response import propose
-from lesionlens.analysis.followup.response_case import name_of
-from lesionlens.base.errors import LesionLensError
+from lesionlens.analysis.followup.response_case import STEPS, name_of
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import (
     Clinical,
@@ -38,6 +37,8 @@ from lesionlens.results.export.words import load
 
 Sign = Callable[[ResponseDraft, Comparison, Response, str], object]
 Kind = TypeVar("Kind", bound=StrEnum)
+ANOTHER_NADIR = "another nadir"
+"""What a draft misses whose nadir is before its baseline."""
 
 
 class ResponseDialog(QDialog):
@@ -130,17 +131,23 @@ class ResponseDialog(QDialog):
     def _propose(self) -> None:
         if self._found is None:
             return
-        try:
-            self._draft = propose(self._found, self._entered())
-        except LesionLensError as refusal:
-            self._draft = ResponseDraft(self._entered(), None, (str(refusal),), None, ("others",))
+        entered = self._entered()
+        if entered.nadir is not None and entered.nadir < entered.baseline:
+            steps = (STEPS["nadir_first"],)
+            self._draft = ResponseDraft(entered, None, steps, None, (ANOTHER_NADIR,))
+        else:
+            self._draft = propose(self._found, entered)
         words = load(read_preferences().sentence_language)
         self._steps.setText("\n".join(map(words.step, self._draft.steps)))
         self._proposed.setText(words.step(self._draft.text))
         self._offer()
 
     def _offer(self) -> None:
-        self._yes.setEnabled(self._chosen() is not None and bool(self._reader.text().strip()))
+        self._yes.setEnabled(self._may_sign())
+
+    def _may_sign(self) -> bool:
+        usable = ANOTHER_NADIR not in self._draft.missing
+        return usable and self._chosen() is not None and bool(self._reader.text().strip())
 
     def _chosen(self) -> Response | None:
         """Return the reader's category, or None."""
@@ -150,7 +157,7 @@ class ResponseDialog(QDialog):
     def accept(self) -> None:
         """Sign the reader's category."""
         chosen = self._chosen()
-        if chosen is not None and self._found is not None and self._reader.text().strip():
+        if chosen is not None and self._found is not None and self._may_sign():
             super().accept()
             self._sign(self._draft, self._found, chosen, self._reader.text())
 

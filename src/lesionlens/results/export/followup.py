@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +20,11 @@ from lesionlens.base.records.followup import (
     Change,
     ChangeKind,
     Comparison,
-    JointChange,
     Measured,
-    Resection,
     percent,
 )
+from lesionlens.base.records.joint_change import JointChange
+from lesionlens.base.records.resection import Resection
 from lesionlens.results.export.cells import cell
 from lesionlens.results.export.words import Words
 
@@ -32,6 +34,9 @@ WIDTH, HEIGHT = 640.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
 CURVES_BEGIN, CURVES_END = _LEFT, WIDTH - _RIGHT
 """x at which the lines begin and end; their names follow."""
+TICK_ROWS, TICK_HIGH = 2, 11.0
+"""Rows of labels of the examinations below the image, and their distance."""
+_LETTER, _NAME_HIGH = 5.8, 10.0
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette; every line is also numbered at its end."""
 
@@ -57,6 +62,8 @@ class Curve:
     name: str
     candidate: int | None
     """Its id at the last examination; None if it is no longer found."""
+    name_y: float = 0.0
+    """y of its name, beside its last point; names lie apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ class Curves:
     lines: tuple[Curve, ...]
     ticks: tuple[tuple[float, str], ...]
     """(x, label) of the examinations."""
+    rows: tuple[int | None, ...]
+    """Row of each label below the image, so that none lies on another; None if there is no room."""
     levels: tuple[tuple[float, str], ...]
     """(y, label) of the volume."""
 
@@ -122,8 +131,8 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
 
 
 def is_doubtful(found: Comparison) -> bool:
-    """Return whether changes have to be checked first; `doubt_words` says why."""
-    return found.alignment.doubtful or len(found.makers) > 1
+    """Return whether changes since the prior have to be checked first; `doubt_words` says why."""
+    return found.alignment.doubtful or len(found.makers_since(len(found.points) - 2)) > 1
 
 
 def doubt_words(found: Comparison, words: Words) -> str:
@@ -131,6 +140,12 @@ def doubt_words(found: Comparison, words: Words) -> str:
     parts = []
     if found.alignment.doubtful:
         parts.append(words("fu_mirrored" if found.alignment.mirrored else "fu_doubtful"))
+    mirrored, last = found.mirrored_since(0), len(found.points) - 1
+    doubtful = [n for n in found.doubtful_since(0) if n not in mirrored]
+    for key, numbers in (("fu_mirrored_then", mirrored), ("fu_doubtful_then", doubtful)):
+        which = ", ".join(words("fu_examination", n=n + 1) for n in numbers if n < last)
+        if which:
+            parts.append(words(key, which=which))
     if len(found.makers) > 1:
         parts.append(words("fu_makers", makers=" / ".join(found.makers)))
     return " ".join(parts)
@@ -219,8 +234,8 @@ def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
                 volumes=(words.volume(volume), words.volume(now[1])),
                 products=(words.number(product, 0), words.number(now[0], 0)),
                 changes=(
-                    words.signed(percent(volume, now[1])),
-                    words.signed(percent(product, now[0])),
+                    words.compared(percent(volume, now[1]), VOLUME_LIMITS),
+                    words.compared(percent(product, now[0]), PRODUCT_LIMITS),
                 ),
                 note="",
             )
@@ -254,21 +269,71 @@ def _drawn(found: Comparison, dates: tuple[str, ...], words: Words) -> Curves:
         return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / most, 1)
 
     now = {one.tracking_uid: one.id for one in found.points[-1].lesions}
+    shown = [(n, uid, [at(*one) for one in curves[uid]]) for n, uid in enumerate(uids)]
+    shown = [one for one in shown if one[2]]
+    names = names_apart([points[-1] for _, _, points in shown], _NAME_HIGH, HEIGHT - _BOTTOM)
     drawn = tuple(
         Curve(
-            tuple(at(number, ml) for number, ml in curves[uid]),
+            tuple(points),
             _COLOURS[n % len(_COLOURS)],
             str(now.get(uid, words("fu_gone"))),
             now.get(uid),
+            round(y, 1),
         )
-        for n, uid in enumerate(uids)
-        if curves[uid]
+        for (n, uid, points), y in zip(shown, names, strict=True)
     )
     ticks = tuple((at(number, 0.0)[0], date) for number, date in enumerate(dates))
+    spans = [(x - (wide := len(date) * _LETTER) / 2, x + wide / 2) for x, date in ticks]
     levels = tuple(
         (at(0, share * most)[1], words.volume(share * most)) for share in (0.0, 0.5, 1.0)
     )
-    return Curves(drawn, ticks, levels)
+    return Curves(drawn, ticks, label_rows(spans, TICK_ROWS), levels)
+
+
+def label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | None, ...]:
+    """Return the row of each label, so that none overlaps; None if there is no room.
+
+    Parameters
+    ----------
+    spans : sequence of (float, float)
+        Where each label begins and ends. The last one, of this examination, is placed first.
+    count : int
+        Number of rows.
+
+    Examples
+    --------
+    >>> label_rows([(0, 60), (5, 65), (10, 70), (200, 260)], 2)
+    (0, 1, None, 0)
+    """
+    taken: list[list[tuple[float, float]]] = [[] for _ in range(count)]
+    found: dict[int, int | None] = {}
+    for n in (len(spans) - 1, *range(len(spans) - 1)):
+        begin, end = spans[n]
+        free = (r for r in range(count) if all(end < a or begin > b for a, b in taken[r]))
+        found[n] = next(free, None)
+        if (row := found[n]) is not None:
+            taken[row].append(spans[n])
+    return tuple(found[n] for n in range(len(spans)))
+
+
+def names_apart(ends: Sequence[tuple[float, float]], high: float, most: float) -> tuple[float, ...]:
+    """Return the y of the name at each line's end, at least `high` apart and at most `most`.
+
+    Examples
+    --------
+    >>> names_apart([(530, 100), (530, 101), (530, 20), (100, 100)], 11, 186)
+    (100, 111, 20, 100)
+    """
+    found = [y for _, y in ends]
+    for end in {x for x, _ in ends}:
+        here = sorted((n for n, (x, _) in enumerate(ends) if x == end), key=lambda n: ends[n][1])
+        above, below = -math.inf, most
+        for n in here:
+            found[n] = above = max(found[n], above + high)
+        for n in reversed(here):
+            found[n] = min(found[n], below)
+            below = found[n] - high
+    return tuple(found)
 
 
 def _ml(one: Measured | None, words: Words) -> str:
@@ -330,11 +395,13 @@ _COLUMNS = (
 
 
 def followup_csv(found: Comparison) -> str:
-    """Return followup.csv: one row for each lesion and examination."""
+    """Return followup.csv: one row for each lesion and examination; one if there is no lesion."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for number, point in enumerate(found.points, 1):
+        if not point.lesions:
+            writer.writerow([number, cell(point.date), *[""] * (len(_COLUMNS) - 2)])
         for one in point.lesions:
             volumes = [_rounded(one.volume_ml.get(region)) for region in Region]
             measures = _rounded(one.longest_mm), _rounded(one.perpendicular_mm)

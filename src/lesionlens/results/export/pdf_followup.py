@@ -10,6 +10,7 @@ from lesionlens.results.export.followup import (
     CURVES_BEGIN,
     CURVES_END,
     HEIGHT,
+    TICK_HIGH,
     WIDTH,
     Curves,
     FollowupSection,
@@ -70,12 +71,13 @@ def _curves(curves: Curves) -> Any:
                     canvas.line(a, b, c, d)
                 for x, y in curve.points:
                     canvas.circle(x, y, 3, stroke=0, fill=1)
-                _upright(canvas, curve.points[-1][0] + 7, curve.points[-1][1] + 3, curve.name)
+                _upright(canvas, curve.points[-1][0] + 7, curve.name_y + 3, curve.name)
             canvas.setFillColor(SOFT)
             for y, words in curves.levels:
                 _upright(canvas, 0, y + 3, words)
-            for x, words in curves.ticks:
-                _upright(canvas, x, HEIGHT - 17, words, middle=True)
+            for (x, words), row in zip(curves.ticks, curves.rows, strict=True):
+                if row is not None:
+                    _upright(canvas, x, HEIGHT - 19 + TICK_HIGH * row, words, middle=True)
 
     return _Curves()
 

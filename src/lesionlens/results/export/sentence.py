@@ -141,9 +141,12 @@ class Sentences:
         found = self._source.compared
         if found is None:
             return None
-        hidden = Identity.DATE in self._source.hidden
         unnamed = self._words("fu_examination", n=len(found.points) - 1)
-        return unnamed if hidden else found.points[-2].date or unnamed
+        date = found.points[-2].date
+        if Identity.DATE in self._source.hidden or not date:
+            return unnamed
+        alone = sum(point.date == date for point in found.points) == 1
+        return date if alone else f"{date} ({unnamed})"
 
     def _fields(self, candidate: Candidate) -> dict[str, Any]:
         if candidate.id not in self._kept:

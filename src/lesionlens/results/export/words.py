@@ -29,6 +29,7 @@ from lesionlens.base.records.findings import (
     DoubtfulPart,
     Location,
 )
+from lesionlens.base.records.followup import changed_words
 from lesionlens.base.records.response import Response
 from lesionlens.results.export.messages import Messages
 
@@ -162,7 +163,7 @@ class Words:
             place, comma, size = value.rpartition(", ")
             sized = comma and size[:1].isdigit()
             return f"{self.place_named(place)}, {size}" if sized else self.place_named(value)
-        if name in ("day", "days"):  # an examination without a date has a number
+        if name in ("day", "days", "makers"):  # an examination without a date has a number
             return re.sub(
                 r"\bexamination (\d+)", lambda one: self("fu_examination", n=one[1]), value
             )
@@ -210,6 +211,19 @@ class Words:
             return self("unknown")
         digits = 0 if abs(value) >= 10 else 1
         return f"{value:+z.{digits}f} %".replace(".", self("decimal"))
+
+    def compared(self, value: float | None, limits: tuple[float, float]) -> str:
+        """Format a change in percent so that it lies on its side of the limits shown beside it.
+
+        Examples
+        --------
+        >>> [load("de").compared(value, (-50, 25)) for value in (24.6, 24.98, -50.0, None)]
+        ['+24,6 %', '+24,98 %', '-50,0 %', '–']
+        """
+        if value is None:
+            return self("unknown")
+        text = changed_words(value, limits[value > 0])
+        return f"{text} %".replace(".", self("decimal"))
 
     def conclusion(
         self, candidates: Iterable[Candidate], rejected: Iterable[Candidate] = ()

@@ -17,6 +17,7 @@ import numpy as np
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
 from lesionlens.results.review import store
 from lesionlens.results.review.reopen import is_result, read_result, read_run
@@ -121,11 +122,17 @@ def _same_study(analysis: Analysis, earlier: SavedResult) -> bool:
 
 
 def _names(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
-    """Return the new tracking UID of each matching candidate, by its earlier one."""
+    """Return the new tracking UID of each matching candidate, by its earlier one.
+
+    Candidates have their own UIDs for that: the one of a prior's lesion may be another's now.
+    """
     old, new = earlier.findings, _drawn(analysis)
-    now = {c.tracking_uid for c in new.candidates}
-    names = {c.tracking_uid: c.tracking_uid for c in old.candidates if c.tracking_uid in now}
-    free = {c.id: c.tracking_uid for c in new.candidates if c.tracking_uid not in names}
+    then, since = own_uids(earlier.followup), own_uids(analysis.followup)
+    now = {since.get(c.tracking_uid, c.tracking_uid): c.tracking_uid for c in new.candidates}
+    own = {c.tracking_uid: then.get(c.tracking_uid, c.tracking_uid) for c in old.candidates}
+    names = {uid: now[ours] for uid, ours in own.items() if ours in now}
+    taken = set(names.values())
+    free = {c.id: c.tracking_uid for c in new.candidates if c.tracking_uid not in taken}
     for candidate in old.candidates:
         if candidate.tracking_uid in names:
             continue

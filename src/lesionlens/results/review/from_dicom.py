@@ -37,7 +37,7 @@ from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
-from lesionlens.imaging.reading.readers import inputs_of
+from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
 from lesionlens.results.review import report_items
 from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
@@ -69,11 +69,13 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     cavities = [s.mask for s in segments if s.cavity]
     chosen, notices = _lesions([s for s in segments if not s.cavity])
     reported = {} if objects.report is None else report_items.candidates_in(objects.report)
-    marked, uids = _components(chosen, grid)
+    marked, uids = identified = _components(chosen, grid)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
     ours = _is_builtin(objects)
     parted = ours or any(s.part is not Part.WHOLE for s in chosen)
-    described = _described(marked, uids, reported, attention, prepared, parted=parted)
+    inputs = inputs_of(study)
+    of = identity_of(study, inputs)
+    described = _described(identified, reported, attention, prepared, of, parted=parted)
     apart = {s.tracking_uid for s in chosen if s.apart}
     apart |= {uid for uid, one in reported.items() if one.apart}
     by_us = ours or (objects.report is not None and report_items.is_builtin(objects.report))
@@ -101,7 +103,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             cavity=Volume(np.logical_or.reduce(cavities), grid) if cavities else None,
         ),
         findings=findings,
-        run=_run(objects, study, tuple(notices)),
+        run=_run(objects, inputs, tuple(notices)),
         review=_review(findings, reported, objects.report),
     )
     return applied(analysis)
@@ -162,18 +164,19 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
 
 
 def _described(
-    marked: ComponentMask,
-    uids: list[str | None],
+    identified: tuple[ComponentMask, list[str | None]],
     reported: Mapping[str, ReportedCandidate],
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
+    of: str,
     *,
     parted: bool,
 ) -> Findings:
-    """Measure the components; UIDs come from the objects if available.
+    """Measure the components; UIDs come from the objects if available, else from the study `of`.
 
     Where segments are not `parted`, nothing is known of core and enhancing part.
     """
+    marked, uids = identified
     known = [
         ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
         for uid in uids
@@ -182,7 +185,7 @@ def _described(
         whole_tumour=None,
         head=anatomy.head_of(prepared),
         has_t1c=parted and prepared.has_t1c,
-        identity="from DICOM",
+        identity=f"from DICOM|{of}",
         quality=prepared.quality,
     )
     evidence = Evidence([one.score for one in known], attention=attention.get(Region.WT))
@@ -313,7 +316,7 @@ def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     return volume
 
 
-def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
+def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunInfo:
     """Return the run information in the objects, as far as known."""
     seg, report = objects.seg, objects.report
     ds: Any = seg if seg is not None else report
@@ -333,7 +336,6 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
                 str(report.SOPInstanceUID),
             ),
         )
-    inputs = inputs_of(study)
     return RunInfo(
         engine=EngineInfo(
             name=str(name or "unknown").removeprefix("LesionLens "),

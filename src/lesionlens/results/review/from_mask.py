@@ -35,7 +35,7 @@ from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.preparation.resampling import HALF, resample
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_voxels
-from lesionlens.imaging.reading.readers import inputs_of
+from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
 from lesionlens.results.review.log import now
 
 MAX_NUMBERS = 255
@@ -97,7 +97,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     header = read_header(place)
     values = _whole_numbers(read_voxels(place, header.grid.shape), place.name)
     numbers = frozenset(int(n) for n in np.unique(values) if n)
-    grid, meaning = prepared.native, meaning_of(numbers)
+    grid, meaning, inputs = prepared.native, meaning_of(numbers), inputs_of(study)
     moved = not header.grid.matches(grid, tolerance_mm=1e-2)
     onto = _onto(values, numbers, header.grid, grid) if moved else values
     if numbers and not onto.any():
@@ -119,7 +119,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             whole_tumour=None,
             head=(head := anatomy.head_of(prepared)),
             has_t1c=parted and prepared.has_t1c,
-            identity=f"a mask|{study.uid or study.name}",
+            identity=f"a mask|{identity_of(study, inputs)}",
             quality=prepared.quality,
         ),
     )
@@ -142,7 +142,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         maps=None,
         volumes=Volumes(Volume(marked.labels, grid), {}, {}, cavity=cavity),
         findings=as_stored(replace(findings, candidates=named)),
-        run=_run(place, study, tuple(notices)),
+        run=_run(place, inputs, tuple(notices)),
     )
 
 
@@ -217,8 +217,7 @@ def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> Comp
     return ComponentMask(labels, components.astype(np.int32), count, grid)
 
 
-def _run(place: Path, study: Study, notices: tuple[str, ...]) -> RunInfo:
-    inputs = inputs_of(study)
+def _run(place: Path, inputs: InputFiles, notices: tuple[str, ...]) -> RunInfo:
     return RunInfo(
         engine=EngineInfo(
             name=MASK,  # its file may be named after the patient

@@ -24,7 +24,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.reading.series_selection import SeveralStudiesError
+from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import (
     is_result,
@@ -198,7 +198,7 @@ def _as_prior(next_step: str) -> Iterator[None]:
     """Name the option of the prior where images are refused, not that of this examination."""
     try:
         yield
-    except (SeveralStudiesError, OtherStudyError) as error:
+    except (SeveralStudiesError, OtherStudyError, NothingRecognisedError) as error:
         raise UnusableInputError(
             found=f"as the prior examination, {error.found}",
             expected="the images of the prior examination alone",

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup import study_locations
 from lesionlens.analysis.followup.alignment import changed
@@ -23,6 +24,7 @@ from lesionlens.analysis.followup.patient import (
     visit_of,
     visit_of_result,
 )
+from lesionlens.analysis.followup.response import propose
 from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Identity, MrSequence, Region, ReviewState
@@ -38,16 +40,23 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.base.records.patient import Patient
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Response,
+    ResponseChoices,
+    Steroids,
+)
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.prior import table_of
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.napari.model.wording.followup import lines_of, shown_followup
+from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of
 from lesionlens.results.export.dicom.groups import _compared
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.followup import _note, section_of
+from lesionlens.results.export.followup import _note, _sums, section_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.run import warnings_of
@@ -340,14 +349,19 @@ def test_what_split_at_an_earlier_examination_is_known_later(before, now, laid_b
         for c, uid in zip((split, kept), uids, strict=True)
     )
     empty = TimePoint("2025-01-05", None, ())
-    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
-    chain = Comparison((empty, empty), (kept, split), laid)
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, True, "T1c")
+    chain = Comparison((empty, empty), (kept, split), replace(laid, mirrored=True))
     prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, followup=chain))
-    later = compare(now, Examination(SOMEBODY, "2026-03-05"), prior).followup
+    analysis = compare(now, Examination(SOMEBODY, "2026-03-05"), prior)
+    later = analysis.followup
+    assert (later.doubtful_since(0), later.mirrored_since(0)) == ((1,), (1,))
+    assert (later.doubtful_since(1), later.mirrored_since(1)) == ((), ())
+    assert "examination before examination 2 seems mirrored" in shown_followup(analysis).doubt
+    assert "vor Untersuchung 2 scheint gespiegelt" in section_of(analysis, load("de")).doubtful
     assert set(uids) <= set(later.points[1].tangled)
     assert later.points[2].tangled == ()
-    assert later.tangled_since(0) >= set(uids)
-    assert later.tangled_since(1) == frozenset()
+    assert later.tangled_since(0, lambda one: one.whole_ml) >= set(uids)
+    assert later.tangled_since(1, lambda one: one.whole_ml) == frozenset()
 
 
 def test_an_examination_is_no_earlier_one_of_itself(
@@ -452,7 +466,31 @@ def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_par
     )
     laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
     sums = Comparison(points, (Change(part, larger),), laid).sums()
-    assert sums == ((None, 29.5), (48.0, 45.1), (96.0, 45.1))
+    assert sums == ((0.0, 0.0), (48.0, 0.6), (96.0, 0.6))  # of the enhancing part
+    unknown = replace(points[2], lesions=(replace(larger, volume_ml={Region.WT: 45.1}),))
+    later = Comparison((*points[:2], unknown), (Change(part, larger),), laid)
+    assert later.sums()[1:] == ((48.0, 0.6), (None, None))
+    assert "enhancing unknown ml, unknown mm²" in sums_of(later)
+
+
+def test_sums_beside_the_limits_are_those_of_the_draft(compared):
+    """Volumes were of the whole region, of which the limits of RANO 2.0 do not speak."""
+    before = Measured("1", 1, "here", {Region.WT: 60.0, Region.ET: 10.0}, 30.0, 20.0, True)
+    now = replace(before, volume_ml={Region.WT: 58.0, Region.ET: 3.4})
+    laid = compared.followup.alignment
+    points = (TimePoint("2026-01-05", None, (before,), True), TimePoint("", None, (now,), True))
+    found = Comparison(points, (Change(before, now),), laid)
+    chosen = ResponseChoices(
+        criterion=Criterion.VOLUMETRIC, steroids=Steroids.SAME, clinical=Clinical.SAME
+    )
+    draft = propose(found, chosen)
+    assert draft.category is Response.PARTIAL
+    assert "10.0 → 3.40 ml, -66.0 %" in draft.steps[1]
+    assert sums_of(found).startswith("1 measurable: enhancing -66.0 % ml, +0.0 % mm²")
+    (row,) = _sums(found, load("de"))
+    assert row.volumes == ("10,0 ml", "3,4 ml")
+    assert row.changes[0] == "-66,0 %"
+    assert "anreichernden Anteils" in row.place
 
 
 def test_what_changed_is_left_out_of_the_alignment(before):
@@ -636,10 +674,11 @@ def test_a_later_examination_of_the_day_is_no_prior(tmp_path):
     noon = Examination(Patient("P1"), "2025-03-01", "1.2.9", "120000")
     assert visit_of_result(tmp_path / "evening").time == "200000"
     assert visit_of_result(tmp_path / "late").time == ""
-    shutil.rmtree(tmp_path / "late")
     assert latest_before(tmp_path, noon).name == "morning"
     night = replace(noon, time="235900")
     assert latest_before(tmp_path, night).name == "evening"
+    with pytest.raises(UnusableInputError, match="no earlier result"):  # which came first?
+        latest_before(tmp_path, replace(noon, time=""))
 
 
 def saved_sr(folder, **values):
@@ -663,3 +702,58 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
     study = open_study(tmp_path / "sub-07_ses-20250301")
     assert visit_of(study) == Examination(Patient("sub-07"), "2025-03-01")
     assert percent(None, 1.0) is None
+
+
+def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_path, monkeypatch):
+    """The second one took the UID of the prior's lesion, which the first one kept."""
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    parts = (Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-18.0, 8.0, 26.0), 5.5))
+    now = analysis_of(tmp_path / "now" / "head", parts)
+    then = Examination(SOMEBODY, "2026-01-05")
+    prior = Prior(then, analysis_of(tmp_path / "then" / "head", (Lesion(LEFT, 20.0),)))
+    first = compare(now, Examination(SOMEBODY, "2026-03-05"), prior)
+    large, small = first.findings.candidates
+    voxel = np.argwhere(first.findings.components == large.id)[0]
+    rest = Outline(large.tracking_uid, tuple(map(int, voxel)), np.full((1, 1, 1), 2, np.uint8))
+    log = ReviewLog()
+    log.mark(large.tracking_uid, ReviewState.EDITED, reader="A", outline=rest)
+    redrawn = applied(replace(first, review=log.review))
+    again = compare(redrawn, Examination(SOMEBODY, "2026-03-05"), prior)
+    uids = {c.id: c.tracking_uid for c in again.findings.candidates}
+    own = {c.id: c.tracking_uid for c in now.findings.candidates}
+    assert uids == {small.id: large.tracking_uid, large.id: own[large.id]}
+    assert again.review.state_of(uids[large.id]) is ReviewState.EDITED
+    assert {c.id: c.tracking_uid for c in again.original.findings.candidates} == uids
+    assert again.review.state_of(uids[small.id]) is ReviewState.UNREVIEWED
+    assert own_uids(again.followup) == {large.tracking_uid: own[small.id]}
+    assert steps.renamed_uids(first, again)[large.tracking_uid] == own[large.id]
+
+
+def test_a_decision_stays_with_its_region_where_the_prior_s_lesion_is_another_one_now(
+    tmp_path, monkeypatch
+):
+    """By the tracking UID of the prior's lesion it went to the other region."""
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    large, small = Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-8.0, 8.0, 26.0), 5.5)
+    now = analysis_of(tmp_path / "now" / "head", (large, small))
+    visit, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
+    compared = {}
+    for name, lesion in (("large", large), ("small", small)):
+        before = analysis_of(tmp_path / name / "head", (lesion,))
+        one = replace(before.findings.candidates[0], tracking_uid="1.2.3")
+        before = replace(before, findings=replace(before.findings, candidates=(one,)))
+        compared[name] = compare(now, visit, Prior(then, before))
+    first = compared["large"]
+    assert [c.tracking_uid == "1.2.3" for c in first.findings.candidates] == [True, False]
+    log = ReviewLog()
+    log.mark("1.2.3", ReviewState.REJECTED, reader="A")
+    save(replace(first, review=log.review), tmp_path / "out")
+    save(compared["small"], tmp_path / "out")
+    again = read_result(tmp_path / "out")
+    states = {c.id: again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
+    assert states == {1: ReviewState.REJECTED, 2: ReviewState.UNREVIEWED}
+    assert again.findings.candidates[1].tracking_uid == "1.2.3"

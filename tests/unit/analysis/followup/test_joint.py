@@ -11,7 +11,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.followup import Unmeasurable
+from lesionlens.base.records.joint_change import Unmeasurable
 from lesionlens.engines.testing.simple import Lesion, make_patient
 
 HERE = np.eye(4)

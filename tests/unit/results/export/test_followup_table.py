@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
 from lesionlens.analysis.findings.anatomy import REGIONS
+from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Location
-from lesionlens.results.export.followup import HEIGHT, WIDTH, curves_of, followup_csv
+from lesionlens.base.records.followup import Change
+from lesionlens.results.export.followup import (
+    HEIGHT,
+    WIDTH,
+    _sums,
+    curves_of,
+    doubt_words,
+    followup_csv,
+    is_doubtful,
+)
 from lesionlens.results.export.words import load
 
 
@@ -22,6 +33,14 @@ def test_every_lesion_of_every_examination_is_a_row(found):
     assert {r["volume_ml_et"] for r in rows} == {""}  # unknown is no 0
     assert rows[0]["place"] == "'=left frontal lobe"
     assert rows[0]["state"] == "accepted"
+
+
+def test_an_examination_without_a_lesion_is_a_row(found):
+    """A curve of volumes ended before it, as if it had not been made."""
+    gone = replace(found, points=(*found.points, replace(found.points[-1], lesions=(), date="x")))
+    rows = list(csv.DictReader(io.StringIO(followup_csv(gone))))
+    assert rows[-1] == dict.fromkeys(rows[0], "") | {"examination": "4", "date": "x"}
+    assert len(rows) == 7
 
 
 def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
@@ -46,3 +65,44 @@ def test_german_names_every_place(region):
     named = german.place(place)
     assert region not in named
     assert german.place_named(place.text) == named
+
+
+def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):
+    """Before and after surgery are days apart, in a series of years; two lesions are as large."""
+    first, second, third = found.points
+    after = replace(second, date="2025-01-03")
+    twin = replace(third.lesions[1], volume_ml=third.lesions[0].volume_ml)
+    third = replace(third, date="2026-06-01", lesions=(third.lesions[0], twin))
+    drawn = curves_of(replace(found, points=(first, after, third)), load("en"))
+    (x, _), (close, _), _ = drawn.ticks
+    assert close - x < 10
+    assert drawn.rows == (0, 1, 0)
+    ends = [curve for curve in drawn.lines if curve.candidate is not None]
+    assert len({curve.points[-1] for curve in ends}) == 1
+    heights = sorted(curve.name_y for curve in ends)
+    assert heights[1] - heights[0] >= 10
+    assert all(0 <= curve.name_y <= HEIGHT for curve in drawn.lines)
+
+
+def test_sums_are_shown_on_their_side_of_the_limits(found):
+    """24.6 % stood as +25 % above the limit of +25 %."""
+    big = replace(found.points[0].lesions[0], longest_mm=100.0, perpendicular_mm=100.0)
+    big = replace(big, volume_ml=dict.fromkeys(Region, 10.0), measurable=True)
+    grown = replace(big, perpendicular_mm=124.6, volume_ml=dict.fromkeys(Region, 13.998))
+    points = (replace(found.points[0], lesions=(big,)), replace(found.points[2], lesions=(grown,)))
+    pair = replace(found, points=points, changes=(Change(big, grown),))
+    (row,) = _sums(pair, load("en"))
+    assert row.changes == ("+39.98 %", "+24.6 %")
+    assert _sums(pair, load("de"))[0].changes == ("+39,98 %", "+24,6 %")
+
+
+@pytest.mark.parametrize(
+    ("makers", "doubtful"),
+    [("aab", True), ("abb", False), ("aaa", False)],
+)
+def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, makers, doubtful):
+    """An examination before the prior, of another network, made it doubtful."""
+    points = tuple(replace(p, made_by=maker) for p, maker in zip(found.points, makers, strict=True))
+    chain = replace(found, points=points)
+    assert is_doubtful(chain) is doubtful
+    assert bool(doubt_words(chain, load("en"))) is (makers != "aaa")  # of curves and sums

@@ -27,6 +27,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
+from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
 
@@ -250,3 +251,20 @@ def test_tables_of_a_mask_can_be_written(analysed, patient, tmp_path):
     rows = json.loads((tmp_path / "findings.json").read_text())["candidates"]
     assert rows
     assert {row["score"] for row in rows} == {None}
+
+
+def test_lesions_of_two_studies_have_tracking_uids_of_their_own(tmp_path):
+    """Two folders of one name, and lesions within 20 mm, had one: gone and new were one lesion."""
+    uids = []
+    for seed in (1, 2):
+        head = make_patient(seed, spacing_mm=4.0)
+        folder = tmp_path / str(seed) / "scan"
+        write_study(head, folder, sequences=(MrSequence.T1C,))
+        mask = tmp_path / f"mask{seed}.nii.gz"
+        nib.save(nib.Nifti1Image(head.labels.data.astype(np.uint8), head.labels.grid.affine), mask)
+        study = open_study(folder)
+        made = [from_mask(mask, study, prepare(study, RunContext())) for _ in range(2)]
+        first, again = ([c.tracking_uid for c in one.findings.candidates] for one in made)
+        assert first == again
+        uids += first
+    assert len(uids) == 2 == len(set(uids))

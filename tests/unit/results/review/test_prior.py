@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,3 +62,16 @@ def test_other_images_of_a_prior_are_refused_before_anything_is_computed(tmp_pat
     result = result_of(tmp_path / "before", BEFORE, tmp_path / "result")
     with pytest.raises(UnusableInputError, match=r"T1c differs .*: --prior-study STUDY"):
         find_prior(result, open_study(tmp_path / "now"), tmp_path / "other")
+
+
+def test_an_outline_in_place_of_a_prior_is_not_said_to_lack_a_sequence_of_this_study(tmp_path):
+    """The advice was to name it with --flair, which names those of this examination."""
+    for name, head in (("now", NOW), ("before", BEFORE)):
+        write_nifti(head, tmp_path / name, sequences=ONE)
+    mask = tmp_path / "mask.nii.gz"
+    shutil.copy(next((tmp_path / "before").glob("*.nii.gz")), mask)
+    with pytest.raises(
+        UnusableInputError, match=r"as the prior examination, .* --prior"
+    ) as refused:
+        find_prior(mask, open_study(tmp_path / "now"))
+    assert "--flair" not in str(refused.value)

@@ -23,6 +23,7 @@ from lesionlens.base.records.response import (
     Criterion,
     Disease,
     Response,
+    SignedMeasure,
     SignedResponse,
     Steroids,
 )
@@ -208,3 +209,24 @@ def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> 
     assert one.longest_axial_diameter_mm == pytest.approx(21.0, abs=1e-3)
     assert back.review.responses == measured.review.responses
     assert not back.response_outdated
+
+
+def test_a_response_holds_where_the_result_is_opened_without_its_comparison(
+    measured: Analysis,
+) -> None:
+    """It was signed under the UIDs of the prior's lesions, and was called outdated."""
+    signed = measured.review.response
+    assert signed is not None
+    others = tuple(replace(one, tracking_uid="2.25.1", ago=0) for one in signed.measures)
+    earlier = tuple(replace(one, ago=1, whole_ml=9.0) for one in others)
+
+    def outdated(measures: tuple[SignedMeasure, ...]) -> bool:
+        responses = (replace(signed, measures=measures),)
+        review = replace(measured.review, responses=responses)
+        return replace(measured, review=review).response_outdated
+
+    assert not outdated((*earlier, *others))
+    assert outdated((*earlier, *others, *others))
+    assert outdated((replace(others[0], longest_mm=(others[0].longest_mm or 0.0) + 1),))
+    unknown = replace(others[0], longest_mm=None)
+    assert outdated((unknown,))

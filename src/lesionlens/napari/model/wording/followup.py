@@ -43,8 +43,8 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     signature = "" if signed is None else f"Response signed by {signed.reader}: {signed.category}."
     if analysis.response_outdated:
         signature = f"{signature[:-1]}, on other measures: sign it again or withdraw it."
-    sums = f"{signature} {sums_of(analysis)}"
     found = analysis.compared
+    sums = f"{signature} {sums_of(found)}"
     curves = None if found is None else curves_of(found, load("en"))
     doubt = "" if found is None else doubt_words(found, load("en"))
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
@@ -69,15 +69,15 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
     return (*lines, (None, resected)) if resected else lines
 
 
-def sums_of(analysis: Analysis) -> str:
+def sums_of(found: Comparison | None) -> str:
     """Return the target sums and RANO 2.0's limits; empty if nothing is measurable."""
-    found = analysis.compared
     if found is None or not found.targets():
         return ""
     *earlier, now = found.sums()
     product, volume = (percent(earlier[-1][at], now[at]) for at in (0, 1))
+    changed = _compared(volume, VOLUME_LIMITS), _compared(product, PRODUCT_LIMITS)
     return (
-        f"{len(found.targets())} measurable: {_signed(volume)} ml, {_signed(product)} mm². "
+        f"{len(found.targets())} measurable: enhancing {changed[0]} ml, {changed[1]} mm². "
         f"RANO 2.0 names {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} % of mm², "
         f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; a response is a reader's."
     )
@@ -114,3 +114,7 @@ def _words(change: Change, found: Comparison) -> str:
 
 def _signed(value: float | None) -> str:
     return "unknown" if value is None else f"{value:+z.0f} %"
+
+
+def _compared(value: float | None, limits: tuple[float, float]) -> str:
+    return "unknown" if value is None else load("en").compared(value, limits)

@@ -28,6 +28,7 @@ from highdicom.sr.value_types import ContentSequence
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
+from lesionlens.analysis.followup.response_case import name_of
 from lesionlens.base import codes as own
 from lesionlens.base import geometry
 from lesionlens.base.labels import DrawingMethod, Label, Region, Source
@@ -175,12 +176,13 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
     """Return which examination this is, if earlier ones are known (TID 1502).
 
     The type (before or after which treatment) is unknown. The order is omitted: as a number, dcmqi
-    and 3D Slicer would list it among the measurements.
+    and 3D Slicer would list it among the measurements; examinations of one day have it beside the
+    date.
     """
     found = analysis.compared
     if found is None:
         return None
-    return TimePointContext(found.points[-1].date or f"examination {len(found.points)}")
+    return TimePointContext(name_of(found.points, len(found.points) - 1))
 
 
 def _compared(analysis: Analysis, candidate: Candidate) -> str:
@@ -190,7 +192,8 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
     if found is None:
         return ""
     change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
-    day = found.points[-2].date or "the prior examination"
+    then = len(found.points) - 2
+    day = name_of(found.points, then) if found.points[then].date else "the prior examination"
     if is_doubtful(found):
         day += " (doubtful comparison)"
     if change is None or change.before is None:

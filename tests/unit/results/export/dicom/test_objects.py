@@ -42,8 +42,9 @@ from lesionlens.imaging.reading.dicom.documents import newest_document, record_s
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.export.dicom.groups import _compared
+from lesionlens.results.export.dicom.groups import _compared, _time_point
 from lesionlens.results.export.exporter import save
+from lesionlens.results.export.sentence import Sentences
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 
@@ -996,6 +997,12 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     assert reported.count("2026-03-05") == len(_groups(report)) > 0
     assert any("since 2026-01-05: volume +100.0 %" in words for words in reported)
     assert any("not flagged on 2026-01-05" in words for words in reported)
+    same_day = (replace(found.points[0], date="2026-03-05"), found.points[1])
+    twice = replace(analysis, followup=replace(found, points=same_day))
+    assert str(_time_point(twice)[0].TextValue) == "2026-03-05 (examination 2)"
+    one = analysis.findings.candidates[0]
+    assert "; since 2026-03-05 (examination 1): volume" in _compared(twice, one)
+    assert "(Untersuchung 1) (" in Sentences(twice, "de").of(one)
     kept, new = found.changes
     tangled = replace(
         found,

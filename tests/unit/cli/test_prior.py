@@ -1,0 +1,41 @@
+"""The printed comparison with an earlier examination."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from rich.console import Console
+
+from lesionlens.base.labels import Region
+from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.joint_change import JointChange, Unmeasurable
+from lesionlens.cli.prior import table_of
+
+LEVEL = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
+
+
+def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
+    """In 80 columns 17.9 ml was printed as "17.", and the places not at all."""
+    places = ("left frontal lobe", "right parietal lobe")
+    volumes = ((107.43, 117.94), (2.18, 2.76))
+    sides = [
+        [
+            Measured(place, n, place, dict.fromkeys(Region, ml), 20.5, 10.5 * ml, True)
+            for n, (place, ml) in enumerate(zip(places, of, strict=True), 1)
+        ]
+        for of in zip(*volumes, strict=True)
+    ]
+    unknown = JointChange.unknown(Unmeasurable.INTENSITIES)
+    changes = tuple(Change(before, now, joint=unknown) for before, now in zip(*sides, strict=True))
+    points = tuple(TimePoint(f"2025-0{n}-01", None, tuple(of)) for n, of in enumerate(sides, 1))
+    found = Comparison(points, changes, Alignment(LEVEL, 0, 0, False, "T1c"))
+    _, table = table_of(cast("Any", SimpleNamespace(followup=found)))
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(table)
+    text = shown.get()
+    figures = ("107.4", "117.9", "2.2", "2.8", "+9.8 %", "+26.6 %")
+    assert all(figure in text for figure in figures), text
+    words = " ".join(text.split())
+    assert all(word in words for word in ("frontal", "parietal", "matched"))
