@@ -4,7 +4,9 @@
     python research/prompt_eval.py --baselines --cases EVAL [--synthetic HELD_OUT]
 
 EVAL and HELD_OUT are pools of `prompt_pool.py` whose volumes nobody trained on. The reader always
-points into the middle of the largest error of the whole volume; there is no chance in it.
+points into the middle of the largest error of the whole volume; there is no chance in it. With
+--scribbles it draws a line there instead: the longest path of the error's skeleton, on whichever
+slice through that point shows most of the error.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ import torch
 from numpy.typing import NDArray
 from prompt_anatomies import HELD_OUT_CLASSES, painted
 from prompt_samples import HELD_OUT, Thing, Volume, next_click
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.sparse.csgraph import shortest_path
+from skimage.morphology import skeletonize
 
 from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base.errors import UnusableInputError
@@ -41,6 +45,7 @@ _WORSE = 0.01
 _SMALL_ML = (0.05, 3.0)
 _SMALL_A_HEAD = 6
 _MIN_STRUCTURE = 500  # voxels
+_LONGEST = 80  # voxels of a scribble
 
 
 @dataclass(eq=False)
@@ -59,7 +64,40 @@ class Task:
 Answer = Callable[[Task, PromptRequest], Mask]
 
 
-def played(task: Task, answer: Answer) -> tuple[list[float], list[float]]:
+def scribble_through(error: Mask, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Draw a line along an error of one sign through a voxel, on one slice."""
+    parts, _ = ndimage.label(error)
+    own = parts == parts[tuple(at)]
+    slices = []
+    for axis, index in enumerate(at):
+        flat, _ = ndimage.label(np.take(own, index, axis))
+        slices.append(flat == flat[tuple(np.delete(at, axis))])
+    axis = int(np.argmax([one.sum() for one in slices]))
+    line = np.insert(_longest_path(skeletonize(slices[axis])), axis, at[axis], axis=1)
+    middle = int(np.abs(line - at).sum(1).argmin()) if len(line) else 0
+    part = line[max(0, middle - _LONGEST // 2) : middle + _LONGEST // 2]
+    return part if len(part) > 1 else at[None]
+
+
+def _longest_path(skeleton: Mask) -> NDArray[np.int64]:
+    """Return the voxels (N, 2) of the longest of the shortest paths within a skeleton."""
+    at = np.argwhere(skeleton)
+    if len(at) < 3:
+        return at
+    steps = np.abs(at[:, None] - at[None]).max(-1) == 1
+    graph = sparse.csr_matrix(steps * np.linalg.norm(at[:, None] - at[None], axis=-1))
+    far = shortest_path(graph, indices=0)
+    begin = int(np.where(np.isinf(far), -1, far).argmax())
+    far, before = shortest_path(graph, indices=begin, return_predecessors=True)
+    path = [int(np.where(np.isinf(far), -1, far).argmax())]
+    while path[-1] != begin:
+        path.append(int(before[path[-1]]))
+    return at[path]
+
+
+def played(
+    task: Task, answer: Answer, *, scribbles: bool = False
+) -> tuple[list[float], list[float]]:
     """Dice before and after each prompt, and seconds of processor a prompt."""
     mask = np.zeros_like(task.truth) if task.start is None else task.start.copy()
     scores, seconds = [dice(mask, task.truth)], []
@@ -68,7 +106,9 @@ def played(task: Task, answer: Answer) -> tuple[list[float], list[float]]:
     for _ in range(task.rounds):
         found = next_click(task.truth, mask, _RNG, exact=True)
         if found is not None:
-            points[found[1]].append(found[0])
+            at, belongs = found
+            wrong = (task.truth != mask) & (task.truth == belongs)
+            points[belongs] += list(scribble_through(wrong, at)) if scribbles else [at]
             region = None if task.region is None else list(Region)[task.region]
             asked = PromptRequest(_array(points[True]), _array(points[False]), outline, region)
             begun = time.process_time()
@@ -267,6 +307,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=Path)
     parser.add_argument("--label-maps", type=Path)
     parser.add_argument("--baselines", action="store_true")
+    parser.add_argument("--scribbles", action="store_true")
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
@@ -283,7 +324,7 @@ def main() -> None:
         tasks = [t for t in tasks if not t.table.startswith(("outline", "unnamed", "alone"))]
     record = {}
     for name, answer in answers.items():
-        rows = [(task, *played(task, answer)) for task in tasks]
+        rows = [(task, *played(task, answer, scribbles=wanted.scribbles)) for task in tasks]
         record[name] = summary(rows)
         print(name, json.dumps(record[name], indent=1), flush=True)
         for task, scores, _ in rows:

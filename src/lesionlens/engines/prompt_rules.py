@@ -32,6 +32,10 @@ _SURER = 0.1  # required additional certainty at the reach compared with the pro
 _MIN_PROBABILITY = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
 _MIN_MM = 2.0  # minimum reach
+_SCRIBBLE = 3  # voxels from which what lies together is a scribble
+_SCRIBBLE_SHARE = 2 / 3
+"""Reach of a scribble as a share of that of a point as deep, if that is more than half of its
+length: a line shows how far the error extends, a point does not."""
 _ADDED, _MIN_ADDED = 4, 100
 """A prompt adds at most this multiple of the outline's voxels, of which at least so many count."""
 
@@ -95,20 +99,20 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Prompts of one sign that contradict an outline."""
+    """A scribble, or points of one sign, that contradict an outline."""
 
     points: Points
     """(N, 3) voxels of the volume."""
     belongs: bool
     """Whether they are foreground prompts."""
     depth_mm: float
-    """Largest distance of a prompt from the outline's border."""
+    """Distance from the outline's border: the median of a scribble, the largest of points."""
     reach_mm: float
     """Maximum distance from them at which the outline may change."""
 
 
 def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, ...]:
-    """Return the contradicting prompts by sign, with their depth and reach.
+    """Return the contradicting points by sign, and each scribble, with their depth and reach.
 
     Parameters
     ----------
@@ -120,27 +124,50 @@ def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, .
         Tells foreground from background prompts.
     """
     wanted = {tuple(p) for p in asked.foreground.tolist()}
-    found = []
+    multiple, found = DEPTHS[asked.region], []
     for belongs in (True, False):
-        points = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
+        prompts = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
+        points, scribbles = _apart(prompts)
         if len(points):
-            depth = _depth(outline, points, belongs)
-            reach = float(np.clip(DEPTHS[asked.region] * depth, _MIN_MM, REACH_MM))
-            found.append(Error(points, belongs, depth, reach))
+            depth = float(_depths(outline, points, belongs).max())
+            found.append(Error(points, belongs, depth, _bounded(multiple * depth)))
+        for line in scribbles:
+            depth = float(np.median(_depths(outline, line, belongs)))
+            shown = max(_SCRIBBLE_SHARE * multiple * depth, float(np.ptp(line, axis=0).max()) / 2)
+            reach = _bounded(min(multiple * depth, shown))
+            found.append(Error(line, belongs, depth, reach))
     return tuple(found)
 
 
-def _depth(outline: Mask, points: Points, belongs: bool) -> float:
-    """Return the largest distance of a point from the border, at most `REACH_MM`."""
+def _bounded(reach: float) -> float:
+    return float(np.clip(reach, _MIN_MM, REACH_MM))
+
+
+def _apart(prompts: Points) -> tuple[Points, list[Points]]:
+    """Separate (N, 3) voxels into points and lines, which may have gaps of two voxels."""
+    if not len(prompts):
+        return prompts, []
+    here = prompts - prompts.min(0) + 1
+    i, j, k = here.max(0) + 2
+    near = ndimage.binary_dilation(marks(here, (i, j, k)), TOUCHING)
+    parts, count = ndimage.label(near, TOUCHING)
+    own = parts[tuple(here.T)]
+    sizes = np.bincount(own, minlength=count + 1)
+    lines = [prompts[own == n] for n in range(1, count + 1) if sizes[n] >= _SCRIBBLE]
+    return prompts[sizes[own] < _SCRIBBLE], lines
+
+
+def _depths(outline: Mask, points: Points, belongs: bool) -> NDArray[np.float64]:
+    """Return the distance of each point from the border, at most `REACH_MM`."""
     for margin in (REACH_MM / 8, REACH_MM / 3, REACH_MM):
         box = clipped_box(points.min(0) - margin, points.max(0) + margin, outline.shape)
         wrong = outline[box] != belongs
         if not wrong.all():
             far = ndimage.distance_transform_edt(wrong)
-            depth = float(far[tuple((points - [side.start for side in box]).T)].max())
-            if depth <= margin:
-                return depth
-    return REACH_MM
+            depths = far[tuple((points - [side.start for side in box]).T)]
+            if depths.max() <= margin:
+                return np.asarray(depths, np.float64)
+    return np.full(len(points), REACH_MM)
 
 
 def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) -> Mask:

@@ -9,7 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.grow import Surroundings, grown
-from lesionlens.engines.prompt_rules import DEPTHS, REACH_MM
+from lesionlens.engines.prompt_rules import DEPTHS, REACH_MM, errors
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
 from lesionlens.network.prompt.model import PromptAnswer
@@ -130,6 +130,39 @@ def test_nothing_changes_beyond_the_reach_of_a_prompt(study, region):
     far = np.linalg.norm(np.argwhere(mask & ~outline) - at, axis=1)
     reach = DEPTHS[region] * depth
     assert 0.6 * reach < far.max() <= reach < REACH_MM
+
+
+@pytest.mark.parametrize("length", [3, 16])
+def test_a_scribble_shows_how_far_the_error_extends(study, length):
+    """A point two voxels deep reaches twelve; a short line, as deep, only four times its depth."""
+    study.images[3][6:11, 10:50, 6:11] = 1.0
+    outline = drawn((slice(5, 6), slice(12, 48), slice(5, 12)))
+    line = [(7, 20 + n, 8) for n in range(length)]
+    beyond = {}
+    for name, prompts in (("point", line[:1]), ("scribble", line)):
+        added = mask_of(study, prompts, outline=outline) & ~outline
+        at = np.argwhere(added)[:, 1]
+        beyond[name] = at.max() - prompts[-1][1]
+    assert 8 < beyond["point"] <= 6 * 2
+    assert 4 < beyond["scribble"] <= max(4 * 2, length / 2)
+
+
+def test_two_scribbles_and_a_point_have_reaches_of_their_own():
+    outline = drawn((slice(10, 40),) * 3)
+    shallow = [(12, n, 20) for n in range(18, 22)]
+    deep = [(17, n, 30) for n in range(18, 22)]
+    asked = PromptRequest(points(), points(*shallow, *deep, (14, 30, 20)), outline, Region.ET)
+    found = errors(outline, asked.background, asked)
+    assert sorted((len(e.points), e.depth_mm, e.reach_mm) for e in found) == [
+        (1, 5.0, 30.0), (4, 3.0, 12.0), (4, 8.0, 32.0)]  # fmt: skip
+
+
+def test_a_scribble_is_as_deep_as_its_middle():
+    outline = drawn((slice(10, 40),) * 3)
+    for step in (1, 3):  # voxels of coarser scans leave gaps
+        line = points(*((n, 25, 25) for n in range(10, 17, step)))  # depths of 1 to 7
+        (found,) = errors(outline, line, PromptRequest(points(), line, outline, None))
+        assert (found.depth_mm, found.reach_mm) == (4.0, 16.0)
 
 
 def grow_at(study, seed):
