@@ -7,6 +7,7 @@ makes of fewer sequences, or of all of them. A simulated reader points at the la
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def _things(folder: Path, code: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], 
             for rank, one in enumerate(np.argsort(-sizes)[:60]):
                 if sizes[one] >= 20:
                     things[found == one] = first + rank
-        aside = folder / "things.tmp.npy"
+        aside = folder / f"things-{os.getpid()}.npy"
         np.save(aside, things)
         aside.replace(file)
     things = np.load(file, mmap_mode="r")
