@@ -23,9 +23,8 @@ from lesionlens.engines.prompt_study import PromptStudy
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-SMALL, TINY = 4000, 1000
-"""Maximum voxels of a grown region, and of one that replaces a watershed: that of a faint spot
-leaks."""
+SMALL = 4000
+"""Maximum voxels of a grown region."""
 _GROWN = int(REACH_MM) + 6  # radius in voxels of region growing around the prompt
 _MARGIN_MM, _WIDE_MM = 20.0, 30.0
 """Margin of the crop around the first prompt; the second if the object fills the first."""
@@ -43,9 +42,7 @@ _LARGEST_STEP, _MIN_STEP = 4, 100
 _INSIDE, _OUTSIDE = 1, 2
 
 
-def grown_region(
-    study: PromptStudy, asked: PromptRequest, largest: int = SMALL
-) -> tuple[Box, Mask] | None:
+def grown_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
     """Return a grown region if it is small and consistent with every prompt."""
     seed = asked.foreground[0]
     box = clipped_box(seed - _GROWN, seed + _GROWN, study.brain.shape)
@@ -67,7 +64,7 @@ def grown_region(
         marks(p - corner, found.shape) for p in (asked.foreground, asked.background)
     )
     agrees = np.count_nonzero(wanted & found) == len(np.unique(asked.foreground, axis=0))
-    small = np.count_nonzero(found) <= largest
+    small = np.count_nonzero(found) <= SMALL
     return (box, found) if small and agrees and not (unwanted & found).any() else None
 
 

@@ -22,7 +22,6 @@ from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, Prom
 from lesionlens.engines.prompt_likeness import carried_on, shifted_logits
 from lesionlens.engines.prompt_regions import (
     SMALL,
-    TINY,
     enclosed_again,
     enclosed_region,
     grown_region,
@@ -100,7 +99,7 @@ class Prompter:
             box, chance, attention = self._predict_at(study, asked, again)
             chance = _with_analysis(study, asked, box, chance)
         if _is_unknown(study, asked) and _certainty(chance) < _CERTAIN:
-            region = grown_region(study, asked, TINY) or enclosed_region(study, asked)
+            region = enclosed_region(study, asked)
             if region is not None:
                 return _of_region(box, chance, attention, *region, asked)
         wanted = asked.foreground - [side.start for side in box]

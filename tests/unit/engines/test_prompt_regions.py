@@ -10,7 +10,7 @@ from torch import nn
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.prompt_regions import enclosed_again, enclosed_region, grown_region
+from lesionlens.engines.prompt_regions import enclosed_again, enclosed_region
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
 from lesionlens.network.prompt.model import PromptAnswer
@@ -75,23 +75,6 @@ def test_the_network_answers_where_it_is_sure_or_the_region_is_known(nucleus, ca
     region = Region.WT if case == "named" else None
     mask = answered(study, asked([MIDDLE], region=region), 6.0 if case == "sure" else 1.0)
     assert dice(mask, first) < 0.8
-
-
-@pytest.mark.parametrize(("radius", "is_grown"), [(6, True), (9, False)])
-def test_a_small_spot_is_grown_and_a_larger_thing_enclosed(radius, is_grown):
-    """A watershed that begins at a faint spot leaks to the next clear border."""
-    far = np.linalg.norm(np.indices(SHAPE).T - MIDDLE, axis=-1).T
-    images = np.random.default_rng(0).normal(0, 0.1, (4, *SHAPE))
-    images[3] += 1.2 * (far <= radius)
-    images = np.stack([ndimage.gaussian_filter(one, 0.5) for one in images]).astype(np.float32)
-    study, question = PromptStudy(images, np.ones(SHAPE, bool), (True,) * 4), asked([MIDDLE])
-    mask = answered(study, question, 1.0)
-    regions = {True: grown_region(study, question), False: enclosed_region(study, question)}
-    for how, (box, found) in regions.items():
-        whole = np.zeros(SHAPE, bool)
-        whole[box] = found
-        assert dice(whole, far <= radius) > 0.75
-        assert np.array_equal(mask, whole) == (how is is_grown)
 
 
 def test_further_prompts_move_the_border(nucleus):
