@@ -1,14 +1,16 @@
 """Outline and correct in the real window, by the real mouse, with prompts and with the brush.
 
     tools/with_display.sh .venv/bin/python research/prompt_by_hand.py CASES NAME... [--brush]
+        [--scribbles]
 
 CASES holds cases with their truth (`seg.nii.gz`). xdotool moves the pointer and presses the keys of
 the X display, so that all goes the way that a hand's input goes. With prompts: F2 is held and the
 middle of the largest error of the whole volume clicked; F5 switches between yes and no. First the
 flagged whole tumour is corrected (Shift+E), then it is outlined from nothing, as if nothing had
-been flagged. With `--brush` it is also painted from nothing: on every third axial slice of the
-truth its border and its inside are swept at a hand's pace, then the slices between are
-interpolated (Shift+W).
+been flagged. With `--scribbles` a line is drawn along that error's part of the axial slice instead
+(`prompt_eval.scribble_through`). With `--brush` it is also painted from nothing: on every third
+axial slice of the truth its border and its inside are swept at a hand's pace, then the slices
+between are interpolated (Shift+W).
 
 Printed are Dice, acts, seconds by the clock, slices that had to be visited, and the load. Of a
 prompt the milliseconds until its answer is painted: by the clock, processor time of the window's
@@ -30,6 +32,7 @@ import nibabel as nib
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from prompt_eval import scribble_through
 from prompt_samples import next_click
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication
@@ -126,15 +129,19 @@ class Hand:
         self.do(*words, "mouseup", "1")
 
 
-def clicked(panel: LesionLens, hand: Hand, voxel: NDArray[np.int64], belongs: bool) -> Seconds:
-    """Go to a voxel's slice and click it on the canvas; how long the answer took."""
-    at_mm = panel.session.state.overlays.grid.to_mm(voxel)
-    hand.look_at(at_mm)
+def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], belongs: bool) -> Seconds:
+    """Go to a slice, click a voxel or draw a line on the canvas; how long the answer took."""
+    grid = panel.session.state.overlays.grid
+    line_mm = [grid.to_mm(voxel) for voxel in line]
+    hand.look_at(line_mm[len(line) // 2])
     if panel.actions_.prompting.excluding is belongs:
         hand.do("key", "F5")
-    hand.do("mousemove", *hand.pixel(at_mm), "keydown", "F2")
+    hand.do("mousemove", *hand.pixel(line_mm[0]), "keydown", "F2")
     watch = Watch()
-    hand.do("click", "1")
+    if len(line) > 1:
+        hand.sweep(line_mm)
+    else:
+        hand.do("click", "1")
     end = time.monotonic() + 60
     while time.monotonic() < end:
         QApplication.processEvents()
@@ -203,7 +210,9 @@ def brushed(panel: LesionLens, hand: Hand, name: str, truth: Mask, every: int = 
     )
 
 
-def played(panel: LesionLens, hand: Hand, name: str, truth: Mask, rounds: int) -> None:
+def played(
+    panel: LesionLens, hand: Hand, name: str, truth: Mask, rounds: int, *, scribbles: bool
+) -> None:
     """Point until nothing is wrong or the rounds are over; keep the outline by Enter."""
     overlays = panel.session.state.overlays
     mask = np.zeros(truth.shape, bool)
@@ -219,8 +228,11 @@ def played(panel: LesionLens, hand: Hand, name: str, truth: Mask, rounds: int) -
         found = next_click(truth, mask, _RNG, exact=True)
         if found is None:
             break
-        slices.add(int(found[0][2]))
-        all_seconds.append(clicked(panel, hand, *found))
+        at, belongs = found
+        wrong = (truth != mask) & (truth == belongs)
+        line = scribble_through(wrong, at, axes=(2,)) if scribbles else at[None]
+        slices.add(int(at[2]))
+        all_seconds.append(pointed(panel, hand, line, belongs))
         sides = panel.actions_.editor.drawn()
         if sides is not None:  # other candidates stay as they are
             others = begun & (overlays.components != panel.session.state.editing)
@@ -240,7 +252,9 @@ def main(
     names: Annotated[list[str], typer.Argument(help="Which of them.")],
     rounds: Annotated[int, typer.Option(help="Prompts at most.")] = 5,
     from_nothing: Annotated[bool, typer.Option(help="Outline each from nothing too.")] = True,
+    *,
     brush: Annotated[bool, typer.Option(help="Paint each from nothing too.")] = False,
+    scribbles: Annotated[bool, typer.Option(help="Draw lines in place of clicks.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Where pictures of the window go.")] = None,
 ) -> None:
     """Print a row for each lesion."""
@@ -270,7 +284,7 @@ def main(
                 if kind == "brush":
                     brushed(panel, hand, name, truth)
                 else:
-                    played(panel, hand, f"{name} {kind}", truth, rounds)
+                    played(panel, hand, f"{name} {kind}", truth, rounds, scribbles=scribbles)
                 if pictures is not None:
                     pictures.mkdir(parents=True, exist_ok=True)
                     viewer.window.screenshot(str(pictures / f"{name} {kind}.png"), flash=False)

@@ -16,7 +16,7 @@ import contextlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,15 +64,17 @@ class Task:
 Answer = Callable[[Task, PromptRequest], Mask]
 
 
-def scribble_through(error: Mask, at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Draw a line along an error of one sign through a voxel, on one slice."""
+def scribble_through(
+    error: Mask, at: NDArray[np.int64], axes: Sequence[int] = (0, 1, 2)
+) -> NDArray[np.int64]:
+    """Draw a line along an error of one sign through a voxel, on a slice across one of the axes."""
     parts, _ = ndimage.label(error)
     own = parts == parts[tuple(at)]
-    slices = []
-    for axis, index in enumerate(at):
-        flat, _ = ndimage.label(np.take(own, index, axis))
-        slices.append(flat == flat[tuple(np.delete(at, axis))])
-    axis = int(np.argmax([one.sum() for one in slices]))
+    slices = {}
+    for axis in axes:
+        flat, _ = ndimage.label(np.take(own, at[axis], axis))
+        slices[axis] = flat == flat[tuple(np.delete(at, axis))]
+    axis = max(slices, key=lambda one: int(slices[one].sum()))
     line = np.insert(_longest_path(skeletonize(slices[axis])), axis, at[axis], axis=1)
     middle = int(np.abs(line - at).sum(1).argmin()) if len(line) else 0
     part = line[max(0, middle - _LONGEST // 2) : middle + _LONGEST // 2]
