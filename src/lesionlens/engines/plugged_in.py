@@ -77,9 +77,8 @@ def answer_prompts(
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
     """Return an engine's prediction, validated: weights of any origin may give no numbers.
 
-    Voxels that a third-party engine
-    segments outside the brain are removed, with a notice. Without T1c, enhancing tumour is removed
-    from probability and attention of any engine.
+    Voxels that a third-party engine segments outside the brain are removed, with a notice. Without
+    T1c, enhancing tumour is removed from probability and attention of any engine.
 
     Raises
     ------

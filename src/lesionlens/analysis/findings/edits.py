@@ -36,6 +36,15 @@ from lesionlens.base.records.review import CAVITY, Outline
 from lesionlens.base.records.study import PreparedStudy
 
 Labels = NDArray[np.uint8]
+_TIE = 1e-6
+"""Voxels by which a position midway between two is moved: numerical noise would choose."""
+_ADDED = (
+    "What a reader added has no score, and no sequence's share in it: the network did not flag it"
+)
+_NO_PLACE = (
+    "Where a redrawn or added outline lies is not named: the brain of the reopened study was not "
+    "outlined"
+)
 
 
 def unedited(analysis: Analysis) -> Analysis:
@@ -159,17 +168,6 @@ def _findings(
         if volumes.doubtful is None
         else remaining_parts(own.doubtful or (), volumes.doubtful.data, components),
     )
-
-
-_TIE = 1e-6
-"""Voxels by which a position midway between two is moved: numerical noise would choose."""
-_ADDED = (
-    "What a reader added has no score, and no sequence's share in it: the network did not flag it"
-)
-_NO_PLACE = (
-    "Where a redrawn or added outline lies is not named: the brain of the reopened study was not "
-    "outlined"
-)
 
 
 def _evidence(shown: Analysis, before: Mapping[int, Candidate], count: int) -> Evidence:
