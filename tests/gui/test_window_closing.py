@@ -35,13 +35,17 @@ def test_a_window_reports_its_deletion_and_no_close_that_may_be_declined(window)
     assert reported == [False]
 
 
-def test_a_closed_window_leaves_the_study_and_keeps_the_typed_reason(panel, listed, qtbot):
+def accept_with_reason(panel, listed, qtbot):
     assert listed.controller.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
     panel.commands.run("next_candidate")
     panel.commands.run("accept")
     panel.session.type_reason("clear in T1c")
+
+
+def test_a_closed_window_leaves_the_study_and_keeps_the_typed_reason(panel, listed, qtbot):
+    accept_with_reason(panel, listed, qtbot)
     panel.findChild(WindowClosing).closing.emit()
     acts = read(listed, "a").acts
     assert acts[-1].act is ReviewAct.LEAVE
@@ -60,12 +64,7 @@ def test_a_window_that_a_script_closes_reports_it_before_it_is_gone(window):
 
 
 def test_a_panel_that_is_removed_keeps_the_typed_reason(panel, listed, qtbot):
-    assert listed.controller.open(listed.list_folder)
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    panel.commands.run("next_candidate")
-    panel.commands.run("accept")
-    panel.session.type_reason("clear in T1c")
+    accept_with_reason(panel, listed, qtbot)
     panel.release()
     acts = read(listed, "a").acts
     assert [one.act for one in acts[-2:]] == [ReviewAct.MARK, ReviewAct.LEAVE]

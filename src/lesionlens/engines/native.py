@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lesionlens.base.geometry import Box, mapped_box, nearest, overlap
 from lesionlens.base.grid import Grid
@@ -114,5 +114,10 @@ def bring_regions(
 
 def to_working(voxel: tuple[int, int, int], prepared: PreparedStudy) -> tuple[int, int, int]:
     """Return the working voxel nearest to a native voxel; may be outside the working grid."""
-    i, j, k = nearest(np.asarray(np.linalg.inv(prepared.to_native)), voxel).tolist()
+    i, j, k = working_voxels(voxel, prepared).tolist()
     return i, j, k
+
+
+def working_voxels(voxels: ArrayLike, prepared: PreparedStudy) -> NDArray[np.int64]:
+    """Return the (..., 3) working voxels nearest to native ones; see `to_working`."""
+    return nearest(np.asarray(np.linalg.inv(prepared.to_native)), voxels)

@@ -55,7 +55,7 @@ def ask(
     _check_within(prompts, prepared.native)
     wanted, unwanted = (_marked(prompts, prepared.native, belongs) for belongs in (True, False))
     outline = None if start is None else _outline(start, prepared.native)
-    here, away = _placed(wanted, prepared), _placed(unwanted, prepared)
+    here, away = (native.working_voxels(v, prepared) for v in (wanted, unwanted))
     inside = None
     if outline is not None:
         source = native.source_grid(prepared)
@@ -105,10 +105,6 @@ def _marked(prompts: Prompts, grid: Grid, belongs: bool) -> Points:
     """
     to_own = grid.ras_order()
     return nearest(to_own, prompts.moved(np.asarray(np.linalg.inv(to_own))).voxels(belongs))
-
-
-def _placed(voxels: Points, prepared: PreparedStudy) -> Points:
-    return nearest(np.asarray(np.linalg.inv(prepared.to_native)), voxels)
 
 
 def _check_within(prompts: Prompts, grid: Grid) -> None:

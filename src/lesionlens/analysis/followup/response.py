@@ -86,12 +86,11 @@ def _registered(found: Comparison, doubt: str, numbers: Sequence[int]) -> tuple[
 
 def _makers(found: Comparison, baseline: int) -> tuple[str, ...]:
     """Return the line that names what outlined each examination, if that differs, where known."""
-    numbers = range(baseline, len(found.points))
-    named = {name_of(found.points, n): found.points[n].made_by for n in numbers}
-    known = {day: maker for day, maker in named.items() if maker}
-    if len(set(known.values())) < 2:
+    if len(found.makers_since(baseline)) < 2:
         return ()
-    makers = "; ".join(f"{day}: {maker}" for day, maker in known.items())
+    points = found.points
+    known = [n for n in range(baseline, len(points)) if points[n].made_by]
+    makers = "; ".join(f"{name_of(points, n)}: {points[n].made_by}" for n in known)
     return (STEPS["makers"].format(makers=makers),)
 
 
@@ -206,7 +205,7 @@ def sign(
 
 def _check(choices: ResponseChoices, last: int) -> None:
     baseline, nadir = choices.baseline, choices.nadir
-    if 0 <= baseline < last and (nadir is None or baseline <= nadir < last):
+    if 0 <= baseline < last and choices.in_order and (nadir is None or nadir < last):
         return
     raise UnusableInputError(
         found=f"examination {baseline + 1} as baseline"

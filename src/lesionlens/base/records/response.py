@@ -91,6 +91,11 @@ class ResponseChoices:
     steroids: Steroids = Steroids.UNKNOWN
     clinical: Clinical = Clinical.UNKNOWN
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the nadir is not before the baseline."""
+        return self.nadir is None or self.baseline <= self.nadir
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseDraft:

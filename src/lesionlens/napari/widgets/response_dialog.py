@@ -132,11 +132,11 @@ class ResponseDialog(QDialog):
         if self._found is None:
             return
         entered = self._entered()
-        if entered.nadir is not None and entered.nadir < entered.baseline:
+        if entered.in_order:
+            self._draft = propose(self._found, entered)
+        else:
             steps = (STEPS["nadir_first"],)
             self._draft = ResponseDraft(entered, None, steps, None, (ANOTHER_NADIR,))
-        else:
-            self._draft = propose(self._found, entered)
         words = load(read_preferences().sentence_language)
         self._steps.setText("\n".join(map(words.step, self._draft.steps)))
         self._proposed.setText(words.step(self._draft.text))

@@ -23,6 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from typing_extensions import override
 
 from lesionlens.analysis.findings.measure import Diameters, diameters
+from lesionlens.analysis.followup.response_case import name_of
 from lesionlens.base import geometry
 from lesionlens.base.bounded_read import read_text
 from lesionlens.base.errors import UnusableInputError
@@ -141,12 +142,10 @@ class Sentences:
         found = self._source.compared
         if found is None:
             return None
-        unnamed = self._words("fu_examination", n=len(found.points) - 1)
-        date = found.points[-2].date
-        if Identity.DATE in self._source.hidden or not date:
-            return unnamed
-        alone = sum(point.date == date for point in found.points) == 1
-        return date if alone else f"{date} ({unnamed})"
+        prior = len(found.points) - 2
+        if Identity.DATE in self._source.hidden:
+            return self._words("fu_examination", n=prior + 1)
+        return self._words.days(name_of(found.points, prior))
 
     def _fields(self, candidate: Candidate) -> dict[str, Any]:
         if candidate.id not in self._kept:

@@ -163,11 +163,19 @@ class Words:
             place, comma, size = value.rpartition(", ")
             sized = comma and size[:1].isdigit()
             return f"{self.place_named(place)}, {size}" if sized else self.place_named(value)
-        if name in ("day", "days", "makers"):  # an examination without a date has a number
-            return re.sub(
-                r"\bexamination (\d+)", lambda one: self("fu_examination", n=one[1]), value
-            )
+        if name in ("day", "days", "makers"):
+            return self.days(value)
         return value.replace(".", self("decimal"))
+
+    def days(self, text: str) -> str:
+        """Translate names of examinations; those without a date of their own are numbered.
+
+        Examples
+        --------
+        >>> load("de").days("2026-01-05 (examination 2), examination 3")
+        '2026-01-05 (Untersuchung 2), Untersuchung 3'
+        """
+        return re.sub(r"\bexamination (\d+)", lambda one: self("fu_examination", n=one[1]), text)
 
     def place_named(self, text: str) -> str:
         """Translate a location that is stored as text; an unknown one is unchanged.

@@ -1,13 +1,13 @@
 """Answers that no server of LesionLens gives end in one clear error, and nothing goes elsewhere."""
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
 from tests.serving_here import QuickEngine
+from tests.web_server import answered_by
 
 from lesionlens.base.errors import ServerError
 from lesionlens.base.labels import Region
@@ -66,15 +66,8 @@ def answering(reply):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", came
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answered_by(Handler) as port:
+        yield f"http://127.0.0.1:{port}", came
 
 
 def right(method, path):

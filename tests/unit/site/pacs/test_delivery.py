@@ -7,7 +7,7 @@ import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pydicom
 import pytest
@@ -15,6 +15,7 @@ from pydicom.uid import Comprehensive3DSRStorage, MRImageStorage, SegmentationSt
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from tests.unit.site.pacs.conftest import files_of
+from tests.web_server import answered_by
 
 from lesionlens.base.errors import (
     CancelledError,
@@ -283,15 +284,8 @@ def web(answers, takes=lambda kind: True, listed=None):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/dicom-web", came
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answered_by(Handler) as port:
+        yield f"http://127.0.0.1:{port}/dicom-web", came
 
 
 def test_a_busy_archive_is_asked_again(files):
