@@ -33,7 +33,7 @@ _DEPTH_MM = (1.0, 20.0)
 
 
 def shifted_logits(
-    chance: Floats, images: Floats, outline: Mask, prompts: tuple[Points, Points]
+    chance: Floats, smooth: Floats, outline: Mask, prompts: tuple[Points, Points]
 ) -> Floats:
     """Shift the logits of a crop so that foreground prompts are above zero, background below.
 
@@ -41,8 +41,8 @@ def shifted_logits(
     ----------
     chance : (I, J, K) float32
         Predicted probability.
-    images : (C, I, J, K) float32
-        z-scores, voxels of 1 mm.
+    smooth : (C, I, J, K) float32
+        z-scores with less noise, voxels of 1 mm; see `PromptStudy.smooth`.
     outline : (I, J, K) bool
         The current outline; logits are zero at its border.
     prompts : two (N, 3) int64
@@ -60,7 +60,6 @@ def shifted_logits(
     points, signs = _chosen(prompts, chance.shape)
     if not len(points):
         return np.asarray(logits, np.float32)
-    smooth = _smoothed(images)
     at = tuple(points.T)
     missing = np.clip(_MARGIN - signs * logits[at], 0, _MAX_MARGIN) * signs
     seen = smooth[(slice(None), *at)]
@@ -76,7 +75,7 @@ def shifted_logits(
 
 def carried_on(
     logits: Floats,
-    images: Floats,
+    smooth: Floats,
     outline: Mask,
     wrong: Sequence[Error],
     corner: Points,
@@ -91,8 +90,8 @@ def carried_on(
     ----------
     logits : (I, J, K) float32
         The answer of a crop.
-    images : (C, I, J, K) float32
-        z-scores, voxels of 1 mm.
+    smooth : (C, I, J, K) float32
+        z-scores with less noise, voxels of 1 mm; see `PromptStudy.smooth`.
     outline : (I, J, K) bool
         The outline to be corrected.
     wrong : sequence of Error
@@ -116,18 +115,13 @@ def carried_on(
         reach = 3 * _CARRIED_DEPTHS * depth
         i, j, k = clipped_box(points.min(0) - reach, points.max(0) + reach, outline.shape)
         sign = np.float32(1 if error.belongs else -1)
-        agreed, smooth = sign * logits[i, j, k], _smoothed(images[:, i, j, k])
+        agreed, seen = sign * logits[i, j, k], smooth[:, i, j, k]
         side, most = outline[i, j, k] != error.belongs, np.zeros_like(agreed)
         for point in points[:: max(1, -(-len(points) // _PROMPTS))]:
             here = point - (i.start, j.start, k.start)
-            np.maximum(most, _lacking(agreed, smooth, side, here, depth), out=most)
+            np.maximum(most, _lacking(agreed, seen, side, here, depth), out=most)
         shift[i, j, k] += sign * np.float32(share) * most
     return np.asarray(logits + shift, np.float32)
-
-
-def _smoothed(images: Floats) -> Floats:
-    """Return (C, I, J, K) images with less noise, so that a single voxel shows its tissue."""
-    return np.stack([ndimage.gaussian_filter(one, 0.8) for one in images])
 
 
 def _lacking(agreed: Floats, images: Floats, wrong: Mask, point: Points, depth: float) -> Floats:

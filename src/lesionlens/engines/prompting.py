@@ -113,8 +113,8 @@ def _prompt_study(prepared: PreparedStudy, chances: Chances | None) -> tuple[Pro
         for n, region in enumerate(Region):
             if region in chances:  # without T1c there is no information on enhancement
                 known[n] = resample(chances[region], prepared.working, found.grid)
-    images = found.channels[0].half().numpy()
-    return PromptStudy(images, found.brain[0].numpy(), found.present, known), found.grid
+    images, brain = found.channels[0].numpy(), found.brain[0].numpy()
+    return PromptStudy(images, brain, found.present, known), found.grid
 
 
 def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:

@@ -205,7 +205,7 @@ def _with_alike(
     corner = [side.start for side in box]
     moved = shifted_logits(
         known,
-        np.asarray(study.images[(slice(None), *box)], np.float32),
+        study.smooth[(slice(None), *box)],
         outline[box],
         (asked.foreground - corner, asked.background - corner),
     )
@@ -223,7 +223,7 @@ def _carried_on(
     """Carry the correction on to similar voxels within the error."""
     logits = carried_on(
         logit(chance, _MIN_CHANCE),
-        np.asarray(study.images[(slice(None), *box)], np.float32),
+        study.smooth[(slice(None), *box)],
         outline[box],
         wrong,
         np.array([side.start for side in box]),
