@@ -6,7 +6,7 @@ They operate on masks and probabilities in the crop around the prompts, without 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,9 @@ class Error:
     """Distance from the outline's border: the median of a scribble, the largest of points."""
     reach_mm: float
     """Maximum distance from them at which the outline may change."""
+    opposite: Points = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    """(N, 3) prompts of the other sign, if a region is named: what is nearer to one of them does
+    not change. An object without a name is less known, and its prompts may reach past others."""
 
 
 def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, ...]:
@@ -128,14 +131,16 @@ def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, .
     for belongs in (True, False):
         prompts = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
         points, scribbles = _apart(prompts)
+        opposite = asked.background if belongs else asked.foreground
+        opposite = opposite if asked.region is not None else opposite[:0]
         if len(points):
             depth = float(_depths(outline, points, belongs).max())
-            found.append(Error(points, belongs, depth, _bounded(multiple * depth)))
+            found.append(Error(points, belongs, depth, _bounded(multiple * depth), opposite))
         for line in scribbles:
             depth = float(np.median(_depths(outline, line, belongs)))
             shown = max(_SCRIBBLE_SHARE * multiple * depth, float(np.ptp(line, axis=0).max()) / 2)
             reach = _bounded(min(multiple * depth, shown))
-            found.append(Error(line, belongs, depth, reach))
+            found.append(Error(line, belongs, depth, reach, opposite))
     return tuple(found)
 
 
@@ -182,6 +187,9 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
         sure = (chance if error.belongs else 1 - chance) - least
         agreed = sure >= 0 if error.belongs else sure > 0
         change = (before != error.belongs) & (far <= error.reach_mm) & agreed
+        opposite = np.argwhere(marks(error.opposite - corner, before.shape))
+        if len(opposite):
+            change &= far <= distances_to(opposite, before.shape)
         if error.belongs:
             change = _limited_to_certain(
                 change, sure, _ADDED * max(_MIN_ADDED, int(np.count_nonzero(outline)))

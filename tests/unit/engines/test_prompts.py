@@ -132,6 +132,21 @@ def test_nothing_changes_beyond_the_reach_of_a_prompt(study, region):
     assert 0.6 * reach < far.max() <= reach < REACH_MM
 
 
+@pytest.mark.parametrize("against", [False, True])
+def test_a_correction_of_a_region_ends_half_way_to_a_prompt_of_the_other_sign(study, against):
+    study.images[3][6:11, 10:50, 6:11] = 0.0 if against else 1.0
+    long = drawn((slice(6, 11), slice(10, 50), slice(6, 11)))
+    newer, older = (8, 14, 8), (8, 24, 8)
+    outline = long if against else drawn((slice(6, 11), slice(8, 11), slice(6, 11)))
+    signs = ([older], [newer]) if against else ([newer], [older])
+    named, unnamed = (
+        mask_of(study, *signs, outline=outline, region=region) for region in (Region.WT, None)
+    )
+    changed = [np.argwhere(mask ^ outline)[:, 1].max() for mask in (named, unnamed)]
+    assert 17 <= changed[0] <= 19
+    assert changed[1] > changed[0]
+
+
 @pytest.mark.parametrize("length", [3, 16])
 def test_a_scribble_shows_how_far_the_error_extends(study, length):
     """A point two voxels deep reaches twelve; a short line, as deep, only four times its depth."""
