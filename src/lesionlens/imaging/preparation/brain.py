@@ -47,7 +47,7 @@ class BrainMask:
     @property
     def volume_ml(self) -> float:
         """Volume of the mask."""
-        return float(self.mask.sum()) * self.grid.voxel_ml
+        return self.grid.volume_ml(self.mask)
 
 
 def form(frame_uid: str | None) -> ArrayForm[BrainMask]:

@@ -111,11 +111,11 @@ def _reason_not_a_brain(
     logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid
 ) -> str | None:
     """Return why this is not a scan of a brain, or None."""
-    sure_ml = float((logit > SURE).sum()) * grid.voxel_ml
+    sure_ml = grid.volume_ml(logit > SURE)
     lit = image > 0.1 * float(np.quantile(image[::2, ::2, ::2], 0.99))
-    object_ml = float(lit.sum()) * grid.voxel_ml
+    object_ml = grid.volume_ml(lit)
     part = largest(logit > 0)
-    part_ml = float(part.sum()) * grid.voxel_ml
+    part_ml = grid.volume_ml(part)
     if sure_ml < SURE_SHARE * part_ml and is_even(image, part):
         return f"an object of one even material, {part_ml:.0f} ml"
     if sure_ml >= max(MIN_ML, MIN_SHARE * object_ml):
@@ -131,7 +131,7 @@ def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
         return BrainMask(part, grid, METHOD)
     mask = filled(largest(_halved(logit[box]) > 0))
     fine = _finer(cut_grid(grid, box))
-    volume = float(mask.sum()) * fine.voxel_ml
+    volume = fine.volume_ml(mask)
     return BrainMask(mask, fine, METHOD, _reason_to_check(logit, part, volume))
 
 

@@ -103,7 +103,7 @@ def strip(
         nib.Nifti1Image(values, grid.affine).to_filename(image)
         _run([str(found), *program.arguments(image, mask)], name, context)
         brain = _read(mask, grid, name)
-    volume = float(brain.sum()) * grid.voxel_ml
+    volume = grid.volume_ml(brain)
     doubtful = None if 700.0 < volume < 2000.0 else f"it measures {volume:.0f} ml"
     return BrainMask(brain, grid, name, doubtful)
 
