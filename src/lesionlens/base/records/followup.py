@@ -205,6 +205,14 @@ class Change:
     """None if a person drew an outline of it, which then counts alone, and unless matched."""
 
     @property
+    def shown(self) -> Measured:
+        """The lesion as it is now, or was before if it is no longer flagged."""
+        shown = self.now or self.before
+        if shown is None:
+            raise ValueError("a change of no lesion")
+        return shown
+
+    @property
     def kind(self) -> ChangeKind:
         """The kind of change."""
         if self.before is None:

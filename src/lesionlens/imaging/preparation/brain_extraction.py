@@ -17,7 +17,7 @@ from lesionlens.base.geometry import bounding_box, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest
+from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest, may_be_whole
 from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_grid, resample
 from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
 from lesionlens.network.shipped_unet import MULTIPLE
@@ -183,7 +183,7 @@ def _reason_to_check(
     logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float
 ) -> str | None:
     """Return why the mask should be checked, or None."""
-    if not 700.0 < volume_ml < 2000.0:
+    if not may_be_whole(volume_ml):
         return f"it measures {volume_ml:.0f} ml"
     other = float((logit > 0).sum() - part.sum()) / float(part.sum())
     if other > 0.1:
