@@ -301,8 +301,8 @@ class Result:
 
         Raises
         ------
-        MissingPluginError
-            No viewer is installed.
+        MissingPluginError, ResourceError
+            No viewer is installed; there is no display.
         """
         installed = plugins.names(plugins.VIEWERS)
         name = "napari" if "napari" in installed or not installed else installed[0]
