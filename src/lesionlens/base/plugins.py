@@ -71,7 +71,7 @@ def check_window() -> None:
         raise ResourceError(
             found="no display to open a window on",
             expected="a desktop, or one that is forwarded here",
-            next_step="Forward one (ssh -X), or work from the command line, which needs none",
+            next_step="Forward one (ssh -X), or analyse and export without a window",
         )
 
 

@@ -297,12 +297,14 @@ def _draft(
     nadir: int,
 ) -> ResponseDraft:
     choices, worse = case.choices, case.choices.clinical is Clinical.WORSE
+    category: Response | None
+    missing: tuple[str, ...] = ()
     otherwise, more = _otherwise(found, case, targets, nadir)
     steps = [*_arithmetic(case, targets, sums, nadir), *more]
     if worse:
         steps.append(STEPS["worse"])
     if otherwise or worse:
-        category, missing = Response.PROGRESSION, ()
+        category = Response.PROGRESSION
     elif _sum_progressed(case, targets, sums, nadir):
         category, missing = _progressed_by_sum(choices, steps)
     else:
