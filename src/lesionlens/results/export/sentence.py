@@ -261,7 +261,7 @@ def read_template(path: Path) -> str:
         text = read_text(path, _MAX_TEMPLATE_BYTES)
     except (OSError, ValueError) as error:
         most = f"a text file of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
-        _refuse(f"that cannot be read ({error})", most)
+        _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", most)
     for language in ("en", "de"):
         blocks = _blocks(text, load(language))
         for values in _trials():
