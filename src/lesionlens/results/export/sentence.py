@@ -362,8 +362,8 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
                 _refuse(f"whose text is longer than {_MAX_CHARACTERS} characters", "a sentence")
             pieces.append(piece)
     except UndefinedError as error:
-        _refuse(f"that names what there is not ({error.message})",
-                f"of {name}: {', '.join(FIELDS[name])}")  # fmt: skip
+        known = ", ".join(FIELDS[name])
+        _refuse(f"with an unknown name ({error.message})", f"the fields of {name}: {known}")
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
