@@ -113,9 +113,13 @@ def unreadable(error: OSError, name: str) -> ReadError:
     --------
     >>> print(unreadable(PermissionError(errno.EACCES, ""), "IM1").found)
     no permission to read 'IM1'
+    >>> print(unreadable(FileNotFoundError(errno.ENOENT, ""), "out").found)
+    no file or folder 'out'
     """
     if error.errno in (errno.EACCES, errno.EPERM):
         found, next_step = "no permission to read", "Ask its owner for read access, or copy it"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
+        found, next_step = "no file or folder", "Check the path and that the disk is mounted"
     else:
         found = f"the system's refusal ({error.strerror or type(error).__name__}) to read"
         next_step = "Check the disk, then start again"

@@ -40,6 +40,16 @@ class Grid:
         """Volume of one voxel, ml."""
         return geometry.voxel_ml(self.affine)
 
+    def volume_ml(self, mask: NDArray[np.bool_]) -> float:
+        """Return the volume of a mask on this grid, or on a part of it, ml.
+
+        Examples
+        --------
+        >>> Grid((10, 10, 10), np.eye(4)).volume_ml(np.ones((10, 10, 10), bool))
+        1.0
+        """
+        return float(np.count_nonzero(mask) * self.voxel_ml)
+
     @property
     def axis_codes(self) -> str:
         """Direction in which each voxel axis grows, such as LPS."""

@@ -20,6 +20,7 @@ from lesionlens.base.errors import (
     LesionLensError,
     MissingPluginError,
     PluginError,
+    ResourceError,
     is_full_disk,
     is_lack_of_memory,
 )
@@ -44,19 +45,33 @@ def _points(group: str) -> tuple[EntryPoint, ...]:
     return _points_on(tuple(sys.path), group)
 
 
+def has_display() -> bool:
+    """Return whether windows can be shown; Windows and macOS always have a desktop."""
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(named) or sys.platform in ("win32", "darwin")
+
+
 def check_window() -> None:
-    """Refuse if napari or Qt is not installed.
+    """Refuse if napari or Qt is not installed, or no window can be shown: Qt would abort.
 
     Raises
     ------
     MissingPluginError
         The message names the extra.
+    ResourceError
+        There is no display, and the user chose no other platform of Qt.
     """
     if any(util.find_spec(name) is None for name in ("napari", "qtpy")):
         raise MissingPluginError(
             found="that napari, which shows the window, is not installed",
             expected="LesionLens with the extra `gui`",
             next_step='Install it: pip install "lesionlens[gui]"',
+        )
+    if not (has_display() or os.environ.get("QT_QPA_PLATFORM")):
+        raise ResourceError(
+            found="no display to open a window on",
+            expected="a desktop, or one that is forwarded here",
+            next_step="Forward one (ssh -X), or analyse and export without a window",
         )
 
 

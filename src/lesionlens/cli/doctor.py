@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
-import os
 import platform
-import sys
 from importlib import metadata, util
 from typing import Any
 
@@ -63,7 +61,7 @@ def examine() -> dict[str, Any]:
         "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
         "plugins_failing": {group: plugins.load_errors(group) for group in _GROUPS},
-        "display": _has_display(),
+        "display": plugins.has_display(),
         "sample": _has_sample(),
         "ready": all(core.values())
         and weights["verified"]
@@ -75,12 +73,6 @@ def examine() -> dict[str, Any]:
 def _has_sample() -> bool:
     """Whether the sample studies are in the package."""
     return samples.STUDY.is_dir() and samples.DICOM_STUDY.is_dir()
-
-
-def _has_display() -> bool:
-    """Whether windows can be shown; Windows and macOS always have a desktop."""
-    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return bool(named) or sys.platform in ("win32", "darwin")
 
 
 def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def send(
         typer.Option(
             "--only",
             help="Kinds of objects to send, separated by commas: seg, sr, pm, ko, sc, pr, "
-            "rtstruct, other.",
+            "rtstruct, doc, other.",
             metavar="KINDS",
         ),
     ] = "",

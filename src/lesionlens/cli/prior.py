@@ -78,13 +78,10 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     table = new_table(heads, words=2)
     table.columns[-1].justify, table.columns[-1].no_wrap = "left", False  # words if unmeasurable
     for change in found.changes:
-        shown = change.now or change.before
-        if shown is None:
-            continue
         matched = change.kind is ChangeKind.MATCHED
         table.add_row(
-            str(shown.id) if change.now else "",
-            shown.place,
+            str(change.now.id) if change.now else "",
+            change.shown.place,
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
             _percent(change.volume_percent) if matched else change.kind.value,

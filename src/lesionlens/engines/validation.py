@@ -246,7 +246,7 @@ def visible_only(found: Prediction, prepared: PreparedStudy) -> Prediction:
 def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
     """Remove voxels outside the brain, with a notice about their volume."""
     whole = found.probability[Region.WT] >= found.thresholds[Region.WT]
-    ml = np.count_nonzero(whole & ~prepared.brain) * prepared.working.voxel_ml
+    ml = prepared.working.volume_ml(whole & ~prepared.brain)
     words = f"{ml:.1f} ml that the engine drew outside the brain were left out."
     return replace(
         found,

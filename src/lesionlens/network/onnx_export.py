@@ -29,7 +29,7 @@ from lesionlens.network.attention import Form
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.model import LensNetwork, LensOutput
-from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, WeightsNotes
+from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, notes_of
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput, PromptNetwork
 from lesionlens.network.prompt.model import MULTIPLE as PROMPT_MULTIPLE
 from lesionlens.network.prompt.weights import PromptNotes
@@ -58,7 +58,7 @@ class _Lens(nn.Module):
 
     @override
     def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors listed in `names`."""
+        """Return the tensors of `_named`."""
         return tuple(_named(self.network(x, place=place, trace=True)).values())
 
 
@@ -144,11 +144,10 @@ def export_lens(
     place = torch.tensor([[[-1.0, 1.0]] * 3])
     with torch.inference_mode():
         names = list(_named(network(x, place=place, trace=True)))
-    notes = {f.name: getattr(about, f.name) for f in dataclasses.fields(WeightsNotes)}
     metadata = {
         "format": ONNX_FORMAT,
         "network": json.dumps(dataclasses.asdict(about.config)),
-        "notes": json.dumps(notes),
+        "notes": json.dumps(notes_of(about)),
         "weights_sha256": about.sha256,
         "precision": precision.value,
     }

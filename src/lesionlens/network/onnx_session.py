@@ -50,10 +50,10 @@ def runtime() -> ModuleType:
 def _providers(requested: str, there: Sequence[str]) -> list[Any]:
     """Convert a device name to execution providers; a missing device is refused."""
     words = requested.strip().lower()
-    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
     if words == "auto":
-        match = re.fullmatch(r"cuda()?", "cuda") if "CUDAExecutionProvider" in there else None
-    elif words != "cpu" and match is None:
+        words = "cuda" if "CUDAExecutionProvider" in there else "cpu"
+    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
+    if words != "cpu" and match is None:
         raise UnusableInputError(
             found=f"the device {requested!r}",
             expected="auto, cpu, cuda or cuda:N for the engine onnx",
@@ -70,6 +70,12 @@ def _providers(requested: str, there: Sequence[str]) -> list[Any]:
             in_window="Install onnxruntime-gpu, or choose cpu in Preferences → LesionLens",
         )
     return [("CUDAExecutionProvider", {"device_id": int(match[1] or 0)}), "CPUExecutionProvider"]
+
+
+def _threads_of_environment() -> int:
+    """Return the first of the numbers in `OMP_NUM_THREADS`, one for each level; 0 for all cores."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 class OnnxSession:
@@ -110,7 +116,7 @@ class OnnxSession:
             )
         chosen = _providers(device, ort.get_available_providers())
         settings = ort.SessionOptions()
-        threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        threads = self.threads or _threads_of_environment()
         settings.intra_op_num_threads = threads
         # No spinning of idle threads: it would take the cores from other work.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")

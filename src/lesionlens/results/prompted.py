@@ -69,8 +69,8 @@ def ask(
         _, free = native.bring_part((~found.settled).astype(np.float32), prepared, found.box)
         part = np.where(free > 0, part, outline[box])
     probability[box] = part
-    _bind(probability, wanted, 1.0)
-    _bind(probability, unwanted, 0.0)
+    for voxels, value in ((wanted, 1.0), (unwanted, 0.0)):
+        probability[tuple(voxels[prepared.native.contains(voxels)].T)] = value
     return PromptedVolume(probability, prepared.native, _shown(found, prepared), prompts)
 
 
@@ -142,11 +142,6 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid) -> Mask:
             next_step="Give `probability >= 0.5`",
         )
     return outline.astype(bool, copy=False)
-
-
-def _bind(probability: Floats, voxels: Points, value: float) -> None:
-    inside = ((voxels >= 0) & (voxels < np.array(probability.shape))).all(1)
-    probability[tuple(voxels[inside].T)] = value
 
 
 def _shown(found: PromptResponse, prepared: PreparedStudy) -> Volume:

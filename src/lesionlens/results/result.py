@@ -273,8 +273,8 @@ class Result:
         if candidate not in known:
             raise UnusableInputError(
                 found=f"no candidate {candidate!r}",
-                expected=f"one of {', '.join(map(str, known)) or 'none: nothing was flagged'}",
-                next_step="Name one of them, or None for the study",
+                expected=f"one of: {', '.join(map(str, known)) or 'none: nothing was flagged'}",
+                next_step="Choose one of them, or leave the candidate out for the whole study",
             )
         return written.of(known[candidate])
 
@@ -301,8 +301,8 @@ class Result:
 
         Raises
         ------
-        MissingPluginError
-            No viewer is installed.
+        MissingPluginError, ResourceError
+            No viewer is installed; there is no display.
         """
         installed = plugins.names(plugins.VIEWERS)
         name = "napari" if "napari" in installed or not installed else installed[0]

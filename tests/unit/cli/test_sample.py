@@ -8,7 +8,7 @@ from importlib import util
 
 import pytest
 
-from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableInputError
 from lesionlens.base.host_process import TUNE
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
@@ -41,8 +41,13 @@ def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[gui\]"):
         open_window(tmp_path)
-    assert not ran
     monkeypatch.setattr(util, "find_spec", lambda name: name)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ResourceError, match="no display"):  # Qt aborted, with status 250
+        open_window(tmp_path)
+    assert not ran
+    monkeypatch.setenv("DISPLAY", ":1")
     assert open_window(tmp_path).status == 3
     ((command, env),) = ran
     napari = [sys.executable, "-m", "lesionlens.napari.standalone"]
@@ -65,6 +70,7 @@ def test_an_interrupted_window_has_time_to_store_what_was_begun(
 ):
     """It was killed a quarter of a second after Ctrl+C."""
     window = Window(*outcomes)
+    monkeypatch.setenv("DISPLAY", ":1")
     monkeypatch.setattr(subprocess, "Popen", lambda command, env: window)
     monkeypatch.setattr(util, "find_spec", lambda name: name)
     assert open_window(tmp_path).status == 130

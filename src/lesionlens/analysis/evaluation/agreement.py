@@ -104,15 +104,14 @@ def agreement(
         parts[box][piece.inside] = number
         point = geometry.as_vec3(grid.to_mm(np.add(corner, piece.deepest)))
         listed.append(Disagreement(number, piece.by_first, piece.volume_ml, point))
-    unlisted = np.count_nonzero((mine != other) & (parts[box] == 0)) * grid.voxel_ml
-    return Agreement(rows, tuple(listed), parts, float(unlisted))
+    unlisted = grid.volume_ml((mine != other) & (parts[box] == 0))
+    return Agreement(rows, tuple(listed), parts, unlisted)
 
 
 def _row(region: Region, first: Labels, second: Labels, grid: Grid) -> RegionAgreement:
     labels = [int(label) for label in region.labels]
     one, two = np.isin(first, labels), np.isin(second, labels)
-    volumes = [float(np.count_nonzero(mask)) * grid.voxel_ml for mask in (one, two)]
-    return RegionAgreement(region, volumes[0], volumes[1], dice(one, two))
+    return RegionAgreement(region, grid.volume_ml(one), grid.volume_ml(two), dice(one, two))
 
 
 class _Piece(NamedTuple):

@@ -250,7 +250,7 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     )
     score.metrics["candidates"] = len(flagged)
     score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
-    score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
+    score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
     score.metrics |= measures(result, findings)
     _score_calibration(score, result, grid, truth, image)
     _score_attention(score, result, grid, truth, has_t1c=has_t1c)
@@ -278,7 +278,7 @@ def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
         predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
     score.metrics |= _detection_metrics(found, counted, false)
-    score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
+    score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
 
 
 def _detection_metrics(

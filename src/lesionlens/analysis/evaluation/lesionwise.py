@@ -71,7 +71,7 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
         lesion = lesions == number
         touched = _overlapping(parts, lesion, place)
         matched |= touched
-        if np.count_nonzero(lesion) * grid.voxel_ml * 1000.0 <= SMALLEST_MM3:
+        if grid.volume_ml(lesion) * 1000.0 <= SMALLEST_MM3:
             continue
         ours = np.isin(parts, list(touched))
         far = hd95(ours, lesion, grid.spacing_mm)

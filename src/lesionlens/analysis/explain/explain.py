@@ -104,8 +104,8 @@ def check_maps(
     questions : Questions or None
         Perturbed predictions; None if not supported, which leaves the position alone.
     """
-    voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
-    found = faithfulness.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
+    brain_ml = prepared.working.volume_ml(prepared.brain)
+    found = faithfulness.all_pointing(attention, marked.labels, brain_ml / prepared.native.voxel_ml)
     seen, trace = prediction.unperturbed, prediction.trace
     if seen is None or trace is None or questions is None or not marked.count:
         return found

@@ -59,8 +59,8 @@ def _mirrored(mask: Mask, prepared: PreparedStudy) -> Mask:
     if head is None:
         return out
     here = np.argwhere(prepared.brain)
-    there = np.rint(grid.to_voxel(head.mirrored(grid.to_mm(here)))).astype(int)
-    inside = ((there >= 0) & (there < mask.shape)).all(axis=1)
+    there = grid.nearest_voxel(head.mirrored(grid.to_mm(here)))
+    inside = grid.contains(there)
     out[tuple(here[inside].T)] = mask[tuple(there[inside].T)]
     return out
 

@@ -157,7 +157,7 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     straight = _scaled_head(midline, points, whole=not cut.keys() & _SET_THE_SCALE)
     if straight is None or cut:
         return straight
-    return _lifted(straight, points, float(np.count_nonzero(brain)) * grid.voxel_ml)
+    return _lifted(straight, points, grid.volume_ml(brain))
 
 
 def _scaled_head(

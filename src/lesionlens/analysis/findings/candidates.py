@@ -248,7 +248,7 @@ def _sizes(part: Component, has_t1c: bool, probability: Floats | None) -> _Sizes
     rings = has_t1c and bool(enhancing.any())
     found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
     volumes: dict[Region, float | None] = {
-        region: measure.volume_ml(part.region(region), part.grid) for region in Region
+        region: part.grid.volume_ml(part.region(region)) for region in Region
     }
     if not has_t1c:
         volumes[Region.ET] = None

@@ -17,6 +17,7 @@ from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
 from lesionlens.engines.component_score import component_score
+from lesionlens.imaging.preparation.resampling import cut_grid
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -127,8 +128,7 @@ def doubtful_ml(
     box = bounding_box(left)
     if box is None:
         return 0.0
-    parts = without_specks(left[box], rules.smallest_vox(marked.grid))
-    return float(np.count_nonzero(parts)) * marked.grid.voxel_ml
+    return marked.grid.volume_ml(without_specks(left[box], rules.smallest_vox(marked.grid)))
 
 
 def filled(mask: Mask) -> Mask:
@@ -245,7 +245,7 @@ class Component:
     @property
     def volume_ml(self) -> float:
         """Its volume."""
-        return float(np.count_nonzero(self.mask)) * self.grid.voxel_ml
+        return self.grid.volume_ml(self.mask)
 
     def region(self, region: Region) -> Mask:
         """Return the voxels of one region within the box."""
@@ -266,10 +266,8 @@ def components_of(marked: ComponentMask) -> Iterator[Component]:
     """Yield each component of a `ComponentMask`, in order."""
     for number, box in boxes_of(marked.components).items():
         mask: Mask = marked.components[box] == number
-        affine = marked.grid.affine.copy()
-        affine[:3, 3] = marked.grid.to_mm([side.start for side in box])
         labels = np.where(mask, marked.labels[box], 0)
-        yield Component(number - 1, box, mask, labels, Grid(mask.shape, affine))
+        yield Component(number - 1, box, mask, labels, cut_grid(marked.grid, box))
 
 
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:

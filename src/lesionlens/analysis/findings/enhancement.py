@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.geometry import TOUCHING, bounding_box
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -68,7 +69,7 @@ def without_t1_hyperintensity(prediction: Prediction, prepared: PreparedStudy) -
     core = prediction.probability.get(Region.TC, found) >= prediction.thresholds[Region.TC]
     bright = mine & drawn[box]
     mine = _whole_cores(mine, drawn[box], core[box])
-    notices = prediction.notices + _notices(bright, mine, prepared.working.voxel_ml)
+    notices = prediction.notices + _notices(bright, mine, prepared.working)
     if not mine.any():
         unchanged = notices == prediction.notices
         return prediction if unchanged else replace(prediction, notices=notices)
@@ -78,9 +79,9 @@ def without_t1_hyperintensity(prediction: Prediction, prepared: PreparedStudy) -
     return replace(prediction, probability=probability, notices=notices)
 
 
-def _notices(bright: Mask, left_out: Mask, voxel_ml: float) -> tuple[str, ...]:
+def _notices(bright: Mask, left_out: Mask, grid: Grid) -> tuple[str, ...]:
     """Say how much was left out, and how much of what is bright on T1 counts as enhancing."""
-    out, kept = (float(np.count_nonzero(one)) * voxel_ml for one in (left_out, bright & ~left_out))
+    out, kept = map(grid.volume_ml, (left_out, bright & ~left_out))
     notices = []
     if out >= _MIN_ML:
         notices.append(

@@ -45,17 +45,6 @@ class Diameters:
     """((3,), (3,)) of float: ends of the perpendicular diameter."""
 
 
-def volume_ml(mask: Mask, grid: Grid) -> float:
-    """Return the volume of a mask in ml.
-
-    Examples
-    --------
-    >>> volume_ml(np.ones((10, 10, 10), bool), Grid((10, 10, 10), np.eye(4)))
-    1.0
-    """
-    return float(np.count_nonzero(mask)) * grid.voxel_ml
-
-
 def diameters(mask: Mask, grid: Grid) -> Diameters | None:
     """Return the longest axial diameter and the perpendicular one, by RANO.
 
@@ -167,7 +156,7 @@ def is_rano_measurable(
     parts, count = ndimage.label(enhancing, structure=TOUCHING)
     for number in range(1, count + 1):
         part: Mask = parts == number
-        if volume_ml(part, grid) < RANO_SMALLEST_ML or slices_touched(part, grid) < 2:
+        if grid.volume_ml(part) < RANO_SMALLEST_ML or slices_touched(part, grid) < 2:
             continue
         if probability is not None and float(probability[part].mean()) < _DOUBTFUL:
             continue

@@ -73,8 +73,7 @@ def changed(analysis: Analysis) -> Excluded | None:
     if left.all():
         return None
     near = ndimage.distance_transform_edt(left, sampling=grid.spacing_mm) <= CHANGED_MM
-    brain = grid.to_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
-    at = np.rint(brain).astype(int)
-    within = np.all((at >= 0) & (at < grid.shape), axis=1)
+    at = grid.nearest_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
+    within = grid.contains(at)
     taken = float(near[tuple(at[within].T)].mean()) if within.any() else 0.0
     return Excluded(near, grid) if taken <= 1 - _MIN_COMPARED else None

@@ -15,15 +15,13 @@ within 12 weeks, leptomeningeal disease, reasons for deterioration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import (
-    PRODUCT_LIMITS,
-    VOLUME_LIMITS,
     Comparison,
     changed_words,
     measures_of,
@@ -101,7 +99,8 @@ def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
         return _without_sum(choices, (why,))
     targets = _targets(case)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
-    asked = sorted({choices.baseline, choices.nadir or choices.baseline, last})
+    reference = choices.baseline if choices.nadir is None else choices.nadir
+    asked = sorted({choices.baseline, reference, last})
     why = _rejected_then(case, targets)
     if why:
         return _without_sum(choices, (why,))
@@ -111,7 +110,6 @@ def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
         or _uncounted_target_line(case, targets, asked)
     )
     if why or any(sums[n] is None for n in asked):
-        reference = choices.baseline if choices.nadir is None else choices.nadir
         grown, steps = _otherwise(found, case, targets, reference)
         return _without_sum(choices, (why or STEPS["parts"], *steps), grown=grown)
     known = [0.0 if one is None else one for one in sums]
@@ -298,14 +296,17 @@ def _draft(
     sums: Sequence[float],
     nadir: int,
 ) -> ResponseDraft:
-    choices = case.choices
-    steps = list(_arithmetic(case, targets, sums, nadir))
-    grown, more = _progression(found, case, targets, sums, nadir)
-    steps += more
-    if choices.clinical is Clinical.WORSE:
+    choices, worse = case.choices, case.choices.clinical is Clinical.WORSE
+    category: Response | None
+    missing: tuple[str, ...] = ()
+    otherwise, more = _otherwise(found, case, targets, nadir)
+    steps = [*_arithmetic(case, targets, sums, nadir), *more]
+    if worse:
         steps.append(STEPS["worse"])
-    if grown or choices.clinical is Clinical.WORSE:
-        category, missing = _progressed(choices, grown, steps)
+    if otherwise or worse:
+        category = Response.PROGRESSION
+    elif _sum_progressed(case, targets, sums, nadir):
+        category, missing = _progressed_by_sum(choices, steps)
     else:
         category, missing = _responded(case, targets, sums, steps)
     if category in (Response.COMPLETE, Response.PARTIAL):
@@ -322,7 +323,7 @@ def _arithmetic(
     if not targets:
         none = STEPS[f"none_{case.choices.disease}"]
         return (none.format(day=name_of(points, baseline)),)
-    low, high = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
+    low, high = case.limits
     first = STEPS["targets" if len(targets) > 1 else "target"]
     rows = [first.format(count=len(targets), unit=case.unit)]
     for name, number, limit in (("baseline", baseline, low), ("nadir", nadir, high)):
@@ -346,33 +347,15 @@ def _figure(value: float) -> str:
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Grown:
-    """Progression by the sum, or by other criteria."""
-
-    by_sum: bool = False
-    otherwise: bool = False
-
-    def __bool__(self) -> bool:
-        return self.by_sum or self.otherwise
-
-
-def _progression(
-    found: Comparison,
-    case: ResponseCase,
-    targets: tuple[str, ...],
-    sums: Sequence[float],
-    nadir: int,
-) -> tuple[_Grown, list[str]]:
-    """Return whether there is progression, with its explanation."""
-    last = len(case.points) - 1
-    _, high = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
-    changed = percent(sums[nadir], sums[last])
-    by_sum = (changed is not None and reached(changed, high)) or (
-        bool(targets) and sums[nadir] == 0 and sums[last] > 0
-    )
-    otherwise, steps = _otherwise(found, case, targets, nadir)
-    return _Grown(by_sum, otherwise), steps
+def _sum_progressed(
+    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
+) -> bool:
+    """Return whether the sum of the targets grew beyond the limit since the nadir, or from 0."""
+    before, now = sums[nadir], sums[-1]
+    changed = percent(before, now)
+    if changed is None:
+        return bool(targets) and before == 0 and now > 0
+    return reached(changed, case.limits[1])
 
 
 def _otherwise(
@@ -386,12 +369,10 @@ def _otherwise(
     return any(worse for worse, _ in lines) or enhancing, list(dict.fromkeys(steps))
 
 
-def _progressed(
-    choices: ResponseChoices, grown: _Grown, steps: list[str]
+def _progressed_by_sum(
+    choices: ResponseChoices, steps: list[str]
 ) -> tuple[Response, tuple[str, ...]]:
-    """Return progression, or what prevents it: only the sum depends on steroids."""
-    if grown.otherwise or choices.clinical is Clinical.WORSE:
-        return Response.PROGRESSION, ()
+    """Return progression, or what prevents it: growth of the sum depends on steroids."""
     if choices.steroids is Steroids.UNKNOWN:
         return Response.PROGRESSION, ("steroids",)
     if choices.steroids in (Steroids.LOWER, Steroids.STOPPED):
@@ -410,9 +391,8 @@ def _responded(
         steps.append(STEPS["unmeasured"])
         best = Response.STABLE
     else:
-        low, _ = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
         changed = percent(sums[choices.baseline], sums[last])
-        smaller = changed is not None and reached(changed, low)
+        smaller = changed is not None and reached(changed, case.limits[0])
         best = Response.PARTIAL if smaller else Response.STABLE
         if not case.there(last):
             best = Response.COMPLETE

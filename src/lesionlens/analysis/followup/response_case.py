@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from lesionlens.analysis.findings.measure import RANO_SMALLEST_ML
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import MEASURABLE_MM
-from lesionlens.base.records.followup import TARGETS, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    PRODUCT_LIMITS,
+    TARGETS,
+    VOLUME_LIMITS,
+    Measured,
+    TimePoint,
+)
 from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
 
 MIXED_TARGETS = 2
@@ -112,6 +118,11 @@ class ResponseCase:
     def unit(self) -> str:
         """Unit of a sum."""
         return "ml" if self.volumetric else "mm²"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Changes of a sum in percent at which response and progression begin."""
+        return VOLUME_LIMITS if self.volumetric else PRODUCT_LIMITS
 
     @property
     def part(self) -> Region:

@@ -56,8 +56,7 @@ class Volumes:
         """Volume of the resection cavity; None if the engine outlines none."""
         if self.cavity is None:
             return None
-        inside = self._without_tumour(self.cavity)
-        return float(np.count_nonzero(inside) * self.labels.grid.voxel_ml)
+        return self.labels.grid.volume_ml(self._without_tumour(self.cavity))
 
     def _without_tumour(self, cavity: Volume) -> NDArray[np.bool_]:
         return np.asarray(cavity.data & (self.labels.data == Label.BACKGROUND))

@@ -37,9 +37,9 @@ from lesionlens.base.records.study import PreparationStep, QualityCheck
 from lesionlens.base.run_context import StageTime
 
 CONSIDERED = "considered.json"
+"""File that contains a `ConsideredFile`."""
 DOUBTFUL = "doubtful.nii.gz"
 """File with the number of the doubtful part at each voxel; only written if there are any."""
-"""File that contains a `ConsideredFile`."""
 
 
 class _Strict(BaseModel):

@@ -160,8 +160,7 @@ class TimePoint:
         """Enhancing volume of all lesions that count; None without T1c."""
         if self.contrast is False:
             return None
-        found = [one.volume_ml.get(Region.ET) for one in self.lesions if one.counts]
-        return None if None in found else _total(found)
+        return _total([enhancing_ml(one) for one in self.lesions if one.counts])
 
     def lesion(self, tracking_uid: str) -> Measured | None:
         """Return the measurements of a lesion; None if it was not found."""
@@ -205,6 +204,14 @@ class Change:
     """None if a person drew an outline of it, which then counts alone, and unless matched."""
 
     @property
+    def shown(self) -> Measured:
+        """The lesion as it is now, or was before if it is no longer flagged."""
+        shown = self.now or self.before
+        if shown is None:
+            raise ValueError("a change of no lesion")
+        return shown
+
+    @property
     def kind(self) -> ChangeKind:
         """The kind of change."""
         if self.before is None:
@@ -223,11 +230,10 @@ class Change:
     @property
     def product_percent(self) -> float | None:
         """Change of the product of diameters; None if they measure different parts."""
-        if self.before is None or self.now is None:
+        before, now = self.before, self.now
+        if before is None or now is None or before.measured_part is not now.measured_part:
             return None
-        if self.before.measured_part is not self.now.measured_part:
-            return None
-        return percent(self.before.product_mm2, self.now.product_mm2)
+        return percent(before.product_mm2, now.product_mm2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +294,8 @@ class Comparison:
         now = by_uid.get(review.part_of(change.now.tracking_uid))
         if now is None or now.tracking_uid != change.now.tracking_uid:
             return Change(change.before, None, () if now is None else (now.id,))
-        own = change.joint is not None and any(
-            c.now is not None and c.now.id in redrawn for c in self.linked(change)
-        )
-        return replace(change, now=now, joint=None if own else change.joint)
+        linked = {c.now.id for c in self.linked(change) if c.now is not None}
+        return replace(change, now=now, joint=None if linked & redrawn else change.joint)
 
     def together(self, change: Change) -> tuple[float, float] | None:
         """Return total ml, prior and now, of all lesions that merged with or split from this one.
@@ -302,9 +306,9 @@ class Comparison:
         group = self.linked(change)
         if len(group) < 2:
             return None
-        before = [c.before.whole_ml for c in group if c.before is not None]
-        now = [c.now.whole_ml for c in group if c.now is not None]
-        return None if None in (*before, *now) else (_total(before), _total(now))
+        before = _total([c.before.whole_ml for c in group if c.before is not None])
+        now = _total([c.now.whole_ml for c in group if c.now is not None])
+        return None if before is None or now is None else (before, now)
 
     def linked(self, change: Change) -> tuple[Change, ...]:
         """Return this change and those that share a lesion with it, directly or indirectly."""
@@ -386,12 +390,10 @@ class Comparison:
         """
         counts = {one.tracking_uid: one.counts for p in self.points for one in p.lesions}
         found: dict[str, float] = {}
-        for point in self.points:
-            for one in point.lesions:
-                if not counts[one.tracking_uid]:
-                    continue
-                if one.measurable and one.counts and one.product_mm2 is not None:
-                    found.setdefault(one.tracking_uid, one.product_mm2)
+        for one in (one for point in self.points for one in point.lesions):
+            may = one.measurable and one.counts and counts[one.tracking_uid]
+            if may and one.product_mm2 is not None:
+                found.setdefault(one.tracking_uid, one.product_mm2)
         return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])
 
     def sums(self) -> tuple[tuple[float | None, float | None], ...]:
@@ -414,7 +416,7 @@ class Comparison:
                 0.0 if volume == 0 else volume and one.product_mm2
                 for volume, one in zip(volumes, there, strict=True)
             ]
-            rows.append((_known_total(products), _known_total(volumes)))
+            rows.append((_total(products), _total(volumes)))
         return tuple(rows)
 
     def curve(self, tracking_uid: str) -> Iterator[tuple[int, float]]:
@@ -482,12 +484,10 @@ def enhancing_ml(one: Measured) -> float | None:
     return one.volume_ml.get(Region.ET)
 
 
-def _known_total(values: Sequence[float | None]) -> float | None:
-    return None if None in values else _total(values)
-
-
-def _total(volumes: Iterable[float | None]) -> float:
-    return sum(one for one in volumes if one is not None)
+def _total(values: Sequence[float | None]) -> float | None:
+    """Return the sum; None if a value is unknown."""
+    known = [one for one in values if one is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def own_uids(found: Comparison | None) -> Mapping[str, str]:

@@ -28,6 +28,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.text import joined_with_and
 from lesionlens.network.weights import is_finite
 
 _DEFINITIONS = ("network_def", "network")
@@ -301,7 +302,7 @@ def _check_once(channels: Sequence[MrSequence | Region | None], what: str) -> No
     twice = sorted({one.display_name for one in named if named.count(one) > 1})
     if twice:
         raise UnusableInputError(
-            found=f"two {what} channels for {' and '.join(twice)} in the bundle's metadata",
+            found=f"two {what} channels for {joined_with_and(twice)} in the bundle's metadata",
             expected="one for each",
             next_step="Correct network_data_format in configs/metadata.json",
         )

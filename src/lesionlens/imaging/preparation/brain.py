@@ -15,6 +15,8 @@ from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 
 MAX_BRAIN_ML = 2300.0
 MIN_BRAIN_ML = 150.0
+_WHOLE_ML = (700.0, 2000.0)
+"""Volumes between which a mask may be a whole brain."""
 PARTIAL_FROM_MM = 3.0
 PARTIAL_SHARE = 0.35
 """Of the brain's median. Example: for 5 mm slices of a real case the mask is 1,505 ml without it,
@@ -47,7 +49,13 @@ class BrainMask:
     @property
     def volume_ml(self) -> float:
         """Volume of the mask."""
-        return float(self.mask.sum()) * self.grid.voxel_ml
+        return self.grid.volume_ml(self.mask)
+
+
+def may_be_whole(volume_ml: float) -> bool:
+    """Return whether a brain mask has a volume that a whole brain may have."""
+    low, high = _WHOLE_ML
+    return low < volume_ml < high
 
 
 def form(frame_uid: str | None) -> ArrayForm[BrainMask]:

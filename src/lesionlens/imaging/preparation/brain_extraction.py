@@ -17,7 +17,7 @@ from lesionlens.base.geometry import bounding_box, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest
+from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest, may_be_whole
 from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_grid, resample
 from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
 from lesionlens.network.shipped_unet import MULTIPLE
@@ -111,11 +111,11 @@ def _reason_not_a_brain(
     logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid
 ) -> str | None:
     """Return why this is not a scan of a brain, or None."""
-    sure_ml = float((logit > SURE).sum()) * grid.voxel_ml
+    sure_ml = grid.volume_ml(logit > SURE)
     lit = image > 0.1 * float(np.quantile(image[::2, ::2, ::2], 0.99))
-    object_ml = float(lit.sum()) * grid.voxel_ml
+    object_ml = grid.volume_ml(lit)
     part = largest(logit > 0)
-    part_ml = float(part.sum()) * grid.voxel_ml
+    part_ml = grid.volume_ml(part)
     if sure_ml < SURE_SHARE * part_ml and is_even(image, part):
         return f"an object of one even material, {part_ml:.0f} ml"
     if sure_ml >= max(MIN_ML, MIN_SHARE * object_ml):
@@ -131,7 +131,7 @@ def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
         return BrainMask(part, grid, METHOD)
     mask = filled(largest(_halved(logit[box]) > 0))
     fine = _finer(cut_grid(grid, box))
-    volume = float(mask.sum()) * fine.voxel_ml
+    volume = fine.volume_ml(mask)
     return BrainMask(mask, fine, METHOD, _reason_to_check(logit, part, volume))
 
 
@@ -183,7 +183,7 @@ def _reason_to_check(
     logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float
 ) -> str | None:
     """Return why the mask should be checked, or None."""
-    if not 700.0 < volume_ml < 2000.0:
+    if not may_be_whole(volume_ml):
         return f"it measures {volume_ml:.0f} ml"
     other = float((logit > 0).sum() - part.sum()) / float(part.sum())
     if other > 0.1:

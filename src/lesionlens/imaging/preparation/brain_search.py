@@ -60,7 +60,7 @@ def _doubt_of(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> str | None
     share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
     if share >= MIN_BRAIN_SHARE:
         return None
-    volume = float(mask.sum()) * item.series.grid.voxel_ml
+    volume = item.series.grid.volume_ml(mask)
     found = f"an object of {volume:.0f} ml, {share:.0%} of which look like brain"
     if brains.is_even(item.values, mask):
         raise _no_brain(f"{found}, of one even material", draft)

@@ -90,7 +90,7 @@ def _why_not_background(
     faces = [np.take(bad, index, axis=axis).mean() for axis in range(3) for index in (0, -1)]
     if np.median(faces) < 0.5:  # air has finite values: voxels between tissue are not air
         between = bad & (np.sum([_between(lit, axis) for axis in range(3)], axis=0) >= 2)
-        millilitres = float(between.sum()) * grid.voxel_ml
+        millilitres = grid.volume_ml(between)
         if millilitres > BETWEEN_ML:
             return f"{millilitres:.0f} ml of them lie within the head"
     return None

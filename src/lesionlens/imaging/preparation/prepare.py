@@ -116,7 +116,6 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     series = {sequence: item.series for sequence, item in draft.loaded.items()}
     acquired = {s: (item.values, item.series.grid) for s, item in draft.loaded.items()}
     valid = {s: values != 0 for s, values in images.items()}
-    volume = float(brain.sum()) * working.voxel_ml
     compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as aside:  # both register, which releases the GIL
         agreement = aside.submit(compare) if draft.options.sides else None
@@ -124,7 +123,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
         found = [
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm))
-            or quality.coverage(brain, valid, volume),
+            or quality.coverage(brain, valid, working.volume_ml(brain)),
             lost_signal.check(acquired),
             quality.saturation(acquired),
             ghosts.check(acquired),

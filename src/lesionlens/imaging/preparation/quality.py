@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck, Series
+from lesionlens.imaging.preparation.brain import may_be_whole
 from lesionlens.imaging.preparation.registration import Registration
 
 COST_WITHOUT = {
@@ -96,7 +97,7 @@ def coverage(
             False,
             f"Part of the brain lies outside of a sequence's field of view: {', '.join(lacking)}.",
         )
-    if not 700.0 < volume_ml < 2000.0:
+    if not may_be_whole(volume_ml):
         return QualityCheck(
             "coverage",
             False,

@@ -50,12 +50,12 @@ def resample(
         Where the target's voxels are coarser, the image is smoothed first.
     """
     inside = np.eye(4) if moved is None else moved
-    index_map = np.linalg.inv(source.affine) @ inside @ target.affine
-    turn = _turn(index_map)
+    to_source = np.linalg.inv(source.affine) @ inside @ target.affine
+    turn = _turn(to_source)
     if turn is not None:
         return _pick(values, turn, target.shape)
     smooth = values if nearest else antialias(values, source, target)
-    return _interpolate(smooth, index_map, target.shape, nearest=nearest)
+    return _interpolate(smooth, to_source, target.shape, nearest=nearest)
 
 
 def resample_probability(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.brain import BrainMask
+from lesionlens.imaging.preparation.brain import BrainMask, may_be_whole
 
 TIME_LIMIT_S = 1800.0
 AUTO, OWN = "auto", "own"
@@ -103,8 +103,8 @@ def strip(
         nib.Nifti1Image(values, grid.affine).to_filename(image)
         _run([str(found), *program.arguments(image, mask)], name, context)
         brain = _read(mask, grid, name)
-    volume = float(brain.sum()) * grid.voxel_ml
-    doubtful = None if 700.0 < volume < 2000.0 else f"it measures {volume:.0f} ml"
+    volume = grid.volume_ml(brain)
+    doubtful = None if may_be_whole(volume) else f"it measures {volume:.0f} ml"
     return BrainMask(brain, grid, name, doubtful)
 
 

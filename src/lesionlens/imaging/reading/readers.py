@@ -279,11 +279,11 @@ def _state_of(item: Path) -> str:
 
 
 def _kind_of(place: Path) -> str:
-    with place.open("rb") as stream:
-        head = stream.read(8)
     if place.suffix.lower() in (".hdr", ".img"):
         return "half of a pair (.hdr, .img), which is to be one .nii.gz,"
-    kinds = ((b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"", "an empty file, 0 bytes,"))
+    with place.open("rb") as stream:
+        head = stream.read(8)
     if not head:
-        return kinds[2][1]
-    return next((words for magic, words in kinds[:2] if head.startswith(magic)), "a file")
+        return "an empty file, 0 bytes,"
+    kinds = ((b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"))
+    return next((words for magic, words in kinds if head.startswith(magic)), "a file")

@@ -8,7 +8,7 @@ from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, cou
 from lesionlens.results.export.run import warnings_of
 
 NOT_STANDING = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
-"""Suffix of names of candidates that a reader did not accept."""
+"""States of candidates that a reader did not accept; names of such candidates are marked."""
 
 
 def limits(analysis: Analysis) -> tuple[str, ...]:
@@ -52,5 +52,6 @@ def candidate_name(analysis: Analysis, candidate: Candidate) -> str:
 def _mark(analysis: Analysis, candidate: Candidate) -> str:
     state = analysis.review.state_of(candidate.tracking_uid)
     marks = [state.value] if state in NOT_STANDING else []
-    marks += [] if counts_as_tumour(candidate, state) else [PROBABLY_NOT_TUMOUR]
+    if not counts_as_tumour(candidate, state):
+        marks.append(PROBABLY_NOT_TUMOUR)
     return f" ({', '.join(marks)})" if marks else ""

@@ -20,11 +20,12 @@ from typing import Protocol
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
-from lesionlens.base.labels import Extra, MrSequence, Region
+from lesionlens.base.labels import Extra, Region
 from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, left_out_warning
+from lesionlens.base.records.files import left_out_warning
+from lesionlens.base.records.parts import MAPS
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
@@ -48,16 +49,7 @@ RESERVED = (
     "segmentation.seg.nrrd",
     "surfaces",
     "candidates.nii.gz",
-    *(
-        f"{kind}_{region.value}.nii.gz"
-        for kind in ("probability", "attention")
-        for region in Region
-    ),
-    "uncertainty.nii.gz",
-    DOUBTFUL,
-    *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
-    CONSIDERED,
-    "followup.json",
+    *MAPS,
     "followup.csv",
     "report.pdf",
     "dicom/seg.dcm",

@@ -103,7 +103,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     prior = found.points[-2].date
     known = prior and prior == dates[-2]
     which = words("fu_which", date=prior) if known else dates[-2]
-    kinds = [change.kind for change in found.changes if _shown(change).counts]
+    kinds = [change.kind for change in found.changes if change.shown.counts]
     return FollowupSection(
         aligned=words(
             "fu_aligned",
@@ -159,7 +159,7 @@ def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
 
 
 def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
-    place = words.place_named(_shown(change).place)
+    place = words.place_named(change.shown.place)
     number = words("unknown") if change.now is None else str(change.now.id)
     changed = change.volume_percent, change.product_percent
     plain = change.kind is ChangeKind.MATCHED
@@ -183,16 +183,8 @@ _BESIDE = {
 }
 
 
-def _shown(change: Change) -> Measured:
-    """Return the lesion as it is now, or was before if it is no longer flagged."""
-    shown = change.now or change.before
-    if shown is None:
-        raise ValueError("a change of no lesion")
-    return shown
-
-
 def _note(change: Change, found: Comparison, words: Words) -> str:
-    shown, ids = _shown(change), ", ".join(str(one) for one in change.beside)
+    shown, ids = change.shown, ", ".join(str(one) for one in change.beside)
     parts = [words(_BESIDE[change.kind], ids=ids)] if ids else []
     if not shown.tumour:
         parts.append(words("apart"))

@@ -261,7 +261,7 @@ def read_template(path: Path) -> str:
         text = read_text(path, _MAX_TEMPLATE_BYTES)
     except (OSError, ValueError) as error:
         most = f"a text file of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
-        _refuse(f"that cannot be read ({error})", most)
+        _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", most)
     for language in ("en", "de"):
         blocks = _blocks(text, load(language))
         for values in _trials():
@@ -362,8 +362,8 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
                 _refuse(f"whose text is longer than {_MAX_CHARACTERS} characters", "a sentence")
             pieces.append(piece)
     except UndefinedError as error:
-        _refuse(f"that names what there is not ({error.message})",
-                f"of {name}: {', '.join(FIELDS[name])}")  # fmt: skip
+        known = ", ".join(FIELDS[name])
+        _refuse(f"with an unknown name ({error.message})", f"the fields of {name}: {known}")
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))

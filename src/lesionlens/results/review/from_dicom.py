@@ -309,8 +309,7 @@ def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=False):
         places = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
         nearest = np.rint(places).astype(np.intp)
-        inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all()
-        if not inside or np.abs(places - nearest).max() > 0.05:
+        if not grid.contains(nearest).all() or np.abs(places - nearest).max() > 0.05:
             return None
         volume[tuple(nearest.T)] = frame.ravel()
     return volume

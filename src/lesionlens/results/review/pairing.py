@@ -16,6 +16,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.study import EvidenceKind, Series, Study
+from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.reading.readers import RECALLED, digest_of_series
 from lesionlens.imaging.reading.series_selection import is_about_choice
 from lesionlens.results.review.saved_result import SavedResult
@@ -158,7 +159,7 @@ def _differences(study: Study, missing: Iterable[MrSequence]) -> str:
     if len(names) == 1:
         parts.append(f"{names[0]} differs from the one that was analysed")
     elif names:
-        parts.append(f"{' and '.join(names)} differ from those that were analysed")
+        parts.append(f"{joined_with_and(names)} differ from those that were analysed")
     return "; ".join(parts)
 
 

@@ -51,7 +51,7 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
     The group of a resection cavity is omitted.
     """
     found: dict[str, dict[str, Dataset]] = {}
-    for item in _below(report):
+    for item in items_below(report):
         if _name(item) == MEASUREMENT_GROUP:
             children = {_name(child): child for child in item.get("ContentSequence", [])}
             cavity = _code(children.get(FINDING)) == codes.LABEL_TYPES[Label.CAVITY].value
@@ -79,7 +79,7 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
 
 def response_of(report: Dataset) -> SignedResponse | None:
     """Return the signed response; None if missing or unreadable."""
-    item = next((one for one in _below(report) if _name(one) == codes.RESPONSE.value), None)
+    item = next((one for one in items_below(report) if _name(one) == codes.RESPONSE.value), None)
     if item is None:
         return None
     named: dict[str, str] = {}
@@ -114,23 +114,23 @@ def response_of(report: Dataset) -> SignedResponse | None:
 
 def is_builtin(report: Dataset) -> bool:
     """Return whether a report was written by LesionLens."""
-    return any(_name(item) == codes.REVIEW.value for item in _below(report))
+    return any(_name(item) == codes.REVIEW.value for item in items_below(report))
 
 
 def accepts_none(report: Dataset) -> bool:
     """Return whether a reader accepted none of the candidates."""
-    concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in _below(report))
+    concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in items_below(report))
     return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in concepts)
 
 
 def compares(report: Dataset) -> bool:
     """Return whether it compares the study with an earlier examination."""
-    return any(_name(item) == TIME_POINT for item in _below(report))
+    return any(_name(item) == TIME_POINT for item in items_below(report))
 
 
 def is_calibrated(report: Dataset) -> bool:
     """Return whether its scores are probabilities."""
-    return any(_name(item) == codes.PROBABILITY.value for item in _below(report))
+    return any(_name(item) == codes.PROBABILITY.value for item in items_below(report))
 
 
 def iso(moment: str) -> str:
@@ -218,10 +218,11 @@ def _score(item: Dataset | None) -> float | None:
     return score if score is not None and 0 <= score <= 1 else None
 
 
-def _below(item: Dataset) -> Iterator[Dataset]:
+def items_below(item: Dataset) -> Iterator[Dataset]:
+    """Yield the content items below a report or an item, depth first."""
     for child in item.get("ContentSequence", []):
         yield child
-        yield from _below(child)
+        yield from items_below(child)
 
 
 def _name(item: Dataset) -> str:

@@ -76,7 +76,7 @@ def _fits(
     if not np.allclose(middle, one.centroid_mm, rtol=0, atol=_CLOSE_MM):
         return False
     for region, stored in one.volume_ml.items():
-        measured = np.count_nonzero(mask & np.isin(parts, region.labels)) * labels.grid.voxel_ml
+        measured = labels.grid.volume_ml(mask & np.isin(parts, region.labels))
         if stored is not None and abs(stored - measured) > _CLOSE_ML + _CLOSE_SHARE * measured:
             return False
     return True

@@ -176,7 +176,7 @@ def _segment(
 ) -> ReadSegment:
     found = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
     nearest = np.rint(found).astype(np.intp)
-    inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all(axis=1)
+    inside = grid.contains(nearest)
     fits = bool(inside.all()) and float(np.abs(found - nearest).max()) <= BESIDE_VOX
     if fits:
         mask = np.zeros(grid.shape, bool)

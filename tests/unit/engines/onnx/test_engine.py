@@ -108,6 +108,15 @@ def test_it_says_who_it_is(onnx, lens):
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "threads"), [("3", 3), ("2,1", 2), (" 2 ", 2), ("", None), ("many", None)]
+)
+def test_threads_are_as_openmp_reads_its_variable(monkeypatch, value, threads):
+    """A list of numbers, one for each level, ended the analysis with a traceback."""
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert OnnxSession(HERE / "tiny.onnx").thread_count == threads
+
+
 class _Later:
     """Asked to stop once the network runs."""
 

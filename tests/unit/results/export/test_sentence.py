@@ -156,3 +156,12 @@ def test_a_template_is_refused_when_it_is_read(tmp_path: Path, text: str, said: 
     with pytest.raises(UnusableInputError, match=said) as error:
         read_template(file)
     assert "report.md" in str(error.value)
+
+
+def test_a_template_that_is_not_there_is_refused_without_the_system_s_jargon(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UnusableInputError, match="No such file") as error:
+        read_template(tmp_path / "none.j2")
+    assert "Errno" not in str(error.value)
+    assert str(tmp_path) not in str(error.value)

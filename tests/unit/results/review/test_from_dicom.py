@@ -21,7 +21,6 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, moved, write_study
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.findings.measure import volume_ml
 from lesionlens.base import codes as own
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
@@ -100,7 +99,7 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
         ours = again.findings.components == candidate.id
         np.testing.assert_array_equal(ours, analysis.findings.components == was[uid].id)
         assert candidate.score == pytest.approx(was[uid].score, abs=1e-3)
-        assert candidate.volume_ml[Region.WT] == pytest.approx(volume_ml(ours, grid))
+        assert candidate.volume_ml[Region.WT] == pytest.approx(grid.volume_ml(ours))
         assert again.review.of(uid).state is analysis.review.of(uid).state
         assert again.review.of(uid).reader == "A. Reader"
         assert again.review.of(uid).reason == "as seen"

@@ -13,7 +13,6 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.analysis.findings.measure import volume_ml
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -55,7 +54,7 @@ def test_it_reopens_voxel_for_voxel_as_candidates_that_nobody_reviewed(head, tmp
         np.testing.assert_array_equal(labels == Label.ENHANCING, meant == Label.ENHANCING)
     grid = head.volumes.labels.grid
     assert [c.volume_ml[Region.WT] for c in again.findings.candidates] == pytest.approx(
-        sorted((volume_ml(head.findings.components == n, grid) for n in (1, 2)), reverse=True)
+        sorted((grid.volume_ml(head.findings.components == n) for n in (1, 2)), reverse=True)
     )
     parted = program in PARTS or program == "highdicom"
     for candidate in again.findings.candidates:

@@ -99,9 +99,7 @@ def _words(change: Change, found: Comparison) -> str:
             f"{volume_words(before)} → {volume_words(now)} · {_signed(change.volume_percent)} · "
             f"mm² {_signed(change.product_percent)}"
         )
-    shown = change.now or change.before
     beside = ", ".join(str(one) for one in change.beside)
-    place = "" if shown is None else f"{shown.place}: "
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         words += f"; with all that merged or split {_signed(percent(*together))}"
@@ -109,7 +107,7 @@ def _words(change: Change, found: Comparison) -> str:
         words += "; rejected then"
     if change.joint is not None:
         words += f"; by one criterion for both {change.joint.text}"
-    return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"
+    return f"{change.shown.place}: {words}{f' (overlaps {beside} too)' if beside else ''}"
 
 
 def _signed(value: float | None) -> str:

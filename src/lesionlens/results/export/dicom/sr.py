@@ -11,7 +11,6 @@ is, that nothing was flagged) stands in a container of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,9 +43,7 @@ from lesionlens.results.export.dicom.containers import separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import SegmentMask
 from lesionlens.results.export.sentence import Sentences
-
-TRACKING_UID = "112040"
-"""Code of a group's tracking UID item."""
+from lesionlens.results.review.report_items import TRACKING_UID, items_below
 
 
 def build_sr(
@@ -224,7 +221,7 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
     """
     found = {
         str(item.UID)
-        for item in _items(pydicom.dcmread(path))
+        for item in items_below(pydicom.dcmread(path))
         if item.get("ValueType") == "UIDREF"
         and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
     }
@@ -236,9 +233,3 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
             expected="what was meant to be written",
             next_step="Report this as a defect; nothing was saved",
         )
-
-
-def _items(dataset: Dataset) -> Iterable[Dataset]:
-    for item in dataset.get("ContentSequence", ()):
-        yield item
-        yield from _items(item)

@@ -18,8 +18,8 @@ from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.results.export import bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.export.dicom.sr import TRACKING_UID
 from lesionlens.results.export.slicer import SlicerExporter
+from lesionlens.results.review.report_items import TRACKING_UID, items_below
 
 TIME = "2026-01-05T10:00:00Z"
 
@@ -37,14 +37,12 @@ def objects(analysis, folder):
     return {p.stem: pydicom.dcmread(p) for p in (folder / "dicom").iterdir()}
 
 
-def items(node):
-    for item in node.get("ContentSequence", ()):
-        yield item
-        yield from items(item)
-
-
 def named(node, code):
-    return [item for item in items(node) if item.ConceptNameCodeSequence[0].CodeValue == code.value]
+    return [
+        item
+        for item in items_below(node)
+        if item.ConceptNameCodeSequence[0].CodeValue == code.value
+    ]
 
 
 @pytest.fixture
@@ -67,7 +65,7 @@ def test_dcmtk_reads_a_reviewed_report(reviewed, tmp_path, tool):
 
 def test_no_time_in_the_report_names_an_offset(reviewed, tmp_path):
     written = objects(reviewed, tmp_path)["sr"]
-    times = [str(item.DateTime) for item in items(written) if item.ValueType == "DATETIME"]
+    times = [str(item.DateTime) for item in items_below(written) if item.ValueType == "DATETIME"]
     assert times
     assert all(time.replace(".", "").isdecimal() for time in times)
 
@@ -148,7 +146,7 @@ def test_a_lobe_is_a_coded_site(make, tmp_path, region, expected):
 
 
 def _uid(group):
-    return next(item.UID for item in items(group) if item.ValueType == "UIDREF")
+    return next(item.UID for item in items_below(group) if item.ValueType == "UIDREF")
 
 
 def test_both_diameters_are_drawn_and_cross_at_right_angles(make, tmp_path):
