@@ -335,6 +335,10 @@ def _proposal(
         ),
         cautions=(
             *_failures(before, after),
+            *(
+                f"One scan in the cases {one} and {other} of two patients: both are counted"
+                for one, other in cases.repeated
+            ),
             *cautions(
                 patients,
                 drawn,
