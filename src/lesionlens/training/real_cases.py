@@ -106,31 +106,27 @@ class RealCases:
         self._out, self._recipe = out, recipe
         self._context = context
         self.parts = split_recorded(cases, out, recipe.seed, recipe.data.held_out)
-        self._refuse_scans_on_both_sides()
+        self.repeated: list[tuple[str, str]] = []
+        """Pairs of cases with one scan and two patients, on one side of the split."""
+        self._compare_scans()
 
-    def _refuse_scans_on_both_sides(self) -> None:
-        """Refuse a case that is trained on and held out under two names.
+    def _compare_scans(self) -> None:
+        """Note cases that are there twice; refuse one that is trained on and held out.
 
         Raises
         ------
         ConfigError
             A held-out case has a scan of a training case.
         """
-        if not self.parts.validation:
-            return
-        owners = {
-            scan: case.name for case in self.parts.training for scan in self._read_scans(case)
-        }
-        for case in self.parts.validation:
-            other = next((owners[s] for s in self._read_scans(case) if s in owners), None)
-            if other is not None:
-                raise ConfigError(
-                    found=f"one scan in the cases {other!r} (trained on) and {case.name!r} "
-                    "(held out)",
-                    expected="no held-out case among the training cases",
-                    next_step="Remove one of them, or give both one patient in patients.tsv, and "
-                    "choose a new output folder",
-                )
+        parts, owners = self.parts, dict[str, RealCase]()
+        for case in (*parts.training, *parts.validation) if parts.validation else ():
+            scans = self._read_scans(case)
+            others = dict.fromkeys(owners[scan] for scan in scans if scan in owners)
+            owners |= {scan: case for scan in scans if scan not in owners}
+            for other in (one for one in others if one.patient != case.patient):
+                if case in parts.validation and other in parts.training:
+                    raise _on_both_sides(other, case)
+                self.repeated.append((other.name, case.name))
 
     def _read_scans(self, case: RealCase) -> list[str]:
         self._context.check("reading real cases")
@@ -346,6 +342,16 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     packed = pack(study.channels[0], labels.to(torch.uint8), cavity.to(torch.uint8), study.brain[0])
     parts = numbered(packed.instances, packed.code)
     return replace(packed, instances=parts, present=np.asarray(study.present))
+
+
+def _on_both_sides(trained_on: RealCase, held_out: RealCase) -> ConfigError:
+    return ConfigError(
+        found=f"one scan in the cases {trained_on.name!r} (trained on) and {held_out.name!r} "
+        "(held out)",
+        expected="no held-out case among the training cases",
+        next_step="Remove one of them, or give both one patient in patients.tsv, and choose a new "
+        "output folder",
+    )
 
 
 @torch.no_grad()

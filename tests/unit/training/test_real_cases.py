@@ -119,6 +119,20 @@ def test_a_case_under_two_names_is_not_trained_on_and_held_out(copy, tmp_path, p
     assert RealCases(find(copy), tmp_path / "another", RECIPE).parts.training
 
 
+@pytest.mark.parametrize("side", ["training", "validation"])
+def test_a_case_that_is_there_twice_on_one_side_is_noted(copy, tmp_path, side):
+    """Unless both are of one patient, whose examinations may share a scan."""
+    for twin in ("twin", "again"):
+        shutil.copytree(copy / NAMES[0], copy / twin)
+    (copy / "patients.tsv").write_text(f"case\tpatient\n{NAMES[0]}\tone\nagain\tone\n")
+    of_one = {"one": [], "twin": []}
+    rest = {case.patient: [] for case in find(copy) if case.patient not in of_one}
+    sides = {side: of_one, {"training": "validation", "validation": "training"}[side]: rest}
+    (tmp_path / "split.json").write_text(json.dumps(sides))
+    cases = RealCases(find(copy), tmp_path, RECIPE)
+    assert cases.repeated == [(NAMES[0], "twin")]
+
+
 @settings(deadline=None)
 @given(st.sets(st.text(min_size=1, max_size=6), min_size=2, max_size=30), st.integers(0, 9))
 def test_a_split_repeats_keeps_both_sides_and_holds_about_a_fifth(patients, seed):

@@ -237,8 +237,8 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     image = _reference(score, case, findings, grid)
     truth = _onto(score, known, grid)
     predicted = {region: region_mask(labels, region) for region in Region}
-    if not score.healthy:
-        _score_regions(score, predicted, truth, grid)
+    _note_cut(score, predicted[Region.WT], grid, known)
+    _score_regions(score, predicted, truth, grid)
     flagged = [one for one in findings.candidates if not one.apart]
     score.hits, counted = metrics.candidate_hits(
         flagged, predicted[Region.WT], region_mask(truth, Region.WT), grid
@@ -272,8 +272,8 @@ def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
     if known is not None and not known.grid.matches(grid, _SAME_MM):
         score.problems.append(f"{file.name} has another grid than the truth: compared by place")
     predicted = {region: region_mask(labels, region) for region in Region}
-    if not score.healthy:
-        _score_regions(score, predicted, truth, grid)
+    _note_cut(score, predicted[Region.WT], grid, known)
+    _score_regions(score, predicted, truth, grid)
     found, false, counted = metrics.part_hits(
         predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
@@ -431,13 +431,22 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
     return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
 
 
+def _note_cut(score: CaseScore, flagged: metrics.Mask, grid: Grid, truth: _Truth | None) -> None:
+    """Say so where a part of what is flagged lies outside the reference, as of a slab."""
+    beyond = 0.0 if truth is None else share_beyond(flagged, grid, truth.grid)
+    if beyond > MIN_SHARE_BEYOND:
+        score.problems.append(
+            f"{beyond:.1%} of what is flagged lies outside the truth: false there"
+        )
+
+
 def _score_regions(
     score: CaseScore,
     predicted: Mapping[Region, metrics.Mask],
     truth: NDArray[np.uint8],
     grid: Grid,
 ) -> None:
-    for key in score.regions:
+    for key in () if score.healthy else score.regions:
         region = Region(key)
         mask = region_mask(truth, region)
         score.metrics[key] = metrics.dice(predicted[region], mask)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
@@ -46,6 +47,8 @@ class Cleaner:
     """Identifying words in lower case (`identifying_words`); text that contains one is removed."""
     replaced_uids: frozenset[str] = frozenset()
     """UIDs that are pseudonyms already, and are kept."""
+    of_study: Mapping[str, str] = field(default_factory=dict)
+    """Study Instance UID to Patient ID, for files of the study that have none."""
 
     def clean(self, dataset: Dataset) -> None:
         """Clean a whole data set in place, and record the de-identification method in it.
@@ -55,7 +58,7 @@ class Cleaner:
         dataset : Dataset
             As read from a file; its file meta information is replaced.
         """
-        patient = str(dataset.get("PatientID") or dataset.get("StudyInstanceUID") or "")
+        patient = self._patient(dataset)
         new, days = self.pseudonyms.patient(patient), self.pseudonyms.days(patient)
         self._items(dataset, days)
         dataset.PatientName = dataset.PatientID = new
@@ -66,6 +69,11 @@ class Cleaner:
             coded(value, meaning) for value, meaning in self.options.methods
         ]
         _new_meta(dataset)
+
+    def _patient(self, dataset: Dataset) -> str:
+        """Return what the pseudonym is derived from: the Patient ID, else that of the study."""
+        study = str(dataset.get("StudyInstanceUID") or "")
+        return str(dataset.get("PatientID") or "") or self.of_study.get(study, study)
 
     def _items(self, dataset: Dataset, days: int) -> None:
         """Clean every element of a data set or sequence item, recursively."""

@@ -44,6 +44,7 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DOCUMENT = "1.2.840.10008.5.1.4.1.1.104."
 _OVERLAY_ROWS, _OVERLAY_DATA = 0x0010, 0x3000
 _DICOMDIR = "1.2.840.10008.1.3.10"
+_Person = tuple[str, str, Patient]  # Patient ID, Study Instance UID, and who it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +91,17 @@ def deidentify_folder(
             next_step="Name the folder of the study, or of a result that holds `dicom`",
         )
     identifying: set[str] = set()
-    patients: dict[str, dict[Patient, None]] = defaultdict(dict)
+    people: list[_Person] = []
     for number, path in enumerate(files):
         context.check("reading the headers")
         context.progress("reading the headers", 0.5 * number / len(files))
         header = _read(path, stop_before_pixels=True)
         with _whole(path):
             identifying |= identifying_words(header)
-            patients[str(header.get("PatientID") or "")][Patient.of(header.get)] = None
-    cleaner = Cleaner(options, pseudonyms, frozenset(identifying))
+            own, study = (str(header.get(tag) or "") for tag in ("PatientID", "StudyInstanceUID"))
+            people.append((own, study, Patient.of(header.get)))
+    of_study = _numbers_by_study(people)
+    cleaner = Cleaner(options, pseudonyms, frozenset(identifying), of_study=of_study)
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
     kept: Counter[DefacingOutcome] = Counter()
@@ -120,7 +123,9 @@ def deidentify_folder(
         if finish is not None:
             finish()
     notices = (f"{count} × {what}" for what, count in counts.items())
-    return DeidentifiedFolder(written, (*notices, *_of_patients(patients), *_of_faces(kept)))
+    return DeidentifiedFolder(
+        written, (*notices, *_of_patients(people, of_study), *_of_faces(kept))
+    )
 
 
 def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
@@ -137,8 +142,20 @@ def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
     return found
 
 
-def _of_patients(patients: Mapping[str, Iterable[Patient]]) -> list[str]:
+def _numbers_by_study(people: Iterable[_Person]) -> dict[str, str]:
+    """Return the patient ID of each study that has one, and no other: for its files without."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for number, study, _ in people:
+        if number and study:
+            found[study].add(number)
+    return {study: min(numbers) for study, numbers in found.items() if len(numbers) == 1}
+
+
+def _of_patients(people: Iterable[_Person], of_study: Mapping[str, str]) -> list[str]:
     """Return a notice for each patient ID, and so each pseudonym, that stands for two people."""
+    patients: dict[str, dict[Patient, None]] = defaultdict(dict)
+    for number, study, patient in people:
+        patients[number or of_study.get(study, "")][patient] = None
     differing = (conflict_among(found, gaps=False) for key, found in patients.items() if key)
     return [
         f"One patient ID, which became one pseudonym, is used with different values of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -159,12 +160,10 @@ def _report(
         groups += [_group(*key, by[key], bounds.groups, bounds) for key in sorted(by)]
     runs = [{} if s.failed else read_run_json(test.out / RESULTS / s.case) for s in scores]
     first = next((run for run in runs if run), {})
-    failed = any(row.verdict is BoundVerdict.FAILED for one in groups for row in one.judged)
-    unjudged = any(row.verdict is BoundVerdict.TOO_FEW for row in groups[0].judged)
-    return AcceptanceReport(
+    report = AcceptanceReport(
         made=utc_now(),
         signed_by=test.signed_by,
-        passed=not failed and not unjudged and len(scores) >= bounds.least_cases_in_all,
+        passed=False,
         engine=f"{first.get('engine', 'no engine')} {first.get('engine_version', '')}".strip(),
         weights_sha256=first.get("weights_sha256"),
         versions=versions(),
@@ -184,6 +183,7 @@ def _report(
             for score, fact, run in zip(scores, facts, runs, strict=True)
         ),
     )
+    return report.model_copy(update={"passed": not report.broken})
 
 
 def _group(
@@ -203,7 +203,7 @@ def _judge(
     about = METRICS[metric]
     failures = metric == "failures"
     values = [float(s.failed) for s in scores] if failures else column(scores, about.key)
-    mean = sum(values) / len(values) if values else None
+    mean = math.fsum(values) / len(values) if values else None
     spread = interval(values)
     verdict = BoundVerdict.TOO_FEW
     needed = max(bounds.least_cases, 2 if bounds.surely else 1)  # one case has no interval
@@ -211,8 +211,7 @@ def _judge(
         worst = mean
         if bounds.surely and spread is not None:
             worst = spread.low if about.better > 0 else spread.high
-        kept = worst >= bound if about.better > 0 else worst <= bound
-        verdict = BoundVerdict.PASSED if kept else BoundVerdict.FAILED
+        verdict = BoundVerdict.PASSED if about.keeps(worst, bound) else BoundVerdict.FAILED
     return Judged(
         metric=metric, bound=bound, cases=len(values), mean=mean, interval=spread, verdict=verdict
     )

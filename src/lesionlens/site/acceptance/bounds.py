@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
 
+_ROUNDING = 1e-9
+
 
 class Metric(NamedTuple):
     """A metric on which a bound may be set.
@@ -33,6 +35,10 @@ class Metric(NamedTuple):
     title: str
     better: int
     most: float = 1.0
+
+    def keeps(self, value: float, bound: float) -> bool:
+        """Return whether a value keeps a bound; one that misses it by rounding alone does."""
+        return (value - bound) * self.better >= -_ROUNDING
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType({

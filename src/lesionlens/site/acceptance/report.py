@@ -85,23 +85,22 @@ class AcceptanceReport(FileModel):
     def broken(self) -> tuple[str, ...]:
         """Why the test is not passed: bounds that are violated, or not judged on all cases."""
         least = self.bounds.least_cases_in_all
-        few = [f"{len(self.cases)} cases, fewer than {least} in all"] \
-            if len(self.cases) < least else []  # fmt: skip
-        return (
-            *few,
-            *(
-                f"{named(one)}: {_title(row)} {_found(row)}, {_required(row)} required"
-                for one in self.groups
-                for row in one.judged
-                if row.verdict is BoundVerdict.FAILED
-            ),
-            *(
-                f"{named(one)}: {_title(row)} known of {row.cases} cases, too few to be judged"
-                for one in self.groups[:1]
-                for row in one.judged
-                if row.verdict is BoundVerdict.TOO_FEW
-            ),
-        )
+        enough = len(self.cases) >= least
+        few = () if enough else (f"{len(self.cases)} cases, fewer than {least} in all",)
+        rows = [(one, row) for one in self.groups for row in one.judged]
+        failed = [
+            f"{named(one)}: {_title(row)} {_found(row)}, {_required(row)} required"
+            for one, row in rows
+            if row.verdict is BoundVerdict.FAILED
+        ]
+        unknown = [
+            f"{named(one)}: {_title(row)} known of {row.cases} cases, too few to be judged"
+            for one, row in rows
+            if one.dimension == "all" and row.verdict is BoundVerdict.TOO_FEW
+        ]
+        why = (*few, *failed, *unknown)
+        judged = any(row.verdict is BoundVerdict.PASSED for _, row in rows)
+        return why if why or judged else ("no bound could be judged",)
 
 
 def _title(row: Judged) -> str:
@@ -114,12 +113,18 @@ def named(one: GroupReport) -> str:
 
 
 def _found(row: Judged) -> str:
-    """Return the mean; with the interval if only that violates the bound."""
-    mean = number(row.mean, ".3f")
-    if row.mean is None or row.interval is None:
-        return mean
-    kept = (row.mean - row.bound) * METRICS[row.metric].better >= 0
-    return f"{mean} ({row.interval[0]:.3f} – {row.interval[1]:.3f})" if kept else mean
+    """Return the mean; with the interval if only that violates the bound.
+
+    More than three digits are shown where three would look as if the bound were kept.
+    """
+    about, bound = METRICS[row.metric], row.bound
+    if row.mean is None:
+        return number(None)
+    ends = row.interval if row.interval and about.keeps(row.mean, bound) else ()
+    worst = (ends[0] if about.better > 0 else ends[1]) if ends else row.mean
+    form = ".6f" if about.keeps(round(worst, 3), bound) else ".3f"
+    between = f" ({ends[0]:{form}} – {ends[1]:{form}})" if ends else ""
+    return f"{row.mean:{form}}{between}"
 
 
 def _required(row: Judged) -> str:

@@ -15,6 +15,7 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.site.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
 
 _OFTEN = 0.1  # share of one value at which it is a bin of its own
+_RESAMPLES = 1000  # of verdicts
 _MIN_VALUES = 20  # minimum number of values on either side for a drift test
 
 
@@ -186,6 +187,8 @@ class ScoreReliability:
     bins: tuple[tuple[float, float, int], ...]
     error: float | None
     judged: int
+    p: float | None = None
+    """How often the gap is as large by chance where every score is right; see `chance_of_gap`."""
 
 
 def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
@@ -202,7 +205,26 @@ def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
     found = reliability(np.asarray(scores), np.asarray(truth))
     counts = zip(found.count.tolist(), found.confidence, found.positive, strict=True)
     bins = tuple((float(c / n), float(p / n), int(n)) for n, c, p in counts if n)
-    return ScoreReliability(bins, found.error, len(scores))
+    p = chance_of_gap(scores, found.error)
+    return ScoreReliability(bins, found.error, len(scores), p)
+
+
+def chance_of_gap(scores: Sequence[float], error: float) -> float:
+    """Return how often verdicts drawn with the scores as probabilities have this mean gap or more.
+
+    Notes
+    -----
+    Consistency resampling (Bröcker and Smith, 2007, DOI 10.1175/WAF993.1), fixed seed. Of ten right
+    scores between 0.2 and 1 the mean gap is above 0.2 in four of five cases.
+
+    Examples
+    --------
+    >>> chance_of_gap([0.9] * 12, 0.9) < 0.01 < chance_of_gap([0.3, 0.5, 0.7], 0.4)
+    True
+    """
+    known, rng = np.sort(np.asarray(scores, float)), np.random.default_rng(0)
+    drawn = (reliability(known, rng.random(len(known)) < known).error for _ in range(_RESAMPLES))
+    return (1 + sum(gap >= error for gap in drawn)) / (1 + _RESAMPLES)
 
 
 @dataclass(frozen=True, slots=True)

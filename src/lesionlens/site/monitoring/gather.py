@@ -25,6 +25,11 @@ from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
+_TESTED = {
+    "acceptance.json": ("results", "the results of an acceptance test"),
+    "begun.json": ("judged", "the results by which `learn` compares weights"),
+}
+"""File that marks an output folder, to its folder of results that are not of a model in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class MonitoredStudy:
 def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     """Read every result below a folder; what a killed run left in hidden folders is none.
 
+    Results of a test are skipped with a notice, unless the folder of the test is named itself.
     Copies of one analysis, as readers have or `export` writes, are one study with the decisions of
     all of them.
 
@@ -131,6 +137,8 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
 
     for place, folders, files in os.walk(folder, onerror=skipped):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
+        if Path(place) != folder:
+            notices += _without_tests(Path(place).name, folders, files)
         links = (one for one in folders if Path(place, one).is_symlink())
         notices += [f"{one} was skipped: a link to another folder" for one in links]
         if "findings.json" not in files or "run.json" not in files:
@@ -156,6 +164,16 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     if copies:
         notices.append(f"{copies} copies of other results here: each study is counted once")
     return sorted(found, key=lambda one: (one.day, one.name)), notices
+
+
+def _without_tests(name: str, folders: list[str], files: Sequence[str]) -> list[str]:
+    """Remove the results of a test from the folders to be read, and say so."""
+    notices = []
+    for mark, (tested, what) in _TESTED.items():
+        if mark in files and tested in folders:
+            folders.remove(tested)
+            notices.append(f"{name}/{tested} was skipped: {what}")
+    return notices
 
 
 def with_images(

@@ -23,7 +23,8 @@ class StopBounds:
 
 
 _BY_CHANCE = 0.01
-"""Significance level over all compared figures (Bonferroni)."""
+"""Significance level of the gap between scores and verdicts; for drift, over all compared figures
+(Bonferroni)."""
 FEW = 10  # studies or verdicts below which no rule is evaluated
 
 
@@ -53,9 +54,10 @@ def broken(
         for one in drifts
         if one.stability is not None and one.p is not None
     ]
-    error = calibration.error
-    if error is not None and calibration.judged >= FEW and error > bounds.most_calibration_error:
-        sentences.append(f"Scores differ from verdicts by {error:.2f} in the mean")
+    error, chance = calibration.error, calibration.p
+    above = error is not None and error > bounds.most_calibration_error
+    if above and calibration.judged >= FEW and chance is not None and chance < _BY_CHANCE:
+        sentences.append(f"Scores differ from verdicts by {error:.2f} in the mean, p {chance:.2g}")
     sentences += [
         f"{name} has shifted: stability index {stability:.2f}, p {p:.2g}"
         for name, stability, p in judged

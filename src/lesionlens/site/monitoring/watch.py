@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lesionlens.base.manifest import write_listed
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
+from lesionlens.base.text import first_few
 from lesionlens.site.monitoring import figures, page, stop_rules
 from lesionlens.site.monitoring.gather import gather, with_images
 from lesionlens.site.monitoring.stop_rules import StopBounds
@@ -45,10 +46,16 @@ def watch(
     if images is not None:
         studies, more = with_images(studies, images, context=context)
         notices += more
+    today = datetime.now(UTC).date()
+    until_now = [study for study in studies if study.day <= today]
+    ahead = [study.name for study in studies if study.day > today]
+    if ahead:
+        notices.append(f"Dated later than today, and never the latest week: {first_few(ahead, 3)}")
     end = studies[0].day + timedelta(weeks=baseline_weeks)
     first = [study for study in studies if study.day < end]
     later = [study for study in studies if study.day >= end]
     weeks, calibration = figures.by_week(studies), figures.calibration(studies)
+    rated = figures.by_week(until_now)
     drifts = figures.drift(first, later)
     return page.MonitoringReport(
         studies=tuple(studies),
@@ -59,8 +66,8 @@ def watch(
         calibration=calibration,
         drifts=drifts,
         baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
-        stops=stop_rules.broken(weeks, calibration, drifts, bounds),
-        not_evaluated=stop_rules.not_evaluated(weeks, calibration, drifts),
+        stops=stop_rules.broken(rated, calibration, drifts, bounds),
+        not_evaluated=stop_rules.not_evaluated(rated, calibration, drifts),
         notices=tuple(notices),
     )
 

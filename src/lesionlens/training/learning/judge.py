@@ -11,14 +11,16 @@ from pathlib import Path
 import nibabel as nib
 
 from lesionlens.analysis.evaluation.cases import Case
-from lesionlens.analysis.evaluation.evaluate import SEGMENTATION, score_case
+from lesionlens.analysis.evaluation.evaluate import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import CancelledError, ReadError
-from lesionlens.base.records.parts import MEASURED, ORIGINAL, check_parts, read_run_file
+from lesionlens.base.records.files import RunFile
+from lesionlens.base.records.parts import MAPS, MEASURED, check_parts, read_run_file
+from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.engines.device import choose
+from lesionlens.engines.device import choose, choose_precision
 from lesionlens.network import weights as weight_files
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.results.export.run import read_run_json
@@ -30,8 +32,7 @@ from lesionlens.training.learning.signed_reviews import SignedReview
 from lesionlens.training.validate import validate_each
 
 _CONVENTION = "brats24"  # the contract's own labels
-_READ = (SEGMENTATION, "candidates.nii.gz", "findings.json", "run.json")
-_MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
+_SCORED = (*MEASURED, *MAPS)  # files that scoring reads, besides run.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +72,47 @@ class Judge:
             name = review.case.name
             context.progress(f"{side.name}: {name}", number / len(reviews))
             place = self.folder / side.name / name
+            failed = None
             if not _complete(place, side) and not self._reused(name, place, side):
-                job = StudyJob(name, review.study, place)
-                outcome = analyse(
-                    job,
-                    CohortChoice(replace(self.network, weights=str(side.weights))),
-                    context.quiet(),
-                )
-                if outcome.status is Status.STOPPED:
-                    raise CancelledError("judging")
+                failed = self._analyse(review, place, side, context)
             scores.append(score_case(self._case(review), place, _CONVENTION))
+            if failed is not None:
+                scores[-1].problems[0] = f"not analysed: {failed}"
         return scores
 
+    def _analyse(
+        self, review: SignedReview, place: Path, side: Side, context: RunContext
+    ) -> str | None:
+        """Analyse a case in an empty folder; return why that failed, None if it did not."""
+        shutil.rmtree(place, ignore_errors=True)  # otherwise an older result could be scored
+        job = StudyJob(review.case.name, review.study, place)
+        choice = CohortChoice(replace(self.network, weights=str(side.weights)))
+        outcome = analyse(job, choice, context.quiet())
+        if outcome.status is Status.STOPPED:
+            raise CancelledError("judging")
+        return outcome.message if outcome.status is Status.FAILED else None
+
     def _reused(self, name: str, place: Path, side: Side) -> bool:
-        """Reuse the reviewed result if these weights made it."""
+        """Reuse the reviewed result if these weights made it as an analysis here would."""
         reviewed = self.results / name
-        if _made_by(reviewed) != side.sha256 or _package(reviewed) != version("lesionlens"):
+        if not (_complete(reviewed, side) and self._computed_alike(read_run_file(reviewed))):
             return False
-        patterns = (*_READ, *_MAPS, f"{ORIGINAL}/*")
-        for file in (p for pattern in patterns for p in sorted(reviewed.glob(pattern))):
-            target = place / file.relative_to(reviewed)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+        aside = place.with_name(f".{place.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        for source in (reviewed / part for part in (*_SCORED, "run.json")):
+            if source.is_file():
+                target = aside / source.relative_to(reviewed)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        shutil.rmtree(place, ignore_errors=True)
+        aside.replace(place)
         return True
+
+    def _computed_alike(self, run: RunFile) -> bool:
+        """Return whether a result has the precision and the preparation of an analysis here."""
+        precision = choose_precision(choose(self.network.device), self.network.precision)
+        corrected = any(one.step == StepName.BIAS and one.done for one in run.preparation)
+        return run.precision == precision and not corrected
 
     def _case(self, review: SignedReview) -> Case:
         """Write the reference, and return the case for `evaluation.evaluate`."""
@@ -106,15 +125,16 @@ class Judge:
 
 
 def _complete(place: Path, side: Side) -> bool:
-    """Return whether these weights made a result there; one with changed files is removed."""
-    if _made_by(place) != side.sha256:
+    """Return whether these weights and this version made a result there that is still whole."""
+    if _made_by(place) != side.sha256 or _package(place) != version("lesionlens"):
         return False
     try:
-        check_parts(place, read_run_file(place), MEASURED)
+        run = read_run_file(place)
+        check_parts(place, run, _SCORED)
     except ReadError:
-        shutil.rmtree(place)
         return False
-    return True
+    written = {row.file for row in run.files or ()}
+    return all((place / part).is_file() for part in written.intersection(_SCORED))
 
 
 def _made_by(place: Path) -> str | None:

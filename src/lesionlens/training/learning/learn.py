@@ -217,7 +217,7 @@ def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str
         for hashes, side in known:
             if digest in hashes:
                 sides[side][patient] = []
-    (out / SPLIT_NAME).write_text(json.dumps(sides, indent=1) + "\n", "utf-8")
+    write_atomically(out / SPLIT_NAME, json.dumps(sides, indent=1) + "\n")
 
 
 def _release(out: Path, trained: TrainSummary, about: WeightsInfo) -> NamedWeights:
@@ -333,17 +333,38 @@ def _proposal(
             )
             for review, one, two in zip(judged.reviews, before, after, strict=True)
         ),
-        cautions=cautions(
-            patients,
-            drawn,
-            judged.reviews,
-            about.sha256,
-            trained.trained_before,
-            trained.differing,
+        cautions=(
+            *_failures(before, after),
+            *_repeated(cases),
+            *cautions(
+                patients,
+                drawn,
+                judged.reviews,
+                about.sha256,
+                trained.trained_before,
+                trained.differing,
+            ),
         ),
         trained_on=tuple(sorted({*trained_on, *(ancestor.trained_on if ancestor else ())})),
         held_out=tuple(sorted({*held, *(ancestor.held_out if ancestor else ())})),
     )
+
+
+def _failures(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[str]:
+    """Name the held-out cases without a usable result, on either side, and say why."""
+    return [
+        f"{one.case} has no usable result {side}, which counts as nothing found: {one.problems[0]}"
+        for side, scores in (("before", before), ("after", after))
+        for one in scores
+        if one.failed
+    ]
+
+
+def _repeated(cases: RealCases) -> list[str]:
+    return [
+        f"One scan in the cases {one} and {other} of two patients: both are counted"
+        for one, other in cases.repeated
+    ]
 
 
 def cautions(

@@ -240,6 +240,28 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
     assert not any("attention_et" in problem for problem in score.problems)
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_is_flagged_outside_a_cut_reference_is_named(cohort, tmp_path, plain):
+    """A slab, or a crop: what was not looked at counts as without tumour."""
+    shutil.copytree(cohort[1] / "a", tmp_path / "cases" / "a")
+    truth = tmp_path / "cases" / "a" / "seg.nii.gz"
+    whole = nib.load(truth)
+    image = nib.Nifti1Image(np.asarray(whole.dataobj).copy(), whole.affine)
+    result = tmp_path / "results" / "a"
+    if plain:
+        result.parent.mkdir()
+        nib.save(image, result.with_name("a.nii.gz"))
+    else:
+        shutil.copytree(cohort[0] / "a", result)
+    there = np.argwhere(np.asarray(image.dataobj) > 0)[:, 2]
+    for cut, named in ((slice(there.min(), there.max() + 1), False),
+                       (slice(int(np.median(there)), None), True)):  # fmt: skip
+        nib.save(image.slicer[:, :, cut], truth)
+        (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
+        assert any("of what is flagged lies outside" in p for p in score.problems) is named
+        assert (score.metrics["wt"] == 1) is not named
+
+
 def test_a_case_that_the_weights_were_trained_on_is_named(cohort, scores, tmp_path):
     shutil.copytree(cohort[0] / "a", tmp_path / "results" / "a")
     shutil.copytree(cohort[1] / "a", tmp_path / "cases" / "a")

@@ -435,6 +435,26 @@ def test_one_pseudonym_for_two_people_is_reported(tmp_path, other):
     assert any("two people" in notice for notice in done.notices) is bool(other)
 
 
+@pytest.mark.parametrize("others", [(), ("", "42"), ("A1", "B2")])
+def test_files_of_a_study_without_a_patient_id_are_its_patient_s(tmp_path, others):
+    """One study had two pseudonyms and two shifts of dates; of two IDs none is chosen."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, patient in enumerate(("", *others)):
+        dataset = image()
+        dataset.PatientID = patient
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(number)])
+        if number == 0:
+            del dataset.PatientID
+        dataset.save_as(folder / str(number))
+    deidentify_folder(folder, tmp_path / "out", NAMES, Options(keep_faces=True))
+    copies = [pydicom.dcmread(p) for p in files_below(tmp_path / "out") if p.suffix == ".dcm"]
+    assert len(copies) == 1 + len(others)
+    study = str(image().StudyInstanceUID)
+    expected = {(): {study}, ("", "42"): {"42"}, ("A1", "B2"): {study, "A1", "B2"}}[others]
+    assert {copy.PatientID for copy in copies} == {NAMES.patient(one) for one in expected}
+
+
 def test_key_and_map_are_their_owner_s_alone(tmp_path):
     key = key_at(tmp_path / "place" / "key")
     assert key == key_at(tmp_path / "place" / "key")

@@ -18,6 +18,7 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.site.acceptance import accept as module
+from lesionlens.site.acceptance import report as report_module
 from lesionlens.site.acceptance.accept import SiteTest, accept
 from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
 from lesionlens.site.acceptance.facts import Facts, facts_of
@@ -34,6 +35,25 @@ def scores(values, **more):
 def judged(values, bound, least_cases=3, **how):
     bounds = AcceptanceBounds(least_cases=least_cases, overall={"dice_wt": bound}, **how)
     return module._judge("dice_wt", bound, scores(values), bounds).verdict
+
+
+@pytest.mark.parametrize("surely", [False, True])
+@pytest.mark.parametrize("bound", [0.6, 0.7, 0.8, 0.85, 0.9, 0.95])
+@pytest.mark.parametrize("cases", [10, 13, 21])
+def test_a_mean_exactly_at_the_bound_keeps_it(cases, bound, surely):
+    """Four of five lesions found in each of ten cases sum to 7.999999999999999."""
+    assert judged([bound] * cases, bound, surely=surely) == "passed"
+    assert judged([bound - 1e-6] * cases, bound, surely=surely) == "failed"
+
+
+def test_a_bound_that_is_missed_by_little_is_not_shown_as_kept():
+    bounds = AcceptanceBounds(least_cases=3, least_cases_in_all=3, overall={"dice_wt": 0.8})
+    group = module._group("all", "all cases", scores([0.7996] * 3), bounds.overall, bounds)
+    assert group.judged[0].verdict == "failed"
+    assert report_module._found(group.judged[0]) == "0.799600"
+    sure = bounds.model_copy(update={"surely": True})
+    group = module._group("all", "all cases", scores([0.79, 0.8, 0.9]), bounds.overall, sure)
+    assert report_module._found(group.judged[0]) == "0.830 (0.790 – 0.900)"
 
 
 def test_a_bound_is_judged_by_the_mean_or_by_the_interval():
@@ -272,6 +292,17 @@ def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
     report = accept(SiteTest(site, tmp_path, AcceptanceBounds(overall={}, groups={})))
     assert not report.passed
     assert report.broken == ("3 cases, fewer than 20 in all",)
+
+
+@pytest.mark.parametrize("groups", [{}, {"dice_wt": 0.5}])
+def test_bounds_of_which_none_is_judged_pass_nothing(site, tmp_path, monkeypatch, groups):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    monkeypatch.setattr(module, "facts_of", lambda *_: Facts())
+    bounds = AcceptanceBounds(least_cases_in_all=3, overall={}, groups=groups)
+    report = accept(SiteTest(site, tmp_path, bounds))
+    assert not report.passed
+    assert report.broken == ("no bound could be judged",)
 
 
 @pytest.mark.parametrize("known", [0, 2])

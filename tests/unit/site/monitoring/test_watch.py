@@ -19,10 +19,17 @@ from lesionlens.base.records.review import Outline
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.site.monitoring import figures, monitor_warning, page
-from lesionlens.site.monitoring.gather import gather
+from lesionlens.site.acceptance import accept
+from lesionlens.site.monitoring import figures, monitor_warning, page, stop_rules
+from lesionlens.site.monitoring.gather import (
+    _TESTED,
+    MonitoredCandidate,
+    MonitoredStudy,
+    gather,
+)
 from lesionlens.site.monitoring.stop_rules import StopBounds
 from lesionlens.site.monitoring.watch import watch, write
+from lesionlens.training.learning import learn
 
 START = date(2026, 1, 5)
 BOUNDS = StopBounds()
@@ -173,6 +180,33 @@ def test_what_a_killed_run_left_is_no_study(tmp_path):
     assert not notices
 
 
+def test_results_of_tests_are_no_studies_in_use(tmp_path):
+    """A folder of all outputs holds those of an acceptance test and of `learn` too."""
+    assert set(_TESTED) == {accept.RECORD, learn.BEGUN}
+    result(tmp_path / "batch", 1, [[("A", "accepted")]])
+    for number, (mark, (tested, _)) in enumerate(_TESTED.items(), 2):
+        result(tmp_path / f"test{number}" / tested, number, [[]])
+        (tmp_path / f"test{number}" / mark).write_text("{}")
+    studies, notices = gather(tmp_path)
+    assert [one.name for one in studies] == ["study1"]
+    assert notices == [
+        "test2/results was skipped: the results of an acceptance test",
+        "test3/judged was skipped: the results by which `learn` compares weights",
+    ]
+    (named,), _ = gather(tmp_path / "test2")
+    assert named.name == "study2"
+
+
+def test_a_clock_in_the_future_hides_no_broken_rule(tmp_path):
+    for n in range(12):
+        result(tmp_path, n, [[("A", "rejected")]])
+    result(tmp_path, 12, [[]], day=date(2999, 1, 1))
+    watched = watch(tmp_path, BOUNDS)
+    assert [group.name for group in watched.weeks] == ["2026-W02", "2999-W01"]
+    assert any("2026-W02: 0 of 12 candidates" in words for words in watched.stops)
+    assert "Dated later than today, and never the latest week: study12" in watched.notices
+
+
 def test_prompts_and_their_seconds_are_counted_by_reader(tmp_path):
     result(tmp_path, 1, [[("A", "edited"), ("A", "edited"), ("B", "accepted")], [("A", "edited")]])
     file = tmp_path / "study1" / "review.json"
@@ -312,6 +346,37 @@ def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
     assert watched.calibration.error == pytest.approx(0.9)
     assert any("0 of 12" in words for words in watched.stops)
     assert any("differ from verdicts by 0.90" in words for words in watched.stops)
+
+
+def judged(scores, verdicts):
+    """Return studies of one candidate each, with its score and a reader's verdict."""
+    states = [ReviewState.ACCEPTED if so else ReviewState.REJECTED for so in verdicts]
+    return [
+        MonitoredStudy(str(n), START, "lens", (
+            MonitoredCandidate(str(n), float(score), 1.0, 0.1, {"A": state}),
+        ))
+        for n, (score, state) in enumerate(zip(scores, states, strict=True))
+    ]  # fmt: skip
+
+
+def calibration_alarms(scores, verdicts):
+    found = figures.calibration(judged(scores, verdicts))
+    return len(stop_rules.broken((), found, (), BOUNDS)), found
+
+
+def test_right_scores_break_no_rule_by_chance():
+    """The gap of ten right scores is above the limit in most samples, by chance."""
+    rng = np.random.default_rng(3)
+    alarms, gaps = 0, []
+    for _ in range(60):
+        scores = rng.uniform(0.2, 1.0, 10)
+        raised, found = calibration_alarms(scores, rng.random(10) < scores)
+        alarms += raised
+        gaps.append(found.error)
+    assert np.mean(np.array(gaps) > BOUNDS.most_calibration_error) > 0.6
+    assert alarms <= 2
+    raised, found = calibration_alarms(rng.uniform(0.7, 1.0, 10), [False] * 8 + [True] * 2)
+    assert (raised, found.p < 0.01) == (1, True)
 
 
 def test_a_shift_is_reported_and_no_shift_is_not(tmp_path):

@@ -9,6 +9,7 @@ import re
 import shutil
 from contextlib import closing
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +23,21 @@ from lesionlens.base.errors import (
     UnusableInputError,
     WeightsError,
 )
-from lesionlens.base.labels import DrawingMethod, PromptKind, Region, ReviewAct, ReviewState
+from lesionlens.base.labels import (
+    ComputePrecision,
+    DrawingMethod,
+    PromptKind,
+    Region,
+    ReviewAct,
+    ReviewState,
+)
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.network import weights
 from lesionlens.network.versions import Lineage, WeightsStore
@@ -35,7 +45,7 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store as store_module
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result
-from lesionlens.site.database.records import ReadKey, StudyEntry
+from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
@@ -65,8 +75,9 @@ def reviewed(place, name, seed, decide, sha256):
     decide(log, analysis.findings.candidates)
     engine = analysis.run.engine
     about = EngineInfo(
-        "lens", engine.version, sha256, engine.capabilities, engine.device, engine.calibrated
-    )
+        "lens", engine.version, sha256, engine.capabilities, engine.device, engine.calibrated,
+        precision=ComputePrecision.FLOAT32,
+    )  # fmt: skip
     now = {"lesionlens": version("lesionlens")}
     run = dataclasses.replace(analysis.run, engine=about, versions=now)
     save(dataclasses.replace(analysis, run=run, review=log.review), place / "results" / name)
@@ -343,6 +354,108 @@ def test_what_was_reviewed_stands_for_the_weights_that_made_it(
     monkeypatch.setattr(judge, "analyse", refuse)  # a second call finds both sides complete
     again = learn(job(reviews, out, random_weights))
     assert again.proposal.patients == found.proposal.patients
+
+
+@pytest.fixture
+def judging(reviews, tmp_path, random_weights, digest):
+    """A judge with an edited case, whose result the same weights made."""
+    (held,) = (
+        one
+        for one in gather(reviews / "results", reviews / "studies").reviews
+        if one.case.name == "b"
+    )
+    side = judge.Side("before", random_weights, digest)
+    return judge.Judge(reviews / "results", tmp_path / "judged", EngineChoice()), [held], side
+
+
+def copied(judging):
+    return judging[0].folder / "before" / "b"
+
+
+class Full(OSError):
+    """A full disk, or any end of the process."""
+
+
+def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeypatch):
+    """A process that was killed while it copied the result left half of it."""
+    judged, held, side = judging
+
+    def scored():
+        (score,) = judged.score(held, side, SILENT)
+        assert not score.failed
+        return score.metrics
+
+    whole = scored()
+    files = sorted(p.relative_to(copied(judging)) for p in copied(judging).rglob("*.nii.gz"))
+    assert {"probability_wt.nii.gz", "review_edits/original/segmentation.nii.gz"} <= {
+        file.as_posix() for file in files
+    }
+    for file in files:
+        for harm in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:50])):
+            harm(copied(judging) / file)
+            assert scored() == whole
+    copies, real = [], shutil.copyfile
+
+    def stop(source, target):
+        copies.append(target)
+        if len(copies) == 4:
+            raise Full
+        return real(source, target)
+
+    shutil.rmtree(copied(judging))
+    monkeypatch.setattr(shutil, "copyfile", stop)
+    with pytest.raises(Full):
+        scored()
+    monkeypatch.undo()
+    assert scored() == whole
+
+
+@pytest.mark.parametrize("other", ["precision", "bias"])
+def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_before(
+    judging, monkeypatch, other
+):
+    judged, held, side = judging
+    run = judge.read_run_file(judged.results / "b")
+    step = PreparationStep(StepName.BIAS, None, True, "")
+    change = {"precision": {"precision": "bfloat16"}, "bias": {"preparation": (step,)}}[other]
+    monkeypatch.setattr(judge, "read_run_file", lambda _: run.model_copy(update=change))
+    analysed = []
+
+    def analyse(job, *_):
+        analysed.append(job.name)
+        return StudyOutcome(job.name, Status.FAILED, 1, "no room on the disk")
+
+    monkeypatch.setattr(judge, "analyse", analyse)
+    (score,) = judged.score(held, side, SILENT)
+    assert analysed == ["b"]
+    assert score.failed
+    assert score.problems[0] == "not analysed: no room on the disk"
+
+
+def test_a_failed_analysis_is_not_scored_by_an_older_result(judging, monkeypatch):
+    judged, held, side = judging
+    judged.score(held, side, SILENT)
+    monkeypatch.setattr(
+        judge, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, "no memory")
+    )
+    (score,) = judged.score(held, dataclasses.replace(side, sha256="0" * 64), SILENT)
+    assert (score.failed, score.problems[0]) == (True, "not analysed: no memory")
+
+
+@pytest.mark.slow
+def test_a_held_out_case_without_a_result_is_a_caution(learnt, tmp_path, reviews, random_weights,
+                                                       monkeypatch):  # fmt: skip
+    out, found = learnt
+    shutil.copytree(out, tmp_path / "out")
+    name = found.proposal.cases[0].name
+    shutil.rmtree(tmp_path / "out" / "judged" / "after")
+    monkeypatch.setattr(
+        judge, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, "no memory")
+    )
+    again = learn(job(reviews, tmp_path / "out", random_weights)).proposal
+    assert again.cautions[0] == (
+        f"{name} has no usable result after, which counts as nothing found: not analysed: no memory"
+    )
 
 
 @pytest.mark.slow
