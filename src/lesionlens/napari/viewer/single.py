@@ -16,6 +16,7 @@ import numpy as np
 from napari.components.overlays import TextOverlay
 
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
+from lesionlens.napari.viewer.millimetres import Millimetres
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,6 +60,7 @@ class SingleView:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
+        self._units = Millimetres(viewer)
         self._ready = False
         self._words = ""
         self._picture: Any = None
@@ -84,6 +86,7 @@ class SingleView:
         if not self._ready:
             self._ready = True
             self._show_overlays()
+            self._units.keep()
             for event in self._orientation_events():
                 event.connect(self._relabel)
             for event in self._orientation_settings():
@@ -135,6 +138,7 @@ class SingleView:
         if not self._ready:
             return
         self._ready = False
+        self._units.release()
         self.watch(None)
         for words in (*self._letters, self._caption, self._identity):
             words.visible = False

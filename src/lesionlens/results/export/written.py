@@ -46,5 +46,5 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, PluginError):
         return error.brief
     if isinstance(error, LesionLensError):
-        return error.found
+        return error.found.removeprefix("that ")
     return f"a defect of this program ({type(error).__name__}); please report it"
