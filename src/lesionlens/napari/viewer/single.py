@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.components.overlays import TextOverlay
+from numpy.typing import NDArray
 
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.millimetres import Millimetres
@@ -211,6 +212,15 @@ class SingleView:
             size_mm = np.abs(np.subtract(box_mm[1], box_mm[0]))[shown[-2:]]
             room = np.asarray(viewer.canvas.size) / (ROOM * np.maximum(size_mm, 1.0))
             camera.zoom = min(camera.zoom, float(room.min()))
+
+    def in_sight(self, points_mm: NDArray[np.float64]) -> bool:
+        """Whether the canvas is wide enough to show one of some points, (N, 3) RAS+ mm."""
+        dims, camera = self._viewer.dims, self._viewer.scene.camera
+        shown = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        if dims.ndisplay != 2 or min(shown) < 0:
+            return True
+        away = np.abs(points_mm[:, shown] - np.array(camera.center[-2:])) * camera.zoom
+        return bool((away <= np.array(self._viewer.canvas.size) / 2).all(1).any())
 
     def fit(self) -> None:
         """Fit the study into the view, at its centre."""
