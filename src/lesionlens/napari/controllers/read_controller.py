@@ -39,12 +39,12 @@ _UNNAMED_DECISIONS = (
 )
 _ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 _AGAIN = "it is saved with your next decision, or when you leave the study"
-_LOST = (
-    "What is not saved would be lost: make room first. To leave all the same, do that once more."
-)
+_WARNING = "What is not saved would be lost: make room first, or leave once more all the same."
+_LOST = "decide again on what was left"
 _UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 
 
+_Write = Callable[[ReadSession, Mapping[str, Point]], None]
 _Aside = tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None]
 _NOTHING: _Aside = (None, None, None)
 
@@ -187,12 +187,12 @@ class ReadController:
         if self.kept or self._warned:
             return True
         self._warned = True
-        self.session.decline(_LOST)
+        self.session.decline(_WARNING)
         return False
 
-    def _keep_again(self, state: State) -> None:
+    def _keep_again(self, state: State, then: str = _AGAIN) -> None:
         if not self.kept and state.analysis is not None:
-            self._keep(state.analysis, own_log.as_logged(state.analysis, state.review))
+            self._keep(state.analysis, own_log.as_logged(state.analysis, state.review), then)
 
     def leave(self) -> None:
         """End the read of the study and stop the clock."""
@@ -392,7 +392,7 @@ class ReadController:
         if new.study is not old.study:
             if new.study is None and self.session.aside is old.study:
                 self._aside = old.study, self._begun, self._held
-            self._keep_again(old)
+            self._keep_again(old, _LOST)
             self.leave()
             if new.study is not None:
                 back, turn, held = self._aside
@@ -408,7 +408,7 @@ class ReadController:
             self.changed.emit()
         seen, self._shown = self._shown, self.session.result
         if seen is not self.session.result:
-            self._keep_again(old)
+            self._keep_again(old, _LOST)
         if new.analysis is None:
             return
         if seen is not self.session.result:
@@ -460,22 +460,20 @@ class ReadController:
         if self.read_session is not None and readers == {self.read_session.key.reader}:
             self.take_over()
 
-    def _keep(self, analysis: Analysis, review: Review) -> None:
+    def _keep(self, analysis: Analysis, review: Review, then: str = _AGAIN) -> None:
         """Store new decisions with their timing."""
-        if self._store(analysis, lambda log, at: log.keep(review, at, self.confidence)):
+        if self._store(analysis, lambda log, at: log.keep(review, at, self.confidence), then):
             self._before, self.confidence = review, None
             self._show()
 
-    def _store(
-        self, analysis: Analysis, write: Callable[[ReadSession, Mapping[str, Point]], None]
-    ) -> bool:
+    def _store(self, analysis: Analysis, write: _Write, then: str = _AGAIN) -> bool:
         """Write decisions to the log; False, with a message, if that failed."""
         try:
             log = self._log_of(analysis)
             write(log, own_log.centroids(analysis))
         except LesionLensError as refusal:
             self.kept = False
-            self._not_kept(refusal, _AGAIN)
+            self._not_kept(refusal, then)
             return False
         self.kept, self._warned = True, False
         self._here.add(store.analysis_key(analysis.run))

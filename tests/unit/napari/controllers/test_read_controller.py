@@ -311,6 +311,11 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
             assert not window.may_leave(), "the warning was of an earlier decision"
         assert window.may_leave()
         assert window.session.state.problem is None
+        with monkeypatch.context() as broken:
+            broken.setattr(WorklistDatabase, "add", full_disk)
+            window.session.mark(ReviewState.DEFERRED)
+            window.session.close()
+        assert "decide again on what was left" in window.session.state.problem.next_step
 
 
 def saved_with(analysis, *states):  # noqa: F811
