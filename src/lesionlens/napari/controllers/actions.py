@@ -51,6 +51,8 @@ from lesionlens.site.database.records import Mark
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+_DECIDED_SINCE = "What you decided since is not in it: export again."
+
 
 class Dialogs(Protocol):
     """Dialogs of the panel."""
@@ -327,7 +329,11 @@ class Actions(
         def done(of_writing: tuple[str, ...]) -> str:
             self.exported = folder
             study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
-            return " ".join((f"Saved in {folder.name}.", *(f"{words}." for words in of_writing)))
+            now, written = self.session.state, analysis.review
+            same = (now.review.events, now.review.responses) == (written.events, written.responses)
+            since = () if same or now.study is not analysis.study else (_DECIDED_SINCE,)
+            left_out = (f"{words}." for words in of_writing)
+            return " ".join((f"Saved in {folder.name}.", *since, *left_out))
 
         return self.jobs.start("Exporting", task, done)
 
