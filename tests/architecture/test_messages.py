@@ -7,7 +7,7 @@ import re
 
 import pytest
 from tests.architecture.message_sources import check_names, messages
-from tests.architecture.sources import MODULES, name_of, nodes_of
+from tests.architecture.sources import MODULES, SOURCE, name_of, nodes_of
 
 from lesionlens.results.export.words import LANGUAGES, load
 
@@ -52,6 +52,17 @@ def test_every_message_has_a_text(language):
     there = {skeleton(template) for template in catalogue(language)}
     lacking = {text: place for text, place in messages().items() if skeleton(text) not in there}
     assert not lacking
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_reason_that_the_window_offers_has_a_text(language):
+    (offered,) = [
+        ast.literal_eval(node.value)
+        for node in nodes_of(SOURCE / "napari/widgets/reason_box.py")
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REASONS"
+    ]
+    assert len(offered) > 4
+    assert [one for one in offered if one and load(language).reason(one) == one] == []
 
 
 @pytest.mark.parametrize("language", OTHERS)

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pydicom
 import pytest
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
+from qtpy.QtCore import QSize
 from tests.files_below import files_below
 from tests.gui.window import control, reads
 from tests.phantoms.headers import NOBODY
@@ -21,6 +23,7 @@ from lesionlens.base.errors import PatientConflictError, ResourceError, Unusable
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, SENT
 from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
+from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.site.pacs import outbox
 from lesionlens.site.pacs.delivery import Delivery
@@ -102,6 +105,15 @@ def shown(dialog):
         [table.item(r, c).text() for c in range(table.columnCount())]
         for r in range(table.rowCount())
     ]
+
+
+def test_it_is_no_larger_than_a_small_screen(panel, monkeypatch):
+    """At a scale of 1.5 on 1280 × 800 its buttons lay at the edge of the screen, half outside."""
+    screen = SimpleNamespace(availableSize=lambda: QSize(853, 533))
+    monkeypatch.setattr(PacsDialog, "screen", lambda _: screen)
+    panel.ask_archive()
+    assert panel.archive.height() < 500
+    assert panel.archive.width() == 760
 
 
 def test_nothing_is_asked_before_a_button_is_pressed(dialog, peer, qtbot):

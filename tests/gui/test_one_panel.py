@@ -43,6 +43,7 @@ from lesionlens.napari.qt.candidate_model import cells_of
 from lesionlens.napari.qt.clashes import clashes
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.widgets.parts import AnchoredScroll, Bars
+from lesionlens.results.export.exporter import save
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 PATIENCE_MS = 120_000
@@ -260,6 +261,21 @@ def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_p
         assert panel.session.state.problem is None
     assert answers[0].next_step
     assert answers[0] == answers[1]
+
+
+def test_the_folder_of_a_batch_is_no_choice_of_studies(panel, analysis, qtbot, tmp_path: Path):
+    """It offered the results as studies, then asked which sequence an attention map is."""
+    settled_in(panel, qtbot)
+    for name in ("one", "two"):
+        save(analysis, tmp_path / "out" / name)
+    (tmp_path / "out" / ".hidden").mkdir()
+    drop(panel, tmp_path / "out")
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    problem = panel.session.state.problem
+    assert problem.found == "2 saved results in 'out', and no images"
+    assert "as a list" in problem.next_step
+    assert panel.session.state.query is None
+    panel.session.dismiss()
 
 
 @pytest.mark.slow

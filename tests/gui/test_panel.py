@@ -326,6 +326,20 @@ def test_nothing_is_exported_into_the_study(reviewed, analysis, qtbot):
     assert sorted(root.rglob("*")) == before
 
 
+def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
+    reviewed, qtbot, tmp_path: Path
+):
+    """It said "Saved" as the signature was shown that the folder did not have."""
+    reviewed.session.go_to(1)
+    assert reviewed.actions_.export(tmp_path / "out")
+    reviewed.commands.run("reject")
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    assert "decided since is not in it" in reviewed.session.state.message
+    assert reviewed.actions_.export(tmp_path / "out")
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.message == "Saved in out."
+
+
 def test_what_an_export_left_out_is_reported_in_the_panel(
     reviewed, qtbot, tmp_path: Path, monkeypatch
 ):

@@ -125,6 +125,26 @@ def test_a_disagreement_that_the_reader_has_left_is_shown_again_before_it_is_ado
     assert len(agreement(second).disagreements) == 1
 
 
+@pytest.mark.parametrize("layout", [Layout.ONE, Layout.SINGLE])
+def test_a_disagreement_that_was_panned_out_of_view_is_shown_again_first(second, qtbot, layout):
+    """On the slice shown, but outside of the zoomed view: F8 adopted it unseen."""
+    second.viewer.window.show()
+    second.actions_.show_layout(layout)
+    second.commands.run("next_disagreement")
+    review, there = second.session.state.review, here(second)
+    aside = (there[0] + 60.0, there[1] + 60.0, there[2])
+    second.actions_.viewpoint.move(centre_mm=aside, zoom=20.0)
+    camera = second.viewer.scene.camera
+    camera.center, camera.zoom = (aside[2], aside[1], aside[0]), 20.0
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert second.session.state.review is review
+    assert "It was out of view. 1 of 2" in second.session.state.message
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert len(agreement(second).disagreements) == 1
+
+
 def test_the_disagreement_at_the_crosshair_is_adopted(second, qtbot):
     """A reader who clicked on another one meanwhile got the one that was gone to last."""
     second.actions_.show_layout(Layout.PLANES)

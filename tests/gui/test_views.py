@@ -32,7 +32,7 @@ from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.viewer import canvas_strokes
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.colours import MARK_COLOUR
-from lesionlens.napari.viewer.paint import Projection, in_view, rows_below
+from lesionlens.napari.viewer.paint import Projection, in_view, rows_below, rows_of_identity
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
@@ -712,6 +712,15 @@ def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
     assert rows_below(metrics, left, right, 2 * wide + 80) == 0
     assert rows_below(metrics, left, right, 2 * wide + 10) == 2
     assert rows_below(metrics, left, (), 50.0) == 0
+
+
+def test_the_identity_does_not_lie_on_the_lesion_in_a_small_view():
+    """At 1280 × 800 six rows below three others reached into the middle of the brain."""
+    assert rows_of_identity(6, below=0, fitting=10) == 6
+    assert rows_of_identity(6, below=3, fitting=40) == 6
+    assert rows_of_identity(6, below=3, fitting=22) == 4
+    assert rows_of_identity(6, below=3, fitting=12) == 2
+    assert rows_of_identity(1, below=3, fitting=12) == 1
 
 
 def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):

@@ -83,6 +83,7 @@ class LesionLens(Panel):
         self.layers.turned = self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
+        self.actions_.second.in_sight = self.views.in_sight
         on = PaintTargets(viewer, self.layers, self.views, self)
         self.painter = WindowPainter(on, lambda: when_idle(self._lay_out_docks))
         self.gestures = CanvasGestures(viewer, self.actions_)

@@ -51,6 +51,8 @@ from lesionlens.site.database.records import Mark
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+_DECIDED_SINCE = "What you decided since is not in it: export again."
+
 
 class Dialogs(Protocol):
     """Dialogs of the panel."""
@@ -130,11 +132,11 @@ class Actions(
 
     def open(self, paths: Path | Sequence[Path]) -> bool:
         """Open a folder or file, or several as one study; an outline being drawn is kept."""
-        return self.leave_for(lambda: self.opener.open(Request.of(paths)))
+        return self.leave_study(lambda: self.opener.open(Request.of(paths)))
 
     def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
-        return self.leave_for(lambda: self.opener.name(named))
+        return self.leave_study(lambda: self.opener.name(named))
 
     def open_sample(self) -> bool:
         """Open the real sample patient."""
@@ -143,7 +145,7 @@ class Actions(
     def close(self) -> bool:
         """Close the study; decisions are already stored in the user's folder."""
         self.jobs.stop()
-        return self.leave_for(self.session.close)
+        return self.leave_study(self.session.close)
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, or a saved result of the open study."""
@@ -327,7 +329,11 @@ class Actions(
         def done(of_writing: tuple[str, ...]) -> str:
             self.exported = folder
             study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
-            return " ".join((f"Saved in {folder.name}.", *(f"{words}." for words in of_writing)))
+            now, written = self.session.state, analysis.review
+            same = (now.review.events, now.review.responses) == (written.events, written.responses)
+            since = () if same or now.study is not analysis.study else (_DECIDED_SINCE,)
+            left_out = (f"{words}." for words in of_writing)
+            return " ".join((f"Saved in {folder.name}.", *since, *left_out))
 
         return self.jobs.start("Exporting", task, done)
 
@@ -335,7 +341,7 @@ class Actions(
         """Show a saved result or a segmentation for review, opening its study first."""
         other = study_of_other(self.session.state.study, place)
         if other is None:
-            return self.leave_for(
+            return self.leave_study(
                 lambda: reopen(self.session, self.jobs, self.opener, place, self.show_result)
             )
         words = (
@@ -345,7 +351,7 @@ class Actions(
 
         def go_on() -> None:
             self.jobs.stop()
-            self.leave_for(close_and_reopen)
+            self.leave_study(close_and_reopen)
 
         def close_and_reopen() -> bool:
             self.session.close()
@@ -384,6 +390,10 @@ class Actions(
         """Store a typed reason and an outline being drawn, then act."""
         self.review_controller.settle_reason()
         return self.review_controller.after_edit(lambda: act() is not False)
+
+    def leave_study(self, act: Callable[[], object]) -> bool:
+        """Store what is left to store, then act, which may replace the study or its result."""
+        return self.leave_for(lambda: self.read_controller.may_leave() and act())
 
     def mark_to_candidate(self, uid: str = "") -> None:
         """Turn a mark into a candidate: the named one, else the last mark outside candidates."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.base.errors import CancelledError, PatientConflictError
+from lesionlens.base.errors import CancelledError, PatientConflictError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
@@ -16,6 +16,7 @@ from lesionlens.napari.model.state.state import Problem, Query, Request
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.results.review.reopen import results_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -108,7 +109,11 @@ class Opener:
         then: Callable[[], object] | None = None,
     ) -> None:
         """Ask the reader if a decision is missing; otherwise show the error and the old study."""
-        if isinstance(error, SeveralStudiesError):
+        count = _results_alone(request) if isinstance(error, UnusableInputError) else 0
+        if count:
+            self.session.bring_back()
+            self.session.failed(_of_results(request.paths[0].name, count))
+        elif isinstance(error, SeveralStudiesError):
             self.session.ask(Query(request, studies=error.studies))
         elif isinstance(error, NothingRecognisedError):
             problem = Problem(
@@ -145,3 +150,24 @@ class Opener:
             return False
         request = state.request or Request((state.study.root,), study_uid=state.study.uid)
         return self.open(replace(request, named=named, result=None))
+
+
+def _results_alone(request: Request) -> int:
+    """Return how many saved results a folder holds, if its folders are nothing else; else 0."""
+    folder = request.paths[0]
+    if len(request.paths) > 1 or not folder.is_dir():
+        return 0
+    below = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    results = results_in(folder)
+    return len(results) if set(below) == set(results) else 0
+
+
+def _of_results(name: str, count: int) -> Problem:
+    """Return the problem of opening the folder of a batch as a study."""
+    return Problem(
+        "This folder holds results",
+        found=f"{count} saved result{'s' if count > 1 else ''} in {name!r}, and no images",
+        expected="a study, or one result",
+        next_step="Open one of its folders; or all of them as a list: Open…, Worklist…, List ▾",
+        cause=OPENING,
+    )

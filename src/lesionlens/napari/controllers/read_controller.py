@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
+from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.reader_study import shown_in
 from lesionlens.napari.model.state.state import Problem, State
@@ -37,23 +38,13 @@ _UNNAMED_DECISIONS = (
     "name in the preferences and open the study again."
 )
 _ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
+_AGAIN = "it is saved with your next decision, or when you leave the study"
+_WARNING = "What is not saved would be lost: make room first, or leave once more all the same."
+_LOST = "decide again on what was left"
 _UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedRead:
-    """The read that begins when a study is opened."""
-
-    database: WorklistDatabase
-    """Database that stores its acts."""
-    key: ReadKey
-    """Key of the read."""
-    unaided_first: bool
-    """Whether the read begins unaided."""
-    rated: bool = False
-    """Whether every mark needs a rating."""
-
-
+_Write = Callable[[ReadSession, Mapping[str, Point]], None]
 _Aside = tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None]
 _NOTHING: _Aside = (None, None, None)
 
@@ -96,6 +87,7 @@ class ReadController:
         """Database of a list that was closed; it is closed when the read in it ends."""
         self.kept = True
         """Whether every decision is on disk."""
+        self._warned = False
         self._noted: tuple[str, Path] | None = None
         self._held: tuple[Any, Any] | None = None
         self._shown: Any = None
@@ -189,12 +181,26 @@ class ReadController:
         if self._begun is not None and self.read_session is not None:
             self._begun = replace(self._begun, key=self.read_session.key)
 
+    def may_leave(self) -> bool:
+        """Save what a full disk refused; False, with a message, the first time that fails."""
+        self._keep_again(self.session.state)
+        if self.kept or self._warned:
+            return True
+        self._warned = True
+        self.session.decline(_WARNING)
+        return False
+
+    def _keep_again(self, state: State, then: str = _AGAIN) -> None:
+        if not self.kept and state.analysis is not None:
+            self._keep(state.analysis, own_log.as_logged(state.analysis, state.review), then)
+
     def leave(self) -> None:
         """End the read of the study and stop the clock."""
+        self._keep_again(self.session.state)
         ended = (self.read_session, self._log)
         self.read_session = self._log = self._follows = None
         self._held = self._shown = self._looked = self.confidence = None
-        self.kept, self.asking, self._answered = True, False, False
+        self.kept, self._warned, self.asking, self._answered = True, False, False, False
         for read_session in filter(None, ended):
             try:
                 read_session.leave()
@@ -386,6 +392,7 @@ class ReadController:
         if new.study is not old.study:
             if new.study is None and self.session.aside is old.study:
                 self._aside = old.study, self._begun, self._held
+            self._keep_again(old, _LOST)
             self.leave()
             if new.study is not None:
                 back, turn, held = self._aside
@@ -400,6 +407,8 @@ class ReadController:
         if (old.analysis is None) is not (new.analysis is None):
             self.changed.emit()
         seen, self._shown = self._shown, self.session.result
+        if seen is not self.session.result:
+            self._keep_again(old, _LOST)
         if new.analysis is None:
             return
         if seen is not self.session.result:
@@ -451,24 +460,22 @@ class ReadController:
         if self.read_session is not None and readers == {self.read_session.key.reader}:
             self.take_over()
 
-    def _keep(self, analysis: Analysis, review: Review) -> None:
+    def _keep(self, analysis: Analysis, review: Review, then: str = _AGAIN) -> None:
         """Store new decisions with their timing."""
-        if self._store(analysis, lambda log, at: log.keep(review, at, self.confidence)):
+        if self._store(analysis, lambda log, at: log.keep(review, at, self.confidence), then):
             self._before, self.confidence = review, None
             self._show()
 
-    def _store(
-        self, analysis: Analysis, write: Callable[[ReadSession, Mapping[str, Point]], None]
-    ) -> bool:
+    def _store(self, analysis: Analysis, write: _Write, then: str = _AGAIN) -> bool:
         """Write decisions to the log; False, with a message, if that failed."""
         try:
             log = self._log_of(analysis)
             write(log, own_log.centroids(analysis))
         except LesionLensError as refusal:
             self.kept = False
-            self._not_kept(refusal, "it is saved with your next decision")
+            self._not_kept(refusal, then)
             return False
-        self.kept = True
+        self.kept, self._warned = True, False
         self._here.add(store.analysis_key(analysis.run))
         self._note(log, store.analysis_key(analysis.run))
         self.session.clear_problem(SAVING)

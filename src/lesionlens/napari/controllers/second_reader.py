@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.evaluation.agreement import Agreement, Disagreement
@@ -20,6 +22,8 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.geometry.contours import on_screen
+from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.screen.board import frame_of, tiles_of
 from lesionlens.napari.model.state.second import SecondResult
@@ -28,6 +32,8 @@ from lesionlens.napari.model.wording.second import disagreement_words, thin_word
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import reopen_folder, result_folder
+
+InSight = Callable[[Plane, NDArray[np.float64]], bool]
 
 _NONE = "There is no second result yet: open one with the menu entry Second result of this study."
 _SAME = "Both results agree: no part is outlined in only one of them."
@@ -58,6 +64,8 @@ class SecondReader:
         self._shown: Point | None = None
         """Position of the disagreement that was gone to, RAS+ mm; its number may change."""
         self._compared: Analysis | None = None
+        self.in_sight: InSight = lambda *_: True
+        """Returns whether a view shows any of some points, (N, 3) RAS+ mm, of a plane's slice."""
 
     def open(self, place: Path) -> bool:
         """Show another result of the open study beside it: as `reopen_folder` takes it."""
@@ -156,7 +164,7 @@ class SecondReader:
             self._session.decline("Go to a disagreement first (F7).")
             return False
         here = self._views.viewpoint.now.point_mm
-        if not seen_at(state, second.agreement, part, here):
+        if not seen_at(state, second.agreement, part, here, self.in_sight):
             self._session.decline(f"It was out of view. {self._show(part)}. F8 adopts it now.")
             return False
         if state.choices.overlay is Overlay.OFF:
@@ -184,7 +192,9 @@ class SecondReader:
         return self._review.change("Adopting an outline", make, then)
 
 
-def seen_at(state: State, found: Agreement, part: Disagreement, point_mm: Point) -> bool:
+def seen_at(
+    state: State, found: Agreement, part: Disagreement, point_mm: Point, in_sight: InSight
+) -> bool:
     """Whether a slice through a point (RAS+ mm), as the views show it, cuts a disagreement."""
     analysis, choices = state.analysis, state.choices
     if analysis is None:
@@ -192,8 +202,10 @@ def seen_at(state: State, found: Agreement, part: Disagreement, point_mm: Point)
     parts, frame = Picture.of(found.parts, analysis.volumes.labels.grid), frame_of(state)
     planes = {tile.plane for tile in tiles_of(state, choices.views.layout)} or {choices.plane}
     for plane in planes:
-        number = parts.number_at(frame, plane, float(frame.depth(plane, point_mm)))
-        if (parts.cut(frame, plane, number, nearest=True).data == part.number).any():
+        depth = float(frame.depth(plane, point_mm))
+        cut = parts.cut(frame, plane, parts.number_at(frame, plane, depth), nearest=True)
+        there = np.argwhere(cut.data == part.number).astype(np.float64)
+        if len(there) and in_sight(plane, frame.in_patient(plane, on_screen(there, cut), depth)):
             return True
     return False
 

@@ -17,8 +17,8 @@ from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
-from lesionlens.napari.controllers.read_controller import ExpectedRead
 from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent
@@ -139,7 +139,7 @@ class WorklistController:
                 )
             )
             return False
-        return self.actions.leave_for(lambda: self._open(folder))
+        return self.actions.leave_study(lambda: self._open(folder))
 
     def open_last(self) -> None:
         """Open the list of the last session, unless a list is open."""
@@ -237,7 +237,7 @@ class WorklistController:
         row that was chosen.
         """
         self._towards = towards
-        return self.actions.leave_for(lambda: self._open_row(row))
+        return self.actions.leave_study(lambda: self._open_row(row))
 
     def _open_row(self, row: WorklistRow) -> bool:
         if not self._may_open(row):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QWidget
 
@@ -13,6 +14,7 @@ from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
+from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
@@ -195,6 +197,15 @@ class BoardView(QWidget):
         """Bring a point into the middle of every view."""
         self._fitted = False
         self._viewpoint.move(centre_mm=centre_mm)
+
+    def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
+        """Whether a view of a plane is wide enough to show one of some points, (N, 3) RAS+ mm."""
+        if self.board is None:
+            return False
+        now, frame = self._viewpoint.now, self.board.frame
+        away = np.abs(frame.on_screen(plane, points_mm - np.array(now.centre_mm))) * now.zoom
+        views = [view for view in self.tiles if view.tile.plane is plane]
+        return any((away <= (view.width() / 2, view.height() / 2)).all(1).any() for view in views)
 
     # --- called by the tiles --------------------------------------------------------------
 

@@ -238,7 +238,8 @@ def paint_words(
     for row, words in enumerate(drawing.lines):
         shown = _elided(metrics, words, to)
         _text(painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
-    for row, words in enumerate(corner, below):
+    shown_rows = rows_of_identity(len(corner), below, to.height / metrics.height())
+    for row, words in enumerate(corner[:shown_rows], below):
         shown = _elided(metrics, words, to)
         x = to.width - _MARGIN - metrics.horizontalAdvance(shown)
         _text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
@@ -275,6 +276,15 @@ def rows_below(
     widest = [max(map(metrics.horizontalAdvance, words), default=0.0) for words in (left, right)]
     beside = max(widest) <= width / 2 - _MARGIN - _BESIDE_LETTER
     return 0 if beside or not right else len(left)
+
+
+def rows_of_identity(rows: int, below: int, fitting: float) -> int:
+    """Return how many of the right texts are shown in a view that `fitting` rows fit into.
+
+    Moved below the left ones they lie on the image: they end within the upper third of the view,
+    but patient and identifier, the first two, are always shown.
+    """
+    return min(rows, max(2, int(fitting / 3) - below)) if below else rows
 
 
 def _text(painter: QPainter, at: QPointF, words: str, colour: QColor = WORDS) -> None:

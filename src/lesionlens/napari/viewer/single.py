@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.components.overlays import TextOverlay
+from numpy.typing import NDArray
 
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
+from lesionlens.napari.viewer.millimetres import Millimetres
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,6 +61,7 @@ class SingleView:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
+        self._units = Millimetres(viewer)
         self._ready = False
         self._words = ""
         self._picture: Any = None
@@ -84,6 +87,7 @@ class SingleView:
         if not self._ready:
             self._ready = True
             self._show_overlays()
+            self._units.keep()
             for event in self._orientation_events():
                 event.connect(self._relabel)
             for event in self._orientation_settings():
@@ -135,6 +139,7 @@ class SingleView:
         if not self._ready:
             return
         self._ready = False
+        self._units.release()
         self.watch(None)
         for words in (*self._letters, self._caption, self._identity):
             words.visible = False
@@ -207,6 +212,15 @@ class SingleView:
             size_mm = np.abs(np.subtract(box_mm[1], box_mm[0]))[shown[-2:]]
             room = np.asarray(viewer.canvas.size) / (ROOM * np.maximum(size_mm, 1.0))
             camera.zoom = min(camera.zoom, float(room.min()))
+
+    def in_sight(self, points_mm: NDArray[np.float64]) -> bool:
+        """Whether the canvas is wide enough to show one of some points, (N, 3) RAS+ mm."""
+        dims, camera = self._viewer.dims, self._viewer.scene.camera
+        shown = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        if dims.ndisplay != 2 or min(shown) < 0:
+            return True
+        away = np.abs(points_mm[:, shown] - np.array(camera.center[-2:])) * camera.zoom
+        return bool((away <= np.array(self._viewer.canvas.size) / 2).all(1).any())
 
     def fit(self) -> None:
         """Fit the study into the view, at its centre."""

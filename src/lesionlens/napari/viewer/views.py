@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
@@ -19,6 +20,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.memory import passing_over
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board
@@ -195,6 +197,18 @@ class Views(QObject):
         self.single.go_to(point_mm, box_mm)
         if self.beside is not None and self.beside.isVisible():
             self.beside.view.go_to(point_mm, box_mm)
+
+    def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
+        """Whether a view shows one of some points, (N, 3) RAS+ mm, on its slice of a plane."""
+        if (
+            self.beside is not None
+            and self.beside.isVisible()
+            and self.beside.view.in_sight(plane, points_mm)
+        ):
+            return True
+        if self.linked is not None and self._is_linked:
+            return self.linked.in_sight(plane, points_mm)
+        return self._wanted.plane is plane and self.single.in_sight(points_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
@@ -62,7 +62,7 @@ class PacsDialog(QDialog):
         super().__init__(parent)
         self.setObjectName("lesionlens")
         self.setWindowTitle("LesionLens: archive (PACS)")
-        self.resize(760, 560)
+        self.resize(QSize(760, 560).boundedTo(self.screen().availableSize() * 0.9))
         self._exported, self._make_list = exported, make_list
         self.controller = ArchiveController(open_study, PatientDialog(self).ask, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs

@@ -52,6 +52,17 @@ class Messages:
         """
         return (self._whole(text) or self._parts(text) or text) if self._table else text
 
+    def entries(self, text: str) -> str:
+        """Translate a list joined by "; "; entries that no template fits as a whole are unchanged.
+
+        Examples
+        --------
+        >>> own = Messages({"vessel": "Gefäß", "{n} ml left out": "{n} ml weggelassen"}, ",")
+        >>> own.entries("my vessel; vessel; 3.5 ml left out")
+        'my vessel; Gefäß; 3,5 ml weggelassen'
+        """
+        return "; ".join(self._whole(entry) or entry for entry in text.split("; "))
+
     def _whole(self, text: str) -> str | None:
         """Translate by the matching template with the most fixed letters; None if none matches."""
         if re.fullmatch(_SEQUENCE, text):

@@ -160,7 +160,8 @@ def _facts(
     review = row.review
     if review.reader or review.reason:
         who = [review.reader or words("not_named"), moment(review.time) if review.time else ""]
-        reader_line = ", ".join(filter(None, who)) + (f": {review.reason}" if review.reason else "")
+        reason = f": {words.reason(review.reason)}" if review.reason else ""
+        reader_line = ", ".join(filter(None, who)) + reason
         facts.append((words("f_reader"), reader_line))
     return tuple(facts)
 

@@ -7,6 +7,7 @@ that each can be shown, hidden and measured alone.
 
 from __future__ import annotations
 
+import locale
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,7 +158,7 @@ def _write(path: Path, numbered: NDArray[np.uint16], grid: Grid, fields: dict[st
     image.SetOrigin(lps[:3, 3].tolist())
     for key, value in fields.items():
         image.SetMetaData(key, value)
-    with _in_utf8(path) as place:
+    with _in_utf8(path) as place, _decimal_points():
         sitk.WriteImage(image, str(place), useCompression=True)
         _check(sitk.ReadImage(str(place)), numbered, lps, path.name)
 
@@ -175,6 +176,20 @@ def _in_utf8(path: Path) -> Iterator[Path]:
         place = Path(aside) / path.name
         yield place
         shutil.copyfile(place, path)
+
+
+@contextmanager
+def _decimal_points() -> Iterator[None]:
+    """Write and read numbers with a point whatever the process's locale, which Qt sets.
+
+    SimpleITK formats those of NRRD by the locale: in a German one it writes `(1,5,0,0)`.
+    """
+    before = locale.setlocale(locale.LC_NUMERIC)
+    locale.setlocale(locale.LC_NUMERIC, "C")
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_NUMERIC, before)
 
 
 def _check(read: Any, numbered: NDArray[np.uint16], lps: NDArray[np.float64], name: str) -> None:

@@ -50,6 +50,8 @@ class Words:
         self._table = table
         self.message = Messages(table.get("messages", {}), table["decimal"])
         """Translates a check, notice or step, which are stored in English."""
+        self.reason = Messages(table.get("reasons", {}), table["decimal"]).entries
+        """Translates reasons that the window offers or adds; a reader's own words are unchanged."""
 
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a text with its placeholders filled."""

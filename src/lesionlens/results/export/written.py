@@ -38,6 +38,11 @@ def reason_of(error: Exception) -> str:
     Exception
         The error itself, if no other file could be written either: cancellation, or lack of memory
         or disk space.
+
+    Examples
+    --------
+    >>> reason_of(LesionLensError(found="that 1.dcm is gone", expected="it", next_step="Copy it"))
+    '1.dcm is gone'
     """
     system = isinstance(error, OSError) and not isinstance(error, LesionLensError)
     if isinstance(error, CancelledError | ResourceError) or system or is_lack_of_memory(error):
@@ -46,5 +51,5 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, PluginError):
         return error.brief
     if isinstance(error, LesionLensError):
-        return error.found
+        return error.found.removeprefix("that ")
     return f"a defect of this program ({type(error).__name__}); please report it"

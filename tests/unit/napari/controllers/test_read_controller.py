@@ -23,7 +23,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, ReviewAct, ReviewState
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.preliminary import PreliminaryFindings
-from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
+from lesionlens.napari.controllers.expected_read import ExpectedRead
+from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_words import phase_words
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
@@ -252,12 +253,9 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
     own,
     monkeypatch,
 ):
-    def full(*_):
-        raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
-
     with shown(analysis) as window:
         with monkeypatch.context() as broken:
-            broken.setattr(WorklistDatabase, "add", full)
+            broken.setattr(WorklistDatabase, "add", full_disk)
             window.session.mark(ReviewState.REJECTED)
         assert not window.kept
         assert "full disk" in window.session.state.problem.found
@@ -266,6 +264,58 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
         assert window.session.state.problem is None
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
+
+
+def full_disk(*_):
+    raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
+
+
+@pytest.mark.parametrize("how", ["next", "window", "result"])
+def test_what_a_full_disk_refused_is_stored_when_the_study_is_left(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+    how,
+):
+    """After a signature there is no next decision: decision and signature were lost."""
+    with shown(analysis) as window:
+        with monkeypatch.context() as broken:
+            broken.setattr(WorklistDatabase, "add", full_disk)
+            window.session.mark(ReviewState.REJECTED)
+        assert "when you leave the study" in window.session.state.problem.next_step
+        if how == "next":
+            window.session.set_aside()
+        elif how == "result":
+            window.session.analysed(FakeResult(analysis), overlays_of(analysis))
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.REJECTED]
+
+
+def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    with shown(analysis) as window:
+        assert window.may_leave()
+        with monkeypatch.context() as broken:
+            broken.setattr(WorklistDatabase, "add", full_disk)
+            window.session.mark(ReviewState.REJECTED)
+            assert not window.may_leave()
+            assert "would be lost" in window.session.state.message
+            assert window.may_leave()
+        window.session.mark(ReviewState.ACCEPTED)
+        with monkeypatch.context() as broken:
+            broken.setattr(WorklistDatabase, "add", full_disk)
+            window.session.mark(ReviewState.REJECTED)
+            assert not window.may_leave(), "the warning was of an earlier decision"
+        assert window.may_leave()
+        assert window.session.state.problem is None
+        with monkeypatch.context() as broken:
+            broken.setattr(WorklistDatabase, "add", full_disk)
+            window.session.mark(ReviewState.DEFERRED)
+            window.session.close()
+        assert "decide again on what was left" in window.session.state.problem.next_step
 
 
 def saved_with(analysis, *states):  # noqa: F811

@@ -223,6 +223,22 @@ def test_the_review_is_on_the_page(make):
     assert 'class="state rejected"' in html
 
 
+def test_reasons_of_the_window_are_translated_and_a_reader_s_own_are_not(make):
+    """A German report said: split from candidate 2; merged with candidate 2."""
+    analysis = make()
+    uid = analysis.findings.candidates[0].tracking_uid
+    reason = "split from candidate 2; network, 3.5 mm and vessel; 1.5 ml as in Dr. A. Berg"
+    event = ReviewEvent(uid, ReviewState.EDITED, "A. Reader", "2026-01-05T10:00:00Z", reason)
+    reviewed = replace(analysis, review=Review((event,)))
+    assert reason in report_html(reviewed)
+    german = report_html(replace(reviewed, options=ExportOptions(language="de")))
+    own = "network, 3.5 mm and vessel"
+    assert f"abgeteilt von Kandidat 2; {own}; 1,5 ml wie in Dr. A. Berg" in german
+    for made in ("merged with candidate 3", "merged into candidate 1"):
+        assert load("de").reason(f"{made}; {made}") != f"{made}; {made}"
+    assert load("de").reason("doubtful part of 0.3 ml left out").startswith("zweifelhafter Teil")
+
+
 def test_an_uncalibrated_score_is_not_called_a_probability(make):
     analysis = make()
     assert "not a calibrated probability" in report_html(analysis)

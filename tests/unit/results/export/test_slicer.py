@@ -1,6 +1,9 @@
 """Slicer's segmentation, read back by Slicer's own library and by another reader of NRRD."""
 
+import locale
 import os
+import shutil
+import subprocess
 import sys
 
 import nibabel as nib
@@ -87,6 +90,34 @@ def test_a_folder_whose_name_is_not_utf_8_does_not_end_the_process(make, tmp_pat
     (plain,) = SlicerExporter().write(analysis, tmp_path)
     assert odd.parent == folder
     assert odd.read_bytes() == plain.read_bytes()
+
+
+@pytest.fixture
+def decimal_commas(tmp_path, monkeypatch):
+    """The process's locale as Qt sets it on a German desktop."""
+    build = shutil.which("localedef")
+    made = tmp_path / "locales" / "de_DE.UTF-8"
+    if build:
+        made.parent.mkdir()
+        subprocess.run([build, "-i", "de_DE", "-f", "UTF-8", made], check=False)
+        monkeypatch.setenv("LOCPATH", str(made.parent) if made.exists() else "")
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        locale.setlocale(locale.LC_ALL, "de_DE.UTF-8")
+    except locale.Error:
+        pytest.skip("no German locale is installed, nor can one be built")
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.usefixtures("decimal_commas")
+def test_under_a_german_desktop_the_file_is_the_same(make, tmp_path):
+    """Qt sets the process's locale: SimpleITK wrote (1,5,0,0), and the file was left out."""
+    analysis = make(spacing_mm=(1.5, 2.25, 3.5))
+    german = SlicerExporter().write(analysis, tmp_path)[0].read_bytes()
+    assert locale.localeconv()["decimal_point"] == ","
+    locale.setlocale(locale.LC_ALL, "C")
+    assert SlicerExporter().write(analysis, tmp_path)[0].read_bytes() == german
 
 
 def test_without_a_candidate_it_says_why_there_is_no_file(make):

@@ -1,0 +1,22 @@
+"""The read that begins when a study is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesionlens.site.database.records import ReadKey
+from lesionlens.site.database.worklist_database import WorklistDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedRead:
+    """The read that begins when a study is opened."""
+
+    database: WorklistDatabase
+    """Database that stores its acts."""
+    key: ReadKey
+    """Key of the read."""
+    unaided_first: bool
+    """Whether the read begins unaided."""
+    rated: bool = False
+    """Whether every mark needs a rating."""
