@@ -1,9 +1,10 @@
 """Measure what prompts reach, by a simulated reader with one prompt a round.
 
-    python research/prompt_eval.py WEIGHTS --cases EVAL [--synthetic HELD_OUT] [--label-maps POOL]
-    python research/prompt_eval.py --baselines --cases EVAL [--synthetic HELD_OUT]
+    python research/prompt_eval.py WEIGHTS [SMALL] --cases EVAL [--synthetic POOL]
+        [--label-maps MAPS]
+    python research/prompt_eval.py --baselines --cases EVAL [--synthetic POOL]
 
-EVAL and HELD_OUT are pools of `prompt_pool.py` whose volumes nobody trained on. The reader always
+EVAL and POOL are pools of `prompt_pool.py` whose volumes nobody trained on. The reader always
 points into the middle of the largest error of the whole volume; there is no chance in it. With
 --scribbles it draws a line there instead: the longest path of the error's skeleton, on whichever
 slice through that point shows most of the error.
@@ -304,7 +305,7 @@ def summary(rows: list[tuple[Task, list[float], list[float]]]) -> dict[str, dict
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path, nargs="?")
+    parser.add_argument("weights", type=Path, nargs="*")
     parser.add_argument("--cases", type=Path)
     parser.add_argument("--synthetic", type=Path)
     parser.add_argument("--label-maps", type=Path)
@@ -320,7 +321,9 @@ def main() -> None:
     tasks = [t for t in tasks if not wanted.only or t.table in wanted.only]
     answers: dict[str, Answer] = {}
     if wanted.weights:
-        answers["network"] = network_answer(Prompter(load_file(wanted.weights)[0]))
+        answers["network"] = network_answer(
+            Prompter(*(load_file(one)[0] for one in wanted.weights))
+        )
     if wanted.baselines:
         answers |= {"grow": grow_answer, "walker": walker_answer, "watershed": watershed_answer}
         tasks = [t for t in tasks if not t.table.startswith(("outline", "unnamed", "alone"))]

@@ -1,6 +1,6 @@
 """Make a run's averaged weights those of the package, in half precision, with their SHA-256.
 
-python research/prompt_release.py RUN --version 0.2 --trained-on "…"
+python research/prompt_release.py RUN --version 0.2 --trained-on "…" [--small]
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ import argparse
 import json
 from pathlib import Path
 
-from lesionlens.network.prompt.weights import NAME, PromptNotes, load_file, save
+from lesionlens.network.prompt.weights import NAME, SMALL_NAME, PromptNotes, load_file, save
 
 TARGET = Path(__file__).resolve().parent.parent / "src/lesionlens/network/weight_files"
 
 
-def release(run: Path, version: str, trained_on: str, target: Path = TARGET) -> str:
+def release(
+    run: Path, version: str, trained_on: str, target: Path = TARGET, name: str = NAME
+) -> str:
     """Write weights and the file with their hash beside them; returns the SHA-256."""
     network, notes = load_file(run / NAME)
-    digest = save(target / NAME, network, PromptNotes(version, trained_on, notes.steps))
+    digest = save(target / name, network, PromptNotes(version, trained_on, notes.steps))
     about = {
-        "file": NAME, "sha256": digest, "version": version, "steps": notes.steps,
+        "file": name, "sha256": digest, "version": version, "steps": notes.steps,
         "trained_on": trained_on,
     }  # fmt: skip
-    (target / NAME).with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    (target / name).with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     return digest
 
 
@@ -32,8 +34,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--version", required=True)
     parser.add_argument("--trained-on", required=True)
+    parser.add_argument("--small", action="store_true")
     wanted = parser.parse_args()
-    print(release(wanted.run, wanted.version, wanted.trained_on))
+    name = SMALL_NAME if wanted.small else NAME
+    print(release(wanted.run, wanted.version, wanted.trained_on, name=name))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from lesionlens.network.prompt.crop import Crop, Question, Scene, sample
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 
 Mask = NDArray[np.bool_]
-_SPOT, _BRIGHT, _FLUID, HELD_OUT = 100, 1000, 5000, 6000
+SPOT, _BRIGHT, _FLUID, HELD_OUT = 100, 1000, 5000, 6000
 _VENTRICLE, _DEEP = 4, 5  # values of tissue.npy; the second is never trained on
 
 
@@ -31,7 +31,7 @@ class Thing:
     """Something that a reader may point at."""
 
     number: int
-    """Value in `Volume.things`; below `_SPOT` a lesion."""
+    """Value in `Volume.things`; below `SPOT` a lesion."""
     box: tuple[slice, slice, slice]
     voxels: int
 
@@ -77,7 +77,7 @@ def _things(folder: Path, code: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], 
     if not file.is_file():
         parts = np.load(folder / "parts.npy")
         things = np.where((code > 1) & (parts < WHITE_SPOTS), parts, 0).astype(np.uint16)
-        kinds = [(parts == WHITE_SPOTS, _SPOT), (parts == ENHANCEMENT, _BRIGHT)]
+        kinds = [(parts == WHITE_SPOTS, SPOT), (parts == ENHANCEMENT, _BRIGHT)]
         if (folder / "tissue.npy").is_file():
             tissue = np.where(things > 0, 0, np.load(folder / "tissue.npy"))
             kinds += [(tissue == _VENTRICLE, _FLUID), (tissue == _DEEP, HELD_OUT)]
@@ -171,9 +171,11 @@ def mark(sample_: Sample, rng: np.random.Generator) -> bool:
 class Sampler:
     """Draws samples from a pool of volumes that may grow meanwhile."""
 
+    shares = (0.42, 0.3, 0.28)
+    """Of real cases, synthetic heads, label maps."""
+
     def __init__(self, pool: Path, held_out: tuple[str, ...] = ()) -> None:
         self._pool, self._held = pool, set(held_out)
-        self._shares = (0.42, 0.3, 0.28)  # of real cases, synthetic heads, label maps
         self._known: dict[str, Volume] = {}
         self._drawn = 0
 
@@ -192,16 +194,17 @@ class Sampler:
         """Draw one sample of `size` voxels an edge, with its first prompt."""
         while True:
             kinds = self._volumes()
-            share = np.array([s if k else 0 for s, k in zip(self._shares, kinds, strict=True)])
+            share = np.array([s if k else 0 for s, k in zip(self.shares, kinds, strict=True)])
             some = kinds[int(rng.choice(len(kinds), p=share / share.sum()))]
-            made = self._made(some[rng.integers(len(some))], size, rng)
+            made = self.made(some[rng.integers(len(some))], size, rng)
             if made is not None:
                 return made
 
-    def _made(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
+    def made(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
+        """Draw one sample of a volume; None if nothing can be asked there."""
         tried = [t for t in volume.list if t.number < HELD_OUT]
-        lesions = [t for t in tried if t.number < _SPOT]
-        others = [t for t in tried if t.number >= _SPOT]
+        lesions = [t for t in tried if t.number < SPOT]
+        others = [t for t in tried if t.number >= SPOT]
         if rng.random() < (0.3 if volume.groups else 0.1):
             return self._blob(volume, size, rng)
         if lesions and (not others or rng.random() < 0.65):
@@ -218,7 +221,7 @@ class Sampler:
             mask = volume.coarse_things == thing.number
         if not mask.any():
             return None
-        present = _shown(volume, rng)
+        present = sequences_shown(volume, rng)
         first = int(rng.integers(len(volume.guess)))
         shown = int(rng.integers(len(volume.guess))) if rng.random() < 0.2 else first
         if volume.real and rng.random() < 0.4:
@@ -234,7 +237,7 @@ class Sampler:
         if chosen is None:
             return None
         at, spacing = chosen
-        place = _varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
+        place = varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
         code = sample(volume.code[None], place, nearest=True)[0].numpy()
         things = sample(volume.things[None], place, nearest=True)[0].numpy()
         target = code > 1 + level
@@ -245,10 +248,12 @@ class Sampler:
         if corrected:
             outline_here = (chances[level].numpy() > cut) & (code > 0)
             if rng.random() < 0.15:
-                outline_here = _clumsy(outline_here, rng)
+                outline_here = clumsy(outline_here, rng)
         analysed = volume.guess_at(place, shown) if shown != first else chances
-        scene = _scene(volume, place, present, code, analysed if rng.random() < 0.75 else None, rng)
-        return _asked(scene, target, outline_here, level if named else None, corrected, rng)
+        scene = scene_of(
+            volume, place, present, code, analysed if rng.random() < 0.75 else None, rng
+        )
+        return asked_of(scene, target, outline_here, level if named else None, corrected, rng)
 
     def _other(
         self, volume: Volume, thing: Thing, size: int, rng: np.random.Generator
@@ -259,20 +264,20 @@ class Sampler:
         spacing = _edge(extent, size, rng)
         places = np.argwhere(volume.things[box] == thing.number) + [s.start for s in box]
         at = middle if rng.random() < 0.5 else places[rng.integers(len(places))]
-        place = _varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
+        place = varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
         things = sample(volume.things[None], place, nearest=True)[0].numpy()
         target = things == thing.number
         code = sample(volume.code[None], place, nearest=True)[0].numpy()
         corrected = rng.random() < 0.4
-        outline = _clumsy(target, rng) & (code > 0) if corrected else None
+        outline = clumsy(target, rng) & (code > 0) if corrected else None
         chances = volume.guess_at(place, 0) if rng.random() < 0.7 else None
-        scene = _scene(volume, place, _shown(volume, rng), code, chances, rng)
-        return _asked(scene, target, outline, None, corrected, rng)
+        scene = scene_of(volume, place, sequences_shown(volume, rng), code, chances, rng)
+        return asked_of(scene, target, outline, None, corrected, rng)
 
     def _blob(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
-        at = _in_brain(volume, rng)
+        at = in_brain(volume, rng)
         spacing = float(rng.uniform(0.65, 1.4))
-        place = _varied(at, spacing, size, rng)
+        place = varied(at, spacing, size, rng)
         code = sample(volume.code[None], place, nearest=True)[0].numpy()
         along = np.indices((size, size, size)) - (size - 1) / 2 - rng.normal(0, 3, (3, 1, 1, 1))
         radius = float(np.exp(rng.uniform(np.log(2.0), np.log(13.0)))) / spacing
@@ -282,8 +287,8 @@ class Sampler:
         target = (far < 1) & (code > 0)
         chances = volume.guess_at(place, 0) if rng.random() < 0.7 else None
         if chances is not None and target.any() and rng.random() < 0.35:
-            chances = torch.maximum(chances, _half_seen(target, rng))
-        scene = _scene(volume, place, _shown(volume, rng), code, chances, rng)
+            chances = torch.maximum(chances, half_seen(target, rng))
+        scene = scene_of(volume, place, sequences_shown(volume, rng), code, chances, rng)
         soft = ndimage.gaussian_filter(target.astype(np.float32), rng.uniform(0.4, 1.0))
         offset = rng.normal(0, 1.3, 4) * (rng.random(4) < 0.8)
         offset[rng.integers(4)] += rng.choice([-1.5, 1.5])
@@ -292,8 +297,8 @@ class Sampler:
         there = torch.tensor(scene.present).float()[:, None, None, None]
         scene = replace(scene, images=(scene.images + change * there * scene.brain).clamp(-5, 5))
         corrected = rng.random() < 0.4
-        outline = _clumsy(target, rng) & (code > 0) if corrected else None
-        return _asked(scene, target, outline, None, corrected, rng)
+        outline = clumsy(target, rng) & (code > 0) if corrected else None
+        return asked_of(scene, target, outline, None, corrected, rng)
 
 
 def _edge(extent: float, size: int, rng: np.random.Generator) -> float:
@@ -328,7 +333,7 @@ def _at_thing(
     return 2 * at + volume.coarse_to_fine, spacing
 
 
-def _in_brain(volume: Volume, rng: np.random.Generator) -> NDArray[np.float64]:
+def in_brain(volume: Volume, rng: np.random.Generator) -> NDArray[np.float64]:
     """Choose any voxel of the brain."""
     while True:
         at = rng.integers(0, volume.code.shape)
@@ -336,21 +341,21 @@ def _in_brain(volume: Volume, rng: np.random.Generator) -> NDArray[np.float64]:
             return at.astype(float)
 
 
-def _half_seen(target: Mask, rng: np.random.Generator) -> torch.Tensor:
+def half_seen(target: Mask, rng: np.random.Generator) -> torch.Tensor:
     """Let the analysis flag a thing with its own errors; (3, n, n, n)."""
-    seen = ndimage.gaussian_filter(_clumsy(target, rng).astype(np.float32), rng.uniform(0.7, 2))
+    seen = ndimage.gaussian_filter(clumsy(target, rng).astype(np.float32), rng.uniform(0.7, 2))
     inner = np.minimum.accumulate(rng.uniform(0, 1, 3) * (rng.random(3) < (1, 0.6, 0.4)))
     return torch.from_numpy((seen * inner[:, None, None, None]).astype(np.float32))
 
 
-def _shown(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:
+def sequences_shown(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:
     if rng.random() < 0.7:
         return volume.present
     kept = volume.present & (rng.random(4) < 0.6)
     return kept if kept.any() else volume.present
 
 
-def _varied(at: NDArray[np.float64], spacing: float, size: int, rng: np.random.Generator) -> Crop:
+def varied(at: NDArray[np.float64], spacing: float, size: int, rng: np.random.Generator) -> Crop:
     """Mirror, turn and stretch a little."""
     turn = rng.normal(0, 0.12, (3, 3))
     matrix = np.linalg.qr(np.eye(3) + turn - turn.T)[0]
@@ -359,7 +364,7 @@ def _varied(at: NDArray[np.float64], spacing: float, size: int, rng: np.random.G
     return Crop(np.asarray(at, float), spacing * matrix * mirror, size)
 
 
-def _scene(
+def scene_of(
     volume: Volume, place: Crop, present: NDArray[np.bool_], code: NDArray[np.float32],
     chances: torch.Tensor | None, rng: np.random.Generator,
 ) -> Scene:  # fmt: skip
@@ -377,7 +382,7 @@ def _scene(
     return Scene(images, brain, tuple(bool(p) for p in present), chances, spacing)
 
 
-def _clumsy(mask: Mask, rng: np.random.Generator) -> Mask:
+def clumsy(mask: Mask, rng: np.random.Generator) -> Mask:
     """Spoil an outline: shifted border, a piece too many or too few, or a random wave."""
     size = float(np.cbrt(max(1, mask.sum())))
     inner = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
@@ -388,7 +393,7 @@ def _clumsy(mask: Mask, rng: np.random.Generator) -> Mask:
     return np.asarray(out if out.any() else mask)
 
 
-def _asked(
+def asked_of(
     scene: Scene, target: Mask, outline: Mask | None, region: int | None, local: bool,
     rng: np.random.Generator,
 ) -> Sample | None:  # fmt: skip

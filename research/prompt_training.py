@@ -1,11 +1,13 @@
-"""Train the prompt network on a pool of volumes; resumes where it stopped.
+"""Train a prompt network on a pool of volumes; resumes where it stopped.
 
     python research/prompt_training.py POOL --out RUN --minutes 80 [--steps N] [--device cuda]
+    python research/prompt_training.py POOL --out SMALL --small --batch 8 --size 32 --rate 1e-3
 
-Every few minutes the state is written to `RUN/state.pt`, from which a later call with the same RUN
-goes on, and the averaged weights to `RUN/prompt.safetensors`. Each round is a correction of what
-the network itself answered, as in RITM (Sofiiuk et al. 2021). The step size falls with the steps
-when `--steps` is given, else with the clock.
+With --small it is the network for small objects, from the shipped weights on. Every few minutes the
+state is written to `RUN/state.pt`, from which a later call with the same RUN goes on, and the
+averaged weights to `RUN/prompt.safetensors`. Each round is a correction of what the network itself
+answered, as in RITM (Sofiiuk et al. 2021). The step size falls with the steps when `--steps` is
+given, else with the clock.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 from prompt_samples import Sample, Sampler, mark
+from prompt_small_samples import SmallSampler
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.network.prompt.crop import network_input
 from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNetwork
+from lesionlens.network.prompt.weights import load_shipped
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
 
@@ -54,6 +58,8 @@ class Settings:
     workers: int = 0
     """Processes that draw samples ahead, and threads that prepare them; 0 for none."""
     keep_seconds: float = 150.0
+    small: bool = False
+    """Whether small objects alone are drawn, from the shipped weights on."""
 
 
 def _every(
@@ -102,12 +108,12 @@ class Draws:
 
     def __init__(self, pool: Path, settings: Settings, first: int) -> None:
         self._pool, self._settings, self._next = pool, settings, first
-        self._sampler = None if settings.workers else Sampler(pool)
+        self._sampler = None if settings.workers else sampler_of(pool, settings.small)
         self._processes: Executor | None = None
         self._ahead: deque[Future[list[Sample]]] = deque()
         if settings.workers:
             self._processes = ProcessPoolExecutor(
-                settings.workers, get_context("spawn"), _begin, (pool,)
+                settings.workers, get_context("spawn"), _begin, (pool, settings.small)
             )
 
     def batch(self) -> list[Sample]:
@@ -131,17 +137,22 @@ class Draws:
 _here: Sampler | None = None
 
 
-def _begin(pool: Path) -> None:
+def _begin(pool: Path, small: bool) -> None:
     global _here  # noqa: PLW0603
     torch.set_num_threads(1)
-    _here = Sampler(pool)
+    _here = sampler_of(pool, small)
+
+
+def sampler_of(pool: Path, small: bool) -> Sampler:
+    """Make the sampler of a pool."""
+    return SmallSampler(pool) if small else Sampler(pool)
 
 
 def _drawn(settings: Settings, number: int, sampler: Sampler | None = None) -> list[Sample]:
     rng = np.random.default_rng([settings.seed, number, 1])
     sampler = sampler or _here
     assert sampler is not None
-    larger = int(rng.choice((0, 8, 24), p=_SIZES))
+    larger = 0 if settings.small else int(rng.choice((0, 8, 24), p=_SIZES))
     batch = settings.batch if larger < 24 else max(1, settings.batch // 2)
     return [sampler.draw(settings.size + larger, rng) for _ in range(batch)]
 
@@ -156,6 +167,8 @@ class Training:
         torch.manual_seed(settings.seed)
         self.network = PromptNetwork(PromptConfig()).to(self._device)
         self.network.to(memory_format=torch.channels_last_3d)
+        if settings.small:
+            self.network.load_state_dict(load_shipped(self._device)[0].state_dict())
         self._optimiser = Optimiser(
             self.network,
             OptimiserConfig(rate=settings.rate, weight_decay=1e-3, average=_AVERAGE, clip=1.0),
@@ -267,6 +280,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--keep-seconds", type=float, default=150.0)
+    parser.add_argument("--small", action="store_true")
     wanted = vars(parser.parse_args())
     pool, out = wanted.pop("pool"), wanted.pop("out")
     settings = Settings(**wanted)

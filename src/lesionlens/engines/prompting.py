@@ -22,7 +22,7 @@ from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
 from lesionlens.network.prompt.model import PromptNetwork
-from lesionlens.network.prompt.weights import load_shipped
+from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
 
 Floats = NDArray[np.float32]
 Chances = Mapping[Region, Floats]
@@ -32,20 +32,17 @@ _IDLE_S = 1.0
 
 
 class StudyPrompts:
-    """Answers prompts; caches the network input of the last study, at most 60 MB.
+    """Answers prompts; caches the network input of the last study, at most 180 MB.
 
     Parameters
     ----------
-    network : PromptNetwork or None
-        None for the shipped one, loaded at the first prompt.
     device : torch.device or None
-        Device of the network; None for the CPU.
+        Device of the shipped networks, which the first prompt loads; None for the CPU.
     """
 
-    def __init__(
-        self, network: PromptNetwork | None = None, device: torch.device | None = None
-    ) -> None:
-        self._network, self._device = network, device or torch.device("cpu")
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._networks: tuple[PromptNetwork, ...] = ()
+        self._device = device or torch.device("cpu")
         self._kept: tuple[PreparedStudy, Chances | None, PromptStudy, Grid] | None = None
         self._lock = threading.Lock()
         self._returning: threading.Timer | None = None
@@ -57,8 +54,8 @@ class StudyPrompts:
     def move(self, device: torch.device) -> None:
         """Run on another device from now on."""
         self._device = device
-        if self._network is not None:
-            self._network.to(device)
+        for network in self._networks:
+            network.to(device)
 
     def answer_prompts(
         self,
@@ -71,12 +68,13 @@ class StudyPrompts:
         """Segment from prompts on the working grid; see `engines.engine.SupportsPrompts`."""
         with self._lock:
             context.check(_FEATURES)
-            if self._network is None:
-                self._network = load_shipped(self._device)[0]
+            if not self._networks:
+                names = NAME, SMALL_NAME
+                self._networks = tuple(load_shipped(self._device, name)[0] for name in names)
             study, grid = self._read(prepared, probability, context)
             context.check("answering a prompt")
             asked = _moved(question, prepared.working, grid)
-            found = Prompter(self._network).answer(study, asked)
+            found = Prompter(*self._networks).answer(study, asked)
             self._return_memory_later()
             return _back(found, grid, prepared, question)
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -20,6 +19,7 @@ from lesionlens.base.geometry import Box, bounding_box, clipped_box, overlap, re
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.engines.prompt_likeness import carried_on, shifted_logits
+from lesionlens.engines.prompt_pass import Answered, PromptPass, region_index
 from lesionlens.engines.prompt_regions import (
     SMALL,
     enclosed_again,
@@ -36,14 +36,13 @@ from lesionlens.engines.prompt_rules import (
     part_of,
     refused,
 )
+from lesionlens.engines.prompt_small import small_object
 from lesionlens.engines.prompt_study import FLAGGED, PromptStudy
-from lesionlens.network.deterministic import with_threads
-from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
-from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
+from lesionlens.network.prompt.crop import Crop
+from lesionlens.network.prompt.model import PromptNetwork
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Answered = tuple[Box, Floats, Floats]
 _CORRECTED, _ANEW = 48, 64  # crop edge in voxels, with and without an outline
 _FINEST, _COARSEST = 1.0, 3.0  # mm
 _MIN_SEEN_MM = 16.0  # minimum margin of a crop around the prompts of a correction
@@ -52,7 +51,6 @@ _MIN_CHANCE, _MIN_ANALYSED = 1e-4, 1e-3  # floors of the networks' probabilities
 _UNKNOWN_MM = 1.25  # crop edge if the object's size is unknown
 _TOGETHER_MM = 32.0  # prompts closer than this share a crop
 _CUT_OFF = 0.01  # share of the crop's faces that a response may touch before the crop is enlarged
-_THREADS = 2  # fixed, so that results do not depend on the machine
 _SLIGHT_MM = 2.5  # maximum depth of an error for the similarity model without a named region
 _ALIKE: dict[Region | None, float] = {
     Region.WT: 0.3, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
@@ -65,16 +63,19 @@ _CERTAIN = 0.88  # mean probability of a response below which a watershed may re
 
 
 class Prompter:
-    """Answers prompts with one network on one device.
+    """Answers prompts with networks on one device.
 
     Parameters
     ----------
     network : PromptNetwork
         In evaluation mode.
+    small : PromptNetwork or None
+        Answers first where no region is named, if what it outlines is small.
     """
 
-    def __init__(self, network: PromptNetwork) -> None:
-        self._network = network
+    def __init__(self, network: PromptNetwork, small: PromptNetwork | None = None) -> None:
+        self._pass = PromptPass(network)
+        self._small = None if small is None else PromptPass(small)
 
     def answer(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
         """Segment from prompts.
@@ -91,12 +92,16 @@ class Prompter:
         return self._corrected(study, asked, asked.outline)
 
     def _anew(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
+        small = self._small_object(study, asked)
+        if small is not None:
+            box, chance, attention = small
+            return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
         crop = _crop_for(study, asked)
-        box, chance, attention = self._predict_at(study, asked, crop)
+        box, chance, attention = self._pass.at(study, asked, crop)
         chance = _with_analysis(study, asked, box, chance)
         again = _better_crop(chance, box, crop, asked.foreground)
         if again is not None:
-            box, chance, attention = self._predict_at(study, asked, again)
+            box, chance, attention = self._pass.at(study, asked, again)
             chance = _with_analysis(study, asked, box, chance)
         if _is_unknown(study, asked) and _certainty(chance) < _CERTAIN:
             region = enclosed_region(study, asked)
@@ -110,10 +115,16 @@ class Prompter:
                 return _of_region(box, chance, attention, *region, asked)
         return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
 
+    def _small_object(self, study: PromptStudy, asked: PromptRequest) -> Answered | None:
+        return None if self._small is None else small_object(self._small, study, asked)
+
     def _corrected(self, study: PromptStudy, asked: PromptRequest, outline: Mask) -> PromptResponse:
+        small = self._small_object(study, asked)
+        if small is not None:
+            return _of_small(*small, asked, outline)
         region = enclosed_again(study, asked, outline) if _is_unknown(study, asked) else None
         if region is not None:
-            answered = self._predict_at(study, asked, _crop_for(study, asked))
+            answered = self._pass.at(study, asked, _crop_for(study, asked))
             return _of_region(*answered, *region, asked)
         groups = list(_groups(asked, outline))
         every = np.concatenate([asked.foreground, asked.background])
@@ -126,7 +137,7 @@ class Prompter:
             reach = max(_MIN_SEEN_MM, *(error.reach_mm for error in wrong))
             extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
             crop = Crop.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
-            answered = self._predict_at(study, replace(asked, outline=now), crop)
+            answered = self._pass.at(study, replace(asked, outline=now), crop)
             box, chance, seen = _within(whole, *answered)
             if asked.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
                 chance = _with_alike(study, asked, now, box, chance)
@@ -138,35 +149,6 @@ class Prompter:
             settled[here] &= ~free
             now[box] = out[here] >= 0.5
         return _region(whole, out, attention, settled, asked)
-
-    def _predict_at(self, study: PromptStudy, asked: PromptRequest, crop: Crop) -> Answered:
-        """Run the network on one crop; return its box, probability and attention."""
-        spacing = float(crop.step[0, 0])
-        images = sample(study.images, crop)
-        brain = sample(study.brain[None], crop).round()
-        chances = None if study.chances is None else sample(study.chances, crop)
-        scene = Scene(images * brain, brain, study.present, chances, spacing)
-        drawn = None
-        if asked.outline is not None:
-            drawn = sample(asked.outline[None], crop)[0].numpy() >= 0.5
-        question = Question(
-            _marked(asked.foreground, crop), _marked(asked.background, crop), drawn, _index(asked)
-        )
-        found = self._run(scene, question)
-        box, logits = paste(found.logits[0, 0].float(), crop, study.brain.shape)
-        chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
-        return box, chance.astype(np.float32), _attended(found, crop, study.brain, box)
-
-    @with_threads(_THREADS)
-    @torch.inference_mode()
-    def _run(self, scene: Scene, question: Question) -> PromptAnswer:
-        device = next(self._network.parameters()).device
-        maps, facts = network_input(scene, question)
-        x = PromptInput(maps.to(device, memory_format=torch.channels_last_3d), facts.to(device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            found = self._network(x, trace=True)
-        kept = found.attention
-        return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
 
 
 def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered:
@@ -184,7 +166,7 @@ def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered
 
 def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
     """Blend in the analysis in a first outline of a named region."""
-    index = _index(asked)
+    index = region_index(asked)
     if index is None or study.chances is None:
         return chance
     analysed = (
@@ -197,7 +179,7 @@ def _with_alike(
     study: PromptStudy, asked: PromptRequest, outline: Mask, box: Box, chance: Floats
 ) -> Floats:
     """Blend in the similarity model in a correction of a named region or of a small object."""
-    index, known = _index(asked), chance
+    index, known = region_index(asked), chance
     if index is not None and study.chances is not None:
         known = np.asarray(study.chances[index][box], np.float32)
     elif np.count_nonzero(outline) > SMALL:
@@ -238,6 +220,18 @@ def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
     return np.asarray(brain * sigmoid(logits), np.float32)
 
 
+def _of_small(
+    box: Box, chance: Floats, attention: Floats, asked: PromptRequest, outline: Mask
+) -> PromptResponse:
+    """Correct a small outline: what is added is added as a whole, what is removed by the rules."""
+    wrong = errors(outline, _contradicting(asked, outline), asked)
+    free = may_change(chance, outline, [error for error in wrong if not error.belongs], box)
+    if any(error.belongs for error in wrong):
+        free |= ~outline[box]
+    changed = np.where(free, chance, outline[box]).astype(np.float32)
+    return _region(box, changed, attention, ~free, asked)
+
+
 def _is_unknown(study: PromptStudy, asked: PromptRequest) -> bool:
     """Return whether prompts name no region and the analysis flags nothing at them."""
     return asked.region is None and len(asked.foreground) > 0 and not study.flags(asked.foreground)
@@ -270,14 +264,10 @@ def _of_region(
 
 def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | None:
     """Return voxels that need not be connected: the flagged lesion under the prompts."""
-    if study.chances is None or not _index(asked):
+    if study.chances is None or not region_index(asked):
         return None
     lesion = study.chances[0][box] >= FLAGGED
     return part_of(lesion, asked.foreground - [side.start for side in box])
-
-
-def _index(asked: PromptRequest) -> int | None:
-    return None if asked.region is None else list(Region).index(asked.region)
 
 
 def _check(study: PromptStudy, asked: PromptRequest) -> None:
@@ -302,20 +292,19 @@ def _check(study: PromptStudy, asked: PromptRequest) -> None:
         raise refused("a prompt outside the brain", "prompts inside it")
 
 
+def _contradicting(asked: PromptRequest, outline: Mask) -> Points:
+    """Return the (N, 3) prompts that contradict an outline."""
+    wanted, unwanted = asked.foreground, asked.background
+    return np.concatenate([wanted[~outline[tuple(wanted.T)]], unwanted[outline[tuple(unwanted.T)]]])
+
+
 def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
     """Group the prompts that contradict an outline by the crop they fit into."""
-    wrong = [p for p in asked.foreground if not outline[tuple(p)]]
-    wrong += [p for p in asked.background if outline[tuple(p)]]
+    wrong = list(_contradicting(asked, outline))
     while wrong:
         near = [p for p in wrong if np.abs(p - wrong[0]).max() <= _TOGETHER_MM / 2]
         wrong = [p for p in wrong if np.abs(p - wrong[0]).max() > _TOGETHER_MM / 2]
         yield np.array(near)
-
-
-def _marked(points: Points, crop: Crop) -> Mask:
-    out = np.zeros((crop.size,) * 3, bool)
-    out[tuple(crop.inside(points).T)] = True
-    return out
 
 
 def _crop_for(study: PromptStudy, asked: PromptRequest) -> Crop:
@@ -335,7 +324,7 @@ def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Poi
     """Return the corners of the flagged object under the prompts, on every second voxel."""
     if not study.flagged:
         return None
-    parts = study.flagged[_index(asked) or 0]
+    parts = study.flagged[region_index(asked) or 0]
     half = np.minimum(asked.foreground // 2, np.array(parts.shape) - 1)
     here = set(np.unique(parts[tuple(half.T)]).tolist()) - {0}
     if not here:
@@ -372,16 +361,3 @@ def _region(
     for points, value in ((asked.foreground, 1.0), (asked.background, 0.0)):
         chance[marks(points - [side.start for side in box], chance.shape)] = value
     return PromptResponse(box, chance, attention, settled)
-
-
-def _attended(found: PromptAnswer, crop: Crop, brain: Mask, box: Box) -> Floats:
-    """Resample the attention to the voxels of a box, with sum one."""
-    out = np.zeros(brain[box].shape, np.float32)
-    if found.attention is None:
-        return out
-    coarse = found.attention[0]
-    step = crop.size / coarse.shape[0]
-    covered, values = paste(coarse, Crop(crop.centre, crop.step * step, len(coarse)), brain.shape)
-    out[relative(covered, box)] = values * brain[covered]
-    total = float(out.sum(dtype=np.float64))
-    return out / np.float32(total) if total else out

@@ -17,7 +17,8 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
 from lesionlens.network.shipped_unet import shipped_file
 
-NAME = "prompt.safetensors"
+NAME, SMALL_NAME = "prompt.safetensors", "prompt_small.safetensors"
+"""Files of the general network, and of the one for small objects (`engines.prompt_small`)."""
 FORMAT = "lesionlens-prompt-1"
 
 
@@ -86,14 +87,16 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
     return network.eval(), notes
 
 
-def load_shipped(device: str | torch.device = "cpu") -> tuple[PromptNetwork, PromptNotes, str]:
-    """Load the shipped weights; the SHA-256 comes third.
+def load_shipped(
+    device: str | torch.device = "cpu", name: str = NAME
+) -> tuple[PromptNetwork, PromptNotes, str]:
+    """Load shipped weights, `NAME` or `SMALL_NAME`; the SHA-256 comes third.
 
     Raises
     ------
     WeightsError
         The weights are missing or altered.
     """
-    path = shipped_file(NAME, "sha256")
+    path = shipped_file(name, "sha256")
     network, notes = load_file(path, device)
     return network, notes, sha256_of(path)
