@@ -56,6 +56,7 @@ Mask = NDArray[np.bool_]
 Seconds = tuple[float, ...]
 _HAND_PX_S = 400.0
 _STEP_PX = 6.0
+_SETTLED_S = 0.4
 _THICK_VOX, _THIN_VOX = 4.5, 1.5
 _RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
 
@@ -95,6 +96,14 @@ class Hand:
         while running.poll() is None:
             QApplication.processEvents()
             time.sleep(0.002)
+        painted()
+
+    def settle(self) -> None:
+        """Wait until docks that an outline brings once F2 is released no longer move the canvas."""
+        end = time.monotonic() + _SETTLED_S
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.01)
         painted()
 
     def look_at(self, point_mm: NDArray[np.float64]) -> None:
@@ -151,6 +160,7 @@ def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], belongs: boo
     painted()
     seconds = watch.read()
     hand.do("keyup", "F2")
+    hand.settle()
     return seconds
 
 
