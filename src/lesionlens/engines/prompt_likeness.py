@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import clipped_box
 from lesionlens.base.records.prompts import Points
-from lesionlens.engines.prompt_rules import Error
+from lesionlens.engines.prompt_rules import Error, is_inside
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -108,7 +108,7 @@ def carried_on(
     shift = np.zeros_like(logits)
     for error in wrong:
         points = error.points - corner
-        points = points[((points >= 0) & (points < np.array(outline.shape))).all(1)]
+        points = points[is_inside(points, outline.shape)]
         if not len(points):
             continue
         depth = float(np.clip(error.depth_mm, *_DEPTH_MM))
@@ -173,7 +173,7 @@ def _chosen(
 ) -> tuple[Points, NDArray[np.float64]]:
     points = np.concatenate(prompts)
     signs = np.repeat([1.0, -1.0], [len(one) for one in prompts])
-    inside = ((points >= 0) & (points < np.array(shape))).all(1)
+    inside = is_inside(points, shape)
     points, signs = points[inside], signs[inside]
     step = max(1, -(-len(points) // _PROMPTS))
     return points[::step], signs[::step]

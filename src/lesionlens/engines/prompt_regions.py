@@ -24,7 +24,7 @@ from lesionlens.engines.prompt_study import PromptStudy
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 SMALL = 4000
-"""Maximum voxels of a grown region."""
+"""Maximum voxels of a small object: grown, or outlined by the network for small ones."""
 _GROWN = int(REACH_MM) + 6  # radius in voxels of region growing around the prompt
 _MARGIN_MM, _WIDE_MM = 20.0, 30.0
 """Margin of the crop around the first prompt; the second if the object fills the first."""

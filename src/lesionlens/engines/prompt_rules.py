@@ -65,9 +65,8 @@ def _connected_to(seeds: Mask, mask: Mask, structure: Mask = TOUCHING) -> Mask:
 
 def lowered_threshold(chance: Floats, wanted: Points) -> Floats:
     """Lower the threshold to the probability at the prompts, if that is below one half."""
-    inside = wanted[((wanted >= 0) & (wanted < np.array(chance.shape))).all(1)]
     highest = 0.0
-    for point in inside:
+    for point in wanted[is_inside(wanted, chance.shape)]:
         near = tuple(slice(max(0, int(p - _NEAR_MM)), int(p + _NEAR_MM) + 1) for p in point)
         highest = max(highest, float(chance[near].max()))
     if highest < _MIN_PROBABILITY:
@@ -85,15 +84,23 @@ def joined(chance: Floats, wanted: Points, lesion: Mask | None) -> Floats:
     drawn = chance >= 0.5
     near = ndimage.binary_dilation(marks(wanted, chance.shape), TOUCHING, iterations=2)
     seeds = near if lesion is None else near | lesion
-    apart = drawn & ~_connected_to(seeds, drawn)
+    return without(chance, drawn & ~_connected_to(seeds, drawn))
+
+
+def without(chance: Floats, apart: Mask) -> Floats:
+    """Lower the probability of voxels that are not part of the object to below one half."""
     return np.asarray(np.where(apart, np.minimum(chance, 0.49), chance), np.float32)
+
+
+def is_inside(points: Points, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which of (N, 3) voxels lie in an array of this shape; (N,) bool."""
+    return np.asarray(((points >= 0) & (points < np.array(shape))).all(1))
 
 
 def marks(points: Points, shape: tuple[int, ...]) -> Mask:
     """Mark (N, 3) voxels in an array of this shape; points outside are ignored."""
     out = np.zeros(shape, bool)
-    within = points[((points >= 0) & (points < np.array(shape))).all(1)]
-    out[tuple(within.T)] = True
+    out[tuple(points[is_inside(points, shape)].T)] = True
     return out
 
 
@@ -187,7 +194,8 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
         sure = (chance if error.belongs else 1 - chance) - least
         agreed = sure >= 0 if error.belongs else sure > 0
         change = (before != error.belongs) & (far <= error.reach_mm) & agreed
-        opposite = np.argwhere(marks(error.opposite - corner, before.shape))
+        opposite = error.opposite - corner
+        opposite = opposite[is_inside(opposite, before.shape)]
         if len(opposite):
             change &= far <= distances_to(opposite, before.shape)
         if error.belongs:

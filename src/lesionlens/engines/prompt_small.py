@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompt_pass import Answered, PromptPass
-from lesionlens.engines.prompt_rules import marks, part_of
+from lesionlens.engines.prompt_regions import SMALL
+from lesionlens.engines.prompt_rules import marks, part_of, without
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.network.prompt.crop import Crop
 
 EDGE = 32
 """Voxels of 1 mm along each edge of the crop."""
 _MARGIN = 5  # minimum distance of the foreground prompts from the faces of the crop
-_LARGEST = 4000  # voxels
 _SMALLEST = 8  # voxels
 _CERTAIN = 0.9
 """Minimum mean probability of an object; below, the general network answers."""
@@ -43,8 +43,7 @@ def small_object(network: PromptPass, study: PromptStudy, asked: PromptRequest) 
     part = part_of(drawn, wanted - corner)
     if not _is_small(part) or chance[part].mean(dtype=np.float64) < _CERTAIN:
         return None
-    apart = drawn & ~part
-    return box, np.where(apart, np.minimum(chance, 0.49), chance).astype(np.float32), attention
+    return box, without(chance, drawn & ~part), attention
 
 
 def _fits(asked: PromptRequest, crop: Crop) -> bool:
@@ -53,16 +52,14 @@ def _fits(asked: PromptRequest, crop: Crop) -> bool:
         return False
     if asked.outline is None:
         return True
-    box, half = bounding_box(asked.outline), (EDGE - 1) / 2
-    if box is None or np.count_nonzero(asked.outline) > _LARGEST:
+    box = bounding_box(asked.outline)
+    if box is None or np.count_nonzero(asked.outline) > SMALL:
         return box is None
-    return all(
-        middle - half <= side.start and side.stop - 1 <= middle + half
-        for side, middle in zip(box, crop.centre.tolist(), strict=True)
-    )
+    corners = np.array([[side.start, side.stop - 1] for side in box]).T
+    return len(crop.inside(corners)) == len(corners)
 
 
 def _is_small(part: NDArray[np.bool_]) -> bool:
     """Return whether an object is small and not cut off by the crop."""
     size, inner = int(part.sum()), int(part[1:-1, 1:-1, 1:-1].sum())
-    return _SMALLEST <= size <= _LARGEST and size - inner <= _AT_FACES * size
+    return _SMALLEST <= size <= SMALL and size - inner <= _AT_FACES * size

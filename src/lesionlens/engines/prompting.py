@@ -17,7 +17,7 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.kept_memory import give_back
 from lesionlens.engines.network_input import make_network_input
-from lesionlens.engines.prompt_rules import refused
+from lesionlens.engines.prompt_rules import is_inside, refused
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
@@ -121,7 +121,7 @@ def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest
 
     wanted = geometry.nearest(index_map, question.foreground)
     unwanted = geometry.nearest(index_map, question.background)
-    inside = ((unwanted >= 0) & (unwanted < np.array(target.shape))).all(1)
+    inside = is_inside(unwanted, target.shape)
     if len(unwanted) and not inside.any() and not len(wanted):
         raise refused("a prompt outside the brain", "prompts inside it")
     outline = question.outline

@@ -29,6 +29,7 @@ from lesionlens.engines.prompt_regions import (
 from lesionlens.engines.prompt_rules import (
     Error,
     errors,
+    is_inside,
     joined,
     lowered_threshold,
     marks,
@@ -284,9 +285,9 @@ def _check(study: PromptStudy, asked: PromptRequest) -> None:
             "a voxel prompted as both foreground and background",
             "one kind of prompt per voxel",
         )
-    shape = np.array(study.brain.shape)
+    shape = study.brain.shape
     for points in (asked.foreground, asked.background):
-        if len(points) and not ((points >= 0) & (points < shape)).all():
+        if not is_inside(points, shape).all():
             raise refused("a prompt outside the brain", "prompts inside it")
     if len(asked.foreground) and not study.brain[tuple(asked.foreground.T)].all():
         raise refused("a prompt outside the brain", "prompts inside it")

@@ -254,8 +254,7 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
     monkeypatch,
 ):
     with shown(analysis) as window:
-        with monkeypatch.context() as broken:
-            broken.setattr(WorklistDatabase, "add", full_disk)
+        with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
         assert not window.kept
         assert "full disk" in window.session.state.problem.found
@@ -266,8 +265,14 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
 
 
-def full_disk(*_):
-    raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
+@contextmanager
+def full_disk(monkeypatch):
+    def refuse(*_):
+        raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(WorklistDatabase, "add", refuse)
+        yield
 
 
 @pytest.mark.parametrize("how", ["next", "window", "result"])
@@ -279,8 +284,7 @@ def test_what_a_full_disk_refused_is_stored_when_the_study_is_left(
 ):
     """After a signature there is no next decision: decision and signature were lost."""
     with shown(analysis) as window:
-        with monkeypatch.context() as broken:
-            broken.setattr(WorklistDatabase, "add", full_disk)
+        with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
         assert "when you leave the study" in window.session.state.problem.next_step
         if how == "next":
@@ -298,21 +302,18 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
 ):
     with shown(analysis) as window:
         assert window.may_leave()
-        with monkeypatch.context() as broken:
-            broken.setattr(WorklistDatabase, "add", full_disk)
+        with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
             assert not window.may_leave()
             assert "would be lost" in window.session.state.message
             assert window.may_leave()
         window.session.mark(ReviewState.ACCEPTED)
-        with monkeypatch.context() as broken:
-            broken.setattr(WorklistDatabase, "add", full_disk)
+        with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
             assert not window.may_leave(), "the warning was of an earlier decision"
         assert window.may_leave()
         assert window.session.state.problem is None
-        with monkeypatch.context() as broken:
-            broken.setattr(WorklistDatabase, "add", full_disk)
+        with full_disk(monkeypatch):
             window.session.mark(ReviewState.DEFERRED)
             window.session.close()
         assert "decide again on what was left" in window.session.state.problem.next_step
