@@ -32,9 +32,8 @@ from skimage.morphology import skeletonize
 
 from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
 from lesionlens.network.prompt.crop import Crop, paste, sample
@@ -221,25 +220,6 @@ def network_answer(prompter: Prompter) -> Answer:
     return answer
 
 
-def grow_answer(task: Task, asked: PromptRequest) -> Mask:
-    """Answer by `engines.grow` from the first prompt for."""
-    if not len(asked.foreground):
-        return np.asarray(asked.outline)
-    seed = asked.foreground[0]
-    low = np.maximum(seed - 36, 0)
-    box = tuple(slice(int(a), int(a) + 73) for a in low)
-    study = task.study
-    images = {s: study.images[n][box] for n, s in enumerate(MrSequence) if study.present[n]}
-    chances = {} if study.chances is None else {
-        r: study.chances[n][box] for n, r in enumerate(Region)}  # fmt: skip
-    around = Surroundings(images, study.brain[box], np.ones(3), chances)
-    labels = grown(around, tuple(int(v) for v in seed - low))
-    out = np.zeros_like(study.brain)
-    index = task.region or 0
-    out[box] = labels > 0 if index == 0 else np.isin(labels, ((1, 3), (3,))[index - 1])
-    return out
-
-
 def _crop(task: Task, asked: PromptRequest) -> tuple[Crop, NDArray[np.float32], NDArray[np.int32]]:
     """Return a crop of 96 mm (48 mm for small things), its images, and the prompts as seeds."""
     points = np.concatenate([asked.foreground, asked.background])
@@ -325,7 +305,7 @@ def main() -> None:
             Prompter(*(load_file(one)[0] for one in wanted.weights))
         )
     if wanted.baselines:
-        answers |= {"grow": grow_answer, "walker": walker_answer, "watershed": watershed_answer}
+        answers |= {"walker": walker_answer, "watershed": watershed_answer}
         tasks = [t for t in tasks if not t.table.startswith(("outline", "unnamed", "alone"))]
     record = {}
     for name, answer in answers.items():

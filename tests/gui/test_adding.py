@@ -48,8 +48,9 @@ def test_a_missed_lesion_is_added_by_a_click_or_a_key_and_leaves_with_the_rest(
     settled(missed, qtbot)
     new = rows(missed)[-1]
     assert (new.source, new.drawn, new.score) == (Source.READER, DrawingMethod.SEMIAUTOMATIC, None)
-    grown = missed.session.state.analysis.findings.components == new.id
-    assert np.count_nonzero(grown & truth) > 0.5 * np.count_nonzero(truth)
+    added = missed.session.state.analysis.findings.components == new.id
+    assert np.count_nonzero(added & truth) > 0.5 * np.count_nonzero(truth)
+    assert len(missed.session.state.review.events[-1].prompts) == 1
     assert missed.session.state.choices.candidate == new.id
     assert missed.candidates.model.rows[-1].score == "added"
     missed.commands.run("undo")

@@ -90,7 +90,7 @@ def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked,
 
 def add_left(panel):
     """Ctrl and a click on the lesion at the left."""
-    return lambda: panel.actions_.adder.grow(LEFT)
+    return lambda: panel.actions_.adder.add(LEFT)
 
 
 def test_a_stopped_analysis_removes_its_first_pass(looked, qtbot):

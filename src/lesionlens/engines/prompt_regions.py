@@ -1,6 +1,6 @@
-"""Regions of objects that no network knows: grown from a prompt, or enclosed by a watershed.
+"""Regions of objects that no network knows, enclosed by a watershed.
 
-The watershed floods the gradient magnitude of all sequences (Beucher and Meyer 1993) from the
+It floods the gradient magnitude of all sequences (Beucher and Meyer 1993) from the
 foreground prompts on one side, the background prompts and the edge of a crop on the other.
 """
 
@@ -13,19 +13,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box, clipped_box
-from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.grow import REACH_MM, Surroundings, grown
 from lesionlens.engines.prompt_rules import marks
 from lesionlens.engines.prompt_study import PromptStudy
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 SMALL = 4000
-"""Maximum voxels of a small object: grown, or outlined by the network for small ones."""
-_GROWN = int(REACH_MM) + 6  # radius in voxels of region growing around the prompt
+"""Maximum voxels of a small object."""
 _MARGIN_MM, _WIDE_MM = 20.0, 30.0
 """Margin of the crop around the first prompt; the second if the object fills the first."""
 _BESIDE_MM = 6.0
@@ -40,32 +36,6 @@ _SAME = 0.9
 _LARGEST_STEP, _MIN_STEP = 4, 100
 """A prompt makes the object at most this many times larger, of at least so many voxels."""
 _INSIDE, _OUTSIDE = 1, 2
-
-
-def grown_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
-    """Return a grown region if it is small and consistent with every prompt."""
-    seed = asked.foreground[0]
-    box = clipped_box(seed - _GROWN, seed + _GROWN, study.brain.shape)
-    corner = np.array([side.start for side in box])
-    images = {
-        sequence: np.asarray(study.images[n][box], np.float32)
-        for n, sequence in enumerate(MrSequence)
-        if study.present[n]
-    }
-    known: dict[Region, Floats] = {}
-    if study.chances is not None:
-        known = {r: np.asarray(study.chances[n][box], np.float32) for n, r in enumerate(Region)}
-    i, j, k = (int(v) for v in seed - corner)
-    try:
-        found = grown(Surroundings(images, study.brain[box], np.ones(3), known), (i, j, k)) > 0
-    except UnusableInputError:
-        return None
-    wanted, unwanted = (
-        marks(p - corner, found.shape) for p in (asked.foreground, asked.background)
-    )
-    agrees = np.count_nonzero(wanted & found) == len(np.unique(asked.foreground, axis=0))
-    small = np.count_nonzero(found) <= SMALL
-    return (box, found) if small and agrees and not (unwanted & found).any() else None
 
 
 def enclosed_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:

@@ -24,7 +24,6 @@ from lesionlens.engines.prompt_regions import (
     SMALL,
     enclosed_again,
     enclosed_region,
-    grown_region,
 )
 from lesionlens.engines.prompt_rules import (
     Error,
@@ -110,10 +109,6 @@ class Prompter:
                 return _of_region(box, chance, attention, *region, asked)
         wanted = asked.foreground - [side.start for side in box]
         chance = joined(lowered_threshold(chance, wanted), wanted, _kept_with(study, asked, box))
-        if asked.region is None and np.count_nonzero(chance >= 0.5) <= SMALL:
-            region = grown_region(study, asked)
-            if region is not None:
-                return _of_region(box, chance, attention, *region, asked)
         return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
 
     def _small_object(self, study: PromptStudy, asked: PromptRequest) -> Answered | None:

@@ -108,7 +108,7 @@ class LesionLens(Panel):
         self.views.probe_requested.connect(self.actions_.probe)
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
-        self.views.growth_requested.connect(self.actions_.adder.grow)
+        self.views.lesion_requested.connect(self.actions_.adder.add)
         self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded

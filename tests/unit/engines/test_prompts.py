@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_rules import DEPTHS, REACH_MM, errors
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
@@ -180,11 +179,6 @@ def test_a_scribble_is_as_deep_as_its_middle():
         assert (found.depth_mm, found.reach_mm) == (4.0, 16.0)
 
 
-def grow_at(study, seed):
-    images = {s: study.images[n] for n, s in enumerate(MrSequence) if study.present[n]}
-    return grown(Surroundings(images, study.brain, np.ones(3), {}), seed) > 0
-
-
 @pytest.mark.parametrize(("at", "depth"), [((20, 25, 20), 1), ((20, 22, 20), 4)])
 def test_a_prompt_changes_more_the_deeper_it_lies_in_the_error(study, at, depth):
     side = (slice(14, 26), slice(26, 30), slice(14, 26))  # 576 voxels beside a lesion of 1728
@@ -199,15 +193,6 @@ def test_a_prompt_adds_at_most_four_times_what_was_there(study):
     mask = mask_of(study, [(20, 20, 20)], outline=drawn(bar)) & ~drawn(bar)
     assert 2 * 168 < np.count_nonzero(mask) <= 4.1 * 168
     assert mask[20, 20, 20]
-
-
-def test_a_small_thing_is_grown_where_the_prompts_agree_and_only_there(study):
-    study.images[3][40:44, 40:44, 40:44] = 1.0
-    small = np.argwhere(mask_of(study, [(42, 42, 42)]))
-    assert np.array_equal(small, np.argwhere(grow_at(study, (42, 42, 42))))
-    assert 20 < len(small) < 250
-    against = tuple(small[-1])
-    assert not mask_of(study, [(42, 42, 42)], [against])[against]
 
 
 def test_prompts_that_an_outline_already_follows_change_nothing(study):

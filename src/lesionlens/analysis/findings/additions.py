@@ -2,72 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.edit_tools import tissue_of
 from lesionlens.analysis.findings.edits import Labels, outline_of
+from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
 from lesionlens.base import geometry
-from lesionlens.base.geometry import Box, clipped_box
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Label, PromptKind
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
 from lesionlens.base.records.review import Outline
-from lesionlens.engines.grow import REACH_MM, Surroundings, grown
-from lesionlens.imaging.preparation.resampling import cut_grid, resample
+
+_SMALLEST = 8
+"""Minimum voxels of 1 mm of a lesion outlined by one prompt."""
 
 
-def grow_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None) -> Labels:
-    """Grow a region from a reader's point.
+def lesion_at(
+    analysis: Analysis,
+    answer: Callable[[PromptRequest], PromptResponse],
+    free: NDArray[np.bool_],
+    point_mm: Point,
+) -> tuple[Labels, PromptRound]:
+    """Outline the lesion at a reader's point by one prompt.
 
     Parameters
     ----------
     analysis : Analysis
-        Current state; existing candidates are not changed.
+        Current state.
+    answer : callable
+        Segments from prompts on the working grid.
+    free : (I, J, K) bool
+        Voxels of the working grid that may be labelled: tissue outside existing candidates.
     point_mm : (3,)
         RAS+ mm.
 
     Returns
     -------
-    (I, J, K) uint8
-        Labels on the working grid.
+    (I, J, K) uint8, PromptRound
+        Labels on the working grid, and the record of the prompt.
 
     Raises
     ------
     UnusableInputError
-        See `grow.grown`.
+        The point is outside the head or inside an existing candidate, or nothing around it looks
+        like it.
     """
     working = analysis.prepared.working
     seed = working.nearest_voxel(point_mm)
-    reach = np.ceil(REACH_MM / working.spacing_mm) + 1
-    near = working.nearest_voxel(point_mm, clip=True)  # no box lies around a point outside
-    box = clipped_box(near - reach, near + reach, working.shape)
-    start = np.array([side.start for side in box])
-    i, j, k = (seed - start).tolist()
-    found = np.zeros(working.shape, np.uint8)
-    found[box] = grown(surroundings_of(analysis, box, shown), (i, j, k))
-    return found
+    i, j, k = seed.tolist()
+    if not working.contains(seed) or not free[i, j, k]:
+        raise _refused(
+            "a point outside the head or inside an existing candidate",
+            "a point in tissue outside every candidate",
+        )
+    asked = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
+    nothing = np.zeros(free.shape, np.uint8)
+    found = answer(question_of(nothing, asked))
+    drawn = redrawn(nothing, found, asked, free, parts_in(analysis, found))
+    if np.count_nonzero(drawn) < _SMALLEST:
+        raise _refused("nothing around this point that looks like it", "a point inside a lesion")
+    return drawn, asked
 
 
-def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = None) -> Surroundings:
-    """Return images and predictions within a box of the working grid."""
-    prepared, volumes = analysis.prepared, analysis.volumes
-    grid = cut_grid(prepared.working, box)
-
-    def here(volume: Volume) -> NDArray[np.float32]:
-        return resample(np.asarray(volume.data, np.float32), volume.grid, grid)
-
-    taken = (analysis.findings.components > 0).astype(np.float32)
-    free = resample(taken, prepared.native, grid, nearest=True) == 0
-    whole = volumes.attention.get(Region.WT)
-    return Surroundings(
-        images={sequence: image[box] for sequence, image in prepared.images.items()},
-        allowed=free & tissue_of(prepared.channels, prepared.present, prepared.brain)[box],
-        spacing_mm=grid.spacing_mm,
-        probability={region: here(volume) for region, volume in volumes.probability.items()},
-        attention=None if whole is None else here(whole),
-        shown=shown,
+def _refused(found: str, expected: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=found,
+        expected=expected,
+        next_step="Point at its middle, or draw it with one stroke (Shift+L)",
     )
 
 

@@ -32,6 +32,17 @@ _STRIDE = 7
 """Every n-th voxel of the brain is used to match the intensities of T1 and T1c."""
 _MIN_ML = 0.1
 _MIN_KEPT_ML = 0.5
+_SLIGHTLY_SMOOTH_MM = 0.7
+_BESIDE_MM, _AROUND_MM = 3.0, 10.0
+"""Distances from a lesion between which its surroundings lie."""
+_ENHANCES = 3.0
+"""Robust deviations above its surroundings from which a voxel of a lesion enhances."""
+_LEAST_SPREAD = 0.01
+"""Minimum of these deviations, as a share of the surroundings' intensity on T1c."""
+_MIN_AROUND = 50
+"""Minimum voxels of the surroundings."""
+_MIN_PART_ML = 0.02
+"""Minimum volume of the largest connected part that enhances."""
 
 
 def without_t1_hyperintensity(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
@@ -77,6 +88,50 @@ def without_t1_hyperintensity(prediction: Prediction, prepared: PreparedStudy) -
     enhancing[box][mine] = 0.0
     probability = {**prediction.probability, Region.ET: enhancing}
     return replace(prediction, probability=probability, notices=notices)
+
+
+def enhancing_in(lesion: Mask, prepared: PreparedStudy) -> Mask:
+    """Return the part of a lesion that enhances more than its surroundings.
+
+    Parameters
+    ----------
+    lesion : (I, J, K) bool
+        A lesion on the working grid that the engine did not outline.
+    prepared : PreparedStudy
+        Without T1c nothing enhances; without T1 what is bright on T1c does.
+
+    Returns
+    -------
+    (I, J, K) bool
+        Where T1c, less T1 as matched to it in the surroundings, is `_ENHANCES` robust deviations
+        above them, T1c is brighter than they are, and T1 does not explain most of that.
+    """
+    out = np.zeros_like(lesion)
+    images, steps = prepared.images, prepared.working.spacing_mm
+    box = bounding_box(lesion, np.ceil(_AROUND_MM / steps).astype(int))
+    if box is None or MrSequence.T1C not in images:
+        return out
+    here = lesion[box]
+    far = ndimage.distance_transform_edt(~here, sampling=steps)
+    around = prepared.brain[box] & (far > _BESIDE_MM) & (far <= _AROUND_MM)
+    if np.count_nonzero(around) < _MIN_AROUND:
+        return out
+    sigma = _SLIGHTLY_SMOOTH_MM / steps
+    after = ndimage.gaussian_filter(images[MrSequence.T1C][box], sigma)
+    added = after
+    if MrSequence.T1 in images:
+        before = ndimage.gaussian_filter(images[MrSequence.T1][box], sigma)
+        added = after - np.float32(matched(before[around], after[around])[0]) * before
+    usual = float(np.median(after[around]))
+    excess = added - np.float32(np.median(added[around]))
+    spread = max(robust_spread(added[around]), _LEAST_SPREAD * usual)
+    bright = after > usual
+    found = here & bright & (excess > _ENHANCES * spread) & (excess > _MAJORITY * (after - usual))
+    parts, _ = ndimage.label(found, structure=TOUCHING)
+    largest = np.bincount(parts[found]).max(initial=0)
+    if largest * prepared.working.voxel_ml >= _MIN_PART_ML:
+        out[box] = found
+    return out
 
 
 def _notices(bright: Mask, left_out: Mask, grid: Grid) -> tuple[str, ...]:

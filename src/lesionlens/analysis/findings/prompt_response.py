@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.analysis.findings.enhancement import enhancing_in
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
@@ -60,11 +61,25 @@ def redrawn(
 
 
 def parts_in(analysis: Analysis, found: PromptResponse) -> Labels:
-    """Return predicted core and enhancing labels in a response's box; 0 elsewhere."""
-    grid = cut_grid(analysis.prepared.working, found.box)
+    """Return core and enhancing labels in a response's box; 0 elsewhere.
+
+    They are predicted ones. A lesion that the engine did not flag has none: what enhances more than
+    its surroundings is labelled there.
+    """
+    prepared = analysis.prepared
+    grid = cut_grid(prepared.working, found.box)
+    predicted = {
+        region: resample_part(volume.data, volume.grid, grid) >= 0.5
+        for region, volume in analysis.volumes.probability.items()
+    }
     out = np.zeros(grid.shape, np.uint8)
     for region, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
-        volume = analysis.volumes.probability.get(region)
-        if volume is not None and label in analysis.prepared.labels:
-            out[resample_part(volume.data, volume.grid, grid) >= 0.5] = label
+        if region in predicted and label in prepared.labels:
+            out[predicted[region]] = label
+    mask = found.probability >= 0.5
+    flagged = predicted.get(Region.WT)
+    known = 0 if flagged is None else np.count_nonzero(flagged & mask)
+    if 2 * known < np.count_nonzero(mask):
+        lesion = found.mask_over(None, prepared.working.shape)
+        out[enhancing_in(lesion, prepared)[found.box]] = Label.ENHANCING
     return out

@@ -52,7 +52,7 @@ class CanvasGestures:
         elif self._acts.session.state.editing is not None:
             self._acts.adder.point((i, j, k))
         elif "Control" in event.modifiers:
-            self._acts.adder.grow((i, j, k))
+            self._acts.adder.add((i, j, k))
 
     def _on_move(self, _: Any, __: Any) -> None:
         """Probe the voxel under the pointer while the key is held."""

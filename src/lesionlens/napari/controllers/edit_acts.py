@@ -43,12 +43,12 @@ class EditActs(ViewActs):
             self.adder.leave_out(part)
 
     def add_lesion(self) -> None:
-        """Add a region grown at the crosshair, or under the pointer of the single view."""
+        """Add the lesion at the crosshair, or under the pointer of the single view."""
         point = self.pointed()
         if point is None:
             self.session.decline(_NOWHERE)
         else:
-            self.adder.grow(point)
+            self.adder.add(point)
 
     def pointed(self) -> Point | None:
         """Return the crosshair of linked views, else the pointer; None if off the image."""

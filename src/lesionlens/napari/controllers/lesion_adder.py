@@ -17,7 +17,6 @@ from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.state.state import shown_sequence
 from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -48,24 +47,27 @@ class LesionAdder:
 
     # --- candidates -----------------------------------------------------------------------
 
-    def grow(self, point_mm: Point) -> bool:
-        """Add a region grown from a point (RAS+ mm)."""
-        return self.review_controller.after_edit(lambda: self._grow(point_mm))
+    def add(self, point_mm: Point) -> bool:
+        """Add the lesion at a point (RAS+ mm), outlined by one prompt."""
+        return self.review_controller.after_edit(lambda: self._add(point_mm))
 
-    def _grow(self, point_mm: Point) -> bool:
-        analysis, uid = self.session.state.analysis, new_tracking_uid()
-        reader, shown = self.review_controller.reader, shown_sequence(self.session.state)
-        if analysis is None:
-            self.session.decline(f"{why_not_added(self.session.state)}.")
+    def _add(self, point_mm: Point) -> bool:
+        state, uid = self.session.state, new_tracking_uid()
+        analysis, overlays, result = state.analysis, state.overlays, self.session.result
+        if analysis is None or overlays is None or result is None:
+            self.session.decline(f"{why_not_added(state)}.")
             return False
+        prepared, reader = analysis.prepared, self.review_controller.reader
 
         def make(log: ReviewLog) -> None:
-            drawn = additions.grow_at(analysis, point_mm, shown)
+            tissue = edit_tools.tissue_of(prepared.channels, prepared.present, prepared.brain)
+            free = tissue & (overlays.components == 0)
+            drawn, asked = additions.lesion_at(analysis, result.answer_prompts, free, point_mm)
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
-            log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader)
+            log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(asked,))
 
         return self.review_controller.change(
-            "Growing a region", make, lambda: self.review_controller.go_to_uid(uid)
+            "Outlining the lesion", make, lambda: self.review_controller.go_to_uid(uid)
         )
 
     def from_mark(self, point_mm: Point) -> bool:
@@ -78,7 +80,7 @@ class LesionAdder:
             return False
         there = overlays.candidate_at(point_mm)
         if there == 0:
-            return self.grow(point_mm)
+            return self.add(point_mm)
         return self.review_controller.after_edit(lambda: self._go_to_marked(there))
 
     def _go_to_marked(self, candidate_id: int) -> bool:

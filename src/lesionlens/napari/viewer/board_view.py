@@ -44,7 +44,7 @@ class BoardView(QWidget):
 
     probe_requested = Signal(object)
     """A voxel is to be probed: RAS+ mm."""
-    growth_requested = Signal(object)
+    lesion_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
     prompted = Signal(object)
     """The reader made a prompt: a `Gesture`."""
@@ -293,7 +293,7 @@ class BoardView(QWidget):
         point = self._patient(tile, at)
         if point is not None:
             self._viewpoint.move(point_mm=point)
-            self.growth_requested.emit(point)
+            self.lesion_requested.emit(point)
 
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]

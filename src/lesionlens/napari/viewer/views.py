@@ -70,7 +70,7 @@ class Views(QObject):
 
     probe_requested = Signal(object)
     """A voxel is to be probed: RAS+ mm."""
-    growth_requested = Signal(object)
+    lesion_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
     layout_changed = Signal(object, object)
     """Linked views were created in place of napari's canvas: linked views, canvas."""
@@ -329,7 +329,7 @@ class Views(QObject):
         view = BoardView(self._viewpoint, self._brightness.window_of, home)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.probe_requested.connect(self.probe_requested)
-        view.growth_requested.connect(self.growth_requested)
+        view.lesion_requested.connect(self.lesion_requested)
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._brightness.drag)
         view.ends.ruler_dragged.connect(self._acts.drag_rulers)

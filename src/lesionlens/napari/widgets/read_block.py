@@ -59,7 +59,7 @@ class ReadBlock(Section):
         self._sign.clicked.connect(lambda _=False: self.signed.emit())
         set_role(self._sign, "primary")
         self._add = QPushButton("Make it a candidate")
-        words = "Grow a candidate from the selected mark, or from the last one"
+        words = "Outline the lesion at the selected mark, or at the last one"
         self._add.setToolTip(BY_NAME["mark_to_candidate"].hint(words))
         self._add.clicked.connect(lambda _=False: self.added.emit(self._chosen()))
         self.body.addWidget(self._words)

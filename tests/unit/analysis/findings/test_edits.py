@@ -12,13 +12,14 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.storage_order import grid_stored, orders, stored
 
-from lesionlens.analysis.findings.additions import grow_at
+from lesionlens.analysis.findings.additions import lesion_at
 from lesionlens.analysis.findings.edits import applied, outline_of, unedited
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.records.files import rounded
+from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -85,6 +86,7 @@ def test_a_stroke_is_the_same_however_the_scan_is_stored(seed, order):
     drawn = shown.copy()
     for corner in draw.integers(2, 15, (4, 3)):
         drawn[tuple(slice(c, c + draw.integers(1, 4)) for c in corner)] = draw.integers(0, 3)
+    drawn[18, 18, 18] = Label.CORE  # something is left, whatever the strokes erase
 
     def outlined(grid):
         empty = np.zeros(grid.shape, np.uint8)
@@ -102,9 +104,36 @@ def test_a_stroke_is_the_same_however_the_scan_is_stored(seed, order):
 
 
 @pytest.mark.parametrize("point_mm", [(0.0, 0.0, 110.0), (0.0, 0.0, 900.0), (-900.0, 0.0, 0.0)])
-def test_nothing_grows_from_a_point_outside_the_image(analysis, point_mm):
+def test_no_lesion_is_added_at_a_point_outside_the_image(analysis, point_mm):
+    free = np.ones(analysis.prepared.working.shape, bool)
     with pytest.raises(UnusableInputError, match="a point outside"):
-        grow_at(analysis, point_mm)
+        lesion_at(analysis, not_asked, free, point_mm)
+
+
+def not_asked(_):
+    raise AssertionError
+
+
+def test_a_lesion_added_at_a_point_is_the_answer_to_one_prompt_where_it_may_be(analysis):
+    working = analysis.prepared.working
+    at = working.nearest_voxel(SECOND)
+    far = np.linalg.norm((np.indices(working.shape).T - at) * working.spacing_mm, axis=-1).T
+    free = np.indices(working.shape)[0] >= at[0]
+
+    def answer(asked):
+        assert (asked.foreground.tolist(), asked.outline) == ([at.tolist()], None)
+        whole = tuple(slice(0, n) for n in working.shape)
+        ball = (far <= 10).astype(np.float32)
+        return PromptResponse(whole, ball, 0 * ball, np.zeros(ball.shape, bool))
+
+    drawn, asked = lesion_at(analysis, answer, free, SECOND)
+    np.testing.assert_array_equal(drawn > 0, (far <= 10) & free)
+    assert asked.foreground == (tuple(at.tolist()),)
+    with pytest.raises(UnusableInputError, match="existing candidate"):
+        lesion_at(analysis, not_asked, far > 3, SECOND)
+    only = (far == 0) | (far > 30)
+    with pytest.raises(UnusableInputError, match="nothing around this point"):
+        lesion_at(analysis, answer, only, SECOND)
 
 
 def test_what_was_painted_is_there_and_nothing_else_has_changed(analysis):

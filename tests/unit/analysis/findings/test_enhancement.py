@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
+from lesionlens.analysis.findings.enhancement import enhancing_in, without_t1_hyperintensity
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.engines.testing.simple import make_patient
@@ -70,3 +70,31 @@ def test_without_both_nothing_is_changed(make_prepared, patient, present):
     prepared, lesion = shown(make_prepared, patient, on_t1=2.5, on_t1c=2.5, present=present)
     before = predicted(patient, lesion)
     assert without_t1_hyperintensity(before, prepared) is before
+
+
+@pytest.mark.parametrize("present", [("t1", "t1c", "t2", "flair"), ("t1c", "flair")])
+def test_a_lesion_that_no_network_knew_enhances_where_t1c_is_brighter(
+    make_prepared, patient, present
+):
+    prepared, lesion = shown(make_prepared, patient, on_t1=1.0, on_t1c=2.5, present=present)
+    found = enhancing_in(patient.labels.data > 0, prepared)
+    assert not (found & (patient.labels.data == 0)).any()
+    overlap = 2 * np.count_nonzero(found & lesion) / (found.sum() + lesion.sum())
+    assert overlap > 0.8
+
+
+@pytest.mark.parametrize(
+    ("on_t1", "on_t1c", "present"),
+    [
+        (2.5, 2.5, ("t1", "t1c", "t2", "flair")),  # blood
+        (0.6, 0.6, ("t1", "t1c", "t2", "flair")),  # a black hole
+        (2.5, 2.5, ("t1", "flair")),
+    ],
+)
+def test_what_t1c_does_not_add_or_nobody_gave_enhances_nowhere(
+    make_prepared, patient, on_t1, on_t1c, present
+):
+    prepared, _ = shown(make_prepared, patient, on_t1=on_t1, on_t1c=on_t1c, present=present)
+    outline = patient.labels.data == Label.ENHANCING
+    assert not enhancing_in(outline, prepared).any()
+    assert not enhancing_in(np.zeros_like(outline), prepared).any()
