@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Resection:
-    """Enhancing volume before surgery, and the residual volume."""
+    """Enhancing volume at the last examination without a cavity, and the residual volume."""
 
     before: str
-    """Date of the examination before surgery; empty if unknown."""
+    """Date of the examination without a cavity; empty if unknown."""
     before_ml: float
     residual_ml: float
 
