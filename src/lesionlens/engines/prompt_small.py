@@ -27,9 +27,12 @@ _AT_FACES = 0.02
 
 
 def small_object(network: PromptPass, study: PromptStudy, asked: PromptRequest) -> Answered | None:
-    """Return the small object at the prompts; None if there is none or a region is named."""
+    """Return the small object at the prompts; None if there is none.
+
+    Nor is there if they name a region of what the analysis flags there.
+    """
     wanted = asked.foreground
-    if asked.region is not None or not len(wanted):
+    if not len(wanted) or (asked.region is not None and study.flags(wanted)):
         return None
     middle = (wanted.min(0) + wanted.max(0)) // 2 + 0.5  # its voxels are those of the study
     crop = Crop.straight(middle, 1.0, EDGE)

@@ -70,7 +70,7 @@ class Prompter:
     network : PromptNetwork
         In evaluation mode.
     small : PromptNetwork or None
-        Answers first where no region is named, if what it outlines is small.
+        Answers first where no region of what the analysis flags is named, if its outline is small.
     """
 
     def __init__(self, network: PromptNetwork, small: PromptNetwork | None = None) -> None:
@@ -161,9 +161,9 @@ def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered
 
 
 def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
-    """Blend in the analysis in a first outline of a named region."""
+    """Blend in the analysis in a first outline of a named region of what it flags there."""
     index = region_index(asked)
-    if index is None or study.chances is None:
+    if index is None or study.chances is None or not study.flags(asked.foreground):
         return chance
     analysed = (
         logit(np.asarray(study.chances[index][box], np.float32), _MIN_ANALYSED) + _BIAS[index]

@@ -80,9 +80,25 @@ def test_an_unsure_answer_is_left_to_the_general_network(study):
     assert asked_both(study, asked_of(IN_SMALL), logit=3.0)[1] == 0
 
 
-def test_a_named_region_and_distant_prompts_are_for_the_general_network(study):
-    assert asked_both(study, asked_of(IN_SMALL, region=Region.WT))[2] == 0
+def analysed(study, *flagged):
+    """Return the study after an analysis that flags these boxes."""
+    chances = np.where(drawn(*flagged), 0.9, 0.01).astype(np.float32)
+    return PromptStudy(study.images, study.brain, study.present, np.stack([chances] * 3))
+
+
+def test_a_region_of_what_is_flagged_and_distant_prompts_are_for_the_general_network(study):
+    named = asked_of(IN_SMALL, region=Region.WT)
+    assert asked_both(analysed(study, SMALL), named)[2] == 0
     assert asked_both(study, asked_of(IN_SMALL, IN_LARGE))[2] == 0
+
+
+@pytest.mark.parametrize("at", [IN_SMALL, IN_LARGE])
+@pytest.mark.parametrize("region", [None, *Region])
+def test_what_the_analysis_missed_is_outlined_whatever_region_is_named(study, at, region):
+    """The analysis denied the lesion that was pointed at, and outweighed the prompt."""
+    mask, _, small = asked_both(analysed(study), asked_of(at, region=region))
+    assert small == 1
+    assert np.array_equal(mask, drawn(SMALL if at == IN_SMALL else LARGE))
 
 
 def test_an_outline_changes_only_in_the_direction_of_the_prompts(study):
