@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionlens.engines.uncertainty import undecided
+from lesionlens.analysis.explain.perturbations import undecided
 
 
 @settings(max_examples=30, deadline=None)

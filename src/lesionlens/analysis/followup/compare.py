@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.followup.alignment import align
+from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirrored
 from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, match
 from lesionlens.analysis.followup.patient import Examination, Prior
-from lesionlens.analysis.followup.side_check import MIRRORED, seems_mirrored
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (

@@ -12,13 +12,13 @@ from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.describing import (
+    Description,
     refreshed,
     with_counts,
     with_result,
     with_warning,
     without_warning,
 )
-from lesionlens.site.database.description import Description
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.study_files import holds_inputs_of, inputs_digest
 from lesionlens.site.database.worklist_database import WorklistDatabase

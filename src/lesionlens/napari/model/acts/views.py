@@ -9,7 +9,7 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.acts import hanging, hanging_rules
+from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
@@ -77,7 +77,7 @@ class ViewActs(MeasureActs):
             return
         rule, refused = None, ""
         try:
-            rule = hanging_rules.rule_for(study)
+            rule = hanging.rule_for(study)
         except ConfigError as refusal:
             refused = str(refusal)
         layout = rule.layout if rule is not None else None
