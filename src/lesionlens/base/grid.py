@@ -50,11 +50,6 @@ class Grid:
         """
         return float(np.count_nonzero(mask) * self.voxel_ml)
 
-    @property
-    def axis_codes(self) -> str:
-        """Direction in which each voxel axis grows, such as LPS."""
-        return geometry.axis_codes(self.affine)
-
     def to_mm(self, voxel: ArrayLike) -> NDArray[np.float64]:
         """Map (..., 3) voxel indices to RAS+ mm."""
         return geometry.apply(self.affine, voxel)

@@ -38,12 +38,6 @@ class Crop:
         """Create a crop aligned with the volume's axes."""
         return cls(np.asarray(centre, float), spacing * np.eye(3), size)
 
-    def voxels(self) -> NDArray[np.float64]:
-        """Return the positions of its voxels in the volume, (n, n, n, 3)."""
-        along = np.arange(self.size) - (self.size - 1) / 2
-        steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1)
-        return np.asarray(steps @ self.step.T + self.centre)
-
     def inside(self, points: NDArray[np.generic]) -> NDArray[np.int64]:
         """Map (N, 3) voxels of the volume to crop voxels, rounded; those outside are dropped."""
         near = (np.asarray(points, float).reshape(-1, 3) - self.centre) @ np.linalg.inv(self.step).T
