@@ -230,8 +230,8 @@ def grow_answer(task: Task, asked: PromptRequest) -> Mask:
     box = tuple(slice(int(a), int(a) + 73) for a in low)
     study = task.study
     images = {s: study.images[n][box] for n, s in enumerate(MrSequence) if study.present[n]}
-    chances = {} if study.chances is None else {
-        r: study.chances[n][box] for n, r in enumerate(Region)}  # fmt: skip
+    chances = {} if study.probability is None else {
+        r: study.probability[n][box] for n, r in enumerate(Region)}  # fmt: skip
     around = Surroundings(images, study.brain[box], np.ones(3), chances)
     labels = grown(around, tuple(int(v) for v in seed - low))
     out = np.zeros_like(study.brain)

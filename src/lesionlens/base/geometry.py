@@ -152,7 +152,7 @@ def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box
 
 
 def overlap(box: Box, other: Box) -> Box:
-    """Return the part of a box that lies in another one; empty sides where they are apart.
+    """Return the intersection of two boxes; empty along an axis on which they are disjoint.
 
     Examples
     --------

@@ -143,7 +143,7 @@ MIN_SHARE_BEYOND = 0.01
 
 
 def share_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float:
-    """Return the share of marked voxels whose centres lie outside another grid; else 0.
+    """Return the share of marked voxels with centres outside another grid; 0 if none is marked.
 
     Parameters
     ----------

@@ -53,8 +53,8 @@ def grown_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] |
         if study.present[n]
     }
     known: dict[Region, Floats] = {}
-    if study.chances is not None:
-        known = {r: np.asarray(study.chances[n][box], np.float32) for n, r in enumerate(Region)}
+    if study.probability is not None:
+        known = {r: np.asarray(study.probability[n][box], np.float32) for n, r in enumerate(Region)}
     i, j, k = (int(v) for v in seed - corner)
     try:
         found = grown(Surroundings(images, study.brain[box], np.ones(3), known), (i, j, k)) > 0

@@ -277,7 +277,7 @@ def _gaps_mm(
 
 
 def _flooded(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> Mask:
-    """Let two places grow from the depth outwards, a voxel at a time; return what the other has."""
+    """Grow two seeds from the depth outwards, a voxel at a time; return the region of `other`."""
     inside = depth > 0
     grown = [np.zeros(depth.shape, bool) for _ in range(2)]
     grown[0][one] = grown[1][other] = True

@@ -34,7 +34,7 @@ from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.second_reader import SecondReader
 from lesionlens.napari.controllers.sign_acts import SignActs
-from lesionlens.napari.controllers.units import read_units, take_units
+from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
@@ -256,7 +256,7 @@ class Actions(
     def make_ready(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
-            self.questions.ask("units", lambda *_: read_units(), take_units)
+            self.questions.ask("units", lambda *_: read_units(), install_units)
         awaited = read_preferences().engine.server is None  # torch's import cannot be broken off
         threading.Thread(target=self._load, name="lesionlens-network", daemon=not awaited).start()
 

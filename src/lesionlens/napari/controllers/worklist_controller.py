@@ -19,7 +19,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.model.studies.worklist import WorklistSession
@@ -172,7 +172,7 @@ class WorklistController:
 
         def add(database: WorklistDatabase) -> int:
             new = extend(database, map(archived, studies))
-            database.take_note(ARCHIVE, archive.note())
+            database.write_note(ARCHIVE, archive.note())
             return new
 
         return self._list(folder, add)
@@ -328,7 +328,7 @@ class WorklistController:
         )
         self._shown, self._passed = (found.study, row), None
         entry = row.entry
-        listed = Identity(entry.name, number=entry.patient, date=entry.date)
+        listed = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
         self.actions.session.open(found.study, Request((found.place,)), listed)
         for layer in found.layers:
             self._show(layer)

@@ -58,7 +58,7 @@ class Beside(QWidget):
             self.resize(*_SIZE)
 
     def eventFilter(self, _: QObject, event: QEvent) -> bool:
-        """Take no clicks or keys while a dialog of the first window waits for an answer."""
+        """Block clicks and keys while a dialog of the first window waits for an answer."""
         if event.type() in (QEvent.Type.WindowBlocked, QEvent.Type.WindowUnblocked):
             self.setEnabled(event.type() == QEvent.Type.WindowUnblocked)
             if self.isEnabled():

@@ -93,7 +93,7 @@ class Scene:
     """(1, n, n, n) 0 or 1."""
     present: tuple[bool, ...]
     """(4,)."""
-    chances: Tensor | None
+    probability: Tensor | None
     """(3, n, n, n) predicted probability of WT, TC and ET; None without an analysis."""
     spacing_mm: float
     """Voxel edge."""
@@ -144,11 +144,11 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
     maps[0:4] = scene.images
     if question.region is not None:
         facts[4 + question.region] = 1
-    if scene.chances is not None:
+    if scene.probability is not None:
         facts[7] = 1
-        maps[4:7] = (2 * scene.chances - 1) * scene.brain
+        maps[4:7] = (2 * scene.probability - 1) * scene.brain
         if question.region is not None:
-            maps[7] = 2 * scene.chances[question.region] - 1
+            maps[7] = 2 * scene.probability[question.region] - 1
     if question.outline is not None:
         facts[8] = 1
         maps[8] = 2 * torch.from_numpy(question.outline).float() - 1

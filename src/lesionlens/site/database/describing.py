@@ -33,7 +33,7 @@ NO_DATE = "its date in the list is not written YYYY-MM-DD, and was not compared 
 OTHER_IMAGES = "its images are not those that were read or signed"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
-Identity: TypeAlias = tuple[str, str]
+PatientAndDate: TypeAlias = tuple[str, str]
 """Patient identifier and date, YYYY-MM-DD; empty if unknown."""
 
 
@@ -43,11 +43,11 @@ class Description:
 
     files: str
     """Fingerprint of the files that were read."""
-    listed: Identity
+    listed: PatientAndDate
     """What the list itself names, as from a table or an archive."""
-    images: Identity
+    images: PatientAndDate
     """What the images named when they were last read."""
-    read_as: Identity | None = None
+    read_as: PatientAndDate | None = None
     """What the images named when a reader decided, if they name others now."""
     warnings: tuple[str, ...] = ()
     """Warnings about the identity, which an analysis leaves."""
@@ -59,7 +59,7 @@ class Description:
     @classmethod
     def of(cls, database: WorklistDatabase, name: str) -> Description | None:
         """Return the description of a study; None if none is recorded."""
-        stored = database.note(_note(name))
+        stored = database.read_note(_note(name))
         try:
             return None if stored is None else TypeAdapter(cls).validate_python(stored)
         except ValidationError:  # of a later release
@@ -67,7 +67,7 @@ class Description:
 
     def store(self, database: WorklistDatabase, name: str) -> None:
         """Record the description of a study."""
-        database.take_note(_note(name), asdict(self))
+        database.write_note(_note(name), asdict(self))
 
 
 def _note(name: str) -> str:
@@ -174,7 +174,7 @@ def _described(
 
 def _when_read(
     database: WorklistDatabase, name: str, before: Description | None
-) -> tuple[Identity | None, str | None]:
+) -> tuple[PatientAndDate | None, str | None]:
     """Return what the images named and held when a reader decided; None if nobody did."""
     if before is None:
         return None, None
@@ -184,13 +184,13 @@ def _when_read(
     return known
 
 
-def _not_of_images(listed: Identity, images: Identity) -> Identity:
+def _not_of_images(listed: PatientAndDate, images: PatientAndDate) -> PatientAndDate:
     """Return what a list of an earlier release names otherwise than the images."""
     patient, date = (one if one != found else "" for one, found in zip(listed, images, strict=True))
     return patient, date
 
 
-def _other_images(read_as: Identity | None, images: Identity) -> tuple[str, ...]:
+def _other_images(read_as: PatientAndDate | None, images: PatientAndDate) -> tuple[str, ...]:
     """Return a warning for each attribute of the images that changed since a study was read."""
     return tuple(
         f"its images have another {words} than when it was read or signed"

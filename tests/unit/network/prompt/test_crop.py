@@ -63,10 +63,10 @@ def test_the_sharp_gaussian_keeps_to_the_voxel_and_the_wide_one_does_not():
     assert wide[8, 8, 14] > 0.5
 
 
-def scene(present=(True, True, True, True), chances=None):
+def scene(present=(True, True, True, True), probability=None):
     images = torch.zeros(4, N, N, N)
     images[3, 8:, :, :] = 2.0
-    return Scene(images, torch.ones(1, N, N, N), present, chances, 1.0)
+    return Scene(images, torch.ones(1, N, N, N), present, probability, 1.0)
 
 
 def question(foreground=(), background=(), outline=None, region=None):

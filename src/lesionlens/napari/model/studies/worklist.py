@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from psygnal import Signal
 
@@ -18,34 +19,15 @@ from lesionlens.site.worklist.rows import matching, rows_of, too_early
 
 
 @dataclass(frozen=True, slots=True)
-class WorklistScreen:
-    """What the worklist dock paints."""
-
-    opened: bool = False
-    """Whether a list is open."""
-    title: str = ""
-    rows: tuple[WorklistRow, ...] = ()
-    focus: tuple[str, int] | None = None
-    """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
-    place: tuple[str, int] | None = None
-    """`WorklistRow.key` of the row to go on at: the one in focus, else the last one opened."""
-    filter_text: str = ""
-    """Text of the filter, by which `rows` were chosen."""
-    ahead: bool = False
-    """Whether studies are analysed ahead."""
-    summary: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class WorklistState:
-    """Everything that the worklist dock depends on."""
+    """Everything that the worklist dock shows."""
 
     folder: Path | None = None
-    title: str = ""
+    """Folder of the open list."""
+    title: str = "No list is open"
     rows: tuple[WorklistRow, ...] = ()
     filter_text: str = ""
-    """Text of the filter."""
+    """Text of the filter, by which `rows` were chosen."""
     current: tuple[str, int] | None = None
     """`WorklistRow.key` of the open study."""
     opening: tuple[str, int] | None = None
@@ -55,33 +37,31 @@ class WorklistState:
     under_way: str | None = None
     """Name of the study being analysed ahead."""
     ahead: bool = False
+    """Whether studies are analysed ahead."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
 
     @property
-    def screen(self) -> WorklistScreen:
-        """What the dock paints in this state."""
-        opened = self.folder is not None
-        focus = self.opening or self.current
-        activity, problem = self.activity, self.problem
-        running = "" if activity is None else f"{activity.name}: {activity.stage}"
+    def focus(self) -> tuple[str, int] | None:
+        """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
+        return self.opening or self.current
+
+    @property
+    def summary(self) -> str:
+        """The running job, the message, the counts, and the study being analysed ahead."""
+        running = "" if self.activity is None else f"{self.activity.name}: {self.activity.stage}"
+        counts = "" if self.folder is None else self._counts
         ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
-        summary = (running, self.message, self._counts if opened else "", ahead)
-        failure = (
-            () if problem is None else (problem.title, f"Found {problem.found}", problem.next_step)
-        )
-        return WorklistScreen(
-            opened=opened,
-            title=self.title or "No list is open",
-            rows=self.rows,
-            focus=focus,
-            place=focus or self.place,
-            filter_text=self.filter_text,
-            ahead=self.ahead,
-            summary=" · ".join(part for part in summary if part),
-            problem=". ".join(part for part in failure if part),
-        )
+        return " · ".join(part for part in (running, self.message, counts, ahead) if part)
+
+    @property
+    def failure(self) -> str:
+        """What failed and the next step; empty if nothing did."""
+        if self.problem is None:
+            return ""
+        parts = (self.problem.title, f"Found {self.problem.found}", self.problem.next_step)
+        return ". ".join(part for part in parts if part)
 
     @property
     def _counts(self) -> str:
@@ -95,9 +75,9 @@ class WorklistState:
 
 
 class WorklistSession:
-    """The open list; every change replaces the state and emits its screen."""
+    """The open list; every change replaces the state and emits it."""
 
-    changed = Signal(WorklistScreen)
+    changed = Signal(WorklistState)
 
     def __init__(self) -> None:
         self.state = WorklistState()
@@ -112,15 +92,9 @@ class WorklistSession:
         Returns whether the window closes its database later, once an outline is kept in it.
         """
 
-    @property
-    def screen(self) -> WorklistScreen:
-        """What the dock paints now."""
-        return self.state.screen
-
-    def _set(self, **changes: object) -> None:
-        values = {name: getattr(self.state, name) for name in WorklistState.__dataclass_fields__}
-        self.state = WorklistState(**(values | changes))
-        self.changed.emit(self.screen)
+    def _set(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        self.changed.emit(self.state)
 
     # --- the list -------------------------------------------------------------------------
 
@@ -154,14 +128,14 @@ class WorklistSession:
             current=None if known is None else self.state.current,
             opening=None,
             place=self._last_opened(),
-            under_way=database.note(UNDER_WAY),
+            under_way=database.read_note(UNDER_WAY),
             problem=None,
             message="",
         )
 
     def _last_opened(self) -> tuple[str, int] | None:
         """Return the row that this reader opened last, also before a crash."""
-        found = None if self.database is None else self.database.note(_place_of(self.reader))
+        found = None if self.database is None else self.database.read_note(_place_of(self.reader))
         return next((row.key for row in self._all if list(row.key) == found), None)
 
     def close(self) -> None:
@@ -182,7 +156,7 @@ class WorklistSession:
             self._all = rows_of(
                 self.database, self.reader, self.protocol, unaided_first=self.unaided_first
             )
-            under_way = self.database.note(UNDER_WAY)
+            under_way = self.database.read_note(UNDER_WAY)
         except LesionLensError as error:
             self._set(message=f"The list cannot be read now: {error}")
             return
@@ -234,15 +208,15 @@ class WorklistSession:
     def at(self, row: WorklistRow | None) -> None:
         """Set the row of the open study; None if it is not of the list."""
         if row is not None and self.database is not None:
-            self.database.take_note(_place_of(self.reader), row.key)
+            self.database.write_note(_place_of(self.reader), row.key)
             self._set(current=row.key, place=row.key)
         else:
             self._set(current=None)
 
     def analyse_from(self, row: WorklistRow) -> None:
-        """Let the analysis ahead continue from a row."""
+        """Continue the analysis ahead from a row."""
         if self.database is not None:
-            self.database.take_note(CURSOR, row.entry.name)
+            self.database.write_note(CURSOR, row.entry.name)
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return the key of the read of a row."""
