@@ -230,13 +230,13 @@ def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Chang
         Change(
             old.get(partner.get(one.id, 0)),
             one,
-            tuple(a for a, b in matches.beside if b == one.id),
+            tuple(a for a, b in matches.further if b == one.id),
         )
         for one in now.lesions
     ]
     taken = {a for a, _ in matches.pairs}
     gone = [
-        Change(one, None, tuple(b for a, b in matches.beside if a == one.id))
+        Change(one, None, tuple(b for a, b in matches.further if a == one.id))
         for one in before.lesions
         if one.id not in taken
     ]

@@ -20,7 +20,6 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
-from lesionlens.napari.controllers.beside_acts import BesideActs
 from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
@@ -28,6 +27,7 @@ from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
+from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
@@ -95,7 +95,7 @@ class Dialogs(Protocol):
 
 
 class Actions(
-    MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideActs, UnnamedReadActs
+    MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs
 ):
     """Every act of the reader.
 

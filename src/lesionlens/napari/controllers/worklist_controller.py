@@ -212,7 +212,7 @@ class WorklistController:
     def step(self, by: int) -> bool:
         """Open the study that many rows further on."""
         going = self._wanted or self._opening or self._refused_on_the_way(by)
-        row = self.session.beside(by, None if going is None else going.key)
+        row = self.session.neighbour(by, None if going is None else going.key)
         if row is None:
             end = "last" if by > 0 else "first"
             self.actions.session.decline(f"This is the {end} study of the filtered list.")
@@ -349,7 +349,7 @@ class WorklistController:
         busy = self._opening is not None or self.actions.session.state.analysing
         if self.session.database is None or busy or self._next is not None:
             return
-        row = None if self.session.state.current is None else self.session.beside(1)
+        row = None if self.session.state.current is None else self.session.neighbour(1)
         if row is None or not row.entry.place:
             return
         options, result = read_preferences().preparation, self._result_of(row)

@@ -185,7 +185,7 @@ class WorklistSession:
         """Return a row by its key, shown or not."""
         return next((row for row in self._all if row.key == key), None)
 
-    def beside(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
+    def neighbour(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
         """Return the row a number of rows further on among those shown; None at the end.
 
         Counted from the open study, or from another row by its key; if none is open, the row that

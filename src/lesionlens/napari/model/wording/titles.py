@@ -15,7 +15,7 @@ def caption(state: State) -> str:
     sequence, views = shown_sequence(state), state.choices.views
     words = [state.choices.plane.value]
     other = compared_now(state)
-    if sequence is not None and (other is None or not other.beside):
+    if sequence is not None and (other is None or not other.other_image):
         words.insert(0, sequence.display_name)
     if sequence is not None and other is not None:
         words.insert(0, other.description if views.named else other.plain)
