@@ -37,7 +37,7 @@ from lesionlens.site.pacs.server import Server
 
 
 class PacsDialog(QDialog):
-    """Shows the state of the archive and forwards what the reader does; modeless, one per panel.
+    """Paints the archive's screen and forwards what the reader does; modeless, one per panel.
 
     Parameters
     ----------
@@ -66,10 +66,10 @@ class PacsDialog(QDialog):
         self._exported, self._make_list = exported, make_list
         self.controller = ArchiveController(open_study, PatientDialog(self).ask, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
-        self._listed: tuple[FoundStudy, ...] = ()
+        self._screen = self.session.screen
         self._began = 0.0
         self._build()
-        self.session.changed.connect(self.show_state)
+        self.session.changed.connect(self.show_screen)
         self.session.type_address(self.server.server().address)
 
     def _build(self) -> None:
@@ -133,9 +133,10 @@ class PacsDialog(QDialog):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def show_state(self, state: archive.ArchiveState) -> None:
-        """Show the studies found, the job that runs, and messages."""
-        running = state.activity is not None
+    def show_screen(self, screen: archive.ArchiveScreen) -> None:
+        """Show a screen."""
+        before, self._screen = self._screen, screen
+        running = screen.activity is not None
         if running and not self._clock.isActive():
             self._began = time.monotonic()
             self._clock.start()
@@ -143,31 +144,30 @@ class PacsDialog(QDialog):
             self._clock.stop()
         for widget in (self._bar, self._stage, self._cancel):
             widget.setVisible(running)
-        self.problem.show_problem(state.problem)
-        self._message.setText(state.message)
-        self._message.setVisible(bool(state.message))
-        self._search.setEnabled(state.ready)
-        self._send.setEnabled(state.ready)
-        self._retrieve.setEnabled(state.ready and state.chosen is not None)
-        self._list.setEnabled(state.ready and bool(state.studies))
-        self._keep.setText(f"Keep studies in: {state.folder}")
+        self.problem.show_problem(screen.problem)
+        self._message.setText(screen.message)
+        self._message.setVisible(bool(screen.message))
+        self._search.setEnabled(screen.can_search)
+        self._send.setEnabled(screen.can_send)
+        self._retrieve.setEnabled(screen.can_retrieve)
+        self._list.setEnabled(screen.can_list)
+        self._keep.setText(f"Keep studies in: {screen.folder}")
         self._keep.setEnabled(not running)
         self._tick()
-        if state.studies != self._listed:
-            self._listed = state.studies
-            self._show_studies(state.studies)
+        if screen.rows != before.rows:
+            self._show_rows(screen.rows)
 
-    def _show_studies(self, studies: tuple[FoundStudy, ...]) -> None:
+    def _show_rows(self, rows: tuple[tuple[str, ...], ...]) -> None:
         self.table.clearSelection()
-        self.table.setRowCount(len(studies))
-        for number, study in enumerate(studies):
-            for column, text in enumerate(archive.cells(study)):
+        self.table.setRowCount(len(rows))
+        for number, row_ in enumerate(rows):
+            for column, text in enumerate(row_):
                 self.table.setItem(number, column, QTableWidgetItem(text))
-        if len(studies) == 1:
+        if len(rows) == 1:
             self.table.selectRow(0)
 
     def _tick(self) -> None:
-        activity = self.session.state.activity
+        activity = self._screen.activity
         if activity is None:
             return
         words = "Stopping…" if activity.stopping else activity.name
@@ -232,14 +232,14 @@ class PacsDialog(QDialog):
         return chosen[0].row() if chosen else None
 
     def _ask_folder(self) -> None:
-        start = str(self.session.state.folder.parent)
+        start = str(self._screen.folder.parent)
         chosen = QFileDialog.getExistingDirectory(self, "Keep studies in", start)
         if chosen:
             self.session.choose_folder(Path(chosen))
 
     def release(self) -> None:
         """Stop the running job and disconnect: the panel is being closed."""
-        self.session.changed.disconnect(self.show_state)
+        self.session.changed.disconnect(self.show_screen)
         self._clock.stop()
         self.jobs.abandon()
         self.reject()

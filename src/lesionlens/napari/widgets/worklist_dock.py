@@ -26,7 +26,7 @@ from lesionlens.napari.commands.command import Commands
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.model.studies import recent
-from lesionlens.napari.model.studies.worklist import WorklistSession, WorklistState
+from lesionlens.napari.model.studies.worklist import WorklistScreen, WorklistSession
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
@@ -102,13 +102,13 @@ class WorklistDock(QWidget):
         self._summary = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
         self._lay_out()
-        self.session.changed.connect(self.show_state)
+        self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._here = True
         when_idle(self._move_down)
         when_idle(self._open_last)
         self._show_theme()
-        self.show_state(self.session.state)
+        self.show_screen(self.session.screen)
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -147,31 +147,30 @@ class WorklistDock(QWidget):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def show_state(self, state: WorklistState) -> None:
-        """Show the list, its state and messages."""
+    def show_screen(self, screen: WorklistScreen) -> None:
+        """Show a screen."""
         before = len(self.model.rows)
-        self.model.show(state.rows, state.focus)
-        self._follow(state)
+        self.model.show(screen.rows, screen.focus)
+        self._follow(screen)
         if len(self.model.rows) != before:
             self._fit_columns()
-        self._title.setText(state.title)
+        self._title.setText(screen.title)
         for widget in (self.filter, self._before, self._next, self._ahead, self._tables):
-            widget.setEnabled(state.folder is not None)
-        self._ahead.setText("Stop" if state.ahead else "Analyse ahead")
-        self._summary.setText(state.summary)
-        self._problem.setText(state.failure)
-        self._problem.setVisible(bool(state.failure))
+            widget.setEnabled(screen.opened)
+        self._ahead.setText("Stop" if screen.ahead else "Analyse ahead")
+        self._summary.setText(screen.summary)
+        self._problem.setText(screen.problem)
+        self._problem.setVisible(bool(screen.problem))
 
-    def _follow(self, state: WorklistState) -> None:
+    def _follow(self, screen: WorklistScreen) -> None:
         """Highlight the row in focus, and go to it or else to the row opened last.
 
         If a filter hides that row, the list begins with its first row.
         """
-        place = state.focus or state.place
-        open_row, wanted = self._index_of(state.focus), self._index_of(place)
+        open_row, wanted = self._index_of(screen.focus), self._index_of(screen.place)
         highlight = self.table.selectionModel()
         shown = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])
-        followed, before = (state.focus, place, state.filter_text), self._followed
+        followed, before = (screen.focus, screen.place, screen.filter_text), self._followed
         if shown and followed == before:
             return
         self._followed = followed
@@ -179,7 +178,7 @@ class WorklistDock(QWidget):
         highlight.setCurrentIndex(wanted, _SELECT.NoUpdate)
         if wanted.isValid():
             self.table.scrollTo(wanted)
-        elif state.filter_text != before[-1]:
+        elif screen.filter_text != before[-1]:
             self.table.scrollToTop()
 
     def _index_of(self, key: tuple[str, int] | None) -> QModelIndex:
@@ -279,7 +278,7 @@ class WorklistDock(QWidget):
             self._here = False
             if self.archive is not None:
                 self.archive.release()
-            self.session.changed.disconnect(self.show_state)
+            self.session.changed.disconnect(self.show_screen)
             self._viewer.events.theme.disconnect(self._show_theme)
             self.controller.release()
 

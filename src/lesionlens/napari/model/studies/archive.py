@@ -186,8 +186,25 @@ def in_dialog_terms(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveScreen:
+    """What the dialog paints."""
+
+    rows: tuple[tuple[str, ...], ...] = ()
+    """One row of texts per study, newest study first; columns as in `HEADINGS`."""
+    activity: Activity | None = None
+    problem: Problem | None = None
+    message: str = ""
+    folder: Path = Path()
+    """Where retrieved studies are stored."""
+    can_search: bool = False
+    can_retrieve: bool = False
+    can_send: bool = False
+    can_list: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveState:
-    """Everything that the dialog shows."""
+    """Everything that the dialog depends on."""
 
     folder: Path
     """Retrieved studies are stored below it."""
@@ -202,18 +219,34 @@ class ArchiveState:
     message: str = ""
 
     @property
-    def ready(self) -> bool:
-        """Whether the archive can be asked: it has an address, and no job runs."""
-        return self.activity is None and bool(self.address)
+    def screen(self) -> ArchiveScreen:
+        """What the dialog paints in this state."""
+        idle = self.activity is None and bool(self.address)
+        return ArchiveScreen(
+            rows=tuple(cells(study) for study in self.studies),
+            activity=self.activity,
+            problem=self.problem,
+            message=self.message,
+            folder=self.folder,
+            can_search=idle,
+            can_retrieve=idle and self.chosen is not None,
+            can_send=idle,
+            can_list=idle and bool(self.studies),
+        )
 
 
 class ArchiveSession:
-    """The state of one dialog; every change replaces it and emits it."""
+    """The state of one dialog; every change replaces it and emits its screen."""
 
-    changed = Signal(ArchiveState)
+    changed = Signal(ArchiveScreen)
 
     def __init__(self) -> None:
         self.state = ArchiveState(studies_folder())
+
+    @property
+    def screen(self) -> ArchiveScreen:
+        """What the dialog paints now."""
+        return self.state.screen
 
     @property
     def chosen(self) -> FoundStudy | None:
@@ -223,7 +256,7 @@ class ArchiveSession:
 
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
-        self.changed.emit(self.state)
+        self.changed.emit(self.screen)
 
     def type_address(self, address: str) -> None:
         """Set the address of the archive."""

@@ -19,15 +19,34 @@ from lesionlens.site.worklist.rows import matching, rows_of, too_early
 
 
 @dataclass(frozen=True, slots=True)
-class WorklistState:
-    """Everything that the worklist dock shows."""
+class WorklistScreen:
+    """What the worklist dock paints."""
 
-    folder: Path | None = None
-    """Folder of the open list."""
-    title: str = "No list is open"
+    opened: bool = False
+    """Whether a list is open."""
+    title: str = ""
     rows: tuple[WorklistRow, ...] = ()
+    focus: tuple[str, int] | None = None
+    """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
+    place: tuple[str, int] | None = None
+    """`WorklistRow.key` of the row to go on at: the one in focus, else the last one opened."""
     filter_text: str = ""
     """Text of the filter, by which `rows` were chosen."""
+    ahead: bool = False
+    """Whether studies are analysed ahead."""
+    summary: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistState:
+    """Everything that the worklist dock depends on."""
+
+    folder: Path | None = None
+    title: str = ""
+    rows: tuple[WorklistRow, ...] = ()
+    filter_text: str = ""
+    """Text of the filter."""
     current: tuple[str, int] | None = None
     """`WorklistRow.key` of the open study."""
     opening: tuple[str, int] | None = None
@@ -37,31 +56,33 @@ class WorklistState:
     under_way: str | None = None
     """Name of the study being analysed ahead."""
     ahead: bool = False
-    """Whether studies are analysed ahead."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
 
     @property
-    def focus(self) -> tuple[str, int] | None:
-        """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
-        return self.opening or self.current
-
-    @property
-    def summary(self) -> str:
-        """The running job, the message, the counts, and the study being analysed ahead."""
-        running = "" if self.activity is None else f"{self.activity.name}: {self.activity.stage}"
-        counts = "" if self.folder is None else self._counts
+    def screen(self) -> WorklistScreen:
+        """What the dock paints in this state."""
+        opened = self.folder is not None
+        focus = self.opening or self.current
+        activity, problem = self.activity, self.problem
+        running = "" if activity is None else f"{activity.name}: {activity.stage}"
         ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
-        return " · ".join(part for part in (running, self.message, counts, ahead) if part)
-
-    @property
-    def failure(self) -> str:
-        """What failed and the next step; empty if nothing did."""
-        if self.problem is None:
-            return ""
-        parts = (self.problem.title, f"Found {self.problem.found}", self.problem.next_step)
-        return ". ".join(part for part in parts if part)
+        summary = (running, self.message, self._counts if opened else "", ahead)
+        failure = (
+            () if problem is None else (problem.title, f"Found {problem.found}", problem.next_step)
+        )
+        return WorklistScreen(
+            opened=opened,
+            title=self.title or "No list is open",
+            rows=self.rows,
+            focus=focus,
+            place=focus or self.place,
+            filter_text=self.filter_text,
+            ahead=self.ahead,
+            summary=" · ".join(part for part in summary if part),
+            problem=". ".join(part for part in failure if part),
+        )
 
     @property
     def _counts(self) -> str:
@@ -75,9 +96,9 @@ class WorklistState:
 
 
 class WorklistSession:
-    """The open list; every change replaces the state and emits it."""
+    """The open list; every change replaces the state and emits its screen."""
 
-    changed = Signal(WorklistState)
+    changed = Signal(WorklistScreen)
 
     def __init__(self) -> None:
         self.state = WorklistState()
@@ -92,9 +113,14 @@ class WorklistSession:
         Returns whether the window closes its database later, once an outline is kept in it.
         """
 
+    @property
+    def screen(self) -> WorklistScreen:
+        """What the dock paints now."""
+        return self.state.screen
+
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
-        self.changed.emit(self.state)
+        self.changed.emit(self.screen)
 
     # --- the list -------------------------------------------------------------------------
 
