@@ -74,7 +74,7 @@ def networks_of(engine: Exchangeable) -> dict[str, LensNetwork]:
 
 def outlined(prediction: Prediction, prepared: PreparedStudy) -> ComponentMask:
     """Return what an analysis flags by a prediction."""
-    chances = native.bring_regions(prediction.probability, prepared, nested=True)
+    chances = native.resample_regions(prediction.probability, prepared, nested=True)
     return find(prediction, chances, prepared.native).marked
 
 
@@ -83,7 +83,7 @@ def judged(
 ) -> Mapping[Region, MapChecks]:
     """Return the checks of a prediction's maps, asked of the network in use."""
     maps = attention_maps.draw(prediction.trace, prepared.brain).maps
-    attention = native.bring_regions(maps, prepared, nested=False)
+    attention = native.resample_regions(maps, prepared, nested=False)
     questions = questions_to(engine, prepared, prediction, SILENT)
     return check_maps(prepared, prediction, marked, attention, questions)
 

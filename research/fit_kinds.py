@@ -27,7 +27,7 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from lesionlens.analysis.findings import anatomy, kind_model
+from lesionlens.analysis.findings import anatomy, kinds
 from lesionlens.analysis.findings.kind_features import (
     Coarse,
     Features,
@@ -58,7 +58,7 @@ BOUNDS, NEVER = (0.8, 0.85, 0.9, 0.95), 1.01
 CONFIRMED, UNCONFIRMED_FROM = (LesionKind.GLIOMA, LesionKind.PLAQUE), 0.9
 """No kind is shown below the first bound, and one that no real scan at hand confirms not below .9,
 whatever synthetic patients allow: real scans differ."""
-KEPT = Path(kind_model.__file__).with_name(kind_model.MODEL)
+KEPT = Path(kinds.__file__).with_name(kinds.MODEL)
 SUBSETS = [frozenset(c) for n in range(4, 0, -1) for c in combinations(MrSequence, n)]
 Floats = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def columns_of(samples: Samples, subset: frozenset[MrSequence]) -> list[int]:
     return [n for n, name in enumerate(samples.names) if shown_by(name, subset)]
 
 
-def empty_model(samples: Samples, columns: list[int]) -> kind_model.KindModel:
+def empty_model(samples: Samples, columns: list[int]) -> kinds.KindModel:
     """Return a model with the scale of its features and no weights."""
     values = samples.values[:, columns]
     share = samples.weight / samples.weight.sum()
@@ -123,7 +123,7 @@ def empty_model(samples: Samples, columns: list[int]) -> kind_model.KindModel:
     scale = np.sqrt(share @ (values - mean) ** 2) + 1e-6
     names = [samples.names[n] for n in columns]
     none = np.zeros((1 + 2 * len(columns), len(KINDS)))
-    return kind_model.KindModel(names, mean, scale, none, np.full(len(KINDS), NEVER))
+    return kinds.KindModel(names, mean, scale, none, np.full(len(KINDS), NEVER))
 
 
 def fitted(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
@@ -142,7 +142,7 @@ def fitted(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
 class Fitted:
     """A model and what it says of patients that it was not fitted on."""
 
-    model: kind_model.KindModel
+    model: kinds.KindModel
     held_out: Floats
     """(rows, kinds) calibrated probabilities."""
 
@@ -164,7 +164,7 @@ def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
     held_out = np.exp(log_softmax(logits / heat, axis=1))
     weights = fitted(design, samples, np.arange(len(design))) / heat
     least = least_of(samples, held_out)
-    found = kind_model.KindModel(model.names, model.mean, model.scale, weights, least)
+    found = kinds.KindModel(model.names, model.mean, model.scale, weights, least)
     return Fitted(found, held_out)
 
 
@@ -191,7 +191,7 @@ def _least_of(samples: Samples, held_out: Floats, number: int) -> float:
 
 def offered(fits: dict[str, Fitted]) -> dict[str, Fitted]:
     """Return the fits without kinds that not even all four sequences tell apart."""
-    never = fits[kind_model.key_of(MrSequence)].model.least > 1
+    never = fits[kinds.key_of(MrSequence)].model.least > 1
     return {
         name: replace(one, model=replace(one.model, least=np.where(never, NEVER, one.model.least)))
         for name, one in fits.items()
@@ -303,8 +303,8 @@ def report_real(real: Path, fits: dict[str, Fitted]) -> Iterator[str]:
                 for subset in SUBSETS:
                     if not subset <= frozenset(coarse.images):
                         continue
-                    name = kind_model.key_of(subset)
-                    looks = kind_model.appearance_of(features, fits[name].model)
+                    name = kinds.key_of(subset)
+                    looks = kinds.appearance_of(features, fits[name].model)
                     listed = ", ".join(f"{k.value} {v:.2f}" for k, v in looks.ranked[:3])
                     yield (
                         f"| {file.stem} | {outline} | {ml:.1f} | {name} "
@@ -319,7 +319,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path)
     options = parser.parse_args()
     samples = samples_of(rows_of(options.scans))
-    fits = offered({kind_model.key_of(subset): fit(samples, subset) for subset in SUBSETS})
+    fits = offered({kinds.key_of(subset): fit(samples, subset) for subset in SUBSETS})
     KEPT.write_text(as_json(fits), encoding="utf-8")
     lines = [*report_held_out(samples, fits)]
     if options.real is not None:

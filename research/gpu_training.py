@@ -29,7 +29,7 @@ from lesionlens.network.config import PRESETS, NetworkConfig
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig, read_config
 from lesionlens.training.data import BatchSource, SynthSource, mixed
 from lesionlens.training.distributed import joined
-from lesionlens.training.kept_volumes import Donors, FolderSource, Start
+from lesionlens.training.kept_volumes import FolderSource, Start
 from lesionlens.training.loop import TrainOptions, train
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 
@@ -122,11 +122,10 @@ class PackedCases:
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
         """Serve whole brains at the packed spacing, real and drawn."""
-        donors = Donors(tuple(self._files), self._spacing_mm, config.transplanted)
 
         def real(handed: int) -> BatchSource:
             start = Start(seed, handed)
-            return FolderSource(self._files, stage, config, start, self._spacing_mm, donors)
+            return FolderSource(self._files, stage, config, start, self._spacing_mm)
 
         def drawn(handed: int) -> BatchSource:
             return SynthSource(self._recipe.draw, stage, config, seed, handed)

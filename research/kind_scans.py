@@ -121,7 +121,7 @@ def found_outlines(
     """Return the components of the engine's first pass on some of the sequences."""
     study = prepared_of(batch, np.array(shown))
     seen = engine.first_pass(study, context=SILENT)
-    whole = native.bring(seen.seen.probability[0], study, seen.seen.grid)
+    whole = native.resample_map(seen.seen.probability[0], study, seen.seen.grid)
     inner = np.zeros(whole.shape, np.float32)
     rules = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: seen.threshold})
     regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}

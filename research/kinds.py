@@ -57,7 +57,7 @@ Scan = tuple[str, Callable[[], Rows]]
 def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Rows:
     """Return a row a candidate, flagged or not."""
     found = engine.predict(study, context=SILENT)
-    chances = native.bring_regions(found.probability, study, nested=True)
+    chances = native.resample_regions(found.probability, study, nested=True)
     marked = draw_components(chances, study.native, CandidateCriteria(found.thresholds))
     seen = found.unperturbed
     if seen is None or not marked.count:

@@ -168,7 +168,7 @@ def main() -> None:
         off = np.random.default_rng(seed + 1).normal(size=3)
         how[:3, 3] += a.off_mm * off / np.linalg.norm(off)
         found = match(then.components, then.grid, now.components, now.grid, how)
-        count(tally, then, now, {*found.pairs, *found.beside})
+        count(tally, then, now, {*found.pairs, *found.further})
         print_line(f"{seed}: {len(then.holds)} then, {len(now.holds)} now; up to here {tally}")
     print_line(
         f"there twice and linked: {tally.linked} of {tally.twice} ({tally.together} of them in "

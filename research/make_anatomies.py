@@ -14,7 +14,7 @@ import argparse
 import lzma
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -27,6 +27,34 @@ TARGET = Path(__file__).parents[1] / "src/lesionlens/network/synth/anatomies.npz
 CLOSING_MM = 6.0
 """Sulci up to twice as wide lie within the brain's outline."""
 LEFT, RIGHT = (2, 3, 7, 8, 10, 11, 12, 17), (41, 42, 46, 47, 49, 50, 51, 53)
+
+SOURCE_VALUES: Mapping[int, tuple[int, ...]] = {
+    classes.CORTEX: (3, 42, 17, 53, 18, 54, 136, 137, 163, 164),
+    classes.WHITE: (2, 41, 25, 57),
+    classes.FLUID: (24,),
+    classes.VENTRICLE: (4, 43, 5, 44, 14, 15, 72),
+    classes.THALAMUS: (10, 49),
+    classes.STRIATUM: (11, 50, 12, 51, 26, 58),
+    classes.PALLIDUM: (13, 52),
+    classes.STEM: (16,),
+    classes.DIENCEPHALON: (28, 60),
+    classes.CHIASM: (85,),
+    classes.CEREBELLAR_CORTEX: (8, 47),
+    classes.CEREBELLAR_WHITE: (7, 46),
+    classes.VESSEL: (30, 62),
+    classes.SOFT: (507,),
+    classes.BONE: (515,),
+    classes.MARROW: (516,),
+    classes.SKIN: (511,),
+    classes.MUCOSA: (509,),
+    classes.SINUS: (514,),
+    classes.EYE: (506,),
+    classes.OTHER: (502, 508, 530),
+    classes.CORD: (512,),
+}  # fmt: skip
+"""FreeSurfer labels in the source, by class; labels from 502 are unnamed intensity classes, named
+here by their position.
+"""
 
 
 class ByteCompressor(zipfile.LZMACompressor):
@@ -56,7 +84,7 @@ def grouped(values: np.ndarray) -> np.ndarray:
     """Source values to classes, uint8."""
     table = np.full(600, classes.OTHER, dtype=np.uint8)
     table[0] = classes.AIR
-    for name, found in classes.SOURCE_VALUES.items():
+    for name, found in SOURCE_VALUES.items():
         table[list(found)] = name
     return table[values]
 

@@ -99,7 +99,7 @@ def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence
 def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
     """Segment a prepared study; labels on its native grid."""
     found = lens.engine.predict(prepared, context=SILENT)
-    chances = native.bring_regions(found.probability or {}, prepared, nested=True)
+    chances = native.resample_regions(found.probability or {}, prepared, nested=True)
     marked = draw_components(
         {r: chances[r] for r in Region}, prepared.native, CandidateCriteria(found.thresholds)
     )

@@ -27,10 +27,11 @@ def structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
     Deep grey matter is no target, only surroundings: it is held out of training.
     """
     import nibabel as nib  # noqa: PLC0415  (not where nothing but training runs)
+    from make_anatomies import SOURCE_VALUES  # noqa: PLC0415  (loads nibabel)
 
     image = nib.as_closest_canonical(nib.load(file))
     values = np.asarray(image.dataobj).astype(np.int32)
-    class_of = {v: name for name, some in classes.SOURCE_VALUES.items() for v in some}
+    class_of = {v: name for name, some in SOURCE_VALUES.items() for v in some}
     inner = [v for v, name in class_of.items() if name in classes.BRAIN]
     brain = ndimage.binary_closing(np.isin(values, inner), iterations=4)
     box = ndimage.find_objects(brain.astype(np.uint8))[0]

@@ -118,7 +118,7 @@ def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> No
     from lesionlens.engines.plugged_in import make_engine  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
     from lesionlens.imaging.preparation.resampling import resample  # noqa: PLC0415
-    from lesionlens.training.transplant import lesions  # noqa: PLC0415
+    from lesionlens.training.real_cases import lesions  # noqa: PLC0415
 
     folder = pool / f"{case.name}"
     if folder.is_dir():

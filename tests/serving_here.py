@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,11 @@ class QuickEngine:
         raise UnusableInputError(
             found=f"the attribution method {method!r}", expected="none", next_step="Ask another"
         )
+
+
+def soon(true: Callable[[], object], seconds: float = 30.0) -> bool:
+    """Whether something becomes true within some seconds."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(true())

@@ -32,7 +32,7 @@ from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.engines.native import bring_regions
+from lesionlens.engines.native import resample_regions
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.training.references import RealCase, Truth
@@ -89,7 +89,7 @@ def _examine(
 ) -> tuple[ExaminedScan, Voxels]:
     prediction = engine.predict(study, context=SILENT)
     known = prediction.probability or {}
-    native = bring_regions(known, study, nested=True)
+    native = resample_regions(known, study, nested=True)
     labels = _labels(truth, study.native).astype(np.float32)
     lesions = draw_components(dict(zip(Region, labels, strict=True)), study.native)
     found = candidates_of(prediction, native, lesions, study.native, number)

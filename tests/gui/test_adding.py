@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
-from tests.gui.window import at_rest, canvas, reads
+from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
@@ -17,13 +17,6 @@ from lesionlens.napari.model.choices.views import Layout
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, reopen
-
-PATIENCE_MS = 120_000
-
-
-def settled(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
-    assert panel.session.state.problem is None, panel.session.state.problem
 
 
 def edit_layer(panel):

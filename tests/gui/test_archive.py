@@ -16,7 +16,7 @@ pytest.importorskip("dicomweb_client")
 
 from qtpy.QtCore import QSize
 from tests.files_below import files_below
-from tests.gui.window import control, reads
+from tests.gui.window import control, reads, wait
 from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.errors import PatientConflictError, ResourceError, UnusableInputError
@@ -96,7 +96,7 @@ def search(dialog, qtbot, **reported):
     for name, text in (reported or {"patient_id": "7"}).items():
         dialog.form.fields[name].setText(text)
     control(dialog, "Search").click()
-    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+    wait(qtbot, dialog)
 
 
 def shown(dialog):
@@ -153,7 +153,7 @@ def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     qtbot.waitUntil(control(dialog, "Cancel").isVisible, timeout=5000)
     assert not control(dialog, "Search").isEnabled()
     control(dialog, "Cancel").click()
-    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=5000)
+    wait(qtbot, dialog)
     assert "Nothing was changed" in dialog.session.screen.message
     assert not (tmp_path / "studies").exists()
     assert not panel.viewer.layers
@@ -226,7 +226,7 @@ def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_pat
     assert not peer.connected
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
     dialog.send(result)
-    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+    wait(qtbot, dialog)
     assert peer.asked[0][0] == "send"
     assert "stored" in dialog.session.screen.message
 
@@ -236,7 +236,7 @@ def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, m
     shutil.copytree(peer.folder, tmp_path / "result" / "dicom")
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
     dialog.send(tmp_path / "result")
-    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+    wait(qtbot, dialog)
     assert peer.notices[0] in dialog.session.screen.message
 
 
@@ -307,7 +307,7 @@ def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, 
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
     (tmp_path / "nothing").mkdir()
     dialog.send(tmp_path / "nothing")
-    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+    wait(qtbot, dialog)
     assert "NIfTI" in reads(dialog.problem)
 
 
@@ -323,7 +323,7 @@ def retrieving(dialog, peer, qtbot):
 def test_closing_stops_what_runs(retrieving, qtbot):
     dialog = retrieving
     dialog.close()
-    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=5000)
+    wait(qtbot, dialog)
     assert not dialog.isVisible()
 
 
@@ -377,7 +377,7 @@ def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
     peer.answer = (replace(STUDIES[0], study_uid=NOBODY.uid("study")), STUDIES[1])
     search(dialog, qtbot)
     dialog._list.click()
-    qtbot.waitUntil(lambda: not dock.controller.jobs.running, timeout=10000)
+    wait(qtbot, dock.controller)
     assert not dialog.isVisible()
     rows = dock.session.state.rows
     assert [(r.entry.patient, r.entry.date) for r in rows] == [
@@ -388,7 +388,7 @@ def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
     assert b"Doe" not in (tmp_path / "list" / "studies.sqlite").read_bytes()
     assert all(asked[0] == "find" for asked in peer.asked)
     panel.commands.run("next_study")
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=30000)
+    wait(qtbot, panel)
     assert peer.asked[-1][:2] == ("get", rows[0].entry.study_uid)
     assert panel.session.state.study is not None
     dock.session.refresh(always=True)

@@ -9,6 +9,7 @@ import pytest
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtWidgets import QApplication, QLabel
 from tests.gui.conftest import RIGHT
+from tests.gui.window import settled
 
 from lesionlens.base.labels import Label
 from lesionlens.base.records.review import CAVITY
@@ -16,13 +17,6 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, read_reviewed, reopen
-
-PATIENCE_MS = 120_000
-
-
-def settled(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
-    assert panel.session.state.problem is None, panel.session.state.problem
 
 
 def shown(panel):

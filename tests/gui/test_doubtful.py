@@ -7,6 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 from tests.gui.conftest import FakeResult
+from tests.gui.window import wait
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.arrays import Volume
@@ -36,7 +37,7 @@ def doubted(analysis):
 
 
 def settled(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    wait(qtbot, panel)
     assert panel.session.state.problem is None, panel.session.state.problem
 
 

@@ -13,7 +13,7 @@ from napari.settings import get_settings
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QTableWidget
-from tests.gui.window import control, reads
+from tests.gui.window import PATIENCE_MS, control, reads, wait
 from tests.phantoms.files import DicomLayout
 from tests.phantoms.headers import PatientIdentity
 
@@ -25,7 +25,6 @@ from lesionlens.napari.preferences import FOLDERS, use_for_folders
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.results.export.exporter import save
 
-PATIENCE_MS = 120_000
 NAPARIS_OWN = "napari._qt.qt_viewer.QtViewer._qt_open"
 ALL = {"T1", "T1c", "T2", "FLAIR"}
 TWO = {"T1c", "FLAIR"}
@@ -59,7 +58,7 @@ def no_question(monkeypatch):
 
 
 def settled(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, panel)
 
 
 def check_layers(viewer, names):

@@ -8,12 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 from tests.gui.conftest import LEFT
-from tests.gui.window import control, reads
+from tests.gui.window import PATIENCE_MS, control, reads, wait
 
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
-
-PATIENCE_MS = 120_000
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def looked(loaded, result, first, qtbot, monkeypatch):
     qtbot.waitUntil(lambda: loaded.session.state.preliminary is not None, timeout=PATIENCE_MS)
     yield loaded, go_on
     go_on.set()
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, loaded)
 
 
 def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot):
@@ -99,7 +97,7 @@ def test_a_stopped_analysis_removes_its_first_pass(looked, qtbot):
     panel.commands.run("next_candidate")
     assert panel.session.state.choices.overlay is Overlay.CONTOUR
     panel.actions_.stop()
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, panel)
     assert panel.session.state.preliminary is None
     assert panel.session.state.choices.overlay is Overlay.OFF
     assert not panel.candidates.isVisibleTo(panel)
@@ -121,7 +119,7 @@ def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_reporte
         context.progress("measures", 1.0)
 
     assert loaded.jobs.start("Analysing", task, lambda _: None)
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, loaded)
     stages = [activity.stage for activity in reported if activity is not None]
     assert stages[-1] == "measures"
     assert len(stages) < 100

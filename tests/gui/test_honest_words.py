@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import answer, control, reads, sign
+from tests.gui.window import PATIENCE_MS, answer, control, reads, sign
 
 from lesionlens.base.labels import Region, ReviewAct, ReviewState
 from lesionlens.base.records.attention import MapChecks
@@ -19,8 +19,6 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.report import report_html
-
-PATIENCE_MS = 120_000
 
 
 @pytest.fixture(autouse=True)

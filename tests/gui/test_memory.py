@@ -18,6 +18,7 @@ import pytest
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
+from tests.gui.window import PATIENCE_MS, wait
 
 from lesionlens.base.memory import release_memory
 from lesionlens.napari.loading import own_type
@@ -26,7 +27,6 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_MS = 120_000
 MIB = 2**20
 LINUX = platform.system() == "Linux"
 MOST_MIB = 25
@@ -64,7 +64,7 @@ def in_use_mib():
 def read_one(panel, qtbot, analysis, root):
     """Open, analyse, look, ask, decide and close; return weak references to all large arrays."""
     assert panel.actions_.open(root)
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, panel)
     volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels))
     own = replace(analysis, study=panel.session.state.study, volumes=volumes)
     panel.actions_.show_result(FakeResult(own), overlays_of(own))

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 )
 from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
-from tests.gui.window import at_rest, control, names, reads
+from tests.gui.window import PATIENCE_MS, at_rest, control, names, reads, wait
 from tests.gui.window import canvas as napari_canvas
 
 from lesionlens.base.errors import ResourceError
@@ -45,8 +45,6 @@ from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.widgets.parts import AnchoredScroll, Bars
 from lesionlens.results.export.exporter import save
 from lesionlens.site.database.worklist_database import WorklistDatabase
-
-PATIENCE_MS = 120_000
 
 
 def settled_in(panel, qtbot):
@@ -255,7 +253,7 @@ def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_p
     answers = []
     for widget in (panel, panel.viewer.window._qt_viewer):
         drop(widget, wrong)
-        qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+        wait(qtbot, panel)
         answers.append(panel.session.state.problem)
         panel.session.dismiss()
         assert panel.session.state.problem is None
@@ -270,7 +268,7 @@ def test_the_folder_of_a_batch_is_no_choice_of_studies(panel, analysis, qtbot, t
         save(analysis, tmp_path / "out" / name)
     (tmp_path / "out" / ".hidden").mkdir()
     drop(panel, tmp_path / "out")
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, panel)
     problem = panel.session.state.problem
     assert problem.found == "2 saved results in 'out', and no images"
     assert "as a list" in problem.next_step
@@ -399,7 +397,7 @@ def test_a_study_that_was_opened_by_a_button_leaves_the_keys_with_the_picture(
     qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
     panel.empty.findChildren(QPushButton)[0].setFocus()  # goes when the study is there
     assert panel.actions_.open(make_study())
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
+    wait(qtbot, panel)
     assert QApplication.focusWidget() is panel.views.canvas
     window.hide()
 

@@ -16,7 +16,7 @@ from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, RIGHT
-from tests.gui.window import canvas, control, names, reads, visible
+from tests.gui.window import PATIENCE_MS, canvas, control, names, reads, visible, wait
 from tests.phantoms.analysis import make_analysis
 
 from lesionlens.analysis.findings.edits import outline_of
@@ -42,10 +42,6 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.viewer.colours import BOX_COLOUR
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
-
-PATIENCE_MS = 120_000
-"""However busy the machine is; what is there is never waited for longer."""
-
 
 UNREVIEWED = STATE_COLOURS[ReviewState.UNREVIEWED]
 
@@ -246,7 +242,7 @@ def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, c
     reviewed.session.go_to(1)
     reviewed.commands.run("reject")
     reviewed.jobs.start("Opening", task, lambda _: None)
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     assert reviewed.problem.isVisibleTo(reviewed)
     assert "no scan" in reads(reviewed)
     assert reviewed.candidates.model.rows[0].state is ReviewState.REJECTED
@@ -270,7 +266,7 @@ def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
     begun.wait(2)
     loaded.run.cancel.emit()
     assert loaded.session.state.activity.stopping
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, loaded)
     assert "Nothing was changed" in loaded.session.state.message
 
 
@@ -296,7 +292,7 @@ def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(re
 def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
     reviewed.session.go_to(1)
     reviewed.commands.run("ask_without")
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     assert "score falls" in reads(reviewed.attention)
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
     reviewed.session.go_to(2)
@@ -308,7 +304,7 @@ def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot
     reviewed.commands.run("reject")
     out = tmp_path / "out"
     assert reviewed.actions_.export(out)
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     assert reviewed.session.state.problem is None
     assert "out" in reviewed.session.state.message
     saved = read_result(out)
@@ -320,7 +316,7 @@ def test_nothing_is_exported_into_the_study(reviewed, analysis, qtbot):
     root = analysis.study.root
     before = sorted(root.rglob("*"))
     assert reviewed.actions_.export(root / "out")
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     assert reviewed.session.state.problem.found == "an output folder within the study"
     assert "--out" not in reviewed.session.state.problem.next_step
     assert sorted(root.rglob("*")) == before
@@ -333,10 +329,10 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     reviewed.session.go_to(1)
     assert reviewed.actions_.export(tmp_path / "out")
     reviewed.commands.run("reject")
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     assert "decided since is not in it" in reviewed.session.state.message
     assert reviewed.actions_.export(tmp_path / "out")
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     assert reviewed.session.state.message == "Saved in out."
 
 
@@ -348,7 +344,7 @@ def test_what_an_export_left_out_is_reported_in_the_panel(
 
     monkeypatch.setattr("lesionlens.results.export.pdf.PdfExporter.write", build)
     assert reviewed.actions_.export(tmp_path / "out")
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     reported = reviewed.session.state.message
     assert reviewed.session.state.problem is None
     assert "Saved in out." in reported
@@ -404,7 +400,7 @@ def test_a_reopened_result_shows_the_series_that_it_was_made_of(
     save(make_analysis(make_patient(spacing_mm=4.0), less), tmp_path / "out")
     (tmp_path / "aside.nii.gz").rename(added)
     assert panel.actions_.open(place)
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, panel)
     assert MrSequence.T1C in panel.session.state.study.series
     assert panel.actions_.reopen(tmp_path / "out")
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
@@ -428,7 +424,7 @@ def test_what_was_exported_in_the_window_opens_again_by_itself(
         lambda: tmp_path / "studies.json",
     )
     assert reviewed.actions_.export(tmp_path / "out")
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     study = reviewed.session.state.study
     inputs = reviewed.session.state.analysis.run.inputs
     assert study_locations.recall(inputs) == (study.root.absolute(), study.uid)
@@ -510,7 +506,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     for data in layers_of(other, SILENT):
         current_viewer().layers.append(Layer.create(*data))
     go_on.set()
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, loaded)
     assert loaded.session.state.study is other
     assert loaded.session.state.analysis is None
     assert "discarded" in loaded.session.state.message
@@ -566,7 +562,7 @@ def test_a_measured_outline_never_lands_on_another_study(reviewed, analysis, qtb
     other = replace(analysis.study, name="another")
     for data in layers_of(other, SILENT):
         current_viewer().layers.append(Layer.create(*data))
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, reviewed)
     assert reviewed.session.state.study is other
     assert reviewed.session.state.analysis is None
     assert not reviewed.session.state.review.events
@@ -594,7 +590,7 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     assert "built-in, bias field corrected" in reads(block)
     assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
     loaded.run.analyse.emit()
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, loaded)
     assert asked == [("own", True)]
 
 
@@ -620,7 +616,7 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
     loaded.run.analyse.emit()
     assert loaded.session.state.activity is not None
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, loaded)
     assert ran
     assert ran[0] is not here
     assert loaded.candidates.model.rowCount() == 2
@@ -713,7 +709,7 @@ def paint(panel, centre, label):
 
 
 def settled(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, panel)
 
 
 def checked(panel, qtbot):

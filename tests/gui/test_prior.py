@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from qtpy.QtCore import Qt
-from tests.gui.window import reads
+from tests.gui.window import reads, wait
 
 from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
@@ -98,7 +98,7 @@ def test_a_decision_made_while_it_is_compared_stays_and_so_does_the_comparison(c
     panel, _ = compared
     panel.session.go_to(1)
     panel.commands.run("accept")
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    wait(qtbot, panel)
     state = panel.session.state
     assert state.choices.views.layout is Layout.PRIOR
     first, second = state.analysis.findings.candidates
@@ -116,7 +116,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     panel, _ = compared
     panel.session.go_to(2)
     panel.commands.run("accept")
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    wait(qtbot, panel)
     panel.session.go_to(1)
     panel.commands.run("reject")
     panel.commands.run("undo")
@@ -140,7 +140,7 @@ def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
     drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
     drawn[5:8, 5:8, 5:8] = 1
     session.offer(OutlineDraft(session.candidate().tracking_uid, drawn))
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    wait(qtbot, panel)
     after = session.candidate()
     assert after.tracking_uid == "2.25.2"
     assert session.state.reason_of(after.tracking_uid) == "touches the falx"
@@ -156,7 +156,7 @@ def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
 def test_a_saved_comparison_is_opened_again_with_what_was_decided_since(compared, qtbot):
     """The log has the result's own identifiers, its saved review has the prior's."""
     panel, _ = compared
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    wait(qtbot, panel)
     panel.session.go_to(1)
     panel.commands.run("accept")
     saved = panel.session.state.analysis
@@ -175,7 +175,7 @@ def test_a_comparison_ends_no_edit(compared, qtbot):
     panel, _ = compared
     panel.session.go_to(1)
     panel.commands.run("edit_outline")
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    wait(qtbot, panel)
     assert panel.session.state.editing == 1
     assert panel.session.state.analysis.followup is None
     assert "an outline is being drawn" in reads(panel)
@@ -186,7 +186,7 @@ def test_a_second_job_is_refused_in_words(compared, analysis, qtbot):
     panel, _ = compared
     assert not panel.actions_.open(analysis.study.root)
     assert "A job is still running" in reads(panel)
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    wait(qtbot, panel)
 
 
 def test_without_a_prior_its_key_says_how_to_open_one(reviewed):

@@ -300,7 +300,7 @@ def test_the_second_window_takes_prompts_too(missed, qtbot):
     """There a click moved the crosshair alone; with Ctrl, a lasso's, it added a lesion."""
     missed.commands.run("second_window")
     missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
-    view = missed.views.beside.view.tiles[0]
+    view = missed.views.second_window.view.tiles[0]
     missed.actions_.prompting.hold(True)
     at = QPoint(view.width() // 2, view.height() // 2)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at)

@@ -490,7 +490,7 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
         lambda *_: str(out),
     )
     entry.trigger()
-    qtbot.waitUntil(lambda: not listed.controller.jobs.running, timeout=60_000)
+    wait(qtbot, listed.controller)
     assert "0 of 1 reads complete" in reads(listed)
     assert "accepted" in (out / "marks.csv").read_text()
     assert (out / "reads.csv").read_text().count("A. Reader") == 1

@@ -9,14 +9,12 @@ from napari.settings import get_plugin_settings
 
 pytest.importorskip("fastapi")
 
-from tests.gui.window import control, reads
+from tests.gui.window import PATIENCE_MS, control, reads, wait
 from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.records.prediction import Capability
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.napari.preferences import read_preferences
-
-PATIENCE_MS = 120_000
 
 
 def choose(panel, server):
@@ -26,7 +24,7 @@ def choose(panel, server):
 
 
 def analysed(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    wait(qtbot, panel)
 
 
 def test_a_server_is_chosen_asked_and_named(loaded, qtbot):

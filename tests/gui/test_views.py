@@ -901,7 +901,7 @@ def test_a_copy_of_an_image_is_the_users_and_never_the_image(shown):
 
 def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     shown.commands.run("second_window")
-    beside = shown.views.beside
+    beside = shown.views.second_window
     assert beside.isVisible()
     assert beside.isWindow()
     assert beside.focusWidget() is beside.view, "it takes keys before it is clicked"
@@ -925,7 +925,10 @@ def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(s
     """napari's canvas has a zoom of its own: the head lay in a corner, at a pixel a millimetre."""
     shown.actions_.show_layout(Layout.SINGLE)
     shown.commands.run("second_window")
-    view, grid = shown.views.beside.view, shown.session.state.study.series[MrSequence.T1C].grid
+    view, grid = (
+        shown.views.second_window.view,
+        shown.session.state.study.series[MrSequence.T1C].grid,
+    )
     place = shown.actions_.viewpoint.now
     middle = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
     np.testing.assert_allclose(place.centre_mm, middle, atol=grid.spacing_mm.max())
@@ -937,7 +940,7 @@ def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(s
 
 def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(shown, qtbot):
     shown.commands.run("second_window")
-    beside, before = shown.views.beside, shown.actions_.viewpoint.now
+    beside, before = shown.views.second_window, shown.actions_.viewpoint.now
     view = beside.view.tiles[0]
     shown.confirm("Close the study?", "Close", lambda: None)
     (box,) = shown.findChildren(QMessageBox)
@@ -954,7 +957,7 @@ def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(show
 
 def test_keys_find_the_pointer_on_the_second_window(shown, monkeypatch):
     shown.commands.run("second_window")
-    view = shown.views.beside.view.tiles[0]
+    view = shown.views.second_window.view.tiles[0]
     QApplication.processEvents()
     at = view.mapToGlobal(view.rect().center())
     monkeypatch.setattr(QCursor, "pos", lambda: at)

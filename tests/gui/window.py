@@ -11,10 +11,19 @@ CONTROLS = (QAbstractButton, QComboBox, QLineEdit)
 STILL = 60
 """So many looks, 10 ms apart and Qt's events between them, find a widget at rest at one place:
 twice the time after which the panel fits the window to its screen."""
+PATIENCE_MS = 120_000
+"""However busy the machine is; what is there is never waited for longer."""
 
 
 def wait(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
+    """Wait until no job of a panel or dialog runs."""
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+
+
+def settled(panel, qtbot):
+    """Wait likewise, for a job that must not fail."""
+    wait(qtbot, panel)
+    assert panel.session.state.problem is None, panel.session.state.problem
 
 
 def at_rest(qtbot, widget):

@@ -82,13 +82,13 @@ def test_headings_and_line_ends_are_read_as_they_are_meant(tmp_path):
     place.write_text(
         "Study, Name,patient ,,\r\ns,a\u2028b,A,,\r\nt,c\x0cd,B,,\r\n", "utf-8", newline=""
     )
-    found = [(row.name, row.study.name, row.patient) for row in read_table(place)]
+    found = [(row.name, Path(row.place).name, row.patient) for row in read_table(place)]
     assert found == [("a_b", "s", "A"), ("c_d", "t", "B")]
 
 
 def _worklist(folder: Path) -> object:
     with closing(worklist_database.open_worklist_database(folder)) as one:
-        return one.entries(), one.reads(), one.note("order"), one.version
+        return one.entries(), one.reads(), one.read_note("order"), one.version
 
 
 def _batch(folder: Path) -> object:
@@ -110,7 +110,7 @@ def _make_earlier(folder: Path) -> None:
 def _make_worklist(folder: Path) -> None:
     with closing(worklist_database.open_worklist_database(folder)) as one:
         one.add_studies([StudyEntry(f"s{n}", "/a") for n in range(400)])
-        one.take_note("order", [1])
+        one.write_note("order", [1])
 
 
 DATABASES = {

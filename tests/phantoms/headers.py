@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -92,7 +93,9 @@ def instances(
 
 
 def _plane(volume: Volume) -> str:
-    return {"L": "SAG", "R": "SAG", "A": "COR", "P": "COR"}.get(volume.grid.axis_codes[2], "AX")
+    return {"L": "SAG", "R": "SAG", "A": "COR", "P": "COR"}.get(
+        aff2axcodes(volume.grid.affine)[2], "AX"
+    )
 
 
 def _header(sequence: MrSequence, number: int, identity: PatientIdentity, *, plane: str) -> Dataset:

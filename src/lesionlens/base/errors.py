@@ -42,7 +42,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def of_system(error: OSError) -> OSError:
-    """Return the system's error behind one that a library raised anew without its number.
+    """Return the system's error that a library re-raised without its number.
 
     Examples
     --------

@@ -67,7 +67,7 @@ def foreign_files(target: Path, ours: Collection[str]) -> list[Path] | None:
     return found
 
 
-def bring(source: Path, new: Path, names: Iterable[Path] | None = None) -> bool:
+def hard_link(source: Path, new: Path, names: Iterable[Path] | None = None) -> bool:
     """Hard-link files into a new folder; False if the disk or a permission forbids it.
 
     Parameters

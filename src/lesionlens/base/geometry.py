@@ -108,19 +108,6 @@ def centre_mm(affine: Affine, shape: Shape3) -> NDArray[np.float64]:
     return apply(affine, (np.asarray(shape, dtype=np.float64) - 1) / 2)
 
 
-def axis_codes(affine: Affine) -> str:
-    """Name the direction in which each voxel axis grows.
-
-    Examples
-    --------
-    >>> axis_codes(np.diag([-1.0, -1.0, 1.0, 1.0]))
-    'LPS'
-    """
-    from nibabel.orientations import aff2axcodes  # noqa: PLC0415  (not on a machine that trains)
-
-    return "".join(aff2axcodes(affine))
-
-
 def shear_of(affine: Affine) -> float:
     """Return the largest absolute cosine between two voxel axes; 0 for an orthogonal grid."""
     unit = affine[:3, :3] / spacing_mm(affine)
@@ -165,7 +152,7 @@ def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box
 
 
 def overlap(box: Box, other: Box) -> Box:
-    """Return the part of a box that lies in another one; empty sides where they are apart.
+    """Return the intersection of two boxes; empty along an axis on which they are disjoint.
 
     Examples
     --------

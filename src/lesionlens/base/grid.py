@@ -50,11 +50,6 @@ class Grid:
         """
         return float(np.count_nonzero(mask) * self.voxel_ml)
 
-    @property
-    def axis_codes(self) -> str:
-        """Direction in which each voxel axis grows, such as LPS."""
-        return geometry.axis_codes(self.affine)
-
     def to_mm(self, voxel: ArrayLike) -> NDArray[np.float64]:
         """Map (..., 3) voxel indices to RAS+ mm."""
         return geometry.apply(self.affine, voxel)
@@ -148,7 +143,7 @@ MIN_SHARE_BEYOND = 0.01
 
 
 def share_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float:
-    """Return the share of marked voxels whose centres lie outside another grid; else 0.
+    """Return the share of marked voxels with centres outside another grid; 0 if none is marked.
 
     Parameters
     ----------

@@ -56,24 +56,24 @@ def collect_and_freeze() -> bool:
 
 
 def freeze() -> None:
-    """Keep what exists from the collector until `unfreeze`."""
+    """Exclude all existing objects from garbage collection until `unfreeze`."""
     gc.freeze()
     _frozen.here = True
 
 
 def unfreeze() -> None:
-    """Let the collector look at everything again."""
+    """Include all objects in garbage collection again."""
     gc.unfreeze()
     _frozen.here = False
 
 
 @contextmanager
 def passing_over() -> Iterator[None]:
-    """Let garbage collections within the block pass over what exists already.
+    """Exclude objects that exist already from garbage collection within the block.
 
     napari collects at each removed layer: .4 s a layer where nothing is frozen. Afterwards the
     process is as before; what the block freed in cycles goes with the next collection. On Windows
-    nothing is passed over, as napari's collection protects its OpenGL drivers.
+    nothing is excluded, as napari's collection protects its OpenGL drivers.
     """
     if _frozen.here or gc.get_freeze_count() or platform.system() == "Windows":
         yield

@@ -19,7 +19,13 @@ from pathlib import Path
 
 from lesionlens.base import access
 from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk, of_system
-from lesionlens.base.exchange import bring, can_exchange, exchange, foreign_files, move_late_files
+from lesionlens.base.exchange import (
+    can_exchange,
+    exchange,
+    foreign_files,
+    hard_link,
+    move_late_files,
+)
 from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.journal import WorkFolder, recover, work_folder
 from lesionlens.base.manifest import OwnedFiles, check_free
@@ -195,7 +201,9 @@ def _exchanged(work: WorkFolder, target: Path, ours: set[str]) -> bool:
         return False
     others = [name for name in others if _holds_others(target, name, ours)]
     aside = work.folder / "whole"
-    if not (bring(work.new, aside) and bring(target, aside, others) and exchange(aside, target)):
+    if not (
+        hard_link(work.new, aside) and hard_link(target, aside, others) and exchange(aside, target)
+    ):
         return False
     move_late_files(aside, target, ours)
     return True

@@ -123,7 +123,7 @@ def _open_closed_streams() -> None:
 
 
 def refused_argument(arguments: Sequence[str]) -> str | None:
-    """Report an argument that would be taken for something else.
+    """Return the error text for an argument that would be misread; None if all are clear.
 
     One that is empty, most often an unset variable of a script, would mean the working folder as a
     path; a file or folder whose name begins with a dash is taken for options.
@@ -207,7 +207,7 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
 
 @contextmanager
 def _complete_if_unprinted() -> Iterator[None]:
-    """Say that what the command wrote is complete, where only its output cannot be printed."""
+    """Report that the written result is complete if only the output could not be printed."""
     try:
         yield
         sys.stdout.flush()

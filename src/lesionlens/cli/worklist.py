@@ -79,7 +79,7 @@ def scan(
         try:
             new = extend(database, found)
             if archive is not None:
-                database.take_note(ARCHIVE, archive.note())
+                database.write_note(ARCHIVE, archive.note())
             describe_all(database, context=context, again=again)
             entries = database.entries()
         finally:

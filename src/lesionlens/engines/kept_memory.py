@@ -31,7 +31,7 @@ _unbounded = 0
 
 @contextmanager
 def all_memory_kept() -> Iterator[None]:
-    """As `kept_memory`, for a command that analyses one study: `give_back` returns nothing.
+    """As `kept_memory`, for a command that analyses one study: `trim_memory` does nothing.
 
     A tenth of an analysis was the kernel clearing pages that had been returned between passes; the
     peak is 70 to 200 MB higher.
@@ -61,7 +61,7 @@ def kept_memory() -> Iterator[None]:
     if libc is None:
         yield
         return
-    give_back()
+    trim_memory()
     with _lock:
         _inside += 1
         if _inside == 1:
@@ -89,7 +89,7 @@ class _Counts(ctypes.Structure):
     )
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Return freed memory to the system before further passes, if it cannot be for them.
 
     A window has many threads, and so many arenas: each group of passes would leave its memory in

@@ -24,8 +24,8 @@ def source_grid(prepared: PreparedStudy) -> Grid:
     return Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
 
 
-def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box, Floats]:
-    """Resample probabilities on a part of the working grid to the native grid, like `bring`.
+def resample_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box, Floats]:
+    """Resample probabilities on a part of the working grid to the native grid, like `resample_map`.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box,
     return box, resample_probability(np.pad(values, edge), source, target)
 
 
-def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
+def resample_map(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
     """Resample one probability map to the native grid.
 
     Parameters
@@ -88,7 +88,7 @@ def _reached(prepared: PreparedStudy) -> Box:
     return mapped_box(box, prepared.to_native, prepared.native.shape, _REACH)
 
 
-def bring_regions(
+def resample_regions(
     maps: Mapping[Region, Floats], prepared: PreparedStudy, *, nested: bool
 ) -> dict[Region, Floats]:
     """Resample a map of each region to the native grid.
@@ -105,7 +105,7 @@ def bring_regions(
     for region in Region:
         if region not in maps:
             continue
-        found = bring(maps[region], prepared)
+        found = resample_map(maps[region], prepared)
         if nested and out:
             np.minimum(found[box], out[next(reversed(out))][box], out=found[box])
         out[region] = found

@@ -32,8 +32,8 @@ class PromptPass:
         spacing = float(crop.step[0, 0])
         images = sample(study.images, crop)
         brain = sample(study.brain[None], crop).round()
-        chances = None if study.chances is None else sample(study.chances, crop)
-        scene = Scene(images * brain, brain, study.present, chances, spacing)
+        probability = None if study.probability is None else sample(study.probability, crop)
+        scene = Scene(images * brain, brain, study.present, probability, spacing)
         drawn = None
         if asked.outline is not None:
             drawn = sample(asked.outline[None], crop)[0].numpy() >= 0.5

@@ -27,13 +27,13 @@ class PromptStudy:
     """(I, J, K)."""
     present: tuple[bool, ...]
     """(4,)."""
-    chances: NDArray[np.floating] | None = None
+    probability: NDArray[np.floating] | None = None
     """(3, I, J, K): predicted probability of WT, TC, ET; None without an analysis."""
     flagged: tuple[NDArray[np.int32], ...] = field(init=False)
     """Connected components of predicted WT, TC and ET, on every second voxel."""
 
     def __post_init__(self) -> None:
-        coarse = () if self.chances is None else self.chances[:, ::2, ::2, ::2]
+        coarse = () if self.probability is None else self.probability[:, ::2, ::2, ::2]
         parts = tuple(ndimage.label(one >= FLAGGED, TOUCHING)[0] for one in coarse)
         object.__setattr__(self, "flagged", parts)
 
@@ -50,6 +50,6 @@ class PromptStudy:
 
     def flags(self, points: Points) -> bool:
         """Return whether the analysis flags one of (N, 3) voxels."""
-        return self.chances is not None and bool(
-            (self.chances[0][tuple(points.T)] >= FLAGGED).any()
+        return self.probability is not None and bool(
+            (self.probability[0][tuple(points.T)] >= FLAGGED).any()
         )

@@ -15,7 +15,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.kept_memory import give_back
+from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.prompt_rules import is_inside, refused
 from lesionlens.engines.prompt_study import PromptStudy
@@ -82,7 +82,7 @@ class StudyPrompts:
         """Return what the prompts freed once none has come for a while: it takes 10 ms."""
         if self._returning is not None:
             self._returning.cancel()
-        self._returning = threading.Timer(_IDLE_S, give_back)
+        self._returning = threading.Timer(_IDLE_S, trim_memory)
         self._returning.daemon = True
         self._returning.start()
 
@@ -94,9 +94,9 @@ class StudyPrompts:
             return kept[2], kept[3]
         context.progress(_FEATURES, 0.0)
         self._kept = None  # not beside the next one
-        give_back()  # what an analysis or a probe left
+        trim_memory()  # what an analysis or a probe left
         study, grid = _prompt_study(prepared, chances)
-        give_back()  # what it took to make the study
+        trim_memory()  # what it took to make the study
         self._kept = (prepared, chances, study, grid)
         context.progress(_FEATURES, 1.0)
         return study, grid

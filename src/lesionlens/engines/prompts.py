@@ -163,10 +163,10 @@ def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered
 def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
     """Blend in the analysis in a first outline of a named region of what it flags there."""
     index = region_index(asked)
-    if index is None or study.chances is None or not study.flags(asked.foreground):
+    if index is None or study.probability is None or not study.flags(asked.foreground):
         return chance
     analysed = (
-        logit(np.asarray(study.chances[index][box], np.float32), _MIN_ANALYSED) + _BIAS[index]
+        logit(np.asarray(study.probability[index][box], np.float32), _MIN_ANALYSED) + _BIAS[index]
     )
     return _mixed(study.brain[box], chance, analysed, _ANALYSED)
 
@@ -176,8 +176,8 @@ def _with_alike(
 ) -> Floats:
     """Blend in the similarity model in a correction of a named region or of a small object."""
     index, known = region_index(asked), chance
-    if index is not None and study.chances is not None:
-        known = np.asarray(study.chances[index][box], np.float32)
+    if index is not None and study.probability is not None:
+        known = np.asarray(study.probability[index][box], np.float32)
     elif np.count_nonzero(outline) > SMALL:
         return chance
     corner = [side.start for side in box]
@@ -260,9 +260,9 @@ def _of_region(
 
 def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | None:
     """Return voxels that need not be connected: the flagged lesion under the prompts."""
-    if study.chances is None or not region_index(asked):
+    if study.probability is None or not region_index(asked):
         return None
-    lesion = study.chances[0][box] >= FLAGGED
+    lesion = study.probability[0][box] >= FLAGGED
     return part_of(lesion, asked.foreground - [side.start for side in box])
 
 

@@ -23,14 +23,14 @@ from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
 from lesionlens.napari.controllers.linked_brush import LinkedBrush
-from lesionlens.napari.controllers.update_loop import UpdateLoop, UpdateSteps
+from lesionlens.napari.controllers.update_loop import UpdateLoop
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent
-from lesionlens.napari.painter import PaintTargets, WindowPainter
+from lesionlens.napari.painter import WindowPainter
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.dock_layout import DockLayout
@@ -84,15 +84,17 @@ class LesionLens(Panel):
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
         self.actions_.second.in_sight = self.views.in_sight
-        on = PaintTargets(viewer, self.layers, self.views, self)
-        self.painter = WindowPainter(on, lambda: when_idle(self._lay_out_docks))
+        self.painter = WindowPainter(
+            viewer, self.layers, self.views, self, lambda: when_idle(self._lay_out_docks)
+        )
         self.gestures = CanvasGestures(viewer, self.actions_)
         acts: dict[Command, Callable[..., Any]] = {
             command: partial(self.commands.run, command.name) for command in KEYED
         }
         self.keyboard = Keyboard(self, acts, self._is_left_to_napari)
-        steps = UpdateSteps(self.actions_.hang, self._paint, self._finish, self.views.take)
-        self.loop = UpdateLoop(session, editor, steps)
+        self.loop = UpdateLoop(
+            session, editor, self.actions_.hang, self._paint, self._finish, self.views.take
+        )
         self.here = True
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from napari.components import ViewerModel
 
@@ -19,51 +18,46 @@ from lesionlens.napari.widgets.panel import Panel
 _SOON_MS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class PaintTargets:
-    """Targets of the painting."""
-
-    viewer: ViewerModel
-    layers: Layers
-    views: Views
-    panel: Panel
-
-
 class WindowPainter:
     """Paints one window; changes no state and starts no job.
 
     Parameters
     ----------
-    on : PaintTargets
-        Layers, views and panel of the window.
     laid_out : callable
         Called when the image may need a different share of the window.
     """
 
-    def __init__(self, on: PaintTargets, laid_out: Callable[[], object]) -> None:
-        self._on, self._laid_out = on, laid_out
-        self._resting = once_idle(collect_and_freeze, on.panel)
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        layers: Layers,
+        views: Views,
+        panel: Panel,
+        laid_out: Callable[[], object],
+    ) -> None:
+        self._viewer, self._layers, self._views = viewer, layers, views
+        self._laid_out = laid_out
+        self._resting = once_idle(collect_and_freeze, panel)
 
     def paint(self, before: ViewModel, model: ViewModel) -> None:
         """Paint the differences between two models."""
-        on = self._on
+        views, layers = self._views, self._layers
         if model.study is not before.study:
-            on.views.without_events(lambda: on.layers.forget_others(model.study, model.aside))
+            views.without_events(lambda: layers.forget_others(model.study, model.aside))
             if model.study is not None:
-                on.views.set_up()
-                on.views.set_wheel(zooms=read_preferences().wheel_zooms)
+                views.set_up()
+                views.set_wheel(zooms=read_preferences().wheel_zooms)
         if model.overlays is not before.overlays:
             self._take_overlays(before, model)
         elif model.study is not before.study is not None:
             self._resting.start(_SOON_MS)
-        on.views.show(model)
+        views.show(model)
 
     def _take_overlays(self, before: ViewModel, model: ViewModel) -> None:
-        on = self._on
-        bare = not any(KEY in layer.metadata for layer in on.viewer.layers)
-        on.views.without_events(lambda: on.layers.take(model.overlays, model.study))
+        bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
+        self._views.without_events(lambda: self._layers.take(model.overlays, model.study))
         self._laid_out()
         if before.overlays is None or model.overlays is None:
             self._resting.start(0)
         if bare:
-            on.views.fit()
+            self._views.fit()

@@ -33,11 +33,6 @@ class NetworkConfig:
     design: str = "hybrid"
     """A key of `network.build.DESIGNS`."""
 
-    @property
-    def outlines_cavity(self) -> bool:
-        """Whether the last region query outlines the resection cavity."""
-        return self.regions > len(Region)
-
     def with_cavity(self) -> NetworkConfig:
         """Return the configuration of the same network that also outlines the cavity."""
         return replace(self, regions=len(Region) + 1)

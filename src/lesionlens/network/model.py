@@ -33,7 +33,7 @@ class LensOutput(NamedTuple):
     """Output of one forward pass.
 
     Regions are nested in the order WT, TC, ET. A network that outlines the resection cavity
-    (`NetworkConfig.outlines_cavity`) has R = 4 channels, the cavity's last; otherwise R = 3.
+    (`NetworkConfig.with_cavity`) has R = 4 channels, the cavity's last; otherwise R = 3.
     """
 
     logits: Tensor

@@ -29,7 +29,7 @@ from lesionlens.base.run_context import SILENT, Cancel, RunContext
 from lesionlens.engines import native
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.engine import Engine
-from lesionlens.engines.kept_memory import give_back, kept_memory
+from lesionlens.engines.kept_memory import kept_memory, trim_memory
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
@@ -150,9 +150,9 @@ class Lens:
             with context.stage("network"):
                 prediction = predict(engine, prepared, context=context)
                 prediction = without_t1_hyperintensity(prediction, prepared)
-                give_back()
+                trim_memory()
             with context.stage("native grid"):
-                probability = native.bring_regions(prediction.probability, prepared, nested=True)
+                probability = native.resample_regions(prediction.probability, prepared, nested=True)
             with context.stage("candidates"):
                 cavity = find_cavity(prediction, probability, prepared)
                 flagged = find(prediction, probability, prepared.native, cavity)

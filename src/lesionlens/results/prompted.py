@@ -62,11 +62,11 @@ def ask(
         every = np.concatenate([here, away])
         inside = resample_mask_near(outline, prepared.native, source, every, LOOK_MM)
     found = answer(PromptRequest(here, away, inside, prompts.region))
-    box, part = native.bring_part(found.probability, prepared, found.box)
+    box, part = native.resample_part(found.probability, prepared, found.box)
     probability = np.zeros(prepared.native.shape, np.float32)
     if outline is not None:
         probability[...] = outline
-        _, free = native.bring_part((~found.settled).astype(np.float32), prepared, found.box)
+        _, free = native.resample_part((~found.settled).astype(np.float32), prepared, found.box)
         part = np.where(free > 0, part, outline[box])
     probability[box] = part
     for voxels, value in ((wanted, 1.0), (unwanted, 0.0)):
@@ -147,7 +147,7 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid) -> Mask:
 def _shown(found: PromptResponse, prepared: PreparedStudy) -> Volume:
     high = float(found.attention.max(initial=0.0))
     scaled = found.attention / np.float32(high) if high else found.attention
-    box, part = native.bring_part(scaled, prepared, found.box)
+    box, part = native.resample_part(scaled, prepared, found.box)
     out = np.zeros(prepared.native.shape, np.float32)
     out[box] = part
     return Volume(out, prepared.native)

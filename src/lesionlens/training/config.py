@@ -24,7 +24,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, 10**9),
     **dict.fromkeys(
         ("share", "complete", "single", "without_t1", "without_t1c", "held_out", "drawn_share",
-         "transplanted", "individuals", "tumour_free", "cavity", "oedema_label", "metastases",
+         "individuals", "tumour_free", "cavity", "oedema_label", "metastases",
          "meningioma", "isointense", "haematoma", "infarct", "plaques", "thick", "protocol",
          "spoiled", "average"),
         (0, 1),
@@ -133,10 +133,6 @@ class DataConfig:
     """With real cases: share of synthetic batches."""
     drawn_kept: int = 100
     """With real cases: number of synthetic brains, generated once for each grid."""
-    transplanted: float = 0.0
-    """With real cases: share of whole brains, real or synthetic, into which a training patient's
-    tumour is transplanted (`training.transplant`).
-    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from lesionlens.base import array_cache
 from lesionlens.base.errors import ReadError
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import Batch, Packed, collate
-from lesionlens.training.transplant import transplanted
 from lesionlens.training.variation import varied
 
 
@@ -54,18 +53,6 @@ class Start:
     """Number of batches returned before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Donors:
-    """Whole brains whose tumours are transplanted into others; see `training.transplant`."""
-
-    files: tuple[Path, ...]
-    """Stored volumes."""
-    spacing_mm: float
-    """Voxel edge."""
-    share: float
-    """Share of volumes that receive a transplant."""
-
-
 class FolderSource:
     """Stored cases in random order, augmented; a `training.data.BatchSource`.
 
@@ -80,8 +67,6 @@ class FolderSource:
     vary_mm : float or None
         Voxel edge of whole real brains, which are augmented (`training.variation`) and cropped to
         the stage's window; None for synthetic volumes, which are not augmented.
-    donors : Donors or None
-        Source of tumours to transplant into a share of the volumes, which must be whole brains.
     """
 
     def __init__(
@@ -91,11 +76,10 @@ class FolderSource:
         config: DataConfig,
         start: Start,
         vary_mm: float | None = None,
-        donors: Donors | None = None,
     ) -> None:
         self._files, self._stage, self._config = list(files), stage, config
         self._seed, self._done = start.seed, start.batches
-        self._vary_mm, self._donors = vary_mm, donors
+        self._vary_mm = vary_mm
         self._kept: OrderedDict[Path, Packed] = OrderedDict()
         self.drawn, self.shown = len(self._files), 0
 
@@ -105,21 +89,11 @@ class FolderSource:
         chosen = [
             self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
         ]
-        if self._donors is not None:
-            chosen = [self._with_tumour(p, self._donors, rng) for p in chosen]
         if self._vary_mm is not None:
             chosen = [varied(p, self._vary_mm, self._stage.window, rng) for p in chosen]
         self._done += 1
         self.shown += size
         return collate(chosen, rng, self._config)
-
-    def _with_tumour(self, host: Packed, donors: Donors, rng: np.random.Generator) -> Packed:
-        if rng.random() >= donors.share:
-            return host
-        donor = self._read(donors.files[int(rng.integers(len(donors.files)))])
-        if self._vary_mm is None:  # otherwise the combined volume is augmented
-            donor = varied(donor, donors.spacing_mm, None, rng)
-        return transplanted(host, donor, donors.spacing_mm, rng)
 
     def _read(self, file: Path) -> Packed:
         if file in self._kept:

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base import array_cache
 from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
+from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import share_beyond
 from lesionlens.base.labels import ComputePrecision, Label, Region
 from lesionlens.base.records.study import PreparedStudy
@@ -33,6 +36,7 @@ from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.network.synth.instances import CAVITY
+from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     FIRST_KEPT,
@@ -44,10 +48,9 @@ from lesionlens.training.data import (
     patch_stage,
     windows_of,
 )
-from lesionlens.training.kept_volumes import Donors, FolderSource, Start, keep, read
+from lesionlens.training.kept_volumes import FolderSource, Start, keep, read
 from lesionlens.training.references import RealCase, Truth, naming_case, split
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
-from lesionlens.training.transplant import numbered
 from lesionlens.training.validate import cavity_dice, dice
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
@@ -170,16 +173,13 @@ class RealCases:
     ) -> BatchSource:
         def real(handed: int) -> BatchSource:
             start = Start(seed, handed)
-            return FolderSource(files, stage, config, start, _spacing(stage), donors)
+            return FolderSource(files, stage, config, start, _spacing(stage))
 
         def drawn(handed: int) -> BatchSource:
             kept, start = self._drawn(stage, config), Start(seed, handed)
-            return FolderSource(kept, stage, config, start, donors=whole)
+            return FolderSource(kept, stage, config, start)
 
         files = self._ready(self.parts.training, stage)
-        donors = Donors(tuple(files), _spacing(stage), config.transplanted)
-        whole = donors if stage.window is None else None  # synthetic ones may be windows
-
         return mixed(real, drawn, config.drawn_share, seed + 2 * _SEED_DISTANCE, done)
 
     def validate(
@@ -340,8 +340,18 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
     cavity = (torch.from_numpy(near == Label.CAVITY) & study.brain[0]) * CAVITY
     packed = pack(study.channels[0], labels.to(torch.uint8), cavity.to(torch.uint8), study.brain[0])
-    parts = numbered(packed.instances, packed.code)
+    parts = np.where(packed.code > 1, lesions(packed.code), packed.instances).astype(np.uint8)
     return replace(packed, instances=parts, present=np.asarray(study.present))
+
+
+def lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Assign numbers to the largest separate tumours; 26-connectivity."""
+    parts, count = ndimage.label(code > 1, TOUCHING)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    rank = np.zeros(count + 1, np.uint8)
+    largest = np.argsort(-sizes, kind="stable")[:MAX_LESIONS]
+    rank[largest + 1] = np.arange(1, len(largest) + 1)
+    return np.asarray(rank[parts])
 
 
 def _on_both_sides(trained_on: RealCase, held_out: RealCase) -> ConfigError:

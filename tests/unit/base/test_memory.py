@@ -82,11 +82,11 @@ def test_passes_begin_without_the_memory_of_those_before(monkeypatch, free_mib, 
     monkeypatch.setitem(host_process._host, "tunable", True)
     libc = Libc(free_mib << 20)
     monkeypatch.setattr(kept_memory, "_glibc", lambda: libc)
-    kept_memory.give_back()
+    kept_memory.trim_memory()
     assert len(libc.trimmed) == outside
     with kept_memory.kept_memory():
         libc.trimmed.clear()
-        kept_memory.give_back()
+        kept_memory.trim_memory()
         assert len(libc.trimmed) == inside
 
 
@@ -97,13 +97,13 @@ def test_a_command_of_one_study_keeps_all_memory_until_its_end(monkeypatch):
     with kept_memory.all_memory_kept():
         libc.trimmed.clear()
         with kept_memory.kept_memory():
-            kept_memory.give_back()
+            kept_memory.trim_memory()
         assert not libc.trimmed
     assert len(libc.trimmed) == 1
-    kept_memory.give_back()
+    kept_memory.trim_memory()
     assert len(libc.trimmed) == 2
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(kept_memory, "_glibc", lambda: None)
-    kept_memory.give_back()
+    kept_memory.trim_memory()

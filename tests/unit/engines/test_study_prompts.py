@@ -41,7 +41,7 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
 def test_prompts_return_what_they_freed(monkeypatch):
     """Before a study is read, after that, and once no prompt follows."""
     given = []
-    monkeypatch.setattr(prompting, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(prompting, "trim_memory", lambda: given.append(1))
     monkeypatch.setattr(prompting, "_IDLE_S", 600.0)
     study, prompts = prepared_head(), StudyPrompts()
     inside = np.argwhere(study.brain)

@@ -16,7 +16,7 @@ from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
 from lesionlens.training.loop import TrainOptions, train
-from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
+from lesionlens.training.training_run import check_same_recipe, recipe_record
 
 from .runs import average_of, small_recipe
 

@@ -121,7 +121,7 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
 
 
 def _note_other_name(score: CaseScore, named: Mapping[str, Path], place: Path) -> None:
-    """Say so where the only case is scored from a segmentation that is named after another."""
+    """Report if the only case is scored from a segmentation that is named after another."""
     if place in named.values() and named.get(score.case) != place:
         score.problems.append(f"scored from {place.name}, the only segmentation there")
 
@@ -322,7 +322,7 @@ def _without_additions(
     grid: Grid,
     findings: FindingsFile,
 ) -> tuple[NDArray[np.uint8], FindingsFile]:
-    """Leave out readers' additions of a result that keeps no outlines of the network.
+    """Omit readers' additions of a result without the outlines of the network.
 
     Such a result was made of DICOM objects; what readers edited there cannot be told apart.
     """
@@ -432,7 +432,7 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
 
 
 def _note_cut(score: CaseScore, flagged: metrics.Mask, grid: Grid, truth: _Truth | None) -> None:
-    """Say so where a part of what is flagged lies outside the reference, as of a slab."""
+    """Report if a part of the flagged region lies outside the reference, such as a slab."""
     beyond = 0.0 if truth is None else share_beyond(flagged, grid, truth.grid)
     if beyond > MIN_SHARE_BEYOND:
         score.problems.append(

@@ -59,7 +59,7 @@ def explain(
     """
     trace, questions = prediction.trace, questions_to(engine, prepared, prediction, context)
     drawn = None if trace is None else maps.draw(trace, prepared.brain)
-    attention = native.bring_regions(drawn.maps if drawn else {}, prepared, nested=False)
+    attention = native.resample_regions(drawn.maps if drawn else {}, prepared, nested=False)
     shown, enhancing = attention.get(Region.WT), probability.get(Region.ET)
     notices = []
     if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
@@ -76,7 +76,7 @@ def explain(
         by_sequence, doubt = answers.by_sequence, answers.uncertainty
         unsure, grid = (None, None) if doubt is None else (doubt.data, doubt.grid)
         scores = score_by_all_views(flagged.scores, answers.views, prediction.scoring)
-    uncertainty = None if unsure is None else native.bring(unsure, prepared, grid)
+    uncertainty = None if unsure is None else native.resample_map(unsure, prepared, grid)
     if drawn is not None:
         checks = check_maps(prepared, prediction, flagged.marked, attention, questions)
         drawn = replace(drawn, checks=checks)

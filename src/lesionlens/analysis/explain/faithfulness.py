@@ -100,7 +100,7 @@ def _with_verdict(found: MapChecks) -> MapChecks:
 
 
 def too_coarse(found: MapChecks) -> bool:
-    """Return whether not even a perfect map this coarse would lie inside by the usual bound."""
+    """Return whether a map is so coarse that not even a perfect one would keep to `NEAR`."""
     return found.near is not None and found.near < NEAR and found.attainable < 1
 
 
@@ -144,7 +144,7 @@ def insertion_test(
     trials: Mapping[Region, TestedMap],
     brain: Mask,
 ) -> dict[Region, MapChecks]:
-    """Add to the checks of each region's map where it lies, insertion and deletion.
+    """Add the insertion and deletion test to the pointing checks of each region's map.
 
     Parameters
     ----------

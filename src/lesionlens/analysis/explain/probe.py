@@ -72,7 +72,7 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
         support probes.
     """
     answer = _row(trace, prepared, voxel)
-    return Volume(native.bring(answer, prepared), prepared.native)
+    return Volume(native.resample_map(answer, prepared), prepared.native)
 
 
 def ask_raw(
@@ -174,7 +174,9 @@ def layer_attention(
     """
     raw = layer_attention_raw(trace, prepared, region, layer, head)
     scale = np.float32(maps.full_scale(raw[prepared.brain]))
-    return Volume(native.bring(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native)
+    return Volume(
+        native.resample_map(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native
+    )
 
 
 def layer_attention_raw(

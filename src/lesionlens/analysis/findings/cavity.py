@@ -40,7 +40,7 @@ def find_cavity(
     """
     if prediction.cavity is None:
         return None
-    share = native.bring(prediction.cavity, prepared)
+    share = native.resample_map(prediction.cavity, prepared)
     inside = (share >= THRESHOLD) & (share > probability[Region.WT])
     smallest = CandidateCriteria().smallest_vox(prepared.native)
     return Volume(without_specks(inside, smallest), prepared.native)

@@ -88,13 +88,13 @@ def draw_components(
     if box is None:
         return ComponentMask(labels, components, 0, grid)
     smallest = rules.smallest_vox(grid)
-    region = filled(whole[box])
+    region = fill_planar_holes(whole[box])
     if cavity is not None:
         region &= ~cavity[box]
     region = without_specks(region, smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
-    core = without_specks(filled(core) & region, smallest)
+    core = without_specks(fill_planar_holes(core) & region, smallest)
     part[core] = Label.CORE
     if Region.ET in probability:
         enhancing = probability[Region.ET][box]
@@ -131,7 +131,7 @@ def doubtful_ml(
     return marked.grid.volume_ml(without_specks(left[box], rules.smallest_vox(marked.grid)))
 
 
-def filled(mask: Mask) -> Mask:
+def fill_planar_holes(mask: Mask) -> Mask:
     """Fill voxels that are enclosed in at least two of the three orthogonal planes.
 
     Enclosed voxels belong to the tumour or core, although a cyst may look like fluid and a necrosis
@@ -140,7 +140,7 @@ def filled(mask: Mask) -> Mask:
     Examples
     --------
     >>> shell = np.ones((5, 5, 5), bool); shell[1:4, 1:4, 1:4] = False
-    >>> int(filled(shell).sum()), int(filled(shell[:, :, 1:4]).sum())
+    >>> int(fill_planar_holes(shell).sum()), int(fill_planar_holes(shell[:, :, 1:4]).sum())
     (125, 48)
     """
     votes = np.zeros(mask.shape, np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.components import filled
+from lesionlens.analysis.findings.components import fill_planar_holes
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, bounding_box
 from lesionlens.base.labels import Label, Region
@@ -118,7 +118,7 @@ def without_holes(labels: Labels, label: Label, allowed: Mask) -> Labels:
     """
     box = _grown_box(labels, np.ones(3, int))
     part = labels[box].copy()
-    part[filled(part > 0) & (part == 0) & allowed[box]] = label
+    part[fill_planar_holes(part > 0) & (part == 0) & allowed[box]] = label
     out = labels.copy()
     out[box] = part
     return out
@@ -277,7 +277,7 @@ def _gaps_mm(
 
 
 def _flooded(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> Mask:
-    """Let two places grow from the depth outwards, a voxel at a time; return what the other has."""
+    """Grow two seeds from the depth outwards, a voxel at a time; return the region of `other`."""
     inside = depth > 0
     grown = [np.zeros(depth.shape, bool) for _ in range(2)]
     grown[0][one] = grown[1][other] = True

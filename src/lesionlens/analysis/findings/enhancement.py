@@ -135,7 +135,7 @@ def enhancing_in(lesion: Mask, prepared: PreparedStudy) -> Mask:
 
 
 def _notices(bright: Mask, left_out: Mask, grid: Grid) -> tuple[str, ...]:
-    """Say how much was left out, and how much of what is bright on T1 counts as enhancing."""
+    """Report the volume left out, and the volume that is bright on T1 but counts as enhancing."""
     out, kept = map(grid.volume_ml, (left_out, bright & ~left_out))
     notices = []
     if out >= _MIN_ML:

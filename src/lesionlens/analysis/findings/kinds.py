@@ -5,17 +5,92 @@ It describes an appearance; it is no diagnosis.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.anatomy import Head
 from lesionlens.analysis.findings.kind_features import features_by_id
-from lesionlens.analysis.findings.kind_model import appearance_of, key_of, load_models
-from lesionlens.base.records.findings import Candidate
+from lesionlens.base.labels import LesionKind, MrSequence
+from lesionlens.base.records.findings import Appearance, Candidate
 from lesionlens.base.records.study import PreparedStudy
+
+CLIP = 2.5
+"""Standard deviations of a feature beyond which it counts no further."""
+MODEL = "kinds.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KindModel:
+    """The fitted model of one set of sequences."""
+
+    names: Sequence[str]
+    """Names of N features."""
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    """(N,) each."""
+    weights: NDArray[np.float64]
+    """(1 + 2 N, kinds): of the constant, the scaled features and their squares."""
+    least: NDArray[np.float64]
+    """(kinds,): probability from which each kind stands out; above 1 if it is not offered."""
+
+    def design(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (..., 1 + 2 N) inputs of (..., N) features."""
+        scaled = np.clip((values - self.mean) / self.scale, -CLIP, CLIP)
+        return np.concatenate([np.ones((*scaled.shape[:-1], 1)), scaled, scaled**2], -1)
+
+    def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (..., kinds) probabilities of (..., N) features."""
+        logits = self.design(values) @ self.weights
+        odds = np.exp(logits - logits.max(-1, keepdims=True))
+        return np.asarray(odds / odds.sum(-1, keepdims=True))
+
+
+def key_of(sequences: Collection[MrSequence]) -> str:
+    """Return the name of a set of sequences in the model's file.
+
+    Examples
+    --------
+    >>> key_of({MrSequence.FLAIR, MrSequence.T1})
+    't1 flair'
+    """
+    return " ".join(one.value for one in MrSequence if one in sequences)
+
+
+@cache
+def load_models() -> Mapping[str, KindModel]:
+    """Load the shipped models, by the name of their sequences."""
+    text = (files("lesionlens.analysis.findings") / MODEL).read_text(encoding="utf-8")
+    return models_of(json.loads(text))
+
+
+def models_of(content: Mapping[str, Any]) -> Mapping[str, KindModel]:
+    """Build models from the content of their file."""
+    return {
+        name: KindModel(
+            names=one["features"],
+            mean=np.array(one["mean"]),
+            scale=np.array(one["scale"]),
+            weights=np.array(one["weights"]),
+            least=np.array(one["least"]),
+        )
+        for name, one in content["models"].items()
+    }
+
+
+def appearance_of(features: Mapping[str, float], model: KindModel) -> Appearance:
+    """Return what a candidate with these features looks like."""
+    found = model.probabilities(np.array([features[name] for name in model.names]))
+    shares = dict(zip(LesionKind, found.tolist(), strict=True))
+    first = int(found.argmax())
+    stands_out = found[first] >= model.least[first]
+    return Appearance(list(LesionKind)[first] if stands_out else None, shares)
 
 
 def with_kinds(

@@ -51,7 +51,7 @@ def flag(
         On the native grid; scored like final candidates, segmented from the coarse pass.
     """
     found = engine.first_pass(prepared, context=context)
-    whole = native.bring(found.seen.probability[0], prepared, found.seen.grid)
+    whole = native.resample_map(found.seen.probability[0], prepared, found.seen.grid)
     inner = np.zeros(whole.shape, np.float32)
     criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: found.threshold})
     regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}

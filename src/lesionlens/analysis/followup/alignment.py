@@ -6,10 +6,17 @@ import numpy as np
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Affine
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.imaging.preparation.laterality_check import (
+    BLOCK,
+    MIRRORED_ABOVE,
+    gain_of_mirror,
+    symmetry,
+)
 from lesionlens.imaging.preparation.registration import (
     Excluded,
     Registration,
@@ -18,10 +25,14 @@ from lesionlens.imaging.preparation.registration import (
     pyramid,
     register,
 )
-from lesionlens.imaging.preparation.resampling import HALF
+from lesionlens.imaging.preparation.resampling import HALF, block_means, resample
 
 CHANGED_MM = 6.0
 """Voxels this close to a lesion are excluded: they change or are displaced."""
+MIRRORED = (
+    "The earlier examination seems mirrored, left and right swapped, against this one: check the "
+    "sides of both before you trust any change"
+)
 _GRID_MM = 3.0
 _MIN_COMPARED = 0.3
 """Share of the brain that must be left; where lesions take more, everything is compared."""
@@ -77,3 +88,29 @@ def changed(analysis: Analysis) -> Excluded | None:
     within = grid.contains(at)
     taken = float(near[tuple(at[within].T)].mean()) if within.any() else 0.0
     return Excluded(near, grid) if taken <= 1 - _MIN_COMPARED else None
+
+
+def seems_mirrored(
+    now: PreparedStudy,
+    prior: PreparedStudy,
+    moved: Affine,
+    sequence: MrSequence,
+    *,
+    context: RunContext = SILENT,
+) -> bool:
+    """Return whether the earlier examination fits better mirrored.
+
+    Matching does not show it: a lesion near the midline overlaps its own mirror image.
+
+    Parameters
+    ----------
+    moved : (4, 4) float64
+        RAS+ mm of this examination to RAS+ mm of the earlier one.
+    sequence : MrSequence
+        A sequence that both have.
+    """
+    fixed, grid = block_means(now.images[sequence], now.working, BLOCK)
+    inside = block_means(now.brain.astype(np.float32), now.working, BLOCK)[0] > HALF
+    moving = resample(prior.images[sequence], prior.working, grid, moved=moved)
+    reflection = symmetry(fixed, grid, context=context)
+    return gain_of_mirror(fixed, moving, inside, grid, reflection) > MIRRORED_ABOVE

@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.followup.alignment import align
+from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirrored
 from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, match
 from lesionlens.analysis.followup.patient import Examination, Prior
-from lesionlens.analysis.followup.side_check import MIRRORED, seems_mirrored
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (
@@ -231,13 +230,13 @@ def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Chang
         Change(
             old.get(partner.get(one.id, 0)),
             one,
-            tuple(a for a, b in matches.beside if b == one.id),
+            tuple(a for a, b in matches.further if b == one.id),
         )
         for one in now.lesions
     ]
     taken = {a for a, _ in matches.pairs}
     gone = [
-        Change(one, None, tuple(b for a, b in matches.beside if a == one.id))
+        Change(one, None, tuple(b for a, b in matches.further if a == one.id))
         for one in before.lesions
         if one.id not in taken
     ]

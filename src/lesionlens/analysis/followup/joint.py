@@ -70,7 +70,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scan:
+class AlignedScan:
     """One examination in the common frame; arrays (I, J, K) of 1 mm except `channels`."""
 
     channels: Floats
@@ -122,7 +122,7 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
     return change_of(first, second)
 
 
-def change_of(before: Scan, now: Scan) -> JointChange:
+def change_of(before: AlignedScan, now: AlignedScan) -> JointChange:
     """Measure the change between two examinations in one frame; see `joint_change`."""
     where = _places(before, now)
     volume = _soft_mean(before, now, where)
@@ -156,7 +156,9 @@ def _untrainable_reason(where: _Places, volume: float) -> Unmeasurable | None:
     return Unmeasurable.TISSUE if normal < _MIN_NORMAL else None
 
 
-def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float | Unmeasurable:
+def _difference(
+    one: AlignedScan, other: AlignedScan, where: _Places, volume: float
+) -> float | Unmeasurable:
     """Return how much larger the lesion is in `other`, in mean volumes, or why it is unknown.
 
     The intensities of `one` are matched to those of `other`.
@@ -177,7 +179,11 @@ def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float 
 
 
 def _has_overlooked_lesion(
-    one: Scan, other: Scan, where: _Places, images: tuple[Floats, Floats], more: NDArray[np.float64]
+    one: AlignedScan,
+    other: AlignedScan,
+    where: _Places,
+    images: tuple[Floats, Floats],
+    more: NDArray[np.float64],
 ) -> bool:
     """Return whether lesion appeared or disappeared that differs from the training voxels.
 
@@ -199,12 +205,12 @@ def _has_overlooked_lesion(
     return differs and explained_vox < int(np.count_nonzero(flipped)) / 2
 
 
-def _soft_mean(one: Scan, other: Scan, where: _Places) -> float:
+def _soft_mean(one: AlignedScan, other: AlignedScan, where: _Places) -> float:
     """Return the mean volume by probability, in voxels."""
     return float((one.probability + other.probability)[where.band].sum(dtype=float)) / 2
 
 
-def _places(before: Scan, now: Scan) -> _Places:
+def _places(before: AlignedScan, now: AlignedScan) -> _Places:
     seen = (before.channels != 0).all(0) & (now.channels != 0).all(0)
     brain = before.brain & now.brain & seen
     lesion = before.lesion | now.lesion
@@ -238,7 +244,9 @@ def _frame(points: NDArray[np.float64]) -> Grid:
     return Grid(shape, affine)
 
 
-def _scan_in_frame(side: Side, to_middle: Affine, frame: Grid, channels: Collection[int]) -> Scan:
+def _scan_in_frame(
+    side: Side, to_middle: Affine, frame: Grid, channels: Collection[int]
+) -> AlignedScan:
     """Resample an examination to the common frame."""
     prepared, back = side.analysis.prepared, np.asarray(np.linalg.inv(to_middle), np.float64)
     components = side.analysis.findings.components
@@ -248,7 +256,7 @@ def _scan_in_frame(side: Side, to_middle: Affine, frame: Grid, channels: Collect
         return resample(values.astype(np.float32), grid, frame, moved=back)
 
     whole = side.analysis.volumes.probability[Region.WT]
-    return Scan(
+    return AlignedScan(
         np.stack(
             [resampled(prepared.channels[n] * prepared.brain, prepared.working) for n in channels]
         ),

@@ -30,7 +30,7 @@ class Matches:
 
     pairs: tuple[tuple[int, int], ...]
     """Tuple of (prior, now). Each id at most once on each side."""
-    beside: tuple[tuple[int, int], ...]
+    further: tuple[tuple[int, int], ...]
     """Tuple of (prior, now). Further overlapping pairs, of which one was matched with another:
     split or merged.
     """
@@ -70,12 +70,12 @@ def match(
         for i, j in zip(*linear_sum_assignment(-shared_ml), strict=True)
         if shared_ml[i, j] > 0
     ]
-    beside = [
+    further = [
         (rows[i], columns[j])
         for i, j in np.argwhere(shares >= _TOUCH).tolist()
         if (rows[i], columns[j]) not in taken
     ]
-    return Matches(tuple(taken), tuple(beside))
+    return Matches(tuple(taken), tuple(further))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

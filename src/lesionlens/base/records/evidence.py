@@ -36,24 +36,9 @@ class SequenceEvidence:
         object.__setattr__(self, "shares", shares)
         object.__setattr__(self, "base", frozen(self.base))
 
-    @property
-    def probability(self) -> Floats:
-        """The (I, J, K) float32 sum of base and shares: the first pass's probability."""
-        total = np.sum([self.base, *self.shares.values()], axis=0, dtype=np.float64)
-        return np.asarray(total, np.float32)
-
     def within(self, voxels: NDArray[np.intp]) -> dict[MrSequence, float]:
         """Return the mean contribution of each sequence over flat voxel indices."""
         return {s: float(share.ravel()[voxels].mean()) for s, share in self.shares.items()}
-
-    def named(self, voxels: NDArray[np.intp]) -> MrSequence | None:
-        """Return the sequence that contributes most over flat voxel indices.
-
-        None if no contribution reaches `MIN_SHARE`.
-        """
-        means = self.within(voxels)
-        first = max(means, key=lambda sequence: means[sequence])
-        return first if means[first] >= MIN_SHARE else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

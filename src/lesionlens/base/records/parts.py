@@ -83,7 +83,7 @@ def read_run_file(folder: Path) -> RunFile:
     try:
         return read_model(path, RunFile)
     except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_part(path, error) from error
 
 
 def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
     if run.files is None:
         return (UNLISTED,)
     if not all(map(is_inside, (row.file for row in run.files))):
-        raise unreadable(folder / "run.json")
+        raise unreadable_part(folder / "run.json")
     listed = {row.file: row.sha256 for row in run.files if not _LATER.fullmatch(row.file)}
     used = set(names)
     there = {name for name in used if (folder / name).exists()}
@@ -152,7 +152,7 @@ def check_objects(result: Path) -> tuple[str, ...]:
     return notices if run.files is None else ()
 
 
-def unreadable(path: Path, error: Exception | None = None) -> ReadError:
+def unreadable_part(path: Path, error: Exception | None = None) -> ReadError:
     """Return the error for a file that is not part of a LesionLens result."""
     where = ""
     if isinstance(error, ValidationError):

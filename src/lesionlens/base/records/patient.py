@@ -115,9 +115,9 @@ class Patient:
 
         Examples
         --------
-        >>> Patient("1", name="MÜLLER^A").compared(Patient("1", name="Mueller^A^")).differences
-        ''
-        >>> Patient("1", sex="F").compared(Patient("1", sex="M")).differences
+        >>> Patient("1", name="MÜLLER^A").compared(Patient("1", name="Mueller^A^")).conflicts
+        ()
+        >>> in_words(Patient("1", sex="F").compared(Patient("1", sex="M")).conflicts)
         'sex'
         """
         equal = {
@@ -163,11 +163,6 @@ class PatientComparison:
         named = {PatientField.NAME, PatientField.BIRTH_DATE} <= {*self.agreeing}
         same = named or PatientField.ID in self.agreeing
         return IdentityMatch.SAME if same else IdentityMatch.UNKNOWN
-
-    @property
-    def differences(self) -> str:
-        """The attributes that differ, as in "name and birth date"; empty if none does."""
-        return in_words(self.conflicts)
 
 
 def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[PatientField, ...]:

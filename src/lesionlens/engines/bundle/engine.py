@@ -35,7 +35,7 @@ from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle import maps as bundle_maps
 from lesionlens.engines.bundle.maps import Reader
-from lesionlens.engines.bundle.questions import Asked, window_about_peak
+from lesionlens.engines.bundle.questions import AttentionQueries, window_about_peak
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.kept_memory import kept_memory
@@ -220,7 +220,7 @@ class BundleEngine:
                 edge_mm = self._bundle.spacing_mm
             return Trace(cross, METHODS[method], (layer,), spacing_mm=_CAM_STRIDE * edge_mm)
         shares = {region: examined.shares[channel] for region, channel in self._channels().items()}
-        asked = Asked(
+        asked = AttentionQueries(
             self._reader,
             lambda: self._input(self._cache.of(examined.prepared)),
             shares,

@@ -73,7 +73,7 @@ class Bundle:
     """Output channel of the resection cavity."""
 
     def notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
-        """Say what the bundle expects that a study lacks, and what it does not draw."""
+        """Report sequences that the bundle expects and the study lacks, and regions it lacks."""
         missing = [s.display_name for s in self.sequences if s not in prepared.sequences]
         lacking = [r.display_name for r in Region if r not in self.regions]
         notices = []

@@ -21,7 +21,7 @@ from lesionlens.engines.bundle.maps import Reader
 Floats = NDArray[np.float32]
 
 
-class Asked:
+class AttentionQueries:
     """Computes a voxel's attention, and the attention of single blocks and heads, on request.
 
     Only the segmented regions of the analysis are kept: each request runs the network on the

@@ -23,7 +23,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible, leave_uncounted
-from lesionlens.engines.kept_memory import give_back
+from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.engines.prompting import StudyPrompts
@@ -108,7 +108,7 @@ class LensEngine(LensMethod):
     @override
     def _each(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
         if self._device.type == "cpu":
-            give_back()  # of passes of other shapes
+            trim_memory()  # of passes of other shapes
             return side_by_side(run, inputs, last)
         return super()._each(run, inputs)
 
@@ -173,10 +173,10 @@ class LensEngine(LensMethod):
     @contextmanager
     def _watch(self, stage: str, context: RunContext, passes: int) -> Iterator[None]:
         seldom = self._network.lesions
-        give_back()
+        trim_memory()
         with interruptible(self._network, stage, context, passes, seldom):
             yield
-        give_back()
+        trim_memory()
 
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:

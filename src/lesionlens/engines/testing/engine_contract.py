@@ -144,7 +144,7 @@ def _same(one: Prediction, other: Prediction, what: str) -> None:
 
 
 def honesty(trial: Trial) -> None:
-    """Check that what it says it can do is there, and nothing else."""
+    """Check that the engine has exactly the capabilities that it declares."""
     trace = trial.prediction.trace
     _require(
         (trace is not None) == (Capability.ATTEND in trial.can), "a trace where it can `attend`"

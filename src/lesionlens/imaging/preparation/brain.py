@@ -121,10 +121,10 @@ def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArr
     grid : Grid
         Grid of all images.
     """
-    mask = filled(largest(foreground(images[0])))
+    mask = fill_holes(largest(foreground(images[0])))
     if max(grid.spacing_mm) >= PARTIAL_FROM_MM:
         bright = images[0] >= PARTIAL_SHARE * float(np.median(images[0][mask]))
-        return filled(largest(mask & bright))
+        return fill_holes(largest(mask & bright))
     box = bounding_box(mask)
     if box is None:
         return mask
@@ -144,7 +144,7 @@ def _without_rim(
     for _ in range(2):  # the rim itself lowers the first median
         kept = np.zeros_like(mask)
         kept[mask] = _brightest(images, sure, mask) >= EDGE_SHARE
-        sure = filled(largest(kept))
+        sure = fill_holes(largest(kept))
     return sure
 
 
@@ -197,7 +197,7 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return kept
 
 
-def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill enclosed holes of a mask."""
     box = bounding_box(mask)  # voxels outside the box are never enclosed
     if box is None:

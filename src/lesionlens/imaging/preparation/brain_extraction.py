@@ -17,7 +17,13 @@ from lesionlens.base.geometry import bounding_box, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest, may_be_whole
+from lesionlens.imaging.preparation.brain import (
+    BrainMask,
+    fill_holes,
+    is_even,
+    largest,
+    may_be_whole,
+)
 from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_grid, resample
 from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
 from lesionlens.network.shipped_unet import MULTIPLE
@@ -129,7 +135,7 @@ def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
     box = bounding_box(part, margin=2)
     if box is None:
         return BrainMask(part, grid, METHOD)
-    mask = filled(largest(_halved(logit[box]) > 0))
+    mask = fill_holes(largest(_halved(logit[box]) > 0))
     fine = _finer(cut_grid(grid, box))
     volume = fine.volume_ml(mask)
     return BrainMask(mask, fine, METHOD, _reason_to_check(logit, part, volume))

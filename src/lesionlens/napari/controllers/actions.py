@@ -20,7 +20,6 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
-from lesionlens.napari.controllers.beside_acts import BesideActs
 from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
@@ -28,13 +27,14 @@ from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
+from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.second_reader import SecondReader
 from lesionlens.napari.controllers.sign_acts import SignActs
-from lesionlens.napari.controllers.units import read_units, take_units
+from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
@@ -95,7 +95,7 @@ class Dialogs(Protocol):
 
 
 class Actions(
-    MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideActs, UnnamedReadActs
+    MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs
 ):
     """Every act of the reader.
 
@@ -256,7 +256,7 @@ class Actions(
     def make_ready(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
-            self.questions.ask("units", lambda *_: read_units(), take_units)
+            self.questions.ask("units", lambda *_: read_units(), install_units)
         awaited = read_preferences().engine.server is None  # torch's import cannot be broken off
         threading.Thread(target=self._load, name="lesionlens-network", daemon=not awaited).start()
 

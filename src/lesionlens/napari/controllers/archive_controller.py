@@ -81,7 +81,7 @@ class ArchiveController:
         study = self.session.chosen
         if study is not None:
             target = archive.free_folder(self.session.state.folder, study)
-            self._run("Retrieving", Retrieval(server, study.study_uid, target), self._opened)
+            self._run("Retrieving", StudyRetrieval(server, study.study_uid, target), self._opened)
 
     def studies_by_date(self) -> tuple[FoundStudy, ...]:
         """Return the studies found, oldest first."""
@@ -96,7 +96,7 @@ class ArchiveController:
             return f"Retrieved completely into {folder}. It opens in the window."
         return f"Retrieved completely into {folder}. Open it when the other job is done."
 
-    def _run(self, words: str, task: Retrieval | Sending, done: Callable[[Any], str]) -> None:
+    def _run(self, words: str, task: StudyRetrieval | Sending, done: Callable[[Any], str]) -> None:
         """Run a task; on contradicting patient data, run it again if a person confirms."""
 
         def refused(error: BaseException) -> None:
@@ -119,7 +119,7 @@ def search(server: Server, query: StudyQuery, context: RunContext) -> tuple[Foun
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieval:
+class StudyRetrieval:
     """Retrieves a study into a new folder, completely or not at all."""
 
     server: Server

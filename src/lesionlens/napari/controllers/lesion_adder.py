@@ -234,7 +234,7 @@ class LesionAdder:
         self.session.notify(_ONE if wanted else "")
 
     def point(self, point_mm: Point) -> bool:
-        """Take a split point; False if no split is in progress."""
+        """Add a split point; False if no split is in progress."""
         points = self.session.state.tools.points
         if points is None:
             return False

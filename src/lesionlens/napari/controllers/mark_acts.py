@@ -56,7 +56,7 @@ class MarkActs(ViewActs):
             self.session.notify("Click the position to mark.")
 
     def place_mark(self, at_mm: tuple[float, float, float]) -> bool:
-        """Take a click as the position of a pending mark; False if none is pending."""
+        """Place the pending mark at a click; False if none is pending."""
         waited, self.placing = self.placing, False
         if waited:
             self.session.notify("")

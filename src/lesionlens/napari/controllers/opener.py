@@ -89,7 +89,7 @@ class Opener:
         )
 
     def _check_names(self, study: Study, found: list[Any]) -> None:
-        """Tell of exchanged names as soon as they are found, if the study is still open."""
+        """Report exchanged names as soon as they are found, if the study is still open."""
 
         def task(context: RunContext) -> Any:
             from lesionlens.napari.loading import exchanged_in  # noqa: PLC0415
@@ -98,7 +98,7 @@ class Opener:
 
         def done(exchanged: tuple[MrSequence, ...]) -> None:
             if self.session.state.study is study:
-                self.session.doubt_names(exchanged)
+                self.session.report_exchanged(exchanged)
 
         self.name_check.ask(id(study), task, done)
 

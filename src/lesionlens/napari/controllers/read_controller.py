@@ -138,7 +138,7 @@ class ReadController:
         self._here.add(known)
 
     def ask_owner(self, time: str) -> None:
-        """Have the reader asked whose an unnamed read is, whose last act was at `time`."""
+        """Request the question who began an unnamed read, whose last act was at `time`."""
         self.asking = True
         self.unnamed_found.emit(time)
 
@@ -157,7 +157,7 @@ class ReadController:
         return not known and (session is None or not session.key.session)
 
     def settle(self, reader: str | None, *, mine: bool) -> None:
-        """Take the answer: continue an unnamed read, or begin one under a name.
+        """Continue an unnamed read, or begin one under a name, as the reader answered.
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class ReadController:
         self._show()
 
     def _rename_turn(self) -> None:
-        """Have the read come back under its reader's name where it is set aside."""
+        """Rename the read also for when it is restored after it was set aside."""
         if self._begun is not None and self.read_session is not None:
             self._begun = replace(self._begun, key=self.read_session.key)
 
@@ -240,7 +240,7 @@ class ReadController:
         folder = own_log.own_folder() if read is None else read.database.folder
         found = own_log.recovered(analysis, key, folder)
         if found.other.events:
-            return found.review, own_log.words_aside(analysis, found.other)
+            return found.review, own_log.save_conflicting(analysis, found.other)
         if not found.review.events or found.review.events == analysis.review.events:
             return found.review, ""
         last = found.review.events[-1]

@@ -16,7 +16,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.sign_acts import AskSignature, Signature
 from lesionlens.napari.model.acts.views import ViewActs
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording.edits import SIGNED
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.export.sentence import Sentences, read_template
@@ -29,7 +29,7 @@ class ReportDialogs(Protocol):
     def copy(self, text: str) -> None:
         """Put text on the clipboard."""
 
-    def ask_response(self, found: Comparison, identity: Identity, reader: str) -> None:
+    def ask_response(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
         """Show the draft of a response category with the patient's identity."""
 
 

@@ -68,7 +68,7 @@ class SecondReader:
         """Returns whether a view shows any of some points, (N, 3) RAS+ mm, of a plane's slice."""
 
     def open(self, place: Path) -> bool:
-        """Show another result of the open study beside it: as `reopen_folder` takes it."""
+        """Show another result of the open study beside it; accepts what `reopen_folder` does."""
         first = self._session.state.analysis
         if first is None:
             self._session.decline("Analyse the study, or reopen a result of it, first.")

@@ -13,7 +13,7 @@ from lesionlens.napari.controllers.read_words import what_is_signed
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import keep_reader
 
 _CHANGED = "Another study is open now: nothing was signed."
@@ -24,7 +24,7 @@ _NOT_THIS = "The result has changed while you were asked: nothing was signed. Si
 class Signature:
     """Content of the dialog for signing or withdrawing."""
 
-    identity: Identity
+    identity: StudyIdentity
     what: str
     """Statement."""
     reader: str = ""

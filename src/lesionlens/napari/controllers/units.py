@@ -16,7 +16,7 @@ def read_units() -> Any:
     return UnitRegistry(on_redefinition="raise")
 
 
-def take_units(read: Any) -> None:
+def install_units(read: Any) -> None:
     """Install loaded units for napari unless it has loaded its own; main thread only."""
     from pint import application_registry  # noqa: PLC0415
     from pint.registry import LazyRegistry  # noqa: PLC0415

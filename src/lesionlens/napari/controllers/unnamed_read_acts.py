@@ -17,7 +17,7 @@ from lesionlens.napari.controllers.mark_acts import WindowWorklist
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import keep_reader
 from lesionlens.results.review import drafts
 
@@ -29,7 +29,7 @@ _OWN = "Your own read begins, as {}. What the unnamed reader decided stays in th
 class EarlierRead:
     """Content of the dialog."""
 
-    identity: Identity
+    identity: StudyIdentity
     time: str
     """Time of the unnamed reader's last act, ISO 8601, UTC."""
 
@@ -134,6 +134,6 @@ class UnnamedReadActs(ViewActs):
 
 
 def _hand_over(analysis: Analysis, owner: ReadOwner | None) -> None:
-    """Give interrupted strokes to the reader who continues the read."""
+    """Assign interrupted strokes to the reader who continues the read."""
     if owner is not None and owner.mine:
         drafts.assign_draft(analysis, owner.reader)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.editor import OutlineEditor
@@ -13,20 +12,7 @@ from lesionlens.napari.model.state.events import Event
 from lesionlens.napari.model.state.state import State, only_progress_differs
 
 Paint = Callable[[ViewModel, ViewModel], object]
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateSteps:
-    """Steps of an update, in this order; all but the first take the view models before and now."""
-
-    hang: Callable[[Study | None], object]
-    """Takes the study shown before; chooses the views of a new study."""
-    paint: Paint
-    """Paints layers and views."""
-    finish: Paint
-    """Paints the panel and starts the jobs that the view model requires."""
-    take: Callable[[Event], object]
-    """Takes an event once everything is painted."""
+"""Takes the view models before and now."""
 
 
 class UpdateLoop:
@@ -38,10 +24,25 @@ class UpdateLoop:
     ----------
     editor : OutlineEditor
         Follows the state between the two painting steps.
+    hang : callable
+        Takes the study shown before; chooses the views of a new study.
+    paint, finish : callable
+        Paint layers and views; then the panel, and start the jobs that the view model requires.
+    take : callable
+        Takes an event once everything is painted.
     """
 
-    def __init__(self, session: ReviewSession, editor: OutlineEditor, steps: UpdateSteps) -> None:
-        self._session, self._editor, self._steps = session, editor, steps
+    def __init__(
+        self,
+        session: ReviewSession,
+        editor: OutlineEditor,
+        hang: Callable[[Study | None], object],
+        paint: Paint,
+        finish: Paint,
+        take: Callable[[Event], object],
+    ) -> None:
+        self._session, self._editor = session, editor
+        self._hang, self._paint, self._finish, self._take = hang, paint, finish, take
         self._state, self._model = session.state, ViewModel()
         self._waiting: list[Event] = []
         self._painting = False
@@ -59,12 +60,12 @@ class UpdateLoop:
         self._painting = True
         try:
             while self._state is not self._session.state:
-                self._steps.hang(self._state.study)
+                self._hang(self._state.study)
                 self._update()
         finally:
             self._painting = False
         while self._waiting:
-            self._steps.take(self._waiting.pop(0))
+            self._take(self._waiting.pop(0))
 
     def _update(self) -> None:
         old, self._state = self._state, self._session.state
@@ -73,12 +74,12 @@ class UpdateLoop:
             self._model = before.at(new.activity)
         else:
             self._model = view_model_of(new, self._session.aside)
-        self._steps.paint(before, self._model)
+        self._paint(before, self._model)
         self._editor.apply(old, new)
-        self._steps.finish(before, self._model)
+        self._finish(before, self._model)
 
     def _on_happened(self, event: Event) -> None:
         if self._painting:
             self._waiting.append(event)
         else:
-            self._steps.take(event)
+            self._take(event)

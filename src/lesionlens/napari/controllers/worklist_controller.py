@@ -19,7 +19,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.model.studies.worklist import WorklistSession
@@ -172,7 +172,7 @@ class WorklistController:
 
         def add(database: WorklistDatabase) -> int:
             new = extend(database, map(archived, studies))
-            database.take_note(ARCHIVE, archive.note())
+            database.write_note(ARCHIVE, archive.note())
             return new
 
         return self._list(folder, add)
@@ -212,7 +212,7 @@ class WorklistController:
     def step(self, by: int) -> bool:
         """Open the study that many rows further on."""
         going = self._wanted or self._opening or self._refused_on_the_way(by)
-        row = self.session.beside(by, None if going is None else going.key)
+        row = self.session.neighbour(by, None if going is None else going.key)
         if row is None:
             end = "last" if by > 0 else "first"
             self.actions.session.decline(f"This is the {end} study of the filtered list.")
@@ -328,7 +328,7 @@ class WorklistController:
         )
         self._shown, self._passed = (found.study, row), None
         entry = row.entry
-        listed = Identity(entry.name, number=entry.patient, date=entry.date)
+        listed = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
         self.actions.session.open(found.study, Request((found.place,)), listed)
         for layer in found.layers:
             self._show(layer)
@@ -349,7 +349,7 @@ class WorklistController:
         busy = self._opening is not None or self.actions.session.state.analysing
         if self.session.database is None or busy or self._next is not None:
             return
-        row = None if self.session.state.current is None else self.session.beside(1)
+        row = None if self.session.state.current is None else self.session.neighbour(1)
         if row is None or not row.entry.place:
             return
         options, result = read_preferences().preparation, self._result_of(row)

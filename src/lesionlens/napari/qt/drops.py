@@ -49,7 +49,7 @@ class Drops(QObject):
         self.deleteLater()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Take a drop of scans."""
+        """Accept a drop of scans."""
         if event.type() != QEvent.Type.Drop or self._takes is None:
             return False
         alt = QGuiApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier

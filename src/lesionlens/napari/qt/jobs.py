@@ -34,22 +34,22 @@ class Listener(Protocol):
     """Receives notifications of a job, on the main thread."""
 
     def begin(self, words: str) -> None:
-        """Take that a job has begun."""
+        """Handle the start of a job."""
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Take its progress."""
+        """Handle its progress, 0 to 1 in each stage."""
 
     def stopping(self) -> None:
-        """Take that cancellation was requested."""
+        """Handle a request to cancel it."""
 
     def ended(self, message: str = "") -> None:
-        """Take that it has ended."""
+        """Handle its end without a failure."""
 
     def failed(self, problem: Problem) -> None:
-        """Take its failure."""
+        """Handle its failure."""
 
     def decline(self, why: str) -> None:
-        """Take why another job was not started."""
+        """Show why another job was not started."""
 
 
 class Messenger(QObject):

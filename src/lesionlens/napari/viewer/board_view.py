@@ -194,7 +194,7 @@ class BoardView(QWidget):
         self._viewpoint.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
 
     def go_to_point(self, centre_mm: Point) -> None:
-        """Bring a point into the middle of every view."""
+        """Centre every view on a point."""
         self._fitted = False
         self._viewpoint.move(centre_mm=centre_mm)
 

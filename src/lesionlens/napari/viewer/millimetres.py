@@ -55,7 +55,7 @@ class Millimetres:
         self._on_changed(event)
 
     def _on_changed(self, _: Any) -> None:
-        """Choose the units anew, after the viewer, which has moved to its own meanwhile."""
+        """Set the units again, after napari has set its own."""
         before, point = self._set, self._point
         self._choose()
         shown = self._dims.ndim

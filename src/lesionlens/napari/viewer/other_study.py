@@ -27,7 +27,7 @@ class OtherStudy:
 
     def board(self, board: Board) -> Board:
         """Return the board without anything of the open study; only T1c is projected."""
-        slab = board.views.slab and not self.compared.beside
+        slab = board.views.slab and not self.compared.other_image
         return replace(board, analysis=None, overlays=None, views=replace(board.views, slab=slab))
 
     def draw(self, board: Board, tile: Tile, place: Viewpoint) -> Drawing:
@@ -36,7 +36,7 @@ class OtherStudy:
         drawn = self.artist.draw(own, tile, place)
         flagged = compared.components
         called = compared.description if board.views.named else compared.plain
-        named = tile.plane.value if compared.beside else drawn.lines[0]
+        named = tile.plane.value if compared.other_image else drawn.lines[0]
         return replace(
             drawn,
             lines=(
@@ -50,7 +50,7 @@ class OtherStudy:
 
     def drag(self, sequence: MrSequence, by: tuple[float, float]) -> None:
         """Change the window of an image by pixels to the right (width) and down (level)."""
-        shown = [sequence] if not self.compared.beside else list(self.limits)
+        shown = [sequence] if not self.compared.other_image else list(self.limits)
         for one in shown:
             self.limits[one] = dragged(self.limits[one], self.auto[one], by)
 
@@ -73,6 +73,6 @@ class OtherStudies:
         if self._made is None or self._made.compared is not compared:
             pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
             limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
-            name = compared.plain if compared.beside else ""
+            name = compared.plain if compared.other_image else ""
             self._made = OtherStudy(compared, Artist(pictures, name), {**limits}, limits)
         return self._made

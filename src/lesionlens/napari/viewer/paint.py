@@ -155,7 +155,7 @@ def _paint_measure(painter: QPainter, measure: DrawnMeasure, to: Projection) -> 
     for x, y in measure.points.tolist():
         painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
     metrics = QFontMetricsF(painter.font())
-    at = in_view(metrics, measure.lines, to.point(*measure.beside) + QPointF(2 * _HANDLE, 0.0), to)
+    at = in_view(metrics, measure.lines, to.point(*measure.text_at) + QPointF(2 * _HANDLE, 0.0), to)
     for number, words in enumerate(measure.lines):
         shown = _elided(metrics, words, to)
         _text(painter, QPointF(at.x(), at.y() + number * metrics.height()), shown, RULER)

@@ -61,13 +61,13 @@ class TileListener(Protocol):
         """Move the view, or change the window, by pixels."""
 
     def released(self) -> None:
-        """Take the release of the button."""
+        """Handle the release of the button."""
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
-        """Take the position of the pointer; None when it leaves."""
+        """Handle a position of the pointer; None when it leaves."""
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
-        """Take a wheel event."""
+        """Handle a wheel event."""
 
     def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
         """Add the lesion at a point."""
@@ -81,7 +81,7 @@ class TileListener(Protocol):
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
     ) -> None:
-        """Take a prompt: the path of the pointer, and the modifiers at its start."""
+        """Handle a prompt: the path of the pointer, and the modifiers at its start."""
 
     def brush_mm(self) -> float | None:
         """Return the radius of the brush; None if the pointer does not draw."""
@@ -90,7 +90,7 @@ class TileListener(Protocol):
         """Show this view alone, or all views again."""
 
     def resized(self) -> None:
-        """Take a change of size."""
+        """Handle a change of size."""
 
 
 @dataclass

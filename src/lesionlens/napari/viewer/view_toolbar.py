@@ -217,7 +217,7 @@ class ViewToolbar(QWidget):
             roomy = not board.editing or layout in (Layout.SINGLE, views.layout)
             button.setEnabled(free and layout.sequences <= max(present, 1))
             wanted |= {button} if free and roomy else set()  # napari's controls need the space
-        other = views.compared is not None and bool(views.compared.beside)
+        other = views.compared is not None and bool(views.compared.other_image)
         self.layouts[Layout.PRIOR].setText("beside" if other else "prior")
         for window, button in self.windows.items():
             button.setChecked(window is views.window)

@@ -30,7 +30,6 @@ from lesionlens.napari.model.state.events import Event, PlaceVisited
 from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
-from lesionlens.napari.viewer.beside import Beside
 from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.brightness import Brightness
 from lesionlens.napari.viewer.brush import Brush
@@ -38,6 +37,7 @@ from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.handover import Handover
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.mouse import CanvasMouse, move_at_pointer
+from lesionlens.napari.viewer.second_window import SecondWindow
 from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
 from lesionlens.napari.viewer.view_toolbar import ViewToolbar
@@ -93,7 +93,7 @@ class Views(QObject):
         self.single = SingleView(viewer)
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
-        self.beside: Beside | None = None
+        self.second_window: SecondWindow | None = None
         self.brush: Brush | None = None
         """Handles the pointer over linked views while an outline is drawn; set by the window."""
         self._viewer, self._layers, self._viewpoint, self._docked = (
@@ -151,7 +151,7 @@ class Views(QObject):
                 view.forget()
             self.lines.forget()
         self._swap()
-        self._show_beside(board)
+        self._show_second_window(board)
         if self._is_linked:
             self._later.start()
         else:
@@ -195,15 +195,15 @@ class Views(QObject):
             self.linked.go_to(point_mm, box_mm)
             return
         self.single.go_to(point_mm, box_mm)
-        if self.beside is not None and self.beside.isVisible():
-            self.beside.view.go_to(point_mm, box_mm)
+        if self.second_window is not None and self.second_window.isVisible():
+            self.second_window.view.go_to(point_mm, box_mm)
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
         """Whether a view shows one of some points, (N, 3) RAS+ mm, on its slice of a plane."""
         if (
-            self.beside is not None
-            and self.beside.isVisible()
-            and self.beside.view.in_sight(plane, points_mm)
+            self.second_window is not None
+            and self.second_window.isVisible()
+            and self.second_window.view.in_sight(plane, points_mm)
         ):
             return True
         if self.linked is not None and self._is_linked:
@@ -215,8 +215,8 @@ class Views(QObject):
         self.single.fit()
         if self.linked is not None and self._is_linked:
             self.linked.fit()
-        elif self.beside is not None and self.beside.isVisible():
-            self.beside.view.fit()
+        elif self.second_window is not None and self.second_window.isVisible():
+            self.second_window.view.fit()
 
     def on_images_loaded(self) -> None:
         """Paint a study's first image immediately, and focus it.
@@ -254,11 +254,11 @@ class Views(QObject):
             self._reveal(False)
         if self.bar is not None:
             self.bar.release()
-        for ours in (self.beside, self.linked, self.toolbar, self.bar):
+        for ours in (self.second_window, self.linked, self.toolbar, self.bar):
             if ours is not None:
                 ours.hide()
                 ours.deleteLater()
-        self.beside = self.linked = self.toolbar = self.bar = None
+        self.second_window = self.linked = self.toolbar = self.bar = None
 
     # --- one or the other -----------------------------------------------------------------
 
@@ -285,25 +285,25 @@ class Views(QObject):
 
     def _boards(self) -> tuple[BoardView, ...]:
         """Return the linked views of both windows."""
-        beside = None if self.beside is None else self.beside.view
-        return tuple(view for view in (self.linked, beside) if view is not None)
+        second = None if self.second_window is None else self.second_window.view
+        return tuple(view for view in (self.linked, second) if view is not None)
 
-    def _show_beside(self, board: Board) -> None:
+    def _show_second_window(self, board: Board) -> None:
         """Show or hide the second window."""
-        if self.linked is None or (self.beside is None and not board.beside):
+        if self.linked is None or (self.second_window is None and not board.second_window):
             return
-        if self.beside is None:
+        if self.second_window is None:
             home = self.linked.parentWidget()
-            self.beside = Beside(self._board_view(home), home)
-            self.beside.closed.connect(lambda: self._acts.keep_second_window(False))
-            self.beside.view.take(self._pictures)
-        if board.beside:
+            self.second_window = SecondWindow(self._board_view(home), home)
+            self.second_window.closed.connect(lambda: self._acts.keep_second_window(False))
+            self.second_window.view.take(self._pictures)
+        if board.second_window:
             self._take_pictures()
-        hidden = self.beside.isHidden()
-        self.beside.view.follows = self._is_linked
-        self.beside.show_board(board)
+        hidden = self.second_window.isHidden()
+        self.second_window.view.follows = self._is_linked
+        self.second_window.show_board(board)
         if hidden and not self._is_linked:  # napari's canvas has a zoom and a centre of its own
-            self.beside.view.fit()
+            self.second_window.view.fit()
 
     def _make(self) -> None:
         """Create the linked views in place of napari's canvas, once the panel is docked."""

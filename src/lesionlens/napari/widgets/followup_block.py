@@ -2,12 +2,107 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QPointF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.napari.model.wording.followup import ShownFollowup
-from lesionlens.napari.widgets.curve_plot import CurvePlot
-from lesionlens.napari.widgets.parts import Section, label
+from lesionlens.napari.widgets.parts import Section, label, small_font
 from lesionlens.napari.widgets.pick_rows import PickRows
+from lesionlens.results.export.followup import (
+    CURVES_BEGIN,
+    HEIGHT,
+    WIDTH,
+    Curves,
+    label_rows,
+    names_apart,
+)
+
+_HIGH = 120
+_THIN, _THICK, _DOT = 1.4, 3.0, 2.5
+_GAP = 6.0
+_RULE, _BESIDE = QColor(128, 140, 160, 90), 4.0
+
+
+class CurvePlot(QWidget):
+    """Curves over days in millilitres; the one in focus is thicker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.curves: Curves | None = None
+        self._focus: int | None = None
+        self.setProperty("role", "painted")
+        self.setAccessibleName("Volume of each lesion over all examinations")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_curves(self, curves: Curves | None, focus: int | None) -> None:
+        """Show curves with that of a candidate thicker; None hides them."""
+        self.setVisible(curves is not None)
+        self.curves, self._focus = curves, focus
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return the preferred size."""
+        return QSize(200, _HIGH)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        """Draw levels, days and curves."""
+        if self.curves is None:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setFont(small_font(self))
+        words = self.palette().windowText().color()
+        for y, level in self.curves.levels:
+            painter.setPen(_RULE)
+            painter.drawLine(QPointF(self.begin, self._at(0.0, y).y()), self._at(WIDTH, y))
+            painter.setPen(words)
+            foot = max(self._at(0.0, y).y() - 2.0, float(painter.fontMetrics().ascent()))
+            painter.drawText(QPointF(0.0, foot), level)
+        for left, day in self.days:
+            painter.drawText(QPointF(left, self.height() - 2.0), day)
+        ends = [self._at(*curve.points[-1]) for curve in self.curves.lines]
+        high = float(painter.fontMetrics().ascent())
+        names = names_apart([(end.x(), end.y()) for end in ends], high, self.height() - 2 * high)
+        for curve, name in zip(self.curves.lines, names, strict=True):
+            thick = curve.candidate is not None and curve.candidate == self._focus
+            painter.setPen(QPen(QColor(curve.colour), _THICK if thick else _THIN))
+            points = [self._at(x, y) for x, y in curve.points]
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawPolyline(QPolygonF(points))
+            painter.setBrush(QColor(curve.colour))
+            for point in points:
+                painter.drawEllipse(point, _DOT, _DOT)
+            painter.drawText(QPointF(points[-1].x(), name) + QPointF(_BESIDE, _BESIDE), curve.name)
+        painter.end()
+
+    @property
+    def days(self) -> list[tuple[float, str]]:
+        """The shown days, each with its left edge in pixels; without those that have no room."""
+        if self.curves is None:
+            return []
+        metrics, found = QFontMetricsF(small_font(self)), []
+        for n, (x, day) in enumerate(self.curves.ticks):
+            wide = float(metrics.horizontalAdvance(day))
+            left = max(self._at(x, 0.0).x() - (wide if n else 0.0), 0.0)
+            found.append((left, left + wide + _GAP, day))
+        rows = label_rows([(left, right) for left, right, _ in found], 1)
+        shown = zip(found, rows, strict=True)
+        return [(left, day) for (left, _, day), row in shown if row is not None]
+
+    @property
+    def begin(self) -> float:
+        """Where the curves begin, right of the levels' names: pixels from the left."""
+        if self.curves is None:
+            return 0.0
+        metrics = QFontMetricsF(small_font(self))
+        wide = [float(metrics.horizontalAdvance(level)) for _, level in self.curves.levels]
+        return _GAP + max(wide)
+
+    def _at(self, x: float, y: float) -> QPointF:
+        across = (x - CURVES_BEGIN) / (WIDTH - CURVES_BEGIN)
+        right = self.begin + across * (self.width() - self.begin)
+        return QPointF(right, y * self.height() / HEIGHT)
 
 
 class FollowupBlock(Section):

@@ -319,7 +319,7 @@ class Panel(AskingPaths, QWidget):
         confirm(self, words, action, then)
 
     def type_reason(self) -> None:
-        """Put the cursor into the field for the reason, and say why it may take none."""
+        """Put the cursor into the field for the reason; show why none is accepted."""
         self.candidates.type_reason()
         if self.candidates.refuses_a_reason:
             self.actions_.review_controller.explain()

@@ -36,7 +36,7 @@ class ReasonBox(QComboBox):
         self.lineEdit().returnPressed.connect(self._settle)
 
     def refuse(self, why: str) -> None:
-        """Take no reason and show why, or take one again."""
+        """Accept no reason and show why not; accept one again if `why` is empty."""
         self.lineEdit().setReadOnly(bool(why))
         self.lineEdit().setPlaceholderText(why or _PLACEHOLDER)
         self.setToolTip(why)

@@ -30,7 +30,7 @@ from lesionlens.base.records.response import (
     ResponseDraft,
     Steroids,
 )
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.widgets.parts import label
 from lesionlens.results.export.words import load
@@ -98,7 +98,7 @@ class ResponseDialog(QDialog):
         column.addLayout(last)
         column.addWidget(self._buttons)
 
-    def ask(self, found: Comparison, identity: Identity, reader: str) -> None:
+    def ask(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
         """Show the draft of a comparison."""
         self._baseline.setFocus()  # not on a button that is about to be disabled
         self._who.setText(identity.text)
@@ -174,7 +174,7 @@ class ReportWords:
         if clipboard is not None:
             clipboard.setText(text)
 
-    def ask_response(self, found: Comparison, identity: Identity, reader: str) -> None:
+    def ask_response(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
         """Show the draft of a response category with the patient's identity."""
         self._dialog.ask(found, identity, reader)
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QMenu, QWidget
 
 from lesionlens.imaging.preparation.other_images import kind_of
 from lesionlens.napari.commands.table import BY_NAME
-from lesionlens.napari.controllers.beside_acts import BesideActs
+from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.model.studies import recent
 
 
@@ -38,7 +38,7 @@ def recent_menu(parent: QWidget, words: str, kind: str, then: Callable[[Path], o
     return _filled_when_shown(QMenu(words, parent), fill)
 
 
-def other_menu(parent: QWidget, acts: BesideActs) -> QMenu:
+def other_menu(parent: QWidget, acts: OtherImageActs) -> QMenu:
     """Return a menu of the study's other series and of the subtraction."""
 
     def fill(menu: QMenu) -> None:

@@ -38,12 +38,6 @@ class Crop:
         """Create a crop aligned with the volume's axes."""
         return cls(np.asarray(centre, float), spacing * np.eye(3), size)
 
-    def voxels(self) -> NDArray[np.float64]:
-        """Return the positions of its voxels in the volume, (n, n, n, 3)."""
-        along = np.arange(self.size) - (self.size - 1) / 2
-        steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1)
-        return np.asarray(steps @ self.step.T + self.centre)
-
     def inside(self, points: NDArray[np.generic]) -> NDArray[np.int64]:
         """Map (N, 3) voxels of the volume to crop voxels, rounded; those outside are dropped."""
         near = (np.asarray(points, float).reshape(-1, 3) - self.centre) @ np.linalg.inv(self.step).T
@@ -99,7 +93,7 @@ class Scene:
     """(1, n, n, n) 0 or 1."""
     present: tuple[bool, ...]
     """(4,)."""
-    chances: Tensor | None
+    probability: Tensor | None
     """(3, n, n, n) predicted probability of WT, TC and ET; None without an analysis."""
     spacing_mm: float
     """Voxel edge."""
@@ -150,11 +144,11 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
     maps[0:4] = scene.images
     if question.region is not None:
         facts[4 + question.region] = 1
-    if scene.chances is not None:
+    if scene.probability is not None:
         facts[7] = 1
-        maps[4:7] = (2 * scene.chances - 1) * scene.brain
+        maps[4:7] = (2 * scene.probability - 1) * scene.brain
         if question.region is not None:
-            maps[7] = 2 * scene.chances[question.region] - 1
+            maps[7] = 2 * scene.probability[question.region] - 1
     if question.outline is not None:
         facts[8] = 1
         maps[8] = 2 * torch.from_numpy(question.outline).float() - 1

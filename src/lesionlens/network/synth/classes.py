@@ -14,34 +14,6 @@ COUNT = 24
 BRAIN = tuple(range(CORTEX, OUTER_FLUID))
 """Classes within the brain's outline."""
 
-SOURCE_VALUES: Mapping[int, tuple[int, ...]] = MappingProxyType({
-    CORTEX: (3, 42, 17, 53, 18, 54, 136, 137, 163, 164),
-    WHITE: (2, 41, 25, 57),
-    FLUID: (24,),
-    VENTRICLE: (4, 43, 5, 44, 14, 15, 72),
-    THALAMUS: (10, 49),
-    STRIATUM: (11, 50, 12, 51, 26, 58),
-    PALLIDUM: (13, 52),
-    STEM: (16,),
-    DIENCEPHALON: (28, 60),
-    CHIASM: (85,),
-    CEREBELLAR_CORTEX: (8, 47),
-    CEREBELLAR_WHITE: (7, 46),
-    VESSEL: (30, 62),
-    SOFT: (507,),
-    BONE: (515,),
-    MARROW: (516,),
-    SKIN: (511,),
-    MUCOSA: (509,),
-    SINUS: (514,),
-    EYE: (506,),
-    OTHER: (502, 508, 530),
-    CORD: (512,),
-})  # fmt: skip
-"""FreeSurfer labels in the source, by class; labels from 502 are unnamed intensity classes, named
-here by their position.
-"""
-
 Recipe = Mapping[int, tuple[float, float, float, float, float]]
 RECIPES: Recipe = MappingProxyType({
     CORTEX: (1, 0, 0, 0, 0),

@@ -17,24 +17,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from lesionlens.analysis.findings.edits import applied
+import numpy as np
+
+from lesionlens.analysis.findings.edits import applied, unedited
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import Extra, Region
 from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import left_out_warning
-from lesionlens.base.records.parts import MAPS
+from lesionlens.base.records.parts import MAPS, ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.earlier_review import EarlierReview
-from lesionlens.results.export.original import write_original
+from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_by
 from lesionlens.results.export.result_files import ALWAYS, KEPT, owned, write_list
 from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
+from lesionlens.results.export.tables import findings_file
 from lesionlens.results.export.written import Written, reason_of
 from lesionlens.results.review.earlier import with_earlier_review
 
@@ -218,3 +222,22 @@ def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
             path.rmdir() if path.is_dir() else path.unlink()
         return Written((), left_out={exporter.name: reason})
     return done if isinstance(done, Written) else Written(tuple(done))
+
+
+def write_original(analysis: Analysis, staged: Path) -> None:
+    """Write the network's findings.json, segmentation and candidates.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        From `findings.edits.applied`; nothing is written if no outline was edited.
+    """
+    if analysis.original is None:
+        return
+    own, place, codes = unedited(analysis), staged / ORIGINAL, codes_of(analysis)
+    place.mkdir(parents=True, exist_ok=True)
+    text = findings_file(own).model_dump_json(by_alias=True, indent=1)
+    (place / "findings.json").write_text(text + "\n", encoding="utf-8")
+    ids = Volume(own.findings.components.astype(np.uint16), own.volumes.labels.grid)
+    write_volume(place / "segmentation.nii.gz", own.volumes.all_labels, codes=codes)
+    write_volume(place / "candidates.nii.gz", ids, codes=codes)

@@ -48,7 +48,7 @@ from lesionlens.base.records.parts import (
     AlteredResultError,
     check_parts,
     read_run_file,
-    unreadable,
+    unreadable_part,
 )
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -317,12 +317,12 @@ def _model(path: Path, model: type[Model]) -> Model:
     try:
         return read_model(path, model)
     except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_part(path, error) from error
 
 
 def _volume(path: Path, dtype: Any) -> Volume:
     if path.exists() and not path.is_file():
-        raise unreadable(path)
+        raise unreadable_part(path)
     try:
         image: Any = nib.load(path)
         check_size(image.shape, path.name)
@@ -331,7 +331,7 @@ def _volume(path: Path, dtype: Any) -> Volume:
             data: NDArray[Any] = stored.astype(dtype, copy=False)
         grid = Grid(data.shape, image.affine)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, GeometryError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_part(path, error) from error
     if not np.isfinite(stored).all() or (dtype is not np.float32 and (data != stored).any()):
         raise AlteredResultError((path.name,), "numbers that no such file of ours holds")
     return Volume(data, grid)
@@ -376,7 +376,7 @@ def _followup(folder: Path) -> Comparison | None:
         known["own_uids"] = content.get("own_uids", {})  # earlier releases stored none
         return TypeAdapter(Comparison).validate_json(json.dumps(known))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_part(path, error) from error
 
 
 def _run(

@@ -12,13 +12,13 @@ from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.describing import (
+    Description,
     refreshed,
     with_counts,
     with_result,
     with_warning,
     without_warning,
 )
-from lesionlens.site.database.description import Description
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.study_files import holds_inputs_of, inputs_digest
 from lesionlens.site.database.worklist_database import WorklistDatabase
@@ -56,7 +56,7 @@ def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> 
     there = inputs_digest(job.out)
     if there is None:
         return False
-    recorded = database.note(f"{_INPUTS}{job.name}")
+    recorded = database.read_note(f"{_INPUTS}{job.name}")
     if recorded is not None:
         return bool(recorded != there)
     known = database.outcome(job.name, fingerprint)
@@ -73,7 +73,7 @@ def store_outcome(
     """
     before = database.outcome(job.name)
     if outcome.status is Status.ANALYSED:
-        database.take_note(f"{_INPUTS}{job.name}", inputs_digest(job.out))
+        database.write_note(f"{_INPUTS}{job.name}", inputs_digest(job.out))
     database.record(outcome, fingerprint)
     entry = database.entry(job.name)
     if entry is not None and before is not None and before.status is not Status.ANALYSED:

@@ -112,28 +112,28 @@ def run_cohort(
     engine = identity(choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
     with _database_of(cohort) as database:
-        prints = {job.name: fingerprint(job.study) for job in jobs}
+        digests = {job.name: fingerprint(job.study) for job in jobs}
         jobs = tuple(
-            replace(job, new_here=_is_new(database, job, prints[job.name])) for job in jobs
+            replace(job, new_here=_is_new(database, job, digests[job.name])) for job in jobs
         )
         database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
         if cohort.resume:
-            outcomes |= _complete(cohort, database, jobs, prints, engine)
+            outcomes |= _complete(cohort, database, jobs, digests, engine)
         kept, began = len(outcomes), time.monotonic()
         todo = {job.name: job for job in jobs if job.name not in outcomes}
         for outcome in _outcomes(tuple(todo.values()), choice, worker_options, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
-                store_outcome(database, todo[outcome.name], outcome, prints[outcome.name])
+                store_outcome(database, todo[outcome.name], outcome, digests[outcome.name])
             context.progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
             so_far = time.monotonic() - began, len(outcomes) - kept, len(jobs) - len(outcomes)
             logger.log(REPORT, "%d of %d: %s", len(outcomes), len(jobs), _line(outcome, *so_far))
         return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
 
 
-def _is_new(database: WorklistDatabase, job: StudyJob, print_: str) -> bool:
+def _is_new(database: WorklistDatabase, job: StudyJob, digest: str) -> bool:
     """Return whether the result that stands there may be another study's."""
-    return _is_elsewhere(database, job) or is_replaced(database, job, print_)
+    return _is_elsewhere(database, job) or is_replaced(database, job, digest)
 
 
 def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
@@ -157,7 +157,7 @@ def _complete(
     cohort: Cohort,
     database: WorklistDatabase,
     jobs: Sequence[StudyJob],
-    prints: Mapping[str, str],
+    digests: Mapping[str, str],
     engine: str,
 ) -> dict[str, StudyOutcome]:
     """Return the studies that need not be analysed again; adopts outcomes of shards."""
@@ -171,15 +171,15 @@ def _complete(
             ]
         found: dict[str, StudyOutcome] = {}
         for job in jobs:
-            print_ = prints[job.name]
+            digest = digests[job.name]
             outcomes = (
-                complete(source, job, print_, engine)
+                complete(source, job, digest, engine)
                 for source in known
                 if not _is_elsewhere(source, job) or holds_inputs_of(job.study, job.out)
             )
             outcome = next((one for one in outcomes if one is not None), None)
             if outcome is not None:
-                store_outcome(database, job, outcome, print_)
+                store_outcome(database, job, outcome, digest)
                 found[job.name] = outcome
         return found
 

@@ -88,7 +88,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     """
     if studies.is_file():
         rows = read_table(studies)
-        return tuple(StudyJob(row.name, row.study, out / row.name) for row in rows)
+        return tuple(StudyJob(row.name, Path(row.place), out / row.name) for row in rows)
     if not studies.is_dir():
         raise UnusableInputError(
             found=f"no folder {studies.name!r}",

@@ -5,33 +5,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
 from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.safe_paths import DEVICES
+from lesionlens.site.database.records import StudyEntry
 
 COLUMNS = ("study", "name", "patient", "date")
 """`study` is required: a path, absolute or relative to the table's folder."""
 _NAME = re.compile(r"[^\w.-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One study of a table."""
+def read_table(table: Path) -> tuple[StudyEntry, ...]:
+    """Return the studies of a table, in its order, with absolute paths.
 
-    name: str
-    """Name of its result folder; by default the study's name."""
-    study: Path
-    """Absolute path."""
-    patient: str = ""
-    date: str = ""
-
-
-def read_table(table: Path) -> tuple[TableRow, ...]:
-    """Return the studies of a table, in its order.
+    A study without a name has that of its folder.
 
     Raises
     ------
@@ -44,19 +34,19 @@ def read_table(table: Path) -> tuple[TableRow, ...]:
         raise _no_table(table, f"a file that cannot be read as a table ({error})") from error
     if not rows or "study" not in rows[0]:
         raise _no_table(table, f"{len(rows)} rows and no column `study`")
-    entries: list[TableRow] = []
+    entries: list[StudyEntry] = []
     for row in rows:
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if not cells["study"]:
             raise _no_table(table, f"no path in row {len(entries) + 2}")
         place = (table.parent / cells["study"]).resolve()
         name = _plain(cells["name"] or place.name)
-        entries.append(TableRow(name, place, cells["patient"], cells["date"]))
+        entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
     _refuse_duplicates(entries)
     return tuple(entries)
 
 
-def _refuse_duplicates(entries: Iterable[TableRow]) -> None:
+def _refuse_duplicates(entries: Iterable[StudyEntry]) -> None:
     """Refuse names that are equal on Windows or macOS."""
     counts = Counter(entry.name.casefold() for entry in entries)
     twin = next((name for name, count in counts.items() if count > 1), None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from pydantic import TypeAdapter, ValidationError
 
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.dates import iso_date
@@ -19,7 +21,6 @@ from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import inputs_of, open_study
-from lesionlens.site.database.description import Description, Identity
 from lesionlens.site.database.reads import state_of
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome, StudyState
 from lesionlens.site.database.study_files import fingerprint, is_of_other_files
@@ -32,6 +33,45 @@ NO_DATE = "its date in the list is not written YYYY-MM-DD, and was not compared 
 OTHER_IMAGES = "its images are not those that were read or signed"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
+PatientAndDate: TypeAlias = tuple[str, str]
+"""Patient identifier and date, YYYY-MM-DD; empty if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Identity of a study, as its list and its images name it."""
+
+    files: str
+    """Fingerprint of the files that were read."""
+    listed: PatientAndDate
+    """What the list itself names, as from a table or an archive."""
+    images: PatientAndDate
+    """What the images named when they were last read."""
+    read_as: PatientAndDate | None = None
+    """What the images named when a reader decided, if they name others now."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the identity, which an analysis leaves."""
+    contents: str = ""
+    """SHA-256 of the images, if they name no patient; else empty."""
+    read_contents: str | None = None
+    """SHA-256 of the images when a reader decided, if they are others now."""
+
+    @classmethod
+    def of(cls, database: WorklistDatabase, name: str) -> Description | None:
+        """Return the description of a study; None if none is recorded."""
+        stored = database.read_note(_note(name))
+        try:
+            return None if stored is None else TypeAdapter(cls).validate_python(stored)
+        except ValidationError:  # of a later release
+            return None
+
+    def store(self, database: WorklistDatabase, name: str) -> None:
+        """Record the description of a study."""
+        database.write_note(_note(name), asdict(self))
+
+
+def _note(name: str) -> str:
+    return f"described: {name}"
 
 
 def describe_all(
@@ -134,7 +174,7 @@ def _described(
 
 def _when_read(
     database: WorklistDatabase, name: str, before: Description | None
-) -> tuple[Identity | None, str | None]:
+) -> tuple[PatientAndDate | None, str | None]:
     """Return what the images named and held when a reader decided; None if nobody did."""
     if before is None:
         return None, None
@@ -144,13 +184,13 @@ def _when_read(
     return known
 
 
-def _not_of_images(listed: Identity, images: Identity) -> Identity:
+def _not_of_images(listed: PatientAndDate, images: PatientAndDate) -> PatientAndDate:
     """Return what a list of an earlier release names otherwise than the images."""
     patient, date = (one if one != found else "" for one, found in zip(listed, images, strict=True))
     return patient, date
 
 
-def _other_images(read_as: Identity | None, images: Identity) -> tuple[str, ...]:
+def _other_images(read_as: PatientAndDate | None, images: PatientAndDate) -> tuple[str, ...]:
     """Return a warning for each attribute of the images that changed since a study was read."""
     return tuple(
         f"its images have another {words} than when it was read or signed"

@@ -273,14 +273,14 @@ class WorklistDatabase:
     # --- notes ----------------------------------------------------------------------------
 
     @_with_error_messages
-    def note(self, name: str) -> Any:
+    def read_note(self, name: str) -> Any:
         """Return a note on the list itself; None if there is none."""
         query = "SELECT value FROM notes WHERE name = ?"
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else parse_json(found[0])
 
     @_with_error_messages
-    def take_note(self, name: str, value: Any) -> None:
+    def write_note(self, name: str, value: Any) -> None:
         """Store a note on the list itself, as JSON."""
         with self._writing():
             self._connection.execute(
@@ -389,7 +389,7 @@ def _key(row: Sequence[Any]) -> ReadKey:
     return ReadKey(row[0], row[1], row[2], Arm(row[3]))
 
 
-def closed(entry: StudyEntry) -> StudyEntry:
+def without_findings(entry: StudyEntry) -> StudyEntry:
     """Return an entry without the network's findings."""
     return replace(entry, candidates=None, highest=None)
 

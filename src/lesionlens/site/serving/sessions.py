@@ -74,7 +74,7 @@ class Arriving:
             return True
 
     def complete(self, message: Hashable) -> None:
-        """Take that a message has arrived; its bytes are held until it is released."""
+        """Record that a message has arrived; its bytes are held until it is released."""
         with self._lock:
             self._incomplete.pop(message, None)
 

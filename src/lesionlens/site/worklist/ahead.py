@@ -91,7 +91,7 @@ def _run_alone(
         found = run.analyse(entry)
         if found is not None:
             done[entry.name] = found
-    database.take_note(UNDER_WAY, None)
+    database.write_note(UNDER_WAY, None)
     return tuple(done.values())
 
 
@@ -99,7 +99,7 @@ def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
     """Yield the studies from the one being read to the end, then the earlier ones."""
     entries = database.entries()
     names = [entry.name for entry in entries]
-    cursor = database.note(CURSOR)
+    cursor = database.read_note(CURSOR)
     start = names.index(cursor) if cursor in names else 0
     yield from entries[start:]
     yield from entries[:start]
@@ -136,7 +136,7 @@ class _AheadRun:
             if entry.candidates is None:
                 database.update(with_result(entry, job.out))
             return None
-        database.take_note(UNDER_WAY, entry.name)
+        database.write_note(UNDER_WAY, entry.name)
         outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
         if outcome.status is not Status.STOPPED:
             store_outcome(database, job, outcome, mark)
@@ -160,7 +160,7 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
         The study has no folder, and the list no archive.
     """
     if not entry.place:
-        archive = database.note(ARCHIVE)
+        archive = database.read_note(ARCHIVE)
         if archive is None:
             raise UnusableInputError(
                 found=f"{entry.name} without a folder, in a list without an archive",

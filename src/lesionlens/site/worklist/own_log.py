@@ -93,7 +93,7 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     return Recovered(shown, decided[0].renamed(compared))
 
 
-def words_aside(analysis: Analysis, other: Review) -> str:
+def save_conflicting(analysis: Analysis, other: Review) -> str:
     """Write conflicting decisions to a folder of the user; return a notice with its path."""
     last = re.sub(r"\W+", "-", other.events[-1].time)
     folder = own_folder() / "set_aside" / f"{store.analysis_key(analysis.run)}-{last}"
@@ -122,7 +122,7 @@ def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
 def note_kept(analysis: str, reader: str, folder: Path) -> None:
     """Record in the own log that decisions were last stored in a list's folder."""
     with closing(open_worklist_database(own_folder())) as database:
-        database.take_note(_note(analysis, reader), str(folder.resolve()))
+        database.write_note(_note(analysis, reader), str(folder.resolve()))
 
 
 def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> list[Review]:
@@ -148,7 +148,7 @@ def _kept_last(analysis: str, reader: str) -> tuple[Path, ...]:
     if not is_list(own):
         return ()
     with closing(open_worklist_database(own)) as database:
-        found = database.note(_note(analysis, reader))
+        found = database.read_note(_note(analysis, reader))
     return (Path(found),) if isinstance(found, str) else ()
 
 

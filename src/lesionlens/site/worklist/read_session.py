@@ -197,11 +197,8 @@ class ReadSession:
         ]
         if self._takes_over:
             acts = [*self._adopted(at_mm), *acts]
-        named = {act.outline for act in acts}
-        outlines = [outline for name, outline in review.outlines.items() if name in named]
-        self.database.add(self.key, acts, self._analysis, outlines)
-        self._acts += acts
-        self._review, self._takes_over, self._last = review, False, at
+        self._store(acts, review)
+        self._review, self._last = review, at
 
     def take_over(self, at_mm: Mapping[str, Point] = MappingProxyType({})) -> None:
         """Store the decisions that were shown, if this log has others or none.
@@ -211,11 +208,13 @@ class ReadSession:
         at_mm : mapping of str to (3,)
             Centroids of candidates by tracking UID, patient RAS+.
         """
-        if not self._takes_over:
-            return
-        acts = self._adopted(at_mm)
+        if self._takes_over:
+            self._store(self._adopted(at_mm), self._review)
+
+    def _store(self, acts: list[ReviewEvent], review: Review) -> None:
+        """Store decisions and their outlines; the log then continues the shown review."""
         named = {act.outline for act in acts}
-        outlines = [one for name, one in self._review.outlines.items() if name in named]
+        outlines = [outline for name, outline in review.outlines.items() if name in named]
         self.database.add(self.key, acts, self._analysis, outlines)
         self._acts += acts
         self._takes_over = False

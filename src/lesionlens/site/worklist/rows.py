@@ -11,7 +11,7 @@ import numpy as np
 from lesionlens.base.labels import ReviewState
 from lesionlens.site.database.reads import state_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
-from lesionlens.site.database.worklist_database import WorklistDatabase, closed
+from lesionlens.site.database.worklist_database import WorklistDatabase, without_findings
 from lesionlens.site.worklist.protocol import Assignment, ReadingProtocol, assignments
 
 SAME_PLACE_MM = 10.0
@@ -63,7 +63,7 @@ def rows_of(
             (read.key.reader or "unnamed", state_of(read, analysed=analysed))
             for read in sorted(others.get(entry.name, []), key=lambda r: r.key.reader)
         )
-        shown = closed(entry) if hidden else entry
+        shown = without_findings(entry) if hidden else entry
         rows.append(WorklistRow(shown, state_of(mine, analysed=analysed), states))
     return tuple(rows)
 
@@ -71,7 +71,7 @@ def rows_of(
 def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> WorklistRow:
     read = reads.get(ReadKey(one.case, one.reader, one.session, one.arm))
     state = state_of(read, analysed=entry.candidates is not None)
-    return WorklistRow(closed(entry), state, (), one.session, one.arm)
+    return WorklistRow(without_findings(entry), state, (), one.session, one.arm)
 
 
 def too_early(

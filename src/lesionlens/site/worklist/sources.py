@@ -33,7 +33,7 @@ def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
         The path is of no such kind, or contains no study.
     """
     if place.is_file():
-        return _of_table(place)
+        return read_table(place)
     inside = place.resolve() in folder.resolve().parents
     jobs = [job for job in find_jobs(place, folder) if not (inside and _is_ours(job.study))]
     return tuple(_listed(job) for job in jobs)
@@ -55,11 +55,6 @@ def _listed(job: StudyJob) -> StudyEntry:
 def _is_ours(folder: Path) -> bool:
     """Return whether a folder is a worklist or result rather than a study."""
     return is_list(folder) or any((folder / name).is_file() for name in _RESULTS_OF_OURS)
-
-
-def _of_table(table: Path) -> tuple[StudyEntry, ...]:
-    rows = read_table(table)
-    return tuple(StudyEntry(r.name, str(r.study), r.patient, r.date) for r in rows)
 
 
 def studies_of(

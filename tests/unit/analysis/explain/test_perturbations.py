@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.perturbable import Perturbable
 
 from lesionlens.analysis.explain import perturbations, probe
@@ -214,3 +216,23 @@ def test_a_probe_answers_on_the_native_grid(make_prepared):
         probe.ask(trace, prepared, (10, 11, 4000))
     with pytest.raises(UnusableInputError, match="keeps no self-attention"):
         probe.ask(None, prepared, (10, 11, 12))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 1000))
+def test_doubt_lies_between_none_and_one_whatever_the_order_of_voices(voices, seed):
+    rng = np.random.default_rng(seed)
+    reported = rng.random((voices, 3, 3, 3)).astype(np.float32)
+    doubt = perturbations.undecided(reported)
+    assert doubt.min() >= -1e-6
+    assert doubt.max() <= 1 + 1e-6
+    np.testing.assert_allclose(perturbations.undecided(reported[::-1]), doubt, atol=1e-6)
+    np.testing.assert_allclose(perturbations.undecided(1 - reported), doubt, atol=1e-5)
+
+
+def test_sure_answers_leave_no_doubt_and_contradiction_does():
+    sure = np.ones((5, 2, 2, 2), np.float32)
+    assert perturbations.undecided(sure).max() == 0
+    torn = sure.copy()
+    torn[:1] = 0
+    assert perturbations.undecided(torn).min() == pytest.approx(0.4)

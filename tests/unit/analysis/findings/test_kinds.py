@@ -11,13 +11,13 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.analysis.findings.anatomy import head_of
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.kind_features import coarse_of, features_of, lattice_of
-from lesionlens.analysis.findings.kind_model import (
+from lesionlens.analysis.findings.kinds import (
     KindModel,
     appearance_of,
     key_of,
     load_models,
+    with_kinds,
 )
-from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.labels import DrawingMethod, LesionKind, MrSequence
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName

@@ -414,9 +414,9 @@ def test_lesions_that_split_or_merge_say_so():
     two[5:12, 3:7, 3:7], two[14:25, 3:7, 3:7] = 1, 2
     split = match(one, grid, two, grid, np.eye(4))
     assert split.pairs == ((1, 2),)  # the larger part
-    assert split.beside == ((1, 1),)
+    assert split.further == ((1, 1),)
     merged = match(two, grid, one, grid, np.eye(4))
-    assert len(merged.pairs) == len(merged.beside) == 1
+    assert len(merged.pairs) == len(merged.further) == 1
     away = np.roll(one, 0) * 0
     away[0, 0, 0] = 1
     far = Grid(grid.shape, np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 40)

@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.orientations import aff2axcodes
 from tests.phantoms.acquire import CORONAL, SAGITTAL, Acquisition, acquire
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 
@@ -55,7 +56,7 @@ def test_a_skull_lies_outside_the_brain_only():
 @given(codes)
 def test_a_turn_of_the_axes_keeps_every_voxel_and_its_place(orientation):
     turned = acquire(HEAD.labels, Acquisition(orientation))
-    assert turned.grid.axis_codes == orientation
+    assert "".join(aff2axcodes(turned.grid.affine)) == orientation
     counts = np.bincount(turned.data.ravel(), minlength=4)
     np.testing.assert_array_equal(counts, np.bincount(HEAD.labels.data.ravel(), minlength=4))
     for label in (Label.CORE, Label.ENHANCING, Label.OEDEMA):

@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.brain import filled, largest
+from lesionlens.imaging.preparation.brain import fill_holes, largest
 from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid, share_of_brain
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
@@ -184,7 +184,7 @@ def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
         series = study.series[MrSequence(name)]
         values = resample(series.load(), series.grid, grid)
         if truth is None:
-            brain = filled(largest(series.load() != 0)).astype(np.float32)
+            brain = fill_holes(largest(series.load() != 0)).astype(np.float32)
             truth = resample(brain, series.grid, grid) > 0.5
         images[MrSequence(name)] = resample(dressed(values, truth, name, rng), grid, reading)
     found = find_brain(images, reading)
@@ -199,8 +199,8 @@ def test_what_a_mask_encloses_is_filled_wherever_it_lies():
     whole = mask.copy()
     mask[8:10, 3, 4] = False  # a hole
     mask[11, 3, 3:6] = whole[11, 3, 3:6] = False  # a notch in the outermost slice
-    np.testing.assert_array_equal(filled(mask), whole)
-    assert not filled(np.zeros_like(mask)).any()
+    np.testing.assert_array_equal(fill_holes(mask), whole)
+    assert not fill_holes(np.zeros_like(mask)).any()
 
 
 def test_the_largest_part_is_found_wherever_it_lies():

@@ -15,7 +15,7 @@ from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.brain import filled, foreground, largest, mask_of_stripped
+from lesionlens.imaging.preparation.brain import fill_holes, foreground, largest, mask_of_stripped
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
@@ -148,7 +148,7 @@ def test_the_rim_that_resampling_leaves_is_not_brain(step_mm):
     assert found.sum() * step_mm**3 == pytest.approx(true, rel=0.05)
     whole = [v.data for v in head.sequences.values()]
     fine = Grid(whole[0].shape, np.diag([2.0, 2.0, 2.0, 1.0]))
-    assert (mask_of_stripped(whole, fine) == filled(largest(foreground(whole[0])))).all()
+    assert (mask_of_stripped(whole, fine) == fill_holes(largest(foreground(whole[0])))).all()
 
 
 def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):

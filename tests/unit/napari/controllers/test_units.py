@@ -11,7 +11,7 @@ READ_ASIDE = """
 import threading
 from pint import get_application_registry
 from pint.registry import LazyRegistry
-from lesionlens.napari.controllers.units import read_units, take_units
+from lesionlens.napari.controllers.units import read_units, install_units
 
 found = []
 thread = threading.Thread(target=lambda: found.append(read_units()))
@@ -21,7 +21,7 @@ used = {used}
 if used:
     before = get_application_registry().pixel
 assert (type(get_application_registry().get()) is LazyRegistry) is not used
-take_units(found[0])
+install_units(found[0])
 assert (get_application_registry().get() is found[0]) is not used
 if used:
     assert 2 * before == 2 * get_application_registry().pixel

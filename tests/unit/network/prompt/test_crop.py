@@ -16,15 +16,22 @@ from lesionlens.network.prompt.crop import (
 N = 16
 
 
+def positions(crop):
+    """The positions of a crop's voxels in the volume, (n, n, n, 3)."""
+    along = np.arange(crop.size) - (crop.size - 1) / 2
+    steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1)
+    return steps @ crop.step.T + crop.centre
+
+
 def test_a_turned_and_mirrored_cube_is_read_as_scipy_reads_it():
     rng = np.random.default_rng(0)
     volume = rng.normal(size=(2, 30, 40, 35)).astype(np.float32)
     step = 1.3 * np.eye(3) + 0.1 * rng.normal(size=(3, 3))
     step[0] *= -1
     crop = Crop(np.array([14.0, 22.0, 9.0]), step, N)
-    where = np.moveaxis(crop.voxels(), -1, 0)
+    where = np.moveaxis(positions(crop), -1, 0)
     expected = np.stack([ndimage.map_coordinates(one, where, order=1) for one in volume])
-    inside = (crop.voxels() >= 0).all(-1) & (crop.voxels() <= np.array([29, 39, 34])).all(-1)
+    inside = (positions(crop) >= 0).all(-1) & (positions(crop) <= np.array([29, 39, 34])).all(-1)
     assert inside.any()
     assert not inside.all()
     np.testing.assert_allclose(
@@ -34,14 +41,14 @@ def test_a_turned_and_mirrored_cube_is_read_as_scipy_reads_it():
 
 def test_points_find_their_voxel_of_the_cube_and_others_are_left_out():
     crop = Crop.straight(np.array([20.0, 20.0, 20.0]), 1.5, N)
-    at = crop.voxels()[3, 4, 5]
+    at = positions(crop)[3, 4, 5]
     assert crop.inside(np.stack([at, at + 100])).tolist() == [[3, 4, 5]]
 
 
 def test_what_is_pasted_back_is_what_was_read():
     ramp = np.indices((40, 44, 42)).sum(0).astype(np.float32)
     crop = Crop.straight(np.array([20.0, 3.0, 20.0]), 1.25, N)
-    cube = torch.from_numpy(np.moveaxis(crop.voxels(), -1, 0).sum(0).astype(np.float32))
+    cube = torch.from_numpy(np.moveaxis(positions(crop), -1, 0).sum(0).astype(np.float32))
     box, values = paste(cube, crop, ramp.shape)
     assert box[1].start == 0
     np.testing.assert_allclose(values, ramp[box], atol=1e-3)
@@ -56,10 +63,10 @@ def test_the_sharp_gaussian_keeps_to_the_voxel_and_the_wide_one_does_not():
     assert wide[8, 8, 14] > 0.5
 
 
-def scene(present=(True, True, True, True), chances=None):
+def scene(present=(True, True, True, True), probability=None):
     images = torch.zeros(4, N, N, N)
     images[3, 8:, :, :] = 2.0
-    return Scene(images, torch.ones(1, N, N, N), present, chances, 1.0)
+    return Scene(images, torch.ones(1, N, N, N), present, probability, 1.0)
 
 
 def question(foreground=(), background=(), outline=None, region=None):

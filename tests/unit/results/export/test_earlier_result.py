@@ -12,9 +12,9 @@ from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
+from lesionlens.results.export.anonymous import tracking_uids
+from lesionlens.results.export.anonymous import with_uids as with_new_uids
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.replaced_uids import tracking_uids
-from lesionlens.results.export.replaced_uids import with_uids as with_new_uids
 from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_unseen, with_earlier_review

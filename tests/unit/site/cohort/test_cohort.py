@@ -601,7 +601,7 @@ def test_a_result_of_another_study_is_not_kept_as_this_ones(
     run_cohort(Cohort(studies, out), CPU, HERE)
     if earlier_release and resume:
         with closing(open_worklist_database(out)) as database:
-            database.take_note("inputs: c", None)
+            database.write_note("inputs: c", None)
     (tmp_path / "other.nii").write_text("another patient")
     write_saved_run(out / "c", (tmp_path / "other.nii",))
     other = (out / "c" / "run.json").read_bytes()

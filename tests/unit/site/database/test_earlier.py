@@ -32,7 +32,7 @@ def test_the_studies_outcomes_and_notes_of_an_earlier_pair_are_there(folder):
     assert is_list(folder)
     with existing_worklist_database(folder) as database:
         first, second, third = database.entries()
-        assert database.note("cursor") == "case-b"
+        assert database.read_note("cursor") == "case-b"
         assert database.outcome("case-a", "print-a") == StudyOutcome(
             "case-a", Status.ANALYSED, 0, "2 candidate regions", 12.5, 2, "lens 0.2 abc", 1400.0
         )
@@ -73,9 +73,9 @@ def test_every_read_of_an_earlier_list_is_there(folder):
 
 def test_an_earlier_pair_is_read_once(folder):
     with existing_worklist_database(folder) as database:
-        database.take_note("cursor", "case-a")
+        database.write_note("cursor", "case-a")
     with existing_worklist_database(folder) as database:
-        assert database.note("cursor") == "case-a"
+        assert database.read_note("cursor") == "case-a"
         assert len(database.entries()) == 3
 
 

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import requests
-from tests.serving_here import QuickEngine, serving
+from tests.serving_here import QuickEngine, serving, soon
 
 from lesionlens.base.records.prediction import Capability
 from lesionlens.site.serving import gate, listen
@@ -66,13 +66,6 @@ def is_closed(opened):
     except ConnectionError:
         pass
     return True
-
-
-def soon(true, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.02)
-    return true()
 
 
 @pytest.mark.parametrize(("method", "target"), ROUTES)

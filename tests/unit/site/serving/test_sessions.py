@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine
+from tests.serving_here import QuickEngine, soon
 
 from lesionlens.base.errors import CancelledError, FullError, GoneError, ServerError
 from lesionlens.engines.remote import messages
@@ -62,13 +62,6 @@ def brightened(factor):
     prepared = prepared_head()
     object.__setattr__(prepared, "channels", prepared.channels * np.float32(factor))
     return prepared
-
-
-def soon(true, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.02)
-    return true()
 
 
 def test_a_silent_session_ends_and_its_study_is_forgotten(make):

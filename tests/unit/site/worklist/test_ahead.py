@@ -61,14 +61,14 @@ def list_of_three(tmp_path, monkeypatch):
 
 def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_three):
     database, begun = list_of_three
-    database.take_note(CURSOR, "b")
+    database.write_note(CURSOR, "b")
     run_ahead(database, CohortChoice())
     assert begun == ["b", "c", "a"]
     a, b, c = database.entries()
     assert (a.candidates, a.highest, a.warnings) == (1, 0.9, ("w",))
     assert (b.candidates, b.warnings) == (None, ("no brain in the scan",))
     assert c.candidates == 1
-    assert database.note(UNDER_WAY) is None
+    assert database.read_note(UNDER_WAY) is None
     begun.clear()
     run_ahead(database, CohortChoice())
     assert begun == ["b"]
@@ -99,7 +99,7 @@ def test_a_reader_who_goes_on_is_followed(list_of_three):
     database, begun = list_of_three
 
     def progress(stage, fraction):
-        database.take_note(CURSOR, "c")
+        database.write_note(CURSOR, "c")
 
     original = ahead.analyse
     ahead.analyse = lambda job, *rest: (progress("", 0), original(job, *rest))[1]
@@ -371,7 +371,7 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     assert "Doe" not in repr(entries)
     database = open_worklist_database(tmp_path / "list")
     database.add_studies(entries)
-    database.take_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
+    database.write_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
     monkeypatch.setattr(ahead, "identity", lambda choice: "x")
     monkeypatch.setattr(
         ahead, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, job.study.name)

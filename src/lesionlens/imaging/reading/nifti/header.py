@@ -59,7 +59,7 @@ def open_image(path: Path) -> Any:
     except BROKEN as error:
         raise ReadError(
             found=f"{path.name!r}, whose header is not that of a NIfTI file (damaged or another "
-            f"format: {brief(error, path)})",
+            f"format: {first_line(error, path)})",
             expected="NIfTI-1 or NIfTI-2, plain as .nii or gzip-compressed as .nii.gz",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         ) from error
@@ -92,7 +92,7 @@ def _check_offset(path: Path) -> None:
                 )
 
 
-def brief(error: BaseException, path: Path | None = None) -> str:
+def first_line(error: BaseException, path: Path | None = None) -> str:
     """Return the first line of a library's error, shortened and without folder names."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # the full text would contain the path above the study
@@ -167,7 +167,7 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
         notice = _forms_agree(header, affine, shape, _scale(header))
     except (ValueError, HeaderDataError) as error:
         raise GeometryError(
-            found=f"a damaged orientation (qform) in {name!r}: {brief(error)}",
+            found=f"a damaged orientation (qform) in {name!r}: {first_line(error)}",
             expected="an affine that says which side is left",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         ) from error

@@ -12,7 +12,7 @@ from nibabel.openers import Opener
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ReadError
-from lesionlens.imaging.reading.nifti.header import BROKEN, brief, open_image
+from lesionlens.imaging.reading.nifti.header import BROKEN, first_line, open_image
 
 _TRAILING = 2**20
 """Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
@@ -61,7 +61,7 @@ def read_stored(path: Path, shape: Sequence[int], channel: int | None = None) ->
 def _truncated(path: Path, shape: Sequence[int], error: BaseException) -> ReadError:
     return ReadError(
         found=f"{path.name!r} ends before its last voxel or is corrupt (truncated or damaged: "
-        f"{brief(error, path)})",
+        f"{first_line(error, path)})",
         expected=f"{'x'.join(map(str, shape))} voxels",
         next_step="Copy or download the file again, or convert the scan again",
     )

@@ -24,7 +24,7 @@ from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import PlaceVisited
-from lesionlens.napari.model.state.identity import NOWHERE, Identity, identity_of
+from lesionlens.napari.model.state.identity import NOWHERE, StudyIdentity, identity_of
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
@@ -68,7 +68,7 @@ class ReviewSession(Choosing):
     # --- study and analysis ---------------------------------------------------------------
 
     def open(
-        self, study: Study, request: Request | None = None, listed: Identity = NOWHERE
+        self, study: Study, request: Request | None = None, listed: StudyIdentity = NOWHERE
     ) -> None:
         """Open a study without an analysis, with the overlay off.
 
@@ -106,7 +106,7 @@ class ReviewSession(Choosing):
             second=None,
         )
 
-    def doubt_names(self, exchanged: tuple[MrSequence, ...]) -> None:
+    def report_exchanged(self, exchanged: tuple[MrSequence, ...]) -> None:
         """Report which sequences of the open study seem to have exchanged names."""
         self._set(exchanged=exchanged)
 
@@ -260,7 +260,7 @@ class ReviewSession(Choosing):
             self._choose(overlay=Overlay.CONTOUR)
 
     def _visit(self, candidate_id: int) -> None:
-        """Let the views go to a final or preliminary candidate."""
+        """Move the views to a final or preliminary candidate."""
         analysis, first = self._state.analysis, self._state.preliminary
         found = first if analysis is None else analysis.findings
         there = () if found is None else found.candidates

@@ -9,7 +9,7 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.acts import hanging, hanging_rules
+from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
@@ -77,7 +77,7 @@ class ViewActs(MeasureActs):
             return
         rule, refused = None, ""
         try:
-            rule = hanging_rules.rule_for(study)
+            rule = hanging.rule_for(study)
         except ConfigError as refusal:
             refused = str(refusal)
         layout = rule.layout if rule is not None else None
@@ -207,7 +207,7 @@ class ViewActs(MeasureActs):
         self.session.choose_layer(layer)
 
     def go_to_point(self, point_mm: Point) -> None:
-        """Bring a point (RAS+ mm) into the middle of every view; no candidate comes into focus."""
+        """Centre every view on a point (RAS+ mm); no candidate comes into focus."""
         self.session.notify("")
         self.viewpoint.move(point_mm=point_mm, centre_mm=point_mm)
         self.session.happened.emit(PlaceVisited(point_mm))
@@ -256,7 +256,7 @@ class ViewActs(MeasureActs):
         )
 
     def _analysed(self) -> Analysis | None:
-        """Return the analysis; say what it waits for where there is none."""
+        """Return the analysis; without one, show the reason and return None."""
         state = self.session.state
         if state.analysis is None:
             self.session.decline(f"{awaited(state, 'go there')}.")

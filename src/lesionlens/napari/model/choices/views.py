@@ -54,7 +54,7 @@ class ComparedPictures:
     components: Volume | None = None
     """Volume of int32 or None. What was flagged there, to be outlined; candidate ids, 0 elsewhere.
     """
-    beside: str = ""
+    other_image: str = ""
     """Name of another image of this study (a series, the subtraction); empty for a prior."""
     how: str = ""
     """How it was registered, with any doubt."""

@@ -19,16 +19,94 @@ from lesionlens.analysis.explain.probe import (
     elsewhere,
     layer_attention_raw,
 )
+from lesionlens.analysis.explain.search import Attended, masks_of, shares
+from lesionlens.analysis.findings.components import component_mask_of, component_voxels
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import frozen
+from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Target
 from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
-from lesionlens.napari.model.overlays.evidence import evidence_view, search_words
-from lesionlens.napari.model.overlays.maps import EVEN_SHARE, MapView, attention_view, probe_view
+from lesionlens.napari.model.overlays.maps import (
+    EVEN_SHARE,
+    MapView,
+    attention_view,
+    onto,
+    probe_view,
+)
 
 _SURROUNDINGS = (
     f"This voxel attended to its surroundings, and uniformly beyond {AROUND_MM:.0f} mm: a map "
     "would show nothing else."
 )
+EVIDENCE_TOP = 0.5
+"""Probability difference with full colour, in every study."""
+_TICKS = ((-0.5, "-0.5 against"), (0.0, "0"), (0.5, "+0.5 for"))
+_LISTED = 4
+
+
+def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
+    """Return the contribution map of one sequence.
+
+    Raises
+    ------
+    UnusableInputError
+        The result has no such map.
+    """
+    evidence = analysis.volumes.evidence
+    if evidence is None or sequence not in evidence.shares:
+        raise UnusableInputError(
+            found=f"a result without the contribution of {sequence.display_name} at each voxel",
+            expected="a result of an engine that can omit single sequences",
+            next_step="Analyse the study again",
+        )
+    prepared = analysis.prepared
+    data = onto(evidence.shares[sequence], evidence.grid, prepared.working)
+    marked = component_mask_of(analysis.findings, prepared.native)
+    means = [
+        evidence.within(one.voxels)[sequence] for one in component_voxels(marked, evidence.grid)
+    ]
+    listed = ", ".join(f"{n + 1}: {mean:+z.2f}" for n, mean in enumerate(means[:_LISTED]))
+    words = f"Mean of {sequence.display_name} within candidates · {listed}. " if listed else ""
+    return MapView(
+        frozen(np.asarray(data, np.float32)),
+        EVIDENCE_TOP,
+        _TICKS,
+        "probability that this sequence adds (blue) or takes away (orange): exact Shapley values "
+        "of the first pass; with the other maps and the answer to no image they sum to it",
+        low=-EVIDENCE_TOP,
+        role="evidence",
+        statistics=f"{words}Exact Shapley values of the first pass, "
+        f"{float(evidence.grid.spacing_mm[0]):.2g} mm.",
+    )
+
+
+def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
+    """Report the positions attended to by the first layer, and by the deciding layers."""
+    if trace.layer_attention is None:
+        return ""
+    prepared, findings = analysis.prepared, analysis.findings
+    marked: NDArray[np.bool_] = onto(
+        (findings.components > 0).astype(np.uint8), prepared.native, prepared.working, nearest=True
+    ).astype(bool)
+    dismissed = np.zeros(prepared.native.shape, np.uint8)
+    for one in findings.considered:
+        dismissed[tuple(one.voxels.T)] = 1
+    beside = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
+    masks = masks_of(prepared, marked, beside)
+    words = _words("First layer", shares(trace.layer_attention(region, 0, None), masks))
+    if region not in trace.cross:
+        return words
+    return f"{words} {_words('Decided from', shares(trace.cross[region], masks))}"
+
+
+def _words(what: str, found: Attended) -> str:
+    parts = [f"{found.candidates:.0%} in candidates", f"{found.opposite:.0%} opposite them"]
+    if found.dismissed is not None:
+        parts.append(f"{found.dismissed:.0%} in places also considered")
+    return f"{what}: {', '.join(parts)}."
 
 
 def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> MapView | str:

@@ -48,7 +48,7 @@ class Board:
 
     tiles: tuple[Tile, ...] = ()
     """Views; empty if napari's canvas is shown."""
-    beside: tuple[Tile, ...] = ()
+    second_window: tuple[Tile, ...] = ()
     """Views of the second window; empty if it is closed."""
     frame: Frame = field(default_factory=Frame.patient)
     """Axes of the planes."""
@@ -87,7 +87,7 @@ def board_of(state: State, scene: ShownScene) -> Board:
     series = {} if state.study is None else state.study.series
     return Board(
         tiles=tiles_of(state, state.choices.views.layout),
-        beside=_beside(state),
+        second_window=_second_window(state),
         frame=frame_of(state),
         scene=scene,
         views=state.choices.views,
@@ -104,7 +104,7 @@ def board_of(state: State, scene: ShownScene) -> Board:
     )
 
 
-def _beside(state: State) -> tuple[Tile, ...]:
+def _second_window(state: State) -> tuple[Tile, ...]:
     """Return the views of the second window: four sequences, or planes if the first shows them."""
     if not state.choices.views.second_window or state.study is None:
         return ()

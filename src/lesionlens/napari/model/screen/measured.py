@@ -24,7 +24,7 @@ class DrawnMeasure:
     line: Line
     lines: tuple[str, ...]
     """Lines of text."""
-    beside: tuple[float, float]
+    text_at: tuple[float, float]
     """(2,): the text is to the right of this point."""
 
 
@@ -47,8 +47,8 @@ def measures_on(
         points = board.frame.on_screen(tile.plane, measure.points)
         if measure.kind is MeasureKind.REGION and not measure.empty:
             words = (name, *statistics_of(image, points).lines)
-            beside = (float(points[:, 0].max()), float(points[:, 1].min()))
-            found.append(DrawnMeasure(index, points, ellipse(points), words, beside))
+            text_at = (float(points[:, 0].max()), float(points[:, 1].min()))
+            found.append(DrawnMeasure(index, points, ellipse(points), words, text_at))
         else:
             words = (measure.text,) if measure.text else ()
             ruler = measure.kind is MeasureKind.RULER

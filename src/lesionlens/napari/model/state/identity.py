@@ -17,7 +17,7 @@ _TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDat
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class StudyIdentity:
     """Identity of patient and study from files and worklist; unknown fields are empty."""
 
     study: str = ""
@@ -36,9 +36,9 @@ class Identity:
 
         Examples
         --------
-        >>> Identity("head", "A B", "7", "born 1970-01-02 · F", "2026-01-05").lines
+        >>> StudyIdentity("head", "A B", "7", "born 1970-01-02 · F", "2026-01-05").lines
         ('A B', 'ID 7', 'born 1970-01-02 · F', '2026-01-05', 'head')
-        >>> Identity("head").lines
+        >>> StudyIdentity("head").lines
         ('head',)
         """
         number = f"ID {self.number}" if self.number else ""
@@ -51,24 +51,24 @@ class Identity:
 
         Examples
         --------
-        >>> Identity("head", "A B", "7", "", "2026-01-05").text
+        >>> StudyIdentity("head", "A B", "7", "", "2026-01-05").text
         'A B · ID 7 · 2026-01-05 · head'
         """
         return " · ".join(line for line in self.lines if line != self.born)
 
 
-NOWHERE = Identity()
+NOWHERE = StudyIdentity()
 """Identity of a study outside a worklist."""
 
 
-def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
+def identity_of(study: Study, listed: StudyIdentity = NOWHERE) -> StudyIdentity:
     """Return the identity of a study from its files, otherwise from its list.
 
     Examples
     --------
     >>> from pathlib import Path
     >>> study = Study("head", StudyKind.NIFTI, {}, Path())
-    >>> identity_of(study, Identity("a", number="7", date="2026-01-05")).text
+    >>> identity_of(study, StudyIdentity("a", number="7", date="2026-01-05")).text
     'ID 7 · 2026-01-05 · a'
     """
     name = listed.study or study.name
@@ -83,7 +83,7 @@ def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
         return named
     values = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}
     born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]
-    return Identity(
+    return StudyIdentity(
         study=name,
         patient=values["PatientName"].replace("^", " ").strip(),
         number=values["PatientID"] or listed.number,

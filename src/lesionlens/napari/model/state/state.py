@@ -21,7 +21,7 @@ from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpin
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.overlays.maps import Overlays
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.results.review.drafts import OutlineDraft
 
@@ -133,7 +133,7 @@ class State:
     """State of the window."""
 
     study: Study | None = None
-    identity: Identity = field(default_factory=Identity)
+    identity: StudyIdentity = field(default_factory=StudyIdentity)
     """Identity of patient and study."""
     analysis: Analysis | None = None
     overlays: Overlays | None = None

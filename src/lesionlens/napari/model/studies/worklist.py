@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from psygnal import Signal
 
@@ -117,9 +118,8 @@ class WorklistSession:
         """What the dock paints now."""
         return self.state.screen
 
-    def _set(self, **changes: object) -> None:
-        values = {name: getattr(self.state, name) for name in WorklistState.__dataclass_fields__}
-        self.state = WorklistState(**(values | changes))
+    def _set(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
         self.changed.emit(self.screen)
 
     # --- the list -------------------------------------------------------------------------
@@ -154,14 +154,14 @@ class WorklistSession:
             current=None if known is None else self.state.current,
             opening=None,
             place=self._last_opened(),
-            under_way=database.note(UNDER_WAY),
+            under_way=database.read_note(UNDER_WAY),
             problem=None,
             message="",
         )
 
     def _last_opened(self) -> tuple[str, int] | None:
         """Return the row that this reader opened last, also before a crash."""
-        found = None if self.database is None else self.database.note(_place_of(self.reader))
+        found = None if self.database is None else self.database.read_note(_place_of(self.reader))
         return next((row.key for row in self._all if list(row.key) == found), None)
 
     def close(self) -> None:
@@ -182,7 +182,7 @@ class WorklistSession:
             self._all = rows_of(
                 self.database, self.reader, self.protocol, unaided_first=self.unaided_first
             )
-            under_way = self.database.note(UNDER_WAY)
+            under_way = self.database.read_note(UNDER_WAY)
         except LesionLensError as error:
             self._set(message=f"The list cannot be read now: {error}")
             return
@@ -211,7 +211,7 @@ class WorklistSession:
         """Return a row by its key, shown or not."""
         return next((row for row in self._all if row.key == key), None)
 
-    def beside(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
+    def neighbour(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
         """Return the row a number of rows further on among those shown; None at the end.
 
         Counted from the open study, or from another row by its key; if none is open, the row that
@@ -234,15 +234,15 @@ class WorklistSession:
     def at(self, row: WorklistRow | None) -> None:
         """Set the row of the open study; None if it is not of the list."""
         if row is not None and self.database is not None:
-            self.database.take_note(_place_of(self.reader), row.key)
+            self.database.write_note(_place_of(self.reader), row.key)
             self._set(current=row.key, place=row.key)
         else:
             self._set(current=None)
 
     def analyse_from(self, row: WorklistRow) -> None:
-        """Let the analysis ahead continue from a row."""
+        """Continue the analysis ahead from a row."""
         if self.database is not None:
-            self.database.take_note(CURSOR, row.entry.name)
+            self.database.write_note(CURSOR, row.entry.name)
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return the key of the read of a row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
 from lesionlens.napari.model.wording.candidates import date_words
 
@@ -15,14 +15,14 @@ def caption(state: State) -> str:
     sequence, views = shown_sequence(state), state.choices.views
     words = [state.choices.plane.value]
     other = compared_now(state)
-    if sequence is not None and (other is None or not other.beside):
+    if sequence is not None and (other is None or not other.other_image):
         words.insert(0, sequence.display_name)
     if sequence is not None and other is not None:
         words.insert(0, other.description if views.named else other.plain)
     return " · ".join(words)
 
 
-def who(identity: Identity) -> str:
+def who(identity: StudyIdentity) -> str:
     """Return patient, identifier and date of a study in one line."""
     number = f"ID {identity.number}" if identity.number else ""
     return " · ".join(part for part in (identity.patient, number, identity.date) if part)

@@ -64,7 +64,7 @@ def outlines(mask: Mask) -> list[Points]:
     --------
     >>> ring = np.ones((5, 5), bool); ring[2, 2] = False
     >>> (one,) = outlines(ring)
-    >>> bool((filled([one], (5, 5)) == ring).all())
+    >>> bool((fill_contours([one], (5, 5)) == ring).all())
     True
     """
     parts, count = ndimage.label(mask)
@@ -91,7 +91,7 @@ def _joined(outer: Points, hole: Points) -> Points:
     return np.concatenate([outer[: here + 1], turned, turned[:1], outer[here:]])
 
 
-def filled(lines: list[Points], shape: tuple[int, int]) -> Mask:
+def fill_contours(lines: list[Points], shape: tuple[int, int]) -> Mask:
     """Return the pixels whose centres are inside closed contours, by the even-odd rule.
 
     Parameters
@@ -294,6 +294,6 @@ def masks_of(item: Any, sources: SourceFrames) -> dict[int, Mask]:
         lps = np.array(contour.ContourData, np.float64).reshape(-1, 3)
         plane = sources.planes[frame]
         column, row = np.linalg.lstsq(plane[:, :2], (lps - plane[:, 2]).T, rcond=None)[0]
-        mask = filled([np.column_stack([row, column])], (sources.rows, sources.columns))
+        mask = fill_contours([np.column_stack([row, column])], (sources.rows, sources.columns))
         found[frame] = found.get(frame, np.zeros_like(mask)) | mask
     return found

@@ -102,7 +102,7 @@ def _add_info(router: APIRouter) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InferenceQuery:
     """Query parameters of an inference."""
 
     image: str = ""
@@ -117,7 +117,7 @@ def _add_infer(router: APIRouter) -> None:
         owner: Owner,
         request: Request,
         model: str,
-        asked: Annotated[Asked, Depends()],
+        asked: Annotated[InferenceQuery, Depends()],
         params: Annotated[str, Form()] = "{}",
         file: Annotated[UploadFile | None, File()] = None,
         label: Annotated[UploadFile | None, File()] = None,

@@ -19,7 +19,7 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.dicom import refs, seg
-from lesionlens.results.export.dicom.contours import filled, masks_of, outlines
+from lesionlens.results.export.dicom.contours import fill_contours, masks_of, outlines
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.rejection import rejection_of
 
@@ -39,7 +39,7 @@ def test_outlines_of_any_mask_fill_to_the_same_mask(mask):
     lines = outlines(mask)
     found = np.zeros(mask.shape, bool)
     for line in lines:
-        one = filled([line], mask.shape)
+        one = fill_contours([line], mask.shape)
         assert not (found & one).any()
         found |= one
     np.testing.assert_array_equal(found, mask)

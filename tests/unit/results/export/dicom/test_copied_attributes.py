@@ -11,7 +11,7 @@ from pydicom.tag import Tag
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing.simple import Lesion
-from lesionlens.results.export.dicom.characters import Characters
+from lesionlens.results.export.dicom.copied_attributes import Characters
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.values import valid
 from lesionlens.results.export.exporter import save

@@ -66,7 +66,7 @@ def doubled(reviewed):
     data = 2 * np.asarray(series.load(), np.float32)
     adc = dict.fromkeys(session.state.study.series, Volume(data, series.grid))
     views = {
-        "compared": ComparedPictures("ADC (ep2d of Doe)", "ADC", adc, beside="0 adc"),
+        "compared": ComparedPictures("ADC (ep2d of Doe)", "ADC", adc, other_image="0 adc"),
         "layout": Layout.PRIOR,
     }
     session.choose_views(**views)
@@ -154,7 +154,7 @@ def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled
     assert roles == {None, "compared"}
     assert caption.text == "ADC (ep2d of Doe) · axial"
     prior = replace(
-        other, description="prior of 2024", plain="prior", beside="", components=flagged
+        other, description="prior of 2024", plain="prior", other_image="", components=flagged
     )
     panel.session.choose_views(compared=prior)
     blue = transform_color(PRIOR_COLOUR)[0]

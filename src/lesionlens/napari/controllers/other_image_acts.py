@@ -23,7 +23,7 @@ _NOT_YET = "Analyse the study first, which registers its sequences."
 _NONE = "The study has no other series."
 
 
-class BesideActs(ViewActs):
+class OtherImageActs(ViewActs):
     """Acts that show another image beside the shown sequence, in place of a prior."""
 
     jobs: Jobs
@@ -62,7 +62,7 @@ class BesideActs(ViewActs):
 
     def _shown(self) -> str:
         compared = self.session.state.choices.views.compared
-        return "" if compared is None else compared.beside
+        return "" if compared is None else compared.other_image
 
     def _toggle(self, name: str, make: Callable[[PreparedStudy, RunContext], OtherImage]) -> None:
         if self._shown() == name:
@@ -83,13 +83,13 @@ class BesideActs(ViewActs):
                 return "Another study is open now."
             views = self.session.state.choices.views
             before, layout = views.compared, views.layout
-            if before is not None and before.beside:
+            if before is not None and before.other_image:
                 layout, before = before.layout, before.instead_of
             pictures = ComparedPictures(
                 found.name,
                 found.plain,
                 dict.fromkeys(study.series, found.volume),
-                beside=name,
+                other_image=name,
                 how=found.how,
                 instead_of=before,
                 layout=layout,

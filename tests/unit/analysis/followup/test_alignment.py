@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lesionlens.analysis.followup.side_check import seems_mirrored
+from lesionlens.analysis.followup.alignment import seems_mirrored
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext

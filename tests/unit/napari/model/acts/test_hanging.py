@@ -13,7 +13,7 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study, StudyKind
-from lesionlens.napari.model.acts.hanging_rules import read_rules, rule_for
+from lesionlens.napari.model.acts.hanging import read_rules, rule_for
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout

@@ -15,7 +15,7 @@ _SIZE = (900, 800)
 TITLE = "LesionLens: second window"
 
 
-class Beside(QWidget):
+class SecondWindow(QWidget):
     """A separate window with linked views; it shares the keys of the first window.
 
     Parameters
@@ -29,7 +29,7 @@ class Beside(QWidget):
 
     def __init__(self, view: BoardView, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Window)
-        self.setObjectName("lesionlens_beside")
+        self.setObjectName("lesionlens_second_window")
         self.view = view
         parent.window().installEventFilter(self)
         column = QVBoxLayout(self)
@@ -38,11 +38,11 @@ class Beside(QWidget):
 
     def show_board(self, board: Board) -> None:
         """Show the second window's tiles of a board; without any, hide."""
-        if not board.beside:
+        if not board.second_window:
             self.hide()
             return
         self.setWindowTitle(" · ".join((TITLE, *board.corner[-1:])))
-        self.view.show_board(replace(board, tiles=board.beside))
+        self.view.show_board(replace(board, tiles=board.second_window))
         if self.isHidden():
             self._place()
             self.view.setFocus()  # a window that is activated takes keys at once
@@ -58,7 +58,7 @@ class Beside(QWidget):
             self.resize(*_SIZE)
 
     def eventFilter(self, _: QObject, event: QEvent) -> bool:
-        """Take no clicks or keys while a dialog of the first window waits for an answer."""
+        """Block clicks and keys while a dialog of the first window waits for an answer."""
         if event.type() in (QEvent.Type.WindowBlocked, QEvent.Type.WindowUnblocked):
             self.setEnabled(event.type() == QEvent.Type.WindowUnblocked)
             if self.isEnabled():
