@@ -90,6 +90,20 @@ def test_a_slice_key_held_goes_on_and_a_decision_is_made_once(reviewed, qtbot):
     assert not reviewed.session.state.review.events
 
 
+def test_a_key_that_stays_down_goes_on_where_a_repeat_came_late(reviewed, qtbot):
+    """On a busy machine the next click put the crosshair there in place of a prompt."""
+    settled_in(reviewed, qtbot)
+    target, prompting = reviewed.candidates.table, reviewed.actions_.prompting
+    QApplication.instance().focusChanged.emit(None, target)
+    qtbot.keyPress(target, Qt.Key.Key_F2)
+    qtbot.keyRelease(target, Qt.Key.Key_F2)  # as X11 begins a repeat
+    qtbot.waitUntil(lambda: not prompting.held, timeout=10_000)
+    QApplication.sendEvent(target, repeated(Qt.Key.Key_F2))
+    assert prompting.held
+    qtbot.keyRelease(target, Qt.Key.Key_F2)
+    qtbot.waitUntil(lambda: not prompting.held, timeout=10_000)
+
+
 def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     table = reviewed.candidates.table
