@@ -284,21 +284,28 @@ def _strokes(
     """
     to_own = prepared.native.ras_order()
     to_ras = np.asarray(np.linalg.inv(to_own)) @ prepared.to_native
-    slices = int(np.argmax(prepared.native.spacing_mm))
-    across = int(np.argmax(np.abs(np.linalg.inv(prepared.to_native)[:3, slices])))
+    across = _through_slices(prepared)
     painted = np.zeros(labels.shape, dtype=bool)
     for erased in (True, False):
         changed = (shown != drawn) & ((drawn == 0) == erased)
         places = np.argwhere(changed)
         at = geometry.nearest(to_own, geometry.nearest(to_ras, places)) - first
         there = ((at >= 0) & (at < np.array(labels.shape))).all(axis=1)
-        places, at = places[there], tuple(at[there].T)
-        painted[at] = not erased
+        places, at = places[there], at[there]
+        painted[tuple(at.T)] = not erased
         centred = _at_centres(changed.astype(np.uint8), first, labels.shape, prepared.to_native) > 0
         runs = _runs(changed, across)[tuple(places.T)]
-        alone = ~np.isin(runs, runs[centred[at]])
-        labels[tuple(axis[alone] for axis in at)] = drawn[tuple(places[alone].T)]
+        alone = ~np.isin(runs, runs[centred[tuple(at.T)]])
+        labels[tuple(at[alone].T)] = drawn[tuple(places[alone].T)]
     return painted
+
+
+def _through_slices(prepared: PreparedStudy) -> int:
+    """Return the working axis nearest to the longest native voxel edge; of equal ones the first."""
+    nearest = np.abs(np.linalg.inv(prepared.to_native)[:3, :3]).argmax(axis=0)
+    edges_mm = np.zeros(3)
+    np.maximum.at(edges_mm, nearest, np.round(prepared.native.spacing_mm, 3))
+    return int(edges_mm.argmax())
 
 
 def _runs(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int32]:

@@ -75,14 +75,15 @@ def test_an_outline_that_was_not_touched_is_the_networks_own(analysis):
     np.testing.assert_array_equal(again.findings.components, analysis.findings.components)
 
 
+@pytest.mark.parametrize("edges_mm", [(0.5, 1.5, 0.5), (1.5, 0.5, 1.5), (1.5, 1.5, 1.5)])
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), order=orders())
-def test_a_stroke_is_the_same_however_the_scan_is_stored(seed, order):
+def test_a_stroke_is_the_same_however_the_scan_is_stored(edges_mm, seed, order):
     """With voxels of .5 and 1.5 mm every working voxel lies midway between native ones."""
     draw = np.random.default_rng(seed)
-    affine = np.diag([-0.5, 1.5, -0.5, 1.0])
+    affine = np.diag([*np.multiply(edges_mm, (-1.0, 1.0, -1.0)), 1.0])
     affine[:3, 3] = draw.uniform(-90, 90, 3).round(3)
-    native = Grid((40, 14, 44), affine)
+    native = Grid(tuple(round(21 / edge) for edge in edges_mm), affine)
     affine, shape = ras_grid(native.affine, native.shape, 1.0)
     shown = np.zeros(shape, np.uint8)
     shown[6:12, 6:12, 6:12] = Label.OEDEMA
