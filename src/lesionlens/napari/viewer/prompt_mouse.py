@@ -15,6 +15,7 @@ from lesionlens.napari.model.choices.gestures import (
     gesture_of,
     line_of,
     switched,
+    traced,
 )
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
@@ -82,12 +83,23 @@ class PromptMouse:
             camera.mouse_pan = panned
             if self._trail.strokes is not None:
                 self._trail.draw(None, None)
-        self._take(gesture_of(path, far > STILL_PX, modifiers))
+        moved = far > STILL_PX
+        down, right = self._axes()[1:]
+        way = traced([(point[right], point[down]) for point in path], moved, modifiers)
+        points = [list(path[0]) for _ in way]
+        for point, (x, y) in zip(points, way, strict=True):
+            point[right], point[down] = x, y
+        self._take(gesture_of([as_vec3(point) for point in points], moved, modifiers))
+
+    def _axes(self) -> tuple[int, int, int]:
+        """Return the patient's sliced, vertical and horizontal axis."""
+        dims = self._viewer.dims
+        through, down, right = (axis - dims.ndim + SPACE for axis in dims.order[-SPACE:])
+        return through, down, right
 
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
         """Draw the line of a drag."""
-        dims = self._viewer.dims
-        through, down, right = (axis - dims.ndim + SPACE for axis in dims.order[-SPACE:])
+        through, down, right = self._axes()
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)
         first = np.arange(len(line) - 1, dtype=np.uint32)
@@ -96,5 +108,5 @@ class PromptMouse:
             np.tile(colour, (len(line), 1)),
             np.stack([first, first + 1], axis=1),
         )
-        plane = ShownPlane((through, down, right), float(dims.point[-SPACE:][through]))
+        plane = ShownPlane((through, down, right), float(self._viewer.dims.point[-SPACE:][through]))
         self._trail.draw(strokes, plane)
