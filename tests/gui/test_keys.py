@@ -94,7 +94,7 @@ def test_a_slice_key_held_goes_on_and_a_decision_is_made_once(reviewed, qtbot):
 
 
 def test_a_key_that_stays_down_goes_on_where_a_repeat_came_late(reviewed, qtbot):
-    """On a busy machine the next click put the crosshair there in place of a prompt."""
+    """A repeat that came late ended what is held, although the key stayed down."""
     settled_in(reviewed, qtbot)
     target, prompting = reviewed.candidates.table, reviewed.actions_.prompting
     QApplication.instance().focusChanged.emit(None, target)
