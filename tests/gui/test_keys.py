@@ -35,7 +35,10 @@ def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     assert all(escape(key.description) in table.text() for key in KEYED)
     assert table.heightForWidth(table.width()) <= table.height() < 0.9 * 1000
     assert table.width() < 0.9 * 1280
-    assert dialog.findChild(QScrollArea).widget() is table
+    scroll = dialog.findChild(QScrollArea)
+    assert scroll.widget() is table
+    QApplication.processEvents()
+    assert not scroll.horizontalScrollBar().isVisible()
     assert dialog.screen().availableGeometry().contains(dialog.frameGeometry())
     dialog.close()
     panel.window().hide()
@@ -88,6 +91,20 @@ def test_a_slice_key_held_goes_on_and_a_decision_is_made_once(reviewed, qtbot):
     assert [b - a for a, b in pairwise(numbers)] == [1, 1, 1]
     QApplication.sendEvent(target, repeated(Qt.Key.Key_A))
     assert not reviewed.session.state.review.events
+
+
+def test_a_key_that_stays_down_goes_on_where_a_repeat_came_late(reviewed, qtbot):
+    """A repeat that came late ended what is held, although the key stayed down."""
+    settled_in(reviewed, qtbot)
+    target, prompting = reviewed.candidates.table, reviewed.actions_.prompting
+    QApplication.instance().focusChanged.emit(None, target)
+    qtbot.keyPress(target, Qt.Key.Key_F2)
+    qtbot.keyRelease(target, Qt.Key.Key_F2)  # as X11 begins a repeat
+    qtbot.waitUntil(lambda: not prompting.held, timeout=10_000)
+    QApplication.sendEvent(target, repeated(Qt.Key.Key_F2))
+    assert prompting.held
+    qtbot.keyRelease(target, Qt.Key.Key_F2)
+    qtbot.waitUntil(lambda: not prompting.held, timeout=10_000)
 
 
 def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):

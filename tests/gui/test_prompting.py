@@ -139,7 +139,8 @@ def dragged(qtbot, widget, held=Qt.KeyboardModifier.NoModifier):
 def look_at(panel, point_mm):
     """Let the middle of the canvas be a place."""
     panel.actions_.viewpoint.move(point_mm=point_mm, centre_mm=point_mm)
-    _, down, right = panel.viewer.dims.order[-3:]
+    dims = panel.viewer.dims
+    _, down, right = (axis - dims.ndim + 3 for axis in dims.order[-3:])
     panel.viewer.scene.camera.center = (0.0, point_mm[down], point_mm[right])
 
 
@@ -185,6 +186,27 @@ def test_a_line_is_seen_on_the_canvas_while_it_is_dragged(missed, qtbot):
     qtbot.mouseClick(*denied, middle + QPoint(8, 8))
     answered(missed, qtbot)
     assert len(missed.actions_.editor.rounds[-1].background) > before
+
+
+def test_beside_a_volume_over_time_the_pointer_prompts_and_probes(missed, qtbot):
+    """A click was neither while napari's world had four dimensions."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    missed.viewer.add_image(np.zeros((3, 4, 5, 6), np.float32), name="dynamic", visible=False)
+    look_at(missed, RIGHT)
+    native, probed = canvas(), []
+    missed.actions_.probe = lambda point_mm, **_: probed.append(point_mm)
+    middle = QPoint(native.width() // 2, native.height() // 2)
+    shift = Qt.KeyboardModifier.ShiftModifier
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, shift, middle)
+    ((_, _, z),) = probed
+    assert z == pytest.approx(RIGHT[2], abs=3.0)
+    missed.actions_.prompting.hold(True)
+    dragged(qtbot, native, shift)
+    assert len(missed.viewer.scene.overlays["lesionlens_trail"].strokes.points) == 5
+    qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    assert [one.kind for one in missed.actions_.editor.rounds] == [PromptKind.BOX]
+    missed.actions_.prompting.hold(False)
 
 
 def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):

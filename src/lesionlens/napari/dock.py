@@ -51,6 +51,7 @@ _BACK = (
     "it, Open…, Close the study removes it."
 )
 _TURNED = "Napari's axes had been flipped: the patient's right is on the left again."
+_MOVED = "A layer of the study had been moved in napari: it is back where it is in the patient."
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
 """The dock's name in napari's menu, so that the menu shows and hides this dock."""
@@ -78,9 +79,10 @@ class LesionLens(Panel):
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
         self.views.brush = LinkedBrush(editor, adder.point, session.decline)
-        editor.repaint = self.views.repaint
+        editor.repaint, editor.added = self.views.repaint, self.layers.hold
         self.layers.revealed = session.choose_sequence
-        self.layers.turned = self.views.single.turned = self._on_turned
+        self.layers.moved = lambda: session.notify(_MOVED)
+        self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
         self.actions_.second.in_sight = self.views.in_sight
@@ -161,12 +163,12 @@ class LesionLens(Panel):
         ours = layer.metadata.get(KEY)
         if ours is None or "sequence" not in ours or ours.get("study") is None:
             return
+        if "of" in ours and ours["of"]() is not layer:
+            return  # made in napari of an image, whose metadata it has
         if ours["study"] is not self.model.study:
             self.actions_.review_controller.settle_reason()
             self.jobs.stop()
             self.session.open(ours["study"])
-        elif self.layers.picture(MrSequence(ours["sequence"])) not in (None, layer):
-            return  # a copy made in napari
         self.layers.adopt(layer)
         self.views.adopt(layer)
         scene = self.model.board.scene

@@ -146,7 +146,7 @@ def _cropped(uid: str, inside: NDArray[np.bool_], labels: NDArray[np.uint8]) -> 
 def halves(
     analysis: Analysis, candidate: Candidate, second_uid: str, sides: tuple[Labels, Labels, Labels]
 ) -> tuple[Outline, Outline]:
-    """Return the outlines of the two halves of a split candidate.
+    """Return the outlines of the two halves of a split candidate, which lose none of its voxels.
 
     Parameters
     ----------
@@ -165,9 +165,16 @@ def halves(
         A half is empty on the native grid.
     """
     shown, first, second = sides
+    whole = outline_of(analysis, candidate, shown, np.maximum(first, second))
     kept = outline_of(analysis, candidate, shown, first)
-    rest = outline_of(analysis, candidate, shown, second)
-    taken = np.zeros(analysis.findings.components.shape, bool)
-    taken[kept.box] = kept.labels > 0
-    labels = np.where(taken[rest.box], np.uint8(0), rest.labels)
-    return kept, Outline(second_uid, rest.corner, labels)
+    labels = np.zeros(analysis.findings.components.shape, np.uint8)
+    labels[whole.box] = whole.labels
+    labels[kept.box] = np.where(kept.labels > 0, np.uint8(0), labels[kept.box])
+    rest = _cropped(second_uid, labels > 0, labels)
+    if rest.is_empty:
+        raise UnusableInputError(
+            found="a half that has no voxel of the scan",
+            expected="two halves with at least one voxel each",
+            next_step="Split the outline elsewhere",
+        )
+    return kept, rest

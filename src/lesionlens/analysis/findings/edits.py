@@ -205,9 +205,11 @@ def outline_of(
     """Transfer a reader's edit on the working grid to the native grid.
 
     Only voxels that the reader changed are changed, so that displaying another grid has no effect.
-    A native voxel takes the change of the working voxel at its centre, else of any working voxel
-    within it: a stroke on one plane of a thick slice changes the slice. Native voxels without a
-    working voxel (if the native grid is finer) are removed if no neighbour is left.
+    A native voxel takes the change of the working voxel at its centre. Where a change reaches the
+    centre of no slice, it takes that of any working voxel within it: a stroke on one plane of a
+    thick slice changes the slice, and an outline through several slices keeps its volume. Native
+    voxels without a working voxel (if the native grid is finer) are removed if no neighbour is
+    left.
 
     Parameters
     ----------
@@ -271,22 +273,47 @@ def _reach(analysis: Analysis, mine: NDArray[np.bool_], drawn: NDArray[np.bool_]
 def _strokes(
     labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, prepared: PreparedStudy
 ) -> NDArray[np.bool_]:
-    """Set the native voxel of each changed working voxel; return the mask of changed voxels.
+    """Set the native voxel of each changed working voxel that no centre represents.
 
     Midway between two native voxels it is the same one however the scan is stored.
+
+    Returns
+    -------
+    (I, J, K) bool
+        Native voxels with a painted working voxel.
     """
-    places = np.argwhere(shown != drawn)
-    wanted = drawn[tuple(places.T)]
     to_own = prepared.native.ras_order()
     to_ras = np.asarray(np.linalg.inv(to_own)) @ prepared.to_native
-    at = geometry.nearest(to_own, geometry.nearest(to_ras, places)) - first
-    there = ((at >= 0) & (at < np.array(labels.shape))).all(axis=1)
+    across = _through_slices(prepared)
     painted = np.zeros(labels.shape, dtype=bool)
     for erased in (True, False):
-        chosen = tuple(at[there & ((wanted == 0) == erased)].T)
-        labels[chosen] = wanted[there & ((wanted == 0) == erased)]
-        painted[chosen] = not erased
+        changed = (shown != drawn) & ((drawn == 0) == erased)
+        places = np.argwhere(changed)
+        at = geometry.nearest(to_own, geometry.nearest(to_ras, places)) - first
+        there = ((at >= 0) & (at < np.array(labels.shape))).all(axis=1)
+        places, at = places[there], at[there]
+        painted[tuple(at.T)] = not erased
+        centred = _at_centres(changed.astype(np.uint8), first, labels.shape, prepared.to_native) > 0
+        runs = _runs(changed, across)[tuple(places.T)]
+        alone = ~np.isin(runs, runs[centred[tuple(at.T)]])
+        labels[tuple(at[alone].T)] = drawn[tuple(places[alone].T)]
     return painted
+
+
+def _through_slices(prepared: PreparedStudy) -> int:
+    """Return the working axis nearest to the longest native voxel edge; of equal ones the first."""
+    nearest = np.abs(np.linalg.inv(prepared.to_native)[:3, :3]).argmax(axis=0)
+    edges_mm = np.zeros(3)
+    np.maximum.at(edges_mm, nearest, np.round(prepared.native.spacing_mm, 3))
+    return int(edges_mm.argmax())
+
+
+def _runs(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int32]:
+    """Return the number of the run along an axis that each voxel of a mask is in, from 1."""
+    along = np.zeros((3, 3, 3), bool)
+    along[tuple(slice(None) if one == axis else 1 for one in range(3))] = True
+    numbers: NDArray[np.int32] = ndimage.label(mask, along)[0]
+    return numbers
 
 
 def _at_centres(

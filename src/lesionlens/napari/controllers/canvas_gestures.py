@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.viewer.prompt_mouse import PromptMouse
 
@@ -38,21 +39,21 @@ class CanvasGestures:
 
     def _on_click(self, _: Any, event: Any) -> None:
         """Place a pending mark or split point; Shift probes, Ctrl adds a lesion."""
-        if event.button != 1 or len(event.position) != 3 or self._acts.prompting.held:
+        if event.button != 1 or len(event.position) < 3 or self._acts.prompting.held:
             return
         if self._viewer.dims.ndisplay != 2:
             if "Control" in event.modifiers or self._acts.placing:
                 self._acts.session.decline(_NO_DEPTH)
             return
-        i, j, k = (float(v) for v in event.position)
-        if self._acts.place_mark((i, j, k)):
+        point = as_vec3(event.position[-3:])
+        if self._acts.place_mark(point):
             return
         if "Shift" in event.modifiers:
-            self._acts.probe((i, j, k))
+            self._acts.probe(point)
         elif self._acts.session.state.editing is not None:
-            self._acts.adder.point((i, j, k))
+            self._acts.adder.point(point)
         elif "Control" in event.modifiers:
-            self._acts.adder.add((i, j, k))
+            self._acts.adder.add(point)
 
     def _on_move(self, _: Any, __: Any) -> None:
         """Probe the voxel under the pointer while the key is held."""

@@ -60,6 +60,8 @@ class OutlineEditor:
         """Called with the labels after each stroke."""
         self.repaint: Callable[[], None] = lambda: None
         """Called when the labels changed."""
+        self.added: Callable[[Any], None] = lambda _: None
+        """Called with the layer."""
         self.lost: Callable[[], None] = lambda: None
         """Called when the layer was deleted in napari."""
         self.undo_asked: Callable[[], object] = self.undo
@@ -254,6 +256,7 @@ class OutlineEditor:
         layer.events.selected_label.connect(self._on_label)
         self._before = self._viewer.layers.selection.active
         self._viewer.layers.append(layer)
+        self.added(layer)
         self._viewer.layers.selection.active = layer
         layer.mode = _PAINT
         self._layer, self._grid = layer, overlays.grid

@@ -44,8 +44,8 @@ class MarkActs(ViewActs):
 
     def mark_here(self) -> None:
         """Mark the position under the pointer."""
-        if self.pointing() and len(self.viewer.cursor.position) == 3:
-            self.read_controller.mark(as_vec3(self.viewer.cursor.position))
+        if self.pointing() and len(self.viewer.cursor.position) >= 3:
+            self.read_controller.mark(as_vec3(self.viewer.cursor.position[-3:]))
 
     def mark_by_mouse(self) -> None:
         """Mark the crosshair of linked views, else the next clicked position."""

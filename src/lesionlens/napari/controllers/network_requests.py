@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.acts.session import QUESTION
 from lesionlens.napari.model.acts.views import ViewActs
@@ -140,6 +141,6 @@ class NetworkRequests(ViewActs):
         """Probe the voxel under the pointer now."""
         if not moving and not self.pointing():
             return
-        position = tuple(float(v) for v in self.viewer.cursor.position)
-        if len(position) == 3:
-            self.probe(position, moving=moving)
+        position = self.viewer.cursor.position
+        if len(position) >= 3:
+            self.probe(as_vec3(position[-3:]), moving=moving)

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
-from lesionlens.base.errors import LesionLensError, UnusableInputError
-from lesionlens.base.labels import PromptKind, Region, Source
-from lesionlens.base.records.prompts import PromptRound, Prompts, Voxel
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import Region, Source
+from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompt_rules import refused
 from lesionlens.napari.controllers.review_controller import ANSWERED, ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
+from lesionlens.napari.model.choices.prompted import voxels_of
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import why_not_added
@@ -47,6 +48,7 @@ _BESIDE = (
     "(Shift+E)."
 )
 _NEAR_VOX = 1
+_NO_VOXELS = np.zeros((0, 3), np.int64)
 _BESIDE_VOX = 5
 
 
@@ -123,7 +125,13 @@ class Prompting:
             why = why_not_added(self.session.state) or "Analyse the study first"
             self.session.decline(f"{why}.")
             return False
-        there = next((n for n in map(overlays.candidate_at, gesture.path_mm) if n), 0)
+        try:
+            marked = self._voxels(gesture)[0 if gesture.belongs else 1]
+        except LesionLensError as refusal:
+            self._show_refusal(refusal)
+            return False
+        under = overlays.components[tuple(marked.T)]
+        there = int(next(iter(under[under > 0]), 0))
         if there == 0 and not gesture.belongs:
             self.session.decline("Include something first: there is no outline here.")
             return False
@@ -211,7 +219,7 @@ class Prompting:
         overlays, message = self.session.state.overlays, self.session.state.message
         if self._beside:
             message, self._beside = _BESIDE.format(self._beside), 0
-        there = tuple(self._voxels(gesture).voxels(True).T)
+        there = tuple(self._voxels(gesture)[0].T)
         if overlays is not None and gesture.belongs:
             others = set(overlays.components[there].tolist()) - {0, self.session.state.editing}
             added = (now > 0) & (before == 0)
@@ -230,8 +238,7 @@ class Prompting:
     def _round(self, gesture: Gesture) -> PromptRound:
         """Return the record of a gesture, with the earlier prompts that it does not contradict."""
         editor = self.review_controller.editor
-        here = self._voxels(gesture)
-        wanted, unwanted = here.voxels(True), here.voxels(False)
+        wanted, unwanted = self._voxels(gesture)
         marked = wanted if len(wanted) else unwanted
         if not editor.allowed[tuple(marked.T)].any():
             raise refused(
@@ -277,31 +284,16 @@ class Prompting:
         flagged = candidate is not None and candidate.source is not Source.READER
         return shown if flagged or shown is not Region.WT else None
 
-    def _voxels(self, gesture: Gesture) -> Prompts:
-        """Convert a gesture to voxels of the working grid."""
+    def _voxels(self, gesture: Gesture) -> tuple[Points, Points]:
+        """Return the foreground and background voxels of a gesture on the working grid."""
         overlays = self.session.state.overlays
-        if overlays is None:
-            raise _outside()
-        at = overlays.grid.nearest_voxel(gesture.path_mm)
-        inside = at[overlays.grid.contains(at)]
-        if not len(inside):
-            raise _outside()
-        line: list[tuple[int, ...]] = list(dict.fromkeys(map(tuple, inside.tolist())))
-        if gesture.kind is PromptKind.BOX and len(line) > 1:
-            return Prompts.of(box=(line[0], line[-1]))
-        if gesture.kind is PromptKind.LASSO:
-            corners = np.array(line)
-            across = int(np.argmin(np.ptp(corners, axis=0)))
-            corners[:, across] = np.median(corners[:, across])
-            return Prompts.of(lasso=corners.tolist())
-        if gesture.kind is PromptKind.SCRIBBLE:
-            return Prompts.of(scribbles=[(line, gesture.belongs)])
-        return Prompts.of(points=[(line[0], gesture.belongs)])
+        foreground, background = (
+            (_NO_VOXELS, _NO_VOXELS) if overlays is None else voxels_of(gesture, overlays.grid)
+        )
+        if not len(foreground if gesture.belongs else background):
+            raise refused("a prompt outside the images", "a place in the brain")
+        return foreground, background
 
 
 def _is_near(voxel: Voxel, others: Any) -> bool:
     return bool(len(others)) and bool((np.abs(others - voxel).max(1) <= _NEAR_VOX).any())
-
-
-def _outside() -> UnusableInputError:
-    return refused("a prompt outside the images", "a place in the brain")

@@ -155,12 +155,12 @@ class Keyboard(QObject):
         command, act = self._acts.get(name_of(event), (None, None))
         if command is None or act is None or self._left(command):
             return False
-        again = event.isAutoRepeat()
-        if again and not (command.repeats and self._painted):
-            return True
-        if command.hold:
+        if command.hold:  # with a repeat too: its first press, or that after a release, was late
             self._held[event.key()] = act
             act(True)
+            return True
+        again = event.isAutoRepeat()
+        if again and not (command.repeats and self._painted):
             return True
         act()
         if again:

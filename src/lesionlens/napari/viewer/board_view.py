@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.choices.gestures import gesture_of
+from lesionlens.napari.model.choices.gestures import gesture_of, traced
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
@@ -299,7 +299,8 @@ class BoardView(QWidget):
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
     ) -> None:
         """Emit a prompt."""
-        points = [point for at in path if (point := self._patient(tile, at)) is not None]
+        way = traced(path, moved, modifiers)
+        points = [point for at in way if (point := self._patient(tile, at)) is not None]
         if points:
             self._viewpoint.move(point_mm=points[0])
             self.prompted.emit(gesture_of(points, moved, modifiers))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, ref
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -64,8 +65,9 @@ class Layers:
         self._drawn: dict[str, Any] = {}
         self._overlays: Overlays | None = None
         self._aside: list[Any] = []
+        self._held: WeakSet[Any] = WeakSet()
         self._laying = False
-        self.turned: Callable[[], object] = lambda: None
+        self.moved: Callable[[], object] = lambda: None
         """Called after the transform of a layer changed and was restored."""
         self._sequence: MrSequence | None = None
         self.revealed: Callable[[MrSequence], object] = lambda _: None
@@ -75,18 +77,25 @@ class Layers:
 
     def adopt(self, layer: Any) -> None:
         """Use a layer as the image of its sequence."""
-        self._made[layer.metadata[KEY]["sequence"]] = layer
-        for name in _TRANSFORM:
-            getattr(layer.events, name).connect(self._on_transform)
-        layer.events.visible.connect(self._on_visible)
         ours = layer.metadata[KEY]
-        ours.setdefault("place", (tuple(layer.scale), tuple(layer.translate)))
+        self._made[ours["sequence"]] = layer
+        ours.setdefault("of", ref(layer))
+        self.hold(layer)
+        layer.events.visible.connect(self._on_visible)
         ours.setdefault("auto", tuple(layer.contrast_limits))
         layer.contrast_limits_range = full_range(layer.data)
 
+    def hold(self, layer: Any) -> None:
+        """Keep a layer where it is in the patient: changes of its transform are undone."""
+        place = tuple(layer.scale), tuple(layer.translate)
+        layer.metadata[KEY].setdefault("place", place)
+        self._held.add(layer)
+        for name in _TRANSFORM:
+            getattr(layer.events, name).connect(self._on_transform)
+
     def release(self) -> None:
         """Disconnect from the layers."""
-        for layer in self._made.values():
+        for layer in self._held:
             for name in _TRANSFORM:
                 getattr(layer.events, name).disconnect(self._on_transform)
             layer.events.visible.disconnect(self._on_visible)
@@ -126,10 +135,8 @@ class Layers:
     def set_right(self) -> bool:
         """Restore the transform of every LesionLens layer; return whether one was changed."""
         turned, self._laying = False, True
-        for layer in self._viewer.layers:
-            place = layer.metadata.get(KEY, {}).get("place")
-            if place is None:
-                continue
+        for layer in self._held.intersection(self._viewer.layers):
+            place = layer.metadata[KEY]["place"]
             for name, value in (("scale", place[0]), ("translate", place[1]), *_UNTURNED):
                 if not np.allclose(np.asarray(getattr(layer, name)), value):
                     turned = True
@@ -139,7 +146,7 @@ class Layers:
 
     def _on_transform(self) -> None:
         if not self._laying and self.set_right():
-            self.turned()
+            self.moved()
 
     def _on_visible(self, event: Any) -> None:
         """Choose the sequence whose layer was made visible, so that the view names it."""
@@ -310,6 +317,7 @@ class Layers:
         study = below.metadata[KEY].get("study")
         metadata = {KEY: {"study": study, "role": COMPARED}}
         layer = Image(volume.data, name=compared.description, metadata=metadata, **keywords)
+        self.hold(layer)
         active = self._viewer.layers.selection.active
         places = [self._viewer.layers.index(one) for one in self._pictures()]
         self._viewer.layers.insert(max(places) + 1, layer)
@@ -404,9 +412,8 @@ class Layers:
             ),
             None,
         )
-        place = geometry_keywords(self._overlays.grid)
-        metadata = {"study": study, "role": role, "place": (place["scale"], place["translate"])}
-        return place | {"name": role, "metadata": {KEY: metadata}}
+        metadata = {KEY: {"study": study, "role": role}}
+        return geometry_keywords(self._overlays.grid) | {"name": role, "metadata": metadata}
 
     def _add(self, role: str, layer: Any) -> Any:
         """Add a layer above the images, in order, without selecting it."""
@@ -417,5 +424,6 @@ class Layers:
         places = [layers.index(other) for other in above if other is not None]
         layers.insert(min(places, default=len(layers)), layer)
         self._made[role] = layer
+        self.hold(layer)
         layers.selection.active = active
         return layer

@@ -15,9 +15,11 @@ from lesionlens.napari.model.choices.gestures import (
     gesture_of,
     line_of,
     switched,
+    traced,
 )
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
+from lesionlens.napari.viewer.single import SPACE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,7 +61,7 @@ class PromptMouse:
         self._trail.release()
 
     def _on_drag(self, _: Any, event: Any) -> Iterator[None]:
-        flat = self._viewer.dims.ndisplay == 2 and len(event.position) == 3
+        flat = self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
         if event.button != 1 or not flat or not self._held():
             return
         camera = self._viewer.scene.camera
@@ -81,11 +83,23 @@ class PromptMouse:
             camera.mouse_pan = panned
             if self._trail.strokes is not None:
                 self._trail.draw(None, None)
-        self._take(gesture_of(path, far > STILL_PX, modifiers))
+        moved = far > STILL_PX
+        down, right = self._axes()[1:]
+        way = traced([(point[right], point[down]) for point in path], moved, modifiers)
+        points = [list(path[0]) for _ in way]
+        for point, (x, y) in zip(points, way, strict=True):
+            point[right], point[down] = x, y
+        self._take(gesture_of([as_vec3(point) for point in points], moved, modifiers))
+
+    def _axes(self) -> tuple[int, int, int]:
+        """Return the patient's sliced, vertical and horizontal axis."""
+        dims = self._viewer.dims
+        through, down, right = (axis - dims.ndim + SPACE for axis in dims.order[-SPACE:])
+        return through, down, right
 
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
         """Draw the line of a drag."""
-        through, down, right = self._viewer.dims.order[-3:]
+        through, down, right = self._axes()
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)
         first = np.arange(len(line) - 1, dtype=np.uint32)
@@ -94,5 +108,5 @@ class PromptMouse:
             np.tile(colour, (len(line), 1)),
             np.stack([first, first + 1], axis=1),
         )
-        plane = ShownPlane((through, down, right), float(self._viewer.dims.point[through]))
+        plane = ShownPlane((through, down, right), float(self._viewer.dims.point[-SPACE:][through]))
         self._trail.draw(strokes, plane)

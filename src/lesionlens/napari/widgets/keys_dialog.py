@@ -6,7 +6,7 @@ from html import escape
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QStyle, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from lesionlens.napari.commands.table import KEYED
 
@@ -26,8 +26,8 @@ class KeysDialog(QDialog):
         self._table = QLabel(_table())
         self._table.setTextFormat(Qt.TextFormat.RichText)
         self._table.setWordWrap(True)
-        self._table.setContentsMargins(12, 8, 12, 8)
-        scroll = QScrollArea()
+        self._table.setContentsMargins(12, 4, 12, 4)
+        self._scroll = scroll = QScrollArea()
         scroll.setWidget(self._table)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         layout = QVBoxLayout(self)
@@ -42,8 +42,8 @@ class KeysDialog(QDialog):
         letters = table.fontMetrics().averageCharWidth() * _LETTERS
         wide = min(letters, round(_SHARE * screen.width()))
         table.setFixedSize(wide, table.heightForWidth(wide))
-        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
-        self.resize(wide + bar, min(table.height() + 2, round(_SHARE * screen.height())))
+        bar = self._scroll.verticalScrollBar().sizeHint().width()
+        self.resize(wide + bar + 2, min(table.height() + 2, round(_SHARE * screen.height())))
         there, here = self.screen().availableGeometry(), self.frameGeometry()
         left = min(here.left(), there.right() - here.width())
         top = min(here.top(), there.bottom() - here.height())
@@ -55,8 +55,9 @@ def _table() -> str:
     lines = []
     for number in range(rows):
         cells = "".join(
-            f'<td style="white-space: nowrap"><b>{escape(command.shown_key)}</b>&nbsp;&nbsp;</td>'
-            f"<td>{escape(command.description)}&nbsp;&nbsp;&nbsp;&nbsp;</td>"
+            f'<td style="white-space: nowrap; padding-right: 10px">'
+            f"<b>{escape(command.shown_key)}</b></td>"
+            f'<td width="38%" style="padding-right: 18px">{escape(command.description)}</td>'
             for command in KEYED[number::rows]
         )
         lines.append(f"<tr>{cells}</tr>")

@@ -1,7 +1,9 @@
 """A reader's outline takes the network's place on any grid, is measured, and can be taken back."""
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.storage_order import grid_stored, orders, stored
 
+from lesionlens.analysis.findings import additions
 from lesionlens.analysis.findings.additions import lesion_at
 from lesionlens.analysis.findings.edits import applied, outline_of, unedited
 from lesionlens.base.errors import UnusableInputError
@@ -19,6 +22,7 @@ from lesionlens.base.geometry import index_map, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.records.files import rounded
+from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
@@ -72,14 +76,15 @@ def test_an_outline_that_was_not_touched_is_the_networks_own(analysis):
     np.testing.assert_array_equal(again.findings.components, analysis.findings.components)
 
 
+@pytest.mark.parametrize("edges_mm", [(0.5, 1.5, 0.5), (1.5, 0.5, 1.5), (1.5, 1.5, 1.5)])
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), order=orders())
-def test_a_stroke_is_the_same_however_the_scan_is_stored(seed, order):
+def test_a_stroke_is_the_same_however_the_scan_is_stored(edges_mm, seed, order):
     """With voxels of .5 and 1.5 mm every working voxel lies midway between native ones."""
     draw = np.random.default_rng(seed)
-    affine = np.diag([-0.5, 1.5, -0.5, 1.0])
+    affine = np.diag([*np.multiply(edges_mm, (-1.0, 1.0, -1.0)), 1.0])
     affine[:3, 3] = draw.uniform(-90, 90, 3).round(3)
-    native = Grid((40, 14, 44), affine)
+    native = Grid(tuple(round(21 / edge) for edge in edges_mm), affine)
     affine, shape = ras_grid(native.affine, native.shape, 1.0)
     shown = np.zeros(shape, np.uint8)
     shown[6:12, 6:12, 6:12] = Label.OEDEMA
@@ -101,6 +106,67 @@ def test_a_stroke_is_the_same_however_the_scan_is_stored(seed, order):
         return empty
 
     assert np.array_equal(stored(outlined(native), order), outlined(grid_stored(native, order)))
+
+
+THICK = {
+    "axial": (0.0, (0.9, 0.9, 5.0)),
+    "oblique": (18.0, (0.9, 0.9, 5.0)),
+    "sagittal": (90.0, (0.9, 0.9, 4.0)),
+}
+
+
+def on_slices(tilt_deg, spacing_mm):
+    """Return an analysis with a ball of 24 mm on slices that are tilted about the left-right axis,
+    the ball on its working grid, and the positions of that grid in mm."""
+    turn, edges = np.deg2rad(tilt_deg), np.diag([-spacing_mm[0], -spacing_mm[1], spacing_mm[2]])
+    tilt = [[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]]
+    affine, shape = np.eye(4), tuple(round(60 / edge) for edge in spacing_mm)
+    affine[:3, :3] = np.array(tilt) @ edges
+    affine[:3, 3] = -affine[:3, :3] @ np.array(shape) / 2 + 0.3
+    native = Grid(shape, affine)
+    working = Grid(*ras_grid(affine, shape, 1.0)[::-1])
+    at = [grid.to_mm(np.stack(np.indices(grid.shape), -1)) for grid in (native, working)]
+    inside, ball = (np.linalg.norm(where, axis=-1) < 12.0 for where in at)
+    analysis = SimpleNamespace(
+        volumes=SimpleNamespace(all_labels=SimpleNamespace(data=inside * np.uint8(Label.OEDEMA))),
+        findings=SimpleNamespace(components=inside.astype(np.uint8)),
+        prepared=SimpleNamespace(native=native, to_native=index_map(working.affine, affine)),
+    )
+    return analysis, ball * np.uint8(Label.OEDEMA), at[1]
+
+
+@pytest.mark.parametrize("how", THICK)
+@pytest.mark.parametrize("diameter_mm", [10.0, 16.0, 24.0])
+def test_an_outline_through_thick_slices_keeps_its_volume(how, diameter_mm):
+    """A lesion of 10 mm that was prompted on slices of 5 mm was kept half as large again."""
+    analysis, shown, at = on_slices(*THICK[how])
+    analysis.findings.components[:] = 0
+    analysis.volumes.all_labels.data[:] = 0
+    drawn, kept = 0, 0
+    for shift in (-2.0, -1.0, 0.0, 1.0, 2.0):
+        one = (np.linalg.norm(at - shift, axis=-1) < diameter_mm / 2) * np.uint8(Label.OEDEMA)
+        outline = outline_of(analysis, "2.25.1", np.zeros_like(shown), one)
+        drawn += np.count_nonzero(one)
+        kept += np.count_nonzero(outline.labels) * np.prod(analysis.prepared.native.spacing_mm)
+    assert kept / drawn == pytest.approx(1.0, abs=1.5 / diameter_mm)
+
+
+@pytest.mark.parametrize("how", THICK)
+def test_the_halves_of_a_split_are_the_whole_on_thick_slices(how):
+    """Both halves lost the slice in which the cut lay: a fifth of the outline was in neither."""
+    analysis, shown, at = on_slices(*THICK[how])
+    candidate = Mock(Candidate, id=1, tracking_uid="2.25.1")
+    whole = np.count_nonzero(analysis.findings.components)
+    for axis, cut in itertools.product(range(3), np.arange(-4.0, 5.0)):
+        first = np.where(at[..., axis] < cut, shown, np.uint8(0))
+        halves = additions.halves(analysis, candidate, "2.25.2", (shown, first, shown - first))
+        kept, rest = (np.zeros(analysis.findings.components.shape, bool) for _ in halves)
+        kept[halves[0].box], rest[halves[1].box] = (one.labels > 0 for one in halves)
+        assert not (kept & rest).any()
+        assert np.array_equal(kept | rest, analysis.findings.components > 0), (axis, cut)
+        assert np.count_nonzero(kept) / whole == pytest.approx(
+            np.count_nonzero(first) / np.count_nonzero(shown), abs=0.2
+        )
 
 
 @pytest.mark.parametrize("point_mm", [(0.0, 0.0, 110.0), (0.0, 0.0, 900.0), (-900.0, 0.0, 0.0)])

@@ -24,7 +24,7 @@ class Gesture(NamedTuple):
     kind: PromptKind
     belongs: bool
     path_mm: Sequence[Point]
-    """RAS+ mm: point, line, two corners of a box, or corners of a lasso."""
+    """RAS+ mm: point, line, corners of a box in order (or two opposite ones), or of a lasso."""
 
 
 def switched(modifiers: set[str], excluding: bool) -> set[str]:
@@ -55,13 +55,20 @@ def line_of(path: Sequence[tuple[float, float]], modifiers: set[str]) -> list[tu
     return [*path, path[0]] if "Control" in modifiers else [*path]
 
 
+def traced(
+    path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
+) -> list[tuple[float, float]]:
+    """Return the points on the slice that make a prompt: of a box its four corners."""
+    return line_of(path, modifiers)[:-1] if moved and "Shift" in modifiers else [*path]
+
+
 def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
     """Return the gesture of a press, drag and release.
 
     Parameters
     ----------
     path : list of (3,)
-        Points in RAS+ mm, at least one.
+        What `traced` returns, in RAS+ mm, at least one point.
     moved : bool
         Whether the pointer moved more than `STILL_PX`.
     modifiers : set of str
@@ -78,7 +85,7 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
     if not moved:
         return Gesture(PromptKind.POINT, belongs, path[:1])
     if "Shift" in modifiers:
-        return Gesture(PromptKind.BOX, True, [path[0], path[-1]])
+        return Gesture(PromptKind.BOX, True, path)
     if "Control" in modifiers and len(path) >= _MIN_CORNERS:
         return Gesture(PromptKind.LASSO, True, path)
     return Gesture(PromptKind.SCRIBBLE, belongs, _joined(path))

@@ -54,6 +54,7 @@ from lesionlens.napari.model.wording.edits import (
 from lesionlens.napari.model.wording.map_checks import verdict, withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.model.wording.titles import caption, in_window, sign_words, subtitle, who
+from lesionlens.results.export.words import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,9 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
     return Screen(
         **common,
         analysed=True,
-        quality=tuple(Fact(q.check, q.outcome, q.message) for q in analysis.findings.quality),
+        quality=tuple(
+            Fact(load("en").check(q.check), q.outcome, q.message) for q in analysis.findings.quality
+        ),
         candidates=_rows(rows, state, focus),
         conclusion=analysis.findings.conclusion,
         cavity=cavity_words(analysis),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
@@ -16,7 +16,7 @@ _BEGUN = {
     NEW: "A new candidate: paint it with napari's tools, then press Done.",
     DRAWN_CAVITY: "The resection cavity: paint or erase it, then press Done. It is no tumour.",
 }
-_FOCUS = "Go to a candidate first: a click on its row, or N"
+_FOCUS = "Go to a candidate first (N, or its row)"
 
 
 def why_not_marked(state: State) -> str:
@@ -85,10 +85,12 @@ def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> 
         return _BEGUN[state.editing]
     if state.editing is not None:
         enhancing = ", 3 enhancing" if analysis.prepared.has_t1c else ""
-        return (
-            f"Paint, fill or erase with napari's tools: 1 core, 2 oedema{enhancing}. "
-            "White: the network's outline."
+        flagged = any(
+            c.id == state.editing and c.source is not Source.READER
+            for c in analysis.findings.candidates
         )
+        white = " White: the network's outline." if flagged else ""
+        return f"Paint, fill or erase with napari's tools: 1 core, 2 oedema{enhancing}.{white}"
     if focus is None or analysis.original is None or not redrawn(state, focus):
         return ""
     drew = {c.tracking_uid: c for c in analysis.original.findings.candidates}

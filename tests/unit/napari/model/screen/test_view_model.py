@@ -1,13 +1,16 @@
 """All that is painted follows from the state; what widgets and views import says so."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.files_below import files_below
+from tests.reviewed_head import FakeResult
 
 import lesionlens.napari
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, Source
+from lesionlens.base.records.study import QualityCheck
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Overlay
@@ -16,6 +19,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
 from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.wording.edits import outline_words
 
 HANDED_MODELS = ("widgets", "viewer", "painter.py")
 
@@ -88,3 +92,27 @@ def test_the_same_preset_asked_for_again_happens_again(session):
     acts.show_window(Window.BRAIN)
     acts.show_window(Window.BRAIN)
     assert seen == [WindowChosen(Window.BRAIN)] * 2
+
+
+def test_a_check_of_the_sequences_is_called_so_where_none_is_missing(result):
+    """The panel read "✓ missing"."""
+    made, analysis = ReviewSession(reader="A. Reader"), result.analysis
+    quality = (QualityCheck("missing", True, "All four sequences are present."),)
+    findings = replace(analysis.findings, quality=quality)
+    made.open(analysis.study)
+    checked = replace(analysis, findings=findings)
+    made.analysed(FakeResult(checked), overlays_of(checked))
+    assert [one.text for one in view_model_of(made.state).screen.quality] == ["sequences"]
+
+
+@pytest.mark.parametrize("source", [Source.NETWORK, Source.READER])
+def test_the_networks_outline_is_named_where_there_is_one(session, source):
+    """Of a candidate that a reader had added it was named too."""
+    analysis = session.state.analysis
+    first, *others = analysis.findings.candidates
+    candidates = (replace(first, source=source), *others)
+    findings = replace(analysis.findings, candidates=candidates)
+    state = replace(session.state, editing=first.id)
+    words = outline_words(state, replace(analysis, findings=findings), first)
+    assert ("White: the network's" in words) is (source is Source.NETWORK)
+    assert "2 oedema" in words

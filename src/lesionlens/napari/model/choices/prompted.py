@@ -1,0 +1,76 @@
+"""Voxels of a prompt that was drawn on a slice in any direction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import PromptKind
+from lesionlens.base.records.prompts import Points, Prompts
+from lesionlens.napari.model.choices.gestures import Gesture
+
+_NOTHING = 1e-9
+_BOX_CORNERS = 4
+
+
+def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
+    """Return the foreground and the background voxels of a gesture, (N, 3) each, on a grid.
+
+    Boxes and lassos lie on the slice that they were drawn on, also across the grid's axes. Voxels
+    outside the grid are omitted.
+
+    Raises
+    ------
+    UnusableInputError
+        A lasso encloses nothing.
+    """
+    at = grid.nearest_voxel(gesture.path_mm)
+    line: list[Any] = list(dict.fromkeys(map(tuple, at[grid.contains(at)].tolist())))
+    if gesture.kind is PromptKind.SCRIBBLE:
+        prompts = Prompts.of(scribbles=[(line, gesture.belongs)])
+    elif gesture.kind is PromptKind.POINT:
+        prompts = Prompts.of(points=[(one, gesture.belongs) for one in line[:1]])
+    elif np.ptp(at, axis=0).min() > 0 and len(at) >= _BOX_CORNERS:
+        return _across(gesture, grid)
+    elif gesture.kind is PromptKind.BOX:
+        prompts = Prompts.of(box=(at.min(axis=0).tolist(), at.max(axis=0).tolist()))
+    else:
+        prompts = Prompts.of(lasso=at.tolist())
+    return _within(prompts.voxels(True), grid), _within(prompts.voxels(False), grid)
+
+
+def _across(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
+    """Return the voxels of a box or a lasso on a slice across the grid's axes."""
+    path = np.asarray(gesture.path_mm, np.float64)
+    origin, step_mm = path[0], float(grid.spacing_mm.min())
+    sides = _unit(path[[1, 3]] - origin)
+    if gesture.kind is PromptKind.LASSO:
+        sides = np.linalg.svd(path - path.mean(axis=0), full_matrices=False)[2][:2]
+    flat = np.rint((path - origin) @ sides.T / step_mm).astype(np.int64)
+    on_slice = [(i, j, 0) for i, j in flat.tolist()]
+    prompts = (
+        Prompts.of(lasso=on_slice)
+        if gesture.kind is PromptKind.LASSO
+        else Prompts.of(box=(on_slice[0], on_slice[2]))
+    )
+    found = []
+    for belongs in (True, False):
+        places = origin + step_mm * prompts.voxels(belongs)[:, :2] @ sides
+        at = np.unique(grid.nearest_voxel(places), axis=0)
+        found.append(_within(at, grid))
+    foreground, background = found
+    marked = set(map(tuple, foreground.tolist()))
+    apart = [tuple(one) not in marked for one in background.tolist()]
+    return foreground, background[np.array(apart, bool)]
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, _NOTHING))
+
+
+def _within(voxels: Points, grid: Grid) -> Points:
+    return voxels[grid.contains(voxels)]
