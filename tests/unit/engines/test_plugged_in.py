@@ -227,6 +227,10 @@ CROOKED_RESPONSES = {
     "failed when it answered prompts": ValueError("shapes"),
     "the box": PromptResponse((slice(0, 2), slice(3, 5), slice(1, 9999)), CUBE, CUBE, SETTLED),
     "the box .*None": PromptResponse((slice(None),) * 3, CUBE, CUBE, SETTLED),
+    "the box None": PromptResponse(None, CUBE, CUBE, SETTLED),
+    "the box .*2, 4": PromptResponse((*BOX[:2], (2, 4)), CUBE, CUBE, SETTLED),
+    "the box .*1, 4, 2": PromptResponse((*BOX[:2], slice(1, 4, 2)), CUBE, CUBE, SETTLED),
+    "7 as what made a response": PromptResponse(BOX, CUBE, CUBE, SETTLED, 7),
     "probability of a prompt as": PromptResponse(BOX, CUBE[:1], CUBE, SETTLED),
     "probability of a prompt from nan": PromptResponse(BOX, CUBE + np.nan, CUBE, SETTLED),
     "attention of a prompt with": PromptResponse(BOX, CUBE, CUBE - 1, SETTLED),
@@ -245,6 +249,17 @@ def test_what_would_become_a_wrong_outline_is_refused(words):
     request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
     with pytest.raises(PluginError, match=words):
         answer_prompts(engine, HEAD, request, None, context=SILENT)
+
+
+@pytest.mark.parametrize("own", ["", "network 7"])
+def test_a_response_names_what_made_it(own):
+    """Prompts are stored with it: other weights may answer otherwise."""
+    found = PromptResponse(BOX, CUBE, CUBE, SETTLED, own)
+    info = replace(INFO, weights_sha256="12ab34cd" * 8)
+    engine = SimpleNamespace(answer_prompts=lambda *_, **__: found, info=info)
+    request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
+    made_by = answer_prompts(engine, HEAD, request, None, context=SILENT).made_by
+    assert made_by == (own or f"{INFO.name} {INFO.version}, weights 12ab34cd")
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,27 @@ def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
     assert again.analysis.run.trained_on == (MrSequence.T2,)
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"orientation": "LPS", "spacing_mm": (4, 4, 6), "tilt_deg": 6}]
+)
+def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
+    make_study, tmp_path, how
+):
+    """Opened again, as from a list that was analysed ahead, the analysis counted for nothing: a
+    first outline had a hundredth of the voxels, or another place altogether.
+    """
+    study = make_study(**how)
+    fresh = Lens(engine=Scripted())(open_study(study))
+    fresh.save(tmp_path / "out")
+    again = Result.open(tmp_path / "out", study)
+    there = [tuple(v) for v in np.argwhere(fresh.labels.data > 0)[[0, 40, -1]].tolist()]
+    for kind in ({}, {"region": "wt"}, {"start": fresh.labels.data > 0, "region": "tc"}):
+        found, same = (one.prompt([(there[1], True), (there[2], False)], **kind)
+                       for one in (fresh, again))  # fmt: skip
+        np.testing.assert_array_equal(found.data, same.data)
+        np.testing.assert_array_equal(found.attention.data, same.attention.data)
+
+
 def test_a_reoriented_copy_of_what_was_trained_on_is_named(folder, result, tmp_path):
     """It counted as a patient that the weights had not seen."""
     learnt = result.analysis.prepared.intensities[MrSequence.T2]
