@@ -25,7 +25,9 @@ from lesionlens.base.records.evidence import SequenceEvidence, SequenceScores
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import cache
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation import brain_search, cache
+from lesionlens.imaging.preparation.brain import BrainMask
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network import weights
@@ -235,6 +237,25 @@ def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
                        for one in (fresh, again))  # fmt: skip
         np.testing.assert_array_equal(found.data, same.data)
         np.testing.assert_array_equal(found.attention.data, same.attention.data)
+
+
+def test_a_result_of_a_head_is_opened_with_its_brain_where_none_is_cached(tmp_path, monkeypatch):
+    """On another machine, or once the cache was emptied, the whole head counted as brain: prompts
+    gave other outlines, and the images were corrected for a shading that they do not have.
+    """
+    head = make_patient(spacing_mm=4.0, skull=True)
+    write_nifti(head, tmp_path / "head")
+    here = BrainMask(head.brain.data, head.brain.grid, "drawn")
+    searches = []
+    monkeypatch.setattr(brain_search, "_extract_brain", lambda *_: searches.append(1) or here)
+    fresh = Lens(engine=Scripted())(open_study(tmp_path / "head"))
+    fresh.save(tmp_path / "out")
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "empty")
+    again = Result.open(tmp_path / "out", tmp_path / "head").analysis.prepared
+    assert len(searches) == 2
+    assert again.knows_brain
+    np.testing.assert_array_equal(again.brain, fresh.analysis.prepared.brain)
+    np.testing.assert_array_equal(again.channels, fresh.analysis.prepared.channels)
 
 
 def test_a_reoriented_copy_of_what_was_trained_on_is_named(folder, result, tmp_path):
