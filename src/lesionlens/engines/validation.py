@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -168,7 +170,7 @@ def _is_box(box: Any, shape: tuple[int, ...]) -> bool:
 
 def _words_of(engine: object) -> str:
     """Return an engine's name, version and weights; empty if it does not identify itself."""
-    info = getattr(engine, "info", None)
+    info: Any = getattr(engine, "info", None)
     if not _names_engine(info):
         return ""
     weights = f", weights {info.weights_sha256[:8]}" if info.weights_sha256 else ""
@@ -301,6 +303,34 @@ def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[st
     if inside_of and float((values - inside_of[next(reversed(inside_of))]).max()) > _SLACK:
         return "above the region round it at some voxels", "et within tc within wt"
     return None
+
+
+@contextmanager
+def images_kept(engine: object, prepared: PreparedStudy) -> Iterator[None]:
+    """Refuse a third-party engine that changes the images: torch writes to read-only arrays too.
+
+    Raises
+    ------
+    PluginError
+        It changed them.
+    """
+    if plugins.is_builtin(engine):
+        yield
+        return
+    before = _checksum(prepared)
+    yield
+    if _checksum(prepared) != before:
+        raise PluginError(
+            who=plugins.name_of(engine, f"engine {type(engine).__name__!r}"),
+            why="changed the images that it was given",
+            expected="an engine that changes a copy, such as torch.tensor(prepared.channels)",
+        )
+
+
+def _checksum(prepared: PreparedStudy) -> tuple[int, int]:
+    """Return checksums of the images and the brain."""
+    images, brain = (np.ascontiguousarray(one) for one in (prepared.channels, prepared.brain))
+    return zlib.crc32(images.data), zlib.crc32(brain.data)
 
 
 def _refused(engine: object, what: str, expected: str) -> PluginError:

@@ -11,7 +11,7 @@ from tests.third_party import install
 
 from lesionlens.analysis.explain import probe
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.base.errors import CancelledError, PluginError, WeightsError
+from lesionlens.base.errors import CancelledError, PluginError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
     Capability,
@@ -249,6 +249,47 @@ def test_what_would_become_a_wrong_outline_is_refused(words):
     request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
     with pytest.raises(PluginError, match=words):
         answer_prompts(engine, HEAD, request, None, context=SILENT)
+
+
+def test_prompts_beyond_the_grid_are_no_indices_of_its_opposite_face():
+    """The frame of a box at the border reached a third-party engine as voxel -1."""
+    seen = []
+
+    def answer(_, question, *__, **___):
+        seen.append(question)
+        return PromptResponse(BOX, CUBE, CUBE, SETTLED)
+
+    def ask(foreground, background):
+        points = (np.array(some, np.int64).reshape(-1, 3) for some in (foreground, background))
+        answer_prompts(engine, HEAD, PromptRequest(*points), None, context=SILENT)
+
+    engine, end = SimpleNamespace(answer_prompts=answer), HEAD.working.shape[0]
+    ask([(0, 3, 3)], [(-1, 3, 3), (2, 3, 3), (end, 3, 3)])
+    assert seen[0].background.tolist() == [[2, 3, 3]]
+    for beyond in (([(-1, 3, 3)], []), ([(end, 3, 3)], []), ([], [(-1, 3, 3)])):
+        with pytest.raises(UnusableInputError, match="outside the brain"):
+            ask(*beyond)
+    assert len(seen) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*not writable")
+@pytest.mark.parametrize("asks", ["prompts", "perturbed inputs"])
+def test_images_that_are_changed_after_the_prediction_are_noticed(asks):
+    """The next answer, also of another engine, was about them."""
+    torch = pytest.importorskip("torch")
+    study = replace(HEAD, channels=HEAD.channels.copy())
+
+    def answer(*_, **__):
+        torch.from_numpy(study.channels).mul_(2)
+        return PromptResponse(BOX, CUBE, CUBE, SETTLED)
+
+    engine = SimpleNamespace(answer_prompts=answer, predict_perturbed=answer)
+    request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
+    with pytest.raises(PluginError, match="changed the images"):
+        if asks == "prompts":
+            answer_prompts(engine, study, request, None, context=SILENT)
+        else:
+            Questions(engine, study).ask("the test", [InputPerturbation.showing([])])
 
 
 @pytest.mark.parametrize("own", ["", "network 7"])

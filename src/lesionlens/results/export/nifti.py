@@ -149,7 +149,7 @@ def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
 
 def rounded(values: NDArray[np.float32], steps: int = STEPS) -> NDArray[np.float32]:
     """Return values as a file holds them: multiples of one step."""
-    return np.rint(values * np.float32(steps)) / np.float32(steps)
+    return np.asarray(np.rint(values * np.float32(steps)) / np.float32(steps), np.float32)
 
 
 def write_volume(
