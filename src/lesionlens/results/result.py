@@ -66,6 +66,10 @@ class Result:
         self._held, self._prediction, self._engine = analysis, prediction, engine
         self._prompter: SupportsPrompts | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process needs: prompt networks are loaded there again."""
+        return {**self.__dict__, "_prompter": None}
+
     @classmethod
     def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:
         """Open a saved result with its current review.

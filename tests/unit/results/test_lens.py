@@ -1,6 +1,7 @@
 """The whole analysis on a phantom, with untrained weights and with scripted engines."""
 
 import json
+import pickle
 import re
 import threading
 from concurrent.futures import Future
@@ -237,6 +238,9 @@ def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
                        for one in (fresh, again))  # fmt: skip
         np.testing.assert_array_equal(found.data, same.data)
         np.testing.assert_array_equal(found.attention.data, same.attention.data)
+    copied = pickle.loads(pickle.dumps(again))
+    found, same = (one.prompt([(there[1], True)]) for one in (again, copied))
+    np.testing.assert_array_equal(found.data, same.data)
 
 
 def test_a_result_of_a_head_is_opened_with_its_brain_where_none_is_cached(tmp_path, monkeypatch):
