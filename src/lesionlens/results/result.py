@@ -66,6 +66,7 @@ class Result:
         self._held, self._prediction, self._engine = analysis, prediction, engine
         self._prompter: SupportsPrompts | None = None
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy in another process needs: prompt networks are loaded there again."""
         return {**self.__dict__, "_prompter": None}
