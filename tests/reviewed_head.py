@@ -94,7 +94,8 @@ class FakeResult:
         outline = np.zeros(grid.shape, bool) if question.outline is None else question.outline
         whole = tuple(slice(0, n) for n in grid.shape)
         chance = np.where(ball, float(belongs), outline).astype(np.float32)
-        return PromptResponse(whole, chance, np.zeros(grid.shape, np.float32), ~ball)
+        nowhere = np.zeros(grid.shape, np.float32)
+        return PromptResponse(whole, chance, nowhere, ~ball, "a stand-in")
 
     @property
     def trace(self) -> Trace:

@@ -68,6 +68,7 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     assert [one.kind for one in kept.prompts] == [PromptKind.POINT] * 2
     first_s, second_s = (one.seconds for one in kept.prompts)
     assert 0 < first_s < second_s, "seconds are counted from when the outline was begun"
+    assert {one.made_by for one in kept.prompts} == {"a stand-in"}
     assert kept.prompts == missed.session.state.review.events[-1].prompts
     again = np.zeros(grid.shape, np.uint8)
     for one in kept.prompts:

@@ -162,6 +162,8 @@ def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
     """Convert an error from third-party code into one that names its package.
 
     If it changes the working folder, that is undone: relative paths of the user keep their meaning.
+    So are changes of numpy's handling of underflow and the like, and of torch's default type and
+    choice of algorithms: another engine would fail on them afterwards.
 
     Parameters
     ----------
@@ -176,9 +178,9 @@ def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
         In place of any error except LesionLensError and lack of memory or disk space, which pass
         through.
     """
-    folder = _working_folder()
     try:
-        yield
+        with _state_kept():
+            yield
     except (Exception, SystemExit) as error:
         known = isinstance(error, LesionLensError)
         if known or is_lack_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
@@ -188,9 +190,37 @@ def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
         raise PluginError(
             who=name_of(plugin, what), why=why, message=words[:300], expected="one that works"
         ) from error
+
+
+@contextmanager
+def _state_kept() -> Iterator[None]:
+    import numpy as np  # noqa: PLC0415  (listing plug-ins does without)
+
+    folder, defaults = _working_folder(), _torch_defaults()
+    try:
+        with np.errstate():
+            yield
     finally:
         if folder is not None and _working_folder() != folder:
             os.chdir(folder)
+        _set_torch_defaults(defaults)
+
+
+def _torch_defaults() -> tuple[str, bool] | None:
+    """Return torch's default type and whether it must be deterministic; None if not imported."""
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "are_deterministic_algorithms_enabled"):  # in part
+        return None
+    return str(torch.get_default_dtype()), torch.are_deterministic_algorithms_enabled()
+
+
+def _set_torch_defaults(wanted: tuple[str, bool] | None) -> None:
+    """Set these defaults, or torch's own if it was not imported before."""
+    name, deterministic = wanted or ("torch.float32", False)
+    if _torch_defaults() not in (None, (name, deterministic)):
+        torch = sys.modules["torch"]
+        torch.set_default_dtype(getattr(torch, name.removeprefix("torch.")))
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def _working_folder() -> Path | None:

@@ -28,7 +28,11 @@ def export_model(
     ] = Storage.FP16,
     prompts: Annotated[
         bool,
-        typer.Option("--prompts", help="Export the prompt network instead; needs --out."),
+        typer.Option(
+            "--prompts",
+            help="Export the general prompt network instead, without the one for small objects; "
+            "needs --out.",
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -67,7 +71,14 @@ def _export_prompts(out: Path | None) -> Answer:
             expected="the file to write",
             next_step="Name it: --out prompt.onnx",
         )
-    network, about, _ = load_shipped()
-    export_prompt(network, about, out)
+    network, about, digest = load_shipped()
+    export_prompt(network, about, digest, out)
     size = out.stat().st_size / 1e6
-    return Answer((f"Wrote {plain(str(out))}: prompt weights {about.version}, {size:.1f} MB",))
+    return Answer(
+        (
+            f"Wrote {plain(str(out))}: general prompt network, weights {about.version}, "
+            f"{size:.1f} MB",
+            "The network for small objects, which LesionLens asks first where no region is named, "
+            "is not in it",
+        )
+    )

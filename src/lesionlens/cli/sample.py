@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -29,5 +32,10 @@ def sample(
     with staged(out) as new:
         shutil.copytree(FOLDER, new, dirs_exist_ok=True)
         shutil.copytree(RECIPES, new / "recipes")
-    study = plain(str(out / "study"))
+    study = plain(_quoted(str(out / "study")))
     return Answer((f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE))
+
+
+def _quoted(argument: str) -> str:
+    """Return an argument as it is typed in this system's shell."""
+    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(argument)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.errors import PluginError, UnusableInputError, WeightsError
+from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.geometry import Shape3
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsPrompts
-from lesionlens.engines.validation import defects, validated, validated_response, visible_only
+from lesionlens.engines.prompt_rules import is_inside, refused
+from lesionlens.engines.validation import (
+    defects,
+    images_kept,
+    validated,
+    validated_response,
+    visible_only,
+)
 
 Floats = NDArray[np.float32]
 
@@ -56,9 +64,11 @@ def answer_prompts(
     Raises
     ------
     UnusableInputError
-        The requested region is not visible in the study's sequences; or raised by the engine.
+        The requested region is not visible in the study's sequences, or, for a third-party engine,
+        a prompt is outside the working grid; or raised by the engine.
     PluginError
-        A third-party engine fails, or returns arrays that do not fit its box or the grid.
+        A third-party engine fails, changes the images, or returns arrays that do not fit its box or
+        the grid.
     """
     if question.region is not None and question.region not in prepared.regions:
         raise UnusableInputError(
@@ -68,10 +78,26 @@ def answer_prompts(
         )
     if plugins.is_builtin(engine):
         return engine.answer_prompts(prepared, question, known, context=context)
+    question = _within(question, prepared.working.shape)
     name = f"engine {type(engine).__name__!r}"
-    with plugins.plugin_errors(engine, name, "when it answered prompts"):
+    with (
+        images_kept(engine, prepared),
+        plugins.plugin_errors(engine, name, "when it answered prompts"),
+    ):
         found = engine.answer_prompts(prepared, question, known, context=context)
     return validated_response(engine, found, prepared.working.shape)
+
+
+def _within(question: PromptRequest, shape: Shape3) -> PromptRequest:
+    """Return a request whose voxels are all of the grid, as an engine may use them as indices.
+
+    The frame of a box may lie beyond it; -1 would be the opposite face.
+    """
+    inside = is_inside(question.background, shape)
+    beyond = not is_inside(question.foreground, shape).all()
+    if beyond or (len(inside) and not inside.any() and not len(question.foreground)):
+        raise refused("a prompt outside the brain", "prompts inside it")
+    return replace(question, background=question.background[inside])
 
 
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
@@ -100,19 +126,6 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
                 in_window="Use other weights, or float32",
             )
         return visible_only(found, prepared)
-    images = _checksum(prepared)
-    with plugins.plugin_errors(engine, name, "when it predicted"):
+    with images_kept(engine, prepared), plugins.plugin_errors(engine, name, "when it predicted"):
         found = engine.predict(prepared, context=context)
-    if _checksum(prepared) != images:
-        raise PluginError(
-            who=plugins.name_of(engine, name),
-            why="changed the images that it was given",
-            expected="an engine that changes a copy, such as torch.tensor(prepared.channels)",
-        )
     return visible_only(validated(engine, found, prepared), prepared)
-
-
-def _checksum(prepared: PreparedStudy) -> tuple[int, int]:
-    """Return checksums of the images and the brain: torch writes to read-only arrays too."""
-    images, brain = (np.ascontiguousarray(one) for one in (prepared.channels, prepared.brain))
-    return zlib.crc32(images.data), zlib.crc32(brain.data)

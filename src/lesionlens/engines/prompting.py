@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.provenance import version_of
 from lesionlens.base.records.prompts import LOOK_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
@@ -42,6 +45,7 @@ class StudyPrompts:
 
     def __init__(self, device: torch.device | None = None) -> None:
         self._networks: tuple[PromptNetwork, ...] = ()
+        self._made_by = ""
         self._device = device or torch.device("cpu")
         self._kept: tuple[PreparedStudy, Chances | None, PromptStudy, Grid] | None = None
         self._lock = threading.Lock()
@@ -69,14 +73,21 @@ class StudyPrompts:
         with self._lock:
             context.check(_FEATURES)
             if not self._networks:
-                names = NAME, SMALL_NAME
-                self._networks = tuple(load_shipped(self._device, name)[0] for name in names)
+                self._load()
             study, grid = self._read(prepared, probability, context)
             context.check("answering a prompt")
             asked = _moved(question, prepared.working, grid)
             found = Prompter(*self._networks).answer(study, asked)
             self._return_memory_later()
-            return _back(found, grid, prepared, question)
+            return replace(_back(found, grid, prepared, question), made_by=self._made_by)
+
+    def _load(self) -> None:
+        names = NAME, SMALL_NAME
+        loaded = [load_shipped(self._device, name) for name in names]
+        made_by = [f"LesionLens {version_of('lesionlens')}"]
+        for name, (_, notes, sha256) in zip(names, loaded, strict=True):
+            made_by.append(f"{Path(name).stem} {notes.version}, weights {sha256[:8]}")
+        self._networks, self._made_by = tuple(one[0] for one in loaded), "; ".join(made_by)
 
     def _return_memory_later(self) -> None:
         """Return what the prompts freed once none has come for a while: it takes 10 ms."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -128,30 +130,51 @@ def defects_perturbed(found: PerturbedPrediction, count: int) -> Iterator[tuple[
 
 
 def validated_response(engine: object, found: Any, shape: tuple[int, ...]) -> PromptResponse:
-    """Return a third-party engine's response to prompts on a grid of this shape.
+    """Return a third-party engine's response to prompts on a grid of this shape, with its maker.
 
     Raises
     ------
     PluginError
-        It is something else, its box is empty or outside the grid, or its arrays do not fit.
+        It is something else, its box is empty or outside the grid, its arrays do not fit, or what
+        made it is no text.
     """
     if not isinstance(found, PromptResponse):
         made = "a lesionlens.base.records.prompts.PromptResponse"
         raise _refused(engine, f"{type(found).__name__} for prompts", made)
-    box = tuple((side.start, side.stop) for side in found.box)
-    if len(box) != 3 or not all(
-        isinstance(a, int) and isinstance(b, int) and 0 <= a < b <= n
-        for (a, b), n in zip(box, shape, strict=True)
-    ):
+    if not _is_box(found.box, shape):
         raise _refused(engine, f"the box {found.box}", f"slices with start and stop in {shape}")
-    inside = tuple(stop - start for start, stop in box)
+    inside = tuple(side.stop - side.start for side in found.box)
     wrong = _not_a_map(found.probability, inside) or _no_probability(found.probability, {})
     if wrong:
         raise _refused(engine, f"probability of a prompt {wrong[0]}", wrong[1])
     check_weights(engine, found.attention, inside, "attention of a prompt")
     if getattr(found.settled, "shape", None) != inside or found.settled.dtype != bool:
         raise _refused(engine, "`settled` of another kind", f"bool of {inside}")
-    return found
+    if not plugins.are_texts((found.made_by,)):
+        raise _refused(engine, f"{found.made_by!r:.100} as what made a response", "a text")
+    return replace(found, made_by=writable(found.made_by) or _words_of(engine))
+
+
+def _is_box(box: Any, shape: tuple[int, ...]) -> bool:
+    if not isinstance(box, tuple) or len(box) != len(shape):
+        return False
+    return all(
+        isinstance(side, slice)
+        and isinstance(side.start, int)
+        and isinstance(side.stop, int)
+        and side.step in (None, 1)
+        and 0 <= side.start < side.stop <= size
+        for side, size in zip(box, shape, strict=True)
+    )
+
+
+def _words_of(engine: object) -> str:
+    """Return an engine's name, version and weights; empty if it does not identify itself."""
+    info: Any = getattr(engine, "info", None)
+    if not _names_engine(info):
+        return ""
+    weights = f", weights {info.weights_sha256[:8]}" if info.weights_sha256 else ""
+    return f"{info.name} {info.version}{weights}"
 
 
 def check_weights(plugin: object, values: Any, shape: tuple[int, ...], what: str) -> None:
@@ -280,6 +303,34 @@ def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[st
     if inside_of and float((values - inside_of[next(reversed(inside_of))]).max()) > _SLACK:
         return "above the region round it at some voxels", "et within tc within wt"
     return None
+
+
+@contextmanager
+def images_kept(engine: object, prepared: PreparedStudy) -> Iterator[None]:
+    """Refuse a third-party engine that changes the images: torch writes to read-only arrays too.
+
+    Raises
+    ------
+    PluginError
+        It changed them.
+    """
+    if plugins.is_builtin(engine):
+        yield
+        return
+    before = _checksum(prepared)
+    yield
+    if _checksum(prepared) != before:
+        raise PluginError(
+            who=plugins.name_of(engine, f"engine {type(engine).__name__!r}"),
+            why="changed the images that it was given",
+            expected="an engine that changes a copy, such as torch.tensor(prepared.channels)",
+        )
+
+
+def _checksum(prepared: PreparedStudy) -> tuple[int, int]:
+    """Return checksums of the images and the brain."""
+    images, brain = (np.ascontiguousarray(one) for one in (prepared.channels, prepared.brain))
+    return zlib.crc32(images.data), zlib.crc32(brain.data)
 
 
 def _refused(engine: object, what: str, expected: str) -> PluginError:

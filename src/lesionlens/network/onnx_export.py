@@ -197,12 +197,23 @@ class _Prompted(nn.Module):
         return found.logits, found.attention
 
 
-def export_prompt(network: PromptNetwork, about: PromptNotes, path: Path) -> None:
-    """Export the prompt network in float16, like the shipped weights.
+def export_prompt(network: PromptNetwork, about: PromptNotes, digest: str, path: Path) -> None:
+    """Export a prompt network in float16, like the shipped weights.
 
     Inputs, float32: `maps` (1, `MAPS`, I, J, K), multiples of 8, and `facts` (1, `FACTS`), both as
     `network.prompt.crop.network_input` makes them. Outputs, float32: `logits` (1, 1, I, J, K) and
     `attention` (1, I/4, J/4, K/4), which adds up to one.
+
+    Parameters
+    ----------
+    network : PromptNetwork
+        In evaluation mode.
+    about : PromptNotes
+        Stored in the file's metadata, with `digest`.
+    digest : str
+        SHA-256 of the weights.
+    path : Path
+        Replaced only by a complete file.
 
     Raises
     ------
@@ -215,7 +226,8 @@ def export_prompt(network: PromptNetwork, about: PromptNotes, path: Path) -> Non
     inputs = {"maps": maps, "facts": torch.zeros(1, FACTS)}
     made = _exported(_Prompted(network), inputs, ["logits", "attention"], PROMPT_MULTIPLE)
     notes = {name: str(value) for name, value in dataclasses.asdict(about).items()}
-    _write(made, path, {"format": PROMPT_FORMAT, **notes}, Precision.FP16)
+    metadata = {"format": PROMPT_FORMAT, **notes, "weights_sha256": digest}
+    _write(made, path, metadata, Precision.FP16)
 
 
 def _exported(

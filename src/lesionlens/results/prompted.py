@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import nearest
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import (
     LOOK_MM,
@@ -22,11 +24,52 @@ from lesionlens.base.records.prompts import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import native
-from lesionlens.imaging.preparation.resampling import resample_mask_near
+from lesionlens.imaging.preparation.resampling import resample, resample_mask_near
+from lesionlens.results.export.nifti import rounded
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 Ask = Callable[[PromptRequest], PromptResponse]
+
+
+class AnalysedProbability(Mapping[Region, Floats]):
+    """Probability of each region on the working grid, resampled when it is read.
+
+    It comes from the reference grid, rounded as in files: a result that was saved and opened again
+    holds nothing else, and the same prompts give the same voxels there.
+
+    Parameters
+    ----------
+    probability : mapping of Region to (I, J, K) float32
+        0 to 1 on the reference grid.
+    prepared : PreparedStudy
+        Names the working grid.
+    """
+
+    def __init__(self, probability: Mapping[Region, Floats], prepared: PreparedStudy) -> None:
+        self._probability, self._prepared = probability, prepared
+
+    @property
+    def bytes(self) -> int:
+        """Memory held by the maps."""
+        return sum(int(one.nbytes) for one in self._probability.values())
+
+    @override
+    def __getitem__(self, region: Region) -> Floats:
+        prepared, held = self._prepared, rounded(self._probability[region])
+        return resample(held, prepared.native, native.source_grid(prepared))
+
+    @override
+    def __contains__(self, region: object) -> bool:
+        return region in self._probability
+
+    @override
+    def __iter__(self) -> Iterator[Region]:
+        return iter(self._probability)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._probability)
 
 
 def ask(
@@ -44,7 +87,7 @@ def ask(
     answer : callable
         Segments from prompts on the working grid.
     start : (I, J, K) array, Volume or None
-        The initial outline on the reference grid; non-zero voxels are inside.
+        The initial outline on the reference grid; non-zero voxels are inside. An empty one is none.
 
     Raises
     ------
@@ -55,6 +98,8 @@ def ask(
     _check_within(prompts, prepared.native)
     wanted, unwanted = (_marked(prompts, prepared.native, belongs) for belongs in (True, False))
     outline = None if start is None else _outline(start, prepared.native)
+    if outline is not None and not outline.any():
+        outline = None
     here, away = (native.working_voxels(v, prepared) for v in (wanted, unwanted))
     inside = None
     if outline is not None:
@@ -71,7 +116,8 @@ def ask(
     probability[box] = part
     for voxels, value in ((wanted, 1.0), (unwanted, 0.0)):
         probability[tuple(voxels[prepared.native.contains(voxels)].T)] = value
-    return PromptedVolume(probability, prepared.native, _shown(found, prepared), prompts)
+    attention = _shown(found, prepared)
+    return PromptedVolume(probability, prepared.native, attention, prompts, found.made_by)
 
 
 def replay(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -37,6 +38,7 @@ from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, a
 from lesionlens.network.forked import works_when_forked
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
+from lesionlens.results.prompted import AnalysedProbability
 from lesionlens.results.review.saved_result import SavedResult
 
 if TYPE_CHECKING:
@@ -63,6 +65,11 @@ class Result:
     ) -> None:
         self._held, self._prediction, self._engine = analysis, prediction, engine
         self._prompter: SupportsPrompts | None = None
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process needs: prompt networks are loaded there again."""
+        return {**self.__dict__, "_prompter": None}
 
     @classmethod
     def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:
@@ -208,7 +215,7 @@ class Result:
             Corners of a closed line around the object on one slice, in any of the three directions.
         start : (I, J, K) array, Volume or None
             The outline to correct, on the reference grid. Only voxels connected to a contradicting
-            prompt, and near it, change.
+            prompt, and near it, change. An empty one is none.
         region : Region, "wt", "tc", "et" or None
             Intended region; None for the object at the prompts.
 
@@ -237,11 +244,16 @@ class Result:
 
         By the engine, or by the shipped prompt network if the engine does not support prompts.
         """
-        known = None if self._prediction is None else self._prediction.probability
         asked = as_promptable(self._engine) or self._prompter or _local_prompts()
         self._prompter = asked
-        prepared = self.analysis.prepared
+        prepared, known = self.analysis.prepared, self._analysed_probability
         return plugged_in.answer_prompts(asked, prepared, question, known, context=SILENT)
+
+    @cached_property
+    def _analysed_probability(self) -> AnalysedProbability | None:
+        """Probability on the working grid; None if nothing predicted one, as for a mask."""
+        held = {r: one.data for r, one in self.analysis.volumes.probability.items()}
+        return AnalysedProbability(held, self.analysis.prepared) if held else None
 
     def sentence(
         self, candidate: int | None = None, *, language: str = "en", template: str | Path = ""

@@ -18,7 +18,7 @@ from lesionlens.base.records.review import UnaidedRead
         (MapChecks(True, 0.9, 0.1, verdict="passed"), {"words": "passed"}),
         (
             PromptRound(PromptKind.POINT, ((1, 2, 3),), (), None, 2, 4.5),
-            {"wanted": [[1, 2, 3]], "unwanted": []},
+            {"wanted": [[1, 2, 3]], "unwanted": [], "made_by": ""},
         ),
         (UnaidedRead("A", "b", "c", 1.0, "Nothing marked."), {"words": "Nothing marked."}),
     ],
@@ -29,6 +29,15 @@ def test_a_record_is_stored_under_its_keys_and_read_back(record, keys):
     stored = adapter.dump_python(record, mode="json", by_alias=True)
     assert keys.items() <= stored.items()
     assert adapter.validate_python(stored) == record
+
+
+def test_prompts_of_an_earlier_release_name_no_network():
+    adapter = TypeAdapter(PromptRound)
+    new = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), None, 2, 4.5, "network 1")
+    stored = adapter.dump_python(new, mode="json", by_alias=True)
+    assert adapter.validate_python(stored) == new
+    del stored["made_by"]
+    assert adapter.validate_python(stored).made_by == ""
 
 
 def test_keys_of_text_are_put_in_order_and_stay_text():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.third_party import install
 
@@ -87,3 +88,20 @@ def test_a_plugin_that_changes_the_working_folder_does_not_change_where_results_
     with plugins.plugin_errors("crooked", "exporter", "when it wrote"):
         os.chdir("/")
     assert Path.cwd() == tmp_path
+
+
+def test_a_plugin_that_changes_the_defaults_of_numpy_or_torch_breaks_no_other_engine():
+    """The built-in network failed after it, as by a defect of ours."""
+    torch = pytest.importorskip("torch")
+    before = np.geterr()
+    with (
+        pytest.raises(errors.PluginError, match="ValueError"),
+        plugins.plugin_errors("crooked", "engine", "when it predicted"),
+    ):
+        np.seterr(all="raise")
+        torch.set_default_dtype(torch.float64)
+        torch.use_deterministic_algorithms(True)
+        raise ValueError
+    assert np.geterr() == before
+    assert torch.get_default_dtype() is torch.float32
+    assert not torch.are_deterministic_algorithms_enabled()

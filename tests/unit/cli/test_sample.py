@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from importlib import util
@@ -27,6 +28,12 @@ def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
     with pytest.raises(UnusableInputError, match=r"README\.md"):
         sample(out)
     assert (out / "README.md").read_text() == "mine"
+
+
+def test_the_command_to_try_works_as_pasted_for_any_folder(tmp_path):
+    out = tmp_path / "my studies & more"
+    first, *_ = sample(out).output
+    assert shlex.split(first.removeprefix("Try it: "))[2] == str(out / "study")
 
 
 def test_a_recipe_is_known_by_its_name():

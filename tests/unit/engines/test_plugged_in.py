@@ -11,7 +11,7 @@ from tests.third_party import install
 
 from lesionlens.analysis.explain import probe
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.base.errors import CancelledError, PluginError, WeightsError
+from lesionlens.base.errors import CancelledError, PluginError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
     Capability,
@@ -227,6 +227,10 @@ CROOKED_RESPONSES = {
     "failed when it answered prompts": ValueError("shapes"),
     "the box": PromptResponse((slice(0, 2), slice(3, 5), slice(1, 9999)), CUBE, CUBE, SETTLED),
     "the box .*None": PromptResponse((slice(None),) * 3, CUBE, CUBE, SETTLED),
+    "the box None": PromptResponse(None, CUBE, CUBE, SETTLED),
+    "the box .*2, 4": PromptResponse((*BOX[:2], (2, 4)), CUBE, CUBE, SETTLED),
+    "the box .*1, 4, 2": PromptResponse((*BOX[:2], slice(1, 4, 2)), CUBE, CUBE, SETTLED),
+    "7 as what made a response": PromptResponse(BOX, CUBE, CUBE, SETTLED, 7),
     "probability of a prompt as": PromptResponse(BOX, CUBE[:1], CUBE, SETTLED),
     "probability of a prompt from nan": PromptResponse(BOX, CUBE + np.nan, CUBE, SETTLED),
     "attention of a prompt with": PromptResponse(BOX, CUBE, CUBE - 1, SETTLED),
@@ -245,6 +249,58 @@ def test_what_would_become_a_wrong_outline_is_refused(words):
     request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
     with pytest.raises(PluginError, match=words):
         answer_prompts(engine, HEAD, request, None, context=SILENT)
+
+
+def test_prompts_beyond_the_grid_are_no_indices_of_its_opposite_face():
+    """The frame of a box at the border reached a third-party engine as voxel -1."""
+    seen = []
+
+    def answer(_, question, *__, **___):
+        seen.append(question)
+        return PromptResponse(BOX, CUBE, CUBE, SETTLED)
+
+    def ask(foreground, background):
+        points = (np.array(some, np.int64).reshape(-1, 3) for some in (foreground, background))
+        answer_prompts(engine, HEAD, PromptRequest(*points), None, context=SILENT)
+
+    engine, end = SimpleNamespace(answer_prompts=answer), HEAD.working.shape[0]
+    ask([(0, 3, 3)], [(-1, 3, 3), (2, 3, 3), (end, 3, 3)])
+    assert seen[0].background.tolist() == [[2, 3, 3]]
+    for beyond in (([(-1, 3, 3)], []), ([(end, 3, 3)], []), ([], [(-1, 3, 3)])):
+        with pytest.raises(UnusableInputError, match="outside the brain"):
+            ask(*beyond)
+    assert len(seen) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*not writable")
+@pytest.mark.parametrize("asks", ["prompts", "perturbed inputs"])
+def test_images_that_are_changed_after_the_prediction_are_noticed(asks):
+    """The next answer, also of another engine, was about them."""
+    torch = pytest.importorskip("torch")
+    study = replace(HEAD, channels=HEAD.channels.copy())
+
+    def answer(*_, **__):
+        torch.from_numpy(study.channels).mul_(2)
+        return PromptResponse(BOX, CUBE, CUBE, SETTLED)
+
+    engine = SimpleNamespace(answer_prompts=answer, predict_perturbed=answer)
+    request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
+    with pytest.raises(PluginError, match="changed the images"):
+        if asks == "prompts":
+            answer_prompts(engine, study, request, None, context=SILENT)
+        else:
+            Questions(engine, study).ask("the test", [InputPerturbation.showing([])])
+
+
+@pytest.mark.parametrize("own", ["", "network 7"])
+def test_a_response_names_what_made_it(own):
+    """Prompts are stored with it: other weights may answer otherwise."""
+    found = PromptResponse(BOX, CUBE, CUBE, SETTLED, own)
+    info = replace(INFO, weights_sha256="12ab34cd" * 8)
+    engine = SimpleNamespace(answer_prompts=lambda *_, **__: found, info=info)
+    request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
+    made_by = answer_prompts(engine, HEAD, request, None, context=SILENT).made_by
+    assert made_by == (own or f"{INFO.name} {INFO.version}, weights 12ab34cd")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from lesionlens import __version__
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
@@ -15,6 +16,7 @@ from lesionlens.engines import prompting
 from lesionlens.engines.plugged_in import answer_prompts
 from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.engines.testing.engine_contract import prepared_head
+from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
 
 
 def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused_in_words():
@@ -56,3 +58,16 @@ def test_prompts_return_what_they_freed(monkeypatch):
     prompts.answer_prompts(study, question, None)
     prompts._returning.join()
     assert len(given) == 3
+
+
+def test_a_response_names_both_networks_and_the_release():
+    """Either may answer, so that other weights of one may change any answer."""
+    study, nobody = prepared_head(), np.zeros((0, 3), np.int64)
+    inside = np.argwhere(study.brain)
+    question = PromptRequest(inside[len(inside) // 2][None], nobody)
+    release, *networks = StudyPrompts().answer_prompts(study, question, None).made_by.split("; ")
+    assert release == f"LesionLens {__version__}"
+    for name, words in zip((NAME, SMALL_NAME), networks, strict=True):
+        _, notes, digest = load_shipped(name=name)
+        stem = name.removesuffix(".safetensors")
+        assert words == f"{stem} {notes.version}, weights {digest[:8]}"

@@ -1,6 +1,7 @@
 """The whole analysis on a phantom, with untrained weights and with scripted engines."""
 
 import json
+import pickle
 import re
 import threading
 from concurrent.futures import Future
@@ -25,7 +26,9 @@ from lesionlens.base.records.evidence import SequenceEvidence, SequenceScores
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import cache
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation import brain_search, cache
+from lesionlens.imaging.preparation.brain import BrainMask
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network import weights
@@ -214,6 +217,49 @@ def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
     assert any("trained on this study (T2)" in one for one in run["warnings"])
     again = Result.open(tmp_path / "out", copy)
     assert again.analysis.run.trained_on == (MrSequence.T2,)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"orientation": "LPS", "spacing_mm": (4, 4, 6), "tilt_deg": 6}]
+)
+def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
+    make_study, tmp_path, how
+):
+    """Opened again, as from a list that was analysed ahead, the analysis counted for nothing: a
+    first outline had a hundredth of the voxels, or another place altogether.
+    """
+    study = make_study(**how)
+    fresh = Lens(engine=Scripted())(open_study(study))
+    fresh.save(tmp_path / "out")
+    again = Result.open(tmp_path / "out", study)
+    there = [tuple(v) for v in np.argwhere(fresh.labels.data > 0)[[0, 40, -1]].tolist()]
+    for kind in ({}, {"region": "wt"}, {"start": fresh.labels.data > 0, "region": "tc"}):
+        found, same = (one.prompt([(there[1], True), (there[2], False)], **kind)
+                       for one in (fresh, again))  # fmt: skip
+        np.testing.assert_array_equal(found.data, same.data)
+        np.testing.assert_array_equal(found.attention.data, same.attention.data)
+    copied = pickle.loads(pickle.dumps(again))
+    found, same = (one.prompt([(there[1], True)]) for one in (again, copied))
+    np.testing.assert_array_equal(found.data, same.data)
+
+
+def test_a_result_of_a_head_is_opened_with_its_brain_where_none_is_cached(tmp_path, monkeypatch):
+    """On another machine, or once the cache was emptied, the whole head counted as brain: prompts
+    gave other outlines, and the images were corrected for a shading that they do not have.
+    """
+    head = make_patient(spacing_mm=4.0, skull=True)
+    write_nifti(head, tmp_path / "head")
+    here = BrainMask(head.brain.data, head.brain.grid, "drawn")
+    searches = []
+    monkeypatch.setattr(brain_search, "_extract_brain", lambda *_: searches.append(1) or here)
+    fresh = Lens(engine=Scripted())(open_study(tmp_path / "head"))
+    fresh.save(tmp_path / "out")
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "empty")
+    again = Result.open(tmp_path / "out", tmp_path / "head").analysis.prepared
+    assert len(searches) == 2
+    assert again.knows_brain
+    np.testing.assert_array_equal(again.brain, fresh.analysis.prepared.brain)
+    np.testing.assert_array_equal(again.channels, fresh.analysis.prepared.channels)
 
 
 def test_a_reoriented_copy_of_what_was_trained_on_is_named(folder, result, tmp_path):

@@ -122,6 +122,20 @@ def test_where_nothing_could_change_the_start_stays_to_the_voxel(prepared):
     assert np.array_equal(found.mask & away, start & away)
 
 
+def test_an_empty_start_is_none_as_in_the_window(prepared):
+    """It was corrected, by other rules: a first outline was another one."""
+    asked = []
+
+    def answer(question):
+        asked.append(question.outline)
+        return cube_round(question)
+
+    here = Prompts.of([((20, 10, 4), True)])
+    empty = ask(here, prepared, answer, np.zeros(NATIVE, np.uint8))
+    assert asked == [None]
+    np.testing.assert_array_equal(empty.data, ask(here, prepared, answer).data)
+
+
 def test_rounds_replayed_give_the_same_voxels(prepared):
     rounds = [Prompts.of([((20, 10, 4), True)]), Prompts.of([((20, 24, 4), True)], region="wt")]
     kept = [Prompts.from_json(one.as_json()) for one in rounds]

@@ -15,7 +15,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 from lesionlens.engines.engine import SupportsPerturbation
-from lesionlens.engines.validation import validated_perturbed
+from lesionlens.engines.validation import images_kept, validated_perturbed
 
 NO_LIMIT = QuestionTime()
 
@@ -82,10 +82,14 @@ class Questions:
         if needed <= self._limit.seconds_left:
             name = f"engine {type(self._engine).__name__!r}"
             when = "when it predicted perturbed inputs"
-            with self._limit, plugins.plugin_errors(self._engine, name, when):
-                found = self._engine.predict_perturbed(
-                    self._prepared, perturbations, context=self._limit.context
-                )
+            with self._limit:
+                with (
+                    images_kept(self._engine, self._prepared),
+                    plugins.plugin_errors(self._engine, name, when),
+                ):
+                    found = self._engine.predict_perturbed(
+                        self._prepared, perturbations, context=self._limit.context
+                    )
                 return validated_perturbed(self._engine, found, len(perturbations))
         if what not in self._unanswered:
             self._unanswered.append(what)

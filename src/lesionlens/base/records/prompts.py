@@ -217,6 +217,8 @@ class PromptRound:
     """`base.labels.Label` for added voxels without a predicted label."""
     seconds: Annotated[float, Decimals(1, 0.0)]
     """Seconds since the outline was begun."""
+    made_by: str = ""
+    """As in `PromptResponse`; empty in reviews of earlier releases."""
 
 
 def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
@@ -264,6 +266,8 @@ class PromptResponse:
     """(i, j, k): cross-attention of the prompts, sum 1."""
     settled: NDArray[np.bool_]
     """(i, j, k): voxels that could not change because the outline there is kept."""
+    made_by: str = ""
+    """Release and networks that may answer, with their weights; others may answer otherwise."""
 
     def mask_over(self, outline: NDArray[np.bool_] | None, shape: Shape3) -> NDArray[np.bool_]:
         """Return the mask on the whole grid; outside the box it is the previous outline."""
@@ -280,6 +284,8 @@ class PromptedVolume(Volume):
     """Cross-attention of the prompts, 0 to 1, maximum 1."""
     prompts: Prompts
     """The prompts; with the same start they give the same voxels."""
+    made_by: str = ""
+    """As in `PromptResponse`."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:

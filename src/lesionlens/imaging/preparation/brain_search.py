@@ -29,7 +29,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
         together = (one.values_as_in(item) for one in others)
         images = [item.values, *(values for values in together if values is not None)]
         draft.mask = brains.mask_of_stripped(images, item.series.grid)
-        if draft.options.strip:
+        if draft.options.strip and draft.options.checks:
             draft.doubt = draft.aside.submit(_doubt_of, draft, item, draft.mask)
         words = "Already without skull: its outline was taken."
         draft.steps.append(PreparationStep(StepName.BRAIN, stripped, False, words))

@@ -166,12 +166,13 @@ class Prompting:
 
         def task(context: RunContext) -> Any:  # noqa: ARG001
             found = result.answer_prompts(question_of(labels, asked))
-            return redrawn(labels, found, asked, free, parts_in(analysis, found))
+            changed = redrawn(labels, found, asked, free, parts_in(analysis, found))
+            return replace(asked, made_by=found.made_by), changed
 
-        def done(changed: Any) -> None:
+        def done(answered: Any) -> None:
             self._asked = None
             if outline == self._outline:
-                self._draw(gesture, asked, labels, changed)
+                self._draw(gesture, answered[0], labels, answered[1])
             self._next()
 
         def refused(error: BaseException) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 from zlib_ng.gzip_ng import GzipNGFile
 
 from lesionlens.base import geometry
@@ -146,6 +147,11 @@ def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
     return header
 
 
+def rounded(values: NDArray[np.float32], steps: int = STEPS) -> NDArray[np.float32]:
+    """Return values as a file holds them: multiples of one step."""
+    return np.asarray(np.rint(values * np.float32(steps)) / np.float32(steps), np.float32)
+
+
 def write_volume(
     path: Path,
     volume: Volume,
@@ -187,7 +193,7 @@ def write_volume(
         for k in range(volume.data.shape[2]):
             plane = volume.data[:, :, k]
             if steps is not None:
-                plane = np.rint(plane * np.float32(steps)) / np.float32(steps)
+                plane = rounded(plane, steps)
             packed.write(plane.tobytes(order="F"))
     _check(path, volume)
     return path

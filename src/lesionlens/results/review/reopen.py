@@ -68,7 +68,8 @@ from lesionlens.results.review.saved_result import SavedResult
 Model = TypeVar("Model", bound=BaseModel)
 
 WITHOUT_SEARCH = PrepareOptions(strip=False)
-"""For a review: a brain that was found before is taken, and none is searched for."""
+"""For the review of a segmentation: a brain that was found before is taken, and none is searched
+for."""
 _NO_DOUBTS = (
     "Doubtful parts of the outlines are unknown: the release that made this result did not look "
     "for them"
@@ -250,6 +251,7 @@ def prepare_and_reopen(
     A result gets the series that it was made of, whichever were chosen for the study; its
     reference remains the reference. A result of another study is refused before anything is
     prepared. The checks of the images are made for a segmentation alone: a result holds its own.
+    The brain of a result, on which prompts depend, is searched for if it is not cached here.
 
     Parameters
     ----------
@@ -258,7 +260,7 @@ def prepare_and_reopen(
     study : Study
         As in `pairing.paired`.
     options : PrepareOptions
-        Of it; by default no network searches for the brain.
+        Of it; by default no network searches for the brain of a segmentation.
 
     Raises
     ------
@@ -270,7 +272,8 @@ def prepare_and_reopen(
         return reopen_folder(place, study, prepare(study, context, options))
     saved = read_result(place)
     study = paired(saved, study)
-    return _joined(saved, study, prepare(study, context, replace(options, checks=False)))
+    options = replace(options, strip=True, checks=False)
+    return _joined(saved, study, prepare(study, context, options))
 
 
 def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:

@@ -25,6 +25,7 @@ API_KEY = "NNINTERACTIVE_API_KEY"
 """Environment variable: its key, where it asks for one."""
 SEQUENCE = "NNINTERACTIVE_SEQUENCE"
 """Environment variable: which sequence it reads, such as t1c."""
+_MADE_BY = "a server of nnInteractive"  # it does not tell its weights
 _READ_FIRST = (MrSequence.FLAIR, MrSequence.T1C, MrSequence.T2, MrSequence.T1)
 
 
@@ -116,7 +117,8 @@ class NnInteractiveEngine(LensEngine):
         mask[tuple(question.foreground.T)], mask[tuple(question.background.T)] = True, False
         i, j, k = (slice(0, n) for n in prepared.working.shape)
         marks = np.zeros(mask.shape, np.float32)  # it does not say what it attended to
-        return PromptResponse((i, j, k), mask.astype(np.float32), marks, np.zeros(mask.shape, bool))
+        settled = np.zeros(mask.shape, bool)
+        return PromptResponse((i, j, k), mask.astype(np.float32), marks, settled, _MADE_BY)
 
     def _ask(self, prepared: PreparedStudy, question: PromptRequest) -> NDArray[np.bool_]:
         if self._server is None:

@@ -22,6 +22,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
+from lesionlens.engines import native
 from lesionlens.engines.engine import as_promptable
 from lesionlens.engines.plugged_in import answer_prompts, predict
 from lesionlens.engines.prompting import StudyPrompts
@@ -59,15 +60,15 @@ class PromptedStudy:
 
     image: Path
     prepared: PreparedStudy
-    chances: Mapping[Region, NDArray[np.float32]]
+    chances: prompted.AnalysedProbability
     codes: tuple[int, int]
     """sform and qform codes of the reference, as in `results.export.nifti`."""
 
     @property
     def bytes(self) -> int:
         """Memory held by the study."""
-        arrays = (self.prepared.channels, self.prepared.brain, *self.chances.values())
-        return sum(int(one.nbytes) for one in arrays)
+        images = self.prepared.channels.nbytes + self.prepared.brain.nbytes
+        return int(images) + self.chances.bytes
 
 
 class PromptedStudies:
@@ -116,8 +117,12 @@ def _predicted(request: InferenceRequest, context: RunContext) -> PromptedStudy:
         study = study_of(request.image, request.request_params, Path(aside), context)
         prepared = prepare(study, context)
     chances = predict(request.engine, prepared, context=context).probability
+    found = native.bring_regions(chances, prepared, nested=True)
     return PromptedStudy(
-        request.image, prepared, chances, study.series[prepared.reference].nifti_codes
+        request.image,
+        prepared,
+        prompted.AnalysedProbability(found, prepared),
+        study.series[prepared.reference].nifti_codes,
     )
 
 
@@ -152,6 +157,7 @@ class PromptInference(Inference):
             "label_names": {str(request.request_params.get("label") or LESION): 1},
             "latencies": {"total": round(time.perf_counter() - began, 2)},
             "prompts": rounds[-1].as_json(),
+            "made_by": found.made_by,
             "notices": [*study.prepared.notices],
             "device": request.engine.info.device,
         }
