@@ -20,6 +20,7 @@ from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Study, StudyKind
+from lesionlens.base.text import isolated
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.results.export import pictures
 from lesionlens.results.export.followup import FollowupSection, section_of
@@ -225,8 +226,8 @@ def _heading(
     header = _header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
     name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
-    number = str(header.get("PatientID") or "")
-    described = str(header.get("StudyDescription") or "") or study.name
+    name, number = isolated(name), isolated(str(header.get("PatientID") or ""))
+    described = isolated(str(header.get("StudyDescription") or "") or study.name)
     lines = (
         (
             words("patient"),

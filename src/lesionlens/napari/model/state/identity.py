@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.base.text import isolated
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Identity:
         """
         number = f"ID {self.number}" if self.number else ""
         lines = (self.patient, number, self.born, self.date, self.study)
-        return tuple(line for line in lines if line)
+        return tuple(isolated(line) for line in lines if line)
 
     @property
     def text(self) -> str:
