@@ -429,6 +429,16 @@ def test_a_name_that_runs_to_the_left_does_not_reorder_the_id_beside_it(named, n
     assert f"<dd>{shown}</dd>" in report_html(named)
 
 
+def test_a_file_of_another_patient_by_now_names_nobody(named):
+    for series in named.study.series.values():
+        dataset = pydicom.dcmread(series.files[0].path)
+        dataset.SOPInstanceUID = "2.25.1"
+        dataset.save_as(series.files[0].path)
+    html = report_html(named)
+    assert "Doe" not in html
+    assert "P-17" not in html
+
+
 def test_a_direction_override_in_a_notice_does_not_reverse_the_report(make):
     analysis = make(sequences=ALL)
     study = replace(analysis.study, notices=("'AX \u202eT1' is odd: 12 ml.",))

@@ -9,12 +9,20 @@ import logging
 from dataclasses import dataclass, replace
 
 from lesionlens.base.dates import iso_date
+from lesionlens.base.errors import replaced
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.text import isolated
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
 
 logger = logging.getLogger(__name__)
-_TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
+_TAGS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "SOPInstanceUID",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,8 @@ def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
         return named
     try:
         found = read_dicom(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        if not is_of(file.sop_instance_uid, found):
+            raise replaced(file.name)
     except (OSError, *DAMAGED):
         logger.warning("the patient could not be read from the files")
         return named

@@ -118,6 +118,18 @@ def test_compressed_pixels_are_the_same_pixels(one, syntax):
     np.testing.assert_array_equal(open_study(one).series[T1C].load(), before)
 
 
+def test_a_file_that_holds_another_image_by_now_is_refused(one):
+    """A folder that is filled anew would mix two patients."""
+
+    def another(ds):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
+
+    study = open_study(one)
+    rewrite(one, another, only={7})
+    with pytest.raises(ReadError, match="another image in"):
+        study.series[T1C].load()
+
+
 def test_a_file_met_twice_counts_once(one):
     count = open_study(one).series[T1C].grid.shape[2]
     shutil.copytree(one / "S01", one / "copy")
