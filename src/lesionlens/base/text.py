@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 DIRECTION_CONTROLS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 """Invisible characters that change the direction of the text after them."""
 
+LINE_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
+"""Table for `str.translate`: text of others stays on its line, and adds none to a message."""
+
 
 def writable(name: str) -> str:
     r"""Return a file name as text that can be encoded as UTF-8.

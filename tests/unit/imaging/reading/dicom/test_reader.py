@@ -118,6 +118,18 @@ def test_compressed_pixels_are_the_same_pixels(one, syntax):
     np.testing.assert_array_equal(open_study(one).series[T1C].load(), before)
 
 
+def test_a_description_with_line_breaks_adds_no_line_to_a_message(one):
+    """It could forge a note of its own, in a terminal or a report."""
+
+    def break_line(ds):
+        ds.SeriesDescription = "AX T1 POST\r\nlesionlens: nothing was found"
+
+    rewrite(one, break_line)
+    series = open_study(one).series[T1C]
+    assert "\n" not in series.detected_by + series.description
+    assert series.description.startswith("AX T1 POST ")
+
+
 def test_a_file_that_holds_another_image_by_now_is_refused(one):
     """A folder that is filled anew would mix two patients."""
 
