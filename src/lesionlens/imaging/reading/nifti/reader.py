@@ -106,6 +106,13 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
     for candidate in (Path(value), root / value):
         if candidate.is_file():
             return candidate
+        if candidate.is_dir():
+            raise UnusableInputError(
+                found=f"a folder for --{sequence.value}: {candidate.name!r}",
+                expected="a NIfTI file, as the study has",
+                next_step="Analyse the DICOM folder and name the NIfTI files of the other "
+                "sequences, as with --flair FILE; or convert the series to NIfTI",
+            )
     raise UnusableInputError(
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
         expected="a NIfTI file, given as a path or by its place within the study",

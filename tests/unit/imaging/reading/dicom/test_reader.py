@@ -446,6 +446,12 @@ def test_a_named_series_uid_or_folder_wins(make_study):
     assert open_study(folder, named={MrSequence.T2: place}).series[MrSequence.T2].uid == uid
 
 
+def test_one_series_for_two_sequences_is_called_so(one):
+    uid = open_study(one).series[T1C].uid
+    with pytest.raises(UnusableInputError, match="the same series for --t1c and --flair"):
+        open_study(one, named={T1C: uid, FLAIR: uid})
+
+
 def test_a_name_that_is_nothing_is_refused(one):
     with pytest.raises(UnusableInputError, match="nothing usable for T2"):
         open_study(one, named={MrSequence.T2: "1.2.3"})

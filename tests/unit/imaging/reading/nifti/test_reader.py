@@ -79,6 +79,14 @@ def test_one_file_for_two_flags_is_refused(save, tmp_path):
         open_study(tmp_path, named={MrSequence.T1: path, MrSequence.T2: path})
 
 
+def test_a_folder_for_a_sequence_is_called_one(tmp_path, make_study):
+    """It was called missing."""
+    folder = make_study(sequences={"t1c"})
+    (tmp_path / "series").mkdir()
+    with pytest.raises(UnusableInputError, match="a folder for --t2: 'series'"):
+        open_study(folder, named={MrSequence.T2: tmp_path / "series"})
+
+
 def test_a_sidecar_tells_where_the_name_is_silent(save, tmp_path):
     save("series_004.nii.gz", sidecar={"SeriesDescription": "AX T2 TSE"})
     assert list(open_study(tmp_path).series) == [MrSequence.T2]
