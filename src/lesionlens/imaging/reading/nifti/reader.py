@@ -112,8 +112,8 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
                 expected="a NIfTI file, as the study has",
                 next_step="Analyse the DICOM folder and name the NIfTI files of the other "
                 "sequences, as with --flair FILE; or convert the series to NIfTI",
-                in_window="Open the DICOM folder, then name the NIfTI files of the other sequences; or "
-                "convert the series to NIfTI",
+                in_window="Open the DICOM folder, then name the NIfTI files of the other "
+                "sequences; or convert the series to NIfTI",
             )
     raise UnusableInputError(
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
