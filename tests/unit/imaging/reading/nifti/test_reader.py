@@ -121,6 +121,18 @@ def test_a_missing_sequence_in_another_format_is_noticed(save, tmp_path):
     assert not open_study(tmp_path / "flair.nii.gz").notices
 
 
+def test_a_missing_sequence_in_a_folder_below_is_noticed(save, tmp_path):
+    """It was left out without a word."""
+    (tmp_path / "more").mkdir()
+    for name in ("t1c.nii.gz", "more/flair.nii.gz", "more/t1c.nii.gz", "more/t2_mask.nii.gz"):
+        save(name)
+    study = open_study(tmp_path)
+    assert list(study.series) == [MrSequence.T1C]
+    (notice,) = (one for one in study.notices if "was not read" in one)
+    assert notice.startswith("'more/flair.nii.gz' was not read")
+    assert "--flair" in notice
+
+
 def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
     save("t1c.nii.gz")
     save("fine_t1c.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
