@@ -172,3 +172,10 @@ def test_a_database_beyond_all_bounds_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.setattr(databases, "MAX_BYTES", 1000)
     with pytest.raises(LesionLensError, match="larger than"):
         read(tmp_path)
+
+
+def test_no_name_of_a_table_hides_its_result(tmp_path):
+    """Other commands look for results in no hidden folder: they found none."""
+    place = tmp_path / "studies.csv"
+    place.write_text("study,name\na,.a\nb,../b\n", "utf-8")
+    assert [row.name for row in read_table(place)] == ["_.a", "_.._b"]

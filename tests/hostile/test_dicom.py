@@ -124,14 +124,15 @@ def test_the_pixels_of_one_file_at_a_time_are_held(monkeypatch):
     """However many multi-frame files a stack takes its slices from."""
     made = []
 
-    def decoded(path):
+    def decoded(path, uid):
+        del uid
         assert not [one for one in made if one() is not None]
         pixels = np.full((2, 3, 4), float(path.name))
         made.append(weakref.ref(pixels))
         return pixels
 
     slices = [
-        SimpleNamespace(path=Path(str(file)), frame=frame, number=lambda name: None)
+        SimpleNamespace(path=Path(str(file)), uid="", frame=frame, number=lambda name: None)
         for frame in (0, 1)
         for file in (5, 6, 7)
     ]

@@ -45,7 +45,7 @@ def path_of(value: object, what: str) -> Path:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _no_path(
-                f"a name that is too long for this system: {brief(value)}", what
+                f"a name that is too long for this system: {str(value)[:_LONGEST]!r}…", what
             ) from error
     return path
 

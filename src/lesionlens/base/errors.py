@@ -128,6 +128,15 @@ def unreadable(error: OSError, name: str) -> ReadError:
     )
 
 
+def replaced(name: str) -> ReadError:
+    """Return the error for a file that holds another image than when its study was opened."""
+    return ReadError(
+        found=f"another image in {name!r} than when the study was opened",
+        expected="the files that were opened",
+        next_step="Wait until the study is complete, then open it again",
+    )
+
+
 class PatientConflictError(UnusableInputError):
     """Files that contradict each other about the patient's identity.
 

@@ -1,8 +1,16 @@
-"""Text of messages: file names that can be encoded as UTF-8, and lists in words."""
+"""Text of messages: names that can be encoded and displayed safely, and lists in words."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+DIRECTION_CONTROLS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+"""Invisible characters that change the direction of the text after them."""
+
+LINE_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
+"""Table for `str.translate`: text of others stays on its line, and adds none to a message."""
 
 
 def writable(name: str) -> str:
@@ -28,6 +36,23 @@ def is_writable(name: str) -> bool:
     (True, False)
     """
     return writable(name) == name
+
+
+def isolated(text: str) -> str:
+    r"""Return text of unknown origin that does not reorder what is displayed beside it.
+
+    After an Arabic name the ID "12-34" is displayed as "34-12", and a date likewise: text with
+    letters that run to the left is enclosed in isolates (Unicode FSI and PDI). Its own direction
+    controls are removed.
+
+    Examples
+    --------
+    >>> isolated("Doe, Jane"), isolated("Doe\u202e"), ascii(isolated("\u05db\u05d4\u05df"))
+    ('Doe, Jane', 'Doe', "'\\u2068\\u05db\\u05d4\\u05df\\u2069'")
+    """
+    plain = DIRECTION_CONTROLS.sub("", text)
+    leftward = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in plain)
+    return f"\u2068{plain}\u2069" if leftward else plain
 
 
 def joined_with_and(names: Iterable[str]) -> str:

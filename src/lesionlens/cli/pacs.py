@@ -13,6 +13,7 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.staging import check_target
+from lesionlens.base.text import LINE_BREAKS
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, count_of_studies, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
@@ -93,7 +94,8 @@ def find(
         f"{s.patient_id or '-'}  {s.patient_name or '-'}  {s.accession or '-'}  {s.description}"
         for s in found
     ]
-    return Answer((*(plain(row) for row in rows), count_of_studies(len(found))), notes)
+    lines = (plain(row.translate(LINE_BREAKS)) for row in rows)
+    return Answer((*lines, count_of_studies(len(found))), notes)
 
 
 def get(

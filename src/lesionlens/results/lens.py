@@ -33,7 +33,7 @@ from lesionlens.engines.kept_memory import kept_memory, trim_memory
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import identity_of, inputs_of
+from lesionlens.imaging.reading.readers import identity_of, inputs_of, unchanged
 from lesionlens.network.forked import works_when_forked
 from lesionlens.results.result import Result
 
@@ -134,12 +134,13 @@ class Lens:
         Raises
         ------
         UnusableInputError, ResourceError, CancelledError
-            The study cannot be analysed; memory or device do not suffice; the user asked to stop.
+            The study cannot be analysed, or its files changed meanwhile; memory or device do not
+            suffice; the user asked to stop.
         """
         _check_arguments(study, options, context)
         started = utc_now()
         context = context.timed()
-        with ThreadPoolExecutor(1) as aside, kept_memory():
+        with unchanged(study), ThreadPoolExecutor(1) as aside, kept_memory():
             inputs = aside.submit(inputs_of, study)
             doubt = aside.submit(_doubt_of_name, study)
             prepared = self._prepared(study, context, options)

@@ -28,6 +28,12 @@ def test_what_is_no_path_is_refused_by_every_public_call(given, tmp_path):
         assert len(str(refused.value)) < 400
 
 
+def test_a_path_that_is_too_long_is_named_without_its_class():
+    with pytest.raises(UnusableInputError, match="too long for this system: 'xxx") as refused:
+        path_of(Path("x" * 300), "a folder")
+    assert "PosixPath" not in str(refused.value)
+
+
 def test_no_folder_means_no_folder(tmp_path, monkeypatch):
     """An unset variable analysed the working folder, and wrote into it."""
     monkeypatch.chdir(tmp_path)

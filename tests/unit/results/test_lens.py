@@ -18,6 +18,7 @@ from lesionlens.analysis.findings import study_findings
 from lesionlens.base.errors import (
     CancelledError,
     MissingPluginError,
+    ReadError,
     UnusableInputError,
     WeightsError,
 )
@@ -116,6 +117,30 @@ def test_a_second_run_of_a_registered_study_names_its_candidates_alike(make_stud
     assert any(step.done for step in first.analysis.prepared.steps)
     assert [c.tracking_uid for c in second.candidates] == [c.tracking_uid for c in first.candidates]
     np.testing.assert_array_equal(second.labels.data, first.labels.data)
+
+
+def test_a_study_of_which_a_file_is_replaced_meanwhile_is_refused(make_study):
+    """Another patient's images, or name, would be in the result."""
+
+    class Meanwhile(Scripted):
+        def predict(self, prepared, *, context):
+            with study.series[MrSequence.FLAIR].files[0].path.open("ab") as file:
+                file.write(b"\0")
+            return super().predict(prepared, context=context)
+
+    study = open_study(make_study())
+    with pytest.raises(ReadError, match=r"another program changed .*flair"):
+        Lens(engine=Meanwhile())(study)
+
+
+def test_a_study_whose_files_are_gone_once_they_are_read_is_analysed(make_study):
+    class Meanwhile(Scripted):
+        def predict(self, prepared, *, context):
+            study.series[MrSequence.FLAIR].files[0].path.unlink()
+            return super().predict(prepared, context=context)
+
+    study = open_study(make_study())
+    assert Lens(engine=Meanwhile())(study).candidates
 
 
 def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):

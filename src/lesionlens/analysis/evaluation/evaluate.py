@@ -386,7 +386,7 @@ def _run_of(result: Path) -> RunFile | None:
 def _reference(
     score: CaseScore, case: Case, findings: FindingsFile, grid: Grid
 ) -> NDArray[Any] | None:
-    """Return the result's reference image, which must be on its grid; None if missing.
+    """Return the result's reference image in its storage order; None if missing.
 
     If the result was made without it, the case's image is used.
     """
@@ -395,9 +395,9 @@ def _reference(
         score.problems.append(_NO_IMAGE)
         return None
     image, header = read_volume(case.images[own_choice])
-    if not header.grid.matches(grid, _SAME_MM):
+    if header.grid.storage_order(grid, _SAME_MM) is None:
         raise _Unscorable(f"{SEGMENTATION} is not on the grid of {own_choice.display_name}")
-    return image
+    return resample(image.astype(np.float32), header.grid, grid, nearest=True)
 
 
 def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint8]:

@@ -7,17 +7,19 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
 from lesionlens.base.arguments import check_kind, member_of, path_of
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.study import Series, Study
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import first_few
 from lesionlens.imaging.reading import remembered_series
 from lesionlens.imaging.reading.plugged_in import choose_reader, read_with
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
@@ -203,6 +205,41 @@ def hashed(study: Study) -> Iterator[tuple[str, str]]:
     """Yield `InputFiles.files`; each file is read when its turn comes."""
     for name, path in _files_of(study):
         yield name, sha256_of(path)
+
+
+@contextmanager
+def unchanged(study: Study) -> Iterator[None]:
+    """Refuse a study of which another program changes a file within the block.
+
+    A folder that is filled anew while its images are analysed would put another patient's images,
+    or name, into the result. A file that is gone by the end was read before.
+
+    Raises
+    ------
+    ReadError
+        At the end of the block, where nothing else failed.
+    """
+    before = _states_of(study)
+    yield
+    after = _states_of(study)
+    changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
+    if changed:
+        raise ReadError(
+            found=f"files that another program changed during the analysis: "
+            f"{first_few([repr(name) for name in changed], 3)}",
+            expected="the same images from start to end",
+            next_step="Wait until the study is complete, then analyse it again",
+        )
+
+
+def _states_of(study: Study) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of every file that can be looked up, by its name."""
+    states = {}
+    for name, path in _files_of(study):
+        with suppress(OSError):
+            state = path.stat()
+            states[name] = (state.st_size, state.st_mtime_ns)
+    return states
 
 
 def _files_of(study: Study) -> list[tuple[str, Path]]:

@@ -50,6 +50,7 @@ _BEFORE_WORDS = frozenset(
         "without",
         "no",
         "non",
+        "none",
         "wo",
         "ohne",
         "nativ",
@@ -179,7 +180,8 @@ def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
     """
     found = set(words)
     denied = bool(_BEFORE_WORDS & found) or _denied(" ".join(words))
-    agent = _has_agent(found) and not (denied and "post" not in found)
+    after = bool(re.search(_AFTER, " ".join(words)))  # "post w/o fatsat", but not "pre Gd, post op"
+    agent = _has_agent(found) and (after or not denied)
     rules = (
         (FLAIR, bool(_FLAIR_WORDS & found)),
         (T1C, bool(_T1C_WORDS & found) or (bool(_T1_STEMS & found) and agent)),

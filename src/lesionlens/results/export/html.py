@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from types import CodeType
@@ -13,11 +14,17 @@ from typing_extensions import override
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 
 _HERE = "lesionlens.results.export"
+_OVERRIDES = re.compile("[\u202a-\u202e]")
 
 
 def number(value: float | None, form: str = ".2f") -> str:
     """Format a number, or a dash if there is none."""
     return "–" if value is None else format(value, form)
+
+
+def _kept_direction(value: object) -> object:
+    """Remove direction overrides from text: one that is not ended reverses what follows it."""
+    return _OVERRIDES.sub("", value) if type(value) is str else value
 
 
 class _CompiledOnce(BytecodeCache):
@@ -63,6 +70,7 @@ def environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(_HERE)]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_kept_direction,
         trim_blocks=True,
         lstrip_blocks=True,
         bytecode_cache=_compiled(language),

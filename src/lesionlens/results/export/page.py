@@ -20,7 +20,8 @@ from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Study, StudyKind
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.base.text import isolated
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
 from lesionlens.results.export import pictures
 from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.names import names_of, replaced
@@ -225,8 +226,8 @@ def _heading(
     header = _header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
     name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
-    number = str(header.get("PatientID") or "")
-    described = str(header.get("StudyDescription") or "") or study.name
+    name, number = isolated(name), isolated(str(header.get("PatientID") or ""))
+    described = isolated(str(header.get("StudyDescription") or "") or study.name)
     lines = (
         (
             words("patient"),
@@ -242,16 +243,17 @@ def _heading(
 
 
 def _header(study: Study) -> Mapping[str, object]:
-    """Return the header of one of the study's files; empty if there is none."""
+    """Return the header of one of the study's files; empty if there is none, or another by now."""
     if study.kind is not StudyKind.DICOM:
         return {}
-    path = next(iter(study.series.values())).files[0].path
+    file = next(iter(study.series.values())).files[0]
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
-    wanted = [*keys, "StudyDescription", "SpecificCharacterSet"]
+    wanted = [*keys, "StudyDescription", "SpecificCharacterSet", "SOPInstanceUID"]
     try:
         with warnings.catch_warnings(action="ignore"):
-            read = read_dicom(path, stop_before_pixels=True, force=True, specific_tags=wanted)
-            return {key: read.get(key) for key in wanted}
+            read = read_dicom(file.path, stop_before_pixels=True, force=True, specific_tags=wanted)
+            known = is_of(file.sop_instance_uid, read)
+            return {key: read.get(key) for key in wanted} if known else {}
     except (OSError, *DAMAGED):
         return {}  # a header that pydicom cannot read completely
 

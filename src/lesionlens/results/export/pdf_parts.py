@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base.text import DIRECTION_CONTROLS
+
 INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
 POINTS_WIDE = 511.0
 """Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
+_HANGUL, _KANA = (
+    re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]"),
+    re.compile("[\u3041-\u30ff]"),
+)
+_EAST_ASIAN = re.compile(
+    "[\u1100-\u11ff\u2e80-\u318f\u31f0-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff01-\uffee]+"
+)
+_LEFTWARD = re.compile("[\u0590-\u08ff](?:[\u0590-\u08ff ,.'\"-]*[\u0590-\u08ff])?")
 
 
 def styles_of_document() -> dict[str, Any]:
@@ -61,6 +72,34 @@ def _register_fonts() -> None:
     pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
 
 
+@cache
+def _registered(name: str) -> str:
+    """Register an East Asian font, which is not embedded: viewers substitute their own."""
+    from reportlab.pdfbase import cidfonts, pdfmetrics  # noqa: PLC0415
+
+    pdfmetrics.registerFont(cidfonts.UnicodeCIDFont(name))
+    pdfmetrics.registerFontFamily(name, name, name, name, name)
+    return name
+
+
+def displayable(words: str) -> str:
+    """Return markup with the letters that reportlab does not set correctly by itself.
+
+    East Asian letters are not in DejaVu Sans, and letters that run to the left (Hebrew, Arabic)
+    would be set from left to right: names would be boxes, or reversed.
+    """
+    words = _LEFTWARD.sub(lambda run: run[0][::-1], DIRECTION_CONTROLS.sub("", words))
+    if not _EAST_ASIAN.search(words):
+        return words
+    fonts = (
+        (_HANGUL, "HYGothic-Medium"),
+        (_KANA, "HeiseiKakuGo-W5"),
+        (_EAST_ASIAN, "STSong-Light"),
+    )
+    name = next(font for letters, font in fonts if letters.search(words))
+    return _EAST_ASIAN.sub(rf'<font name="{_registered(name)}">\g<0></font>', words)
+
+
 def _fonts() -> Path:
     """Return the folder of DejaVu Sans, found without importing matplotlib, which brings it."""
     return Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
@@ -70,7 +109,7 @@ def paragraph(words: str, style: Any) -> Any:
     """Return a paragraph; its words are markup, so text is escaped before."""
     from reportlab.platypus import Paragraph  # noqa: PLC0415
 
-    return Paragraph(words, style)
+    return Paragraph(displayable(words), style)
 
 
 def ruled_table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:

@@ -64,12 +64,13 @@ def _plain(name: str) -> str:
     Examples
     --------
     >>> _plain("../a b/c"), _plain("..."), _plain("a."), _plain("aux")
-    ('.._a_b_c', 'study', 'a', '_aux')
+    ('_.._a_b_c', 'study', 'a', '_aux')
     """
     plain = _NAME.sub("_", normalize("NFC", name)).rstrip(".")
-    if DEVICES.fullmatch(plain):
-        return f"_{plain}"
-    return plain if plain.strip("._") else "study"
+    if not plain.strip("._"):
+        return "study"
+    hidden = plain.startswith(".")  # no command looks for results in hidden folders
+    return f"_{plain}" if hidden or DEVICES.fullmatch(plain) else plain
 
 
 def _no_table(table: Path, found: str) -> UnusableInputError:

@@ -327,6 +327,20 @@ def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     assert not found["b"].failed
 
 
+@pytest.mark.parametrize("files", ["*.nii.gz", "seg.nii.gz", "t1c.nii.gz"])
+def test_a_case_that_is_stored_in_another_order_scores_alike(cohort, scores, tmp_path, files):
+    """Results of DICOM lie on its order, references often on another: each counted as Dice 0."""
+    shutil.copytree(cohort[1] / "b", tmp_path / "b")
+    for path in (tmp_path / "b").glob(files):
+        image = nib.load(path)
+        order = np.array([[2, 1], [0, -1], [1, 1]])
+        nib.save(image.as_reoriented(order), path)
+    (case,) = find_cases(tmp_path)
+    score = score_case(case, cohort[0] / "b", None)
+    assert not score.failed
+    assert score.metrics == scores["b"].metrics
+
+
 @pytest.fixture(scope="module")
 def reviewed(cohort, tmp_path_factory):
     """Case b as the network made it, and after a reader shrank, added and rejected."""

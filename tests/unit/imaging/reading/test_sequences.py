@@ -34,6 +34,9 @@ T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FL
         ("AX_T1_W_O_CONTRAST.nii.gz", T1),
         ("t1_before_contrast.nii.gz", T1),
         ("AX_T1_POST_WO_FS.nii.gz", T1C),
+        ("t1_pre_gd_post_op.nii.gz", T1),
+        ("t1_without_contrast_post_biopsy.nii.gz", T1),
+        ("sub-01_ce-none_T1w.nii.gz", T1),
         ("sub-01_ses-post_ce-gadolinium_T1w.nii.gz", T1C),
         ("sub-01_ses-post_T1w.nii.gz", T1),  # after surgery, not after the agent
         ("ses-postop_run-1_t1.nii.gz", T1),

@@ -10,6 +10,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.results.export.followup import curves_of
 from lesionlens.results.export.pdf import PdfExporter
+from lesionlens.results.export.pdf_parts import displayable
 from lesionlens.results.export.words import load
 
 Canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="the extra pdf is missing").Canvas
@@ -30,6 +31,30 @@ def test_it_is_a_document_of_a_few_pages(make, tmp_path, lesions):
     assert document.rstrip().endswith(b"%%EOF")
     assert _pages(document) == (1 if lesions == () else 2)
     assert len(document) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("Doe &amp; <b>Müller</b>", "Doe &amp; <b>Müller</b>"),
+        ("王^小东", '<font name="STSong-Light">王</font>^<font name="STSong-Light">小东</font>'),
+        ("やまだ", '<font name="HeiseiKakuGo-W5">やまだ</font>'),
+        ("김", '<font name="HYGothic-Medium">김</font>'),
+        ("\u2068שרה, דוד\u2069 · 12-34", "שרה, דוד"[::-1] + " · 12-34"),
+    ],
+)
+def test_letters_that_the_font_lacks_or_that_run_to_the_left_are_set(text, drawn):
+    """They were boxes, or reversed."""
+    assert displayable(text) == drawn
+
+
+def test_east_asian_names_can_be_read_from_the_document(make, tmp_path):
+    analysis = make()
+    name = "王小东 <b>山田</b> やまだ 김"
+    study = replace(analysis.study, name=name)
+    (path,) = PdfExporter().write(replace(analysis, study=study), tmp_path)
+    document = path.read_bytes()
+    assert b"/HeiseiKakuGo-W5" in document or b"/HYGothic-Medium" in document
 
 
 def test_the_same_analysis_gives_the_same_bytes_and_fonts_are_read_once(

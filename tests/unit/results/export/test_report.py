@@ -411,6 +411,42 @@ def test_patient_date_and_series_are_shown_or_hidden_by_choice(named, hidden, go
         assert (text in html) is (text not in gone), text
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Doe^Jane\u202e", "Doe, Jane · 12-34"),
+        ("שרה^דוד", "\u2068שרה, דוד\u2069 · 12-34"),
+        ("محمد^علي", "\u2068محمد, علي\u2069 · 12-34"),
+    ],
+)
+def test_a_name_that_runs_to_the_left_does_not_reorder_the_id_beside_it(named, name, shown):
+    """Without the isolates browsers display 12-34 after an Arabic name as 34-12."""
+    for series in named.study.series.values():
+        dataset = pydicom.dcmread(series.files[0].path)
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 192", name
+        dataset.PatientID = "12-34"
+        dataset.save_as(series.files[0].path)
+    assert f"<dd>{shown}</dd>" in report_html(named)
+
+
+def test_a_file_of_another_patient_by_now_names_nobody(named):
+    for series in named.study.series.values():
+        dataset = pydicom.dcmread(series.files[0].path)
+        dataset.SOPInstanceUID = "2.25.1"
+        dataset.save_as(series.files[0].path)
+    html = report_html(named)
+    assert "Doe" not in html
+    assert "P-17" not in html
+
+
+def test_a_direction_override_in_a_notice_does_not_reverse_the_report(make):
+    analysis = make(sequences=ALL)
+    study = replace(analysis.study, notices=("'AX \u202eT1' is odd: 12 ml.",))
+    html = report_html(replace(analysis, study=study))
+    assert "AX T1&#39; is odd: 12 ml." in html
+    assert "\u202e" not in html
+
+
 def test_hidden_files_are_not_named_by_warnings_either(make):
     analysis = make(sequences=ALL)
     check = QualityCheck("spacing", False, "'Miller_t1c.nii.gz' has thick slices")

@@ -77,6 +77,18 @@ def read_dicom(path: Path, **how: Any) -> Any:
     return data
 
 
+def is_of(uid: str | None, header: Any) -> bool:
+    """Return whether a header belongs to the image with a UID: files may be replaced by others.
+
+    Parameters
+    ----------
+    uid : str or None
+        SOP Instance UID when the study was opened; True if there was none.
+    header : Dataset
+    """
+    return not uid or str(header.get("SOPInstanceUID") or "").strip() == uid
+
+
 def _syntax_found(data: Any) -> Any:
     """Return the uncompressed transfer syntax in which a data set without meta header was read."""
     implicit, little_endian = data.original_encoding

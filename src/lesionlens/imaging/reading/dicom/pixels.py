@@ -12,9 +12,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import get_expected_length
 
-from lesionlens.base.errors import ReadError, unreadable
+from lesionlens.base.errors import ReadError, replaced, unreadable
 from lesionlens.base.scan_limits import MAX_VOXELS, check_size
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom, read_meta
 from lesionlens.imaging.reading.dicom.scan import DicomSlice
 from lesionlens.imaging.reading.dicom.series import Stack
 
@@ -49,7 +49,8 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     for index, item in enumerate(stack.slices):
         by_file.setdefault(item.path, []).append(index)
     for path, places in by_file.items():
-        _fill(whole, decode(path), [(index, stack.slices[index]) for index in places])
+        slices = [(index, stack.slices[index]) for index in places]
+        _fill(whole, decode(path, slices[0][1].uid), slices)
     if not stack.even:
         whole = _evenly_spaced(whole, stack.depth_mm, planes)
     return whole.transpose(2, 1, 0)
@@ -64,17 +65,26 @@ def _fill(
         whole[index] = _rescaled(plane, item, (whole.shape[1], whole.shape[2]))
 
 
-def decode(path: Path) -> NDArray[Any]:
+def decode(path: Path, uid: str) -> NDArray[Any]:
     """Return the stored pixel values of a file: (rows, columns) or (frames, rows, columns).
+
+    Parameters
+    ----------
+    path : Path
+    uid : str
+        SOP Instance UID of the image whose header was read.
 
     Raises
     ------
     ReadError
-        Pixels are missing, contradict the header in length or encoding, or have a transfer syntax
-        without a decoder; or the system refuses the file, which may be gone by now.
+        The file holds another image by now, or the system refuses it, as when it is gone; pixels
+        are missing, contradict the header in length or encoding, or have a transfer syntax without
+        a decoder.
     """
     try:
         data = read_dicom(path, force=True)
+        if not is_of(uid, data):
+            raise replaced(path.name)
         contradiction = _beyond_bounds(data) or _contradiction(data)
         if contradiction:
             raise _undecodable(path, contradiction)

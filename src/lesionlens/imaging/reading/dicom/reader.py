@@ -295,6 +295,24 @@ def _guess(stack: Stack) -> Guess:
     return guess
 
 
+def _nothing_for(sequence: MrSequence, named: Mapping[MrSequence, str]) -> UnusableInputError:
+    """Return the error for a selection without a series that is still free."""
+    value = named[sequence]
+    first = next(key for key, other in named.items() if other == value)
+    if first is not sequence:
+        return UnusableInputError(
+            found=f"the same series for --{first.value} and --{sequence.value}: "
+            f"{Path(value).name!r}",
+            expected="another series for each sequence",
+            next_step="Leave out the flag that does not fit",
+        )
+    return UnusableInputError(
+        found=f"nothing usable for {sequence.display_name}: {Path(value).name!r}",
+        expected="a Series UID within the study, a DICOM folder or a NIfTI file",
+        next_step="Copy the Series UID from the list of series, or check the path",
+    )
+
+
 def _selected_by_user(
     named: Mapping[MrSequence, str],
     series: list[Series],
@@ -319,11 +337,7 @@ def _selected_by_user(
         if not hits and place is not None:
             hits = _series_below(place, series, root, options, outside)
         if not hits:
-            raise UnusableInputError(
-                found=f"nothing usable for {sequence.display_name}: {Path(value).name!r}",
-                expected="a Series UID within the study, a DICOM folder or a NIfTI file",
-                next_step="Copy the Series UID from the list of series, or check the path",
-            )
+            raise _nothing_for(sequence, named)
         best = max(hits, key=lambda s: (s.confidence, s.grid.shape[2]))
         out[sequence] = replace(
             best,

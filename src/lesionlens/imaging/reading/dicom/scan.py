@@ -24,6 +24,7 @@ from pydicom.uid import UID
 from lesionlens.base.errors import ReadError, unreadable
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import LINE_BREAKS
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom import header as dicom_header
 from lesionlens.imaging.reading.dicom.bounded import (
@@ -107,9 +108,9 @@ class DicomSlice:
             return None
 
     def text(self, keyword: str) -> str:
-        """Return an attribute as text, empty if it is absent."""
+        """Return an attribute as text on one line, empty if it is absent."""
         value = self._readable(keyword)
-        return "" if value is None else str(value).strip()
+        return "" if value is None else str(value).translate(LINE_BREAKS).strip()
 
     def number(self, keyword: str) -> float | None:
         """Return an attribute as a number, None if it is absent or not a number."""

@@ -42,6 +42,7 @@ class NiftiReader:
         """Read the headers; see `readers.open_study`."""
         root = path if path.is_dir() else path.parent
         files = options.files(path, folder.walk)
+        everything = files
         if not all(place.is_file() for place in options.among or (path,)):
             files = folder.one_study(files, root, options.study_uid)
         notices: list[str] = []
@@ -61,6 +62,7 @@ class NiftiReader:
         chosen, set_aside, remarks = choose(found, named_series)
         if path.is_dir() and not options.among:
             notices += _in_other_formats({file.parent for file in files}, chosen)
+            notices += _further_down(everything, files, root, chosen)
         files = [s.files[0].path for s in chosen.values()]
         confirmed = _one_patient(files, options)
         doubt = names.doubt(s.files[0].path.name for s in chosen.values() if _detected_here(s))
@@ -95,6 +97,24 @@ def _in_other_formats(folders: Iterable[Path], chosen: Collection[MrSequence]) -
     ]
 
 
+def _further_down(
+    everything: Iterable[Path], files: Sequence[Path], root: Path, chosen: Collection[MrSequence]
+) -> list[str]:
+    """Return a notice for each absent sequence that has a file in a folder below the study's."""
+    if any(file.parent != root for file in files):
+        return []
+    first: dict[MrSequence, Path] = {}
+    for path in everything:
+        sequence = sequences.from_name(path.name).sequence
+        if path.parent != root and sequence is not None and sequence not in chosen:
+            first.setdefault(sequence, path)
+    return [
+        f"{shown_name(path, root)!r} was not read, since the folder itself has images: if it is "
+        f"of this study, {how_to_name(sequence)}."
+        for sequence, path in first.items()
+    ]
+
+
 def _detected_here(series: Series) -> bool:
     """Return whether nobody named a series and its file has no BIDS subject."""
     subject, _ = bids.entities(series.files[0].path.name)
@@ -106,6 +126,15 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
     for candidate in (Path(value), root / value):
         if candidate.is_file():
             return candidate
+        if candidate.is_dir():
+            raise UnusableInputError(
+                found=f"a folder for --{sequence.value}: {candidate.name!r}",
+                expected="a NIfTI file, as the study has",
+                next_step="Analyse the DICOM folder and name the NIfTI files of the other "
+                "sequences, as with --flair FILE; or convert the series to NIfTI",
+                in_window="Open the DICOM folder, then name the NIfTI files of the other "
+                "sequences; or convert the series to NIfTI",
+            )
     raise UnusableInputError(
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
         expected="a NIfTI file, given as a path or by its place within the study",

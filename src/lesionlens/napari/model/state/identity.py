@@ -9,11 +9,20 @@ import logging
 from dataclasses import dataclass, replace
 
 from lesionlens.base.dates import iso_date
+from lesionlens.base.errors import replaced
 from lesionlens.base.records.study import Study, StudyKind
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.base.text import isolated
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
 
 logger = logging.getLogger(__name__)
-_TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
+_TAGS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "SOPInstanceUID",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class StudyIdentity:
         """
         number = f"ID {self.number}" if self.number else ""
         lines = (self.patient, number, self.born, self.date, self.study)
-        return tuple(line for line in lines if line)
+        return tuple(isolated(line) for line in lines if line)
 
     @property
     def text(self) -> str:
@@ -78,6 +87,8 @@ def identity_of(study: Study, listed: StudyIdentity = NOWHERE) -> StudyIdentity:
         return named
     try:
         found = read_dicom(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        if not is_of(file.sop_instance_uid, found):
+            raise replaced(file.name)
     except (OSError, *DAMAGED):
         logger.warning("the patient could not be read from the files")
         return named

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
+from lesionlens.base.text import isolated
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
 from lesionlens.napari.model.wording.candidates import date_words
@@ -25,7 +26,8 @@ def caption(state: State) -> str:
 def who(identity: StudyIdentity) -> str:
     """Return patient, identifier and date of a study in one line."""
     number = f"ID {identity.number}" if identity.number else ""
-    return " · ".join(part for part in (identity.patient, number, identity.date) if part)
+    parts = (identity.patient, number, identity.date)
+    return " · ".join(isolated(part) for part in parts if part)
 
 
 def in_window(notice: str) -> str:

@@ -117,7 +117,7 @@ def _predicted(request: InferenceRequest, context: RunContext) -> PromptedStudy:
         study = study_of(request.image, request.request_params, Path(aside), context)
         prepared = prepare(study, context)
     chances = predict(request.engine, prepared, context=context).probability
-    found = native.bring_regions(chances, prepared, nested=True)
+    found = native.resample_regions(chances, prepared, nested=True)
     return PromptedStudy(
         request.image,
         prepared,

@@ -118,6 +118,30 @@ def test_compressed_pixels_are_the_same_pixels(one, syntax):
     np.testing.assert_array_equal(open_study(one).series[T1C].load(), before)
 
 
+def test_a_description_with_line_breaks_adds_no_line_to_a_message(one):
+    """It could forge a note of its own, in a terminal or a report."""
+
+    def break_line(ds):
+        ds.SeriesDescription = "AX T1 POST\r\nlesionlens: nothing was found"
+
+    rewrite(one, break_line)
+    series = open_study(one).series[T1C]
+    assert "\n" not in series.detected_by + series.description
+    assert series.description.startswith("AX T1 POST ")
+
+
+def test_a_file_that_holds_another_image_by_now_is_refused(one):
+    """A folder that is filled anew would mix two patients."""
+
+    def another(ds):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
+
+    study = open_study(one)
+    rewrite(one, another, only={7})
+    with pytest.raises(ReadError, match="another image in"):
+        study.series[T1C].load()
+
+
 def test_a_file_met_twice_counts_once(one):
     count = open_study(one).series[T1C].grid.shape[2]
     shutil.copytree(one / "S01", one / "copy")
@@ -420,6 +444,12 @@ def test_a_named_series_uid_or_folder_wins(make_study):
     assert FLAIR not in by_uid.series
     place = plain.series[FLAIR].files[0].path.parent
     assert open_study(folder, named={MrSequence.T2: place}).series[MrSequence.T2].uid == uid
+
+
+def test_one_series_for_two_sequences_is_called_so(one):
+    uid = open_study(one).series[T1C].uid
+    with pytest.raises(UnusableInputError, match="the same series for --t1c and --flair"):
+        open_study(one, named={T1C: uid, FLAIR: uid})
 
 
 def test_a_name_that_is_nothing_is_refused(one):

@@ -79,6 +79,14 @@ def test_one_file_for_two_flags_is_refused(save, tmp_path):
         open_study(tmp_path, named={MrSequence.T1: path, MrSequence.T2: path})
 
 
+def test_a_folder_for_a_sequence_is_called_one(tmp_path, make_study):
+    """It was called missing."""
+    folder = make_study(sequences={"t1c"})
+    (tmp_path / "series").mkdir()
+    with pytest.raises(UnusableInputError, match="a folder for --t2: 'series'"):
+        open_study(folder, named={MrSequence.T2: tmp_path / "series"})
+
+
 def test_a_sidecar_tells_where_the_name_is_silent(save, tmp_path):
     save("series_004.nii.gz", sidecar={"SeriesDescription": "AX T2 TSE"})
     assert list(open_study(tmp_path).series) == [MrSequence.T2]
@@ -111,6 +119,18 @@ def test_a_missing_sequence_in_another_format_is_noticed(save, tmp_path):
     assert "flair.mgz" not in found
     assert "seg.nrrd" not in found
     assert not open_study(tmp_path / "flair.nii.gz").notices
+
+
+def test_a_missing_sequence_in_a_folder_below_is_noticed(save, tmp_path):
+    """It was left out without a word."""
+    (tmp_path / "more").mkdir()
+    for name in ("t1c.nii.gz", "more/flair.nii.gz", "more/t1c.nii.gz", "more/t2_mask.nii.gz"):
+        save(name)
+    study = open_study(tmp_path)
+    assert list(study.series) == [MrSequence.T1C]
+    (notice,) = (one for one in study.notices if "was not read" in one)
+    assert notice.startswith("'more/flair.nii.gz' was not read")
+    assert "--flair" in notice
 
 
 def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
