@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def lesion_at(
     drawn = redrawn(nothing, found, asked, free, parts_in(analysis, found))
     if np.count_nonzero(drawn) < _SMALLEST:
         raise _refused("nothing around this point that looks like it", "a point inside a lesion")
-    return drawn, asked
+    return drawn, replace(asked, made_by=found.made_by)
 
 
 def _refused(found: str, expected: str) -> UnusableInputError:

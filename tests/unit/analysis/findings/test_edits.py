@@ -190,11 +190,11 @@ def test_a_lesion_added_at_a_point_is_the_answer_to_one_prompt_where_it_may_be(a
         assert (asked.foreground.tolist(), asked.outline) == ([at.tolist()], None)
         whole = tuple(slice(0, n) for n in working.shape)
         ball = (far <= 10).astype(np.float32)
-        return PromptResponse(whole, ball, 0 * ball, np.zeros(ball.shape, bool))
+        return PromptResponse(whole, ball, 0 * ball, np.zeros(ball.shape, bool), "two networks")
 
     drawn, asked = lesion_at(analysis, answer, free, SECOND)
     np.testing.assert_array_equal(drawn > 0, (far <= 10) & free)
-    assert asked.foreground == (tuple(at.tolist()),)
+    assert (asked.foreground, asked.made_by) == ((tuple(at.tolist()),), "two networks")
     with pytest.raises(UnusableInputError, match="existing candidate"):
         lesion_at(analysis, not_asked, far > 3, SECOND)
     only = (far == 0) | (far > 30)
