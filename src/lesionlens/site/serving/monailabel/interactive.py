@@ -103,6 +103,12 @@ class PromptedStudies:
                 held -= self._all.popitem(last=False)[1].bytes
         return found
 
+    @property
+    def bytes(self) -> int:
+        """Memory held by all of them."""
+        with self._lock:
+            return sum(study.bytes for study in self._all.values())
+
     def drop_gone(self) -> None:
         """Release studies whose image was removed."""
         with self._lock:
