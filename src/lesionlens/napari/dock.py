@@ -36,7 +36,7 @@ from lesionlens.napari.qt.clashes import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
-from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.layers import Layers
@@ -86,9 +86,8 @@ class LesionLens(Panel):
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
         self.actions_.second.in_sight = self.views.in_sight
-        self.painter = WindowPainter(
-            viewer, self.layers, self.views, self, lambda: when_idle(self._lay_out_docks)
-        )
+        docks_due = once_idle(self._lay_out_docks, self)
+        self.painter = WindowPainter(viewer, self.layers, self.views, self, docks_due.start)
         self.gestures = CanvasGestures(viewer, self.actions_)
         acts: dict[Command, Callable[..., Any]] = {
             command: partial(self.commands.run, command.name) for command in KEYED
