@@ -17,9 +17,11 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
 from lesionlens.base.records.review import Outline
+from lesionlens.engines.prompt_rules import refused
 
 _SMALLEST = 8
 """Minimum voxels of 1 mm of a lesion outlined by one prompt."""
+_DRAW_IT = "Point at its middle, or draw it with one stroke (Shift+L)"
 
 
 def lesion_at(
@@ -56,25 +58,20 @@ def lesion_at(
     seed = working.nearest_voxel(point_mm)
     i, j, k = seed.tolist()
     if not working.contains(seed) or not free[i, j, k]:
-        raise _refused(
+        raise refused(
             "a point outside the head or inside an existing candidate",
             "a point in tissue outside every candidate",
+            _DRAW_IT,
         )
     asked = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
     nothing = np.zeros(free.shape, np.uint8)
     found = answer(question_of(nothing, asked))
     drawn = redrawn(nothing, found, asked, free, parts_in(analysis, found))
     if np.count_nonzero(drawn) < _SMALLEST:
-        raise _refused("nothing around this point that looks like it", "a point inside a lesion")
+        raise refused(
+            "nothing around this point that looks like it", "a point inside a lesion", _DRAW_IT
+        )
     return drawn, replace(asked, made_by=found.made_by)
-
-
-def _refused(found: str, expected: str) -> UnusableInputError:
-    return UnusableInputError(
-        found=found,
-        expected=expected,
-        next_step="Point at its middle, or draw it with one stroke (Shift+L)",
-    )
 
 
 def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outline, Outline]:

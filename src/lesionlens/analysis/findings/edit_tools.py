@@ -17,6 +17,7 @@ from lesionlens.analysis.findings.components import fill_planar_holes
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, bounding_box
 from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.study import PreparedStudy
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -62,6 +63,19 @@ def tissue_of(channels: Floats, present: Mask, brain: Mask) -> Mask:
         if middle > 0:
             found |= image > _AIR * middle
     return found
+
+
+def free_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
+    """Return the mask of voxels of the working grid that a reader may label.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        Its tissue, see `tissue_of`.
+    others : (I, J, K) bool
+        Voxels of other candidates.
+    """
+    return tissue_of(prepared.channels, prepared.present, prepared.brain) & ~others
 
 
 def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> Labels:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.edit_tools import tissue_of
+from lesionlens.analysis.findings.edit_tools import free_tissue
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
@@ -226,7 +226,8 @@ class OutlineEditor:
     def _begin(self, state: State, candidate: int, overlays: Overlays) -> None:
         mine = (overlays.components == candidate) & (overlays.components > 0)
         self._shown = np.where(mine, overlays.labels, 0).astype(np.uint8)
-        self._free = ~((overlays.components > 0) & ~mine)
+        others = (overlays.components > 0) & ~mine
+        self._free = ~others
         self._usual = _FIRST_LABEL[state.choices.region]
         if state.analysis is not None:
             prepared, every = state.analysis.prepared, state.analysis.volumes.all_labels
@@ -235,7 +236,7 @@ class OutlineEditor:
                 self._labels, self._usual = (Label.CAVITY,), Label.CAVITY
                 cavity = onto(every.data, every.grid, overlays.grid, nearest=True) == Label.CAVITY
                 self._shown = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
-            self._free &= tissue_of(prepared.channels, prepared.present, prepared.brain)
+            self._free = free_tissue(prepared, others)
         draft = state.draft if state.resumed else None
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
         self.rounds = [] if draft is None else [*draft.prompts]

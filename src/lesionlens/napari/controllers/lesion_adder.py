@@ -60,8 +60,7 @@ class LesionAdder:
         prepared, reader = analysis.prepared, self.review_controller.reader
 
         def make(log: ReviewLog) -> None:
-            tissue = edit_tools.tissue_of(prepared.channels, prepared.present, prepared.brain)
-            free = tissue & (overlays.components == 0)
+            free = edit_tools.free_tissue(prepared, overlays.components > 0)
             drawn, asked = additions.lesion_at(analysis, result.answer_prompts, free, point_mm)
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
             log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(asked,))
