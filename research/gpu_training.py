@@ -1,37 +1,56 @@
-r"""Train larger networks in short sittings on a borrowed GPU: pack, run, join.
+r"""Train a deeper network in short sittings on a borrowed GPU: pack, vary, run, judge.
 
     python research/gpu_training.py pack --data CASES --out PACK
-    python research/gpu_training.py run --pack PACK --stage synthetic --network giant --out RUN
-    python research/gpu_training.py run --pack PACK --stage mixed --network giant --out RUN --fold 0
-    python research/gpu_training.py join RUN/parts --out weights.safetensors
+    python research/gpu_training.py vary --pack PACK --out VARIED --each 200
+    python research/gpu_training.py run --init synthetic.safetensors --deeper --minutes 9 --out RUN
+    python research/gpu_training.py run --init RUN/weights.safetensors --pack PACK --varied VARIED \
+        --fold 0 --steps 300 --rate 8e-4 --out FOLD
+    python research/gpu_training.py judge RUN/weights.safetensors --pack PACK
 
 `pack` prepares cases once, here, so that the machine with the GPU needs neither their files nor
-what reads them: torch, numpy, scipy, safetensors and this package suffice. It takes no case that
-weights may not be trained on. `run` trains for `--minutes`, checkpoints, goes on where it was, and
-leaves its averaged weights as parts of a few MB, with what they were trained on by SHA-256. Give
-the same command again for the next sitting. `--rehearse` takes 20 steps of tiny volumes on a CPU.
+what reads them: torch, numpy, scipy and safetensors suffice. It takes no case that weights may not
+be trained on. `vary` makes varied volumes of them on the processors, while the GPU trains on what
+it draws itself (`gpu_batches`). `run` trains for `--minutes` or `--steps`, over which the step size
+falls, keeps its state every two minutes and goes on from it, and writes averaged weights with what
+they were trained on. `--device cpu --tiny` rehearses it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+import math
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from gpu_batches import FINE, WHOLE, Blend, Drawn, Kept, Mixture, collated, draw_by_device
+from gpu_batches import Piece as PieceOf
+from torch import nn
 
 from lesionlens.base import array_cache
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT
-from lesionlens.network.config import PRESETS, NetworkConfig
-from lesionlens.training.config import DataConfig, StageConfig, TrainConfig, read_config
-from lesionlens.training.data import BatchSource, SynthSource, mixed
-from lesionlens.training.distributed import joined
-from lesionlens.training.kept_volumes import FolderSource, Start
-from lesionlens.training.loop import TrainOptions, train
-from lesionlens.training.trained_cases import TrainedCase, TrainedCases
+from lesionlens.network import weights
+from lesionlens.network.build import build
+from lesionlens.network.lesion_queries import LesionOutput
+from lesionlens.network.model import LensNetwork, channels_last
+from lesionlens.network.normalise import with_presence
+from lesionlens.network.notes import WeightsNotes, notes_of
+from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.kinds import KindShares
+from lesionlens.training import losses
+from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig
+from lesionlens.training.data import VALIDATION_SEED, Batch, first_seed
+from lesionlens.training.kept_volumes import keep, read
+from lesionlens.training.optimiser import Optimiser
+from lesionlens.training.set_loss import set_loss
+from lesionlens.training.variation import varied
 
 NUMBERS = (
     *("00006", "01476", "01478", "01479", "01480", "01481"),
@@ -39,13 +58,14 @@ NUMBERS = (
 )
 MAY_BE_TRAINED_ON = tuple(f"BraTS2021_{number}" for number in NUMBERS)
 """Patients under CC BY 4.0; see the model card."""
-GIANT = NetworkConfig(
-    channels=(32, 64, 128, 256), blocks=(2, 2, 2), layers=6, heads=8, query_dim=128, lesions=16
-)
-"""14.1 million parameters: six times `base`, about twice `large`."""
-SPACING_MM, FOLDS = 2.0, 4
-PART_BYTES, PACK_BYTES = 4_000_000, 20_000_000
+REFINEMENTS, LAYERS = (1, 2, 4), 8
+"""Of the deeper network: 6.9 million parameters in place of 2.3, and a fifth more time."""
+SPACING_MM, FOLDS, PACK_BYTES = 2.0, 4, 20_000_000
 MANIFEST = "manifest.json"
+KINDS = KindShares(metastases=0.12, meningioma=0.06, haematoma=0.05, infarct=0.05, plaques=0.04)
+DATA = DataConfig(complete=0.5, single=(0.04, 0.07, 0.05, 0.08), without_t1=0.2, without_t1c=0.08)
+_KEEP_S, _SEED = 120.0, 91
+_REGIONS = ("WT", "TC", "ET")
 
 
 def sha256(file: Path) -> str:
@@ -85,125 +105,208 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
     return sum(f.stat().st_size for f in out.iterdir())
 
 
-class PackedCases:
-    """Packed cases in the generator's place, drawn volumes among them.
-
-    See `training.training_run.Cases`.
-
-    Parameters
-    ----------
-    folder : Path
-        From `pack`.
-    fold : int or None
-        Which fourth of the cases is left out; None leaves out none.
-    recipe : TrainConfig
-        Of the run.
-    """
-
-    def __init__(self, folder: Path, fold: int | None, recipe: TrainConfig) -> None:
-        found = json.loads((folder / MANIFEST).read_text("utf-8"))
-        self._spacing_mm, self._recipe = float(found["spacing_mm"]), recipe
-        self.rows = [
-            row for n, row in enumerate(found["cases"]) if fold is None or n % FOLDS != fold
-        ]
-        self._files = [folder / row["file"] for row in self.rows]
-
-    @property
-    def training(self) -> TrainedCases:
-        """The training cases, each of a patient of its own."""
-        return {
-            row["case"]: TrainedCase(row["case"], row["file"], tuple(row["scans"]))
-            for row in self.rows
-        }
-
-    def in_training_data(self, _: Collection[str]) -> tuple[str, ...]:
-        """Name no case: none is held out here to judge."""
-        return ()
-
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
-        """Serve whole brains at the packed spacing, real and drawn."""
-
-        def real(handed: int) -> BatchSource:
-            start = Start(seed, handed)
-            return FolderSource(self._files, stage, config, start, self._spacing_mm)
-
-        def drawn(handed: int) -> BatchSource:
-            return SynthSource(self._recipe.draw, stage, config, seed, handed)
-
-        return mixed(real, drawn, config.drawn_share, seed + 1, done)
-
-    def validate(self, *_: Any) -> dict:
-        """Judge nothing here: every second of the GPU goes into steps."""
-        return {}
+def rows_of(folder: Path, fold: int | None, *, left_out: bool = False) -> list[dict[str, Any]]:
+    """Return the packed cases that a fold trains on, or those that it leaves out; None: all."""
+    rows = json.loads((folder / MANIFEST).read_text("utf-8"))["cases"]
+    if fold is None:
+        return [] if left_out else rows
+    return [row for n, row in enumerate(rows) if (n % FOLDS == fold) is left_out]
 
 
-def recipe_of(stage: str, network: str, rehearse: bool, init: Path | None) -> TrainConfig:
-    """Return the recipe of a stage; for a rehearsal 20 steps of tiny volumes."""
-    found = read_config("default" if stage == "synthetic" else "mixed")
-    data = replace(found.data, workers=0 if rehearse else 12)
-    found = replace(
-        found,
-        network=network if init is None else None,
-        init=None if init is None else str(init),
-        data=data,
-        validation_volumes=0,
-        checkpoint_minutes=2.0,
-    )
-    if not rehearse:
-        stages = [replace(s, batch=4 * s.batch, patches=None) for s in found.stages]
-        return replace(found, stages=tuple(stages))
-    tiny = replace(
-        found.stages[0], steps=20, shape=(24, 28, 24), spacing_mm=(7.0, 8.0), batch=1, patches=None
-    )
-    return replace(found, stages=(tiny,), data=replace(data, pool=4, paintings=1))
+def vary(options: argparse.Namespace) -> None:
+    """Make varied volumes of every packed case, in turn; those that are there stay."""
+    torch.set_num_threads(1)
+    rows = rows_of(options.pack, None)
+    for number in range(options.first, options.each, options.every):
+        for row in rows:
+            file = options.out / row["case"] / f"{number:04d}{array_cache.SUFFIX}"
+            if file.is_file():
+                continue
+            rng = np.random.default_rng((_SEED, number, int(row["case"][-5:])))
+            one = varied(read(options.pack / row["file"]), SPACING_MM, None, rng)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            keep(one, file)
 
 
-def in_parts(file: Path, out: Path, about: dict[str, Any]) -> None:
-    """Split a file into parts of a few MB, with its SHA-256 and what it was trained on."""
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("*.part"):
-        old.unlink()
-    content = file.read_bytes()
-    names = []
-    for number, start in enumerate(range(0, len(content), PART_BYTES)):
-        names.append(f"{number:02d}.part")
-        (out / names[-1]).write_bytes(content[start : start + PART_BYTES])
-    record = about | {"sha256": hashlib.sha256(content).hexdigest(), "parts": names}
-    (out / MANIFEST).write_text(json.dumps(record, indent=1) + "\n")
+def deeper(path: Path) -> tuple[LensNetwork, WeightsNotes]:
+    """Return trained weights in a deeper network that predicts the same as they do."""
+    start, info = weights.load(path)
+    config = dataclasses.replace(info.config, refinements=REFINEMENTS, layers=LAYERS)
+    network = build(config)
+    for block in network.encoder.transformer[info.config.layers :]:
+        for last in (block.out, block.mlp[2]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    known = network.load_state_dict(start.state_dict(), strict=False)
+    assert not known.unexpected_keys
+    return network, WeightsNotes(**notes_of(info))
 
 
-def join(parts: Path, out: Path) -> None:
-    """Put a file together again; a part that is missing or altered is refused."""
-    about = json.loads((parts / MANIFEST).read_text("utf-8"))
-    content = b"".join((parts / name).read_bytes() for name in about["parts"])
-    if hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise UnusableInputError(
-            found=f"parts in {parts.name!r} that are not those of one file",
-            expected=f"SHA-256 {about['sha256']}",
-            next_step="Fetch them again",
+def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Tensor) -> Any:
+    """Return the lesion queries' loss of the first volume: matching waits for the GPU."""
+    one = LesionOutput(
+        output.classes[:1], output.boxes[:1], tuple(m[:1] for m in output.masks),  # type: ignore[arg-type]
+        output.attention[:1],
+    )  # fmt: skip
+    return set_loss(one, parts[:1], present[:1])
+
+
+class Sitting:
+    """One run: network, optimiser, batches, and how far it is."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options, self._device = options, torch.device(options.device)
+        self._rows = [] if options.pack is None else rows_of(options.pack, options.fold)
+        torch.manual_seed(_SEED)
+        if options.deeper:
+            network, self._notes = deeper(options.init)
+        else:
+            network, info = weights.load(options.init)
+            self._notes = WeightsNotes(**notes_of(info))
+        self.network = channels_last(network.to(self._device)).train()
+        self._optimiser = Optimiser(
+            self.network,
+            OptimiserConfig(rate=options.rate, warmup=options.warmup, average=options.average),
         )
-    out.write_bytes(content)
+        self.step, self._spent = 0, 0.0
+        self._restore()
+        self._batches = self._mixture()
+
+    def _mixture(self) -> Mixture:
+        draw = DrawConfig(kinds=KINDS)
+        whole, fine = (
+            dataclasses.replace(g, shape=tuple(n // 3 for n in g.shape), geometries=1,
+                                spacing_mm=tuple(3 * s for s in g.spacing_mm),
+                                window=g.window and (32, 32, 32))
+            if self._options.tiny else g for g in (WHOLE, FINE)
+        )  # fmt: skip
+        first = first_seed(_SEED + (self._options.fold or 0), self.step, 0)
+        drawn = Drawn(draw, whole, first, self._device)
+        near = Drawn(draw, fine, first + 500_000, self._device)
+        if self._rows:
+            cases = [row["case"] for row in self._rows]
+            real = Kept(self._options.varied, cases, self._device)
+            return Mixture((Blend(real, drawn, 0.3), near), (0.9, 0.1), self.step, DATA)
+        return Mixture((drawn, near), (0.82, 0.18), self.step, DATA)
+
+    def _restore(self) -> None:
+        file = self._options.out / "state.pt"
+        if file.is_file():
+            kept = torch.load(file, map_location=self._device, weights_only=True)
+            self.network.load_state_dict(kept["network"])
+            self._optimiser.load(kept["optimiser"])
+            self.step, self._spent = kept["step"], kept["spent"]
+
+    def keep(self) -> None:
+        """Write state and weights; each file is whole or the one before."""
+        out = self._options.out
+        out.mkdir(parents=True, exist_ok=True)
+        kept = {
+            "network": self.network.state_dict(), "optimiser": self._optimiser.state(),
+            "step": self.step, "spent": self._spent,
+        }  # fmt: skip
+        torch.save(kept, out / "state.tmp")
+        (out / "state.tmp").replace(out / "state.pt")
+        scans = {scan for row in self._rows for scan in row["scans"]}
+        notes = dataclasses.replace(
+            self._notes, version="0", operating_points=(),
+            trained_on=tuple(sorted(scans | set(self._notes.trained_on))),
+            provenance={"data": f"synthetic, then {len(self._rows)} real cases",
+                        "steps": self.step, "minutes": round(self._spent / 60, 1)},
+        )  # fmt: skip
+        weights.save(
+            out / "weights.safetensors", self.network.config, self._optimiser.average, notes,
+            dtype=torch.half,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Train until the time or the steps are over."""
+        begun = kept = time.monotonic()
+        before, seen, since = self._spent, [], begun
+        while (part := self._part()) < 1:
+            value, parts = self._learn(part)
+            self.step += 1
+            self._spent = before + time.monotonic() - begun
+            seen.append(value)
+            if self.step % 50 == 0:
+                now = time.monotonic()
+                rate = len(seen) * self._options.batch / (now - since)
+                terms = " ".join(f"{k} {v:.3f}" for k, v in parts.items())
+                print(f"{self.step} {self._spent:.0f} s {np.nanmean(seen):.4f} {terms} "
+                      f"{rate:.1f} volumes/s", flush=True)  # fmt: skip
+                seen, since = [], now
+            if time.monotonic() - kept > _KEEP_S:
+                self.keep()
+                kept = time.monotonic()
+        self.keep()
+
+    def _part(self) -> float:
+        if self._options.steps:
+            return self.step / self._options.steps
+        return self._spent / (60 * self._options.minutes)
+
+    def _learn(self, part: float) -> tuple[float, dict[str, float]]:
+        batch = self._batches.batch(self._options.batch)
+        x = with_presence(batch.channels, batch.present, batch.brain)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            output = self.network(x, place=batch.place)
+        loss, parts = losses.lens_loss(output, batch, LossConfig())
+        value = float(loss.detach())
+        if math.isfinite(value):
+            warm = min(1.0, (self.step + 1) / self._options.warmup)
+            share = warm * (0.015 + 0.985 * (1 + math.cos(math.pi * min(part, 1))) / 2)
+            parts["gradient"] = self._optimiser.step(loss, share, self.step)
+        return value, parts
 
 
-def run(options: argparse.Namespace) -> None:
-    """Train for a while, leave the weights in parts."""
-    PRESETS["giant"] = GIANT
-    recipe = recipe_of(options.stage, options.network, options.rehearse, options.init)
-    cases = None
-    if options.stage == "mixed":
-        cases = PackedCases(options.pack, options.fold, recipe)
-    device = "cpu" if options.rehearse else "cuda"
-    with joined(device) as processes:
-        done = train(
-            recipe,
-            options.out,
-            TrainOptions(options.minutes, processes=processes, cases=cases),
-            on_step=lambda e: print(f"{e.step}/{e.steps} loss {e.loss:.3f}", flush=True),
+@torch.no_grad()
+def dice_of(network: LensNetwork, pieces: Sequence[PieceOf]) -> list[list[float]]:
+    """Return Dice of WT, TC, ET of each volume with all its sequences, cut at .5 (core, ET .35)."""
+    device, rows = pieces[0].code.device, []
+    cuts = torch.logit(torch.tensor([0.5, 0.25, 0.25], device=device)).view(1, 3, 1, 1, 1)
+    everything = DataConfig(complete=1.0)
+    for piece in pieces:
+        batch: Batch = collated([piece], np.random.default_rng(5), everything)
+        x = with_presence(batch.channels, batch.present, batch.brain)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = network(x, place=batch.place, lesions=False).logits
+        found = ((logits > cuts) & batch.brain[:, None])[0].flatten(1)
+        truth = batch.labels[0].flatten(1) > 0
+        both, total = (found & truth).sum(1), found.sum(1) + truth.sum(1)
+        rows.append(
+            [
+                1.0 if t == 0 else 2 * b / t
+                for b, t in zip(both.tolist(), total.tolist(), strict=True)
+            ]
         )
-    trained_on = [] if cases is None else cases.rows
-    about = {"stage": options.stage, "fold": options.fold, "steps": done.step, "of": done.steps}
-    in_parts(done.weights, options.parts or options.out / "parts", about | {"cases": trained_on})
-    print(f"{done.step} of {done.steps} steps, {done.minutes:.1f} minutes, loss {done.loss:.3f}")
+    return rows
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Print Dice of drawn volumes and of the packed cases that a fold left out (or of all)."""
+    device = torch.device(options.device)
+    network = weights.load(options.weights)[0]
+    if options.deeper:
+        network = deeper(options.weights)[0]
+    network = channels_last(network.to(device)).eval()
+    rng = np.random.default_rng(7)
+    grid = dataclasses.replace(WHOLE, geometries=8, paintings=1)
+    drawn = Drawn(DrawConfig(kinds=KINDS), grid, VALIDATION_SEED + 70_000, device)
+    if not options.tiny:
+        every = [p for _ in range(5) for p in (drawn.pieces(99, rng) and drawn._pool[-8:])]  # noqa: SLF001
+        print("drawn", len(every), np.round(np.mean(dice_of(network, every), 0), 4), flush=True)
+    rows = rows_of(options.pack, options.fold, left_out=options.fold is not None)
+    cases = []
+    for row in rows:
+        one = read(options.pack / row["file"])
+        moved = (torch.from_numpy(a).to(device) for a in (one.channels, one.code, one.instances))
+        cases.append(PieceOf(*moved, one.present, one.place))
+    found = dice_of(network, cases)
+    for row, values in zip(rows, found, strict=True):
+        print(row["case"], np.round(values, 3))
+    print("real", len(rows), np.round(np.mean(found, 0), 4), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -213,33 +316,53 @@ def parser() -> argparse.ArgumentParser:
     one = acts.add_parser("pack")
     one.add_argument("--data", type=Path, required=True)
     one.add_argument("--out", type=Path, required=True)
+    one = acts.add_parser("vary")
+    one.add_argument("--pack", type=Path, required=True)
+    one.add_argument("--out", type=Path, required=True)
+    one.add_argument("--each", type=int, default=200, help="volumes of each case")
+    one.add_argument("--first", type=int, default=0)
+    one.add_argument("--every", type=int, default=1, help="for several processes at once")
     one = acts.add_parser("run")
-    one.add_argument("--pack", type=Path)
-    one.add_argument("--stage", choices=("synthetic", "mixed"), required=True)
-    one.add_argument("--network", default="large")
-    one.add_argument("--init", type=Path, help="weights to go on from")
+    one.add_argument("--init", type=Path, required=True, help="weights to go on from")
+    one.add_argument("--deeper", action="store_true", help="those of the shipped network")
+    one.add_argument("--pack", type=Path, help="train on these cases too")
+    one.add_argument("--varied", type=Path)
     one.add_argument("--fold", type=int, choices=range(FOLDS))
     one.add_argument("--minutes", type=float, default=8.5)
+    one.add_argument("--steps", type=int, default=0, help="in place of minutes")
+    one.add_argument("--batch", type=int, default=4)
+    one.add_argument("--rate", type=float, default=1.5e-3)
+    one.add_argument("--warmup", type=int, default=100)
+    one.add_argument("--average", type=float, default=0.998)
     one.add_argument("--out", type=Path, required=True)
-    one.add_argument("--parts", type=Path, help="folder for the parts, such as one that comes back")
-    one.add_argument("--rehearse", action="store_true")
-    one = acts.add_parser("join")
-    one.add_argument("parts", type=Path)
-    one.add_argument("--out", type=Path, required=True)
+    two = acts.add_parser("judge")
+    two.add_argument("weights", type=Path)
+    two.add_argument("--deeper", action="store_true")
+    two.add_argument("--pack", type=Path, required=True)
+    two.add_argument("--fold", type=int, choices=range(FOLDS))
+    for each in (one, two):
+        each.add_argument("--device", default="cuda")
+        each.add_argument("--tiny", action="store_true", help="a rehearsal")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack, run or join."""
+    """Pack, vary, run or judge."""
     options = parser().parse_args(arguments)
-    if options.act == "join":
-        join(options.parts, options.out)
-    elif options.act == "run":
-        run(options)
-    else:
+    if options.act == "pack":
         size = pack(options.data, options.out)
         print(f"{size / 1e6:.1f} MB of at most {PACK_BYTES / 1e6:.0f}")
         return int(size > PACK_BYTES)
+    if options.act == "vary":
+        vary(options)
+        return 0
+    draw_by_device()
+    losses.set_loss = first_set_loss
+    if options.act == "judge":
+        judge(options)
+    else:
+        torch.backends.cudnn.benchmark = True
+        Sitting(options).run()
     return 0
 
 

@@ -22,26 +22,26 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
     Parameters
     ----------
-    matrix : (M, N) Tensor
-        Not zero.
+    matrix : (..., M, N) Tensor
+        One or several of a shape, none of them zero.
     steps : int
         Iterations.
 
     Returns
     -------
-    (M, N) Tensor
+    (..., M, N) Tensor
         Singular values between about .7 and 1.2.
     """
     a, b, c = _NEWTON
-    flipped = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if flipped else matrix
-    x = x / (x.norm() + 1e-7)
+    flipped = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if flipped else matrix
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     if has_fast_bfloat16(x.device):
         x = x.bfloat16()
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    out: Tensor = (x.T if flipped else x).to(matrix.dtype)
+    out: Tensor = (x.mT if flipped else x).to(matrix.dtype)
     return out
 
 
@@ -56,21 +56,29 @@ class Muon(torch.optim.Optimizer):
     @override
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one optimisation step."""
+        """Take one optimisation step; matrices of a shape are orthogonalised together."""
         del closure
         for group in self.param_groups:
+            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].mul_(_MOMENTUM).add_(parameter.grad)
-                ahead = parameter.grad.add(momentum, alpha=_MOMENTUM)
-                flat = ahead.reshape(len(ahead), -1)
-                update = orthogonalise(flat) * (0.2 * max(flat.shape) ** 0.5)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(update.view_as(parameter) * group["lr"])
+                flat = self._ahead(parameter, parameter.grad)
+                alike.setdefault((flat.shape[0], flat.shape[1]), []).append((parameter, flat))
+            for shape, some in alike.items():
+                updates = orthogonalise(torch.stack([flat for _, flat in some]))
+                updates = updates * (0.2 * max(shape) ** 0.5)
+                for (parameter, _), update in zip(some, updates, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.sub_(update.view_as(parameter) * group["lr"])
+
+    def _ahead(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+        """Return the Nesterov momentum as a matrix, (len(parameter), N)."""
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].mul_(_MOMENTUM).add_(gradient)
+        return gradient.add(momentum, alpha=_MOMENTUM).reshape(len(parameter), -1)
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:

@@ -1,54 +1,80 @@
-"""What travels to a borrowed GPU and back: folds, parts, and nothing that may not be trained on."""
+"""Training on a borrowed GPU: folds, batches made on the device, and a deeper network."""
 
-import importlib.util
+import dataclasses
+import importlib
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.training.config import read_config
+from lesionlens.network import weights
+from lesionlens.network.build import build
+from lesionlens.network.config import preset
+from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.synth import anatomy
+from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.training import losses
+from lesionlens.training.config import DataConfig
+from lesionlens.training.data import draw_packed
+from lesionlens.training.kept_volumes import keep, read
 
 RESEARCH = Path(__file__).resolve().parents[3] / "research"
+CPU = torch.device("cpu")
+SEED = 1234
 
 
 @pytest.fixture(scope="module")
 def gpu():
-    spec = importlib.util.spec_from_file_location("gpu_training", RESEARCH / "gpu_training.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    changed = [(anatomy, "load_atlas"), (RandomStreams, "normal"), (losses, "set_loss")]
+    before = [(owner, name, getattr(owner, name)) for owner, name in changed]
+    sys.path.insert(0, str(RESEARCH))
+    yield importlib.import_module("gpu_training")
+    sys.path.remove(str(RESEARCH))
+    for name in ("gpu_training", "gpu_batches"):
+        del sys.modules[name]
+    for owner, name, value in before:
+        setattr(owner, name, value)
 
 
-def test_parts_are_joined_and_altered_ones_refused(gpu, tmp_path):
-    whole = tmp_path / "weights.safetensors"
-    whole.write_bytes(bytes(range(256)) * 40_000)
-    gpu.in_parts(whole, tmp_path / "parts", {"steps": 20})
-    parts = sorted((tmp_path / "parts").glob("*.part"))
-    assert len(parts) == 3
-    assert all(part.stat().st_size <= gpu.PART_BYTES for part in parts)
-    assert gpu.main(["join", str(tmp_path / "parts"), "--out", str(tmp_path / "again")]) == 0
-    assert (tmp_path / "again").read_bytes() == whole.read_bytes()
-    parts[1].write_bytes(parts[1].read_bytes()[:-1] + b"?")
-    with pytest.raises(UnusableInputError, match="not those of one file"):
-        gpu.join(tmp_path / "parts", tmp_path / "again")
+@pytest.fixture(scope="module")
+def packed():
+    return next(draw_packed(DrawConfig(shape=(44, 54, 43), spacing_mm=(4.0, 4.0)), SEED, 1))
 
 
-def test_each_fold_leaves_a_fourth_out_and_names_what_is_trained_on(gpu, tmp_path):
-    rows = [{"case": name, "file": f"{name}.kept", "sha256": {}} for name in gpu.MAY_BE_TRAINED_ON]
-    content = {"spacing_mm": 2.0, "cases": rows}
-    (tmp_path / gpu.MANIFEST).write_text(json.dumps(content))
-    recipe = read_config("mixed")
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    network = build(preset("tiny"))
+    weights.save(file, network.config, network.state_dict(), WeightsNotes())
+    return file
+
+
+@pytest.fixture
+def pack(gpu, packed, tmp_path):
+    rows = [
+        {"case": name, "file": f"{name}.kept", "scans": [name]} for name in gpu.MAY_BE_TRAINED_ON
+    ]
+    (tmp_path / gpu.MANIFEST).write_text(json.dumps({"cases": rows}))
+    for row in rows:
+        keep(packed, tmp_path / row["file"])
+    return tmp_path
+
+
+def test_each_fold_leaves_a_fourth_out(gpu, pack):
     left_out = []
     for fold in range(gpu.FOLDS):
-        kept = {row["case"] for row in gpu.PackedCases(tmp_path, fold, recipe).rows}
-        assert len(kept) == 9
-        left_out += sorted(set(gpu.MAY_BE_TRAINED_ON) - kept)
+        trained_on = {row["case"] for row in gpu.rows_of(pack, fold)}
+        others = [row["case"] for row in gpu.rows_of(pack, fold, left_out=True)]
+        assert len(trained_on) == 9
+        assert trained_on.isdisjoint(others)
+        left_out += others
     assert sorted(left_out) == sorted(gpu.MAY_BE_TRAINED_ON)
-    assert len(gpu.PackedCases(tmp_path, None, recipe).rows) == 12
+    assert len(gpu.rows_of(pack, None)) == 12
 
 
 def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
@@ -56,3 +82,73 @@ def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
     (tmp_path / "MSD_BRATS_001").mkdir()
     with pytest.raises(UnusableInputError, match="may be trained on"):
         gpu.pack(tmp_path, tmp_path / "pack")
+
+
+def test_the_device_draws_what_the_generator_draws(gpu, packed):
+    batches = sys.modules["gpu_batches"]
+    grid = batches.Grid((44, 54, 43), (4.0, 4.0), geometries=1, paintings=1)
+    piece = batches.Drawn(DrawConfig(), grid, SEED, CPU).pieces(1, np.random.default_rng(0))[0]
+    np.testing.assert_array_equal(piece.channels, packed.channels)
+    np.testing.assert_array_equal(piece.code, packed.code)
+    np.testing.assert_array_equal(piece.instances, packed.instances)
+
+
+def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
+    batches = sys.modules["gpu_batches"]
+    arrays = (torch.from_numpy(a) for a in (packed.channels, packed.code, packed.instances))
+    piece = batches.Piece(*arrays, packed.present, packed.place)
+    complete = DataConfig(complete=1.0)
+    mirrored = set()
+    for seed in range(6):
+        batch = batches.collated([piece], np.random.default_rng(seed), complete)
+        assert int(batch.brain.sum()) == int((packed.code > 0).sum())
+        for region, level in enumerate((1, 2, 3)):
+            assert int(batch.labels[0, region].sum()) == int((packed.code > level).sum())
+        inside = batch.brain[0].nonzero()
+        shape = np.array(batch.brain.shape[1:])
+        low, high = batch.place[0].numpy().T
+        edges = np.stack([inside.amin(0), inside.amax(0) + 1]) / shape
+        found = low + (high - low) * edges
+        assert np.abs(np.sort(np.abs(found), 0) - 1).max() < 0.35  # within the stride's padding
+        code = batch.labels[0].sum(0) + batch.brain[0]
+        i, j, k = (
+            slice(int(a), int(b) + 1) for a, b in zip(inside.amin(0), inside.amax(0), strict=True)
+        )
+        as_it_is = np.array_equal(code[i, j, k], packed.code)
+        assert as_it_is or np.array_equal(code[i, j, k], packed.code[::-1])
+        mirrored.add(as_it_is)
+    assert mirrored == {True, False}
+
+
+def test_the_deeper_network_predicts_the_same(gpu, small):
+    shallow, info = weights.load(small)
+    network, _ = gpu.deeper(small)
+    assert network.config.refinements == gpu.REFINEMENTS
+    assert network.config.layers == gpu.LAYERS > info.config.layers
+    x = torch.randn(1, 8, 24, 24, 24, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        for one, other in zip(shallow.eval()(x)[:1], network.eval()(x)[:1], strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+    again = weights.load(small)[1].config
+    assert dataclasses.replace(network.config, refinements=(0, 0, 0), layers=again.layers) == again
+
+
+def test_a_sitting_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
+    varied = tmp_path / "varied"
+    assert gpu.main(["vary", "--pack", str(pack), "--out", str(varied), "--each", "1"]) == 0
+    assert read(next((varied / gpu.MAY_BE_TRAINED_ON[0]).glob("*.kept"))).code.max() > 1
+    out = tmp_path / "run"
+    run = ["run", "--init", str(small), "--pack", str(pack), "--varied", str(varied),
+           "--fold", "1", "--batch", "2", "--device", "cpu", "--tiny", "--deeper",
+           "--out", str(out)]  # fmt: skip
+    assert gpu.main([*run, "--steps", "2"]) == 0
+    first = weights.load(out / "weights.safetensors")
+    assert gpu.main([*run, "--steps", "3"]) == 0
+    second = weights.load(out / "weights.safetensors")
+    assert (first[1].provenance["steps"], second[1].provenance["steps"]) == (2, 3)
+    trained_on = {row["case"] for row in gpu.rows_of(pack, 1)}
+    assert set(second[1].trained_on) == trained_on
+    changed = [
+        n for n, p in first[0].state_dict().items() if not p.equal(second[0].state_dict()[n])
+    ]
+    assert changed

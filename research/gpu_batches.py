@@ -1,0 +1,269 @@
+"""Batches that a GPU draws and assembles by itself, for `gpu_training.py`.
+
+Volumes stay on the device from the generator to the step: none is copied, and no process waits for
+another. The seeds are those of `training.data`, so none is validated on or a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lesionlens.network.synth import anatomy, atlas
+from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.training.config import DataConfig
+from lesionlens.training.data import Batch, Packed, cut_window, sample_presence
+from lesionlens.training.kept_volumes import read
+
+_STRIDE = 8
+_RECENT = 0.6  # of what is shown belongs to what was drawn last
+_GAIN, _OFFSET = 0.12, 0.12
+_MANY = 200_000  # numbers of one volume that the device draws by itself
+_SHAPES = ((80, 96, 80), (88, 112, 88))
+"""Grids of batches, the smallest that holds its volumes: cuDNN measures each shape once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One volume or window on the device; fields as in `training.data.Packed`."""
+
+    channels: Tensor
+    code: Tensor
+    instances: Tensor
+    present: np.ndarray
+    place: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Volumes of one kind, and how many of them are drawn at a time."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float]
+    geometries: int
+    paintings: int = 2
+    window: tuple[int, int, int] | None = None
+    windows: int = 2
+
+
+WHOLE = Grid((88, 108, 86), (1.95, 2.3), 6)
+FINE = Grid((132, 164, 132), (1.2, 1.4), 3, window=(88, 88, 88))
+
+
+def draw_by_device() -> None:
+    """Load each anatomy once for each grid, and draw grain where it is needed."""
+    load = lru_cache(maxsize=64)(atlas.load_atlas)
+
+    def rounded(head: int, spacing_mm: float, device: torch.device) -> atlas.Atlas:
+        return load(head, float(max(round(spacing_mm), 1)), device)
+
+    anatomy.load_atlas = rounded
+    few = RandomStreams.normal
+
+    def normal(streams: RandomStreams, *shape: int) -> Tensor:
+        if math.prod(shape) < _MANY or streams.device.type == "cpu":
+            return few(streams, *shape)
+        return torch.randn(len(streams), *shape, device=streams.device)
+
+    RandomStreams.normal = normal  # type: ignore[method-assign]
+
+
+class Drawn:
+    """Volumes drawn on the device, each shown about `shows` times."""
+
+    def __init__(
+        self, draw: DrawConfig, grid: Grid, seed: int, device: torch.device, shows: float = 2.0
+    ) -> None:
+        self._draw = replace(draw, shape=grid.shape, spacing_mm=grid.spacing_mm)
+        self._grid, self._seed, self._device, self._shows = grid, seed, device, shows
+        self._pool: list[Piece] = []
+        self._newest, self._left, self.drawn = 0, 0.0, 0
+
+    def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
+        """Return some, mostly of those drawn last."""
+        if self._left < size:
+            self._more(rng)
+        self._left -= size
+        chosen = []
+        for _ in range(size):
+            some = self._pool[-self._newest :] if rng.random() < _RECENT else self._pool
+            chosen.append(some[int(rng.integers(len(some)))])
+        return chosen
+
+    @torch.no_grad()
+    def _more(self, rng: np.random.Generator) -> None:
+        grid, before = self._grid, self.drawn
+        seeds = list(range(self._seed, self._seed + grid.geometries))
+        self._seed += grid.geometries
+        geometry = draw_geometry(self._draw, seeds, str(self._device))
+        for round_ in range(grid.paintings):
+            drawn = paint(self._draw, geometry, seeds, round_)
+            code = drawn.brain.to(torch.uint8)
+            code = code + drawn.labels.sum(1, dtype=torch.uint8) * code
+            for item in range(len(seeds)):
+                self._keep(drawn.zscored[item], code[item], drawn.instances[item], rng)
+        self._newest = self.drawn - before
+        self._left += self._shows * self._newest
+        del self._pool[: max(0, len(self._pool) - 10 * self._newest)]
+
+    def _keep(
+        self, channels: Tensor, code: Tensor, parts: Tensor, rng: np.random.Generator
+    ) -> None:
+        if not bool(code.any()):
+            return
+        box = _box(code)
+        whole = Piece(
+            channels[(slice(None), *box)].half(), code[box].contiguous(), parts[box].contiguous(),
+            np.ones(4, bool), np.array([[-1, 1]] * 3, np.float32),
+        )  # fmt: skip
+        window = self._grid.window
+        for _ in range(self._grid.windows if window else 1):
+            self._pool.append(whole if window is None else _window(whole, window, rng))
+            self.drawn += 1
+
+
+def _box(code: Tensor) -> tuple[slice, slice, slice]:
+    inside = code > 0
+    box = []
+    for axis in range(3):
+        there = inside.amax([a for a in range(3) if a != axis]).nonzero()[:, 0]
+        box.append(slice(int(there[0]), int(there[-1]) + 1))
+    return box[0], box[1], box[2]
+
+
+def _window(whole: Piece, window: tuple[int, int, int], rng: np.random.Generator) -> Piece:
+    """Cut a window as `training.data.cut_window` does, which is told where by small arrays."""
+    code, parts = whole.code.cpu().numpy(), whole.instances.cpu().numpy()
+    axes = np.indices(code.shape, np.int16, sparse=True)
+    where = np.stack([np.broadcast_to(a, code.shape) for a in (*axes, axes[0])])
+    cut = cut_window(Packed(where, code, parts), window, rng)  # type: ignore[arg-type]
+    i, j, k = (slice(int(cut.channels[a].min()), int(cut.channels[a].max()) + 1) for a in range(3))
+    return Piece(
+        whole.channels[:, i, j, k].clone(), whole.code[i, j, k].clone(),
+        whole.instances[i, j, k].clone(), whole.present, cut.place,
+    )  # fmt: skip
+
+
+class Kept:
+    """Varied volumes of real cases in files, read when they are shown."""
+
+    def __init__(self, folder: Path, cases: Sequence[str], device: torch.device) -> None:
+        self._files = {c: files for c in cases if (files := sorted((folder / c).glob("*.kept")))}
+        missing = sorted(set(cases) - set(self._files))
+        if missing:
+            raise FileNotFoundError(f"no varied volumes of {', '.join(missing)}")
+        self._device, self.drawn = device, sum(map(len, self._files.values()))
+
+    def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
+        """Return volumes of random cases."""
+        names, found = list(self._files), []
+        for _ in range(size):
+            files = self._files[names[int(rng.integers(len(names)))]]
+            one = read(files[int(rng.integers(len(files)))])
+            moved = (torch.from_numpy(a).to(self._device)
+                     for a in (one.channels, one.code, one.instances))  # fmt: skip
+            found.append(Piece(*moved, one.present, one.place))
+        return found
+
+
+def collated(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConfig) -> Batch:
+    """Do as `training.data.collate` does, on the device of the pieces."""
+    device = pieces[0].code.device
+    sizes = np.array([p.code.shape for p in pieces]).max(0)
+    shape = _grid_for(sizes)
+    channels = torch.zeros(len(pieces), 4, *shape, device=device)
+    code = torch.zeros(len(pieces), *shape, dtype=torch.uint8, device=device)
+    parts = torch.zeros_like(code)
+    place = np.zeros((len(pieces), 3, 2), np.float32)
+    shown = np.stack([_shown(p.present, rng, config) for p in pieces])
+    for n, piece in enumerate(pieces):
+        own, change = piece.place.copy(), np.zeros((2, 4), np.float32)
+        change[0] = rng.uniform(1 - _GAIN, 1 + _GAIN, 4) * shown[n]
+        change[1] = rng.uniform(-_OFFSET, _OFFSET, 4) * shown[n]
+        gain, offset = torch.from_numpy(change).to(device)[..., None, None, None]
+        arrays = [
+            (piece.channels.float() * gain + offset) * (piece.code > 0),
+            piece.code,
+            piece.instances,
+        ]
+        if rng.random() < 0.5:
+            own[0] = -own[0, ::-1]
+            arrays = [a.flip(-3) for a in arrays]
+        start, place[n] = _placed(piece.code.shape, own, shape, rng)
+        i, j, k = (slice(a, a + m) for a, m in zip(start, piece.code.shape, strict=True))
+        channels[n, :, i, j, k], code[n, i, j, k], parts[n, i, j, k] = arrays
+    labels = torch.stack([code > level for level in (1, 2, 3)], 1).to(torch.uint8)
+    return Batch(channels, torch.from_numpy(shown).to(device), code > 0, labels, parts,
+                 torch.from_numpy(place).to(device))  # fmt: skip
+
+
+def _placed(
+    size: Sequence[int], own: np.ndarray, grid: Sequence[int], rng: np.random.Generator
+) -> tuple[list[int], np.ndarray]:
+    """Return where a piece begins in a grid, and where the grid lies in the brain.
+
+    As if the piece had been padded to the next multiple of the stride, as for a prediction, and
+    this block, which then has the piece's place, to the grid.
+    """
+    start, place = [], []
+    for room, voxels, (low, high) in zip(grid, size, own, strict=True):
+        block = -(-voxels // _STRIDE) * _STRIDE
+        first = int(rng.integers(0, room - block + 1))
+        start.append(first + int(rng.integers(0, block - voxels + 1)))
+        voxel = (high - low) / block
+        place.append((low - first * voxel, low + (room - first) * voxel))
+    return start, np.array(place, np.float32)
+
+
+def _grid_for(sizes: np.ndarray) -> tuple[int, int, int]:
+    for shape in _SHAPES:
+        if (sizes <= shape).all() and sizes.max() > shape[0] // 2:
+            return shape
+    i, j, k = (int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
+    return i, j, k
+
+
+def _shown(present: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
+    shown = sample_presence(rng, config) & present
+    return shown if shown.any() else present
+
+
+class Mixture:
+    """Batches of one source each, drawn with given shares."""
+
+    def __init__(
+        self,
+        sources: Sequence[Drawn | Kept | Blend],
+        shares: Sequence[float],
+        seed: int,
+        config: DataConfig,
+    ) -> None:
+        self.sources, self._shares, self._config = list(sources), list(shares), config
+        self._rng = np.random.default_rng(seed)
+
+    def batch(self, size: int) -> Batch:
+        """Return the next batch."""
+        source = self.sources[int(self._rng.choice(len(self.sources), p=self._shares))]
+        return collated(source.pieces(size, self._rng), self._rng, self._config)
+
+
+class Blend:
+    """Volumes of one source, with a share of another's among them."""
+
+    def __init__(self, first: Drawn | Kept, second: Drawn | Kept, share: float) -> None:
+        self._sources, self._share = (first, second), share
+
+    def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
+        """Return some of both."""
+        others = int(rng.binomial(size, self._share))
+        counts = (size - others, others)
+        some = [s.pieces(n, rng) for s, n in zip(self._sources, counts, strict=True) if n]
+        return [piece for one in some for piece in one]
