@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from prompt_samples import Volume
 
 _STEPS_A_DEVIATION = 8.0
 _LABEL_MAP = "anatomy-"
-PACK_BYTES = 40_000_000
+PACK_BYTES = 30_000_000
 
 
 def pack(pool: Path, out: Path) -> int:
@@ -39,7 +40,10 @@ def pack(pool: Path, out: Path) -> int:
             values = np.load(folder / "image.npy").astype(np.float32) * _STEPS_A_DEVIATION
             kept["image"] = values.round().clip(-127, 127).astype(np.int8)
         about = np.frombuffer((folder / "about.json").read_bytes(), np.uint8)
-        np.savez_compressed(out / f"{folder.name}.npz", about=about, **kept)
+        with zipfile.ZipFile(out / f"{folder.name}.npz", "w", zipfile.ZIP_LZMA) as packed:
+            for name, array in {"about": about, **kept}.items():
+                with packed.open(f"{name}.npy", "w") as stream:
+                    np.lib.format.write_array(stream, np.ascontiguousarray(array))
     return sum(file.stat().st_size for file in out.glob("*.npz"))
 
 

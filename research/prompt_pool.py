@@ -1,6 +1,6 @@
 """Make the volumes that the prompt network trains on: synthetic heads, and real cases.
 
-    python research/prompt_pool.py POOL --synthetic 60
+    python research/prompt_pool.py POOL --synthetic 60 [--kinds mixed]
     python research/prompt_pool.py POOL --anatomies shared/data/anatomies
     python research/prompt_pool.py POOL --cases CASES [--weights synthetic] [--only NAME ...]
 
@@ -16,22 +16,32 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from prompt_anatomies import structures
+from prompt_samples import Volume
 from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.network.synth.kinds import KindShares
 from lesionlens.network.weights import load_chosen
 
 FIRST_SEED = 1_700_000_000
 HELD_OUT_SEED = 1_800_000_000
 CONFIG = DrawConfig(shape=(144, 176, 144), spacing_mm=(1.0, 1.0), tumour_free=0.1)
+KINDS = {
+    "gliomas": CONFIG,
+    "mixed": replace(
+        CONFIG, kinds=KindShares(metastases=0.3, meningioma=0.15, isointense=0.3, plaques=0.4)
+    ),
+    "metastases": replace(CONFIG, tumour_free=0.0, kinds=KindShares(metastases=1.0)),
+}
 SUBSETS = ((1, 1, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1), (0, 1, 0, 0), (1, 0, 1, 1), (0, 0, 1, 0))
 _CPU = torch.device("cpu")
 
@@ -58,6 +68,8 @@ def write(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, object])
     for name, array in arrays.items():
         np.save(aside / f"{name}.npy", np.ascontiguousarray(array))
     (aside / "about.json").write_text(json.dumps(about))
+    if "parts" in arrays:
+        Volume(aside)  # numbers its things, once for all who read it
     aside.replace(folder)
 
 
@@ -71,14 +83,14 @@ def _even_box(inside: Tensor) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def add_synthetic(pool: Path, seed: int, network: LensNetwork) -> None:
+def add_synthetic(pool: Path, seed: int, network: LensNetwork, config: DrawConfig = CONFIG) -> None:
     """Draw one head and what the analysis network makes of it."""
     folder = pool / f"synthetic-{seed}"
     if folder.is_dir():
         return
     rng = np.random.default_rng(seed)
-    geometry = draw_geometry(CONFIG, [seed])
-    drawn = paint(CONFIG, geometry, [seed])
+    geometry = draw_geometry(config, [seed])
+    drawn = paint(config, geometry, [seed])
     box = _even_box(drawn.brain[0])
     brain = drawn.brain[0][box]
     raw = functional.avg_pool3d((drawn.channels * drawn.brain[:, None])[0][(slice(None), *box)], 2)
@@ -161,6 +173,7 @@ def main() -> None:
     parser.add_argument("pool", type=Path)
     parser.add_argument("--synthetic", type=int, default=0)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--kinds", choices=KINDS, default="gliomas")
     parser.add_argument("--anatomies", type=Path)
     parser.add_argument("--cases", type=Path)
     parser.add_argument("--weights", default="synthetic")
@@ -171,7 +184,8 @@ def main() -> None:
         add_anatomy(wanted.pool, file)
     network = load_chosen(wanted.weights)[0]
     for number in range(wanted.synthetic):
-        add_synthetic(wanted.pool, wanted.first_seed + number, network)
+        seed = wanted.first_seed + number
+        add_synthetic(wanted.pool, seed, network, KINDS[wanted.kinds])
     if wanted.cases:
         from lesionlens.training.references import find_real_cases  # noqa: PLC0415
 

@@ -180,7 +180,7 @@ class Sampler:
         self._drawn = 0
 
     def _volumes(self) -> tuple[list[Volume], ...]:
-        if self._drawn % 200 == 0:
+        if self._drawn % 50 == 0:
             for folder in sorted(self._pool.iterdir()):
                 new = folder.name not in self._known and folder.name not in self._held
                 if new and not folder.name.startswith("."):

@@ -71,7 +71,9 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
         config = PromptConfig()
         if sizes:
             near, middle, far = sizes["widths"]
-            config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
+            half, quarter, eighth = sizes.get("refinements", (0, 0, 0))
+            config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]),
+                                  (half, quarter, eighth))  # fmt: skip
         network = PromptNetwork(config)
         network.load_state_dict(state)
         kept = parse_json(metadata.get("notes", "{}"))

@@ -1,0 +1,88 @@
+"""The prompt network is trained on from weights, by samples that it has answered itself."""
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+RESEARCH = Path(__file__).resolve().parents[3] / "research"
+
+
+@pytest.fixture
+def training(monkeypatch):
+    monkeypatch.syspath_prepend(RESEARCH)
+    before = set(sys.modules)
+    yield importlib.import_module("prompt_training")
+    for name in set(sys.modules) - before:
+        if name.startswith("prompt_"):
+            del sys.modules[name]
+
+
+def head(folder, rng):
+    """Write a bright ball in a brain, and an analysis that sees half of it."""
+    pool = importlib.import_module("prompt_pool")
+    along = np.indices((32, 32, 32)) - 15.5
+    far = np.sqrt((along**2).sum(0))
+    code = np.where(far < 7, 2, (far < 15).astype(int)).astype(np.uint8)
+    guess = np.zeros((1, 3, 16, 16, 16), np.uint8)
+    guess[0, 0, :8] = 255 * (code[::2, ::2, ::2] > 1)[:8]
+    arrays = {
+        "image": (rng.normal(0, 0.2, (4, 32, 32, 32)) + 2 * (code > 1)).astype(np.float16),
+        "code": code,
+        "parts": (code > 1).astype(np.uint8),
+        "guess": guess,
+    }
+    about = {"real": True, "present": [1, 1, 1, 1], "subsets": [[1, 1, 1, 1]]}
+    pool.write(folder, arrays, about)
+
+
+def test_training_goes_on_from_given_weights_and_after_an_end(training, tmp_path):
+    from lesionlens.network.prompt.weights import load_file, load_shipped, shipped_file
+
+    head(tmp_path / "pool/one", np.random.default_rng(0))
+    assert (tmp_path / "pool/one/things.npy").is_file()  # numbered before the volume is there
+    given = training.Settings(
+        minutes=1, steps=2, batch=1, size=16, rate=1e-3, device="cpu", seed=0,
+        init=shipped_file("prompt.safetensors", "sha256"), refinements=(0, 1, 1),
+    )  # fmt: skip
+    run = training.Training(tmp_path / "pool", tmp_path / "run", given)
+    begun = load_file(tmp_path / "run/prompt.safetensors")[0]
+    assert begun.config.refinements == (0, 1, 1)
+    for name, value in load_shipped()[0].state_dict().items():
+        assert torch.equal(begun.state_dict()[name], value)
+    run.run()
+    new = load_file(tmp_path / "run/prompt.safetensors")[0].state_dict()
+    assert float(new["further.1.0.norm2.weight"].abs().sum()) > 0
+    longer = replace(given, steps=3)
+    again = training.Training(tmp_path / "pool", tmp_path / "run", longer)
+    assert again.step == 2
+    again.run()
+    assert load_file(tmp_path / "run/prompt.safetensors")[1].steps == 3
+
+
+def test_an_answer_of_the_network_is_corrected_where_it_is_wrong(training, tmp_path):
+    from lesionlens.network.prompt.weights import load_shipped
+
+    draws = importlib.import_module("prompt_draws")
+    samples = importlib.import_module("prompt_samples")
+    head(tmp_path / "pool/one", np.random.default_rng(0))
+    sampler, network = samples.Sampler(tmp_path / "pool"), load_shipped()[0]
+    rng = np.random.default_rng(1)
+    for _ in range(6):
+        before = sampler.draw(16, rng)
+        after = draws.answered(network, before, rng)
+        if after is before:
+            continue
+        outline, place = after.question.outline, after.newest
+        assert after.local
+        assert place.any()
+        assert (outline != after.target)[place].all()
+        belongs = after.target[place]
+        np.testing.assert_array_equal(after.question.foreground[place], belongs)
+        np.testing.assert_array_equal(after.question.background[place], ~belongs)
+        return
+    pytest.fail("nothing was wrong six times")
