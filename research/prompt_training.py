@@ -1,11 +1,11 @@
 """Train a prompt network on a pool of volumes; resumes where it stopped.
 
     python research/prompt_training.py POOL --out RUN --minutes 80 [--steps N] [--device cuda]
-    python research/prompt_training.py POOL --out RUN --init WEIGHTS --refinements 0 2 4 --rate 1e-3
+    python research/prompt_training.py POOL --out RUN --init WEIGHTS --rate 1e-3
     python research/prompt_training.py POOL --out SMALL --small --batch 8 --size 32 --rate 1e-3
 
-With --init it begins from weights, to which --refinements adds blocks that change nothing at first;
-with --small it is the network for small objects, from the shipped weights on. Every few minutes the
+With --init it begins from weights; with --small it is the network for small objects, from the
+shipped weights on. Every few minutes the
 state is written to `RUN/state.pt`, from which a later call with the same RUN goes on, and the
 averaged weights to `RUN/prompt.safetensors`, which answer in the rounds that are corrected
 (`prompt_draws.py`). The step size falls with the steps when `--steps` is given, else with the
@@ -36,7 +36,6 @@ from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
 
 _AVERAGE = 0.9985
-_NEW = "further."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,6 @@ class Settings:
     """Whether small objects alone are drawn, from the shipped weights on."""
     init: Path | None = None
     """Weights to begin from."""
-    refinements: tuple[int, int, int] = (0, 0, 0)
     until: float = 0.0
     """Seconds since 1970 at which it ends, whatever happened before; 0 for `minutes` of its own."""
     plain: bool = False
@@ -76,17 +74,10 @@ def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def network_from(settings: Settings) -> PromptNetwork:
-    """Make the network, from given or shipped weights if any; new blocks change nothing."""
-    if settings.init is None and not settings.small:
-        return PromptNetwork(PromptConfig(refinements=settings.refinements))
-    before = load_shipped()[0] if settings.init is None else load_file(settings.init)[0]
-    given = asdict(before.config) | {"refinements": settings.refinements}
-    network = PromptNetwork(PromptConfig(**given))
-    found = network.load_state_dict(before.state_dict(), strict=False)
-    wrong = [name for name in found.missing_keys if not name.startswith(_NEW)]
-    if wrong or found.unexpected_keys:
-        raise SystemExit(f"other weights: {wrong + list(found.unexpected_keys)}")
-    return network
+    """Make the network, from given or shipped weights if any."""
+    if settings.init is not None:
+        return load_file(settings.init)[0]
+    return load_shipped()[0] if settings.small else PromptNetwork(PromptConfig())
 
 
 class Training:
@@ -212,12 +203,10 @@ def main() -> None:
     parser.add_argument("--keep-seconds", type=float, default=150.0)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--init", type=Path)
-    parser.add_argument("--refinements", type=int, nargs=3, default=(0, 0, 0))
     parser.add_argument("--until", type=float, default=0.0)
     parser.add_argument("--plain", action="store_true")
     wanted = vars(parser.parse_args())
     pool, out = wanted.pop("pool"), wanted.pop("out")
-    wanted["refinements"] = tuple(wanted["refinements"])
     settings = Settings(**wanted)
     print(settings, flush=True)
     training = Training(pool, out, settings)

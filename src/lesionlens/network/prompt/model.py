@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from lesionlens.network.attention import GridCrossAttention
 from lesionlens.network.convolution import Conv3d
-from lesionlens.network.encoder import Refinement, Residual
+from lesionlens.network.encoder import Residual
 from lesionlens.network.folded_unet import fold, unfold
 
 MULTIPLE = 8
@@ -73,8 +73,6 @@ class PromptConfig:
     fine: int = 8
     """Channels at full resolution."""
     heads: int = 4
-    refinements: tuple[int, int, int] = (0, 0, 0)
-    """(3,) int: further blocks at strides two, four and eight; they begin as the identity."""
 
 
 class PromptNetwork(nn.Module):
@@ -100,10 +98,6 @@ class PromptNetwork(nn.Module):
         self.open = Conv3d(near, 8 * config.fine // 2, 1)
         self.fine = Conv3d(config.fine // 2 + 8, config.fine, 3, padding=1)
         self.last = Conv3d(config.fine, 1, 3, padding=1)
-        self.further = nn.ModuleList(
-            nn.Sequential(*(Refinement(width) for _ in range(count)))
-            for width, count in zip(config.widths, config.refinements, strict=True)
-        )
         self.prior = nn.Parameter(torch.tensor([1.0, 1.0]))
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
@@ -113,16 +107,15 @@ class PromptNetwork(nn.Module):
     def forward(self, x: PromptInput, *, trace: bool = False) -> PromptAnswer:
         """Predict; `trace` also returns the attention, by the readable form."""
         maps, facts = x
-        at_half, at_quarter, at_eighth = self.further
         code_near, code_middle = self.facts(facts).split(self.config.widths[:2], 1)
         near = self.first(self.stem(fold(maps)) + code_near[..., None, None, None])
         middle = self.down(near) + code_middle[..., None, None, None]
-        deep = at_eighth(self.deeper(self.deep(middle)))
-        middle = at_quarter(self.up_middle(middle + _larger(self.to_middle(deep))))
+        deep = self.deeper(self.deep(middle))
+        middle = self.up_middle(middle + _larger(self.to_middle(deep)))
         asked, kept = self._prompt_attention(maps, middle, trace)
         both = torch.cat([asked.flatten(1), middle.mean((2, 3, 4))], 1)
         middle = middle + self.gathered(both)[..., None, None, None]
-        near = at_half(self.up_near(near + _larger(self.to_near(middle))))
+        near = self.up_near(near + _larger(self.to_near(middle)))
         mask = (near * self.embedding(asked.flatten(1))[..., None, None, None]).sum(1, keepdim=True)
         shown = torch.cat([maps[:, SEQUENCES], maps[:, NAMED:PROMPTS.start + 1],
                            maps[:, PROMPTS.start + 2:PROMPTS.start + 3]], 1)  # fmt: skip

@@ -71,9 +71,7 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
         config = PromptConfig()
         if sizes:
             near, middle, far = sizes["widths"]
-            half, quarter, eighth = sizes.get("refinements", (0, 0, 0))
-            config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]),
-                                  (half, quarter, eighth))  # fmt: skip
+            config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
         network = PromptNetwork(config)
         network.load_state_dict(state)
         kept = parse_json(metadata.get("notes", "{}"))

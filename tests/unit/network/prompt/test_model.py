@@ -11,13 +11,6 @@ from lesionlens.network.prompt.model import (
     PromptInput,
     PromptNetwork,
 )
-from lesionlens.network.prompt.weights import (
-    SMALL_NAME,
-    PromptNotes,
-    load_file,
-    load_shipped,
-    save,
-)
 
 N = 16
 
@@ -73,39 +66,6 @@ def test_without_evidence_the_answer_is_the_outline_else_the_analysis_else_nothi
     ).all()
 
 
-@pytest.mark.parametrize("refinements", [(0, 0, 0), (0, 2, 4)])
-def test_the_shipped_size_stays_below_8_mb(refinements):
-    network = PromptNetwork(PromptConfig(refinements=refinements))
-    assert 2 * sum(p.numel() for p in network.parameters()) < 8e6
-
-
-@torch.inference_mode()
-def test_new_blocks_answer_to_the_bit_as_before_until_they_are_trained(network):
-    deeper = PromptNetwork(PromptConfig((8, 16, 16), 4, 2, (1, 2, 1))).eval()
-    found = deeper.load_state_dict(network.state_dict(), strict=False)
-    assert not found.unexpected_keys
-    assert {name.split(".")[1] for name in found.missing_keys} == {"0", "1", "2"}
-    before = network(asked()).logits
-    assert torch.equal(deeper(asked()).logits, before)
-    for blocks in deeper.further:
-        weight = blocks[-1].norm2.weight
-        weight.fill_(1)
-        assert not torch.allclose(deeper(asked()).logits, before)
-        weight.zero_()
-
-
-@torch.inference_mode()
-def test_a_file_says_how_many_blocks_its_network_has(tmp_path):
-    config = PromptConfig((8, 16, 16), 4, 2, (1, 0, 2))
-    deeper = PromptNetwork(config).eval()
-    for weight in deeper.parameters():
-        weight.copy_(torch.randn_like(weight).mul(0.1).half().float())
-    save(tmp_path / "weights.safetensors", deeper, PromptNotes("1", "nothing", 3))
-    loaded, notes = load_file(tmp_path / "weights.safetensors")
-    assert (loaded.config, notes.steps) == (config, 3)
-    torch.testing.assert_close(loaded(asked()).logits, deeper(asked()).logits, atol=1e-4, rtol=0)
-
-
-def test_shipped_files_say_nothing_of_further_blocks_and_have_none():
-    assert load_shipped()[0].config == PromptConfig()
-    assert load_shipped(name=SMALL_NAME)[0].config == PromptConfig()
+def test_the_shipped_size_stays_below_8_mb():
+    sizes = sum(p.numel() for p in PromptNetwork(PromptConfig()).parameters())
+    assert 2 * sizes < 8e6
