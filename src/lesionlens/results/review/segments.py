@@ -24,6 +24,10 @@ from lesionlens.imaging.preparation.resampling import resample_mask
 
 BESIDE_VOX = 0.05
 """Maximum distance of a pixel from its voxel."""
+_ASIDE_VOX = 0.25
+"""Maximum distance of a frame from its place in an even stack, in pixels or slices."""
+_TURNED_SHARE = 1e-3
+"""Maximum difference between two frames' steps from pixel to pixel, as a share of a step."""
 LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
     r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
@@ -128,7 +132,7 @@ def _frames(ds: Dataset) -> Iterator[Frame]:
     pixels = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns)
     kind = str(ds.SegmentationType)
     half = int(ds.get("MaximumFractionalValue", 1)) / 2
-    for pixel, groups in zip(pixels, ds.PerFrameFunctionalGroupsSequence, strict=False):
+    for pixel, groups in zip(pixels, ds.PerFrameFunctionalGroupsSequence, strict=True):
         plane = plane_of(groups, shared)
         if kind == "LABELMAP":
             for number in np.unique(pixel[pixel > 0]).tolist():
@@ -221,10 +225,14 @@ def _resampled(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> NDA
     first = frames[0][2]
     normal = np.cross(first[:, 0], first[:, 1])
     normal /= np.linalg.norm(normal)
+    _check_stack([plane for _, _, plane in frames])
     depths = np.array([plane[:, 2] @ normal for _, _, plane in frames])
     step = _slice_step(depths, spacing_mm) or float(grid.spacing_mm.max())
     low = int(np.argmin(depths))
-    index = np.rint((depths - depths[low]) / step).astype(int) + 1
+    exact = (depths - depths[low]) / step + 1
+    index = np.rint(exact).astype(int)
+    if np.abs(exact - index).max() > _ASIDE_VOX:
+        raise _no_stack("unevenly spaced")
     rows, columns = frames[0][1].shape
     volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
     for k, (_, marked, _) in zip(index, frames, strict=True):
@@ -234,6 +242,32 @@ def _resampled(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> NDA
     lps[:3, 3] = frames[low][2][:, 2] - normal * step
     source = Grid(volume.shape, geometry.ras_from_lps(lps), grid.frame_uid)
     return resample_mask(volume, source, grid)
+
+
+def _check_stack(planes: list[NDArray[np.float64]]) -> None:
+    """Refuse frames that do not lie one behind the other, which no grid holds.
+
+    Raises
+    ------
+    ReadError
+        They differ in orientation or pixel spacing, or are shifted within their plane.
+    """
+    first = planes[0]
+    sides = np.linalg.norm(first[:, :2], axis=0)
+    for plane in planes:
+        if np.abs(plane[:, :2] - first[:, :2]).max() > _TURNED_SHARE * sides.min():
+            raise _no_stack("of several orientations or pixel spacings")
+        moved = plane[:, 2] - first[:, 2]
+        if (np.abs(moved @ (first[:, :2] / sides)) > _ASIDE_VOX * sides).any():
+            raise _no_stack("shifted against each other")
+
+
+def _no_stack(how: str) -> ReadError:
+    return ReadError(
+        found=f"a Segmentation on other voxels than the reference, whose frames are {how}",
+        expected="frames one behind the other at one distance, to resample them",
+        next_step="Export it again on the voxels of the images, or analyse the study",
+    )
 
 
 def _slice_step(depths: NDArray[np.float64], spacing_mm: float | None) -> float | None:
