@@ -134,10 +134,12 @@ def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]
 
 
 def _doubts(objects: Objects, study: Study, prepared: PreparedStudy) -> list[str]:
-    """Return notices where the objects name another patient or frame of reference."""
+    """Return notices of other Segmentations, and of another patient or frame of reference."""
     made = [ds for ds in (objects.seg, objects.report, *objects.maps) if ds is not None]
     fields = {f for ds in made for f in study.patient.compared(Patient.of(ds.get)).conflicts}
     notices = []
+    if objects.others:
+        notices.append(f"The newest Segmentation is taken, not the others ({objects.others})")
     if fields:
         named = in_words(f for f in PatientField if f in fields)
         notices.append(

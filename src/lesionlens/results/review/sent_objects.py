@@ -27,6 +27,8 @@ class Objects:
     seg: Dataset | None
     report: Dataset | None
     maps: tuple[Dataset, ...] = field(default=())
+    others: int = 0
+    """Number of further Segmentations of the study, none of which is superseded."""
 
 
 def find_objects(place: Path, study: Study) -> Objects:
@@ -71,7 +73,8 @@ def find_objects(place: Path, study: Study) -> Objects:
     maps = tuple(ds for ds in seen.get(MAP, []) if map_label(ds).startswith("attention_"))
     newest = {map_label(ds): ds for ds in sorted(maps, key=_age)}
     kept = {map_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
-    return Objects(seg, report, tuple({**newest, **kept}.values()))
+    others = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
+    return Objects(seg, report, tuple({**newest, **kept}.values()), others)
 
 
 def _header(path: Path) -> Dataset:

@@ -89,6 +89,17 @@ def test_objects_of_another_patient_are_noticed_without_a_name(head, tmp_path):
     assert "OTHER" not in notice.upper().replace("ANOTHER", "")
 
 
+def test_other_segmentations_of_the_study_are_counted(head, tmp_path):
+    for number in (1, 2):
+        seg = segmentation(head, marked(head, number))
+        seg.SeriesDate, seg.SeriesTime = f"2026010{number}", "120000"
+        seg.save_as(tmp_path / f"{number}.dcm")
+        shutil.copy(tmp_path / f"{number}.dcm", tmp_path / f"{number} again.dcm")
+        again = from_dicom(tmp_path, head.study, head.prepared)
+        np.testing.assert_array_equal(again.findings.components > 0, marked(head, number))
+        assert bool(said(again, "not the others (1)")) is (number == 2)
+
+
 def test_a_report_of_another_patient_is_noticed(head, tmp_path):
     DicomExporter().write(head, tmp_path)
     path = tmp_path / "dicom" / "sr.dcm"
