@@ -69,7 +69,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
     cavities = [s.mask for s in segments if s.cavity]
     chosen, notices = _lesions([s for s in segments if not s.cavity])
-    notices += _doubts(objects, study, prepared)
+    notices += _doubts(objects, study, prepared, len(segments))
     reported = {} if objects.report is None else report_items.candidates_in(objects.report)
     marked, uids = identified = _components(chosen, grid)
     notices += _overlaps(chosen)
@@ -133,11 +133,20 @@ def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]
     return chosen, notices
 
 
-def _doubts(objects: Objects, study: Study, prepared: PreparedStudy) -> list[str]:
-    """Return notices of other Segmentations, and of another patient or frame of reference."""
+def _doubts(objects: Objects, study: Study, prepared: PreparedStudy, read: int) -> list[str]:
+    """Return notices of what was not `read`, and of another patient or frame of reference."""
     made = [ds for ds in (objects.seg, objects.report, *objects.maps) if ds is not None]
     fields = {f for ds in made for f in study.patient.compared(Patient.of(ds.get)).conflicts}
     notices = []
+    unmarked = (
+        0
+        if objects.seg is None
+        else sum(int(item.SegmentNumber) > 0 for item in objects.seg.SegmentSequence) - read
+    )
+    if unmarked:
+        notices.append(
+            f"Segments without a marked pixel (of fractions, at least one half): {unmarked}"
+        )
     if objects.others:
         notices.append(f"The newest Segmentation is taken, not the others ({objects.others})")
     if fields:

@@ -39,7 +39,7 @@ def head(tmp_path_factory):
     return make_analysis(patient, replace(study, patient=Patient.of(STATED)))
 
 
-def segmentation(head, *masks, uids=(), kind="BINARY"):
+def segmentation(head, *masks, uids=(), kind="BINARY", scale=1.0):
     """Return a Segmentation of another program: one tumour a mask."""
     segments = [
         highdicom.seg.SegmentDescription(
@@ -52,8 +52,9 @@ def segmentation(head, *masks, uids=(), kind="BINARY"):
     frames = np.stack([mask.transpose(2, 1, 0) for mask in masks], axis=-1)
     return highdicom.seg.Segmentation(
         [pydicom.dcmread(f.path) for f in head.study.series[ONE].files],
-        frames.astype(np.float32 if kind == "FRACTIONAL" else np.uint8),
+        frames * np.float32(scale) if kind == "FRACTIONAL" else frames.astype(np.uint8),
         kind, segments, generate_uid(), 50, generate_uid(), 1, "Somebody", "Other", "1", "1",
+        max_fractional_value=100,
     )  # fmt: skip
 
 
@@ -145,12 +146,39 @@ def test_frames_without_a_position_are_refused_not_dropped(head, tmp_path):
         reopened(head, seg, tmp_path)
 
 
+def test_frames_of_a_segment_that_is_not_described_are_refused(head, tmp_path):
+    seg = segmentation(head, marked(head, 1), marked(head, 2))
+    del seg.SegmentSequence[1]
+    with pytest.raises(ReadError, match="cannot be read"):
+        reopened(head, seg, tmp_path)
+
+
 def test_a_stack_between_the_voxels_is_resampled(head, tmp_path):
     seg = segmentation(head, marked(head, 1))
     again = reopened(head, moved(seg, [(4.0, 0, 0)] * int(seg.NumberOfFrames)), tmp_path)
     assert said(again, "resampled")
     beside = np.roll(marked(head, 1), 1, axis=0)  # 4 of 6 mm to the left
     np.testing.assert_array_equal(again.findings.components > 0, beside)
+
+
+@pytest.mark.parametrize("thickness", [6.0, 4.0, 3.0, 2.0])
+def test_slices_thinner_than_their_distance_keep_the_volume(head, tmp_path, thickness):
+    """Without Spacing Between Slices, slices with gaps were taken for every other slice."""
+    seg = segmentation(head, marked(head, 1))
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    del measures.SpacingBetweenSlices
+    measures.SliceThickness = thickness
+    again = reopened(head, moved(seg, [(4.0, 0, 0)] * int(seg.NumberOfFrames)), tmp_path)
+    beside = np.roll(marked(head, 1), 1, axis=0)
+    np.testing.assert_array_equal(again.findings.components > 0, beside)
+
+
+@pytest.mark.parametrize(("value", "kept"), [(0.6, True), (0.5, True), (0.4, False)])
+def test_fractions_of_one_half_are_marked_and_what_falls_below_is_said(head, tmp_path, value, kept):
+    seg = segmentation(head, marked(head, 1), kind="FRACTIONAL", scale=value)
+    again = reopened(head, seg, tmp_path)
+    assert len(again.findings.candidates) == kept
+    assert bool(said(again, "without a marked pixel")) is not kept
 
 
 @pytest.mark.parametrize(
