@@ -33,6 +33,7 @@ from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volume
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
+from lesionlens.base.records.patient import Patient, PatientField, in_words
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -42,7 +43,7 @@ from lesionlens.results.review import report_items
 from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
-from lesionlens.results.review.sent_objects import Objects, find_objects, map_label
+from lesionlens.results.review.sent_objects import Objects, find_objects, map_label, referenced
 
 _NUMBER = re.compile(r"([1-9]\d{0,3}) ")
 
@@ -68,8 +69,10 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
     cavities = [s.mask for s in segments if s.cavity]
     chosen, notices = _lesions([s for s in segments if not s.cavity])
+    notices += _doubts(objects, study, prepared, len(segments))
     reported = {} if objects.report is None else report_items.candidates_in(objects.report)
     marked, uids = identified = _components(chosen, grid)
+    notices += _overlaps(chosen)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
     ours = _is_builtin(objects)
     parted = ours or any(s.part is not Part.WHOLE for s in chosen)
@@ -128,6 +131,58 @@ def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]
             "Is it of this study?"
         )
     return chosen, notices
+
+
+def _doubts(objects: Objects, study: Study, prepared: PreparedStudy, read: int) -> list[str]:
+    """Return notices of what was not `read`, and of another patient or frame of reference."""
+    made = [ds for ds in (objects.seg, objects.report, *objects.maps) if ds is not None]
+    fields = {f for ds in made for f in study.patient.compared(Patient.of(ds.get)).conflicts}
+    notices = []
+    unmarked = (
+        0
+        if objects.seg is None
+        else sum(int(item.SegmentNumber) > 0 for item in objects.seg.SegmentSequence) - read
+    )
+    if unmarked:
+        notices.append(
+            f"Segments without a marked pixel (of fractions, at least one half): {unmarked}"
+        )
+    if objects.others:
+        notices.append(f"The newest Segmentation is taken, not the others ({objects.others})")
+    if fields:
+        named = in_words(f for f in PatientField if f in fields)
+        notices.append(
+            f"{named[0].upper()}{named[1:]} differ{'' if len(fields) > 1 else 's'} between the "
+            "DICOM objects and the images. Are they of one patient?"
+        )
+    images = {f.sop_instance_uid for f in study.series[prepared.reference].files}
+    frame, seg = prepared.native.frame_uid, objects.seg
+    theirs = None if seg is None else seg.get("FrameOfReferenceUID")
+    if seg is not None and frame and theirs and theirs != frame and not images & referenced(seg):
+        notices.append(
+            "The Segmentation has another frame of reference than the reference: it was not "
+            "registered to it. Check its place"
+        )
+    return notices
+
+
+def _overlaps(segments: list[ReadSegment]) -> list[str]:
+    """Return notices of voxels that several lesions claim: the first of them keeps them."""
+    covered, shared, taken = [], False, None
+    for uid, group in _groups(segments):
+        inside = np.logical_or.reduce([s.mask for s in group])
+        if taken is not None and (inside & taken).any():
+            shared = True
+            if inside.any() and not (inside & ~taken).any():
+                covered.append(group[0].label or str(uid))
+        taken = inside if taken is None else taken | inside
+    notices = []
+    if shared:
+        notices.append("Segments of several lesions overlap: each voxel is of the first of them")
+    if covered:
+        listed = ", ".join(covered)[:200]
+        notices.append(f"Segments that lie within others are no candidates of their own: {listed}")
+    return notices
 
 
 def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask, list[str | None]]:
@@ -286,7 +341,7 @@ def _attention(
     for ds in maps:
         try:
             volume = _map_on(ds, grid)
-        except (AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
+        except (AttributeError, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise ReadError(
                 found=f"a map {map_label(ds)!r} that cannot be read",
                 expected="a Parametric Map as it was sent",
@@ -301,12 +356,11 @@ def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     """Return a map on the grid; None if it has other voxels."""
     shared = ds.SharedFunctionalGroupsSequence[0]
     slope = float(shared.RealWorldValueMappingSequence[0].RealWorldValueSlope)
-    keyword, kind = ("FloatPixelData", "<f4") if "FloatPixelData" in ds else ("PixelData", "<u2")
-    frames = np.frombuffer(ds[keyword].value, kind).reshape(-1, ds.Rows, ds.Columns) * slope
+    frames = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns) * slope
     if not np.isfinite(frames).all():
         raise ValueError("values that are no numbers")
     volume = np.zeros(grid.shape, np.float32)
-    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=False):
+    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
         places = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
         nearest = np.rint(places).astype(np.intp)
         if not grid.contains(nearest).all() or np.abs(places - nearest).max() > 0.05:

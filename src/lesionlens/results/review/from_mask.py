@@ -31,8 +31,9 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
-from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
 from lesionlens.imaging.preparation.resampling import HALF, resample
+from lesionlens.imaging.reading.nifti import names
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_voxels
 from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
@@ -127,14 +128,13 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings = without_parts(findings)
     theirs = (replace(one, source=Source.SEGMENTATION) for one in findings.candidates)
     named = with_kinds(tuple(theirs), findings.components, prepared, head)
-    of_file = (notice.replace(place.name, "the mask") for notice in header.notices)
-    notices = [f"Opened from a mask: {meaning.value}", *of_file]
+    said = (notice.replace(place.name, "the mask") for notice in header.notices)
+    notices = [
+        f"Opened from a mask: {meaning.value}",
+        *said,
+        *_doubts(place, study, prepared, lost),
+    ]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
-    if lost > MIN_SHARE_BEYOND:
-        outside = (
-            f"{lost:.1%} of the mask's voxels lie outside the {prepared.reference.display_name}"
-        )
-        notices.append(f"{outside}: left out. Is it a mask of this study?")
     notices += ["A mask gives no score"] * bool(marked.count)
     return Analysis(
         study=study,
@@ -144,6 +144,20 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings=as_stored(replace(findings, candidates=named)),
         run=_run(place, inputs, tuple(notices)),
     )
+
+
+def _doubts(place: Path, study: Study, prepared: PreparedStudy, lost: float) -> list[str]:
+    """Return notices if a mask may be of another study, by its name or its share outside."""
+    notices = []
+    files = (series.files[0].path.name for series in study.series.values())
+    if study.kind is StudyKind.NIFTI and names.of_another(place.name, files):
+        notices.append("The mask is named for another examination. Is it a mask of this study?")
+    if lost > MIN_SHARE_BEYOND:
+        outside = (
+            f"{lost:.1%} of the mask's voxels lie outside the {prepared.reference.display_name}"
+        )
+        notices.append(f"{outside}: left out. Is it a mask of this study?")
+    return notices
 
 
 def without_parts(found: Findings) -> Findings:

@@ -24,6 +24,12 @@ from lesionlens.imaging.preparation.resampling import resample_mask
 
 BESIDE_VOX = 0.05
 """Maximum distance of a pixel from its voxel."""
+_ASIDE_VOX = 0.25
+"""Maximum distance of a frame from its place in an even stack, in pixels or slices."""
+_EVEN_SHARE = 0.1
+"""Maximum difference of distances between slices that are taken as equal, as a share."""
+_TURNED_SHARE = 1e-3
+"""Maximum difference between two frames' steps from pixel to pixel, as a share of a step."""
 LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
     r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
@@ -104,7 +110,8 @@ def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
         Its pixels or positions cannot be read.
     """
     try:
-        frames, spacing_mm = [*_frames(ds)], _declared_spacing_mm(ds)
+        frames = [*_frames(ds)]
+        spacing_mm = _declared_spacing_mm(ds, frames)
         return [
             _segment(item, [f for f in frames if f[0] == int(item.SegmentNumber)], spacing_mm, grid)
             for item in ds.SegmentSequence
@@ -127,25 +134,45 @@ def _frames(ds: Dataset) -> Iterator[Frame]:
     shared = ds.SharedFunctionalGroupsSequence[0]
     pixels = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns)
     kind = str(ds.SegmentationType)
-    half = int(ds.get("MaximumFractionalValue", 1)) / 2
-    for pixel, groups in zip(pixels, ds.PerFrameFunctionalGroupsSequence, strict=False):
+    least = max(int(ds.get("MaximumFractionalValue", 1)), 1) / 2 if kind == "FRACTIONAL" else 1
+    described = {int(item.SegmentNumber) for item in ds.SegmentSequence}
+    for pixel, groups in zip(pixels, ds.PerFrameFunctionalGroupsSequence, strict=True):
         plane = plane_of(groups, shared)
         if kind == "LABELMAP":
-            for number in np.unique(pixel[pixel > 0]).tolist():
-                yield number, pixel == number, plane
-            continue
-        which = macro(groups, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
-        marked = pixel > (half if kind == "FRACTIONAL" else 0)
-        if marked.any():
-            yield int(which), marked, plane
+            found = [(n, pixel == n) for n in np.unique(pixel[pixel > 0]).tolist()]
+        else:
+            which = macro(groups, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
+            found = [(int(which), pixel >= least)]
+        for number, marked in found:
+            if marked.any():
+                if number not in described:
+                    raise ValueError(f"segment {number} is not described")
+                yield number, marked, plane
 
 
-def _declared_spacing_mm(ds: Dataset) -> float | None:
-    """Return the distance between slices, or else their thickness, as the object states it."""
+def _declared_spacing_mm(ds: Dataset, frames: list[Frame]) -> float | None:
+    """Return the distance between slices as the object states it, else as its frames show it.
+
+    Fewer than three evenly spaced slices show none: then it is the thickness, if stated.
+    """
     groups, shared = ds.PerFrameFunctionalGroupsSequence[0], ds.SharedFunctionalGroupsSequence[0]
     item = macro(groups, shared, "PixelMeasuresSequence")
-    stated = item.get("SpacingBetweenSlices") or item.get("SliceThickness")
-    return abs(float(stated)) if stated else None
+    if item.get("SpacingBetweenSlices"):
+        return abs(float(item.SpacingBetweenSlices))
+    if frames:
+        planes = [plane for _, _, plane in frames]
+        gaps = np.diff(
+            np.unique(np.round([plane[:, 2] @ _normal(planes[0]) for plane in planes], 3))
+        )
+        if gaps.size > 1 and np.ptp(gaps) < _EVEN_SHARE * gaps.min():
+            return float(gaps.min())
+    thickness = item.get("SliceThickness")
+    return float(thickness) if thickness else None
+
+
+def _normal(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    normal = np.cross(plane[:, 0], plane[:, 1])
+    return np.asarray(normal / np.linalg.norm(normal))
 
 
 def macro(groups: Dataset, shared: Dataset, name: str) -> Any:
@@ -219,12 +246,15 @@ def _code(item: Dataset, keyword: str) -> tuple[str, str]:
 def _resampled(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> NDArray[np.bool_]:
     """Resample a segment from its frames to the grid; where a slice has no frame it is empty."""
     first = frames[0][2]
-    normal = np.cross(first[:, 0], first[:, 1])
-    normal /= np.linalg.norm(normal)
+    normal = _normal(first)
+    _check_stack([plane for _, _, plane in frames])
     depths = np.array([plane[:, 2] @ normal for _, _, plane in frames])
     step = _slice_step(depths, spacing_mm) or float(grid.spacing_mm.max())
     low = int(np.argmin(depths))
-    index = np.rint((depths - depths[low]) / step).astype(int) + 1
+    exact = (depths - depths[low]) / step + 1
+    index = np.rint(exact).astype(int)
+    if np.abs(exact - index).max() > _ASIDE_VOX:
+        raise _no_stack("unevenly spaced")
     rows, columns = frames[0][1].shape
     volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
     for k, (_, marked, _) in zip(index, frames, strict=True):
@@ -236,16 +266,45 @@ def _resampled(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> NDA
     return resample_mask(volume, source, grid)
 
 
+def _check_stack(planes: list[NDArray[np.float64]]) -> None:
+    """Refuse frames that do not lie one behind the other, which no grid holds.
+
+    Raises
+    ------
+    ReadError
+        They differ in orientation or pixel spacing, or are shifted within their plane.
+    """
+    first = planes[0]
+    sides = np.linalg.norm(first[:, :2], axis=0)
+    for plane in planes:
+        if np.abs(plane[:, :2] - first[:, :2]).max() > _TURNED_SHARE * sides.min():
+            raise _no_stack("of several orientations or pixel spacings")
+        moved = plane[:, 2] - first[:, 2]
+        if (np.abs(moved @ (first[:, :2] / sides)) > _ASIDE_VOX * sides).any():
+            raise _no_stack("shifted against each other")
+
+
+def _no_stack(how: str) -> ReadError:
+    return ReadError(
+        found=f"a Segmentation on other voxels than the reference, whose frames are {how}",
+        expected="frames one behind the other at one distance, to resample them",
+        next_step="Export it again on the voxels of the images, or analyse the study",
+    )
+
+
 def _slice_step(depths: NDArray[np.float64], spacing_mm: float | None) -> float | None:
     """Return the distance between slices, mm, also if a segment leaves out some; None if unknown.
 
     Examples
     --------
-    >>> _slice_step(np.array([20.0, 30.0]), 5.0), _slice_step(np.array([20.0, 25.0]), 4.0)
-    (5.0, 5.0)
+    >>> _slice_step(np.array([20.0, 30.0]), 5.0), _slice_step(np.array([20.0, 27.5]), 5.0)
+    (5.0, 7.5)
     """
     gaps = np.diff(np.unique(np.round(depths, 3)))
     if not gaps.size:
         return spacing_mm
     least = float(gaps.min())
-    return least / max(round(least / spacing_mm), 1) if spacing_mm else least
+    count = least / spacing_mm if spacing_mm else 1.0
+    if abs(count - round(count)) > _EVEN_SHARE * count:  # a thickness: slices with gaps
+        return least
+    return least / max(round(count), 1)

@@ -27,6 +27,8 @@ class Objects:
     seg: Dataset | None
     report: Dataset | None
     maps: tuple[Dataset, ...] = field(default=())
+    others: int = 0
+    """Number of further Segmentations of the study, none of which is superseded."""
 
 
 def find_objects(place: Path, study: Study) -> Objects:
@@ -49,11 +51,11 @@ def find_objects(place: Path, study: Study) -> Objects:
     segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
     ours = _newest([ds for ds in reports if report_items.is_builtin(ds)])
     if ours is not None:  # objects that a later report omits are superseded
-        known = _referenced(ours)
+        known = referenced(ours)
         segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
     seg = _newest(segs)
     if seg is not None:
-        reports = [ds for ds in reports if str(seg.SOPInstanceUID) in _referenced(ds)]
+        reports = [ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)]
     report = _newest([ds for ds in reports if seg is not None or report_items.is_builtin(ds)])
     if seg is None and report is not None and report_items.accepts_none(report):
         raise ReadError(
@@ -67,11 +69,12 @@ def find_objects(place: Path, study: Study) -> Objects:
             expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
             next_step="Fetch the study with its results again, or analyse it",
         )
-    named = _referenced(report) if report is not None else set()
+    named = referenced(report) if report is not None else set()
     maps = tuple(ds for ds in seen.get(MAP, []) if map_label(ds).startswith("attention_"))
     newest = {map_label(ds): ds for ds in sorted(maps, key=_age)}
     kept = {map_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
-    return Objects(seg, report, tuple({**newest, **kept}.values()))
+    others = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
+    return Objects(seg, report, tuple({**newest, **kept}.values()), others)
 
 
 def _header(path: Path) -> Dataset:
@@ -108,10 +111,11 @@ def _whole(path: Path) -> Dataset:
 def _belongs(header: Dataset, study: Study) -> bool:
     """Return whether an object belongs to this study, by its UID or its references."""
     images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
-    return header.get("StudyInstanceUID") == study.uid or bool(images & _referenced(header))
+    return header.get("StudyInstanceUID") == study.uid or bool(images & referenced(header))
 
 
-def _referenced(ds: Dataset) -> set[str]:
+def referenced(ds: Dataset) -> set[str]:
+    """Return the SOP Instance UIDs that an object references, at any depth."""
     return {str(e.value) for e in ds.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
 
 

@@ -14,9 +14,11 @@ from itertools import combinations
 from pathlib import Path
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.sequences import (
     from_name,
     from_name_loosely,
+    is_label_name,
     sequence_in_words,
     words_of,
 )
@@ -73,6 +75,44 @@ def doubt(names: Iterable[str]) -> str | None:
     return None
 
 
+def of_another(mask: str, names: Iterable[str]) -> bool:
+    """Return whether a mask's name has another subject, session or number than a study's files.
+
+    A number that differs between the study's own files is that of a series and tells nothing.
+
+    Examples
+    --------
+    >>> images = ["BraTS2021_01660_t1ce.nii.gz", "BraTS2021_01660_flair.nii.gz"]
+    >>> of_another("BraTS2021_00002_seg.nii.gz", images)
+    True
+    >>> of_another("v2_BraTS2021_01660_seg_2.nii.gz", images)
+    False
+    """
+    names = list(names)
+    subjects = [{bids.entities(name)[place] for name in names} - {""} for place in (0, 1)]
+    if any(
+        one and known and one not in known
+        for one, known in zip(bids.entities(mask), subjects, strict=True)
+    ):
+        return True
+    own = _by_form(mask)
+    for form, theirs in _by_form(*names).items():
+        certain = len(theirs) == 1 and (len(names) > 1 or form != "#")
+        if certain and form in own and not theirs & own[form]:
+            return True
+    return False
+
+
+def _by_form(*names: str) -> dict[str, set[str]]:
+    """Return the words with figures before the sequence or "seg", by their form, as in "p#"."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        for word in _figures_before(name).split("-"):
+            found[re.sub(r"\d+", "#", word)].add(word)
+    found.pop("", None)
+    return found
+
+
 def _sequences(files: Iterable[Path]) -> set[MrSequence]:
     guesses = (from_name(p.name).sequence or from_name_loosely(p.name).sequence for p in files)
     return {sequence for sequence in guesses if sequence is not None}
@@ -87,7 +127,9 @@ def _date(name: str) -> str:
 def _figures_before(name: str) -> str:
     """Return the words with figures that precede the sequence in a name, joined by hyphens."""
     words = words_of(_REPETITION.sub("", name.lower()))
-    first = next((n for n, word in enumerate(words) if sequence_in_words((word,))), None)
+    first = next(
+        (n for n, w in enumerate(words) if sequence_in_words((w,)) or is_label_name(w)), None
+    )
     return _joined(words[:first])
 
 

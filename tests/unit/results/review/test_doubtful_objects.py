@@ -1,0 +1,259 @@
+"""What is odd in DICOM objects and masks of a study is said or refused, never placed in silence."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import highdicom
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRBigEndian, generate_uid
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.patient import Patient
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.review.from_dicom import from_dicom
+from lesionlens.results.review.reopen import reopen_folder
+
+ONE = MrSequence.T1C
+STATED = {"PatientID": "SYNTHETIC-1", "PatientName": "Synthetic^Phantom", "PatientSex": "O"}
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """A head with two lesions as DICOM, and its analysis."""
+    lesions = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
+    patient = make_patient(spacing_mm=6.0, lesions=lesions)
+    study = write_study(
+        patient, tmp_path_factory.mktemp("odd") / "study", kind=StudyKind.DICOM,
+        sequences=(ONE,), how=Acquisition("LPS"),
+    )  # fmt: skip
+    return make_analysis(patient, replace(study, patient=Patient.of(STATED)))
+
+
+def segmentation(head, *masks, uids=(), kind="BINARY", scale=1.0):
+    """Return a Segmentation of another program: one tumour a mask."""
+    segments = [
+        highdicom.seg.SegmentDescription(
+            n, f"Tumor {n}", pydicom.sr.codedict.codes.SCT.MorphologicallyAbnormalStructure,
+            pydicom.sr.codedict.codes.SCT.Neoplasm, "MANUAL",
+            tracking_uid=uid, tracking_id=uid,
+        )
+        for n, uid in enumerate(uids or [None] * len(masks), 1)
+    ]  # fmt: skip
+    frames = np.stack([mask.transpose(2, 1, 0) for mask in masks], axis=-1)
+    return highdicom.seg.Segmentation(
+        [pydicom.dcmread(f.path) for f in head.study.series[ONE].files],
+        frames * np.float32(scale) if kind == "FRACTIONAL" else frames.astype(np.uint8),
+        kind, segments, generate_uid(), 50, generate_uid(), 1, "Somebody", "Other", "1", "1",
+        max_fractional_value=100,
+    )  # fmt: skip
+
+
+def marked(head, *numbers):
+    return np.isin(head.findings.components, numbers)
+
+
+def reopened(head, seg, folder):
+    seg.save_as(folder / "seg.dcm")
+    return from_dicom(folder, head.study, head.prepared)
+
+
+def said(analysis, words):
+    return [text for text in analysis.run.notices if words in text]
+
+
+def moved(seg, mm):
+    """Move each frame by its own shift (x, y, z), mm."""
+    for frame, shift in zip(seg.PerFrameFunctionalGroupsSequence, mm, strict=True):
+        where = frame.PlanePositionSequence[0]
+        where.ImagePositionPatient = [
+            float(v) + d for v, d in zip(where.ImagePositionPatient, shift, strict=True)
+        ]
+    return seg
+
+
+def test_objects_of_another_patient_are_noticed_without_a_name(head, tmp_path):
+    seg = segmentation(head, marked(head, 1, 2))
+    assert not said(reopened(head, seg, tmp_path), "patient")
+    seg.PatientID, seg.PatientName = "OTHER-7", "Other^Person"
+    (notice,) = said(reopened(head, seg, tmp_path), "one patient")
+    assert notice.startswith("Patient ID and name differ between the DICOM objects and the images")
+    assert "OTHER" not in notice.upper().replace("ANOTHER", "")
+
+
+def test_other_segmentations_of_the_study_are_counted(head, tmp_path):
+    for number in (1, 2):
+        seg = segmentation(head, marked(head, number))
+        seg.SeriesDate, seg.SeriesTime = f"2026010{number}", "120000"
+        seg.save_as(tmp_path / f"{number}.dcm")
+        shutil.copy(tmp_path / f"{number}.dcm", tmp_path / f"{number} again.dcm")
+        again = from_dicom(tmp_path, head.study, head.prepared)
+        np.testing.assert_array_equal(again.findings.components > 0, marked(head, number))
+        assert bool(said(again, "not the others (1)")) is (number == 2)
+
+
+def test_a_report_of_another_patient_is_noticed(head, tmp_path):
+    DicomExporter().write(head, tmp_path)
+    path = tmp_path / "dicom" / "sr.dcm"
+    report = pydicom.dcmread(path)
+    report.PatientID = "OTHER-7"
+    report.save_as(path)
+    again = from_dicom(tmp_path / "dicom", head.study, head.prepared)
+    assert len(said(again, "Patient ID differs between")) == 1
+
+
+def test_another_frame_of_reference_is_noticed_unless_it_is_drawn_on_the_reference(head, tmp_path):
+    seg = segmentation(head, marked(head, 1, 2))
+    seg.FrameOfReferenceUID = generate_uid()
+    assert not said(reopened(head, seg, tmp_path), "frame of reference")
+    others = {f.sop_instance_uid: generate_uid() for f in head.study.series[ONE].files}
+    for element in seg.iterall():
+        if element.keyword == "ReferencedSOPInstanceUID":
+            element.value = others.get(str(element.value), element.value)
+    assert said(reopened(head, seg, tmp_path), "another frame of reference")
+    seg.FrameOfReferenceUID = head.prepared.native.frame_uid
+    assert not said(reopened(head, seg, tmp_path), "frame of reference")
+
+
+def test_a_segment_within_another_does_not_vanish_in_silence(head, tmp_path):
+    both, small = marked(head, 1, 2), marked(head, 2)
+    uids = [generate_uid(), generate_uid()]
+    again = reopened(head, segmentation(head, both, small, uids=uids), tmp_path)
+    assert [c.tracking_uid for c in again.findings.candidates] == uids[:1]
+    assert said(again, "overlap")
+    assert said(again, "no candidates of their own: Tumor 2")
+    again = reopened(head, segmentation(head, small, both, uids=uids), tmp_path)
+    assert len(again.findings.candidates) == 2
+    assert said(again, "overlap")
+    assert not said(again, "of their own")
+    again = reopened(head, segmentation(head, marked(head, 1), small, uids=uids), tmp_path)
+    assert not said(again, "overlap")
+
+
+def test_frames_without_a_position_are_refused_not_dropped(head, tmp_path):
+    seg = segmentation(head, marked(head, 1, 2))
+    del seg.PerFrameFunctionalGroupsSequence[-4:]
+    with pytest.raises(ReadError, match="cannot be read"):
+        reopened(head, seg, tmp_path)
+
+
+def test_frames_of_a_segment_that_is_not_described_are_refused(head, tmp_path):
+    seg = segmentation(head, marked(head, 1), marked(head, 2))
+    del seg.SegmentSequence[1]
+    with pytest.raises(ReadError, match="cannot be read"):
+        reopened(head, seg, tmp_path)
+
+
+def test_a_stack_between_the_voxels_is_resampled(head, tmp_path):
+    seg = segmentation(head, marked(head, 1))
+    again = reopened(head, moved(seg, [(4.0, 0, 0)] * int(seg.NumberOfFrames)), tmp_path)
+    assert said(again, "resampled")
+    beside = np.roll(marked(head, 1), 1, axis=0)  # 4 of 6 mm to the left
+    np.testing.assert_array_equal(again.findings.components > 0, beside)
+
+
+@pytest.mark.parametrize("thickness", [6.0, 4.0, 3.0, 2.0])
+def test_slices_thinner_than_their_distance_keep_the_volume(head, tmp_path, thickness):
+    """Without Spacing Between Slices, slices with gaps were taken for every other slice."""
+    seg = segmentation(head, marked(head, 1))
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    del measures.SpacingBetweenSlices
+    measures.SliceThickness = thickness
+    again = reopened(head, moved(seg, [(4.0, 0, 0)] * int(seg.NumberOfFrames)), tmp_path)
+    beside = np.roll(marked(head, 1), 1, axis=0)
+    np.testing.assert_array_equal(again.findings.components > 0, beside)
+
+
+@pytest.mark.parametrize(("value", "kept"), [(0.6, True), (0.5, True), (0.4, False)])
+def test_fractions_of_one_half_are_marked_and_what_falls_below_is_said(head, tmp_path, value, kept):
+    seg = segmentation(head, marked(head, 1), kind="FRACTIONAL", scale=value)
+    again = reopened(head, seg, tmp_path)
+    assert len(again.findings.candidates) == kept
+    assert bool(said(again, "without a marked pixel")) is not kept
+
+
+@pytest.mark.parametrize(
+    ("shift", "how"), [((3.0, 0.0, 0.0), "shifted"), ((0.0, 0.0, 2.0), "unevenly spaced")]
+)
+def test_frames_that_are_no_stack_are_refused_where_they_must_be_resampled(
+    head, tmp_path, shift, how
+):
+    """They were resampled as if each lay straight behind the first."""
+    seg = segmentation(head, marked(head, 1))
+    half = int(seg.NumberOfFrames) // 2
+    by = [(0.0, 0.0, 0.0)] * half + [shift] * (int(seg.NumberOfFrames) - half)
+    with pytest.raises(ReadError, match=how):
+        reopened(head, moved(seg, by), tmp_path)
+
+
+def test_frames_of_several_orientations_are_refused(head, tmp_path):
+    seg = segmentation(head, marked(head, 1))
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    plane = shared.PlaneOrientationSequence
+    del shared.PlaneOrientationSequence
+    for number, frame in enumerate(seg.PerFrameFunctionalGroupsSequence):
+        turned = pydicom.Dataset()
+        turned.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        frame.PlaneOrientationSequence = [turned] if number % 2 else plane
+    with pytest.raises(ReadError, match="several orientations"):
+        reopened(head, moved(seg, [(2.0, 0, 0)] * int(seg.NumberOfFrames)), tmp_path)
+
+
+def test_maps_come_back_from_big_endian_files(head, tmp_path):
+    DicomExporter().write(head, tmp_path)
+    path = tmp_path / "dicom" / "attention.dcm"
+    ds = pydicom.dcmread(path)
+    ds.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    ds.FloatPixelData = np.frombuffer(ds.FloatPixelData, "<f4").astype(">f4").tobytes()
+    pydicom.dcmwrite(path, ds, implicit_vr=False, little_endian=False, force_encoding=True)
+    again = from_dicom(tmp_path / "dicom", head.study, head.prepared)
+    for region, volume in head.volumes.attention.items():
+        assert np.abs(again.volumes.attention[region].data - volume.data).max() <= 1 / 256
+
+
+def test_a_map_that_lacks_frames_is_refused(head, tmp_path):
+    DicomExporter().write(head, tmp_path)
+    path = tmp_path / "dicom" / "attention.dcm"
+    ds = pydicom.dcmread(path)
+    del ds.PerFrameFunctionalGroupsSequence[-3:]
+    ds.save_as(path)
+    with pytest.raises(ReadError, match="a map 'attention_wt'"):
+        from_dicom(tmp_path / "dicom", head.study, head.prepared)
+
+
+@pytest.mark.parametrize(
+    ("images", "mask", "other"),
+    [
+        ("BraTS2021_01660_{}.nii.gz", "BraTS2021_01660_seg.nii.gz", False),
+        ("BraTS2021_01660_{}.nii.gz", "BraTS2021_00002_seg.nii.gz", True),
+        ("sub-01_ses-2_{}.nii.gz", "sub-02_ses-2_dseg.nii.gz", True),
+        ("sub-01_ses-2_{}.nii.gz", "sub-01_ses-1_dseg.nii.gz", True),
+        ("sub-01_ses-2_{}.nii.gz", "sub-01_ses-2_dseg.nii.gz", False),
+        ("P001_{}.nii.gz", "reader2_P001_seg_3.nii.gz", False),
+        ("P001_{}.nii.gz", "seg_v2.nii.gz", False),
+    ],
+)
+def test_a_mask_that_is_named_for_another_examination_is_noticed(tmp_path, images, mask, other):
+    """Scans of public sets share one grid: nothing but the name tells their masks apart."""
+    patient, both = make_patient(spacing_mm=6.0), (ONE, MrSequence.FLAIR)
+    study = write_study(patient, tmp_path / "study", sequences=both)
+    named = {}
+    for sequence, series in study.series.items():
+        file = series.files[0]
+        path = file.path.with_name(images.format("T1c" if sequence is ONE else "FLAIR"))
+        shutil.move(file.path, path)
+        named[sequence] = replace(series, files=(replace(file, path=path),))
+    analysis = make_analysis(patient, replace(study, series=named))
+    drawn = analysis.volumes.labels
+    nib.save(nib.Nifti1Image(drawn.data, drawn.affine), tmp_path / mask)
+    again = reopen_folder(tmp_path / mask, analysis.study, analysis.prepared)
+    assert bool(said(again, "another examination")) is other
