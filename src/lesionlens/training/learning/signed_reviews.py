@@ -16,8 +16,8 @@ from lesionlens.base.records.review import NO_CANDIDATE, Review
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
-from lesionlens.site.worklist.own_log import reviews_kept
-from lesionlens.training.references import RealCase, reviewed_case
+from lesionlens.site.worklist.own_log import marks_kept, reviews_kept
+from lesionlens.training.references import RealCase, refuse_marks, reviewed_case
 
 NOTHING_SEEN, ADDED, POINTED = "nothing seen", "added", "outlined by prompts"
 COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
@@ -99,6 +99,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
                 continue
             place = places[folder.name]
             case = reviewed_case(folder, place, patients.get(folder.name), read)
+            own = {event.reader for event in saved.review.events}
+            refuse_marks(saved, folder.name, marks_kept(saved.run, own, folder.parent))
         except UnusableInputError as error:
             left_out.append((folder.name, error.found))
             continue

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from contextlib import closing
+from contextlib import closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import (
     ComputePrecision,
     DrawingMethod,
+    Phase,
     PromptKind,
     Region,
     ReviewAct,
@@ -34,7 +35,14 @@ from lesionlens.base.labels import (
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.prompts import PromptRound
-from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
+from lesionlens.base.records.review import (
+    WHOLE_STUDY,
+    Outline,
+    Review,
+    ReviewEvent,
+    UnaidedMark,
+    UnaidedRead,
+)
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
@@ -54,6 +62,7 @@ from lesionlens.training.learning.learn import LearnJob, cautions, learn
 from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
 from lesionlens.training.learning.signed_reviews import gather
+from lesionlens.training.references import refuse_marks
 
 pytestmark = pytest.mark.usefixtures("coarse")
 LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
@@ -252,6 +261,57 @@ def test_decisions_in_the_log_of_a_list_or_of_the_reader_count_without_an_export
     results = tmp_path / "list"
     rejected_in_a_list(reviews, results)
     assert gather(results, None).counts["nothing seen"] == 1
+
+
+def marked_and_signed(results, at_mm, phase):
+    """Let the reader of a list mark a position before or after the analysis is shown; sign."""
+    saved = read_result(results / "d")
+    with closing(open_worklist_database(results)) as database:
+        key = ReadKey("d", "C. Reader")
+        read_session = ReadSession(database, key, unaided_first=phase is Phase.UNAIDED)
+        if phase is Phase.UNAIDED:
+            read_session.mark(at_mm)
+            read_session.sign()
+        read_session.show(store_module.analysis_key(saved.run), Review())
+        if phase is Phase.AIDED:
+            read_session.mark(at_mm)
+        log = ReviewLog()
+        for one in saved.findings.candidates:
+            log.mark(one.tracking_uid, ReviewState.REJECTED, reader="C. Reader")
+        log.sign("done", reader="C. Reader")
+        read_session.keep(log.review)
+        return read_session.unaided_read()
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_lesion_that_its_reader_marked_and_did_not_outline_is_not_background(
+    reviews, own_data, tmp_path, phase
+):
+    """It was trained as background, at the place that a signature calls a lesion."""
+    for number, (at_mm, used) in enumerate([((0.0, 0.0, 60.0), False), (LEFT.centre_mm, True)]):
+        results = tmp_path / f"list {number}"
+        rejected_in_a_list(reviews, results)
+        unaided = marked_and_signed(results, at_mm, phase)
+        if used:
+            assert gather(results, None).counts["nothing seen"] == 1
+        else:
+            with pytest.raises(
+                UnusableInputError, match=r"a mark of its reader at \(0, 0, 60\) mm"
+            ):
+                gather(results, None)
+        assert (unaided is not None) == (phase is Phase.UNAIDED)
+
+
+def test_a_mark_that_travels_with_a_result_is_not_background(reviews, tmp_path):
+    """As in an export, without the log."""
+    saved = read_result(reviews / "results" / "a")
+    mark = UnaidedMark("2.25.1", (0.0, 0.0, 60.0))
+    reads = [UnaidedRead(who, "", "", 1.0, "1 mark", (mark,)) for who in ("A. Reader", "Another")]
+    for read, refused in zip(reads, (True, False), strict=True):
+        review = dataclasses.replace(saved.review, unaided=(read,))
+        case = dataclasses.replace(saved, review=review)
+        with pytest.raises(UnusableInputError, match="mark") if refused else nullcontext():
+            refuse_marks(case, "a")
 
 
 def test_decisions_in_a_log_count_for_a_result_that_was_saved_with_a_comparison(
