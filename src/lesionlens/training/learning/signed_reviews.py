@@ -78,7 +78,15 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     ------
     UnusableInputError
         There are no results, or none is signed.
+    ConfigError
+        There is no such folder.
     """
+    if not results.is_dir():
+        raise ConfigError(
+            found=f"no folder {results.name!r}",
+            expected="results of `lesionlens batch` or of a worklist that a reader has signed",
+            next_step="Check the path",
+        )
     folders = results_in(results)
     patients = patients_table(results) if folders else {}
     places = studies_of(results, studies)

@@ -175,6 +175,9 @@ def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
 def test_studies_that_are_elsewhere_are_named_as_the_reason(reviews, tmp_path):
     with pytest.raises(UnusableInputError, match=r"a is not used: no study 'a' in 'nothere'"):
         gather(reviews / "results", tmp_path / "nothere")
+    for studies in (None, reviews / "studies"):
+        with pytest.raises(ConfigError, match="no folder 'nothere'"):
+            gather(tmp_path / "nothere", studies)
 
 
 def test_a_row_of_patients_that_fits_no_result_is_named(reviews, tmp_path):
@@ -470,14 +473,19 @@ def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeyp
     assert scored() == whole
 
 
-@pytest.mark.parametrize("other", ["precision", "bias"])
+@pytest.mark.parametrize("other", ["precision", "bias", "brain"])
 def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_before(
     judging, monkeypatch, other
 ):
     judged, held, side = judging
     run = judge.read_run_file(judged.results / "b")
-    step = PreparationStep(StepName.BIAS, None, True, "")
-    change = {"precision": {"precision": "bfloat16"}, "bias": {"preparation": (step,)}}[other]
+    bias = PreparationStep(StepName.BIAS, None, True, "")
+    brain = PreparationStep(StepName.BRAIN, None, True, "hd-bet: 1300 ml.")
+    change = {
+        "precision": {"precision": "bfloat16"},
+        "bias": {"preparation": (bias,)},
+        "brain": {"preparation": (brain,)},
+    }[other]
     monkeypatch.setattr(judge, "read_run_file", lambda _: run.model_copy(update=change))
     analysed = []
 
