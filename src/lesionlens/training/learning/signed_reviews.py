@@ -12,7 +12,7 @@ from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
-from lesionlens.base.records.review import NO_CANDIDATE, Review
+from lesionlens.base.records.review import NO_CANDIDATE, Review, valid_and_undone
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
@@ -194,7 +194,7 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
     stands = counts["accepted"] + counts["edited"] + counts[ADDED]
     counts[NOTHING_SEEN] = int(not stands)
     left = [u for u in (*own, *kept) if review.state_of(u) is not ReviewState.REJECTED]
-    counts[POINTED] = sum(bool(review.prompts_of(u)) for u in left)
+    counts[POINTED] = sum(_is_pointed(review, u) for u in left)
     redrawn = any(uid not in NO_CANDIDATE for uid in review.outlined)
     return SignedReview(
         case,
@@ -203,3 +203,13 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
         drawn_by_weights=bool(stands) and not redrawn,
         study=place,
     )
+
+
+def _is_pointed(review: Review, uid: str) -> bool:
+    """Return whether prompts made any of the outlines that led to a candidate's current one.
+
+    A brush that corrected it later leaves most of what they outlined, and a split leaves a part.
+    """
+    valid, _ = valid_and_undone(review.events)
+    origin = {uid, review.split_from(uid)}
+    return any(event.prompts for event in valid if event.tracking_uid in origin)

@@ -163,6 +163,36 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
     assert not found.reviews[2].case.truth()[0].any()
 
 
+@pytest.mark.parametrize(("later", "pointed"), [("brush", 1), ("split", 2), ("undo", 0)])
+def test_what_prompts_outlined_counts_as_that_after_a_later_brush_and_split(
+    tmp_path, digest, later, pointed
+):
+    """The brush's outline is another one, without prompts: none was counted."""
+
+    def decide(log, candidates):
+        first, second = (one.tracking_uid for one in candidates)
+        drawn = Outline(first, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
+        half = Outline(first, (3, 4, 5), np.full((1, 2, 2), 3, np.uint8))
+        rest = Outline(new_tracking_uid(), (4, 4, 5), np.full((1, 2, 2), 3, np.uint8))
+        prompt = PromptRound(PromptKind.POINT, ((3, 4, 5),), (), Region.ET, 3, 2.5)
+        log.mark(first, ReviewState.EDITED, outline=drawn, prompts=(prompt,))
+        if later == "undo":
+            log.undo()
+        if later == "split":
+            with log.one_act():
+                log.mark(first, ReviewState.EDITED, outline=half)
+                log.add(rest, DrawingMethod.MANUAL)
+        else:
+            log.mark(first, ReviewState.EDITED, outline=half)
+        log.mark(second, ReviewState.REJECTED)
+        sign(log)
+
+    for name in "ab":
+        reviewed(tmp_path, name, 0, decide, digest)
+    found = gather(tmp_path / "results", tmp_path / "studies")
+    assert [one.counts["outlined by prompts"] for one in found.reviews] == [pointed] * 2
+
+
 def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
     results = shutil.copytree(reviews / "results", tmp_path / "results")
     findings = results / "a" / "findings.json"
