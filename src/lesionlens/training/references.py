@@ -178,6 +178,7 @@ def reviewed_case(
     place: Path,
     patient: str | None = None,
     read: Callable[[Path], SavedResult] = _READ,
+    listed: str = "",
 ) -> RealCase:
     """Return a reviewed result as a case, which reads its files on request.
 
@@ -188,9 +189,11 @@ def reviewed_case(
     place : Path
         Its study.
     patient : str or None
-        The patient; None to read it from the DICOM objects, else from the name.
+        The patient; None to read it from the DICOM objects, else take `listed`, else the name.
     read : callable
         Reads the result with the relevant review; called on each request.
+    listed : str
+        The patient that a list of studies names.
 
     Raises
     ------
@@ -222,7 +225,8 @@ def reviewed_case(
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    who = patient or visit_of_result(folder).patient.number or patient_of(folder.name)
+    number = visit_of_result(folder).patient.number
+    who = patient or number or listed or patient_of(folder.name)
     return RealCase(
         folder.name, who, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity
     )

@@ -15,6 +15,7 @@ from lesionlens.base.records.followup import compared_uids
 from lesionlens.base.records.review import NO_CANDIDATE, Review, valid_and_undone
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
+from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
 from lesionlens.site.worklist.own_log import marks_kept, reviews_kept
 from lesionlens.training.references import RealCase, refuse_marks, reviewed_case
@@ -66,8 +67,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     Parameters
     ----------
     results : Path
-        One result folder per study, as written by `batch` or a worklist; `patients.tsv` may name
-        the patients.
+        One result folder per study, as written by `batch` or a worklist, which may name the
+        patients; `patients.tsv` takes precedence.
     studies : Path or None
         The studies, under the same names; None if `results` is a worklist, which knows them.
     readers : sequence of str
@@ -89,6 +90,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
         )
     folders = results_in(results)
     patients = patients_table(results) if folders else {}
+    entries = _entries_of(results)
     places = studies_of(results, studies)
     read = partial(read_signed, readers=(*readers, *readers_of(results)), maps=False)
     reviews: list[SignedReview] = []
@@ -106,7 +108,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
                 left_out.append((folder.name, "not signed"))
                 continue
             place = places[folder.name]
-            case = reviewed_case(folder, place, patients.get(folder.name), read)
+            listed = entries[folder.name].patient if folder.name in entries else ""
+            case = reviewed_case(folder, place, patients.get(folder.name), read, listed)
             own = {event.reader for event in saved.review.events}
             refuse_marks(saved, folder.name, marks_kept(saved.run, own, folder.parent))
         except UnusableInputError as error:
@@ -172,8 +175,15 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
             expected="the folder of the studies that they were made of, or a worklist's folder",
             next_step="Name it with --studies",
         )
+    return {one.name: Path(one.place) for one in _entries_of(results).values() if one.place}
+
+
+def _entries_of(results: Path) -> Mapping[str, StudyEntry]:
+    """Return the entries of a worklist by name; empty for other folders."""
+    if not is_list(results):
+        return {}
     with existing_worklist_database(results, reading=True) as database:
-        return {one.name: Path(one.place) for one in database.entries() if one.place}
+        return {one.name: one for one in database.entries()}
 
 
 def readers_of(results: Path) -> tuple[str, ...]:

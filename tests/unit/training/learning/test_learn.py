@@ -218,6 +218,20 @@ def test_a_row_of_patients_that_fits_no_result_is_named(reviews, tmp_path):
     assert dict(found.left_out)["B"] == "patients.tsv names it, and no result has this name"
 
 
+def test_examinations_that_a_list_names_as_of_one_patient_are_one_patient(reviews, tmp_path):
+    """They were split by the names of their folders: one trained on, the other held out."""
+    results = shutil.copytree(reviews / "results", tmp_path / "results")
+    with closing(open_worklist_database(results)) as database:
+        places = {name: str(reviews / "studies" / name) for name in "abc"}
+        whose = {"a": "P1", "b": "P1", "c": ""}
+        database.add_studies([StudyEntry(n, places[n], whose[n]) for n in "abc"])
+    for studies in (None, reviews / "studies"):
+        found = gather(results, studies)
+        assert [one.case.patient for one in found.reviews] == ["P1", "P1", "c"]
+    (results / "patients.tsv").write_text("case\tpatient\na\tone\n")
+    assert [one.case.patient for one in gather(results, None).reviews] == ["one", "P1", "c"]
+
+
 @pytest.fixture
 def own_data(tmp_path, monkeypatch):
     """The user's data folder, where napari keeps decisions."""
