@@ -80,8 +80,10 @@ def batch(
         )
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
+        from lesionlens.site.cohort.repeated import repeated_scans
         from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
         from lesionlens.site.cohort.studies import Shard, find_jobs, loose_files
+        from lesionlens.site.cohort.study_table import unread_columns
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
@@ -89,8 +91,8 @@ def batch(
         choice = CohortChoice(network, brain_extraction.value, bias_correction, asked)
         part = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
-        notes = []
         count = len(part.part(find_jobs(studies, results)))
+        notes = [*unread_columns(studies)]
         if loose := loose_files(studies):
             notes.append(
                 f"Files beside the study folders belong to no study and were skipped: {loose}"
@@ -103,6 +105,7 @@ def batch(
             WorkerOptions(wanted, scheduler),
             context=context,
         )
+        notes += repeated_scans(results, done.outcomes)
         written = () if part.count > 1 else write_table(results, done.outcomes)
     return _answer(done, notes, written, json=json)
 

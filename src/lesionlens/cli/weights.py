@@ -21,31 +21,30 @@ def show() -> Answer:
 
     `synthetic` was trained on no patient; use it for single runs with --weights synthetic.
     """
-    import json
-    from importlib.resources import files
-
     from rich.text import Text
 
-    from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
+    from lesionlens.network.versions import (
+        SHIPPED_NAME,
+        SHIPPED_NAMES,
+        WeightsStore,
+        shipped_record,
+    )
 
     store = WeightsStore()
     used = store.in_use
     table = new_table(("", "weights", "version", "SHA-256", "from", "accepted by"), words=6)
-    for name in (SHIPPED_NAME, "synthetic"):
-        about = json.loads(
-            (files("lesionlens.network.weight_files") / f"{name}.json").read_text("utf-8")
-        )
+    for name in SHIPPED_NAMES:
+        about = shipped_record(name)
         mark = "in use" if used is None and name == SHIPPED_NAME else ""
         number = f"{about['version']}, of the package"
         table.add_row(mark, name, number, f"{about['sha256'][:12]}…", "", "")
     for one in store.versions:
-        parent = store.of(one.parent_sha256)
         table.add_row(
             "in use" if used is not None and used.name == one.name else "",
             one.name,
             one.version,
             f"{one.sha256[:12]}…",
-            SHIPPED_NAME if parent is None else parent.name,
+            store.parent_of(one) or f"{one.parent_sha256[:12]}…",
             Text(plain(f"{one.accepted_by}, {one.accepted[:10]}")),
         )
     lines = [
@@ -99,10 +98,18 @@ def use(
 
 
 def back(by: By, why: Why = "") -> Answer:
-    """Revert to the weights that the current version was trained from. Nothing is deleted."""
+    """Revert to the weights that the current version was trained from. Nothing is deleted.
+
+    If these are no accepted version, the packaged weights are used, with a note.
+    """
     from lesionlens.network.versions import WeightsStore
 
     store = WeightsStore()
     taken = store.in_use
     name = store.back(by=checks.person(by), why=why)
-    return Answer((f"{taken.name if taken else ''} reverted; {name} is in use from now on",))
+    if taken is None:
+        return Answer((f"{name} is in use from now on",))
+    parent = store.parent_of(taken)
+    origin = parent or f"weights that are not kept here (SHA-256 {taken.parent_sha256[:12]}…)"
+    notes = () if parent == name else (f"{taken.name} was trained from {origin}, not from {name}",)
+    return Answer((f"{taken.name} reverted; {name} is in use from now on",), notes)

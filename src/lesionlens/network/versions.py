@@ -6,23 +6,36 @@ They are in the user's data folder as `v1.safetensors`, `v2.safetensors` and so 
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from lesionlens.base import user_folders
+from lesionlens.base import access, user_folders
 from lesionlens.base.atomic_file import atomic_file, write_atomically
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError, WeightsError
 from lesionlens.base.file_model import FileModel
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.provenance import sha256_of, utc_now
 
 SHIPPED_NAME = "default"
 """Name of the shipped weights."""
+SHIPPED_NAMES = (SHIPPED_NAME, "synthetic")
+"""Names of the packaged weights."""
 LOG_NAME = "versions.json"
+
+
+def shipped_record(name: str) -> dict[str, Any]:
+    """Return the record beside packaged weights, with `version` and `sha256`."""
+    text = (files("lesionlens.network.weight_files") / f"{name}.json").read_text("utf-8")
+    return dict(json.loads(text))
 
 
 class WeightsVersion(FileModel):
@@ -148,7 +161,13 @@ class WeightsStore:
         ResourceError
             The folder cannot be written; nothing was changed.
         """
-        log, digest = self._log(), sha256_of(file)
+        with self._changing() as log:
+            return self._accept(log, file, lineage, by, note)
+
+    def _accept(
+        self, log: _Log, file: Path, lineage: Lineage, by: str, note: str
+    ) -> WeightsVersion:
+        digest = sha256_of(file)
         before = next((one for one in log.versions if one.sha256 == digest), None)
         if before is not None:
             raise WeightsError(
@@ -158,6 +177,8 @@ class WeightsStore:
                 in_window=f"Use {before.name}",
             )
         number = max((int(one.name[1:]) for one in log.versions), default=0) + 1
+        while self.path(f"v{number}").exists():  # of a log that was replaced by an older one
+            number += 1
         new = WeightsVersion(
             name=f"v{number}",
             sha256=digest,
@@ -188,20 +209,30 @@ class WeightsStore:
         ResourceError
             The folder cannot be written; nothing was changed.
         """
-        log = self._log()
-        known = {one.name: one for one in log.versions}
-        if name != SHIPPED_NAME:
-            if name not in known:
-                raise WeightsError(
-                    found=f"no version {name!r}",
-                    expected=f"one of {', '.join([SHIPPED_NAME, *known])}",
-                    next_step="Choose one of them: lesionlens weights list",
-                )
-            self.verified(known[name])
-        self._write(_Log(versions=log.versions, acts=(*log.acts, self._act(name, by, why))))
+        with self._changing() as log:
+            known = {one.name: one for one in log.versions}
+            if name != SHIPPED_NAME:
+                if name not in known:
+                    raise WeightsError(
+                        found=f"no version {name!r}",
+                        expected=f"one of {', '.join([SHIPPED_NAME, *known])}",
+                        next_step="Choose one of them: lesionlens weights list",
+                    )
+                self.verified(known[name])
+            self._write(_Log(versions=log.versions, acts=(*log.acts, self._act(name, by, why))))
+
+    def parent_of(self, version: WeightsVersion) -> str | None:
+        """Return the name of the weights that a version was trained from; None if not kept here."""
+        parent = self.of(version.parent_sha256)
+        if parent is not None:
+            return parent.name
+        shipped = {shipped_record(name)["sha256"]: name for name in SHIPPED_NAMES}
+        return shipped.get(version.parent_sha256)
 
     def back(self, *, by: str, why: str = "") -> str:
         """Revert to the weights that the active version was trained from; return their name.
+
+        If they are no accepted version, the packaged ones are used from then on.
 
         Raises
         ------
@@ -239,6 +270,16 @@ class WeightsStore:
                 in_window="Choose other weights",
             )
         return place
+
+    @contextmanager
+    def _changing(self) -> Iterator[_Log]:
+        """Hold the log within the block: of two acceptances at a time one would be lost."""
+        try:
+            access.make_folder(self.folder)
+        except OSError as error:
+            raise _unwritable(error) from error
+        with alone_in(self.folder):
+            yield self._log()
 
     def _act(self, name: str, by: str, why: str) -> UseAct:
         return UseAct(use=name, by=by, time=utc_now(), why=why)

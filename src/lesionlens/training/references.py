@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ from lesionlens.analysis.evaluation.cases import (
     read_volume,
 )
 from lesionlens.analysis.evaluation.label_conventions import WITH_CAVITY, regions_of, translate
+from lesionlens.analysis.evaluation.metrics import HIT_MM
 from lesionlens.analysis.followup.patient import visit_of_result
 from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core
-from lesionlens.base.records.review import CAVITY, NO_CANDIDATE
+from lesionlens.base.records.review import CAVITY, NO_CANDIDATE, UnaidedMark
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
@@ -175,6 +178,7 @@ def reviewed_case(
     place: Path,
     patient: str | None = None,
     read: Callable[[Path], SavedResult] = _READ,
+    listed: str = "",
 ) -> RealCase:
     """Return a reviewed result as a case, which reads its files on request.
 
@@ -185,14 +189,17 @@ def reviewed_case(
     place : Path
         Its study.
     patient : str or None
-        The patient; None to read it from the DICOM objects, else from the name.
+        The patient; None to read it from the DICOM objects, else take `listed`, else the name.
     read : callable
         Reads the result with the relevant review; called on each request.
+    listed : str
+        The patient that a list of studies names.
 
     Raises
     ------
     UnusableInputError
-        A candidate is undecided, there is no such study, or it is the sample patient.
+        A candidate is undecided, a reader's mark is no candidate, there is no such study, or it is
+        the sample patient.
     """
     with naming_case(folder.name):
         saved = read(folder)
@@ -218,7 +225,8 @@ def reviewed_case(
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    who = patient or visit_of_result(folder).patient.number or patient_of(folder.name)
+    number = visit_of_result(folder).patient.number
+    who = patient or number or listed or patient_of(folder.name)
     return RealCase(
         folder.name, who, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity
     )
@@ -256,6 +264,7 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
     Everything else is background.
     """
     candidates, labels, review = saved.findings.candidates, saved.volumes.labels, saved.review
+    refuse_marks(saved, name)
     known = {c.tracking_uid: c.id for c in candidates}
     spoken_of = dict.fromkeys({e.tracking_uid for e in review.events} - NO_CANDIDATE, 0) | known
     kept = np.zeros(max(known.values(), default=0) + 1, bool)
@@ -289,6 +298,42 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
     if cavity is not None:
         truth[cavity & (truth == 0)] = Label.CAVITY
     return truth if saved.has_t1c else enhancing_as_core(truth), labels.grid
+
+
+def refuse_marks(saved: SavedResult, name: str, more: Iterable[UnaidedMark] = ()) -> None:
+    """Refuse a review whose reader marked a lesion that is no candidate: it would be background.
+
+    Parameters
+    ----------
+    more : iterable of UnaidedMark
+        Marks beside those that were signed before the analysis was shown.
+
+    Raises
+    ------
+    UnusableInputError
+        A mark is farther than `HIT_MM` from every outline, of rejected candidates too.
+    """
+    readers = {event.reader for event in saved.review.events}
+    signed = (read.marks for read in saved.review.unaided if read.reader in readers)
+    marks = {mark.uid: mark for mark in (*more, *chain.from_iterable(signed))}
+    if not marks:
+        return
+    outlined, grid = saved.findings.components > 0, saved.volumes.labels.grid
+    for uid in {event.tracking_uid for event in saved.review.events} - NO_CANDIDATE:
+        outline = saved.review.outline_of(uid)
+        if outline is not None:
+            outlined |= outline.mask(grid.shape)
+    there_mm = apply(grid.affine, np.argwhere(outlined))
+    for mark in marks.values():
+        if not (np.linalg.norm(there_mm - mark.at_mm, axis=1) <= HIT_MM).any():
+            at = ", ".join(f"{x:.0f}" for x in mark.at_mm)
+            raise UnusableInputError(
+                found=f"a mark of its reader at ({at}) mm in case {name!r}, where no candidate is",
+                expected="an outline of every lesion that a reader marked: all else is trained as "
+                "background",
+                next_step="Make the mark a candidate, reject that if it is no lesion, and sign "
+                "again; or move the result out of the folder",
+            )
 
 
 def _key(files: list[Path], more: str) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import WeightsError
+from lesionlens.base.provenance import sha256_of
+from lesionlens.cli import weights as command
 from lesionlens.network import versions, weights
-from lesionlens.network.versions import Lineage, WeightsStore
+from lesionlens.network.versions import Lineage, WeightsStore, shipped_record
 
 
 @pytest.fixture
@@ -92,3 +97,50 @@ def test_the_same_weights_are_accepted_once(store, random_weights, tmp_path):
 def test_a_version_that_is_not_there_is_refused_by_name(store):
     with pytest.raises(WeightsError, match="no version 'v7'"):
         store.use("v7", by="A. Reader")
+
+
+def test_the_weights_that_a_version_was_trained_from_are_named_as_they_are(
+    store, random_weights, tmp_path
+):
+    """Weights trained from `synthetic` or from a file were listed as trained from the default."""
+    synthetic = shipped_record("synthetic")["sha256"]
+    for number, (parent, named) in enumerate(
+        [
+            (shipped_record("default")["sha256"], "default"),
+            (synthetic, "synthetic"),
+            ("ab" * 32, None),
+        ]
+    ):
+        place = tmp_path / f"{number}.safetensors"
+        place.write_bytes(random_weights.read_bytes() + b" " * number)
+        new = store.accept(place, Lineage("0.5.0+tuned.1", parent), by="A. Reader")
+        assert store.parent_of(new) == named
+        shown = StringIO()
+        Console(file=shown, width=200).print(command.show().output[0])
+        assert (named or "abababababab…") in shown.getvalue().splitlines()[-2].partition("tuned")[2]
+        done = command.back("B. Reader")
+        assert "default is in use" in done.output[0]
+        assert len(done.notes) == (named != "default")
+        assert all((named or "SHA-256 abababababab") in note for note in done.notes)
+
+
+def test_a_file_that_the_log_does_not_know_is_not_replaced(store, random_weights, tmp_path):
+    """Of a log restored from a backup: the versions accepted since were overwritten."""
+    accepted(store, random_weights, tmp_path)
+    content = store.path("v1").read_bytes()
+    (store.folder / versions.LOG_NAME).unlink()
+    again = accepted(store, random_weights, tmp_path, b" ")
+    assert again.name == "v2"
+    assert store.path("v1").read_bytes() == content
+
+
+def test_of_two_acceptances_at_a_time_none_is_lost(store, random_weights, tmp_path):
+    files = [tmp_path / f"{n}.safetensors" for n in range(8)]
+    for number, file in enumerate(files):
+        file.write_bytes(random_weights.read_bytes() + b" " * number)
+    line = Lineage("0.5.0+tuned.1", SHIPPED_SHA)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda file: store.accept(file, line, by="A. Reader"), files))
+    assert {one.name for one in made} == {f"v{n}" for n in range(1, 9)}
+    assert len(store.versions) == len(store.acts) == 8
+    assert {sha256_of(store.path(one.name)) for one in made} == {sha256_of(file) for file in files}

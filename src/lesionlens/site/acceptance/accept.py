@@ -87,6 +87,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     cases = _cases(test.cases)
     conventions = read_conventions(test.convention, test.cases)
     conventions.check(case.name for case in cases)
+    scanners = scanners_table(test.cases, [case.name for case in cases])
     check_free(test.out, (RECORD, PAGE, SUMS), _earlier(test.out))
     read = None if test.signed_by is None else read_before(test.out / RECORD)
     run = run_cohort(
@@ -112,7 +113,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
             cases, evaluate(test.out / RESULTS, cases, conventions.of, context), strict=True
         )
     ]
-    scanners = scanners_table(test.cases)
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     if read is not None:

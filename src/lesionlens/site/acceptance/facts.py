@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, read_cases
+from lesionlens.analysis.evaluation.cases import (
+    PATIENTS_NAME,
+    check_rows,
+    read_cases,
+    read_table,
+)
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.study import Study, StudyKind
@@ -17,6 +22,7 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
 
 UNKNOWN = "not known"
+_CORRECT = "Correct or remove it"
 _EDGES_MM = (1.5, 3.0, 5.0)
 _TAGS = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")
 _SIDECAR = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
@@ -43,13 +49,20 @@ class Facts:
         )
 
 
-def scanners_table(root: Path) -> dict[str, str]:
-    """Read the column `scanner` of the site's patients.tsv; empty if there is none."""
+def scanners_table(root: Path, cases: Iterable[str]) -> dict[str, str]:
+    """Read the column `scanner` of the site's patients.tsv; empty if there is none.
+
+    Raises
+    ------
+    ConfigError
+        It is no such table, two rows of a case differ, or it misspells one of `cases`.
+    """
     table = root / PATIENTS_NAME
-    if not table.is_file():
+    if not table.is_file() or "scanner" not in next(iter(read_cases(table, _CORRECT)), {}):
         return {}
-    rows = read_cases(table, "Correct or remove it")
-    return {r["case"]: r["scanner"] for r in rows if r.get("scanner") and r.get("case")}
+    rows = read_table(table, "scanner", _CORRECT)
+    check_rows(PATIENTS_NAME, rows, cases)
+    return {case: scanner for case, scanner in rows.items() if scanner}
 
 
 def facts_of(folder: Path, scanner: str | None = None) -> Facts:

@@ -26,6 +26,9 @@ class StudyJob:
     """Input and output folder."""
     dataset: Path | None = None
     """BIDS derivatives dataset of the result."""
+    patient: str = ""
+    date: str = ""
+    """Patient and date that a table of studies names."""
     new_here: bool = False
     """Whether the list of the output folder knew no study of this name in this folder, or its
     result was replaced; a result that stands there must then be of the same files."""
@@ -88,7 +91,10 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     """
     if studies.is_file():
         rows = read_table(studies)
-        return tuple(StudyJob(row.name, Path(row.place), out / row.name) for row in rows)
+        return tuple(
+            StudyJob(row.name, Path(row.place), out / row.name, patient=row.patient, date=row.date)
+            for row in rows
+        )
     if not studies.is_dir():
         raise UnusableInputError(
             found=f"no folder {studies.name!r}",
@@ -113,7 +119,9 @@ def listed(job: StudyJob) -> StudyEntry | None:
     """Return a study as a list entry; None if its path cannot be encoded."""
     path = str(job.study.resolve())
     subject, _ = bids.entities(f"{job.name}_")
-    entry = StudyEntry(job.name, path, patient=f"sub-{subject}" if subject else "")
+    entry = StudyEntry(
+        job.name, path, job.patient or (f"sub-{subject}" if subject else ""), job.date
+    )
     return entry if is_writable(path) else None
 
 

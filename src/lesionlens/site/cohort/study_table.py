@@ -46,6 +46,21 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
     return tuple(entries)
 
 
+def unread_columns(studies: Path) -> tuple[str, ...]:
+    """Return a note on the columns of a table that are not read, such as a misspelt one.
+
+    None if `studies` is no table of studies.
+    """
+    rows = read_rows(studies) if studies.is_file() else []
+    others = [name for name in (rows[0] if rows else ()) if name and name not in COLUMNS]
+    if not others:
+        return ()
+    return (
+        f"Columns of {studies.name} that are not read: {', '.join(others)}. Those that are: "
+        f"{', '.join(COLUMNS)}",
+    )
+
+
 def _refuse_duplicates(entries: Iterable[StudyEntry]) -> None:
     """Refuse names that are equal on Windows or macOS."""
     counts = Counter(entry.name.casefold() for entry in entries)

@@ -35,7 +35,7 @@ def fingerprint(study: Path) -> str:
     return digest.hexdigest()
 
 
-def _analysed(result: Path) -> frozenset[str]:
+def analysed_files(result: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a result was made of; empty if it cannot be read."""
     if not is_result(result):
         return frozenset()
@@ -47,7 +47,7 @@ def _analysed(result: Path) -> frozenset[str]:
 
 def inputs_digest(result: Path) -> str | None:
     """Return a digest of the files that a result was made of; None without a readable result."""
-    found = _analysed(result)
+    found = analysed_files(result)
     return joint_sha256(found) if found else None
 
 
@@ -57,11 +57,11 @@ def holds_inputs_of(study: Path, result: Path) -> bool:
     Names, sizes and times of two patients' files may be equal (uncompressed, unpacked from an
     archive).
     """
-    analysed = _analysed(result)
+    analysed = analysed_files(result)
     return bool(analysed) and analysed <= {sha256_of(path) for path in study_files(study)}
 
 
 def is_of_other_files(study: Path, result: Path) -> bool:
     """Return whether there is a result, and it was made of none of a study's files."""
-    analysed = _analysed(result)
+    analysed = analysed_files(result)
     return bool(analysed) and all(sha256_of(path) not in analysed for path in study_files(study))

@@ -327,6 +327,8 @@ def open_worklist_database(
         with database_errors(folder, NAME):
             if readers and not reading:
                 connection.execute("PRAGMA journal_mode = WAL")
+                # the file alone is complete between two acts, as for who copies it without the log
+                connection.execute("PRAGMA wal_autocheckpoint = 1")
             connection.execute("PRAGMA synchronous = FULL")
             _make_tables(connection, folder)
     except LesionLensError:

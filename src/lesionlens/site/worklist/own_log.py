@@ -13,6 +13,7 @@ import re
 from collections.abc import Container, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from lesionlens.base import user_folders
@@ -25,7 +26,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import Study
 from lesionlens.results.review import store
 from lesionlens.results.review.log import now
-from lesionlens.site.database.records import Read, ReadKey
+from lesionlens.site.database.records import Mark, Read, ReadKey
 from lesionlens.site.database.worklist_database import (
     WorklistDatabase,
     is_list,
@@ -141,6 +142,19 @@ def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> l
     logs = (log for one in (folder, own_folder()) for log in _reviews_in(one, name))
     kept = [reviews[-1] for of, reviews in logs if of.reader in names and not of.session]
     return [*kept, *(store.autosaved(run, reader) for reader in named)]
+
+
+def marks_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:
+    """Return the marks of readers on a result's study; parameters as of `reviews_kept`."""
+    names: Container[str] = {reader or "" for reader in readers}
+    marks: list[Mark] = []
+    for place in (folder, own_folder()):
+        if is_list(place):
+            with closing(open_worklist_database(place, reading=True)) as database:
+                keys = database.reviews(store.analysis_key(run))
+                own = (key for key in keys if key.reader in names and not key.session)
+                marks += chain.from_iterable(database.read(key).marks for key in own)
+    return tuple(marks)
 
 
 def _kept_last(analysis: str, reader: str) -> tuple[Path, ...]:

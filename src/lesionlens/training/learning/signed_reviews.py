@@ -12,12 +12,13 @@ from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
-from lesionlens.base.records.review import NO_CANDIDATE, Review
+from lesionlens.base.records.review import NO_CANDIDATE, Review, valid_and_undone
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
+from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
-from lesionlens.site.worklist.own_log import reviews_kept
-from lesionlens.training.references import RealCase, reviewed_case
+from lesionlens.site.worklist.own_log import marks_kept, reviews_kept
+from lesionlens.training.references import RealCase, refuse_marks, reviewed_case
 
 NOTHING_SEEN, ADDED, POINTED = "nothing seen", "added", "outlined by prompts"
 COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
@@ -66,8 +67,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     Parameters
     ----------
     results : Path
-        One result folder per study, as written by `batch` or a worklist; `patients.tsv` may name
-        the patients.
+        One result folder per study, as written by `batch` or a worklist, which may name the
+        patients; `patients.tsv` takes precedence.
     studies : Path or None
         The studies, under the same names; None if `results` is a worklist, which knows them.
     readers : sequence of str
@@ -78,9 +79,18 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     ------
     UnusableInputError
         There are no results, or none is signed.
+    ConfigError
+        There is no such folder.
     """
+    if not results.is_dir():
+        raise ConfigError(
+            found=f"no folder {results.name!r}",
+            expected="results of `lesionlens batch` or of a worklist that a reader has signed",
+            next_step="Check the path",
+        )
     folders = results_in(results)
     patients = patients_table(results) if folders else {}
+    entries = _entries_of(results)
     places = studies_of(results, studies)
     read = partial(read_signed, readers=(*readers, *readers_of(results)), maps=False)
     reviews: list[SignedReview] = []
@@ -98,7 +108,10 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
                 left_out.append((folder.name, "not signed"))
                 continue
             place = places[folder.name]
-            case = reviewed_case(folder, place, patients.get(folder.name), read)
+            listed = entries[folder.name].patient if folder.name in entries else ""
+            case = reviewed_case(folder, place, patients.get(folder.name), read, listed)
+            own = {event.reader for event in saved.review.events}
+            refuse_marks(saved, folder.name, marks_kept(saved.run, own, folder.parent))
         except UnusableInputError as error:
             left_out.append((folder.name, error.found))
             continue
@@ -162,8 +175,15 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
             expected="the folder of the studies that they were made of, or a worklist's folder",
             next_step="Name it with --studies",
         )
+    return {one.name: Path(one.place) for one in _entries_of(results).values() if one.place}
+
+
+def _entries_of(results: Path) -> Mapping[str, StudyEntry]:
+    """Return the entries of a worklist by name; empty for other folders."""
+    if not is_list(results):
+        return {}
     with existing_worklist_database(results, reading=True) as database:
-        return {one.name: Path(one.place) for one in database.entries() if one.place}
+        return {one.name: one for one in database.entries()}
 
 
 def readers_of(results: Path) -> tuple[str, ...]:
@@ -184,7 +204,7 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
     stands = counts["accepted"] + counts["edited"] + counts[ADDED]
     counts[NOTHING_SEEN] = int(not stands)
     left = [u for u in (*own, *kept) if review.state_of(u) is not ReviewState.REJECTED]
-    counts[POINTED] = sum(bool(review.prompts_of(u)) for u in left)
+    counts[POINTED] = sum(_is_pointed(review, u) for u in left)
     redrawn = any(uid not in NO_CANDIDATE for uid in review.outlined)
     return SignedReview(
         case,
@@ -193,3 +213,13 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
         drawn_by_weights=bool(stands) and not redrawn,
         study=place,
     )
+
+
+def _is_pointed(review: Review, uid: str) -> bool:
+    """Return whether prompts made any of the outlines that led to a candidate's current one.
+
+    A brush that corrected it later leaves most of what they outlined, and a split leaves a part.
+    """
+    valid, _ = valid_and_undone(review.events)
+    origin = {uid, review.split_from(uid)}
+    return any(event.prompts for event in valid if event.tracking_uid in origin)

@@ -21,7 +21,7 @@ from lesionlens.site.acceptance import accept as module
 from lesionlens.site.acceptance import report as report_module
 from lesionlens.site.acceptance.accept import SiteTest, accept
 from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
-from lesionlens.site.acceptance.facts import Facts, facts_of
+from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
 from lesionlens.site.acceptance.report import html
 from lesionlens.site.cohort.run import CohortRun
 from lesionlens.site.cohort.work import CohortChoice
@@ -128,6 +128,26 @@ def site(tmp_path_factory):
         "case\tpatient\tscanner\ncase0\ta\tone\ncase1\tb\tone\ncase2\tc\t<b>two</b>\n"
     )
     return root
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ("c1\tone\nC2\ttwo\n", "a row for 'C2'.* none for the case 'c2'"),
+        ("c1\tone\nc1\ttwo\nc2\ttwo\n", "two rows for the case 'c1'"),
+    ],
+)
+def test_a_scanner_of_a_misspelt_case_or_of_two_is_refused(tmp_path, rows, why):
+    """The case was in the group of no scanner, or of the last row's, without a word."""
+    table = tmp_path / "patients.tsv"
+    table.write_text(f"case\tscanner\n{rows}")
+    with pytest.raises(ConfigError, match=why):
+        scanners_table(tmp_path, ["c1", "c2"])
+    table.write_text("case\tscanner\nc1\tone\nc2\t\nelsewhere\ttwo\n")
+    assert scanners_table(tmp_path, ["c1", "c2"])["c1"] == "one"
+    assert "c2" not in scanners_table(tmp_path, ["c1", "c2"])
+    table.write_text("case\tpatient\nc1\tone\nelsewhere\ttwo\n")
+    assert scanners_table(tmp_path, ["c1", "c2"]) == {}
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent,
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.cli.batch import batch as batch_command
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.run import write_run
@@ -472,6 +473,28 @@ def test_names_in_a_table_that_differ_only_in_unicode_form_are_refused(tmp_path)
     table.write_text(f"study\na/{parted}\nb/{composed}\n", encoding="utf-8")
     with pytest.raises(UnusableInputError, match="two studies named"):
         find_jobs(table, tmp_path / "out")
+
+
+def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):
+    """A misspelt `name` gave the results other names; a copied study was counted twice."""
+    for name in ("a", "other"):
+        make_study(name=f"studies/{name}", sequences={"flair"})
+    scan = tmp_path / "studies" / "other" / "flair.nii.gz"
+    image = nib.load(scan)
+    nib.save(nib.Nifti1Image(image.get_fdata()[::-1] + 1, image.affine), scan)
+    shutil.copytree(tmp_path / "studies" / "a", tmp_path / "studies" / "copy")
+    table = tmp_path / "studies.csv"
+    table.write_text(
+        "study,Naem,patient,\nstudies/a,x,P1,\nstudies/other,y,P2,\nstudies/copy,z,P3,\n"
+    )
+    unread, repeated = batch_command(table, tmp_path / "out", workers=1).notes
+    assert "naem" in unread
+    assert "patient," not in unread.partition(".")[0]
+    assert repeated.endswith(": copy and a")
+    with closing(open_worklist_database(tmp_path / "out")) as known:
+        assert [entry.patient for entry in known.entries()] == ["P1", "P2", "P3"]
+    table.write_text("study,name\nstudies/a,a\nstudies/other,other\n")
+    assert not batch_command(table, tmp_path / "out", workers=1, resume=True).notes
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".NII.GZ"])

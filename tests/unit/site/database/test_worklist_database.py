@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +53,20 @@ def test_two_processes_see_each_others_acts(tmp_path):
     ReadSession(two, KEY).mark((1.0, 2.0, 3.0), 80)
     assert one.version != before
     assert one.read(KEY).marks[0].at_mm == (1.0, 2.0, 3.0)
+
+
+def test_a_copy_of_the_file_alone_has_every_act_of_a_list_that_is_open(tmp_path):
+    """The acts of a whole day were in the write-ahead log only, which a copy of the file lacks."""
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("case", "/x")])
+        with closing(open_worklist_database(tmp_path / "list")) as beside:
+            ReadSession(beside, KEY).mark((1.0, 2.0, 3.0), 80)
+        ReadSession(database, KEY).mark((4.0, 5.0, 6.0), 80)
+        (tmp_path / "copy").mkdir()
+        shutil.copy(tmp_path / "list" / NAME, tmp_path / "copy")
+        with existing_worklist_database(tmp_path / "copy") as copy:
+            assert len(copy.read(KEY).marks) == 2
+            assert copy.entry("case") is not None
 
 
 def test_a_damaged_or_later_book_is_refused_in_words(tmp_path):

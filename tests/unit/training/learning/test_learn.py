@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from contextlib import closing
+from contextlib import closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import (
     ComputePrecision,
     DrawingMethod,
+    Phase,
     PromptKind,
     Region,
     ReviewAct,
@@ -34,7 +35,14 @@ from lesionlens.base.labels import (
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.prompts import PromptRound
-from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
+from lesionlens.base.records.review import (
+    WHOLE_STUDY,
+    Outline,
+    Review,
+    ReviewEvent,
+    UnaidedMark,
+    UnaidedRead,
+)
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
@@ -54,6 +62,7 @@ from lesionlens.training.learning.learn import LearnJob, cautions, learn
 from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
 from lesionlens.training.learning.signed_reviews import gather
+from lesionlens.training.references import refuse_marks
 
 pytestmark = pytest.mark.usefixtures("coarse")
 LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
@@ -154,6 +163,36 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
     assert not found.reviews[2].case.truth()[0].any()
 
 
+@pytest.mark.parametrize(("later", "pointed"), [("brush", 1), ("split", 2), ("undo", 0)])
+def test_what_prompts_outlined_counts_as_that_after_a_later_brush_and_split(
+    tmp_path, digest, later, pointed
+):
+    """The brush's outline is another one, without prompts: none was counted."""
+
+    def decide(log, candidates):
+        first, second = (one.tracking_uid for one in candidates)
+        drawn = Outline(first, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
+        half = Outline(first, (3, 4, 5), np.full((1, 2, 2), 3, np.uint8))
+        rest = Outline(new_tracking_uid(), (4, 4, 5), np.full((1, 2, 2), 3, np.uint8))
+        prompt = PromptRound(PromptKind.POINT, ((3, 4, 5),), (), Region.ET, 3, 2.5)
+        log.mark(first, ReviewState.EDITED, outline=drawn, prompts=(prompt,))
+        if later == "undo":
+            log.undo()
+        if later == "split":
+            with log.one_act():
+                log.mark(first, ReviewState.EDITED, outline=half)
+                log.add(rest, DrawingMethod.MANUAL)
+        else:
+            log.mark(first, ReviewState.EDITED, outline=half)
+        log.mark(second, ReviewState.REJECTED)
+        sign(log)
+
+    for name in "ab":
+        reviewed(tmp_path, name, 0, decide, digest)
+    found = gather(tmp_path / "results", tmp_path / "studies")
+    assert [one.counts["outlined by prompts"] for one in found.reviews] == [pointed] * 2
+
+
 def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
     results = shutil.copytree(reviews / "results", tmp_path / "results")
     findings = results / "a" / "findings.json"
@@ -166,6 +205,9 @@ def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
 def test_studies_that_are_elsewhere_are_named_as_the_reason(reviews, tmp_path):
     with pytest.raises(UnusableInputError, match=r"a is not used: no study 'a' in 'nothere'"):
         gather(reviews / "results", tmp_path / "nothere")
+    for studies in (None, reviews / "studies"):
+        with pytest.raises(ConfigError, match="no folder 'nothere'"):
+            gather(tmp_path / "nothere", studies)
 
 
 def test_a_row_of_patients_that_fits_no_result_is_named(reviews, tmp_path):
@@ -174,6 +216,20 @@ def test_a_row_of_patients_that_fits_no_result_is_named(reviews, tmp_path):
     found = gather(tmp_path / "results", reviews / "studies")
     assert [one.case.patient for one in found.reviews] == ["one", "b", "c"]
     assert dict(found.left_out)["B"] == "patients.tsv names it, and no result has this name"
+
+
+def test_examinations_that_a_list_names_as_of_one_patient_are_one_patient(reviews, tmp_path):
+    """They were split by the names of their folders: one trained on, the other held out."""
+    results = shutil.copytree(reviews / "results", tmp_path / "results")
+    with closing(open_worklist_database(results)) as database:
+        places = {name: str(reviews / "studies" / name) for name in "abc"}
+        whose = {"a": "P1", "b": "P1", "c": ""}
+        database.add_studies([StudyEntry(n, places[n], whose[n]) for n in "abc"])
+    for studies in (None, reviews / "studies"):
+        found = gather(results, studies)
+        assert [one.case.patient for one in found.reviews] == ["P1", "P1", "c"]
+    (results / "patients.tsv").write_text("case\tpatient\na\tone\n")
+    assert [one.case.patient for one in gather(results, None).reviews] == ["one", "P1", "c"]
 
 
 @pytest.fixture
@@ -252,6 +308,57 @@ def test_decisions_in_the_log_of_a_list_or_of_the_reader_count_without_an_export
     results = tmp_path / "list"
     rejected_in_a_list(reviews, results)
     assert gather(results, None).counts["nothing seen"] == 1
+
+
+def marked_and_signed(results, at_mm, phase):
+    """Let the reader of a list mark a position before or after the analysis is shown; sign."""
+    saved = read_result(results / "d")
+    with closing(open_worklist_database(results)) as database:
+        key = ReadKey("d", "C. Reader")
+        read_session = ReadSession(database, key, unaided_first=phase is Phase.UNAIDED)
+        if phase is Phase.UNAIDED:
+            read_session.mark(at_mm)
+            read_session.sign()
+        read_session.show(store_module.analysis_key(saved.run), Review())
+        if phase is Phase.AIDED:
+            read_session.mark(at_mm)
+        log = ReviewLog()
+        for one in saved.findings.candidates:
+            log.mark(one.tracking_uid, ReviewState.REJECTED, reader="C. Reader")
+        log.sign("done", reader="C. Reader")
+        read_session.keep(log.review)
+        return read_session.unaided_read()
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_lesion_that_its_reader_marked_and_did_not_outline_is_not_background(
+    reviews, own_data, tmp_path, phase
+):
+    """It was trained as background, at the place that a signature calls a lesion."""
+    for number, (at_mm, used) in enumerate([((0.0, 0.0, 60.0), False), (LEFT.centre_mm, True)]):
+        results = tmp_path / f"list {number}"
+        rejected_in_a_list(reviews, results)
+        unaided = marked_and_signed(results, at_mm, phase)
+        if used:
+            assert gather(results, None).counts["nothing seen"] == 1
+        else:
+            with pytest.raises(
+                UnusableInputError, match=r"a mark of its reader at \(0, 0, 60\) mm"
+            ):
+                gather(results, None)
+        assert (unaided is not None) == (phase is Phase.UNAIDED)
+
+
+def test_a_mark_that_travels_with_a_result_is_not_background(reviews, tmp_path):
+    """As in an export, without the log."""
+    saved = read_result(reviews / "results" / "a")
+    mark = UnaidedMark("2.25.1", (0.0, 0.0, 60.0))
+    reads = [UnaidedRead(who, "", "", 1.0, "1 mark", (mark,)) for who in ("A. Reader", "Another")]
+    for read, refused in zip(reads, (True, False), strict=True):
+        review = dataclasses.replace(saved.review, unaided=(read,))
+        case = dataclasses.replace(saved, review=review)
+        with pytest.raises(UnusableInputError, match="mark") if refused else nullcontext():
+            refuse_marks(case, "a")
 
 
 def test_decisions_in_a_log_count_for_a_result_that_was_saved_with_a_comparison(
@@ -410,14 +517,19 @@ def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeyp
     assert scored() == whole
 
 
-@pytest.mark.parametrize("other", ["precision", "bias"])
+@pytest.mark.parametrize("other", ["precision", "bias", "brain"])
 def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_before(
     judging, monkeypatch, other
 ):
     judged, held, side = judging
     run = judge.read_run_file(judged.results / "b")
-    step = PreparationStep(StepName.BIAS, None, True, "")
-    change = {"precision": {"precision": "bfloat16"}, "bias": {"preparation": (step,)}}[other]
+    bias = PreparationStep(StepName.BIAS, None, True, "")
+    brain = PreparationStep(StepName.BRAIN, None, True, "hd-bet: 1300 ml.")
+    change = {
+        "precision": {"precision": "bfloat16"},
+        "bias": {"preparation": (bias,)},
+        "brain": {"preparation": (brain,)},
+    }[other]
     monkeypatch.setattr(judge, "read_run_file", lambda _: run.model_copy(update=change))
     analysed = []
 
