@@ -151,6 +151,37 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     assert [c.source for c in rows(missed)] == [Source.NETWORK]
 
 
+def test_diameters_by_hand_stay_with_the_half_that_they_measure(missed, qtbot):
+    """The larger half kept them, though they lay in the other one, which was measured anew."""
+    acts, (whole,) = missed.actions_, rows(missed)
+    low, high = np.asarray(whole.bounding_box_mm)
+    x, y, _ = np.asarray(whole.centroid_mm)
+    top = high[2] - 0.25 * (high[2] - low[2])
+    ends = (((x - 5, y, top), (x + 5, y, top)), ((x, y - 4, top), (x, y + 4, top)))
+    acts.review_controller.place_diameters(whole.tracking_uid, ends)
+    missed.commands.run("edit_outline")
+    acts.adder.split_at((x, y, top - 2))
+    settled(missed, qtbot)
+    larger, smaller = rows(missed)
+    assert larger.tracking_uid == whole.tracking_uid
+    assert (smaller.diameters_by, smaller.longest_axial_diameter_mm) == (Source.READER, 10.0)
+    assert larger.diameters_by is Source.NETWORK
+    assert missed.session.state.review.split_from(smaller.tracking_uid) == whole.tracking_uid
+    missed.commands.run("undo")
+    settled(missed, qtbot)
+    (again,) = rows(missed)
+    assert (again.diameters_by, again.longest_axial_diameter_mm) == (Source.READER, 10.0)
+    missed.commands.run("redo")
+    settled(missed, qtbot)
+    assert [c.diameters_by for c in rows(missed)] == [Source.NETWORK, Source.READER]
+    missed.commands.run("undo")
+    settled(missed, qtbot)
+    missed.commands.run("edit_outline")
+    acts.adder.split_at((x, y, low[2] + 0.4 * (high[2] - low[2])))
+    settled(missed, qtbot)
+    assert [c.diameters_by for c in rows(missed)] == [Source.READER, Source.NETWORK]
+
+
 def test_the_key_takes_split_points_under_the_pointer_of_linked_views(missed, qtbot):
     """Both points were the crosshair, and so the same place."""
     acts = missed.actions_

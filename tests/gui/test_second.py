@@ -1,6 +1,7 @@
 """Two results of one study in a window: gone through, and taken from one by one."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from scipy import ndimage
 from tests.gui.window import control, reads, wait
 
-from lesionlens.base.labels import Label
+from lesionlens.analysis.evaluation.agreement import Disagreement
+from lesionlens.base.labels import Label, Region
+from lesionlens.napari.controllers import second_reader
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.drawing import SECOND_COLOUR
@@ -193,3 +196,38 @@ def test_a_reason_stays_beside_the_adopted_outline(second, qtbot):
     event = second.session.state.review.of(found.tracking_uid)
     assert event.reason.startswith("haemorrhage; ")
     assert event.reason.endswith("ml as in other_seg.nii.gz")
+
+
+def test_of_a_rejected_candidate_only_what_the_other_outlines_comes_back(reviewed, qtbot, tmp_path):
+    """The whole rejected outline came back with the half that the other reader drew."""
+    analysis = reviewed.session.state.analysis
+    grid, right = analysis.volumes.labels.grid, analysis.findings.components == 2
+    labels = np.where(right, np.uint8(0), analysis.volumes.labels.data)
+    half = right & (np.indices(right.shape)[2] < np.argwhere(right)[:, 2].mean())
+    labels[ndimage.binary_dilation(half, iterations=2) & (labels == 0)] = Label.OEDEMA
+    place = tmp_path / "other_seg.nii.gz"
+    nib.save(nib.Nifti1Image(labels, grid.affine), place)
+    reviewed.session.go_to(2)
+    reviewed.commands.run("reject")
+    reviewed.actions_.second.open(place)
+    wait(qtbot, reviewed)
+    (part,) = agreement(reviewed).disagreements
+    reviewed.commands.run("next_disagreement")
+    reviewed.commands.run("take_second")
+    wait(qtbot, reviewed)
+    assert all(row.dice == 1.0 for row in agreement(reviewed).regions)
+    taken = next(c for c in reviewed.session.state.analysis.findings.candidates if c.id == 2)
+    assert taken.volume_ml[Region.WT] == pytest.approx(part.volume_ml, abs=0.01)
+    assert f"{part.volume_ml:.1f} ml adopted" in reviewed.session.state.message
+
+
+def test_a_part_belongs_to_the_rejected_candidate_that_holds_it_not_to_its_neighbour():
+    """The neighbour around it has more voxels beside the part: it was marked as edited, in vain."""
+    components = np.ones((9, 9, 9), np.int32)
+    inside = np.zeros(components.shape, bool)
+    inside[3:6, 3:6, 3:6] = True
+    components[inside] = 2
+    candidates = (SimpleNamespace(id=1), SimpleNamespace(id=2))
+    findings = SimpleNamespace(components=components, candidates=candidates)
+    part = Disagreement(1, False, 0.1, (0.0, 0.0, 0.0))
+    assert second_reader._owner(SimpleNamespace(findings=findings), part, inside).id == 2

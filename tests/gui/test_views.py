@@ -22,12 +22,13 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
-from lesionlens.napari.model.acts import hanging
+from lesionlens.napari.model.acts import hanging, views
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens.napari.model.geometry.contours import ring
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import rulers_of
+from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.viewer import canvas_strokes
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
@@ -541,6 +542,27 @@ def measuring(panel, candidate):
     panel.actions_.toggle_rulers()
     (view,) = tiles(panel)
     return view
+
+
+def test_diameters_are_shown_where_no_acquired_slice_holds_them(
+    shown, analysis, qtbot, monkeypatch
+):
+    """Shift+D on an oblique scan drew nothing, without a word."""
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]]
+    grid = Grid((9, 9, 9), tilt)
+
+    def tilted(state):
+        return Frame.acquired(grid) if state.choices.views.acquired else Frame.patient()
+
+    monkeypatch.setattr(views, "frame_of", tilted)
+    shown.session.go_to(analysis.findings.candidates[0].id)
+    shown.actions_.show_layout(Layout.ONE)
+    shown.actions_.toggle_rulers()
+    assert shown.session.state.choices.views.layout is Layout.PLANES
+    assert not shown.session.state.choices.views.acquired
+    assert "patient's axes" in shown.session.state.message
+    assert len(drawn(shown, tiles(shown)[0]).rulers) == 2
 
 
 def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis, qtbot):

@@ -12,7 +12,7 @@ from lesionlens.analysis.findings.edits import Labels, outline_of
 from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Label, PromptKind
+from lesionlens.base.labels import Label, PromptKind, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
@@ -117,7 +117,7 @@ def with_part(
     analysis : Analysis
         Current state; other candidates keep their voxels.
     uid : str
-        Tracking UID of the candidate.
+        Tracking UID of the candidate. One that is rejected gets the copied voxels alone.
     part : (I, J, K) bool
         Voxels to copy, on the native grid.
     labels : (I, J, K) uint8
@@ -126,7 +126,8 @@ def with_part(
     known = {c.tracking_uid: c.id for c in analysis.findings.candidates}
     components = analysis.findings.components
     mine = (components > 0) & (components == known.get(uid, 0))
-    drawn = np.where(mine, analysis.volumes.labels.data, np.uint8(0))
+    shown = mine & (analysis.review.state_of(uid) is not ReviewState.REJECTED)
+    drawn = np.where(shown, analysis.volumes.labels.data, np.uint8(0))
     free = part & (mine | (components == 0))
     drawn = np.where(free, labels, drawn)
     return _cropped(uid, drawn > 0, drawn)

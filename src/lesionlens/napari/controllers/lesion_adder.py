@@ -13,6 +13,7 @@ from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
+from lesionlens.base.records.review import DrawnDiameters
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -25,6 +26,9 @@ _FIRST = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
 _DONE_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
 _ONE = "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
 _OTHER = "Now point at the other half."
+
+_SAMPLES = 50
+"""Points on a diameter at which the half that it lies in is looked up."""
 
 Labels = NDArray[np.uint8]
 
@@ -275,7 +279,11 @@ class LesionAdder:
             larger = np.where(half, np.uint8(0), drawn)
             kept, rest = additions.halves(analysis, candidate, uid, (shown, larger, smaller))
             words = f"split from candidate {candidate.id}"
+            placed = log.review.diameters_of(candidate.tracking_uid)
+            moved = placed is not None and self._within(placed, smaller, larger)
             with log.one_act():
+                if moved:
+                    log.place_diameters(candidate.tracking_uid, None, reader=reader)
                 log.mark(
                     candidate.tracking_uid,
                     ReviewState.EDITED,
@@ -284,10 +292,21 @@ class LesionAdder:
                     outline=kept,
                 )
                 log.add(rest, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=words)
+                if moved:
+                    log.place_diameters(uid, placed, reader=reader)
 
         self.review_controller.change(
             "Splitting", make, lambda: self.review_controller.go_to_uid(uid)
         )
+
+    def _within(self, placed: DrawnDiameters, half: Labels, other: Labels) -> bool:
+        """Whether a reader's diameters run more through one half than through the other."""
+        overlays = self.session.state.overlays
+        if overlays is None:
+            return False
+        points = np.concatenate([np.linspace(*ends, _SAMPLES) for ends in placed])
+        voxels = tuple(overlays.grid.nearest_voxel(points, clip=True).T)
+        return bool(np.count_nonzero(half[voxels]) > np.count_nonzero(other[voxels]))
 
     def _spacing(self) -> NDArray[np.float64]:
         overlays = self.session.state.overlays

@@ -172,9 +172,12 @@ class SecondReader:
             return False
         inside = second.agreement.parts == part.number
         candidate = _owner(analysis, part, inside)
+        open_to = (0, 0 if candidate is None else candidate.id)
+        inside &= np.isin(analysis.findings.components, open_to)
+        taken_ml = analysis.volumes.labels.grid.volume_ml(inside)
         reader = self._review.reader
         uid = new_tracking_uid() if candidate is None else candidate.tracking_uid
-        reason = f"{part.volume_ml:.1f} ml as in {second.name}"
+        reason = f"{taken_ml:.1f} ml as in {second.name}"
         if candidate is not None:
             reason = self._session.reason_with(candidate, reason)
 
@@ -187,7 +190,7 @@ class SecondReader:
 
         def then() -> None:
             self._number = part.number - 1  # the next disagreement now has this number
-            self._session.notify(f"{part.volume_ml:.1f} ml adopted; U undoes that.")
+            self._session.notify(f"{taken_ml:.1f} ml adopted; U undoes that.")
 
         return self._review.change("Adopting an outline", make, then)
 
@@ -211,9 +214,13 @@ def seen_at(
 
 
 def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | None:
-    """Return the candidate that contains or touches a part, or None."""
+    """Return the candidate that contains most of a part, else one that it touches, or None.
+
+    What only the second result outlines may lie in rejected candidates.
+    """
     components = analysis.findings.components
-    around = inside if part.by_first else ndimage.binary_dilation(inside)
+    within = part.by_first or 2 * np.count_nonzero(components[inside]) > np.count_nonzero(inside)
+    around = inside if within else ndimage.binary_dilation(inside)
     numbers = components[around & (components > 0)]
     if not numbers.size:
         return None

@@ -14,7 +14,7 @@ from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of, traced
-from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.planes import Plane, value_words
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
@@ -272,7 +272,7 @@ class BoardView(QWidget):
         if self._foot is not None and self._foot[0] == tile:
             return self._foot[1]
         low, high = self.limits(tile)
-        return f"W {high - low:.4g}  L {(low + high) / 2:.4g}"
+        return f"W {value_words(high - low)}  L {value_words((low + high) / 2)}"
 
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
         """Draw, grab a ruler's end, or else move the crosshair; `ask` probes the voxel too."""

@@ -204,9 +204,12 @@ class ReviewLog:
         self._take(event)
 
     def place_diameters(
-        self, tracking_uid: str, ends: DrawnDiameters, *, reader: str | None = None
+        self, tracking_uid: str, ends: DrawnDiameters | None, *, reader: str | None = None
     ) -> None:
-        """Record a reader's diameters of a candidate; its decision is kept."""
+        """Record a reader's diameters of a candidate, None for the measured ones.
+
+        Its decision is kept.
+        """
         before = self.review.of(tracking_uid)
         self._take(
             ReviewEvent(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.records.analysis import Analysis
@@ -15,9 +17,10 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
+from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
+from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
-from lesionlens.napari.model.screen.board import slices_of
+from lesionlens.napari.model.screen.board import frame_of, slices_of
 from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
 from lesionlens.napari.model.wording.considered import shown_considered
 from lesionlens.napari.model.wording.edits import awaited, why_not_measured
@@ -30,6 +33,9 @@ _NO_EVIDENCE = (
 )
 _ONE_SEQUENCE = "One sequence alone: what it adds is all there is, and no map says more."
 _NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
+_ALONG_AXES = (
+    "Along the patient's axes, in which diameters are measured: no acquired slice holds them."
+)
 _TO_THE_END = 1_000_000
 
 
@@ -308,6 +314,14 @@ class ViewActs(MeasureActs):
         if layout is not Layout.PLANES:  # diameters are axial: no other plane shows them
             self.session.choose_plane(Plane.AXIAL)
         x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
+        seen, along_axes = (
+            _on_one_slice(frame, found, (x, y, z))
+            for frame in (frame_of(self.session.state), Frame.patient())
+        )
+        if along_axes and not seen:
+            layout = Layout.PLANES if layout is Layout.ONE else layout
+            self.session.choose_views(layout=layout, acquired=False)
+            self.session.notify(_ALONG_AXES)
         self.viewpoint.move(point_mm=(x, y, z))
 
     def keep_rulers(self) -> None:
@@ -319,3 +333,10 @@ class ViewActs(MeasureActs):
         candidate = self.session.candidate()
         if candidate is not None:
             self.session.choose_views(dragged=(candidate.id, rulers))
+
+
+def _on_one_slice(frame: Frame, rulers: Sequence[Ruler], point_mm: Point) -> bool:
+    """Whether a frame's axial slice through a point (RAS+ mm) shows rulers."""
+    ends = [end for ruler in rulers for end in (ruler.start, ruler.end)]
+    depth = frame.depth(Plane.AXIAL, point_mm)
+    return bool(np.abs(frame.depth(Plane.AXIAL, ends) - depth).max() <= NEAR_MM)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line
+from lesionlens.napari.model.geometry.planes import value_words
 from lesionlens.napari.model.geometry.slices import Slice
 
 _RING_PIECES = 72
@@ -99,8 +100,8 @@ class RegionStatistics:
         if not self.count:
             return size, "no value inside" if self.empty else "no voxel inside"
         return (
-            f"mean {self.mean:.4g} · SD {self.sd:.4g}",
-            f"min {self.least:.4g} · max {self.most:.4g}",
+            f"mean {value_words(self.mean)} · SD {value_words(self.sd)}",
+            f"min {value_words(self.least)} · max {value_words(self.most)}",
             f"{size} · {self.count} voxels",
             *left_out,
         )

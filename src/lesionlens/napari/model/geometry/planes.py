@@ -49,6 +49,17 @@ def place_words(point_mm: Sequence[float]) -> str:
     return "  ".join(f"{axis} {value:z.0f}" for axis, value in named) + " mm"
 
 
+def value_words(value: float) -> str:
+    """Write an intensity: four digits, and all those before the decimal point up to a million.
+
+    Examples
+    --------
+    >>> value_words(15113.0), value_words(0.51237), value_words(1.234e9)
+    ('15113', '0.5124', '1.234e+09')
+    """
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
 def letters_of(direction: ArrayLike) -> str:
     """Return the letters of the patient's side in a direction (RAS+).
 

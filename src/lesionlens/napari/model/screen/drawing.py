@@ -16,7 +16,7 @@ from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
-from lesionlens.napari.model.geometry.planes import Edges, place_words
+from lesionlens.napari.model.geometry.planes import Edges, place_words, value_words
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -166,9 +166,9 @@ class Artist:
             slab = slab_of(board, tile, picture)
             found = picture.brightest(board.frame, tile.plane, point_mm, slab)
             if found is not None:
-                return f"{found[0]:.4g} (brightest)  at  {place_words(found[1])}"
+                return f"{value_words(found[0])} (brightest)  at  {place_words(found[1])}"
         value = picture.value_at(point_mm)
-        return f"no value  at  {where}" if value is None else f"{value:.4g}  at  {where}"
+        return f"no value  at  {where}" if value is None else f"{value_words(value)}  at  {where}"
 
     def _cut(
         self, name: str, picture: Picture, board: Board, tile: Tile, place: Viewpoint, **how: Any
