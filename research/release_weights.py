@@ -45,6 +45,7 @@ from page import put_between
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.run_context import RunContext
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.notes import WeightsNotes
@@ -206,7 +207,7 @@ def fitted_notes(a: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
         CalibrationScan(path, drawn_for(a)),
         CalibrationEffort(a.patients, a.workers, a.minutes),
         folder / "patients.jsonl",
-        lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}"),
+        RunContext(lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}")),
     )
     result = fitting.calibrate(seen + shown_to_folds(a, notes.temperature), a.most_false)
     notes = dataclasses.replace(

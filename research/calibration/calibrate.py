@@ -288,8 +288,8 @@ def examine(
         Whose file it is the caller knows: one for each job.
     kept : Path or None
         Gets a line a patient.
-    progress : Progress
-        Called after each.
+    context : RunContext
+        Progress after each few patients.
     """
     known = {seen.patient: seen for seen in read_kept(kept)}
     missing = [n for n in range(effort.patients) if n not in known]

@@ -1,0 +1,60 @@
+"""Weights are calibrated by the documented command; with --dry nothing else changes."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+RESEARCH = Path(__file__).resolve().parents[4] / "research"
+
+
+@pytest.fixture
+def release(monkeypatch):
+    monkeypatch.syspath_prepend(RESEARCH)
+    before = set(sys.modules)
+    yield importlib.import_module("release_weights")
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("release_weights", "calibration", "page"):
+            del sys.modules[name]
+
+
+def test_calibration_reports_its_progress_and_changes_nothing_dry(
+    release, tmp_path, monkeypatch, capsys
+):
+    from lesionlens.analysis.evaluation.metrics import reliability
+    from lesionlens.network import weights
+    from lesionlens.network.build import build
+    from lesionlens.network.config import preset
+    from lesionlens.network.notes import WeightsNotes
+
+    network = build(preset("tiny"))
+    run = tmp_path / "run"
+    run.mkdir()
+    weights.save(
+        run / "weights.safetensors", network.config, network.state_dict(),
+        WeightsNotes(provenance={"data": "synthetic"}),
+    )  # fmt: skip
+    rng, fitting, scoring = np.random.default_rng(0), release.fitting, release.scoring
+
+    def examined(job, patient):
+        found = tuple(
+            scoring.Found(round(x, 3), 0.5, bool(x > rng.normal()), patient, frozenset({n}))
+            for n, x in enumerate(rng.normal(0, 2, 2), 1)
+        )
+        reported = rng.random(50)
+        bins = reliability(reported, rng.random(50) < reported)
+        return fitting.ExaminedScan(patient, 2, found, bins)
+
+    monkeypatch.setattr(fitting, "_examined", examined)
+    given = ["release_weights.py", str(run), "--version", "9", "--patients", "40",
+             "--warm-up", "2", "--drawn-mm", "8", "--spacing", "8",
+             "--target", str(tmp_path / "target"), "--dry"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", given)
+    release.main()
+    said = capsys.readouterr()
+    assert "Weights 9: 40 scans that no step has seen" in said.out
+    assert "looking at synthetic patients: 100%" in said.err
+    assert not (tmp_path / "target").exists()
