@@ -20,7 +20,7 @@ from lesionlens.network.synth import anatomy, atlas
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.network.synth.fields import RandomStreams
 from lesionlens.training.config import DataConfig
-from lesionlens.training.data import Batch, Packed, cut_window, sample_presence
+from lesionlens.training.data import Batch, sample_shown, window_in
 from lesionlens.training.kept_volumes import read
 
 _STRIDE = 8
@@ -90,7 +90,7 @@ class Drawn:
     def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
         """Return some, mostly of those drawn last."""
         if self._left < size:
-            self._more(rng)
+            self.more(rng)
         self._left -= size
         chosen = []
         for _ in range(size):
@@ -99,7 +99,8 @@ class Drawn:
         return chosen
 
     @torch.no_grad()
-    def _more(self, rng: np.random.Generator) -> None:
+    def more(self, rng: np.random.Generator) -> list[Piece]:
+        """Draw further ones, and return them."""
         grid, before = self._grid, self.drawn
         seeds = list(range(self._seed, self._seed + grid.geometries))
         self._seed += grid.geometries
@@ -113,6 +114,7 @@ class Drawn:
         self._newest = self.drawn - before
         self._left += self._shows * self._newest
         del self._pool[: max(0, len(self._pool) - 10 * self._newest)]
+        return self._pool[-self._newest :]
 
     def _keep(
         self, channels: Tensor, code: Tensor, parts: Tensor, rng: np.random.Generator
@@ -140,16 +142,15 @@ def _box(code: Tensor) -> tuple[slice, slice, slice]:
 
 
 def _window(whole: Piece, window: tuple[int, int, int], rng: np.random.Generator) -> Piece:
-    """Cut a window as `training.data.cut_window` does, which is told where by small arrays."""
-    code, parts = whole.code.cpu().numpy(), whole.instances.cpu().numpy()
-    axes = np.indices(code.shape, np.int16, sparse=True)
-    where = np.stack([np.broadcast_to(a, code.shape) for a in (*axes, axes[0])])
-    cut = cut_window(Packed(where, code, parts), window, rng)  # type: ignore[arg-type]
-    i, j, k = (slice(int(cut.channels[a].min()), int(cut.channels[a].max()) + 1) for a in range(3))
+    arrays = whole.code.cpu().numpy(), whole.instances.cpu().numpy()
+    box, place = window_in(*arrays, window, rng)
     return Piece(
-        whole.channels[:, i, j, k].clone(), whole.code[i, j, k].clone(),
-        whole.instances[i, j, k].clone(), whole.present, cut.place,
-    )  # fmt: skip
+        whole.channels[(slice(None), *box)].clone(),
+        whole.code[box].clone(),
+        whole.instances[box].clone(),
+        whole.present,
+        place,
+    )
 
 
 class Kept:
@@ -183,7 +184,7 @@ def collated(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConf
     code = torch.zeros(len(pieces), *shape, dtype=torch.uint8, device=device)
     parts = torch.zeros_like(code)
     place = np.zeros((len(pieces), 3, 2), np.float32)
-    shown = np.stack([_shown(p.present, rng, config) for p in pieces])
+    shown = np.stack([sample_shown(p.present, rng, config) for p in pieces])
     for n, piece in enumerate(pieces):
         own, change = piece.place.copy(), np.zeros((2, 4), np.float32)
         change[0] = rng.uniform(1 - _GAIN, 1 + _GAIN, 4) * shown[n]
@@ -229,11 +230,6 @@ def _grid_for(sizes: np.ndarray) -> tuple[int, int, int]:
             return shape
     i, j, k = (int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
     return i, j, k
-
-
-def _shown(present: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    shown = sample_presence(rng, config) & present
-    return shown if shown.any() else present
 
 
 class Mixture:

@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_batches import FINE, WHOLE, Blend, Drawn, Kept, Mixture, collated, draw_by_device
-from gpu_batches import Piece as PieceOf
+from gpu_batches import FINE, WHOLE, Blend, Drawn, Kept, Mixture, Piece, collated, draw_by_device
 from torch import nn
 
 from lesionlens.base import array_cache
@@ -261,8 +260,8 @@ class Sitting:
 
 
 @torch.no_grad()
-def dice_of(network: LensNetwork, pieces: Sequence[PieceOf]) -> list[list[float]]:
-    """Return Dice of WT, TC, ET of each volume with all its sequences, cut at .5 (core, ET .35)."""
+def dice_of(network: LensNetwork, pieces: Sequence[Piece]) -> list[list[float]]:
+    """Return Dice of WT, TC, ET of each volume with all its sequences, cut at .5 (core, ET .25)."""
     device, rows = pieces[0].code.device, []
     cuts = torch.logit(torch.tensor([0.5, 0.25, 0.25], device=device)).view(1, 3, 1, 1, 1)
     everything = DataConfig(complete=1.0)
@@ -295,14 +294,14 @@ def judge(options: argparse.Namespace) -> None:
     grid = dataclasses.replace(WHOLE, geometries=8, paintings=1)
     drawn = Drawn(DrawConfig(kinds=KINDS), grid, VALIDATION_SEED + 70_000, device)
     if not options.tiny:
-        every = [p for _ in range(5) for p in (drawn.pieces(99, rng) and drawn._pool[-8:])]  # noqa: SLF001
+        every = [piece for _ in range(5) for piece in drawn.more(rng)]
         print("drawn", len(every), np.round(np.mean(dice_of(network, every), 0), 4), flush=True)
     rows = rows_of(options.pack, options.fold, left_out=options.fold is not None)
     cases = []
     for row in rows:
         one = read(options.pack / row["file"])
         moved = (torch.from_numpy(a).to(device) for a in (one.channels, one.code, one.instances))
-        cases.append(PieceOf(*moved, one.present, one.place))
+        cases.append(Piece(*moved, one.present, one.place))
     found = dice_of(network, cases)
     for row, values in zip(rows, found, strict=True):
         print(row["case"], np.round(values, 3))

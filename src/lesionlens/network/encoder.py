@@ -43,10 +43,9 @@ class Residual(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Two 3x3x3 convolutions before which nothing is done to the input (He et al. 2016b).
+    """Two 3x3x3 convolutions with an identity shortcut and nothing after the sum (He et al. 2016).
 
-    Initially the identity, so that trained networks can be made deeper without a change of what
-    they predict.
+    Initially the identity, so that a trained network becomes deeper and predicts the same.
     """
 
     def __init__(self, channels: int) -> None:
@@ -122,8 +121,7 @@ class Encoder(nn.Module):
         super().__init__()
         full, half, quarter, eighth = config.channels
         self.stem = Conv3d(config.inputs, full, 3, 1, 1)
-        counts = zip(config.blocks, config.refinements, strict=True)
-        at_half, at_quarter, at_eighth = counts
+        at_half, at_quarter, at_eighth = zip(config.blocks, config.refinements, strict=True)
         self.to_half = self._stage(full, half, *at_half)
         self.to_quarter = self._stage(half, quarter, *at_quarter)
         self.to_eighth = self._stage(quarter, eighth, *at_eighth)

@@ -168,12 +168,24 @@ def sample_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.
     return kept
 
 
-def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
-    """Crop a random window; four of five contain a lesion, if there is one."""
-    code = packed.code
-    lesions = np.unique(packed.instances[code > 1])
+def window_in(
+    code: NDArray[np.uint8],
+    instances: NDArray[np.uint8],
+    window: tuple[int, int, int],
+    rng: np.random.Generator,
+) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
+    """Sample a window; four of five contain a lesion, if there is one.
+
+    Returns
+    -------
+    box : (3,) slice
+        Voxels of the window.
+    place : (3, 2) float32
+        Its position, as in `Batch`.
+    """
+    lesions = np.unique(instances[code > 1])
     if len(lesions) and rng.random() < 0.8:
-        pick = np.argwhere((packed.instances == rng.choice(lesions)) & (code > 1))
+        pick = np.argwhere((instances == rng.choice(lesions)) & (code > 1))
     else:
         pick = np.argwhere(code > 0)
     centre = pick[rng.integers(len(pick))] + rng.normal(0, 6, 3)
@@ -181,19 +193,26 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
     for size, wanted, middle in zip(code.shape, window, centre, strict=True):
         start = int(np.clip(round(middle - wanted / 2), 0, max(0, size - wanted)))
         box.append(slice(start, start + min(wanted, size)))
-    cut = (box[0], box[1], box[2])
     edges = np.array(
-        [[one.start / n, one.stop / n] for one, n in zip(cut, code.shape, strict=True)]
+        [[one.start / n, one.stop / n] for one, n in zip(box, code.shape, strict=True)]
     )
-    channels = packed.channels[(slice(None), *cut)].copy()  # releases the whole brain
-    place = (2 * edges - 1).astype(np.float32)
-    return Packed(channels, code[cut].copy(), packed.instances[cut].copy(), packed.present, place)
+    return (box[0], box[1], box[2]), (2 * edges - 1).astype(np.float32)
 
 
-def _shown(volume: Packed, rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
-    """Sample which of a volume's available sequences are used; at least one."""
-    shown = sample_presence(rng, config) & volume.present
-    return shown if shown.any() else volume.present
+def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
+    """Crop a window from `window_in`."""
+    code, instances = packed.code, packed.instances
+    box, place = window_in(code, instances, window, rng)
+    channels = packed.channels[(slice(None), *box)].copy()  # releases the whole brain
+    return Packed(channels, code[box].copy(), instances[box].copy(), packed.present, place)
+
+
+def sample_shown(
+    present: NDArray[np.bool_], rng: np.random.Generator, config: DataConfig
+) -> NDArray[np.bool_]:
+    """Sample which of a volume's available sequences, (4,) bool, are used; at least one."""
+    shown = sample_presence(rng, config) & present
+    return shown if shown.any() else present
 
 
 def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig) -> Batch:
@@ -203,7 +222,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
     channels = np.zeros((len(volumes), 4, *shape), np.float32)
     code, parts = np.zeros((2, len(volumes), *shape), np.uint8)
     place = np.zeros((len(volumes), 3, 2), np.float32)
-    present = np.stack([_shown(volume, rng, config) for volume in volumes])
+    present = np.stack([sample_shown(volume.present, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
         start = [
             int(rng.integers(0, n - m + 1)) for n, m in zip(shape, volume.code.shape, strict=True)

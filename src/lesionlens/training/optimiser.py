@@ -154,7 +154,7 @@ class Optimiser:
                     prefix = f"state/{self.names[id(parameter)]}/"
                     found = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
                     kept = {
-                        k: v if k == "step" else v.to(parameter.device).clone()
+                        k: v.cpu() if k == "step" else v.to(parameter.device).clone()
                         for k, v in found.items()
                     }
                     if kept:

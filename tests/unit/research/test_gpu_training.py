@@ -1,10 +1,8 @@
 """Training on a borrowed GPU: folds, batches made on the device, and a deeper network."""
 
 import dataclasses
-import importlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,20 +21,16 @@ from lesionlens.training.config import DataConfig
 from lesionlens.training.data import draw_packed
 from lesionlens.training.kept_volumes import keep, read
 
-RESEARCH = Path(__file__).resolve().parents[3] / "research"
 CPU = torch.device("cpu")
 SEED = 1234
 
 
 @pytest.fixture(scope="module")
-def gpu():
+def gpu(script):
     changed = [(anatomy, "load_atlas"), (RandomStreams, "normal"), (losses, "set_loss")]
     before = [(owner, name, getattr(owner, name)) for owner, name in changed]
-    sys.path.insert(0, str(RESEARCH))
-    yield importlib.import_module("gpu_training")
-    sys.path.remove(str(RESEARCH))
-    for name in ("gpu_training", "gpu_batches"):
-        del sys.modules[name]
+    with script("gpu_training") as module:
+        yield module
     for owner, name, value in before:
         setattr(owner, name, value)
 

@@ -1,26 +1,18 @@
 """The pool of prompts that travels: what may be trained on alone, and whole again over there."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-RESEARCH = Path(__file__).resolve().parents[3] / "research"
 MAY, MAY_NOT, MAP = "BraTS2021_01476", ("somebody", "BraTS2021_00006"), "anatomy-x"
 
 
 @pytest.fixture
-def packing(monkeypatch):
-    monkeypatch.syspath_prepend(RESEARCH)
-    before = set(sys.modules)
-    yield importlib.import_module("prompt_pack")
-    for name in set(sys.modules) - before:
-        if name.startswith(("prompt_", "gpu_training")):
-            del sys.modules[name]
+def packing(script):
+    with script("prompt_pack") as module:
+        yield module
 
 
 def volume(folder, rng):

@@ -1,25 +1,18 @@
 """The prompt network is trained on from weights, by samples that it has answered itself."""
 
 import importlib
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-RESEARCH = Path(__file__).resolve().parents[3] / "research"
 
 
 @pytest.fixture
-def training(monkeypatch):
-    monkeypatch.syspath_prepend(RESEARCH)
-    before = set(sys.modules)
-    yield importlib.import_module("prompt_training")
-    for name in set(sys.modules) - before:
-        if name.startswith("prompt_"):
-            del sys.modules[name]
+def training(script):
+    with script("prompt_training") as module:
+        yield module
 
 
 def head(folder, rng):

@@ -1,24 +1,17 @@
 """Weights are calibrated by the documented command; with --dry nothing else changes."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-RESEARCH = Path(__file__).resolve().parents[4] / "research"
 
 
 @pytest.fixture
-def release(monkeypatch):
-    monkeypatch.syspath_prepend(RESEARCH)
-    before = set(sys.modules)
-    yield importlib.import_module("release_weights")
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("release_weights", "calibration", "page"):
-            del sys.modules[name]
+def release(script):
+    with script("release_weights") as module:
+        yield module
 
 
 def test_calibration_reports_its_progress_and_changes_nothing_dry(

@@ -1,0 +1,31 @@
+"""Scripts of research/ as modules, which no other test sees."""
+
+import importlib
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+RESEARCH = Path(__file__).resolve().parents[3] / "research"
+
+
+@contextmanager
+def _imported(name):
+    """Import a script, and forget it and what it imported from its folder at the end."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(RESEARCH))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(RESEARCH))
+        for new in set(sys.modules) - before:
+            file = getattr(sys.modules[new], "__file__", None)
+            if file is not None and RESEARCH in Path(file).parents:
+                del sys.modules[new]
+
+
+@pytest.fixture(scope="session")
+def script():
+    """Return the context manager that imports a script by its name."""
+    return _imported
