@@ -188,8 +188,13 @@ def operating_points(
 
 
 def floor_of(points: Sequence[Mapping[str, float]], most_false: float = MAX_FALSE) -> float:
-    """Lowest score at which false candidates are rare enough."""
-    for point in points:
-        if point["false_per_scan"] <= most_false:
-            return point["threshold"]
-    return points[-1]["threshold"]
+    """Lowest score with the fewest false candidates, of those that find as many lesions as can be.
+
+    No more than `most_false` a scan; else the highest score.
+    """
+    rare = [point for point in points if point["false_per_scan"] <= most_false]
+    best = min(
+        rare or points[-1:],
+        key=lambda point: (-point["sensitivity"], point["false_per_scan"], point["threshold"]),
+    )
+    return best["threshold"]

@@ -108,6 +108,22 @@ def test_operating_points_count_lesions_once():
     assert scoring.floor_of(points) == 0.35
 
 
+def test_the_threshold_is_where_no_lesion_is_lost_and_the_fewest_are_false():
+    rows = [
+        (0.2, 0.75, 0.15),
+        (0.25, 0.75, 0.08),
+        (0.4, 0.75, 0.04),
+        (0.6, 0.75, 0.04),
+        (0.7, 0.7, 0),
+    ]
+    points = [
+        dict(zip(("threshold", "sensitivity", "false_per_scan"), row, strict=True)) for row in rows
+    ]
+    assert scoring.floor_of(points) == 0.4
+    assert scoring.floor_of(points, most_false=0.01) == 0.7
+    assert scoring.floor_of(points[:1]) == 0.2
+
+
 def test_points_fall_as_the_score_rises():
     found = _candidates(500, np.random.default_rng(5))
     scores = scoring.scores_of(found, np.array([0.0, 1.0, 0.0]))
