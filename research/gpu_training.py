@@ -1,8 +1,8 @@
-r"""Train a deeper network in short sittings on a borrowed GPU: pack, vary, run, judge.
+r"""Train a network in short sittings on a borrowed GPU: pack, vary, run, judge.
 
     python research/gpu_training.py pack --data CASES --out PACK
     python research/gpu_training.py vary --pack PACK --out VARIED --each 200
-    python research/gpu_training.py run --init synthetic.safetensors --deeper --minutes 9 --out RUN
+    python research/gpu_training.py run --init synthetic.safetensors --minutes 9 --out RUN
     python research/gpu_training.py run --init RUN/weights.safetensors --pack PACK --varied VARIED \
         --fold 0 --steps 300 --rate 8e-4 --out FOLD
     python research/gpu_training.py judge RUN/weights.safetensors --pack PACK
@@ -30,13 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_batches import FINE, WHOLE, Blend, Drawn, Kept, Mixture, Piece, collated, draw_by_device
-from torch import nn
 
 from lesionlens.base import array_cache
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
-from lesionlens.network.build import build
 from lesionlens.network.lesion_queries import LesionOutput
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
@@ -57,8 +55,6 @@ NUMBERS = (
 )
 MAY_BE_TRAINED_ON = tuple(f"BraTS2021_{number}" for number in NUMBERS)
 """Patients under CC BY 4.0; see the model card."""
-REFINEMENTS, LAYERS = (1, 2, 4), 8
-"""Of the deeper network: 6.9 million parameters in place of 2.3, and a fifth more time."""
 SPACING_MM, FOLDS, PACK_BYTES = 2.0, 4, 20_000_000
 MANIFEST = "manifest.json"
 KINDS = KindShares(metastases=0.12, meningioma=0.06, haematoma=0.05, infarct=0.05, plaques=0.04)
@@ -127,20 +123,6 @@ def vary(options: argparse.Namespace) -> None:
             keep(one, file)
 
 
-def deeper(path: Path) -> tuple[LensNetwork, WeightsNotes]:
-    """Return trained weights in a deeper network that predicts the same as they do."""
-    start, info = weights.load(path)
-    config = dataclasses.replace(info.config, refinements=REFINEMENTS, layers=LAYERS)
-    network = build(config)
-    for block in network.encoder.transformer[info.config.layers :]:
-        for last in (block.out, block.mlp[2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-    known = network.load_state_dict(start.state_dict(), strict=False)
-    assert not known.unexpected_keys
-    return network, WeightsNotes(**notes_of(info))
-
-
 def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Tensor) -> Any:
     """Return the lesion queries' loss of the first volume: matching waits for the GPU."""
     one = LesionOutput(
@@ -157,11 +139,8 @@ class Sitting:
         self._options, self._device = options, torch.device(options.device)
         self._rows = [] if options.pack is None else rows_of(options.pack, options.fold)
         torch.manual_seed(_SEED)
-        if options.deeper:
-            network, self._notes = deeper(options.init)
-        else:
-            network, info = weights.load(options.init)
-            self._notes = WeightsNotes(**notes_of(info))
+        network, info = weights.load(options.init)
+        self._notes = WeightsNotes(**notes_of(info))
         self.network = channels_last(network.to(self._device)).train()
         self._optimiser = Optimiser(
             self.network,
@@ -287,8 +266,6 @@ def judge(options: argparse.Namespace) -> None:
     """Print Dice of drawn volumes and of the packed cases that a fold left out (or of all)."""
     device = torch.device(options.device)
     network = weights.load(options.weights)[0]
-    if options.deeper:
-        network = deeper(options.weights)[0]
     network = channels_last(network.to(device)).eval()
     rng = np.random.default_rng(7)
     grid = dataclasses.replace(WHOLE, geometries=8, paintings=1)
@@ -323,7 +300,6 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--every", type=int, default=1, help="for several processes at once")
     one = acts.add_parser("run")
     one.add_argument("--init", type=Path, required=True, help="weights to go on from")
-    one.add_argument("--deeper", action="store_true", help="those of the shipped network")
     one.add_argument("--pack", type=Path, help="train on these cases too")
     one.add_argument("--varied", type=Path)
     one.add_argument("--fold", type=int, choices=range(FOLDS))
@@ -336,7 +312,6 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, required=True)
     two = acts.add_parser("judge")
     two.add_argument("weights", type=Path)
-    two.add_argument("--deeper", action="store_true")
     two.add_argument("--pack", type=Path, required=True)
     two.add_argument("--fold", type=int, choices=range(FOLDS))
     for each in (one, two):

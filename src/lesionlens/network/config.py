@@ -16,8 +16,6 @@ class NetworkConfig:
     """(4,) int: channels at 1/1, 1/2, 1/4 and 1/8 of the grid."""
     blocks: tuple[int, int, int] = (1, 2, 1)
     """(3,) int: residual blocks of the encoder at 1/2, 1/4 and 1/8."""
-    refinements: tuple[int, int, int] = (0, 0, 0)
-    """(3,) int: blocks after these that begin as the identity, at 1/2, 1/4 and 1/8."""
     layers: int = 4
     heads: int = 4
     ratio: int = 2

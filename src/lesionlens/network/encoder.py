@@ -42,27 +42,6 @@ class Residual(nn.Module):
         return silu(add(self.norm2(self.conv2(y)), self.short(x)))
 
 
-class Refinement(nn.Module):
-    """Two 3x3x3 convolutions with an identity shortcut and nothing after the sum (He et al. 2016).
-
-    Initially the identity, so that a trained network becomes deeper and predicts the same.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = Conv3d(channels, channels, 3, 1, 1, bias=False)
-        self.norm1 = _group_norm(channels)
-        self.conv2 = Conv3d(channels, channels, 3, 1, 1, bias=False)
-        self.norm2 = _group_norm(channels)
-        nn.init.zeros_(self.norm2.weight)
-
-    @override
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, I, J, K) to the same."""
-        y = silu(self.norm1(self.conv1(x)))
-        return add(self.norm2(self.conv2(y)), x)
-
-
 def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor:
     """Return the sinusoidal code of the 3-D position in the brain, (B, I J K, dim).
 
@@ -121,19 +100,18 @@ class Encoder(nn.Module):
         super().__init__()
         full, half, quarter, eighth = config.channels
         self.stem = Conv3d(config.inputs, full, 3, 1, 1)
-        at_half, at_quarter, at_eighth = zip(config.blocks, config.refinements, strict=True)
-        self.to_half = self._stage(full, half, *at_half)
-        self.to_quarter = self._stage(half, quarter, *at_quarter)
-        self.to_eighth = self._stage(quarter, eighth, *at_eighth)
+        at_half, at_quarter, at_eighth = config.blocks
+        self.to_half = self._stage(full, half, at_half)
+        self.to_quarter = self._stage(half, quarter, at_quarter)
+        self.to_eighth = self._stage(quarter, eighth, at_eighth)
         self.transformer = nn.ModuleList(
             SelfAttention(eighth, config.heads, config.ratio) for _ in range(config.layers)
         )
 
     @staticmethod
-    def _stage(inputs: int, outputs: int, blocks: int, refinements: int) -> nn.Sequential:
+    def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
         later = [Residual(outputs, outputs) for _ in range(blocks - 1)]
-        last = [Refinement(outputs) for _ in range(refinements)]
-        return nn.Sequential(Residual(inputs, outputs, stride=2), *later, *last)
+        return nn.Sequential(Residual(inputs, outputs, stride=2), *later)
 
     @override
     def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:

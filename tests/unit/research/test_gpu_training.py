@@ -1,6 +1,5 @@
-"""Training on a borrowed GPU: folds, batches made on the device, and a deeper network."""
+"""Training on a borrowed GPU: folds, and batches made on the device."""
 
-import dataclasses
 import json
 import sys
 
@@ -114,26 +113,13 @@ def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
     assert mirrored == {True, False}
 
 
-def test_the_deeper_network_predicts_the_same(gpu, small):
-    shallow, info = weights.load(small)
-    network, _ = gpu.deeper(small)
-    assert network.config.refinements == gpu.REFINEMENTS
-    assert network.config.layers == gpu.LAYERS > info.config.layers
-    x = torch.randn(1, 8, 24, 24, 24, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        for one, other in zip(shallow.eval()(x)[:1], network.eval()(x)[:1], strict=True):
-            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
-    again = weights.load(small)[1].config
-    assert dataclasses.replace(network.config, refinements=(0, 0, 0), layers=again.layers) == again
-
-
 def test_a_sitting_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
     varied = tmp_path / "varied"
     assert gpu.main(["vary", "--pack", str(pack), "--out", str(varied), "--each", "1"]) == 0
     assert read(next((varied / gpu.MAY_BE_TRAINED_ON[0]).glob("*.kept"))).code.max() > 1
     out = tmp_path / "run"
     run = ["run", "--init", str(small), "--pack", str(pack), "--varied", str(varied),
-           "--fold", "1", "--batch", "2", "--device", "cpu", "--tiny", "--deeper",
+           "--fold", "1", "--batch", "2", "--device", "cpu", "--tiny",
            "--out", str(out)]  # fmt: skip
     assert gpu.main([*run, "--steps", "2"]) == 0
     first = weights.load(out / "weights.safetensors")
