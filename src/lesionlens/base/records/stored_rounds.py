@@ -14,13 +14,14 @@ from typing import Any
 from lesionlens.base.records.prompts import PromptRound, Voxel
 
 CONTINUES = "continues"
-_NO_LONGER = {"foreground": "no_longer_wanted", "background": "no_longer_unwanted"}
+NO_LONGER_WANTED, NO_LONGER_UNWANTED = "no_longer_wanted", "no_longer_unwanted"
 """Keys of voxels of the round before that do not count any more."""
 _LARGEST = 5_000_000
 """Most voxels of all continued rounds, so that no small file fills the memory; later ones are
 complete."""
 
 Rounds = tuple[PromptRound, ...]
+Voxels = tuple[Voxel, ...]
 Extra = dict[str, Any]
 
 
@@ -56,24 +57,27 @@ def _written(rounds: Rounds, handler: Any) -> Any:
 
 
 def _difference(before: PromptRound, now: PromptRound) -> tuple[PromptRound, Extra]:
+    foreground, gone = _new(before.foreground, now.foreground)
+    background, gone_too = _new(before.background, now.background)
     extra: Extra = {CONTINUES: True}
-    new = {}
-    for side, key in _NO_LONGER.items():
-        old, voxels = getattr(before, side), getattr(now, side)
-        if voxels[: len(old)] == old:  # usual, and fast
-            new[side] = voxels[len(old) :]
-            continue
-        kept, there = set(voxels), set(old)
-        extra[key] = [list(at) for at in old if at not in kept]
-        new[side] = tuple(at for at in voxels if at not in there)
-    return replace(now, **new), extra
+    extra |= {NO_LONGER_WANTED: gone} if gone else {}
+    extra |= {NO_LONGER_UNWANTED: gone_too} if gone_too else {}
+    return replace(now, foreground=foreground, background=background), extra
+
+
+def _new(old: Voxels, now: Voxels) -> tuple[Voxels, list[list[int]]]:
+    """Return the voxels that are new, and the old ones that do not count any more."""
+    if now[: len(old)] == old:  # usual, and fast
+        return now[len(old) :], []
+    kept, there = set(now), set(old)
+    return tuple(at for at in now if at not in there), [[*at] for at in old if at not in kept]
 
 
 def _read(stored: Any, handler: Any) -> Any:
     """Return complete rounds; raises ValueError if they are inconsistent."""
     if not isinstance(stored, (list, tuple)) or not any(map(_is_part, stored)):
         return handler(stored)
-    keys = {CONTINUES, *_NO_LONGER.values()}
+    keys = {CONTINUES, NO_LONGER_WANTED, NO_LONGER_UNWANTED}
     plain = [
         {k: v for k, v in one.items() if k not in keys} if _is_part(one) else one for one in stored
     ]
@@ -97,13 +101,18 @@ def _is_part(one: Any) -> bool:
 
 
 def _completed(before: PromptRound, part: PromptRound, extra: Mapping[str, Any]) -> PromptRound:
-    sides: dict[str, tuple[Voxel, ...]] = {}
-    for side, key in _NO_LONGER.items():
-        old: tuple[Voxel, ...] = getattr(before, side)
-        try:
-            gone = {tuple(at) for at in extra.get(key, ())}
-        except TypeError as error:
-            raise ValueError(f"{key} that are no voxels") from error
-        kept = tuple(at for at in old if at not in gone) if gone else old
-        sides[side] = kept + getattr(part, side)
-    return replace(part, **sides)
+    return replace(
+        part,
+        foreground=_kept(before.foreground, extra.get(NO_LONGER_WANTED)) + part.foreground,
+        background=_kept(before.background, extra.get(NO_LONGER_UNWANTED)) + part.background,
+    )
+
+
+def _kept(old: Voxels, gone: Any) -> Voxels:
+    if gone is None:
+        return old
+    try:
+        left_out = {tuple(at) for at in gone}
+    except TypeError as error:
+        raise ValueError("voxels that do not count any more, which are no voxels") from error
+    return tuple(at for at in old if at not in left_out)
