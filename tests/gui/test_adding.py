@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
@@ -180,6 +181,36 @@ def test_diameters_by_hand_stay_with_the_half_that_they_measure(missed, qtbot):
     acts.adder.split_at((x, y, low[2] + 0.4 * (high[2] - low[2])))
     settled(missed, qtbot)
     assert [c.diameters_by for c in rows(missed)] == [Source.READER, Source.NETWORK]
+
+
+@pytest.mark.parametrize("by_hand", [(0,), (1,), (0, 1)], ids=["kept", "gone", "both"])
+def test_a_merge_keeps_the_diameters_by_hand_and_says_whose_they_are(missed, qtbot, by_hand):
+    """Those of the candidate that was merged into the other one vanished without a word."""
+    acts, (whole,) = missed.actions_, rows(missed)
+    x, y, z = whole.centroid_mm
+    missed.commands.run("edit_outline")
+    acts.adder.split_at((x, y, z))
+    settled(missed, qtbot)
+    halves = rows(missed)
+    for n in by_hand:
+        x, y, z = halves[n].centroid_mm
+        ends = (((x - 5 - n, y, z), (x + 5 + n, y, z)), ((x, y - 4, z), (x, y + 4, z)))
+        acts.review_controller.place_diameters(halves[n].tracking_uid, ends)
+    acts.go_to(halves[1].id)
+    missed.commands.run("merge")
+    settled(missed, qtbot)
+    (both,) = rows(missed)
+    expected = 10.0 if 0 in by_hand else 12.0
+    assert (both.diameters_by, both.longest_axial_diameter_mm) == (Source.READER, expected)
+    assert f"by hand on {halves[by_hand[0]].id}" in reads(missed)
+    assert missed.session.state.review.part_of(halves[1].tracking_uid) == whole.tracking_uid
+    missed.commands.run("undo")
+    settled(missed, qtbot)
+    placed = [c.diameters_by is Source.READER for c in rows(missed)]
+    assert placed == [0 in by_hand, 1 in by_hand]
+    missed.commands.run("redo")
+    settled(missed, qtbot)
+    assert [c.longest_axial_diameter_mm for c in rows(missed)] == [expected]
 
 
 def test_the_key_takes_split_points_under_the_pointer_of_linked_views(missed, qtbot):

@@ -115,6 +115,36 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     assert verdict.state is ReviewState.ACCEPTED
 
 
+def test_a_result_that_is_no_longer_in_the_list_is_said(panel, listed, qtbot):
+    """The study opened as one that nobody had analysed, beside a row with its candidates."""
+    assert listed.controller.open(listed.list_folder)
+    (listed.list_folder / "b").unlink()
+    listed.controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    assert panel.session.state.study is not None
+    assert "its result is no longer in the list's folder" in panel.session.state.message
+    listed.controller.open_row(listed.model.rows[2])
+    wait(qtbot, panel)
+    assert panel.session.state.message == ""  # nobody has analysed this one
+
+
+def test_from_a_list_that_vanished_no_study_is_opened_and_the_open_one_stays(panel, listed, qtbot):
+    """It was called a defect in LesionLens, and the next study had a name but no pictures."""
+    opened(panel, listed, qtbot)
+    study = panel.session.state.study
+    listed.list_folder.rename(listed.list_folder.with_name("unmounted"))
+    listed.controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    assert panel.session.state.study is study
+    assert "has vanished" in listed.controller.session.state.problem.found
+    assert panel.session.state.problem is None
+    listed.list_folder.with_name("unmounted").rename(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    assert panel.session.state.study is not study
+    assert listed.controller.session.state.problem is None
+
+
 def test_a_closed_result_is_still_closed_when_its_study_comes_back(
     panel, listed, prefer, slow, qtbot
 ):

@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from qtpy.QtGui import QFontMetricsF
-from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton
+from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton
 from tests.gui.window import answer, wait
 
 from lesionlens.base.labels import Label, ReviewAct, ReviewState
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
-from lesionlens.base.records.response import Response
+from lesionlens.base.records.response import Response, Steroids
 from lesionlens.napari.preferences import Preferences, keep_reader
 from lesionlens.napari.widgets.parts import small_font
 
@@ -75,16 +75,41 @@ def test_no_day_is_drawn_over_another_below_the_curves(compared):
     assert edges[-1][1] <= plot.width() + 1
 
 
-def test_the_draft_is_german_where_the_report_is(compared, monkeypatch):
+def test_the_dialog_is_german_where_the_report_is(compared, monkeypatch):
+    """German arithmetic stood below English questions, with English answers."""
+    dialog = compared.response
+    compared.commands.run("assess_response")
+    english = shown_words(dialog)
+    dialog.reject()
     german = replace(Preferences(), sentence_language="de")
     monkeypatch.setattr(
         "lesionlens.napari.widgets.response_dialog.read_preferences", lambda: german
     )
     compared.commands.run("assess_response")
-    dialog = compared.response
     assert "Ausgangswert 2025-01-01" in dialog._steps.text()
     assert "Vorschlag" in dialog._proposed.text()
-    dialog.reject()
+    same = {dialog._who.text(), "", "2025-01-01", *Response}
+    assert (shown_words(dialog) & english) - same == set()
+    boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
+    boxes["Steroide, jetzt gegenüber damals"].setCurrentText("abgesetzt")
+    boxes["Ihre Kategorie"].setCurrentText("SD")
+    dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
+    next(b for b in dialog.findChildren(QPushButton) if b.text() == "Unterzeichnen").click()
+    (signed,) = compared.session.state.review.responses
+    assert (signed.category, signed.steroids) == (Response.STABLE, Steroids.STOPPED)
+    assert "limit +25 %" in " ".join(signed.steps)  # files keep English
+
+
+def shown_words(dialog):
+    """Every text of a dialog: title, labels, names, buttons, choices and hints."""
+    shown = {dialog.windowTitle()}
+    children = [*dialog.findChildren(QLabel), *dialog.findChildren(QPushButton)]
+    shown |= {child.text() for child in children}
+    for box in dialog.findChildren(QComboBox):
+        shown |= {box.accessibleName(), *(box.itemText(n) for n in range(box.count()))}
+    for line in dialog.findChildren(QLineEdit):
+        shown |= {line.accessibleName(), line.placeholderText()}
+    return shown
 
 
 def test_the_reader_enters_and_signs(compared):
@@ -95,7 +120,7 @@ def test_the_reader_enters_and_signs(compared):
     boxes["Steroids, now compared with then"].setCurrentText("same")
     dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
     assert not sign.isEnabled()  # nothing is signed that the reader did not choose
-    boxes["your category"].setCurrentText("PD")
+    boxes["Your category"].setCurrentText("PD")
     sign.click()
     (signed,) = compared.session.state.review.responses
     assert (signed.category, signed.reader) == (Response.PROGRESSION, "A. Reader")
@@ -114,17 +139,17 @@ def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
     dialog = compared.response
     dialog.ask(found, compared.session.state.identity, "A. Reader")
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
-    sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Sign")
-    boxes["your category"].setCurrentText("SD")
+    sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Unterzeichnen")
+    boxes["Ihre Kategorie"].setCurrentText("SD")
     assert sign.isEnabled()
-    boxes["Nadir (progression)"].setCurrentText("2025-01-01")
-    boxes["Baseline (response)"].setCurrentText("2025-03-01")
+    boxes["Nadir (Progress)"].setCurrentText("2025-01-01")
+    boxes["Ausgangszeitpunkt (Ansprechen)"].setCurrentText("2025-03-01")
     assert "Nadir liegt vor dem Ausgangszeitpunkt" in dialog._steps.text()
     assert dialog._proposed.text() == "Kein Vorschlag: bitte einen anderen Nadir wählen"
     assert not sign.isEnabled()
     dialog.accept()
     assert not compared.session.state.review.responses
-    boxes["Nadir (progression)"].setCurrentText("2025-03-01")
+    boxes["Nadir (Progress)"].setCurrentText("2025-03-01")
     assert sign.isEnabled()
     dialog.reject()
 
@@ -133,7 +158,7 @@ def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
     session = compared.session
     compared.commands.run("assess_response")
     boxes = {box.accessibleName(): box for box in compared.response.findChildren(QComboBox)}
-    boxes["your category"].setCurrentText("SD")
+    boxes["Your category"].setCurrentText("SD")
     compared.response.findChildren(QLineEdit)[-1].setText("A. Reader")
     compared.response.accept()
     keep_reader("")
@@ -153,7 +178,7 @@ def test_another_study_takes_no_signature(compared):
     compared.actions_._asked = None
     dialog = compared.response
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
-    boxes["your category"].setCurrentText("SD")
+    boxes["Your category"].setCurrentText("SD")
     dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
     dialog.accept()
     assert compared.session.state.review.responses == ()

@@ -647,7 +647,8 @@ def prior_of(panel):
     data = np.linspace(500.0, 900.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     volume = Volume(data, Grid(shape, affine))
     pictures = {MrSequence.T1C: volume, MrSequence.FLAIR: volume}
-    return ComparedPictures("prior", "prior", pictures)
+    resampled = {MrSequence.FLAIR: "interpolated from 5 mm slices"}
+    return ComparedPictures("prior", "prior", pictures, resampled=resampled)
 
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):
@@ -661,6 +662,8 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     for sequence, drawing in held.items():
         swapped = sequence in (MrSequence.T1C, MrSequence.FLAIR)
         assert drawing.lines[0].startswith("prior") is swapped
+        from_thick = "interpolated from 5 mm slices" in drawing.lines[2:]
+        assert from_thick is (sequence is MrSequence.FLAIR)
         assert (drawing.image.data.max() == now[sequence]) is not swapped
     low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950

@@ -15,12 +15,15 @@ from lesionlens.analysis.followup.patient import Prior, visit_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
+from lesionlens.napari.model.geometry.slices import plane_of_acquisition
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.log import ReviewLog
@@ -28,6 +31,8 @@ from lesionlens.results.review.prior import PriorImagesError, find_prior, open_p
 from lesionlens.site.worklist import own_log
 
 _NO_IMAGES = "Nothing is compared until you choose the folder of the earlier examination's images."
+_SAME_VOX = 1e-2
+"""Voxels by which an image may be off the working grid's voxels without having been resampled."""
 _UNCONFIRMED = "Nothing is compared until you confirm that it is one patient."
 
 
@@ -164,7 +169,27 @@ def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
         "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
         Volume(prior.analysis.findings.components, _moved(prepared.native, back)),
+        resampled={
+            sequence: words
+            for sequence in prepared.images
+            if (words := _resampled(prior.analysis, sequence))
+        },
     )
+
+
+def _resampled(analysis: Analysis, sequence: MrSequence) -> str:
+    """Return from which slices an image of the working grid was resampled; empty if it was not."""
+    prepared, acquired = analysis.prepared, analysis.study.series[sequence].grid
+    voxels = np.linalg.inv(prepared.working.affine) @ acquired.affine
+    moved = any(
+        step.step is StepName.REGISTER and step.done and step.sequence is sequence
+        for step in prepared.steps
+    )
+    if np.allclose(voxels, np.rint(voxels), atol=_SAME_VOX) and not moved:
+        return ""
+    if plane_of_acquisition(acquired) is None:
+        return "interpolated"
+    return f"interpolated from {acquired.spacing_mm.max():.3g} mm slices"
 
 
 def _moved(grid: Grid, back: Affine) -> Grid:

@@ -27,6 +27,8 @@ _DONE_FIRST = "Press Done first (Shift+E): a new candidate can be split when it 
 _ONE = "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
 _OTHER = "Now point at the other half."
 
+_PLACED = " The diameters are those placed by hand on {}: check them (Shift+D)."
+"""After a merge: a reader's diameters are kept, of two those of the candidate that is kept."""
 _SAMPLES = 50
 """Points on a diameter at which the half that it lies in is looked up."""
 
@@ -130,25 +132,31 @@ class LesionAdder:
         reader = self.review_controller.reader
         kept, gone = _kept_first(into, chosen)
 
+        review = self.session.state.review
+        placed, other_placed = (review.diameters_of(one.tracking_uid) for one in (kept, gone))
+
         def make(log: ReviewLog) -> None:
             both, nothing = additions.merged(analysis, kept, gone)
             with log.one_act():
-                words = self.session.reason_with(kept, f"merged with candidate {gone.id}")
-                log.mark(
-                    kept.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
-                )
-                words = self.session.reason_with(gone, f"merged into candidate {kept.id}")
-                log.mark(
-                    gone.tracking_uid,
-                    ReviewState.EDITED,
-                    reader=reader,
-                    reason=words,
-                    outline=nothing,
-                )
+                if placed is None and other_placed is not None:
+                    log.place_diameters(kept.tracking_uid, other_placed, reader=reader)
+                for one, outline, words in (
+                    (kept, both, f"merged with candidate {gone.id}"),
+                    (gone, nothing, f"merged into candidate {kept.id}"),
+                ):
+                    reason = self.session.reason_with(one, words)
+                    log.mark(
+                        one.tracking_uid, ReviewState.EDITED, reader=reader, reason=reason,
+                        outline=outline,
+                    )  # fmt: skip
 
         def then() -> None:
             self.review_controller.go_to_uid(kept.tracking_uid)
-            self.session.notify(f"Candidate {gone.id} is now part of {kept.id}; U undoes that.")
+            measured = [one.id for one, by in ((kept, placed), (gone, other_placed)) if by]
+            self.session.notify(
+                f"Candidate {gone.id} is now part of {kept.id}; U undoes that."
+                + (_PLACED.format(measured[0]) if measured else "")
+            )
 
         return self.review_controller.change("Merging", make, then)
 

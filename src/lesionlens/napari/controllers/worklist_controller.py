@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import WrittenTables, tables_of
 
 _POLL_MS = 1000
+_NO_RESULT = (
+    "This study was analysed, but its result is no longer in the list's folder: bring the folder "
+    "{!r} back, or analyse the study again."
+)
+_OPENING = "opening a row"
+"""Cause of a refusal that ends as soon as a row may be opened."""
 _FREED_MS = 900
 """After this time the memory of the study before is free, so that a third one can be read."""
 
@@ -278,8 +285,15 @@ class WorklistController:
             self._show_opened(row, found)
         if found.result is not None and self.actions.session.state.study is found.study:
             self.actions.show_result(found.result, found.overlays)
+        elif found.result is None and self._was_analysed(row):
+            self.actions.session.decline(_NO_RESULT.format(row.entry.name))
         self.session.analyse_from(row)
         when_idle(self.read_next, _FREED_MS)
+
+    def _was_analysed(self, row: WorklistRow) -> bool:
+        """Whether the list has an outcome of a study, also where the reader must not see it yet."""
+        listed = None if self.session.database is None else self.session.database.entry(row.key[0])
+        return listed is not None and listed.candidates is not None
 
     def _refuse(self, error: BaseException) -> None:
         refused = self._opening
@@ -297,8 +311,9 @@ class WorklistController:
             self.session.check(row)
         except LesionLensError as refusal:
             self._passed = (row, self._towards)
-            self.session.failed(problem_of(refusal))
+            self.session.failed(replace(problem_of(refusal), cause=_OPENING))
             return False
+        self.session.clear_problem(_OPENING)
         return True
 
     def _reader_of(self, row: WorklistRow) -> Callable[[RunContext], OpenedStudy]:

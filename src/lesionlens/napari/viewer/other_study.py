@@ -37,13 +37,11 @@ class OtherStudy:
         flagged = compared.components
         called = compared.description if board.views.named else compared.plain
         named = tile.plane.value if compared.other_image else drawn.lines[0]
+        resampled = compared.resampled.get(tile.sequence)
+        position = drawn.lines[1:2] if resampled else drawn.lines[1:]
         return replace(
             drawn,
-            lines=(
-                f"{called} · {named}",
-                *drawn.lines[1:],
-                *filter(None, (compared.how,)),
-            ),
+            lines=(f"{called} · {named}", *position, *filter(None, (resampled, compared.how))),
             outlines=() if flagged is None else self.artist.marked(own, tile, place, flagged),
             box=None,
         )

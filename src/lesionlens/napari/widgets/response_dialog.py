@@ -1,10 +1,11 @@
-"""Dialog of the RANO 2.0 response: input, draft with its arithmetic, signature."""
+"""Dialog of the RANO 2.0 response: input, draft with its arithmetic, signature.
+
+All of it is in the language of the report, into which the signed response goes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
-from typing import TypeVar
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFormLayout,
+    QLabel,
     QLineEdit,
     QVBoxLayout,
     QWidget,
@@ -33,10 +35,9 @@ from lesionlens.base.records.response import (
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.widgets.parts import label
-from lesionlens.results.export.words import load
+from lesionlens.results.export.words import Words, load
 
 Sign = Callable[[ResponseDraft, Comparison, Response, str], object]
-Kind = TypeVar("Kind", bound=StrEnum)
 ANOTHER_NADIR = "another nadir"
 """What a draft misses whose nadir is before its baseline."""
 
@@ -52,18 +53,20 @@ class ResponseDialog(QDialog):
 
     def __init__(self, parent: QWidget, sign: Sign) -> None:
         super().__init__(parent)
-        self.setWindowTitle("Response (RANO 2.0), a draft")
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(560)
         self._sign, self._draft = sign, ResponseDraft(ResponseChoices(), None, (), None)
         self._found: Comparison | None = None
+        self._words = load("en")
         self._baseline, self._nadir = QComboBox(), QComboBox()
-        self._choices = {kind: _choice(kind) for kind in (Criterion, Disease, Steroids, Clinical)}
-        self._category, self._reader = _choice(Response), QLineEdit()
+        self._choices = {kind: QComboBox() for kind in (Criterion, Disease, Steroids, Clinical)}
+        self._category, self._reader = QComboBox(), QLineEdit()
+        self._labels: dict[str, tuple[QLabel, QWidget]] = {}
         self._who = label("", "title", wrap=True)
         self._steps, self._proposed = label("", wrap=True), label("", "title", wrap=True)
-        self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
-        self._yes = self._buttons.addButton("Sign", QDialogButtonBox.ButtonRole.AcceptRole)
+        self._buttons = QDialogButtonBox()
+        self._no = self._buttons.addButton("", QDialogButtonBox.ButtonRole.RejectRole)
+        self._yes = self._buttons.addButton("", QDialogButtonBox.ButtonRole.AcceptRole)
         self._lay_out()
         for box in (self._baseline, self._nadir, *self._choices.values()):
             box.currentIndexChanged.connect(self._propose)
@@ -73,24 +76,13 @@ class ResponseDialog(QDialog):
         self._buttons.rejected.connect(self.reject)
 
     def _lay_out(self) -> None:
-        form, column = QFormLayout(), QVBoxLayout(self)
-        rows = (
-            ("Baseline (response)", self._baseline),
-            ("Nadir (progression)", self._nadir),
-            ("Measured by", self._choices[Criterion]),
-            ("Disease", self._choices[Disease]),
-            ("Steroids, now compared with then", self._choices[Steroids]),
-            ("Clinical state, worse only if nothing else explains it", self._choices[Clinical]),
-        )
-        for words, box in rows:
-            box.setAccessibleName(words)
-            form.addRow(words, box)
-        self._reader.setPlaceholderText("your name")
-        self._reader.setAccessibleName("your name")
-        self._category.setAccessibleName("your category")
-        last = QFormLayout()
-        last.addRow("Your category", self._category)
-        last.addRow("Signed by", self._reader)
+        form, last, column = QFormLayout(), QFormLayout(), QVBoxLayout(self)
+        self._add_row(form, "baseline", self._baseline)
+        self._add_row(form, "nadir", self._nadir)
+        for kind, box in self._choices.items():
+            self._add_row(form, kind.__name__.lower(), box)
+        self._add_row(last, "category", self._category)
+        self._add_row(last, "reader", self._reader)
         column.addWidget(self._who)
         column.addLayout(form)
         column.addWidget(self._steps)
@@ -98,19 +90,43 @@ class ResponseDialog(QDialog):
         column.addLayout(last)
         column.addWidget(self._buttons)
 
+    def _add_row(self, form: QFormLayout, name: str, field: QWidget) -> None:
+        self._labels[name] = QLabel(), field
+        form.addRow(*self._labels[name])
+
+    def _translate(self, words: Words) -> None:
+        """Show labels, buttons and choices in a language; nothing is chosen afterwards."""
+        self._words = words
+        self.setWindowTitle(words.form("title"))
+        for name, (shown, field) in self._labels.items():
+            shown.setText(words.form(name))
+            field.setAccessibleName(words.form(name))
+        self._reader.setPlaceholderText(words.form("name"))
+        self._yes.setText(words.form("sign"))
+        self._no.setText(words.form("cancel"))
+        for kind, box in self._choices.items():
+            box.clear()
+            for value in kind:
+                box.addItem(words.entered(value), value)
+        self._category.clear()
+        self._category.addItem(words.form("choose"), None)
+        for category in Response:
+            self._category.addItem(category.value, category)
+
     def ask(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
         """Show the draft of a comparison."""
+        self._found = None
+        self._translate(load(read_preferences().sentence_language))
         self._baseline.setFocus()  # not on a button that is about to be disabled
         self._who.setText(identity.text)
-        self._found = None
-        earlier = [name_of(found.points, n) for n in range(len(found.points) - 1)]
-        for box, first in ((self._baseline, ()), (self._nadir, ("the smallest sum since",))):
+        earlier = [self._words.days(name_of(found.points, n)) for n in range(len(found.points) - 1)]
+        smallest = self._words.form("smallest")
+        for box, first in ((self._baseline, ()), (self._nadir, (smallest,))):
             box.clear()
             box.addItems([*first, *earlier])
-        for box in (*self._choices.values(), self._category):
-            box.setCurrentIndex(0)
-        for kind in (Steroids, Clinical):
-            self._choices[kind].setCurrentText("unknown")
+        for chosen in (Steroids.UNKNOWN, Clinical.UNKNOWN):
+            box = self._choices[type(chosen)]
+            box.setCurrentIndex(box.findData(chosen))
         self._reader.setText(reader)
         self._found = found
         self._propose()
@@ -122,10 +138,10 @@ class ResponseDialog(QDialog):
         return ResponseChoices(
             self._baseline.currentIndex(),
             None if nadir < 0 else nadir,
-            Criterion(self._choices[Criterion].currentText()),
-            Disease(self._choices[Disease].currentText()),
-            Steroids(self._choices[Steroids].currentText()),
-            Clinical(self._choices[Clinical].currentText()),
+            Criterion(self._choices[Criterion].currentData()),
+            Disease(self._choices[Disease].currentData()),
+            Steroids(self._choices[Steroids].currentData()),
+            Clinical(self._choices[Clinical].currentData()),
         )
 
     def _propose(self) -> None:
@@ -137,9 +153,8 @@ class ResponseDialog(QDialog):
         else:
             steps = (STEPS["nadir_first"],)
             self._draft = ResponseDraft(entered, None, steps, None, (ANOTHER_NADIR,))
-        words = load(read_preferences().sentence_language)
-        self._steps.setText("\n".join(map(words.step, self._draft.steps)))
-        self._proposed.setText(words.step(self._draft.text))
+        self._steps.setText("\n".join(map(self._words.step, self._draft.steps)))
+        self._proposed.setText(self._words.step(self._draft.text))
         self._offer()
 
     def _offer(self) -> None:
@@ -151,8 +166,8 @@ class ResponseDialog(QDialog):
 
     def _chosen(self) -> Response | None:
         """Return the reader's category, or None."""
-        text = self._category.currentText()
-        return Response(text) if text in set(Response) else None
+        chosen = self._category.currentData()
+        return None if chosen is None else Response(chosen)
 
     def accept(self) -> None:
         """Sign the reader's category."""
@@ -177,12 +192,3 @@ class ReportWords:
     def ask_response(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
         """Show the draft of a response category with the patient's identity."""
         self._dialog.ask(found, identity, reader)
-
-
-def _choice(kind: type[Kind]) -> QComboBox:
-    """Return a list of all values without a preselected one."""
-    box = QComboBox()
-    if kind is Response:
-        box.addItem("choose")
-    box.addItems([one.value for one in kind])
-    return box

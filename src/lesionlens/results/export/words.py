@@ -205,6 +205,10 @@ class Words:
         """Return a reader's input for a response in words."""
         return self._of("entered", value)
 
+    def form(self, name: str) -> str:
+        """Return a label of the dialog in which a response is signed."""
+        return self._of("response_form", name)
+
     def sentence(self, name: str) -> str:
         """Return the template of a report sentence: of a candidate, or of the study."""
         return self._of("sentences", name)

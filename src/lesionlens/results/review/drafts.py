@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,13 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.prompts import PromptRound
+from lesionlens.base.records.stored_rounds import StoredRounds
 from lesionlens.results.review import store
 
 logger = logging.getLogger(__name__)
 
 _KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
-_PROMPTS = TypeAdapter(tuple[PromptRound, ...])
+_PROMPTS = TypeAdapter(Annotated[tuple[PromptRound, ...], StoredRounds()])
 
 
 @dataclass(frozen=True, eq=False)

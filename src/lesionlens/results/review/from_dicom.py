@@ -73,7 +73,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     reported = {} if objects.report is None else report_items.candidates_in(objects.report)
     marked, uids = identified = _components(chosen, grid)
     notices += _overlaps(chosen)
-    attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
+    attention, elsewhere = _attention(objects.maps, grid)
+    notices += elsewhere
     ours = _is_builtin(objects)
     parted = ours or any(s.part is not Part.WHOLE for s in chosen)
     inputs = inputs_of(study)
@@ -336,8 +337,9 @@ def _numbered(found: Findings, numbers: Mapping[str, int]) -> Findings:
 
 def _attention(
     maps: tuple[Dataset, ...], grid: Grid
-) -> Iterator[tuple[Region, NDArray[np.float32] | None]]:
-    """Yield each LesionLens attention map on the grid; None if it has other voxels."""
+) -> tuple[dict[Region, NDArray[np.float32]], list[str]]:
+    """Return the LesionLens attention maps on the grid, and a notice of those on other voxels."""
+    found, elsewhere = {}, []
     for ds in maps:
         try:
             volume = _map_on(ds, grid)
@@ -347,9 +349,18 @@ def _attention(
                 expected="a Parametric Map as it was sent",
                 next_step="Fetch the study with its results again, or take the map out of it",
             ) from error
-        region = map_label(ds).removeprefix("attention_")
-        if region in {r.value for r in Region}:
-            yield Region(region), volume
+        name = map_label(ds).removeprefix("attention_")
+        region = next((r for r in Region if r.value == name), None)
+        if region is None:
+            continue
+        if volume is None:
+            elsewhere.append(region.display_name)
+        else:
+            found[region] = volume
+    names = ", ".join(elsewhere)
+    if not names:
+        return found, []
+    return found, [f"Attention maps on other voxels than the reference are not shown: {names}"]
 
 
 def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:

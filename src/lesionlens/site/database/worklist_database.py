@@ -92,9 +92,20 @@ class WorklistDatabase:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Write within the block, in one transaction.
+        """Write within the block, in one transaction."""
+        self.check_there()
+        with self._connection:
+            yield
+
+    def check_there(self) -> None:
+        """Refuse a file that is gone.
 
         A file that is removed while it is open takes all that is written, and nobody finds it.
+
+        Raises
+        ------
+        ResourceError
+            The folder was removed or renamed, or its disk unmounted.
         """
         if self.vanished:
             raise ResourceError(
@@ -102,8 +113,6 @@ class WorklistDatabase:
                 expected="the folder in which decisions are kept",
                 next_step="Bring it back, then open the study again",
             )
-        with self._connection:
-            yield
 
     # --- studies --------------------------------------------------------------------------
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.review import (
     WHOLE_STUDY,
+    Outline,
     Review,
     ReviewEvent,
     UnaidedMark,
@@ -59,7 +61,10 @@ class ReadSession:
         """Whether another window decided on this study since it was opened in this one."""
         self._analysis, self._review, self._takes_over = "", Review(), False
         self._unseen: tuple[ReviewEvent, ...] = ()
-        self._add(ReviewAct.BEGIN)
+        self._begun: ReviewEvent | None = self._made(ReviewAct.BEGIN, WHOLE_STUDY)
+        self._acts.append(self._begun)
+        with suppress(ResourceError):  # it is stored with the first act, of which the reader hears
+            self._write([])
 
     @property
     def read(self) -> Read:
@@ -215,7 +220,7 @@ class ReadSession:
         """Store decisions and their outlines; the log then continues the shown review."""
         named = {act.outline for act in acts}
         outlines = [outline for name, outline in review.outlines.items() if name in named]
-        self.database.add(self.key, acts, self._analysis, outlines)
+        self._write(acts, self._analysis, outlines)
         self._acts += acts
         self._takes_over = False
 
@@ -302,11 +307,20 @@ class ReadSession:
 
     def _add(self, act: ReviewAct, uid: str = WHOLE_STUDY, **fields: Any) -> None:
         at = self._clock()
-        seconds = 0.0 if act is ReviewAct.BEGIN else max(at - self._last, 0.0)
-        made = self._made(act, uid, seconds=seconds, **fields)
-        self.database.add(self.key, [made])
+        made = self._made(act, uid, seconds=max(at - self._last, 0.0), **fields)
+        self._write([made])
         self._acts.append(made)
         self._last = at
+
+    def _write(
+        self, acts: list[ReviewEvent], analysis: str = "", outlines: Iterable[Outline] = ()
+    ) -> None:
+        """Write acts to the database, after the beginning of the read if that is not there yet."""
+        if self._begun is not None:
+            self.database.add(self.key, [self._begun])
+            self._begun = None
+        if acts:
+            self.database.add(self.key, acts, analysis, outlines)
 
     def _made(
         self,

@@ -319,6 +319,29 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
         assert "decide again on what was left" in window.session.state.problem.next_step
 
 
+def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_there_is_room(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+    monkeypatch,
+):
+    """Its opening could not be stored: 'a defect in LesionLens', and a study without pictures."""
+    turn = listed(tmp_path / "list")
+    session = ReviewSession()
+    window = ReadController(session)
+    window.expect(turn)
+    with full_disk(monkeypatch):
+        session.open(analysis.study)
+    assert turn.database.read(turn.key).acts == ()
+    session.analysed(FakeResult(analysis), overlays_of(analysis))
+    session.go_to(1)
+    session.mark(ReviewState.ACCEPTED)
+    assert window.kept
+    stored = turn.database.read(turn.key).acts
+    assert [act.act for act in stored] == [ReviewAct.BEGIN, ReviewAct.MARK]
+    window.release()
+
+
 def saved_with(analysis, *states):  # noqa: F811
     """Return the analysis as a saved result, reviewed."""
     log = ReviewLog()

@@ -388,6 +388,22 @@ def test_a_comparison_that_was_not_sent_is_missed_in_words(analysed, tmp_path):
     )
 
 
+def test_a_map_on_other_voxels_is_named_as_not_shown(analysed, tmp_path):
+    """It vanished: the attention of that region seemed never to have been sent."""
+    analysis = analysed()
+    folder = _sent(analysis, tmp_path)
+    ds = pydicom.dcmread(folder / "attention_tc.dcm")
+    for groups in ds.PerFrameFunctionalGroupsSequence:
+        position = groups.PlanePositionSequence[0]
+        x, y, z = map(float, position.ImagePositionPatient)
+        position.ImagePositionPatient = [x + 1.5, y, z]
+    ds.save_as(folder / "attention_tc.dcm")
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert set(again.volumes.attention) == set(analysis.volumes.attention) - {Region.TC}
+    said = "Attention maps on other voxels than the reference are not shown: tumour core"
+    assert said in again.run.notices
+
+
 def test_anatomy_beside_a_lesion_is_not_taken(analysed, tmp_path):
     """As TotalSegmentator writes organs."""
     analysis = analysed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lesionlens.base.labels import MrSequence
@@ -58,6 +58,8 @@ class ComparedPictures:
     """Name of another image of this study (a series, the subtraction); empty for a prior."""
     how: str = ""
     """How it was registered, with any doubt."""
+    resampled: Mapping[MrSequence, str] = field(default_factory=dict)
+    """How the volumes were resampled from the acquired slices, of those that were."""
     instead_of: ComparedPictures | None = None
     """Comparison restored afterwards."""
     layout: Layout = Layout.SINGLE

@@ -254,14 +254,19 @@ class WorklistSession:
         return self.protocol is not None and self.protocol.require_rating
 
     def check(self, row: WorklistRow) -> None:
-        """Refuse a row before the end of its washout.
+        """Refuse a row before the end of its washout, or of a list that is gone.
 
         Raises
         ------
         ReadError
             The protocol requires more days since the previous session.
+        ResourceError
+            The list's folder has vanished: no decision could be stored.
         """
-        if self.database is None or self.protocol is None:
+        if self.database is None:
+            return
+        self.database.check_there()
+        if self.protocol is None:
             return
         mine = [read for read in self.database.reads() if read.key.reader == self.reader]
         until = too_early(self.protocol, row, mine)
@@ -302,6 +307,11 @@ class WorklistSession:
     def failed(self, problem: Problem) -> None:
         """Report a failure; the list is kept."""
         self._set(activity=None, problem=problem)
+
+    def clear_problem(self, cause: str) -> None:
+        """Hide a failure with this cause."""
+        if self.state.problem is not None and self.state.problem.cause == cause:
+            self._set(problem=None)
 
     def decline(self, why: str) -> None:
         """Show why an act was not done."""
