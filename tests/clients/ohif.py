@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -112,12 +112,12 @@ class _Pages(http.server.SimpleHTTPRequestHandler):
     do_POST = do_GET
 
     def _pass_on(self):
-        link = http.client.HTTPConnection("127.0.0.1", self.archive, timeout=120)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {k: v for k, v in self.headers.items() if k in ("Accept", "Content-Type")}
-        link.request(self.command, self.path, body or None, headers)
-        answer = link.getresponse()
-        data = answer.read()
+        with closing(http.client.HTTPConnection("127.0.0.1", self.archive, timeout=120)) as link:
+            link.request(self.command, self.path, body or None, headers)
+            answer = link.getresponse()
+            data = answer.read()
         self.send_response(answer.status)
         for key in ("Content-Type",):
             if answer.getheader(key):
@@ -125,7 +125,6 @@ class _Pages(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-        link.close()
 
     def _file(self):
         if self.path.split("?")[0] == "/app-config.js":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.util
 import io
 import os
@@ -277,6 +278,15 @@ def test_active_learning_names_what_has_no_final_label_yet(client, folder):
         client.next_sample("tea leaves", {})
 
 
+def test_a_datastore_that_cannot_be_written_has_next_samples_too(client, folder, caplog):
+    """The note of who requested it was all that failed; MONAI Label's server logs that."""
+    (folder / "labels").write_bytes(b"")
+    sample = client.next_sample("first", {})
+    assert (sample["id"], sample["name"]) == ("one", "one.nii.gz")
+    assert "could not be noted" in caplog.text
+    assert str(folder) not in caplog.text
+
+
 def test_labels_come_back_as_they_were_kept(client, folder):
     label = str(folder / "three_flair.nii.gz")
     kept = Path(label).read_bytes()
@@ -392,6 +402,8 @@ def test_the_next_sample_is_an_image_that_a_viewer_loads(
         f"{server.url}/datastore/image", params={"image": sample["id"]}, timeout=60
     )
     assert answer.ok
+    digest = hashlib.sha256(answer.content).hexdigest()
+    assert sample["checksum"] == f"SHA256:{digest}"  # else it shows what its cache has of this name
     file = tmp_path / sample["name"]  # so 3D Slicer's plug-in names it, and goes by the suffix
     file.write_bytes(answer.content)
     reference = next((folder / "one").glob("*flair*" if image == "three_flair" else "*t1c*"))

@@ -1,38 +1,48 @@
-"""The report fits a phone: no part of it, opened or not, lies beside the screen."""
+"""The report fits phones and tablets: no part of it, opened or not, lies beside the screen."""
 
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 from tests.clients.ohif import browser
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
+from lesionlens.results.review.log import ReviewLog
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="not installed: chromium"),
 ]
+WIDTHS = (320, 390, 768, 820, 1024)
 LESIONS = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
 
 
-def test_the_report_is_as_wide_as_the_screen(tmp_path):
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_the_report_is_as_wide_as_the_screen(tmp_path, language):
+    """The smallest phone, a usual one, and tablets upright and across."""
     patient = make_patient(spacing_mm=4.0, lesions=LESIONS)
     study = write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
-    save(make_analysis(patient, study), tmp_path / "out")
+    analysis = replace(make_analysis(patient, study), options=ExportOptions(language=language))
+    log, word = ReviewLog(), "Pulsationsartefakt/" * 9  # a reason without a space
+    for candidate in analysis.findings.candidates:
+        log.mark(candidate.tracking_uid, ReviewState.REJECTED, reason=word, reader=word)
+    save(replace(analysis, review=log.review), tmp_path / "out")
+    shown = {}
     with browser(tmp_path / "profile") as page:
-        page.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=390, height=844, deviceScaleFactor=1, mobile=True,
-        )  # fmt: skip
-        page.call("Page.navigate", url=(tmp_path / "out/report.html").as_uri())
-        page.until("document.readyState === 'complete' && document.querySelector('.page')")
-        page.run("document.querySelectorAll('details').forEach(one => one.open = true)")
-        time.sleep(0.5)
-        shown = [
-            page.run(f"return document.documentElement.{edge}")
-            for edge in ("clientWidth", "scrollWidth")
-        ]
-    assert shown == [390, 390]
+        for width in WIDTHS:
+            page.call(
+                "Emulation.setDeviceMetricsOverride",
+                width=width, height=844, deviceScaleFactor=1, mobile=True,
+            )  # fmt: skip
+            page.call("Page.navigate", url=(tmp_path / "out/report.html").as_uri())
+            page.until("document.readyState === 'complete' && document.querySelector('.page')")
+            page.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+            time.sleep(0.5)
+            shown[width] = page.run("return document.documentElement.scrollWidth")
+    assert shown == {width: width for width in WIDTHS}

@@ -176,6 +176,7 @@ def send(
             files, notices = _nameless(result, Path(place), key, map_file)
             chosen = dicom_files.only(files, kinds)
             done = archive.send(chosen, context=context)
+            notices = (*notices, *done.notices)
         else:
             done, notices = send_result(
                 archive,

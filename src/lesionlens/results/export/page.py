@@ -315,7 +315,7 @@ def _impression(
             review += " " + words("deferred_too", n=deferred)
         readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
         if readers:
-            review += " " + words("by_readers", names=", ".join(readers))
+            review += " " + words("by_readers", names=", ".join(map(isolated, readers)))
         lines.append(review)
     if analysis.review.signed is not None:
         lines.append(_signature(analysis.review.events[-1], words))
@@ -326,9 +326,9 @@ def _impression(
 def _signature(event: ReviewEvent, words: Words) -> str:
     """Return the statement as it was signed; one of the window's own in the report's language."""
     if not event.reason:
-        return words("signed_by", reader=event.reader or words("unknown"))
+        return words("signed_by", reader=isolated(event.reader or words("unknown")))
     known = _STATEMENTS.get(event.reason)
-    statement = event.reason if known is None else words(known)
+    statement = isolated(event.reason.rstrip(".")) if known is None else words(known)
     return words("signed", statement=statement.rstrip("."))
 
 
@@ -341,7 +341,7 @@ def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:
     signed = words(
         "response_outdated" if analysis.response_outdated else "response_signed",
         category=f"{one.category} ({words.response(one.category)})",
-        reader=one.reader,
+        reader=isolated(one.reader),
         time="" if hidden else moment(one.time),
         criterion=words.entered(one.criterion),
         disease=words.entered(one.disease),

@@ -15,6 +15,7 @@ from lesionlens.base.records.findings import (
     MapAgreement,
     counts_as_tumour,
 )
+from lesionlens.base.text import isolated
 from lesionlens.results.export import pictures
 from lesionlens.results.export.pictures import CandidatePictures
 from lesionlens.results.export.sentence import Sentences
@@ -159,8 +160,9 @@ def _facts(
         facts.append((words("f_uncertainty"), words.unsure(row.uncertainty)))
     review = row.review
     if review.reader or review.reason:
-        who = [review.reader or words("not_named"), moment(review.time) if review.time else ""]
-        reason = f": {words.reason(review.reason)}" if review.reason else ""
+        name = isolated(review.reader or words("not_named"))
+        who = [name, moment(review.time) if review.time else ""]
+        reason = f": {isolated(words.reason(review.reason))}" if review.reason else ""
         reader_line = ", ".join(filter(None, who)) + reason
         facts.append((words("f_reader"), reader_line))
     return tuple(facts)

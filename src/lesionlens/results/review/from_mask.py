@@ -44,6 +44,12 @@ _NO_PARTS = (
     "The outlines do not tell core and enhancing part from the rest: their volumes and the RANO "
     "rule are left empty"
 )
+_STANDARD = frozenset({3, 4, 5})
+"""NIfTI's codes of Talairach, MNI and other template spaces."""
+_ONE_STANDARD = (
+    "By their headers one of mask and reference lies in a standard space (Talairach, MNI or "
+    "another template), the other does not. Do the marks lie on the lesions?"
+)
 _TIE = np.float32(1 - 2 * HALF)
 """If two labels' shares of a voxel differ by less, the larger label wins."""
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
@@ -133,6 +139,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         f"Opened from a mask: {meaning.value}",
         *said,
         *_doubts(place, study, prepared, lost),
+        *_spaces(header.codes, study.series[prepared.reference].nifti_codes) * moved,
     ]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
     notices += ["A mask gives no score"] * bool(marked.count)
@@ -144,6 +151,12 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings=as_stored(replace(findings, candidates=named)),
         run=_run(place, inputs, tuple(notices)),
     )
+
+
+def _spaces(*codes: tuple[int, int]) -> tuple[str, ...]:
+    """Return a notice if of files some lie in a standard space, by their sform or else qform."""
+    standard = {(sform or qform) in _STANDARD for sform, qform in codes}
+    return (_ONE_STANDARD,) * (len(standard) > 1)
 
 
 def _doubts(place: Path, study: Study, prepared: PreparedStudy, lost: float) -> list[str]:

@@ -249,9 +249,10 @@ def prepare_and_reopen(
     """Prepare a study and put a result, or a segmentation, and it together again.
 
     A result gets the series that it was made of, whichever were chosen for the study; its
-    reference remains the reference. A result of another study is refused before anything is
-    prepared. The checks of the images are made for a segmentation alone: a result holds its own.
-    The brain of a result, on which prompts depend, is searched for if it is not cached here.
+    reference remains the reference. A result of another study, and a file that is neither a result
+    nor a segmentation, is refused before anything is prepared. The checks of the images are made
+    for a segmentation alone: a result holds its own. The brain of a result, on which prompts
+    depend, is searched for if it is not cached here.
 
     Parameters
     ----------
@@ -269,6 +270,10 @@ def prepare_and_reopen(
     """
     place = result_folder(place)
     if not is_result(place):
+        if not is_nifti(place):
+            from lesionlens.results.review.sent_objects import find_objects  # noqa: PLC0415  (slow: pydicom)
+
+            find_objects(place, study)
         return reopen_folder(place, study, prepare(study, context, options))
     saved = read_result(place)
     study = paired(saved, study)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.dataset import Dataset
+from pydicom.uid import RTStructureSetStorage
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
@@ -18,6 +19,7 @@ from lesionlens.results.review import report_items
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
 MAP = "1.2.840.10008.5.1.4.1.1.30"
+CONTOURS = str(RTStructureSetStorage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,17 @@ def find_objects(place: Path, study: Study) -> Objects:
     ------
     ReadError
         There is neither a Segmentation nor a LesionLens report, or a reader accepted no candidate
-        by the newest report.
+        by the newest report; or it is a file of another kind, as contours are.
     """
+    if place.is_file() and not looks_like_dicom(place):
+        raise _not_read(f"a file of a kind that is not read ({place.suffix or 'no suffix'})")
     seen: dict[str, list[Dataset]] = {}
     for path in [place] if place.is_file() else walk(place):
         if looks_like_dicom(path):
             header = _header(path)
             kind = str(header.get("SOPClassUID", ""))
-            if kind in (*SEGMENTATIONS, *REPORTS, MAP) and _belongs(header, study):
-                seen.setdefault(kind, []).append(_whole(path))
+            if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study):
+                seen.setdefault(kind, []).append(header if kind == CONTOURS else _whole(path))
     reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
     segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
     ours = _newest([ds for ds in reports if report_items.is_builtin(ds)])
@@ -63,6 +67,8 @@ def find_objects(place: Path, study: Study) -> Objects:
             expected="objects with candidates: those that were not accepted were not sent",
             next_step="Open the result folder itself, or analyse the study again",
         )
+    if seg is None and report is None and CONTOURS in seen:
+        raise _not_read(f"contours (RT Structure Set) and no Segmentation in {place.name}")
     if seg is None and report is None:
         raise ReadError(
             found=f"no Segmentation of this study in {place.name}",
@@ -75,6 +81,14 @@ def find_objects(place: Path, study: Study) -> Objects:
     kept = {map_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
     others = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
     return Objects(seg, report, tuple({**newest, **kept}.values()), others)
+
+
+def _not_read(found: str) -> ReadError:
+    return ReadError(
+        found=found,
+        expected="a result folder, a NIfTI mask (.nii, .nii.gz) or a DICOM Segmentation",
+        next_step="Export it as one of these from the program that made it, as 3D Slicer does",
+    )
 
 
 def _header(path: Path) -> Dataset:

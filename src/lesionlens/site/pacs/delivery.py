@@ -48,6 +48,8 @@ class Delivery:
     before: int = 0
     """Number of files already present, which were not sent again."""
     refused: tuple[Refusal, ...] = ()
+    unlisted: tuple[Outgoing, ...] = ()
+    """Files that the archive reported as stored but does not list: a filter may discard them."""
     notices: tuple[str, ...] = ()
     """Notices."""
 
@@ -88,6 +90,8 @@ class Ledger:
         self._items, self._progress, self._notices = items, context.progress, notices
         self._stored: set[str] = set()
         self._refused: dict[str, Refusal] = {}
+        self._present: frozenset[str] = frozenset()
+        self._unlisted: tuple[Outgoing, ...] = ()
         self._before = 0
         self.answered = False
         """Whether the archive has listed its objects, and so knows this machine."""
@@ -125,13 +129,8 @@ class Ledger:
             Returns the archive's objects of a study by SOP Instance UID.
         """
         left = self.left
-        try:
-            there = {
-                uid for study in {item.identity()[0] for item in left} for uid in listed(study)
-            }
-        except CancelledError:
-            raise
-        except LesionLensError:
+        there = _listed_of(left, listed)
+        if there is None:
             return False
         self.answered = True
         for item in left:
@@ -139,16 +138,35 @@ class Ledger:
                 self.store(item)
         return True
 
+    def record_unlisted(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
+        """Record the files that the archive reported as stored and does not list; True if any.
+
+        What lists nothing of a study, as gateways do, cannot be checked.
+        """
+        sent = [item for item in self._items if item.sop_instance in self._stored - self._present]
+        there = _listed_of(sent, listed) or {item.sop_instance for item in sent}
+        self._unlisted = tuple(item for item in sent if item.sop_instance not in there)
+        return bool(self._unlisted)
+
     def begin(self) -> None:
         """Record that all files stored so far were present before."""
+        self._present = frozenset(self._stored)
         self._before = self.count
         self._progress("send", 0.0)
 
     def delivery(self) -> Delivery:
         """Return the outcome."""
         stored = [item.path for item in self._items if item.sop_instance in self._stored]
-        refused = tuple(self._refused.values())
-        return Delivery(tuple(stored), self._before, refused, self._notices)
+        refused, notices = tuple(self._refused.values()), self._notices
+        if self._unlisted:
+            counted = Counter(item.class_words for item in self._unlisted)
+            listed = ", ".join(f"{n} × {words}" for words, n in counted.items())
+            notices = (
+                *notices,
+                f"Of the files that the archive reported as stored it does not list {listed}: it "
+                "stores them late, or discards them. Look for them there before you rely on it.",
+            )
+        return Delivery(tuple(stored), self._before, refused, self._unlisted, notices)
 
     def broken(self, error: UnreachableError, certain: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""
@@ -163,6 +181,18 @@ class Ledger:
     def _report(self) -> None:
         done = len(self._items) - len(self.left)
         self._progress("send", done / max(len(self._items), 1))
+
+
+def _listed_of(
+    items: Sequence[Outgoing], listed: Callable[[str], Mapping[str, str]]
+) -> set[str] | None:
+    """Return the UIDs that the archive lists of the files' studies; None if it cannot list them."""
+    try:
+        return {uid for study in {item.identity()[0] for item in items} for uid in listed(study)}
+    except CancelledError:
+        raise
+    except LesionLensError:
+        return None
 
 
 def deliver(
@@ -196,6 +226,9 @@ def deliver(
             if wait is None:
                 raise ledger.broken(error, certain) from error
             _pause(min(error.wait_s or wait, LONGEST_WAIT_S), context)
+    if ledger.record_unlisted(listed):  # some archives list a moment later
+        _pause(WAITS_S[0], context)
+        ledger.record_unlisted(listed)
     return ledger.delivery()
 
 

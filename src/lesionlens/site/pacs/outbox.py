@@ -102,8 +102,9 @@ def send_result(
         earlier = supersede.earlier_objects(archive, owner, files, address, chosen.kinds, context)
     taken = archive.send(files, same_patient=chosen.same_patient, context=context)
     done = _noted(owner, taken, taken.stored, address, known=taken.notices)
-    if earlier and taken.refused:
-        notice = "Earlier objects were not rejected: the archive refused some of the new ones."
+    if earlier and (taken.refused or taken.unlisted):
+        how = "refused" if taken.refused else "does not list"
+        notice = f"Earlier objects were not rejected: the archive {how} some of the new ones."
         done = replace(done, notices=(*done.notices, notice))
     elif earlier:
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
@@ -123,6 +124,7 @@ def _with_note(done: Delivery, note: Delivery, count: int) -> Delivery:
         done,
         stored=(*done.stored, *note.stored),
         refused=(*done.refused, *note.refused),
+        unlisted=(*done.unlisted, *note.unlisted),
         notices=tuple(dict.fromkeys((*done.notices, *note.notices, *words))),
     )
 

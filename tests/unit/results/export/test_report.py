@@ -35,6 +35,7 @@ from lesionlens.results.export.sections import bars_of
 from lesionlens.results.export.slices import SlicePlane, SliceScene
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.export.words import differences, load
+from lesionlens.results.review.log import ReviewLog
 
 ALL = tuple(MrSequence)
 LANGUAGE_FILES = resources.files("lesionlens.results.export") / "languages"
@@ -427,6 +428,19 @@ def test_a_name_that_runs_to_the_left_does_not_reorder_the_id_beside_it(named, n
         dataset.PatientID = "12-34"
         dataset.save_as(series.files[0].path)
     assert f"<dd>{shown}</dd>" in report_html(named)
+
+
+def test_a_readers_name_that_runs_to_the_left_does_not_reorder_the_time_beside_it(named):
+    """The day of a decision was displayed from its end, 05-01-2026."""
+    log, (first, *_) = ReviewLog(), named.findings.candidates
+    log.mark(first.tracking_uid, ReviewState.REJECTED, reason="كبير 12-34", reader="محمد")
+    log.mark(first.tracking_uid, ReviewState.DEFERRED, reason="", reader="שרה")
+    log.undo(reader="שרה")
+    log.sign("كبير 12-34.", reader="محمد")
+    html = report_html(replace(named, review=log.review))
+    assert re.search("<dd>\u2068محمد\u2069, [-0-9]+ [:0-9]+ UTC: \u2068كبير 12-34\u2069</dd>", html)
+    assert "Readers: \u2068محمد\u2069, \u2068שרה\u2069." in html
+    assert "Signed: \u2068كبير 12-34\u2069." in html
 
 
 def test_a_file_of_another_patient_by_now_names_nobody(named):

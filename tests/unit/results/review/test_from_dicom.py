@@ -15,8 +15,9 @@ import pydicom
 import pytest
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, moved, write_study
 
@@ -28,11 +29,12 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.reopen import reopen_folder
+from lesionlens.results.review.reopen import prepare_and_reopen, reopen_folder
 
 OWN_SOURCE = own.SOURCE.value
 BIN = str(Path(sys.executable).parent)
@@ -246,6 +248,33 @@ def test_a_folder_without_a_result_is_refused(analysed, tmp_path):
     analysis = analysed()
     with pytest.raises(ReadError, match="no Segmentation of this study"):
         reopen_folder(tmp_path / "study", analysis.study, analysis.prepared)
+
+
+@pytest.mark.parametrize("name", ["mask.seg.nrrd", "mask.mha", "lesion.stl", "mask"])
+def test_a_file_that_is_not_read_is_called_so_before_anything_is_prepared(analysed, tmp_path, name):
+    """It was called a lack of Segmentations of this study, which were to be fetched again."""
+    file, stages = tmp_path / name, []
+    file.write_bytes(b"NRRD0004\n" * 50)
+    with pytest.raises(ReadError, match=r"not read.*NIfTI mask.*DICOM Segmentation.*Export it"):
+        prepare_and_reopen(file, analysed().study, RunContext(lambda *stage: stages.append(stage)))
+    assert not stages
+
+
+def test_contours_are_refused_by_their_name(analysed, tmp_path):
+    """Of a study that has them alone: the advice was to fetch it with its results again."""
+    study = analysed().study
+    contours = Dataset()
+    contours.file_meta = FileMetaDataset()
+    contours.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    contours.SOPClassUID = contours.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    contours.SOPInstanceUID = contours.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    contours.StudyInstanceUID = study.uid
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    contours.save_as(folder / "rt.dcm", enforce_file_format=True)
+    for place in (folder, folder / "rt.dcm"):
+        with pytest.raises(ReadError, match="RT Structure Set"):
+            prepare_and_reopen(place, study, SILENT)
 
 
 # ------------------------------------------------------------------ objects of other programs

@@ -65,6 +65,23 @@ def test_a_4_beside_a_3_is_a_resection_cavity(analysed, tmp_path):
     np.testing.assert_array_equal(found.volumes.all_labels.data, drawn)
 
 
+@pytest.mark.parametrize(
+    ("codes", "shift", "said"),
+    [((4, 0), 8.0, True), ((0, 4), 8.0, True), ((2, 4), 8.0, False), ((4, 0), 0.0, False)],
+)
+def test_a_mask_in_a_standard_space_is_said_to_be_one(analysed, tmp_path, codes, shift, said):
+    """Its millimetres are those of a template: the marks lay beside the lesions without a word."""
+    labels = analysed.volumes.labels
+    affine = labels.affine.copy()
+    affine[0, 3] += shift
+    image = nib.Nifti1Image(labels.data, affine)
+    image.set_sform(affine, codes[0])
+    image.set_qform(affine, codes[1])
+    nib.save(image, tmp_path / "seg.nii.gz")
+    found = opened(tmp_path / "seg.nii.gz", analysed)
+    assert any("standard space" in notice for notice in found.run.notices) is said
+
+
 @pytest.mark.parametrize("enhancing", [3, 4])
 def test_parts_are_known_by_their_numbers(analysed, patient, tmp_path, enhancing):
     truth = patient.labels

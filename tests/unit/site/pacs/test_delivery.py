@@ -179,6 +179,30 @@ def test_a_connection_that_breaks_in_the_first_object_is_no_unknown_title(files)
     assert "AE title" in str(error.value)
 
 
+class Discarding(Archive):
+    """Reports every file as stored; what it lists lacks reports the first few times."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times, self.has = times, {"1.2.3": MRImageStorage}  # an image of the study
+
+    def _listing(self, study_uid, context, series_uid=""):
+        listed = super()._listing(study_uid, context, series_uid)
+        if Comprehensive3DSRStorage in listed.values() and self.times:
+            self.times -= 1
+            listed = {u: k for u, k in listed.items() if k != Comprehensive3DSRStorage}
+        return listed
+
+
+def test_an_object_that_the_archive_reports_as_stored_and_discards_is_named(files):
+    """Orthanc does that where a filter of its site drops a kind: all was said to be stored."""
+    done = Discarding(times=9).send(files)
+    assert [one.sop_class for one in done.unlisted] == [Comprehensive3DSRStorage]
+    assert "does not list 1 × Comprehensive 3D SR Storage" in done.notices[0]
+    for archive in (Discarding(times=1), Archive(), Archive(lists=False)):  # late, all, no list
+        assert (done := archive.send(files)).unlisted == done.notices[1:] == ()
+
+
 def test_what_the_archive_lists_is_not_sent_again(files):
     archive = Archive()
     archive.send(files[:2])

@@ -28,10 +28,10 @@ SUPERSEDE = SendOptions(supersede=True)
 
 
 class Shelf:
-    """An archive that takes everything but what it refuses, and lists nothing."""
+    """An archive that takes everything but what it refuses, or discards without a word."""
 
-    def __init__(self, refuses=()):
-        self.refuses, self.notes, self.asked = refuses, [], 0
+    def __init__(self, refuses=(), discards=()):
+        self.refuses, self.discards, self.notes, self.asked = refuses, discards, [], 0
 
     def objects_of(self, *_, **__):
         self.asked += 1
@@ -42,7 +42,9 @@ class Shelf:
         bad = tuple(Refusal(one, "no") for one in items if one.kind in self.refuses)
         if files[0].name == "rejection.dcm":
             self.notes.append(pydicom.dcmread(files[0]))
-        return Delivery(tuple(o.path for o in items if o.kind not in self.refuses), refused=bad)
+        taken = tuple(o.path for o in items if o.kind not in self.refuses)
+        gone = tuple(one for one in items if one.kind in self.discards)
+        return Delivery(taken, refused=bad, unlisted=gone)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,15 @@ def test_what_was_recorded_as_sent_is_rejected_once(results, saved):
     assert set(record["rejected"]) == uids(results / "before")
     with pytest.raises(UnusableInputError, match="no earlier unreviewed LesionLens objects"):
         send_result(Shelf(), results / "both", HERE, chosen=SUPERSEDE)
+
+
+def test_nothing_is_rejected_for_a_report_that_the_archive_discards(results):
+    """It says that it has it: the earlier report would have been rejected for nothing."""
+    archive = Shelf(discards=(ObjectKind.SR,))
+    _, notices = send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    assert archive.notes == []
+    assert "not rejected: the archive does not list some of the new ones" in notices[-1]
+    assert json.loads((results / "both" / SENT).read_text())["rejected"] == []
 
 
 def test_a_choice_of_kinds_rejects_these_alone(results):

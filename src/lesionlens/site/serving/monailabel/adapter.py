@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +21,13 @@ from lesionlens.base.labels import Label, MrSequence
 from lesionlens.engines.engine import Engine
 from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.datastore import Datastore
-from lesionlens.site.serving.monailabel.images import AUTO, LIKELY
+from lesionlens.site.serving.monailabel.images import (
+    AUTO,
+    LIKELY,
+    as_volume,
+    checksum_of,
+    volume_name,
+)
 from lesionlens.site.serving.monailabel.inference import (
     LABELS,
     Inference,
@@ -30,9 +40,10 @@ from lesionlens.site.serving.monailabel.interactive import (
     PromptedStudies,
     PromptInference,
 )
-from lesionlens.site.serving.monailabel.uploads import Upload, Uploads
+from lesionlens.site.serving.monailabel.uploads import Upload, Uploads, own_prefix
 from lesionlens.site.serving.sessions import Sessions
 
+logger = logging.getLogger(__name__)
 STRATEGIES = {
     "first": "The first study without a final label",
     "random": "Any study without a final label",
@@ -112,6 +123,37 @@ class Adapter:
             "datastore": self.datastore.status(),
             "config": {},
         }
+
+    def next_sample(self, strategy: str, client: str) -> dict[str, Any]:
+        """Return a study without a final label, empty if there is none; note who requested it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such strategy.
+        UnusableInputError
+            The study cannot be read.
+        """
+        if strategy not in STRATEGIES:
+            raise NotFoundError(
+                found=f"no strategy {strategy!r:.60}",
+                expected=", ".join(STRATEGIES),
+                next_step="Choose one of these",
+            )
+        left = self.datastore.unlabelled()
+        if not left:
+            return {}
+        name = left[0] if strategy == "first" else random.choice(left)  # noqa: S311  no secret
+        place = self.datastore.image(name)
+        with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
+            checksum = checksum_of(as_volume(place, Path(aside)))
+        noted = {strategy: {"ts": int(time.time()), "client_id": client}}
+        try:
+            self.datastore.note(name, {"strategy": noted})
+        except OSError as error:  # as MONAI Label does it: a folder to look at may be read-only
+            logger.warning("who requested a sample could not be noted: %s", error.strerror)
+        about = {"id": name, "name": volume_name(place), "checksum": checksum}
+        return self.datastore.notes(name) | about
 
     def engine(self, model: str) -> Engine:
         """Return the engine of a model, which has one name for analysis and one for prompts.

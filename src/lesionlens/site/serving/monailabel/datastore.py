@@ -11,12 +11,15 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lesionlens.base.atomic_file import atomic_file, write_atomically
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.safe_paths import inside, safe_name
 from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, suffix_of
 
@@ -28,7 +31,7 @@ Notes = dict[str, Any]
 
 
 class Datastore:
-    """A folder of images with labels; thread-safe.
+    """A folder of images with labels, which several threads and servers may share.
 
     Parameters
     ----------
@@ -67,8 +70,7 @@ class Datastore:
     def add_image(self, name: str, file_name: str, content: BinaryIO) -> str:
         """Store an image; return its name."""
         suffix = suffix_of(file_name)
-        folder = self._needed()
-        with self._lock:
+        with self._alone() as folder:
             if name in self.images():
                 raise UnusableInputError(
                     found=f"an image named {name!r} already",
@@ -125,8 +127,8 @@ class Datastore:
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
             raise _none("label with a supported suffix", file_name)
-        place = inside(self._needed(), _LABELS, safe_name(tag), f"{name}{suffix}")
-        with self._lock:
+        with self._alone() as folder:
+            place = inside(folder, _LABELS, safe_name(tag), f"{name}{suffix}")
             _keep(place, content)
             for other in _LABEL_SUFFIXES:
                 if other != suffix:
@@ -144,8 +146,8 @@ class Datastore:
 
     def note(self, name: str, notes: Notes, tag: str = "") -> None:
         """Add metadata to an image, or to its label."""
-        place = inside(self._needed(), _LABELS, _NOTES)
-        with self._lock:
+        with self._alone() as folder:
+            place = inside(folder, _LABELS, _NOTES)
             everything = self._all_notes()
             below = everything.setdefault(name, {})
             below[tag] = below.get(tag, {}) | notes
@@ -177,6 +179,13 @@ class Datastore:
         """Return the images without a final label, in order."""
         images = self.images()
         return [n for n, place in images.items() if FINAL not in self._labels(place.parent, n)]
+
+    @contextmanager
+    def _alone(self) -> Iterator[Path]:
+        """Yield the folder while no other thread or server changes what it holds."""
+        folder = self._needed()
+        with self._lock, alone_in(folder):
+            yield folder
 
     def _needed(self) -> Path:
         if self._folder is None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lesionlens.base.errors import UnusableInputError, is_full_disk
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import EvidenceKind, Study
 from lesionlens.base.run_context import SILENT, RunContext
@@ -157,6 +158,14 @@ def as_volume(place: Path, aside: Path) -> Path:
     series = study.series[reference_of(study.series)]
     volume = Volume(series.load(), series.grid)
     return write_volume(aside / volume_name(place), volume, codes=series.nifti_codes)
+
+
+def checksum_of(volume: Path) -> str:
+    """Return the checksum of a file for a viewer, as 3D Slicer's plug-in compares it.
+
+    Without one, a file of that name in its cache is shown in place of this one, whatever it holds.
+    """
+    return f"SHA256:{sha256_of(volume)}"
 
 
 def volume_name(place: Path) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -21,9 +19,9 @@ from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.serving.admission import Admission, admitted, no_key
 from lesionlens.site.serving.error_responses import NotFoundError
-from lesionlens.site.serving.monailabel.adapter import STRATEGIES, Adapter
+from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.datastore import FINAL
-from lesionlens.site.serving.monailabel.images import as_volume, image_name, volume_name
+from lesionlens.site.serving.monailabel.images import as_volume, image_name
 from lesionlens.site.serving.monailabel.inference import InferenceRequest, RequestedOutput
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 
@@ -71,20 +69,16 @@ def _add_info(router: APIRouter) -> None:
         return adapter.info()
 
     @router.post("/activelearning/{strategy}", dependencies=[Depends(admitted)])
-    def next_sample(
-        adapter: All, strategy: str, params: Annotated[dict[str, Any] | None, Body()] = None
+    async def next_sample(
+        adapter: All,
+        request: Request,
+        strategy: str,
+        params: Annotated[dict[str, Any] | None, Body()] = None,
     ) -> dict[str, Any]:
-        if strategy not in STRATEGIES:
-            raise _no_strategy(strategy)
-        left = adapter.datastore.unlabelled()
-        if not left:
-            return {}
-        name = left[0] if strategy == "first" else random.choice(left)  # noqa: S311  no secret
         client = str((params or {}).get("client_id") or "")
-        noted = {strategy: {"ts": int(time.time()), "client_id": client}}
-        adapter.datastore.note(name, {"strategy": noted})
-        place = adapter.datastore.image(name)
-        return {"id": name, "name": volume_name(place), **adapter.datastore.notes(name)}
+        return await asyncio.get_running_loop().run_in_executor(
+            request.app.state.heavy, adapter.next_sample, strategy, client
+        )
 
     @router.get("/train/", dependencies=[Depends(admitted)])
     def training() -> None:
@@ -275,14 +269,6 @@ def _json(text: str) -> dict[str, Any]:
             next_step="Omit or correct them",
         )
     return found
-
-
-def _no_strategy(name: str) -> NotFoundError:
-    return NotFoundError(
-        found=f"no strategy {name!r:.60}",
-        expected=", ".join(STRATEGIES),
-        next_step="Choose one of these",
-    )
 
 
 def _no_training() -> NotFoundError:

@@ -1,5 +1,9 @@
 """A folder of studies as a datastore: every image has a name of its own."""
 
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.serving.monailabel.datastore import Datastore
 
 
@@ -19,3 +23,39 @@ def test_two_images_of_one_name_are_both_listed_and_labelled_apart(tmp_path):
         store.save_label("case.nii.gz", "final", "label.nii.gz", content, {})
     assert store.unlabelled() == ["case", "case.zip", "other"]
     assert store.listing()["objects"]["case.nii.gz"]["labels"]["final"]["ext"] == ".nii.gz"
+
+
+def _add_all(folder, content):
+    """Add the same images as another server; return which it says that it stored."""
+    store, stored = Datastore(folder), set()
+    for number in range(60):
+        try:
+            store.add_image(f"case{number}", "case.nii.gz", io.BytesIO(content))
+        except UnusableInputError:
+            continue
+        stored.add(f"case{number}")
+    return stored
+
+
+def test_of_two_servers_on_one_folder_one_stores_an_image_of_a_name(tmp_path):
+    """Both said that they had stored it, and the later one had overwritten the other's."""
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(_add_all, [tmp_path] * 2, [b"one" * 999, b"two" * 999])
+    assert not first & second
+    assert len(first | second) == 60
+    for stored, content in ((first, b"one" * 999), (second, b"two" * 999)):
+        assert all((tmp_path / f"{name}.nii.gz").read_bytes() == content for name in stored)
+
+
+def test_two_servers_on_one_folder_lose_no_metadata(tmp_path):
+    """Each read the file, added its own and replaced it: half of them were lost."""
+
+    def note_all(who):
+        store = Datastore(tmp_path)
+        for number in range(60):
+            store.note(f"{who}{number}", {"by": who})
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(note_all, "ab"))
+    kept = Datastore(tmp_path)
+    assert all(kept.notes(f"{who}{number}") == {"by": who} for who in "ab" for number in range(60))
