@@ -581,6 +581,22 @@ def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeyp
     assert scored() == whole
 
 
+def test_a_result_of_files_that_were_replaced_since_is_not_scored(judging, tmp_path, monkeypatch):
+    """The study and its review were made anew under the same name; the weights are the same."""
+    judged, (held,), side = judging
+    shutil.copytree(held.study, tmp_path / "study")
+    moved = dataclasses.replace(held, study=tmp_path / "study")
+    assert not judged.score([moved], side, SILENT)[0].failed
+    analysed = []
+    monkeypatch.setattr(judge.Judge, "_reused", lambda *_: False)
+    monkeypatch.setattr(judge.Judge, "_analyse", lambda *named: analysed.append(named[2].name))
+    judged.score([moved], side, SILENT)
+    assert analysed == []
+    write_study(make_patient(9, spacing_mm=4.0), tmp_path / "study")
+    judged.score([moved], side, SILENT)
+    assert analysed == ["b"]
+
+
 @pytest.mark.parametrize("other", ["precision", "bias", "brain"])
 def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_before(
     judging, monkeypatch, other
