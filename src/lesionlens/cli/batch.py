@@ -92,7 +92,7 @@ def batch(
         part = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(part.part(find_jobs(studies, results)))
-        notes = [*unread_columns(studies), *left_out(studies)]
+        notes = [*unread_columns(studies), *left_out(studies, results)]
         wanted = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()
         done = run_cohort(

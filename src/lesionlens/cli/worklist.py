@@ -89,7 +89,7 @@ def scan(
     warned = sum(bool(entry.warnings) for entry in entries)
     words = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
     place = Path(source)
-    notes = () if archive is not None else (*unread_columns(place), *left_out(place))
+    notes = () if archive is not None else (*unread_columns(place), *left_out(place, folder))
     return Answer((f"{words}, {new} of them new, {warned} with warnings",), notes)
 
 

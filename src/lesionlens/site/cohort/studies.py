@@ -163,11 +163,12 @@ def _is_label(path: Path) -> bool:
     return is_nifti(path) and is_label_name(path.name)
 
 
-def left_out(studies: Path) -> tuple[str, ...]:
+def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     """Return notes on the files of a folder that belong to no study.
 
     A BIDS dataset has its descriptions beside the subjects; there only scans are named that lie
-    beside the sessions of their subject.
+    beside the sessions of their subject. If `out`, the folder of the results or of the list, is the
+    same one, files beside the studies are its own.
     """
     if studies.is_file():
         return ()
@@ -175,6 +176,8 @@ def left_out(studies: Path) -> tuple[str, ...]:
         beside = bids.scans_beside_sessions(studies)
         named = f"Scans beside the sessions of {first_few(beside, 5)} belong to no session and were"
         return (f"{named} skipped: move them into one",) if beside else ()
+    if studies.resolve() == out.resolve():
+        return ()
     loose = sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
     words = "Files beside the study folders belong to no study and were skipped"
     return (f"{words}: {loose}",) if loose else ()
