@@ -18,11 +18,13 @@ from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import PATIENCE_MS, canvas, control, names, reads, visible, wait
 from tests.phantoms.analysis import make_analysis
+from tests.reviewed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -830,6 +832,32 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     reviewed.session.mark(ReviewState.REJECTED)
     reviewed.actions_.show_result(result, overlays_of(result.analysis))
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
+
+
+def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed, result):
+    """Analysed again with other options, what nobody had seen was accepted and signed."""
+    first, second = result.analysis.findings.candidates
+    for one in (first, second):
+        reviewed.session.go_to(one.id)
+        reviewed.session.mark(ReviewState.ACCEPTED)
+    reviewed.actions_.review_controller.sign("nothing further seen", "A. Reader")
+    reviewed.actions_.show_result(result, overlays_of(result.analysis))
+    assert reviewed.session.state.review.signed is not None, "the same outlines"
+    labels = result.analysis.volumes.labels
+    data = labels.data.copy()
+    data[tuple(np.argwhere(result.analysis.findings.components == first.id)[0])] ^= 3
+    volumes = replace(result.analysis.volumes, labels=replace(labels, data=data))
+    other = replace(result.analysis, volumes=volumes, review=Review())
+    reviewed.actions_.show_result(FakeResult(other), overlays_of(other))
+    state = reviewed.session.state
+    assert state.review.signed is None
+    assert {state.review.state_of(one.tracking_uid) for one in (first, second)} == {
+        ReviewState.ACCEPTED
+    }
+    assert f"analysed again: {first.id}. Check it. The signature is withdrawn" in state.message
+    reviewed.session.go_to(first.id)
+    reviewed.session.mark(ReviewState.ACCEPTED)
+    assert reviewed.actions_.review_controller.check_outlines() == ""
 
 
 def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 from enum import StrEnum
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from lesionlens.base.errors import UnusableInputError
@@ -68,7 +70,33 @@ def member_of(kind: type[K], value: Any, what: str) -> K:
         ) from error
 
 
-def check_kind(value: object, kind: type, expected: str, next_step: str) -> None:
+def whole_number(value: Any, what: str) -> int:
+    """Return a whole number that a caller named.
+
+    Raises
+    ------
+    UnusableInputError
+        It is something else.
+
+    Examples
+    --------
+    >>> whole_number(2, "a layer")
+    2
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise UnusableInputError(
+            found=f"{brief(value)} as {what}",
+            expected="a whole number",
+            next_step="Name one, such as 1",
+        )
+    return number
+
+
+def check_kind(value: object, kind: type | UnionType, expected: str, next_step: str) -> None:
     """Refuse an argument of another class.
 
     Raises
@@ -92,7 +120,8 @@ def brief(value: object) -> str:
         return "None"
     text = " ".join(repr(value).split())
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return f"{shown}, a {type(value).__name__}"
+    kind = type(value).__name__
+    return f"{shown}, {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 _LONGEST = 60

@@ -82,7 +82,7 @@ def batch(
         context.progress("looking for studies", 0.0)
         from lesionlens.site.cohort.repeated import repeated_scans
         from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-        from lesionlens.site.cohort.studies import Shard, find_jobs, loose_files
+        from lesionlens.site.cohort.studies import Shard, find_jobs, left_out
         from lesionlens.site.cohort.study_table import unread_columns
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice
@@ -92,11 +92,7 @@ def batch(
         part = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(part.part(find_jobs(studies, results)))
-        notes = [*unread_columns(studies)]
-        if loose := loose_files(studies):
-            notes.append(
-                f"Files beside the study folders belong to no study and were skipped: {loose}"
-            )
+        notes = [*unread_columns(studies), *left_out(studies, results)]
         wanted = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()
         done = run_cohort(

@@ -42,7 +42,7 @@ def learn(
         Path | None,
         typer.Option(
             "--studies",
-            help="Folder of the analysed studies; not needed for a worklist.",
+            help="The analysed studies, as for `batch`; not needed for a worklist.",
             metavar="DIR",
         ),
     ] = None,

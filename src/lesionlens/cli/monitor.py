@@ -41,8 +41,8 @@ def monitor(
         Path | None,
         typer.Option(
             "--studies",
-            help="Folder of the analysed studies; contrast, noise and voxel size are monitored "
-            "too.",
+            help="The analysed studies, as for `batch`; contrast, noise and voxel size are "
+            "monitored too.",
             metavar="DIR",
         ),
     ] = None,

@@ -52,7 +52,9 @@ def train(
     ] = None,
     studies: Annotated[
         Path | None,
-        typer.Option("--studies", help="Folder of the studies of reviewed results.", metavar="DIR"),
+        typer.Option(
+            "--studies", help="The studies of reviewed results, as for `batch`.", metavar="DIR"
+        ),
     ] = None,
     convention: options.Convention = None,
 ) -> Answer:

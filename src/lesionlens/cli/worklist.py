@@ -56,6 +56,7 @@ def scan(
     LIST/studies.sqlite stores patient ID, date, sequences and notices from the file headers, but
     no names. Studies of an archive are fetched when needed.
     """
+    from lesionlens.site.cohort.studies import left_out
     from lesionlens.site.cohort.study_table import unread_columns
     from lesionlens.site.database.describing import describe_all
     from lesionlens.site.database.worklist_database import open_worklist_database
@@ -87,7 +88,8 @@ def scan(
             database.close()
     warned = sum(bool(entry.warnings) for entry in entries)
     words = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
-    notes = () if archive is not None else unread_columns(Path(source))
+    place = Path(source)
+    notes = () if archive is not None else (*unread_columns(place), *left_out(place, folder))
     return Answer((f"{words}, {new} of them new, {warned} with warnings",), notes)
 
 

@@ -93,6 +93,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, ratio: int) -> None:
         super().__init__()
+        if heads < 1 or dim % heads:
+            raise ValueError(f"{heads} attention heads of {dim} channels")
         self.heads = heads
         self.form = Form.FLASH
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)

@@ -16,8 +16,8 @@ from lesionlens.analysis.findings.cavity import find_cavity
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.analysis.findings.find import Flagged, find
 from lesionlens.analysis.findings.study_findings import study_findings
-from lesionlens.base.arguments import check_kind, member_of, path_of
-from lesionlens.base.errors import CancelledError
+from lesionlens.base.arguments import brief, check_kind, member_of, path_of
+from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
@@ -137,7 +137,7 @@ class Lens:
             The study cannot be analysed, or its files changed meanwhile; memory or device do not
             suffice; the user asked to stop.
         """
-        _check_arguments(study, options, context)
+        _check_arguments(study, options, context, first)
         started = utc_now()
         context = context.timed()
         with unchanged(study), ThreadPoolExecutor(1) as aside, kept_memory():
@@ -216,12 +216,18 @@ class _EngineFailed:
         return failed or self.cancel.is_set()
 
 
-def _check_arguments(study: object, options: object, context: object) -> None:
+def _check_arguments(study: object, options: object, context: object, first: object) -> None:
     """Refuse arguments of the wrong type, such as the path of a study instead of the study."""
     opened = "Open it first: Lens()(open_study(PATH))"
     check_kind(study, Study, "a study, as `open_study` returns it", opened)
     check_kind(options, PrepareOptions, "`PrepareOptions`", "Omit it for the usual ones")
     check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
+    if not (first is None or callable(first)):
+        raise UnusableInputError(
+            found=f"{brief(first)} for preliminary candidates",
+            expected="a function that is called with them",
+            next_step="Omit it",
+        )
 
 
 def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:

@@ -15,7 +15,7 @@ from lesionlens.analysis.explain import probe as probes
 from lesionlens.analysis.explain.counterfactual import WhatIf
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base import plugins
-from lesionlens.base.arguments import path_of
+from lesionlens.base.arguments import check_kind, member_of, path_of, whole_number
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ByRegion, Region, RegionKey
 from lesionlens.base.notebook import RENDERERS
@@ -171,13 +171,16 @@ class Result:
         self, region: Region | RegionKey, layer: int, head: int | None = None
     ) -> Volume:
         """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
-        return probes.layer_attention(
-            self.trace, self.analysis.prepared, Region(region), layer, head
-        )
+        key = member_of(Region, region, "a region")
+        number = whole_number(layer, "a layer")
+        one = None if head is None else whole_number(head, "a head")
+        return probes.layer_attention(self.trace, self.analysis.prepared, key, number, one)
 
     @works_when_forked
     def what_if(self, candidate: int, *, context: RunContext = SILENT) -> WhatIf:
         """Occlude one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
+        index = whole_number(candidate, "a candidate") - 1
+        check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
         prediction, engine = self._prediction, as_perturbable(self._engine)
         seen = None if prediction is None else prediction.unperturbed
         if prediction is None or seen is None or engine is None:
@@ -189,7 +192,7 @@ class Result:
         prepared = self.analysis.prepared
         marked = component_mask_of(self.analysis.findings, prepared.native)
         spots = component_voxels(marked, seen.grid)
-        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, context)
+        return counterfactual.ask(engine, prepared, prediction, spots, index, context)
 
     def prompt(
         self,
@@ -277,11 +280,14 @@ class Result:
         """
         from lesionlens.results.export.sentence import Sentences, read_template  # noqa: PLC0415
 
+        for value, what in ((language, "a language"), (template, "a template")):
+            check_kind(value, str | Path, f"{what}: a text or a file", "Omit it for the usual one")
         text = read_template(template) if isinstance(template, Path) else template
         written = Sentences(self._held, language, text)
         if candidate is None:
             return written.of_study()
         known = {one.id: one for one in self.candidates}
+        candidate = whole_number(candidate, "a candidate")
         if candidate not in known:
             raise UnusableInputError(
                 found=f"no candidate {candidate!r}",

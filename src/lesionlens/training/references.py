@@ -39,6 +39,7 @@ from lesionlens.results.review.earlier import is_unseen
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
+from lesionlens.site.cohort.studies import places_of
 
 _READ = partial(read_result, maps=False)
 Truth = tuple[NDArray[np.uint8], Grid]
@@ -71,7 +72,7 @@ def find_real_cases(
     root : Path
         BraTS, Decathlon or nnU-Net layout; or one reviewed result folder per study.
     studies : Path or None
-        For reviewed results: the folder of their studies.
+        For reviewed results: what `batch` was given, the folder or table of their studies.
     convention : callable
         Returns the label convention of a case, None to infer it from the labels.
 
@@ -98,7 +99,11 @@ def find_real_cases(
                 next_step="Name it with --studies",
             )
         patients = _checked_patients(root, [folder.name for folder in results])
-        return tuple(reviewed_case(f, studies / f.name, patients.get(f.name)) for f in results)
+        places = places_of(studies)
+        return tuple(
+            reviewed_case(f, places.get(f.name, studies / f.name), patients.get(f.name))
+            for f in results
+        )
     cases = find_cases(root)
     _checked_patients(root, [case.name for case in cases])
     return tuple(_dataset_case(case, convention(case)) for case in cases)

@@ -1,13 +1,23 @@
 """Arguments of Python calls: what is no path, no study or no name is said in words."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens import Lens, batch, evaluate, open_study
+from lesionlens import Lens, Result, batch, evaluate, open_study
 from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ByRegion, Region
+from lesionlens.engines.testing.simple import make_patient
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    patient = make_patient(spacing_mm=4.0)
+    return Result(make_analysis(patient, write_study(patient, tmp_path_factory.mktemp("head"))))
+
 
 NO_PATHS = [None, "", " ", 3, 2.5, b"x", {"a": 1}, [None], "a\0b", "x" * 5000]
 
@@ -65,6 +75,55 @@ def test_a_batch_from_python_writes_nothing_into_the_studies(tmp_path):
 def test_what_a_lens_cannot_be_made_of_is_named(wrong):
     with pytest.raises(UnusableInputError):
         Lens(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"workers": None},
+        {"workers": "2"},
+        {"workers": True},
+        {"device": 5},
+        {"weights": 5},
+        {"context": None},
+    ],
+    ids=str,
+)
+def test_what_a_batch_cannot_be_made_of_is_named(tmp_path, wrong):
+    with pytest.raises(UnusableInputError):
+        batch(tmp_path / "studies", tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"convention": 5}, {"context": None}], ids=str)
+def test_what_an_evaluation_cannot_be_made_of_is_named(tmp_path, wrong):
+    with pytest.raises(UnusableInputError, match=r"convention|RunContext"):
+        evaluate(tmp_path, tmp_path, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        (lambda result: result.layer_attention("x", 0), "'x', a str as a region"),
+        (lambda result: result.layer_attention("wt", "0"), "'0', a str as a layer"),
+        (lambda result: result.layer_attention("wt", 0, 1.5), "1.5, a float as a head"),
+        (lambda result: result.what_if("1"), "'1', a str as a candidate"),
+        (lambda result: result.what_if(1, context=None), "None. Expected a `RunContext`"),
+        (lambda result: result.sentence([1]), r"\[1\], a list as a candidate"),
+        (lambda result: result.sentence(language=5), "5, an int"),
+        (lambda result: result.sentence(template=None), "None. Expected a template"),
+    ],
+)
+def test_what_a_result_cannot_be_asked_is_named(result, call, found):
+    with pytest.raises(UnusableInputError, match=found):
+        call(result)
+
+
+@pytest.mark.parametrize("first", [5, "print"])
+def test_what_cannot_be_called_is_not_told_of_preliminary_candidates(result, first):
+    engine = SimpleNamespace(predict=None)
+    with pytest.raises(UnusableInputError, match="preliminary"):
+        Lens(engine=engine)(result.analysis.study, first=first)
 
 
 @pytest.mark.parametrize("named", ["t1.nii", {"pd": "t1.nii"}], ids=str)

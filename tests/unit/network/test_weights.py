@@ -106,6 +106,29 @@ def test_weights_of_another_network_are_refused(saved, tmp_path):
         weights.load(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "found"),
+    [
+        ("query_dim", 10**7, "another network"),
+        ("channels", [10**6] * 4, "another network"),
+        ("layers", 10**9, "layers in"),
+        ("regions", 10**30, "cannot be used"),
+        ("heads", 0, "attention heads"),
+        ("heads", 3, "attention heads"),
+    ],
+)
+def test_sizes_that_are_not_those_of_the_tensors_cost_no_memory(saved, tmp_path, name, size, found):
+    """A file of 3 MB had a network of any size built before its tensors were looked at."""
+    _, _, path, _ = saved
+    with safe_open(path, "pt") as stream:
+        metadata = stream.metadata()
+    sizes = json.loads(metadata["network"]) | {name: size}
+    other = tmp_path / "other.safetensors"
+    save_file(load_file(path), other, metadata | {"network": json.dumps(sizes)})
+    with pytest.raises(WeightsError, match=found):
+        weights.load(other)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(saved, tmp_path, value):
     network, notes, _, _ = saved

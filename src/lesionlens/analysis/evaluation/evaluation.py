@@ -16,7 +16,7 @@ from lesionlens.analysis.evaluation.evaluate import without_truth
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
-from lesionlens.base.arguments import path_of
+from lesionlens.base.arguments import check_kind, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
 
@@ -112,6 +112,8 @@ def evaluate(
     UnusableInputError
         There is nothing to score, or a reference is invalid.
     """
+    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
+    check_kind(convention, str | Path | None, "a label convention or its table", "Omit it")
     results = path_of(predictions, "the folder of the results")
     references = path_of(truth, "the folder of the cases with their truth")
     for place in (results, references):

@@ -137,6 +137,9 @@ class ReviewEvent:
 
     diameters: DrawnDiameters | None = None
     """The reader's diameters from now on; None for the measured ones."""
+    seen: str | None = None
+    """SHA-256 of the network's outline that was decided on, of all of them in a signature
+    (`results.review.seen`); None if it is unknown, or the reader's own."""
 
     @property
     def decision(self) -> ReviewEvent:

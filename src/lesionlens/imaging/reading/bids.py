@@ -72,6 +72,17 @@ def sessions(dataset: Path) -> tuple[tuple[str, Path], ...]:
     return tuple(found)
 
 
+def scans_beside_sessions(dataset: Path) -> tuple[str, ...]:
+    """Return the subjects with sessions that also have NIfTI files outside of them."""
+    found = []
+    for subject in _labelled(dataset, "sub-"):
+        visits = _labelled(subject, "ses-")
+        files = subject.rglob("*.nii*") if visits else ()
+        if any(subject / path.relative_to(subject).parts[0] not in visits for path in files):
+            found.append(subject.name)
+    return tuple(found)
+
+
 def root_of(place: Path) -> Path | None:
     """Return the dataset that contains a file or folder, or None."""
     own = place.absolute()

@@ -246,6 +246,7 @@ class Actions(
         analysis = result.analysis
         self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
         self.read_controller.take_over_own()
+        words = " ".join(filter(None, (words, self.review_controller.check_outlines())))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)

@@ -28,6 +28,7 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
+from lesionlens.results.review.seen import looked_up
 from lesionlens.site.worklist import own_log
 
 _NO_IMAGES = "Nothing is compared until you choose the folder of the earlier examination's images."
@@ -128,7 +129,9 @@ def compare_with(
             return "The comparison was discarded: an outline is being drawn. Compare again after."
         names = renamed_uids(shown, after)
         after = replace(after, review=shown.review.renamed(names))  # decided while it was computed
-        session.settle(ReviewLog(after.review), after, session.state.overlays, names)
+        session.settle(
+            ReviewLog(after.review, looked_up(after)), after, session.state.overlays, names
+        )
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
         return None
 

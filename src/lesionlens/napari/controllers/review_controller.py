@@ -23,10 +23,13 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review import drafts
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.seen import on_another_outline, outlines_of, signed_on_others
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
 _DELETED = "The layer of the outline was deleted, and the edit has ended."
+_OTHERS = "Decided on another outline, before the study was analysed again: {}. Check it."
+_ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
 """Message that is cleared by the answer."""
 
@@ -104,6 +107,27 @@ class ReviewController:
         """Withdraw the signature with a reason."""
         reader = self.reader
         self._record(lambda log: log.withdraw(reason, reader=reader))
+
+    def check_outlines(self) -> str:
+        """Return which decisions were made on other outlines; withdraw a signature on such.
+
+        The study was analysed again since, with other options.
+        """
+        state = self.session.state
+        if state.analysis is None or not state.review.events:
+            return ""
+        outlines = outlines_of(state.analysis)
+        others = [
+            str(c.id)
+            for c in state.analysis.findings.candidates
+            if state.review.outline_of(c.tracking_uid) is None
+            and on_another_outline(state.review, c.tracking_uid, outlines)
+        ]
+        words = [_OTHERS.format(", ".join(others))] if others else []
+        if signed_on_others(state.review, outlines):
+            self.withdraw(_ANALYSED_AGAIN)
+            words.append(f"The signature is withdrawn: {_ANALYSED_AGAIN}.")
+        return " ".join(words)
 
     def _record(self, act: Callable[[ReviewLog], None]) -> None:
         """Record an act on the whole study."""

@@ -22,6 +22,7 @@ from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
 from lesionlens.results.review import store
 from lesionlens.results.review.reopen import is_result, read_result, read_run
 from lesionlens.results.review.saved_result import SavedResult
+from lesionlens.results.review.seen import on_another_outline, outlines_of
 
 SAME_OUTLINE = 0.5
 """Minimum Dice for two outlines of the same candidate."""
@@ -72,11 +73,14 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
 
 
 def is_unseen(saved: SavedResult, tracking_uid: str) -> bool:
-    """Return whether a decision was carried over to another outline, which no reader has confirmed.
+    """Return whether a decision was made on another outline, and no reader has confirmed this one.
 
     A later decision or signature confirms it.
     """
     review = saved.review
+    on_another = on_another_outline(review, tracking_uid, outlines_of(saved))
+    if on_another is not None:
+        return on_another
     decision = review.of(tracking_uid)
     if decision is None or tracking_uid not in saved.run.redrawn:
         return False

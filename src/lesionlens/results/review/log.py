@@ -7,7 +7,7 @@ nothing is undone, and only `withdraw` ends it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from lesionlens.base.records.review import (
     ReviewEvent,
     valid_and_undone,
 )
+from lesionlens.results.review.seen import Outlines, seen_by
 
 
 def now() -> str:
@@ -37,6 +38,10 @@ def new_tracking_uid() -> str:
     return f"2.25.{uuid4().int}"
 
 
+def _unknown() -> None:
+    """Stand for the outlines that nobody named."""
+
+
 class ReviewLog:
     """Records a reader's acts, one after the other.
 
@@ -44,6 +49,9 @@ class ReviewLog:
     ----------
     review : Review
         Review to continue; None for a new one.
+    outlines : callable
+        Returns the digests of the network's outlines that are shown, which decisions name; None
+        if they are unknown.
 
     Examples
     --------
@@ -54,13 +62,22 @@ class ReviewLog:
     (<ReviewState.UNREVIEWED: 'unreviewed'>, 2)
     """
 
-    def __init__(self, review: Review | None = None) -> None:
+    def __init__(
+        self,
+        review: Review | None = None,
+        outlines: Callable[[], Outlines | None] = _unknown,
+    ) -> None:
+        self._shown = outlines
         self._events = list((review or Review()).events)
         self._outlines = dict((review or Review()).outlines)
         self._unaided = (review or Review()).unaided
         self._responses = (review or Review()).responses
         self._done, self._undone = valid_and_undone(self._events)
         self._together: int | None = None
+
+    def copy(self) -> ReviewLog:
+        """Return a log that continues this one."""
+        return ReviewLog(self.review, self._shown)
 
     @property
     def review(self) -> Review:
@@ -187,6 +204,7 @@ class ReviewLog:
         A new `outline` replaces the current one; without one, the current outline and a reader's
         diameters are kept.
         """
+        shown = self._shown()
         holds = outline or self.review.outline_of(tracking_uid)
         if holds is not None:
             self._outlines[holds.sha256] = holds
@@ -200,6 +218,7 @@ class ReviewLog:
             outline=digest,
             prompts=prompts,
             diameters=self.review.diameters_of(tracking_uid),
+            seen=None if shown is None else seen_by(self.review, tracking_uid, shown),
         )
         self._take(event)
 
@@ -220,6 +239,7 @@ class ReviewLog:
                 before.reason if before else None,
                 outline=before.outline if before else None,
                 diameters=ends,
+                seen=before.seen if before else None,
             )
         )
 
@@ -288,6 +308,7 @@ class ReviewLog:
             ReviewAct.UNDO,
             before.outline if before else None,
             diameters=before.diameters if before else None,
+            seen=before.seen if before else None,
         )
         self._events.append(event)
         return taken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base.arguments import path_of
+from lesionlens.base.arguments import check_kind, path_of, whole_number
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines.choice import EngineChoice
@@ -47,14 +47,18 @@ def batch(
         There is no study, another batch is running in the output folder, or that is within the
         studies.
     """
+    count = whole_number(workers, "a number of workers")
+    check_kind(device, str, "the name of a device", 'Such as device="cpu"')
+    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
+    named = None if weights is None else str(path_of(weights, "weights: a file or a name"))
     folder = path_of(out, "the folder for the results")
     cohort = Cohort(path_of(studies, "the folder of the studies"), folder, resume)
     check_outside(cohort.studies, folder)
     check_tables(folder)
     done = run_cohort(
         cohort,
-        CohortChoice(EngineChoice(device, weights=weights)),
-        WorkerOptions(workers),
+        CohortChoice(EngineChoice(device, weights=named)),
+        WorkerOptions(count),
         context=context,
     )
     write_table(folder, done.outcomes)

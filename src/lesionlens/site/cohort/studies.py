@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.text import is_writable, writable
+from lesionlens.base.text import first_few, is_writable, writable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
@@ -115,6 +115,24 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     return tuple(StudyJob(name, place, out / name) for name, place in named)
 
 
+def places_of(studies: Path) -> dict[str, Path]:
+    """Return where each study lies that `batch` was given, by the name of its result.
+
+    Empty for a folder without studies: the caller reports those that are missing.
+
+    Raises
+    ------
+    UnusableInputError
+        A table cannot be read.
+    """
+    try:
+        return {job.name: job.study for job in find_jobs(studies, studies)}
+    except UnusableInputError:
+        if studies.is_file():
+            raise
+        return {}
+
+
 def listed(job: StudyJob) -> StudyEntry | None:
     """Return a study as a list entry; None if its path cannot be encoded."""
     path = str(job.study.resolve())
@@ -145,11 +163,21 @@ def _is_label(path: Path) -> bool:
     return is_nifti(path) and is_label_name(path.name)
 
 
-def loose_files(studies: Path) -> int:
-    """Count the files beside the study folders that belong to no study.
+def left_out(studies: Path, out: Path) -> tuple[str, ...]:
+    """Return notes on the files of a folder that belong to no study.
 
-    A BIDS dataset has its descriptions there, which are not counted.
+    A BIDS dataset has its descriptions beside the subjects; there only scans are named that lie
+    beside the sessions of their subject. If `out`, the folder of the results or of the list, is the
+    same one, files beside the studies are its own.
     """
-    if studies.is_file() or bids.is_dataset(studies):
-        return 0
-    return sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
+    if studies.is_file():
+        return ()
+    if bids.is_dataset(studies):
+        beside = bids.scans_beside_sessions(studies)
+        named = f"Scans beside the sessions of {first_few(beside, 5)} belong to no session and were"
+        return (f"{named} skipped: move them into one",) if beside else ()
+    if studies.resolve() == out.resolve():
+        return ()
+    loose = sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
+    words = "Files beside the study folders belong to no study and were skipped"
+    return (f"{words}: {loose}",) if loose else ()

@@ -22,6 +22,7 @@ from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
 from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
+from lesionlens.site.cohort.studies import places_of
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
@@ -182,7 +183,7 @@ def with_images(
     *,
     context: RunContext = SILENT,
 ) -> tuple[list[MonitoredStudy], list[str]]:
-    """Add image features of studies in a folder with the names of the results.
+    """Add image features of the studies that `batch` was given, by the names of their results.
 
     Returns
     -------
@@ -196,13 +197,13 @@ def with_images(
     UnusableInputError
         The folder does not exist, or no study in it has the name of a result.
     """
-    stage = "looking at images"
+    stage, places = "looking at images", places_of(folder)
     found, notices, missing = [], [], 0
     for number, study in enumerate(studies):
         context.check(stage)
         context.progress(stage, number / len(studies))
-        place = folder / study.name
-        if not place.is_dir():
+        place = places.get(study.name)
+        if place is None or not place.exists():
             missing += 1
             found.append(study)
             continue

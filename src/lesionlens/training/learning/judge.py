@@ -28,6 +28,7 @@ from lesionlens.results.export.run import read_run_json
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse
 from lesionlens.site.database.records import Status
+from lesionlens.site.database.study_files import holds_inputs_of
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.learning.signed_reviews import SignedReview
 from lesionlens.training.validate import validate_each
@@ -74,7 +75,8 @@ class Judge:
             context.progress(f"{side.name}: {name}", number / len(reviews))
             place = self.folder / side.name / name
             failed = None
-            if not _complete(place, side) and not self._reused(name, place, side):
+            there = _complete(place, side) and holds_inputs_of(review.study, place)
+            if not there and not self._reused(name, place, side):
                 failed = self._analyse(review, place, side, context)
             scores.append(score_case(self._case(review), place, _CONVENTION))
             if failed is not None:

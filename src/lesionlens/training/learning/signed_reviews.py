@@ -15,6 +15,8 @@ from lesionlens.base.records.followup import compared_uids
 from lesionlens.base.records.review import NO_CANDIDATE, Review, valid_and_undone
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
+from lesionlens.results.review.seen import outlines_of, signed_on_others
+from lesionlens.site.cohort.studies import places_of
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
 from lesionlens.site.worklist.own_log import marks_kept, reviews_kept
@@ -104,8 +106,9 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             continue
         try:
             saved = read(folder)
-            if saved.review.signed is None:
-                left_out.append((folder.name, "not signed"))
+            unsigned = _why_unsigned(saved)
+            if unsigned:
+                left_out.append((folder.name, unsigned))
                 continue
             place = places[folder.name]
             listed = entries[folder.name].patient if folder.name in entries else ""
@@ -146,10 +149,22 @@ def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True)
     compared = compared_uids(saved.followup)
     found = (saved.review, *(one.renamed(compared).restricted_to(known) for one in kept))
     last = [one for one in found if not _went_on(one, found)]
+    outlines = outlines_of(saved)
     signed = [one for one in last if one.signed is not None]
+    valid = [one for one in signed if not signed_on_others(one, outlines)]
     if not signed:
         return replace(saved, review=last[0])
-    return replace(saved, review=max(signed, key=lambda review: review.events[-1].time))
+    latest = max(valid or signed, key=lambda review: review.events[-1].time)
+    return replace(saved, review=latest)
+
+
+def _why_unsigned(saved: SavedResult) -> str:
+    """Return why a review may not be trained on; empty if its outlines are signed."""
+    if saved.review.signed is None:
+        return "not signed"
+    if signed_on_others(saved.review, outlines_of(saved)):
+        return "signed before it was analysed again, with other outlines"
+    return ""
 
 
 def _went_on(review: Review, others: Sequence[Review]) -> bool:
@@ -159,7 +174,7 @@ def _went_on(review: Review, others: Sequence[Review]) -> bool:
 
 
 def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
-    """Return the study of each result: from a folder of studies, or from a worklist.
+    """Return the study of each result: from what `batch` was given, or from a worklist.
 
     Raises
     ------
@@ -168,7 +183,8 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
     """
     if studies is not None:
         folders = results.iterdir() if results.is_dir() else ()
-        return {place.name: studies / place.name for place in folders}
+        places = places_of(studies)
+        return {one.name: places.get(one.name, studies / one.name) for one in folders}
     if not is_list(results):
         raise ConfigError(
             found=f"results in {results.name!r}, which hold no images",

@@ -8,7 +8,7 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.site.cohort.studies import find_jobs, loose_files
+from lesionlens.site.cohort.studies import find_jobs, left_out, places_of
 
 
 @pytest.fixture
@@ -35,7 +35,31 @@ def test_a_job_for_each_session_and_none_for_derivatives(dataset, tmp_path):
     assert [job.name for job in jobs] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
     assert jobs[1].study == dataset / "sub-01" / "ses-2"
     assert jobs[2].out == tmp_path / "out" / "sub-02"
-    assert loose_files(dataset) == 0
+    assert left_out(dataset, dataset / "out") == ()
+    assert places_of(dataset) == {job.name: job.study for job in jobs}
+    assert places_of(dataset / "nowhere") == {}
+
+
+def test_scans_beside_the_sessions_of_their_subject_are_named(dataset):
+    """`analyze` lists them as a study; `batch` and `worklist scan` left them out without a word."""
+    for name in ("sub-01_sessions.tsv", "ses-1/sub-01_ses-1_scans.tsv"):
+        (dataset / "sub-01" / name).write_text("session_id\n")
+    assert left_out(dataset, dataset / "out") == ()
+    beside = dataset / "sub-01" / "anat"
+    shutil.copytree(dataset / "sub-02" / "anat", beside)
+    (words,) = left_out(dataset, dataset / "out")
+    assert words.startswith("Scans beside the sessions of sub-01 belong to no session")
+    for path in beside.iterdir():
+        path.rename(dataset / "sub-01" / path.name)
+    assert left_out(dataset, dataset / "out") == (words,)
+
+
+def test_files_beside_the_studies_are_counted_but_not_those_of_a_list_there(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "studies.sqlite").touch()
+    assert left_out(tmp_path, tmp_path) == ()
+    (words,) = left_out(tmp_path, tmp_path / "out")
+    assert words.endswith("were skipped: 1")
 
 
 def test_a_session_is_named_by_its_entities(dataset):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
@@ -20,6 +21,12 @@ from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_unseen, with_earlier_review
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
+from lesionlens.results.review.seen import (
+    looked_up,
+    on_another_outline,
+    outlines_of,
+    signed_on_others,
+)
 
 ALONE = UnaidedRead(
     "A. Reader",
@@ -167,6 +174,59 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
         assert is_unseen(saved, first)
         assert not is_unseen(saved, second), "the outline that the reader drew is here"
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == [first]
+
+
+@pytest.mark.parametrize("started", ["2001-01-05T10:00:00+00:00", "2098-01-05T10:00:00+00:00"])
+def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
+    """A clock that was ahead when the reader decided made the next outline a confirmed one."""
+    first, second = (one.tracking_uid for one in analysis.findings.candidates)
+    log = ReviewLog(outlines=looked_up(analysis))
+    log.mark(first, ReviewState.ACCEPTED)
+    log.mark(second, ReviewState.ACCEPTED)
+    log.sign("nothing further", reader="A. Reader")
+    save(replace(analysis, review=log.review), tmp_path / "out")
+    again = parts_exchanged(analysis, started)
+    save(again, tmp_path / "out")
+    saved = read_result(tmp_path / "out")
+    assert not saved.review.signed
+    assert [is_unseen(saved, uid) for uid in (first, second)] == [True, False]
+    accepted = ReviewLog(saved.review, looked_up(again))
+    accepted.mark(first, ReviewState.ACCEPTED)
+    signed = ReviewLog(saved.review, looked_up(again))
+    signed.sign("nothing further", reader="A. Reader")
+    for confirmed in (accepted.review, signed.review):
+        assert not is_unseen(replace(saved, review=confirmed), first)
+    signed.withdraw("a second look", reader="A. Reader")
+    assert is_unseen(replace(saved, review=signed.review), first)
+
+
+def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
+    again, first = parts_exchanged(analysis, ""), analysis.findings.candidates[0].tracking_uid
+    before, now = (outlines_of(one)[first] for one in (analysis, again))
+    assert before != now
+    log = ReviewLog(outlines=looked_up(analysis))
+    log.mark(first, ReviewState.ACCEPTED)
+    log = ReviewLog(log.review, looked_up(again))
+    log.mark(first, ReviewState.REJECTED)
+    log.undo()
+    log.place_diameters(first, None)
+    log.undo()
+    log.redo()
+    assert [event.seen for event in log.review.events] == [before, now, *[before] * 4]
+    assert on_another_outline(log.review, first, outlines_of(again))
+
+
+def test_a_signature_names_candidates_and_outlines_but_not_what_readers_drew(analysis, reviewed):
+    first, second = (one.tracking_uid for one in analysis.findings.candidates)
+    log = ReviewLog(reviewed.review.restricted_to({first, second}), looked_up(analysis))
+    log.withdraw("again", reader="A. Reader")
+    log.sign("nothing further", reader="A. Reader")
+    others = (drawn_smaller(analysis, 1), without_second(analysis))
+    assert all(signed_on_others(log.review, outlines_of(one)) for one in others)
+    edited = applied(replace(analysis, review=log.review))
+    assert edited.original is not None
+    for same in (analysis, edited, drawn_smaller(analysis, 2)):
+        assert not signed_on_others(log.review, outlines_of(same))
 
 
 def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):

@@ -427,6 +427,15 @@ def test_a_shift_of_contrast_noise_or_voxels_is_told_where_images_are_named(tmp_
     assert not [d for d in watch(tmp_path / "in", BOUNDS).drifts if d.name.startswith("T1c")]
 
 
+def test_images_are_those_that_batch_was_given_also_by_a_table(tmp_path):
+    """Only a sub-folder of the same name was looked for: no session of a BIDS dataset was found."""
+    result(tmp_path / "in", 0, [[]])
+    head(tmp_path / "scans" / "x", 0)
+    (tmp_path / "studies.csv").write_text("study,name\nscans/x,study0\n")
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies.csv")
+    assert watched.studies[0].images["T1c voxel (mm)"] == 4.0
+
+
 def test_images_that_are_not_there_are_said(tmp_path):
     for n in range(2):
         result(tmp_path / "in", n, [[]])

@@ -32,6 +32,7 @@ from lesionlens.base.labels import (
     ReviewAct,
     ReviewState,
 )
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.prompts import PromptRound
@@ -47,12 +48,14 @@ from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network import weights
 from lesionlens.network.versions import Lineage, WeightsStore
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store as store_module
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result
+from lesionlens.results.review.seen import outlines_of
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
@@ -384,6 +387,67 @@ def test_decisions_in_a_log_count_for_a_result_that_was_saved_with_a_comparison(
     assert states == {ReviewState.REJECTED}
 
 
+def keep_accepted(reviews, results):
+    """Let the reader of a list accept all that is shown and sign; nothing is exported."""
+    saved = read_result(results / "d")
+    log = ReviewLog(outlines=lambda: outlines_of(saved))
+    for one in saved.findings.candidates:
+        log.mark(one.tracking_uid, ReviewState.ACCEPTED, reader="B. Reader")
+    sign(log)
+    keep_in_list(reviews, results, "d", log.review)
+
+
+def analysed_again(reviews, results, change):
+    """Replace the result of study `d` by one of the same weights with other findings."""
+    saved = read_result(results / "d")
+    patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
+    analysis = make_analysis(patient, open_study(reviews / "studies" / "d"))
+    findings, labels = change(saved.findings, saved.volumes.labels.data.copy())
+    volumes = dataclasses.replace(
+        analysis.volumes, labels=Volume(labels, saved.volumes.labels.grid)
+    )
+    again = dataclasses.replace(analysis, run=saved.run, findings=findings, volumes=volumes)
+    save(again, results / "d")
+
+
+def one_less(findings, labels):
+    """The second candidate is not found any more."""
+    gone = findings.components == 2
+    labels[gone] = 0
+    return dataclasses.replace(
+        findings,
+        candidates=findings.candidates[:1],
+        components=np.where(gone, 0, findings.components),
+    ), labels
+
+
+def parts_exchanged(findings, labels):
+    """Two voxels of the first candidate exchange their parts."""
+    mine = np.argwhere(findings.components == 1)
+    kinds = labels[tuple(mine.T)]
+    one, other = tuple(mine[0]), tuple(mine[np.flatnonzero(kinds != kinds[0])[0]])
+    labels[one], labels[other] = labels[other], labels[one]
+    return findings, labels
+
+
+@pytest.mark.parametrize("change", [one_less, parts_exchanged])
+def test_what_a_log_says_of_other_outlines_is_no_truth(reviews, own_data, tmp_path, change):
+    """Analysed again with other options, a lost lesion became background, and outlines that nobody
+    had seen became truth: only what is saved in the result's folder was compared.
+    """
+    results = tmp_path / "list"
+    shutil.copytree(reviews / "results" / "d", results / "d")
+    (results / "d" / "review.json").unlink()
+    keep_accepted(reviews, results)
+    assert gather(results, None).counts["accepted"] == 2
+    analysed_again(reviews, results, change)
+    with pytest.raises(UnusableInputError, match="d is not used: signed before it was analysed"):
+        gather(results, None)
+    keep_accepted(reviews, results)
+    (used,) = gather(results, None).reviews
+    assert used.case.truth()[0].any()
+
+
 def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, own_data, tmp_path):
     results = tmp_path / "list"
     shutil.copytree(reviews / "results" / "a", results / "a")
@@ -515,6 +579,22 @@ def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeyp
         scored()
     monkeypatch.undo()
     assert scored() == whole
+
+
+def test_a_result_of_files_that_were_replaced_since_is_not_scored(judging, tmp_path, monkeypatch):
+    """The study and its review were made anew under the same name; the weights are the same."""
+    judged, (held,), side = judging
+    shutil.copytree(held.study, tmp_path / "study")
+    moved = dataclasses.replace(held, study=tmp_path / "study")
+    assert not judged.score([moved], side, SILENT)[0].failed
+    analysed = []
+    monkeypatch.setattr(judge.Judge, "_reused", lambda *_: False)
+    monkeypatch.setattr(judge.Judge, "_analyse", lambda *named: analysed.append(named[2].name))
+    judged.score([moved], side, SILENT)
+    assert analysed == []
+    write_study(make_patient(9, spacing_mm=4.0), tmp_path / "study")
+    judged.score([moved], side, SILENT)
+    assert analysed == ["b"]
 
 
 @pytest.mark.parametrize("other", ["precision", "bias", "brain"])

@@ -37,6 +37,7 @@ from lesionlens.napari.model.state.state import (
     without_preliminary,
 )
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.seen import looked_up
 
 if TYPE_CHECKING:
     from lesionlens.napari.model.overlays.maps import Overlays
@@ -124,7 +125,7 @@ class ReviewSession(Choosing):
             overlays = redrawn(overlays, analysis)
         same = analysis.study is self._state.study
         trace = result.trace
-        self.result, self._log = result, ReviewLog(review)
+        self.result, self._log = result, ReviewLog(review, looked_up(analysis))
         kept = self._state.choices if same else self.defaults
         self._set(
             study=analysis.study,
@@ -363,7 +364,7 @@ class ReviewSession(Choosing):
 
     def log(self) -> ReviewLog:
         """Return a copy of the log, whose changes take effect by `settle`."""
-        return ReviewLog(self._log.review)
+        return self._log.copy()
 
     def settle(
         self,

@@ -1,0 +1,88 @@
+"""Which outlines of the network a reader's decision was made on.
+
+A study may be analysed again with the same weights and other options, such as bias correction. Its
+candidates then keep their tracking UIDs, and logs show earlier decisions again; these digests tell
+whether they were made on the outlines that are there now. They need no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import enhancing_as_core
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.review import WHOLE_STUDY, Review
+from lesionlens.results.review.saved_result import SavedResult
+
+Outlines = Mapping[str, str]
+"""SHA-256 of the network's outline of each candidate, by tracking UID."""
+
+
+def outlines_of(shown: Analysis | SavedResult) -> Outlines:
+    """Return the digests of the network's own outlines, whatever readers edited."""
+    if isinstance(shown, SavedResult):
+        labels = shown.volumes.labels.data
+        return _digests(shown.findings, labels if shown.has_t1c else enhancing_as_core(labels))
+    if shown.original is not None:
+        return _digests(shown.original.findings, shown.original.labels.data)
+    return _digests(shown.findings, shown.volumes.labels.data)
+
+
+def looked_up(analysis: Analysis) -> Callable[[], Outlines]:
+    """Return a function that returns the digests of an analysis, computed once, when needed."""
+    return cache(lambda: outlines_of(analysis))
+
+
+def _digests(findings: Findings, labels: NDArray[np.uint8]) -> dict[str, str]:
+    boxes = ndimage.find_objects(findings.components)
+    found = {}
+    for candidate in findings.candidates:
+        box = boxes[candidate.id - 1] if candidate.id <= len(boxes) else None
+        digest = hashlib.sha256()
+        if box is not None:
+            mine = np.where(findings.components[box] == candidate.id, labels[box], 0)
+            corner = [side.start for side in box]
+            digest.update(f"{corner} {mine.shape}".encode())
+            digest.update(np.ascontiguousarray(mine, np.uint8).tobytes())
+        found[candidate.tracking_uid] = digest.hexdigest()
+    return found
+
+
+def seen_by(review: Review, tracking_uid: str, outlines: Outlines) -> str | None:
+    """Return what a decision after a review names: the outline; of a signature, all of them.
+
+    A reader's outline stands, whatever the network draws there: its place is counted.
+    """
+    if tracking_uid != WHOLE_STUDY:
+        return outlines.get(tracking_uid)
+    drawn = review.outlined
+    parts = sorted("a reader's" if uid in drawn else sha256 for uid, sha256 in outlines.items())
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def signed_on_others(review: Review, outlines: Outlines) -> bool:
+    """Return whether the study was signed on other outlines or candidates than these."""
+    if review.signed is None:
+        return False
+    return review.events[-1].seen not in {None, seen_by(review, WHOLE_STUDY, outlines)}
+
+
+def on_another_outline(review: Review, tracking_uid: str, outlines: Outlines) -> bool | None:
+    """Return whether a decision was made on another outline, which no signature confirmed since.
+
+    None if it is unknown: decisions of earlier releases do not name it.
+    """
+    decision = review.of(tracking_uid)
+    signature = review.events[-1].seen if review.signed is not None else None
+    if signature is not None and signature == seen_by(review, WHOLE_STUDY, outlines):
+        return False
+    if decision is None or decision.seen is None or tracking_uid not in outlines:
+        return None
+    return decision.seen != outlines[tracking_uid]
