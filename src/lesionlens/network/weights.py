@@ -136,7 +136,7 @@ def load(
 
 def _check_shapes(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
     """Refuse sizes that are not those of the tensors, before memory is allocated for them."""
-    layers = config.layers + sum(config.blocks) + sum(config.refinements)
+    layers = config.layers + sum(config.blocks)
     if layers > len(state):
         raise ValueError(f"{layers} layers in {len(state)} tensors")
     with torch.device("meta"):
