@@ -173,10 +173,8 @@ class TrainingRun:
             check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
         if "parent_sha256" in found.meta:
             self._check_parent(found.meta["parent_sha256"])
-        prefix = "network/"
-        own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
         try:
-            self.network.load_state_dict(own)
+            self.network.load_state_dict(found.below("network/"))
             self.optimiser.load(dict(found.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
