@@ -523,8 +523,8 @@ def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_bef
 ):
     judged, held, side = judging
     run = judge.read_run_file(judged.results / "b")
-    bias = PreparationStep(StepName.BIAS, None, True, "")
-    brain = PreparationStep(StepName.BRAIN, None, True, "hd-bet: 1300 ml.")
+    bias = PreparationStep(StepName.BIAS, None, True, "", on_request=True)
+    brain = PreparationStep(StepName.BRAIN, None, True, "hd-bet: 1300 ml.", on_request=True)
     change = {
         "precision": {"precision": "bfloat16"},
         "bias": {"preparation": (bias,)},
