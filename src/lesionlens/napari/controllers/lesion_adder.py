@@ -133,18 +133,15 @@ class LesionAdder:
         def make(log: ReviewLog) -> None:
             both, nothing = additions.merged(analysis, kept, gone)
             with log.one_act():
-                words = self.session.reason_with(kept, f"merged with candidate {gone.id}")
-                log.mark(
-                    kept.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
-                )
-                words = self.session.reason_with(gone, f"merged into candidate {kept.id}")
-                log.mark(
-                    gone.tracking_uid,
-                    ReviewState.EDITED,
-                    reader=reader,
-                    reason=words,
-                    outline=nothing,
-                )
+                for one, what, outline in (
+                    (kept, f"merged with candidate {gone.id}", both),
+                    (gone, f"merged into candidate {kept.id}", nothing),
+                ):
+                    words = self.session.reason_with(one, what)
+                    log.mark(
+                        one.tracking_uid, ReviewState.EDITED, reader=reader, reason=words,
+                        outline=outline,
+                    )  # fmt: skip
 
         def then() -> None:
             self.review_controller.go_to_uid(kept.tracking_uid)
