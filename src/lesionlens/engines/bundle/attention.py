@@ -220,12 +220,15 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
 
 
 def _on_tokens(drawn: Tensor, grid: Triple) -> Tensor:
-    return normalise_sums(functional.adaptive_avg_pool3d(drawn[None], grid)[0])
+    found: Tensor = normalise_sums(functional.adaptive_avg_pool3d(drawn[None], grid)[0])
+    return found
 
 
 def _on_voxels(rows: Tensor, drawn: Tensor) -> Tensor:
     size = [int(n) for n in drawn.shape[1:]]
-    return normalise_sums(functional.interpolate(rows[None], size=size, mode="trilinear")[0])
+    spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
+    found: Tensor = normalise_sums(spread)
+    return found
 
 
 def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
