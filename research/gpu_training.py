@@ -1,4 +1,4 @@
-r"""Train a deeper network in short sittings on a borrowed GPU: pack, vary, run, judge.
+r"""Train a deeper network in short sessions on a borrowed GPU: pack, vary, run, judge.
 
     python research/gpu_training.py pack --data CASES --out PACK
     python research/gpu_training.py vary --pack PACK --out VARIED --each 200

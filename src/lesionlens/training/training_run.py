@@ -108,7 +108,7 @@ class TrainingRun:
         meta = {
             "step": self.step,
             "minutes": self.spent_s / 60,
-            "sitting": self.session,
+            "session": self.session,
             "loss": self.loss,
             "network": name_of(self.config),
             "seed": self.config.seed,
@@ -182,7 +182,7 @@ class TrainingRun:
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
-        self.step, self.session = int(found.meta["step"]), int(found.meta["sitting"]) + 1
+        self.step, self.session = int(found.meta["step"]), int(found.meta["session"]) + 1
         self.began_at = self.step
         if self.step and "cases" in found.meta:
             self.earlier = from_record(found.meta["cases"])

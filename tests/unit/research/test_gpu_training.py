@@ -127,7 +127,7 @@ def test_the_deeper_network_predicts_the_same(gpu, small):
     assert dataclasses.replace(network.config, refinements=(0, 0, 0), layers=again.layers) == again
 
 
-def test_a_sitting_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
+def test_a_run_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
     varied = tmp_path / "varied"
     assert gpu.main(["vary", "--pack", str(pack), "--out", str(varied), "--each", "1"]) == 0
     assert read(next((varied / gpu.MAY_BE_TRAINED_ON[0]).glob("*.kept"))).code.max() > 1
