@@ -27,6 +27,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from cases import sequence_files
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
@@ -177,10 +178,8 @@ def _agrees(shown: np.ndarray, inside: np.ndarray) -> tuple[float | None, bool |
 def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, folder: Path
                ) -> dict[str, Any]:  # fmt: skip
     """Everything measured on one case."""
-    named = {s: str(folder / f"{s}.nii.gz") for s in MrSequence}
-    named = {s: path for s, path in named.items() if Path(path).is_file()}
     clocked = Clocked(engine)
-    result = Lens(engine=clocked)(open_study(folder, named=named))
+    result = Lens(engine=clocked)(open_study(folder, named=sequence_files(folder)))
     prepared, analysis = result.analysis.prepared, result.analysis
     trust = analysis.maps.checks[Region.WT]
     row: dict[str, Any] = {

@@ -20,13 +20,14 @@ from typing import Any
 
 import torch
 from attention_checks import PARTS, randomised
+from cases import sequence_files
 
 from lesionlens.analysis.explain import maps as attention_maps
 from lesionlens.analysis.explain.explain import check_maps
 from lesionlens.analysis.explain.questions import questions_to
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.find import find
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -90,9 +91,7 @@ def judged(
 
 def rows_of(engine: Exchangeable, networks: dict[str, LensNetwork], folder: Path) -> Iterator[dict]:
     """Yield a row for each map that could be judged."""
-    named = {s: str(folder / f"{s}.nii.gz") for s in MrSequence}
-    named = {s: path for s, path in named.items() if Path(path).is_file()}
-    prepared = prepare(open_study(folder, named=named), RunContext())
+    prepared = prepare(open_study(folder, named=sequence_files(folder)), RunContext())
     engine.use(engine.first)
     first = engine.predict(prepared, context=SILENT)
     flagged = outlined(first, prepared)

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from broken_maps import Exchangeable, judged, networks_of, outlined
+from cases import sequence_files
 from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.faithfulness import as_coarse
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.engine import Target
@@ -70,8 +71,7 @@ def main() -> None:
     engine, rows = Exchangeable(options.weights), list[dict[str, Any]]()
     for case in options.cases:
         folder = options.data / case
-        named = {s: str(p) for s in MrSequence if (p := folder / f"{s.value}.nii.gz").is_file()}
-        study = prepare(open_study(folder, named=named), SILENT)
+        study = prepare(open_study(folder, named=sequence_files(folder)), SILENT)
         found = engine.predict(study, context=SILENT)
         marked = outlined(found, study)
         for name, mm, maps in maps_of(engine, study, marked.labels):

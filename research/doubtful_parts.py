@@ -14,11 +14,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from cases import sequence_files
 from page import put_between
 from scipy import ndimage
 
 from lesionlens.base.geometry import bounding_box
-from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
@@ -75,10 +75,8 @@ def main() -> None:
     torch.set_num_threads(1)
     lens, rows = Lens("cpu", weights=options.weights), {}
     for folder in sorted(p for p in options.data.iterdir() if (p / "seg.nii.gz").is_file()):
-        named = {s: str(folder / f"{s}.nii.gz") for s in MrSequence}
-        named = {s: path for s, path in named.items() if Path(path).is_file()}
         truth = np.asarray(nib.load(folder / "seg.nii.gz").dataobj) > 0
-        rows[folder.name] = row_of(lens(open_study(folder, named=named)), truth)
+        rows[folder.name] = row_of(lens(open_study(folder, named=sequence_files(folder))), truth)
         print(folder.name, flush=True)
     text = table(rows)
     print(text)

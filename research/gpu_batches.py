@@ -20,12 +20,11 @@ from lesionlens.network.synth import anatomy, atlas
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.network.synth.fields import RandomStreams
 from lesionlens.training.config import DataConfig
-from lesionlens.training.data import Batch, sample_shown, window_in
+from lesionlens.training.data import Batch, collate, padded_shape, window_in
 from lesionlens.training.kept_volumes import read
 
 _STRIDE = 8
 _RECENT = 0.6  # of what is shown belongs to what was drawn last
-_GAIN, _OFFSET = 0.12, 0.12
 _MANY = 200_000  # numbers of one volume that the device draws by itself
 _SHAPES = ((80, 96, 80), (88, 112, 88))
 """Grids of batches, the smallest that holds its volumes: cuDNN measures each shape once."""
@@ -176,34 +175,9 @@ class Kept:
 
 
 def collated(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConfig) -> Batch:
-    """Do as `training.data.collate` does, on the device of the pieces."""
-    device = pieces[0].code.device
-    sizes = np.array([p.code.shape for p in pieces]).max(0)
-    shape = _grid_for(sizes)
-    channels = torch.zeros(len(pieces), 4, *shape, device=device)
-    code = torch.zeros(len(pieces), *shape, dtype=torch.uint8, device=device)
-    parts = torch.zeros_like(code)
-    place = np.zeros((len(pieces), 3, 2), np.float32)
-    shown = np.stack([sample_shown(p.present, rng, config) for p in pieces])
-    for n, piece in enumerate(pieces):
-        own, change = piece.place.copy(), np.zeros((2, 4), np.float32)
-        change[0] = rng.uniform(1 - _GAIN, 1 + _GAIN, 4) * shown[n]
-        change[1] = rng.uniform(-_OFFSET, _OFFSET, 4) * shown[n]
-        gain, offset = torch.from_numpy(change).to(device)[..., None, None, None]
-        arrays = [
-            (piece.channels.float() * gain + offset) * (piece.code > 0),
-            piece.code,
-            piece.instances,
-        ]
-        if rng.random() < 0.5:
-            own[0] = -own[0, ::-1]
-            arrays = [a.flip(-3) for a in arrays]
-        start, place[n] = _placed(piece.code.shape, own, shape, rng)
-        i, j, k = (slice(a, a + m) for a, m in zip(start, piece.code.shape, strict=True))
-        channels[n, :, i, j, k], code[n, i, j, k], parts[n, i, j, k] = arrays
-    labels = torch.stack([code > level for level in (1, 2, 3)], 1).to(torch.uint8)
-    return Batch(channels, torch.from_numpy(shown).to(device), code > 0, labels, parts,
-                 torch.from_numpy(place).to(device))  # fmt: skip
+    """Collate pieces on their device, in one of few grids, each of which knows its place."""
+    shape = _grid_for(np.array([p.code.shape for p in pieces]).max(0))
+    return collate(pieces, rng, config, shape, _placed)
 
 
 def _placed(
@@ -228,8 +202,7 @@ def _grid_for(sizes: np.ndarray) -> tuple[int, int, int]:
     for shape in _SHAPES:
         if (sizes <= shape).all() and sizes.max() > shape[0] // 2:
             return shape
-    i, j, k = (int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
-    return i, j, k
+    return padded_shape(sizes)
 
 
 class Mixture:

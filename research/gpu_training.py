@@ -1,4 +1,4 @@
-r"""Train a network in short sittings on a borrowed GPU: pack, vary, run, judge.
+r"""Train a network in short sessions on a borrowed GPU: pack, vary, run, judge.
 
     python research/gpu_training.py pack --data CASES --out PACK
     python research/gpu_training.py vary --pack PACK --out VARIED --each 200
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import run_state
 import torch
 from gpu_batches import FINE, WHOLE, Blend, Drawn, Kept, Mixture, Piece, collated, draw_by_device
 
@@ -132,7 +133,7 @@ def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Ten
     return set_loss(one, parts[:1], present[:1])
 
 
-class Sitting:
+class TrainingRun:
     """One run: network, optimiser, batches, and how far it is."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -146,8 +147,7 @@ class Sitting:
             self.network,
             OptimiserConfig(rate=options.rate, warmup=options.warmup, average=options.average),
         )
-        self.step, self._spent = 0, 0.0
-        self._restore()
+        self.step, self._spent = run_state.restore(options.out, self.network, self._optimiser)
         self._batches = self._mixture()
 
     def _mixture(self) -> Mixture:
@@ -167,24 +167,10 @@ class Sitting:
             return Mixture((Blend(real, drawn, 0.3), near), (0.9, 0.1), self.step, DATA)
         return Mixture((drawn, near), (0.82, 0.18), self.step, DATA)
 
-    def _restore(self) -> None:
-        file = self._options.out / "state.pt"
-        if file.is_file():
-            kept = torch.load(file, map_location=self._device, weights_only=True)
-            self.network.load_state_dict(kept["network"])
-            self._optimiser.load(kept["optimiser"])
-            self.step, self._spent = kept["step"], kept["spent"]
-
     def keep(self) -> None:
-        """Write state and weights; each file is whole or the one before."""
+        """Write state and weights."""
         out = self._options.out
-        out.mkdir(parents=True, exist_ok=True)
-        kept = {
-            "network": self.network.state_dict(), "optimiser": self._optimiser.state(),
-            "step": self.step, "spent": self._spent,
-        }  # fmt: skip
-        torch.save(kept, out / "state.tmp")
-        (out / "state.tmp").replace(out / "state.pt")
+        run_state.save(out, self.network, self._optimiser, self.step, self._spent)
         scans = {scan for row in self._rows for scan in row["scans"]}
         notes = dataclasses.replace(
             self._notes, version="0", operating_points=(),
@@ -336,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judge(options)
     else:
         torch.backends.cudnn.benchmark = True
-        Sitting(options).run()
+        TrainingRun(options).run()
     return 0
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from cases import sequence_files
 from numpy.typing import NDArray
 from sequence_subsets import name_of, showing
 
@@ -52,8 +53,7 @@ def _outlines(
 
 def keep(engine: LensEngine, folder: Path, file: Path) -> None:
     """Prepare a study, outline it, and keep both."""
-    named = {s: str(p) for s in MrSequence if (p := folder / f"{s.value}.nii.gz").is_file()}
-    study = prepare(open_study(folder, named=named), SILENT)
+    study = prepare(open_study(folder, named=sequence_files(folder)), SILENT)
     head = head_of(study)
     coarse = None if head is None else coarse_of(study, head)
     if coarse is None:

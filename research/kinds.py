@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from calibration.calibrate import FIRST_SEED, prepared_of
+from cases import sequence_files
 from numpy.typing import NDArray
 from sequence_subsets import name_of, showing
 
@@ -95,7 +96,7 @@ def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
     folders = [root / name for name in known]
     folders += [one for name in WITHOUT_TUMOUR for one in sorted((data / name).iterdir())]
     for folder in folders:
-        named = {s: str(p) for s in MrSequence if (p := folder / f"{s.value}.nii.gz").is_file()}
+        named = sequence_files(folder)
         made: dict[str, Any] = {}
 
         def run(subset: frozenset[MrSequence], folder: Path, named: Any, made: Any) -> Rows:

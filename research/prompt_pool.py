@@ -33,7 +33,6 @@ from lesionlens.network.synth.kinds import KindShares
 from lesionlens.network.weights import load_chosen
 
 FIRST_SEED = 1_700_000_000
-HELD_OUT_SEED = 1_800_000_000
 CONFIG = DrawConfig(shape=(144, 176, 144), spacing_mm=(1.0, 1.0), tumour_free=0.1)
 KINDS = {
     "gliomas": CONFIG,

@@ -6,7 +6,7 @@
 
 With --init it begins from weights; with --small it is the network for small objects, from the
 shipped weights on. Every few minutes the
-state is written to `RUN/state.pt`, from which a later call with the same RUN goes on, and the
+state is written to `RUN`, from which a later call with the same RUN goes on, and the
 averaged weights to `RUN/prompt.safetensors`, which answer in the rounds that are corrected
 (`prompt_draws.py`). The step size falls with the steps when `--steps` is given, else with the
 clock.
@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import run_state
 import torch
 from numpy.typing import NDArray
 from prompt_draws import Batch, Draws, Wanted
@@ -96,8 +97,7 @@ class Training:
             self.network,
             OptimiserConfig(rate=settings.rate, weight_decay=1e-3, average=_AVERAGE, clip=1.0),
         )
-        self.step, self._spent = 0, 0.0
-        self._read()
+        self.step, self._spent = run_state.restore(out, self.network, self._optimiser)
         self.keep()
         wanted = Wanted(
             pool, out / "prompt.safetensors", settings.batch, settings.size, settings.seed,
@@ -105,25 +105,11 @@ class Training:
         )  # fmt: skip
         self._draws = Draws(wanted, settings.workers, self.step)
 
-    def _read(self) -> None:
-        file = self._out / "state.pt"
-        if file.is_file():
-            kept = torch.load(file, map_location="cpu", weights_only=True)
-            self.network.load_state_dict(kept["network"])
-            self._optimiser.load(kept["optimiser"])
-            self.step, self._spent = kept["step"], kept["spent"]
-
     def keep(self) -> None:
         """Write state and weights; each file is whole or the one before."""
         from safetensors.torch import save_file  # noqa: PLC0415
 
-        self._out.mkdir(parents=True, exist_ok=True)
-        kept = {
-            "network": self.network.state_dict(), "optimiser": self._optimiser.state(),
-            "step": self.step, "spent": self._spent,
-        }  # fmt: skip
-        torch.save(kept, self._out / "state.tmp")
-        (self._out / "state.tmp").replace(self._out / "state.pt")
+        run_state.save(self._out, self.network, self._optimiser, self.step, self._spent)
         plain = {k: v.float().cpu().contiguous() for k, v in self._optimiser.average.items()}
         about = {
             "format": FORMAT, "network": json.dumps(asdict(self.network.config)),

@@ -183,7 +183,7 @@ def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> l
 
 
 def temperatures(a: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
-    """Fit them, or read what an earlier sitting fitted."""
+    """Fit them, or read what an earlier run fitted."""
     path, heat = folder / "weights.safetensors", folder / "temperature.json"
     if not heat.is_file():
         network, notes = adjusted(a.run, a)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import run_state
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -42,12 +43,8 @@ def train(
     multiple of `VALIDATED_STEPS`.
     """
     optimiser = Optimiser(network, OptimiserConfig(rate=3e-3, average=average))
-    step, spent = 0, 0.0
-    kept = checkpoint.load(out)
-    if kept is not None:
-        network.load_state_dict(_part(kept, "network/"))
-        optimiser.load(_part(kept, "opt/"))
-        step, spent = int(kept.meta["step"]), float(kept.meta["minutes"])
+    step, seconds = run_state.restore(out, network, optimiser)
+    spent = seconds / 60
     started = saved = time.monotonic()
     losses: list[float] = []
     for image, loss_of in batches(step):
@@ -62,9 +59,7 @@ def train(
         last, validated = now >= minutes, validate is not None and step % VALIDATED_STEPS == 0
         if last or validated or time.monotonic() - saved > CHECKPOINT_S:
             saved = time.monotonic()
-            tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
-            tensors |= {f"opt/{k}": v for k, v in optimiser.state().items()}
-            checkpoint.save(out, checkpoint.Checkpoint(tensors, {"step": step, "minutes": now}))
+            run_state.save(out, network, optimiser, step, 60 * now)
             figures = {"step": step, "minutes": now, "loss": sum(losses) / len(losses)}
             if validate is not None and validated:
                 figures |= validate()
@@ -75,17 +70,13 @@ def train(
             return
 
 
-def _part(kept: checkpoint.Checkpoint, prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in kept.tensors.items() if k.startswith(prefix)}
-
-
 def averaged(out: Path, channels: int = 1) -> FoldedUNet:
     """Read the averaged weights of the latest checkpoint."""
     kept = checkpoint.load(out)
     if kept is None:
         raise SystemExit(f"no checkpoint in {out}")
     network = FoldedUNet(channels)
-    network.load_state_dict(_part(kept, "opt/average/"))
+    network.load_state_dict(kept.below("opt/average/"))
     return network.to(memory_format=torch.channels_last_3d).eval()
 
 

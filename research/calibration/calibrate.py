@@ -327,7 +327,7 @@ def _row(seen: ExaminedScan) -> dict[str, Any]:
 
 
 def read_kept(kept: Path | None) -> Iterator[ExaminedScan]:
-    """Yield what earlier sittings kept; a last line that was cut off is examined again."""
+    """Yield what earlier runs kept; a last line that was cut off is examined again."""
     if kept is None or not kept.is_file():
         return
     for line in kept.read_text("utf-8").splitlines():

@@ -140,7 +140,7 @@ class FileOptions:
         if self.surfaces and find_spec("trimesh") is None:
             raise MissingPluginError(
                 found="that trimesh, which writes surfaces, is not installed",
-                expected="it",
+                expected="the package trimesh",
                 next_step="Install it: pip install 'lesionlens[mesh]'; or omit --surfaces",
             )
         return ExportOptions(

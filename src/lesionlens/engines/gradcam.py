@@ -46,6 +46,14 @@ def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Mod
     return found[-1] if found else layers[-1]
 
 
+def mask_above(values: Tensor, threshold: float) -> Tensor:
+    """Return the mask of (I, J, K) values above a threshold; if none, of the highest thousandth."""
+    found = values > threshold
+    if not bool(found.any()):
+        found = values >= values.flatten().topk(max(1, values.numel() // 1000)).values[-1]
+    return found
+
+
 def maps(
     network: Callable[[Tensor], Tensor],
     layer: nn.Module,
@@ -96,10 +104,9 @@ def maps(
     for region, channel in channels.items():
         context.check("Grad-CAM")
         score = logits[0, channel]
-        drawn = score > 0
-        if not bool(drawn.any()):
-            drawn = score >= score.flatten().topk(max(1, score.numel() // 1000)).values[-1]
-        (gradient,) = torch.autograd.grad(score[drawn].sum(), features, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            score[mask_above(score, 0)].sum(), features, retain_graph=True
+        )
         weight = gradient.mean(dim=(2, 3, 4), keepdim=True)
         cam = functional.relu((weight * features).sum(dim=1, keepdim=True))
         size = [int(n) for n in x.shape[2:]]

@@ -40,7 +40,7 @@ def runtime() -> ModuleType:
     except ImportError as error:
         raise MissingPluginError(
             found="no onnxruntime, which runs networks in the ONNX format",
-            expected="it",
+            expected="the package onnxruntime",
             next_step='Install it: pip install "lesionlens[onnx]"',
         ) from error
     module: ModuleType = onnxruntime

@@ -37,6 +37,10 @@ class Checkpoint:
     meta: Mapping[str, Any]
     """JSON: step, minutes, network and the like."""
 
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose names begin with a prefix, named without it."""
+        return {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
+
 
 def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
     """Group tensors in order into parts of at most `limit` bytes."""

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import queue as queues
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -76,6 +76,13 @@ class Batch(NamedTuple):
     """(B, I, J, K) uint8: number of the lesion or distractor, from `synth.instances.number`."""
     place: Tensor
     """(B, 3, 2) float32: position of each volume relative to its brain, -1 to 1."""
+
+
+Placing = Callable[
+    [Sequence[int], NDArray[np.float32], Sequence[int], np.random.Generator],
+    tuple[list[int], NDArray[np.float32]],
+]
+"""From size and place of a volume, and a grid's shape: where it begins, and the grid's place."""
 
 
 class BatchSource(Protocol):
@@ -215,40 +222,66 @@ def sample_shown(
     return shown if shown.any() else present
 
 
-def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig) -> Batch:
-    """Pad to a common grid and augment: mirror, gain, offset, dropped sequences."""
-    sizes = np.array([v.code.shape for v in volumes]).max(0)
-    shape = tuple(int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
-    channels = np.zeros((len(volumes), 4, *shape), np.float32)
-    code, parts = np.zeros((2, len(volumes), *shape), np.uint8)
+def place_anywhere(
+    size: Sequence[int],
+    place: NDArray[np.float32],
+    shape: Sequence[int],
+    rng: np.random.Generator,
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Sample where a volume of `size` begins in a grid of `shape`; its `place` stays its own."""
+    return [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, size, strict=True)], place
+
+
+def collate(
+    volumes: Sequence[Packed],
+    rng: np.random.Generator,
+    config: DataConfig,
+    shape: tuple[int, int, int] | None = None,
+    placing: Placing = place_anywhere,
+) -> Batch:
+    """Pad to a common grid and augment: mirror, gain, offset, dropped sequences.
+
+    Parameters
+    ----------
+    volumes : sequence of Packed
+        Their arrays may also be tensors; the batch is on the device of the first.
+    rng : numpy.random.Generator
+    config : DataConfig
+        Shares of the sequences that are used.
+    shape : (3,) int or None
+        The grid; None for the smallest that holds all volumes.
+    placing : callable
+        Samples where each volume begins in the grid, and the place of the result.
+    """
+    device = torch.as_tensor(volumes[0].code).device
+    shape = shape or padded_shape(np.array([v.code.shape for v in volumes]).max(0))
+    channels = torch.zeros(len(volumes), 4, *shape, device=device)
+    code, parts = torch.zeros(2, len(volumes), *shape, dtype=torch.uint8, device=device)
     place = np.zeros((len(volumes), 3, 2), np.float32)
-    present = np.stack([sample_shown(volume.present, rng, config) for volume in volumes])
+    shown = np.stack([sample_shown(volume.present, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
-        start = [
-            int(rng.integers(0, n - m + 1)) for n, m in zip(shape, volume.code.shape, strict=True)
-        ]
+        start, place[item] = placing(volume.code.shape, volume.place, shape, rng)
         i, j, k = (slice(a, a + m) for a, m in zip(start, volume.code.shape, strict=True))
-        gain, offset = rng.uniform(0.88, 1.12, (4, 1, 1, 1)), rng.uniform(-0.12, 0.12, (4, 1, 1, 1))
-        values = volume.channels.astype(np.float32) * gain.astype(np.float32) + offset.astype(
-            np.float32
-        )
-        channels[item, :, i, j, k] = values * (volume.code > 0)
-        code[item, i, j, k], parts[item, i, j, k] = volume.code, volume.instances
-        place[item] = volume.place
+        changes = rng.uniform(0.88, 1.12, (4, 1, 1, 1)), rng.uniform(-0.12, 0.12, (4, 1, 1, 1))
+        gain, offset = torch.from_numpy(np.array(changes, np.float32)).to(device)
+        inside = torch.as_tensor(volume.code)
+        values = torch.as_tensor(volume.channels).float() * gain + offset
+        channels[item, :, i, j, k] = values * (inside > 0)
+        code[item, i, j, k], parts[item, i, j, k] = inside, torch.as_tensor(volume.instances)
         if rng.random() < 0.5:
             place[item, 0] = -place[item, 0, ::-1]
-            for array in (channels[item].swapaxes(0, 1), code[item], parts[item]):
-                array[:] = array[::-1].copy()
+            for array in (channels[item], code[item], parts[item]):
+                array.copy_(array.flip(-3))
+    present = torch.from_numpy(shown).to(device)
     channels *= present[:, :, None, None, None]
-    labels = np.stack([code > level for level in (1, 2, 3)], 1)
-    return Batch(
-        torch.from_numpy(channels),
-        torch.from_numpy(present),
-        torch.from_numpy(code > 0),
-        torch.from_numpy(labels.astype(np.uint8)),
-        torch.from_numpy(parts),
-        torch.from_numpy(place),
-    )
+    labels = torch.stack([code > level for level in (1, 2, 3)], 1).to(torch.uint8)
+    return Batch(channels, present, code > 0, labels, parts, torch.from_numpy(place).to(device))
+
+
+def padded_shape(size: NDArray[np.int_]) -> tuple[int, int, int]:
+    """Return (3,) voxels rounded up to what the network can divide."""
+    i, j, k = (-size // _STRIDE * -_STRIDE).tolist()
+    return i, j, k
 
 
 class SynthSource:

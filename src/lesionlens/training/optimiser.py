@@ -12,20 +12,18 @@ from typing_extensions import override
 from lesionlens.engines.device import has_fast_bfloat16
 from lesionlens.training.config import OptimiserConfig
 
-_NEWTON = (3.4445, -4.7750, 2.0315)
+_NEWTON, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 _MOMENTUM = 0.95
 _BETAS = (0.9, 0.98)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(matrix: Tensor) -> Tensor:
     """Approximate the nearest semi-orthogonal matrix by Newton-Schulz (Jordan et al. 2024, Muon).
 
     Parameters
     ----------
     matrix : (..., M, N) Tensor
         One or several of a shape, none of them zero.
-    steps : int
-        Iterations.
 
     Returns
     -------
@@ -38,7 +36,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     if has_fast_bfloat16(x.device):
         x = x.bfloat16()
-    for _ in range(steps):
+    for _ in range(_ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     out: Tensor = (x.mT if flipped else x).to(matrix.dtype)

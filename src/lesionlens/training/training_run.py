@@ -80,7 +80,7 @@ class TrainingRun:
     began_at: int = 0
     """Step of the checkpoint that this session resumed from."""
     earlier: TrainedCases | None = None
-    """Cases of earlier sessions; None without a step, or from a release without such a record."""
+    """Cases of earlier sessions; None without a step."""
     spent_s: float = 0.0
     session: int = 0
     loss: float = float("nan")
@@ -108,7 +108,7 @@ class TrainingRun:
         meta = {
             "step": self.step,
             "minutes": self.spent_s / 60,
-            "sitting": self.session,
+            "session": self.session,
             "loss": self.loss,
             "network": name_of(self.config),
             "seed": self.config.seed,
@@ -169,14 +169,10 @@ class TrainingRun:
                 expected=f'"{name_of(self.config)}" as in the recipe',
                 next_step="Choose another output folder, or begin anew with --fresh",
             )
-        if "recipe" in found.meta:
-            check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
-        if "parent_sha256" in found.meta:
-            self._check_parent(found.meta["parent_sha256"])
-        prefix = "network/"
-        own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
+        check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
+        self._check_parent(found.meta["parent_sha256"])
         try:
-            self.network.load_state_dict(own)
+            self.network.load_state_dict(found.below("network/"))
             self.optimiser.load(dict(found.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
@@ -184,9 +180,9 @@ class TrainingRun:
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
-        self.step, self.session = int(found.meta["step"]), int(found.meta["sitting"]) + 1
+        self.step, self.session = int(found.meta["step"]), int(found.meta["session"]) + 1
         self.began_at = self.step
-        if self.step and "cases" in found.meta:
+        if self.step:
             self.earlier = from_record(found.meta["cases"])
         self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
 

@@ -286,18 +286,22 @@ def _intensity(view: _View, sequence: MrSequence) -> Features:
     image, name = view.level(sequence), sequence.value
     values = image[view.mask]
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
-    deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])
-    inner = float(values[deep].mean()) if deep.any() else float(values.mean())
-    outer = float(values[~deep].mean())
     around = float(image[view.shell].mean()) if view.shell.any() else 0.0
     return {
         f"{name}.low": float(low),
         f"{name}.median": float(middle),
         f"{name}.high": float(high),
-        f"{name}.inner": inner - outer,
+        f"{name}.inner": _inner_excess(view, values),
         f"{name}.contrast": float(values.mean()) - around,
         f"{name}.asymmetry": float(values.mean() - _mirrored(view, sequence).mean()),
     }
+
+
+def _inner_excess(view: _View, values: Floats) -> float:
+    """Return how much a candidate's (N,) values are higher in its inner half than outside it."""
+    deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])
+    inner = float(values[deep].mean()) if deep.any() else float(values.mean())
+    return inner - float(values[~deep].mean())
 
 
 def _mirrored(view: _View, sequence: MrSequence) -> Floats:
@@ -327,15 +331,13 @@ def _part(name: str, view: _View, values: Floats, bound: float) -> Features:
     pieces = np.bincount(ndimage.label(part, structure=TOUCHING)[0].ravel())[1:]
     depth = view.coarse.depth_mm[view.box]
     inside = values[view.mask]
-    deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])
-    inner = float(inside[deep].mean()) if deep.any() else float(inside.mean())
     own = values[part] if count else np.array([bound])
     return {
         f"{name}.share": count / whole,
         f"{name}.log_ml": float(np.log(count * view.voxel_ml + 0.02)),
         f"{name}.mean": float(inside.mean()),
         f"{name}.high": float(np.quantile(inside, 0.9)),
-        f"{name}.inner": inner - float(inside[~deep].mean()),
+        f"{name}.inner": _inner_excess(view, inside),
         f"{name}.even": float(own.std() / max(abs(float(own.mean())), 0.1)),
         f"{name}.hollow": 1 - count / max(int(closed.sum()), 1) if count else 0.0,
         f"{name}.pieces": float(np.log1p((pieces >= _MIN_PIECE_VOX).sum())),

@@ -237,9 +237,9 @@ class RunFile(_Strict):
     """The sequences of the study that were in the training data."""
     files: tuple[InputRow, ...] | None = None
     """Every file of the result except run.json; null in results of earlier releases."""
-    redrawn: tuple[str, ...] | None = None
+    redrawn: tuple[str, ...] = ()
     """Tracking UIDs of candidates that were drawn anew since readers decided on them: see
-    `RunInfo.redrawn`; null in results of earlier releases."""
+    `RunInfo.redrawn`."""
     notice: str = RESEARCH_USE_NOTICE
 
 

@@ -165,6 +165,8 @@ class PreparationStep:
     done: bool
     message: str
     figure: float | None = None
+    on_request: bool = False
+    """True of what was done because the user asked for it, not by default."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

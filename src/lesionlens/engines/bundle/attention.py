@@ -212,13 +212,23 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
     total = torch.zeros(drawn.shape, device=drawn.device)
     stages = [list(stage) for _, stage in groupby(layers, key=lambda layer: layer.grid)]
     for stage in stages:
-        rows = normalise_sums(functional.adaptive_avg_pool3d(drawn[None], stage[0].grid)[0])
+        rows = _on_tokens(drawn, stage[0].grid)
         for layer in reversed(stage):
             rows = 0.5 * rows + 0.5 * layer.draw(rows)
-        size = [int(n) for n in drawn.shape[1:]]
-        spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
-        total = total + normalise_sums(spread) / len(stages)
+        total = total + _on_voxels(rows, drawn) / len(stages)
     return total
+
+
+def _on_tokens(drawn: Tensor, grid: Triple) -> Tensor:
+    found: Tensor = normalise_sums(functional.adaptive_avg_pool3d(drawn[None], grid)[0])
+    return found
+
+
+def _on_voxels(rows: Tensor, drawn: Tensor) -> Tensor:
+    size = [int(n) for n in drawn.shape[1:]]
+    spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
+    found: Tensor = normalise_sums(spread)
+    return found
 
 
 def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
@@ -243,8 +253,4 @@ def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
             expected="a block whose tokens each stand for a cube of the image",
             next_step="Choose another layer",
         )
-    rows = layer.draw(normalise_sums(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
-    size = [int(n) for n in drawn.shape[1:]]
-    spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
-    shares: Tensor = normalise_sums(spread)
-    return shares
+    return _on_voxels(layer.draw(_on_tokens(drawn, layer.grid)), drawn)

@@ -17,7 +17,7 @@ from typing_extensions import override
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import network_input, separable, windows
+from lesionlens.engines import gradcam, network_input, separable, windows
 from lesionlens.engines.bundle import attention as bundle_attention
 
 Floats = NDArray[np.float32]
@@ -25,14 +25,6 @@ Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
 """Maps the layers of one pass and the region weights to attention maps."""
 _COVERS = 4  # minimum number of occluded blocks along the longest side of a region
-
-
-def drawn(share: Tensor) -> Tensor:
-    """Return the mask of (I, J, K) probabilities; if empty, of the highest thousandth."""
-    found = share > 0.5
-    if not bool(found.any()):
-        found = share >= share.flatten().topk(max(1, share.numel() // 1000)).values[-1]
-    return found
 
 
 def padded(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -85,7 +77,7 @@ def attention(
     (R, I, J, K) float32 Tensor
         Windows are weighted by their share of the region.
     """
-    focus = torch.stack([drawn(share) for share in shares]).float()
+    focus = torch.stack([gradcam.mask_above(share, 0.5) for share in shares]).float()
     total = torch.zeros_like(focus)
     for place in windows.over(focus.any(0).cpu().numpy(), reader.window):
         layers = reader.layers(x[(slice(None), slice(None), *place)], head)
@@ -133,7 +125,7 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
         Non-negative, zero away from the region.
     """
     with torch.inference_mode():
-        inside = drawn(torch.sigmoid(run(x)[0, channel].float()))
+        inside = gradcam.mask_above(torch.sigmoid(run(x)[0, channel].float()), 0.5)
         score = _Score(run, channel, inside)
         found = inside.nonzero()
         low, high = found.amin(0).tolist(), (found.amax(0) + 1).tolist()

@@ -14,6 +14,7 @@ from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import maps
 from lesionlens.engines.bundle.maps import Reader
@@ -52,7 +53,7 @@ class AttentionQueries:
         to_working_grid: Callable[[Tensor, Grid, PreparedStudy], Floats],
     ) -> None:
         self._reader, self._image = reader, image
-        self._drawn = {region: maps.drawn(share) for region, share in shares.items()}
+        self._drawn = {region: gradcam.mask_above(share, 0.5) for region, share in shares.items()}
         self._grid, self._prepared = grid, prepared
         self._onto_working = to_working_grid
         self._blocks = bundle_attention.blocks(reader.network)

@@ -147,7 +147,9 @@ def correct_bias(draft: Draft, context: RunContext) -> None:
             draft.steps.append(PreparationStep(StepName.BIAS, sequence, False, words))
         else:
             values[...] = corrected(values, draft.working, found)
-            step = PreparationStep(StepName.BIAS, sequence, True, found.text, found.strength)
+            step = PreparationStep(
+                StepName.BIAS, sequence, True, found.text, found.strength, on_request=True
+            )
             draft.steps.append(step)
         context.progress(StepName.BIAS, number / len(there))
 

@@ -113,8 +113,11 @@ def _take(draft: Draft, found: brains.BrainMask) -> None:
     if not found.mask.any():
         raise _no_brain(f"{found.method}: {found.doubtful}", draft)
     words = f"{found.method}: {found.volume_ml:.0f} ml."
+    chosen = draft.options.strip and draft.options.stripper in skull_stripping.PROGRAMS
     draft.steps.append(
-        PreparationStep(StepName.BRAIN, draft.reference, True, words, found.volume_ml)
+        PreparationStep(
+            StepName.BRAIN, draft.reference, True, words, found.volume_ml, on_request=chosen
+        )
     )
     if found.doubtful:
         draft.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")

@@ -261,9 +261,10 @@ class AcquisitionParameters:
         return f"{own} {planned}" if both else own
 
 
-def _number(value: Any, scale: float = 1.0) -> float | None:
+def _ms(seconds: Any) -> float | None:
+    """Return seconds in milliseconds; None unless they are a time that a sequence can have."""
     try:
-        number = float(value) * scale
+        number = float(seconds) * 1e3
     except (TypeError, ValueError):
         return None
     return number if 0 < number < 1e6 else None
@@ -290,9 +291,9 @@ def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
         description=str(sidecar.get("SeriesDescription") or ""),
         protocol=str(sidecar.get("ProtocolName") or ""),
         scanning=tuple(scanning),
-        te_ms=_number(sidecar.get("EchoTime"), 1e3),
-        tr_ms=_number(sidecar.get("RepetitionTime"), 1e3),
-        ti_ms=_number(sidecar.get("InversionTime"), 1e3),
+        te_ms=_ms(sidecar.get("EchoTime")),
+        tr_ms=_ms(sidecar.get("RepetitionTime")),
+        ti_ms=_ms(sidecar.get("InversionTime")),
         agent=str(
             sidecar.get("ContrastBolusAgent") or sidecar.get("ContrastBolusIngredient") or ""
         ),

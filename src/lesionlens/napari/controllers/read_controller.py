@@ -73,7 +73,7 @@ class ReadController:
         self._answered = False
         self._here: set[object] = set()
         """Unnamed reads and analyses that this window has worked on."""
-        self._turn: ExpectedRead | None = None
+        self._expected: ExpectedRead | None = None
         self._begun: ExpectedRead | None = None
         self._aside = _NOTHING
         """Read set aside with its study while another one is opened."""
@@ -96,9 +96,9 @@ class ReadController:
 
     # --- begin and end --------------------------------------------------------------------
 
-    def expect(self, turn: ExpectedRead | None) -> None:
+    def expect(self, expected: ExpectedRead | None) -> None:
         """Set the read that begins with the next opened study."""
-        self._turn = turn
+        self._expected = expected
 
     def release(self) -> None:
         """End the read: the window is being closed."""
@@ -107,20 +107,20 @@ class ReadController:
         self._own.close()
 
     def _begin(self, study: Study) -> None:
-        turn, self._turn = self._turn, None
-        self._begun = turn
-        if turn is None and read_preferences().unaided_first:
-            turn = ExpectedRead(self._own.database, _own_key(study), unaided_first=True)
-        if turn is not None:
-            self.read_session = self._read_of(study, turn)
+        expected, self._expected = self._expected, None
+        self._begun = expected
+        if expected is None and read_preferences().unaided_first:
+            expected = ExpectedRead(self._own.database, _own_key(study), unaided_first=True)
+        if expected is not None:
+            self.read_session = self._read_of(study, expected)
             self._look_for_unnamed(self.read_session)
 
-    def _read_of(self, study: Study, turn: ExpectedRead) -> ReadSession:
+    def _read_of(self, study: Study, expected: ExpectedRead) -> ReadSession:
         return ReadSession(
-            turn.database,
-            turn.key,
-            unaided_first=turn.unaided_first,
-            shown_elsewhere=self._own.shown_before(study, turn.key),
+            expected.database,
+            expected.key,
+            unaided_first=expected.unaided_first,
+            shown_elsewhere=self._own.shown_before(study, expected.key),
         )
 
     # --- unnamed reads of earlier sessions ------------------------------------------------
@@ -171,12 +171,12 @@ class ReadController:
             before, study = self.read_session, self.session.state.study
             before.leave()
             key = replace(before.key, reader=reader)
-            turn = ExpectedRead(before.database, key, before.unaided_first)
-            self.read_session = None if study is None else self._read_of(study, turn)
-            self._rename_turn()
+            expected = ExpectedRead(before.database, key, before.unaided_first)
+            self.read_session = None if study is None else self._read_of(study, expected)
+            self._rename_expected()
         self._show()
 
-    def _rename_turn(self) -> None:
+    def _rename_expected(self) -> None:
         """Rename the read also for when it is restored after it was set aside."""
         if self._begun is not None and self.read_session is not None:
             self._begun = replace(self._begun, key=self.read_session.key)
@@ -325,7 +325,7 @@ class ReadController:
         """Continue an unnamed read under a reader's name."""
         if self.read_session is not None and not self.read_session.key.reader:
             self.read_session = self.read_session.under(reader)
-            self._rename_turn()
+            self._rename_expected()
         if self._log is not None and not self._log.key.reader:
             self._log = self._log.under(reader)
 
@@ -395,10 +395,10 @@ class ReadController:
             self._keep_again(old, _LOST)
             self.leave()
             if new.study is not None:
-                back, turn, held = self._aside
+                back, expected, held = self._aside
                 self._aside = _NOTHING
                 if new.study is back:
-                    self._turn, self._held, self._shown = turn, held, self.session.result
+                    self._expected, self._held, self._shown = expected, held, self.session.result
                 self._begin(new.study)
             self._note_look(new)
             self._show()

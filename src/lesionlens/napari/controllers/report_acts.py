@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from typing_extensions import override
 
@@ -23,22 +23,14 @@ from lesionlens.results.export.sentence import Sentences, read_template
 from lesionlens.results.review.log import now
 
 
-class ReportDialogs(Protocol):
-    """Dialogs and clipboard of the window."""
-
-    def copy(self, text: str) -> None:
-        """Put text on the clipboard."""
-
-    def ask_response(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
-        """Show the draft of a response category with the patient's identity."""
-
-
 class ReportActs(ViewActs):
     """Acts on sentences, response and diameters."""
 
     review_controller: ReviewController
-    report_dialogs: ReportDialogs
-    """Set by the window."""
+    copy_text: Callable[[str], object]
+    """Puts text on the clipboard; this and the following ones are set by the window."""
+    ask_response: Callable[[Comparison, StudyIdentity, str], object]
+    """Shows the draft of a response to a comparison, with the patient's identity, for a reader."""
     ask_signature: AskSignature
     _asked: Study | None = None
 
@@ -64,7 +56,7 @@ class ReportActs(ViewActs):
         except LesionLensError as refusal:
             self.session.decline(str(refusal))
             return
-        self.report_dialogs.copy(text)
+        self.copy_text(text)
         self.session.notify(f"Copied: {text}")
 
     def assess_response(self) -> None:
@@ -80,9 +72,7 @@ class ReportActs(ViewActs):
             )
             return
         self._asked = state.study
-        self.report_dialogs.ask_response(
-            analysis.compared, state.identity, self.review_controller.reader or ""
-        )
+        self.ask_response(analysis.compared, state.identity, self.review_controller.reader or "")
 
     def sign_response(
         self, draft: ResponseDraft, found: Comparison, category: Response, reader: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QWidget
 
@@ -97,9 +97,8 @@ class SliceBar(QWidget):
             self.caption.setText(f"slice {number} of {slices.count}{how}")
 
     def _silently(self, setter: Callable[[int], None], value: int) -> None:
-        blocked = self.slider.blockSignals(True)
-        setter(value)
-        self.slider.blockSignals(blocked)
+        with QSignalBlocker(self.slider):
+            setter(value)
 
     def _aside(self, aside: bool) -> None:
         """Hide or show napari's sliders."""

@@ -109,12 +109,8 @@ class ViewToolbar(QWidget):
         self.setStyleSheet(_style(self._is_roomy))
 
     def _button(self, words: str, tip: str, act: Callable[[], object]) -> QToolButton:
-        button = QToolButton()
-        button.setText(words)
-        button.setToolTip(tip)
-        button.setAccessibleName(tip)
+        button = _plain_button(words, tip)
         button.setCheckable(True)
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.clicked.connect(lambda _=False: act())
         button.clicked.connect(self._restate)
         return button
@@ -132,11 +128,7 @@ class ViewToolbar(QWidget):
 
     def _menu_button(self, words: str, tip: str) -> QToolButton:
         """Return a button with an empty menu."""
-        made = QToolButton()
-        made.setText(words)
-        made.setToolTip(tip)
-        made.setAccessibleName(tip)
-        made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        made = _plain_button(words, tip)
         made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         made.setMenu(QMenu(made))
         return made
@@ -239,3 +231,12 @@ class ViewToolbar(QWidget):
         self._wanted = tuple(button for button in self._buttons() if button in wanted)
         self._fit()
         self.setVisible(board.opened)  # last: a visible row is laid out again at every change
+
+
+def _plain_button(words: str, tip: str) -> QToolButton:
+    button = QToolButton()
+    button.setText(words)
+    button.setToolTip(tip)
+    button.setAccessibleName(tip)
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return button

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QSizePolicy,
     QSlider,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -28,9 +27,11 @@ from lesionlens.napari.widgets.parts import (
     Bars,
     Section,
     Segments,
+    flat_button,
     label,
     row,
     show_fact,
+    show_text,
     small_font,
 )
 
@@ -152,10 +153,8 @@ class AttentionBlock(Section):
         self._facts = [label("", "dim") for _ in range(4)]
         self._bars = Bars()
         self._no_bars = label("", "dim", wrap=True)
-        self._probe = QToolButton()
-        self._probe.setText("✕ probe")
+        self._probe = flat_button("✕ probe")
         self._probe.setAccessibleName("Close the probe")
-        self._probe.setProperty("role", "flat")
         self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
         self._hint = label("", "dim", wrap=True)
         self._legend = Legend()
@@ -183,27 +182,22 @@ class AttentionBlock(Section):
         self._show_regions(screen)
         self._overlay.show_choice(screen.overlay)
         self._overlay.button(Overlay.MAP).setEnabled(screen.has_attention)
-        blocked = self._opacity.blockSignals(True)
-        self._opacity.setValue(round(screen.opacity * 100))
-        self._opacity.blockSignals(blocked)
+        with QSignalBlocker(self._opacity):
+            self._opacity.setValue(round(screen.opacity * 100))
         self._uncertainty.setVisible(screen.has_uncertainty)
         self._uncertainty.setChecked(screen.scene.uncertainty)
         self._legend.show_map(shown.view, map_colours(shown.role))
         self.layer_chooser.show_screen(screen)
         self._show_trust(screen)
-        self._title.setText(screen.focus_title)
-        self._title.setVisible(bool(screen.focus_title))
+        show_text(self._title, screen.focus_title)
         for number, fact_label in enumerate(self._facts):
             show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
         self._bars.show_bars(screen.relevance, screen.deciding)
         self._bars.setVisible(bool(screen.relevance))
-        self._no_bars.setText(screen.no_bars)
-        self._no_bars.setVisible(bool(screen.no_bars))
-        self._without.setText(screen.without)
-        self._without.setVisible(bool(screen.without))
+        show_text(self._no_bars, screen.no_bars)
+        show_text(self._without, screen.without)
         self._probe.setVisible(screen.scene.probe)
-        self._hint.setText(shown.hint)
-        self._hint.setVisible(bool(shown.hint))
+        show_text(self._hint, shown.hint)
 
     def _show_regions(self, screen: Screen) -> None:
         offered = self._region

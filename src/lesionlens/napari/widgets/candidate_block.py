@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
+from qtpy.QtCore import QEvent, QModelIndex, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QHeaderView,
     QPushButton,
@@ -29,14 +29,14 @@ from lesionlens.napari.widgets.parts import (
     row,
     set_role,
     show_rows,
+    show_text,
 )
 from lesionlens.napari.widgets.reason_box import ReasonBox
 
 VISIBLE_ROWS = 5
 PLACE = 1
 NARROWEST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
-"""Texts that set the minimum width of each column."""
-"""Texts that set the width of each column; the second fills the rest."""
+"""Texts that set the minimum width of each column; the second fills the rest."""
 
 
 class CandidateBlock(Section):
@@ -124,18 +124,17 @@ class CandidateBlock(Section):
         for part in (self._cavity_colour, self._cavity):
             part.setVisible(bool(screen.cavity))
         selection = self.table.selectionModel()
-        blocked = selection.blockSignals(True)
         changed = screen.candidates != self.model.rows
-        self.model.show(screen.candidates)
-        focus = next((row.id for row in screen.candidates if row.focus), None)
-        place = self.model.row_of(focus)
-        if place is None:
-            self.table.clearSelection()
-            self.table.setCurrentIndex(QModelIndex())
-        elif self.table.currentIndex().row() != place or not selection.hasSelection():
-            self.table.selectRow(place)
-            self._sight_due.start()
-        selection.blockSignals(blocked)
+        with QSignalBlocker(selection):
+            self.model.show(screen.candidates)
+            focus = next((row.id for row in screen.candidates if row.focus), None)
+            place = self.model.row_of(focus)
+            if place is None:
+                self.table.clearSelection()
+                self.table.setCurrentIndex(QModelIndex())
+            elif self.table.currentIndex().row() != place or not selection.hasSelection():
+                self.table.selectRow(place)
+                self._sight_due.start()
         self.table.viewport().update()
         self._fit_table()
         if changed and place is not None:  # also when a row that was scrolled away is decided
@@ -152,8 +151,7 @@ class CandidateBlock(Section):
         self.adding.show_screen(screen)
         self._edit.setText(BY_NAME[EDIT].captioned("Done" if screen.editing else "Edit"))
         set_role(self._edit, "primary" if screen.editing else "")
-        self._outline.setText(screen.outline_words)
-        self._outline.setVisible(bool(screen.outline_words))
+        show_text(self._outline, screen.outline_words)
         self._discard.setVisible(screen.editing)
 
     def changeEvent(self, event: QEvent) -> None:
@@ -190,13 +188,11 @@ class CandidateBlock(Section):
         table.setFixedHeight(table.horizontalHeader().sizeHint().height() + shown + 4)
 
     def _show_threshold(self, screen: Screen) -> None:
-        blocked = self._slider.blockSignals(True)
-        self._slider.setMinimum(round(screen.threshold_floor * 100))
-        self._slider.setValue(round(screen.threshold * 100))
-        self._slider.blockSignals(blocked)
+        with QSignalBlocker(self._slider):
+            self._slider.setMinimum(round(screen.threshold_floor * 100))
+            self._slider.setValue(round(screen.threshold * 100))
         self._floor.setText(screen.threshold_words)
-        self._costs.setText(screen.threshold_costs)
-        self._costs.setVisible(bool(screen.threshold_costs))
+        show_text(self._costs, screen.threshold_costs)
         self._slider.setToolTip(screen.threshold_source)
 
     def _on_resized(self, column: int, _: int, __: int) -> None:
@@ -226,9 +222,8 @@ class CandidateBlock(Section):
         """Show the reason of the candidate in focus; keep the cursor if unchanged."""
         self._reason.refuse(screen.not_marked)
         if self._reason.currentText() != screen.reason:
-            blocked = self._reason.blockSignals(True)
-            self._reason.setCurrentText(screen.reason)
-            self._reason.blockSignals(blocked)
+            with QSignalBlocker(self._reason):
+                self._reason.setCurrentText(screen.reason)
 
 
 def _counted(screen: Screen) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QLocale, Signal
+from qtpy.QtCore import QLocale, QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -127,13 +127,12 @@ class EditTools(QWidget):
         small = not shares and max(abs(tools.low), abs(tools.high)) < _SMALL
         step, decimals = (0.05, 2) if shares else (0.01, 3) if small else (10.0, 1)
         for box, value in ((self.low, tools.low), (self.high, tools.high)):
-            blocked = box.blockSignals(True)
-            box.setVisible(ranged)
-            box.setDecimals(decimals)
-            box.setRange(0.0 if shares else -1e6, 1.0 if shares else 1e6)
-            box.setSingleStep(step)
-            box.setValue(value)
-            box.blockSignals(blocked)
+            with QSignalBlocker(box):
+                box.setVisible(ranged)
+                box.setDecimals(decimals)
+                box.setRange(0.0 if shares else -1e6, 1.0 if shares else 1e6)
+                box.setSingleStep(step)
+                box.setValue(value)
         self._until.setVisible(ranged)
 
 
@@ -154,10 +153,8 @@ class AddRow(QWidget):
         self._cavity = commands.add(flat_button("cavity"), "draw_cavity", tip=tip)
         merge = BY_NAME["merge"]
         tip = merge.hint("Merge with another candidate; the key selects the nearest")
-        self._merge = flat_button(merge.captioned("merge"), tip)
-        self._merge.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self._menu = QMenu(self._merge)
-        self._merge.setMenu(self._menu)
+        self._menu = QMenu(self)
+        self._merge = flat_button(merge.captioned("merge"), tip, self._menu)
         self._draft = label("", "warn", wrap=True)
         tip = "Continue with the interrupted strokes"
         self._open_wanted = commands.add(QPushButton(), EDIT, "Go on", tip)

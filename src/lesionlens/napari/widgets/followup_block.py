@@ -7,7 +7,7 @@ from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPoly
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.napari.model.wording.followup import ShownFollowup
-from lesionlens.napari.widgets.parts import Section, label, small_font
+from lesionlens.napari.widgets.parts import Section, label, show_text, small_font
 from lesionlens.napari.widgets.pick_rows import PickRows
 from lesionlens.results.export.followup import (
     CURVES_BEGIN,
@@ -127,8 +127,7 @@ class FollowupBlock(Section):
         if shown is None:
             return
         self._title.setText(shown.title)
-        self._doubt.setText(shown.doubt)
-        self._doubt.setVisible(bool(shown.doubt))
+        show_text(self._doubt, shown.doubt)
         self._sums.setText(shown.sums)
         self.curves.show_curves(shown.curves, shown.focus)
         self.lines.show_lines(

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.command_buttons import CommandButtons
-from lesionlens.napari.widgets.parts import flat_button, label, row, set_role
+from lesionlens.napari.widgets.parts import flat_button, label, row, set_role, show_text
 
 
 class Footer(QWidget):
@@ -37,8 +37,7 @@ class Footer(QWidget):
     def show_screen(self, screen: Screen) -> None:
         """Show a screen."""
         self._signed = screen.signed
-        self._reviewed.setText(screen.reviewed)
-        self._reviewed.setVisible(bool(screen.reviewed))
+        show_text(self._reviewed, screen.reviewed)
         words = screen.sign_words
         command = BY_NAME["withdraw" if screen.signed else "sign"]
         self._sign.setText(command.captioned(words))

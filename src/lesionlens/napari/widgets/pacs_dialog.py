@@ -17,11 +17,9 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QMessageBox,
-    QProgressBar,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -29,7 +27,15 @@ from qtpy.QtWidgets import (
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
-from lesionlens.napari.widgets.parts import ElidedLabel, label, make_read_only, row
+from lesionlens.napari.widgets.parts import (
+    ElidedLabel,
+    flat_button,
+    label,
+    make_read_only,
+    progress_bar,
+    row,
+    show_text,
+)
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.run_block import ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
@@ -83,10 +89,7 @@ class PacsDialog(QDialog):
         self.problem = ProblemBlock()
         self.problem.dismissed.connect(self.session.dismiss)
         self._message, self._stage = label("", "good", wrap=True), ElidedLabel("dim")
-        self._bar = QProgressBar()
-        self._bar.setRange(0, 1000)
-        self._bar.setTextVisible(False)
-        self._bar.setFixedHeight(6)
+        self._bar = progress_bar()
         self._cancel = self._button("Cancel", self.jobs.stop)
         self._build_buttons()
         running = QHBoxLayout()
@@ -115,8 +118,7 @@ class PacsDialog(QDialog):
         self._clock.timeout.connect(self._tick)
 
     def _build_buttons(self) -> None:
-        self._keep = QToolButton()
-        self._keep.setProperty("role", "flat")
+        self._keep = flat_button("")
         self._keep.clicked.connect(lambda _=False: self._ask_folder())
         self._send = self._button("Send a result…", self.ask_send)
         self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
@@ -145,8 +147,7 @@ class PacsDialog(QDialog):
         for widget in (self._bar, self._stage, self._cancel):
             widget.setVisible(running)
         self.problem.show_problem(screen.problem)
-        self._message.setText(screen.message)
-        self._message.setVisible(bool(screen.message))
+        show_text(self._message, screen.message)
         self._search.setEnabled(screen.can_search)
         self._send.setEnabled(screen.can_send)
         self._retrieve.setEnabled(screen.can_retrieve)

@@ -11,12 +11,11 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QSizePolicy,
     QSpinBox,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from lesionlens.napari.widgets.parts import label
+from lesionlens.napari.widgets.parts import flat_button, label
 from lesionlens.site.pacs.peer import Retrieval
 from lesionlens.site.pacs.server import Server
 
@@ -48,9 +47,7 @@ class ServerForm(QWidget):
             "DICOMweb: https://host/dicom-web\nDIMSE: dicom://AETITLE@host:port\n"
             "DIMSE over TLS: dicoms://AETITLE@host:port"
         )
-        self._more = QToolButton()
-        self._more.setText("Access…")
-        self._more.setProperty("role", "flat")
+        self._more = flat_button("Access…")
         self._more.setCheckable(True)
         line = QHBoxLayout()
         line.addWidget(self._address)

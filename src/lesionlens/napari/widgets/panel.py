@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QFrame,
     QMenu,
@@ -55,12 +56,12 @@ from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.parts import AnchoredScroll, label, style_sheet
+from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
-from lesionlens.napari.widgets.response_dialog import ReportWords, ResponseDialog
+from lesionlens.napari.widgets.response_dialog import ResponseDialog
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
 from lesionlens.napari.widgets.second_block import SecondBlock
 from lesionlens.napari.widgets.sign_dialog import SignDialog
@@ -109,7 +110,7 @@ class Panel(AskingPaths, QWidget):
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
         self.response = ResponseDialog(self, self.actions_.sign_response)
-        self.actions_.report_dialogs = ReportWords(self.response)
+        self.actions_.copy_text, self.actions_.ask_response = _copy_text, self.response.ask
         self.actions_.ask_signature = self.signing.ask
         self.read_owner = ReadOwnerDialog(self)
         self.actions_.ask_owner = self.read_owner.ask
@@ -301,8 +302,7 @@ class Panel(AskingPaths, QWidget):
 
     def show_clashes(self, words: Sequence[str]) -> None:
         """Show keys that are also bound by others."""
-        self._clash.setText("\n".join(words))
-        self._clash.setVisible(bool(words))
+        show_text(self._clash, "\n".join(words))
 
     def show_keys(self) -> None:
         """Show the table of keys."""
@@ -356,3 +356,10 @@ class Panel(AskingPaths, QWidget):
         if paths:
             event.acceptProposedAction()
             self.take_dropped(paths)
+
+
+def _copy_text(text: str) -> None:
+    """Put text on the clipboard."""
+    clipboard = QApplication.clipboard()
+    if clipboard is not None:
+        clipboard.setText(text)

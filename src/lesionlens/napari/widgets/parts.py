@@ -13,6 +13,8 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QMenu,
+    QProgressBar,
     QScrollArea,
     QSizePolicy,
     QTableView,
@@ -124,6 +126,12 @@ def set_role(widget: QWidget, role: str) -> None:
         widget.style().polish(widget)
 
 
+def show_text(widget: QLabel, text: str) -> None:
+    """Show a text, or hide the label if it is empty."""
+    widget.setText(text)
+    widget.setVisible(bool(text))
+
+
 def show_fact(widget: QLabel, fact: Fact | None) -> None:
     """Show a fact with its sign and colour, or hide the label."""
     widget.setVisible(fact is not None)
@@ -146,14 +154,26 @@ def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
     return layout
 
 
-def flat_button(text: str, tooltip: str = "") -> QToolButton:
-    """Make a frameless button; its tooltip is also its accessible name."""
+def flat_button(text: str, tooltip: str = "", menu: QMenu | None = None) -> QToolButton:
+    """Make a frameless button, with a menu if any; its tooltip is also its accessible name."""
     button = QToolButton()
     button.setText(text)
     button.setToolTip(tooltip)
     button.setAccessibleName(tooltip)
     button.setProperty("role", "flat")
+    if menu is not None:
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        button.setMenu(menu)
     return button
+
+
+def progress_bar() -> QProgressBar:
+    """Make a thin bar from 0 to 1000."""
+    bar = QProgressBar()
+    bar.setTextVisible(False)
+    bar.setRange(0, 1000)
+    bar.setFixedHeight(6)
+    return bar
 
 
 def offer(control: QWidget, why_not: str) -> None:

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
-from lesionlens.napari.widgets.parts import label, row
+from lesionlens.napari.widgets.parts import flat_button, label, row
 
 Line = tuple[object, str, str]
 """Value (None for no button), text of the button, text beside it."""
@@ -57,9 +57,7 @@ class PickRows(QWidget):
         inner.setContentsMargins(0, 0, 0, 0)
         inner.setSpacing(2)
         for value, head, words in lines:
-            button = QToolButton()
-            button.setText(head)
-            button.setProperty("role", "flat")
+            button = flat_button(head)
             button.setToolTip("Show this place")
             button.setEnabled(value is not None)
             button.clicked.connect(partial(self._emit, value))

@@ -11,14 +11,13 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
     QLineEdit,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.napari.preferences import Preferences
-from lesionlens.napari.widgets.parts import label, row
+from lesionlens.napari.widgets.parts import flat_button, label, row
 
 _WORDS = {
     skull_stripping.AUTO: (
@@ -43,8 +42,7 @@ class PreparationBlock(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fold = QToolButton()
-        self._fold.setProperty("role", "flat")
+        self._fold = flat_button("")
         self._fold.setCheckable(True)
         self._fold.setArrowType(Qt.ArrowType.RightArrow)
         self._fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)

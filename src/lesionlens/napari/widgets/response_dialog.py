@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QApplication,
     QComboBox,
     QDialog,
     QDialogButtonBox,
@@ -175,20 +174,3 @@ class ResponseDialog(QDialog):
         if chosen is not None and self._found is not None and self._may_sign():
             super().accept()
             self._sign(self._draft, self._found, chosen, self._reader.text())
-
-
-class ReportWords:
-    """The clipboard, and the dialog of the response."""
-
-    def __init__(self, dialog: ResponseDialog) -> None:
-        self._dialog = dialog
-
-    def copy(self, text: str) -> None:
-        """Put text on the clipboard."""
-        clipboard = QApplication.clipboard()
-        if clipboard is not None:
-            clipboard.setText(text)
-
-    def ask_response(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
-        """Show the draft of a response category with the patient's identity."""
-        self._dialog.ask(found, identity, reader)

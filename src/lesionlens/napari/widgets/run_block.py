@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QApplication,
     QFrame,
     QHBoxLayout,
-    QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -17,7 +16,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.state.state import Problem
-from lesionlens.napari.widgets.parts import ElidedLabel, label, row, set_role
+from lesionlens.napari.widgets.parts import ElidedLabel, label, progress_bar, row, set_role
 
 
 class RunBlock(QWidget):
@@ -34,11 +33,7 @@ class RunBlock(QWidget):
         self._analyse = QPushButton("Analyse")
         self._analyse.setProperty("role", "primary")
         self._analyse.clicked.connect(lambda _=False: self.analyse.emit())
-        self._bar = QProgressBar()
-        self._bar.setTextVisible(False)
-        self._bar.setRange(0, 1000)
-        self._bar.setFixedHeight(6)
-        self._stage = ElidedLabel("dim")
+        self._bar, self._stage = progress_bar(), ElidedLabel("dim")
         self._cancel = QPushButton("Cancel")
         self._cancel.clicked.connect(lambda _=False: self.cancel.emit())
         line = QHBoxLayout()

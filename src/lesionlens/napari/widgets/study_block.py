@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QMenu,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -24,7 +23,14 @@ from lesionlens.base.records.study import Study
 from lesionlens.imaging.preparation.exchanged_names import listed
 from lesionlens.imaging.reading.remembered_series import address_of
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.widgets.parts import ElidedLabel, Section, Segments, label
+from lesionlens.napari.widgets.parts import (
+    ElidedLabel,
+    Section,
+    Segments,
+    flat_button,
+    label,
+    show_text,
+)
 
 
 class StudyBlock(Section):
@@ -34,11 +40,7 @@ class StudyBlock(Section):
     renamed = Signal(object)
 
     def __init__(self, menu: QMenu) -> None:
-        more = QToolButton()
-        more.setText("Open…")
-        more.setProperty("role", "flat")
-        more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        more.setMenu(menu)
+        more = flat_button("Open…", menu=menu)
         super().__init__("STUDY", more)
         self._more = more
         self._title = ElidedLabel("title")
@@ -48,10 +50,8 @@ class StudyBlock(Section):
             [(sequence, f"{sequence.display_name} ✓", "") for sequence in MrSequence]
         )
         self._chips.chosen.connect(self.sequence_chosen)
-        self._change = QToolButton()
-        self._change.setText("change…")
+        self._change = flat_button("change…")
         self._change.setToolTip("Assign the sequences yourself")
-        self._change.setProperty("role", "flat")
         self._change.setCheckable(True)
         line = QHBoxLayout()
         line.setContentsMargins(0, 0, 0, 0)
@@ -93,8 +93,7 @@ class StudyBlock(Section):
             button.setToolTip(item.evidence)
             if item.shown:
                 self._chips.show_choice(item.sequence)
-        self._notices.setText("\n".join(screen.notices))
-        self._notices.setVisible(bool(screen.notices))
+        show_text(self._notices, "\n".join(screen.notices))
         self._editor.show_study(study)
         self._change.setEnabled(screen.activity is None)
         self._show_doubt(screen, study)
@@ -205,10 +204,10 @@ class QualityBlock(Section):
         self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
         self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
         self._passed.setVisible(bool(passed))
-        self._warned.setText("\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
-        self._warned.setVisible(bool(warned))
-        self._undecided.setText("\n".join(f"– {fact.text}: {fact.tooltip}" for fact in undecided))
-        self._undecided.setVisible(bool(undecided))
+        show_text(self._warned, "\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
+        show_text(
+            self._undecided, "\n".join(f"– {fact.text}: {fact.tooltip}" for fact in undecided)
+        )
         self.setVisible(bool(screen.quality))
 
 

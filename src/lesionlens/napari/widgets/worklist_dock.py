@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QMenu,
     QPushButton,
     QTableView,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -32,7 +31,14 @@ from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.parts import label, row, show_rows, style_sheet
+from lesionlens.napari.widgets.parts import (
+    flat_button,
+    label,
+    row,
+    show_rows,
+    show_text,
+    style_sheet,
+)
 from lesionlens.napari.widgets.study_menus import recent_menu
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
@@ -84,11 +90,7 @@ class WorklistDock(QWidget):
         self.filter.setClearButtonEnabled(True)
         self.filter.setAccessibleName("Filter the list")
         self.filter.textChanged.connect(self.session.filter)
-        self._open = QToolButton()
-        self._open.setText("List ▾")
-        self._open.setProperty("role", "flat")
-        self._open.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self._open.setMenu(self._menu())
+        self._open = flat_button("List ▾", menu=self._menu())
         self._ahead = QPushButton("Analyse ahead")
         self._ahead.setToolTip(
             "Analyse the studies that have no result yet in the background, the next ones first"
@@ -159,8 +161,7 @@ class WorklistDock(QWidget):
             widget.setEnabled(screen.opened)
         self._ahead.setText("Stop" if screen.ahead else "Analyse ahead")
         self._summary.setText(screen.summary)
-        self._problem.setText(screen.problem)
-        self._problem.setVisible(bool(screen.problem))
+        show_text(self._problem, screen.problem)
 
     def _follow(self, screen: WorklistScreen) -> None:
         """Highlight the row in focus, and go to it or else to the row opened last.

@@ -22,21 +22,20 @@ import numpy as np
 from lesionlens.analysis.findings.edits import applied, unedited
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
-from lesionlens.base.labels import Extra, Region
 from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import left_out_warning
-from lesionlens.base.records.parts import MAPS, ORIGINAL
+from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
-from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
+from lesionlens.imaging.reading.dicom.documents import sent_documents
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_by
-from lesionlens.results.export.result_files import ALWAYS, KEPT, owned, write_list
+from lesionlens.results.export.result_files import owned, write_list
 from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.export.written import Written, reason_of
@@ -46,28 +45,6 @@ logger = logging.getLogger(__name__)
 
 ESSENTIAL = frozenset({"nifti", "report", "review", "tables"})
 """Exporters whose failure makes the whole export fail."""
-RESERVED = (
-    *ALWAYS,
-    "segmentation.tsv",
-    "segmentation_itksnap.txt",
-    "segmentation.seg.nrrd",
-    "surfaces",
-    "candidates.nii.gz",
-    *MAPS,
-    "followup.csv",
-    "report.pdf",
-    "dicom/seg.dcm",
-    "dicom/sr.dcm",
-    "dicom/attention.dcm",
-    *(f"dicom/attention_{region.value}.dcm" for region in Region),
-    "dicom/key_objects.dcm",
-    *(f"dicom/{extra.replace('-', '_')}.dcm" for extra in Extra),
-    "key_slices",
-    "review_edits",
-    KEPT,
-    SENT,
-)
-"""Names that third-party exporters must not write."""
 
 
 class Exporter(Protocol):
@@ -196,7 +173,7 @@ def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRe
         if plugins.is_builtin(exporter):
             done = exporter.missing(analysis) or _attempt(exporter, analysis, aside)
         else:
-            done = write_by(exporter, name, analysis, aside, RESERVED)
+            done = write_by(exporter, name, analysis, aside)
         if isinstance(done, str):
             logger.info("%s was left out: %s", stage, done)
             left_out[name] = done

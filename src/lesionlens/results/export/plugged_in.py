@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,10 +10,13 @@ from typing import Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
-from lesionlens.base.labels import Identity
+from lesionlens.base.labels import Extra, Identity, Region
 from lesionlens.base.manifest import is_inside
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.parts import MAPS
 from lesionlens.base.text import is_writable
+from lesionlens.imaging.reading.dicom.documents import SENT
+from lesionlens.results.export.result_files import ALWAYS, KEPT
 from lesionlens.results.export.written import Written, reason_of
 
 _NAMES = (
@@ -22,9 +25,31 @@ _NAMES = (
 )
 
 
-def write_by(
-    exporter: Any, name: str, analysis: Analysis, aside: Path, ours: Collection[str]
-) -> Written | str:
+_RESERVED = (
+    *ALWAYS,
+    "segmentation.tsv",
+    "segmentation_itksnap.txt",
+    "segmentation.seg.nrrd",
+    "surfaces",
+    "candidates.nii.gz",
+    *MAPS,
+    "followup.csv",
+    "report.pdf",
+    "dicom/seg.dcm",
+    "dicom/sr.dcm",
+    "dicom/attention.dcm",
+    *(f"dicom/attention_{region.value}.dcm" for region in Region),
+    "dicom/key_objects.dcm",
+    *(f"dicom/{extra.replace('-', '_')}.dcm" for extra in Extra),
+    "key_slices",
+    "review_edits",
+    KEPT,
+    SENT,
+)
+"""Names that third-party exporters must not write."""
+
+
+def write_by(exporter: Any, name: str, analysis: Analysis, aside: Path) -> Written | str:
     """Run a third-party exporter, and move its files into the staged folder.
 
     Parameters
@@ -33,8 +58,6 @@ def write_by(
         A third-party exporter.
     name : str
         Name of its entry point.
-    ours : collection of str
-        Reserved names below the staged folder, with forward slashes.
 
     Returns
     -------
@@ -62,7 +85,7 @@ def write_by(
                 )
             written = _checked(exporter, what, done)
             with plugins.plugin_errors(exporter, what, "when its files were taken over"):
-                return replace(written, files=_taken(exporter, what, own, aside, ours))
+                return replace(written, files=_taken(exporter, what, own, aside))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
 
@@ -88,16 +111,14 @@ def _are_texts_by_name(values: Any) -> bool:
     return isinstance(values, Mapping) and plugins.are_texts([*values.keys(), *values.values()])
 
 
-def _taken(
-    exporter: Any, what: str, own: Path, aside: Path, ours: Collection[str]
-) -> tuple[Path, ...]:
+def _taken(exporter: Any, what: str, own: Path, aside: Path) -> tuple[Path, ...]:
     """Move an exporter's files to the staged folder, completely or not at all.
 
     Names differ by more than case: on Windows and macOS files would otherwise replace each other.
     """
     written = sorted(path for path in own.rglob("*") if path.is_symlink() or not path.is_dir())
     found = [path.relative_to(own) for path in written]
-    reserved = {name.casefold() for name in ours}
+    reserved = {name.casefold() for name in _RESERVED}
     for path, file in zip(written, found, strict=True):
         if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
             raise PluginError(

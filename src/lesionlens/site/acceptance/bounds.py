@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.file_model import first_problem
 
 _ROUNDING = 1e-9
 
@@ -98,9 +99,7 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
         whole = {k: _floats(v) if isinstance(v, dict) else v for k, v in table.items()}
         found = AcceptanceBounds.model_validate(whole)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _refused(path, f"{where}: {first['msg']}") from error
+        raise _refused(path, first_problem(error)) from error
     except (OSError, ValueError) as error:
         raise _refused(path, str(error)) from error
     unknown = [name for name in (*found.overall, *found.groups) if name not in METRICS]

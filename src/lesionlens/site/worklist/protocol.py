@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ReadError
+from lesionlens.base.file_model import first_problem
 from lesionlens.site.database.records import Arm
 
 FILE = "protocol.toml"
@@ -78,12 +79,10 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
         protocol = TypeAdapter(ReadingProtocol).validate_python(table)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unusable(str(error)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _unusable(f"{where}: {first['msg']}") from error
+        raise _unusable(first_problem(error)) from error
+    except (OSError, ValueError) as error:
+        raise _unusable(str(error)) from error
     for name in ("readers", "arms", "cases"):
         listed = getattr(protocol, name)
         if len(set(listed)) < len(listed):

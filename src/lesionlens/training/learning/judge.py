@@ -17,11 +17,9 @@ from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.records.files import RunFile
 from lesionlens.base.records.parts import MAPS, MEASURED, check_parts, read_run_file
-from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose, choose_precision
-from lesionlens.imaging.preparation.skull_stripping import PROGRAMS
 from lesionlens.network import weights as weight_files
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.results.export.run import read_run_json
@@ -114,13 +112,7 @@ class Judge:
     def _computed_alike(self, run: RunFile) -> bool:
         """Return whether a result has the precision and the preparation of an analysis here."""
         precision = choose_precision(choose(self.network.device), self.network.precision)
-        chosen = tuple(
-            f"{program}: " for program in PROGRAMS
-        )  # where it was not chosen: ", because"
-        return run.precision == precision and not any(
-            one.done and (one.step == StepName.BIAS or one.message.startswith(chosen))
-            for one in run.preparation
-        )
+        return run.precision == precision and not any(one.on_request for one in run.preparation)
 
     def _case(self, review: SignedReview) -> Case:
         """Write the reference, and return the case for `evaluation.evaluate`."""

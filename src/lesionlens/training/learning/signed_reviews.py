@@ -94,7 +94,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     patients = patients_table(results) if folders else {}
     entries = _entries_of(results)
     places = studies_of(results, studies)
-    read = partial(read_signed, readers=(*readers, *readers_of(results)), maps=False)
+    read = partial(read_signed, readers=(*readers, *readers_of(results)))
     reviews: list[SignedReview] = []
     unknown = sorted(patients.keys() - {folder.name for folder in folders})
     left_out = [
@@ -131,8 +131,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     return Gathered(tuple(reviews), tuple(left_out))
 
 
-def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True) -> SavedResult:
-    """Read a result with its last signed review: its own, or one stored on this machine.
+def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:
+    """Read a result without its maps, with its last signed review: its own or one stored here.
 
     Parameters
     ----------
@@ -140,10 +140,8 @@ def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True)
         The result.
     readers : sequence of str
         Readers who may have signed, besides an unnamed one.
-    maps : bool
-        As for `review.reopen.read_result`.
     """
-    saved = read_result(folder, maps=maps)
+    saved = read_result(folder, maps=False)
     known = {one.tracking_uid for one in saved.findings.candidates}
     kept = reviews_kept(saved.run, (*readers, None), folder.parent)
     compared = compared_uids(saved.followup)

@@ -117,6 +117,7 @@ def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, head_study, monk
     prepared = prepare(head_study, RunContext(), COARSE)
     used = any("synthstrip" in step.message for step in prepared.steps)
     assert used == (own is doubtful)
+    assert not any(step.on_request for step in prepared.steps)
 
 
 def test_a_program_that_fails_leaves_the_own_mask_with_a_notice(stand_in, head_study, monkeypatch):

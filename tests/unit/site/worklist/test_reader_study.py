@@ -73,8 +73,9 @@ def test_no_case_keeps_its_arm_for_both_readers_in_a_session():
 )
 def test_a_wrong_protocol_is_refused_in_words(tmp_path, text, found):
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(ReadError, match=found):
+    with pytest.raises(ReadError, match=found) as refusal:
         read_protocol(tmp_path)
+    assert "\n" not in refusal.value.found
 
 
 def test_a_reader_or_case_that_nobody_knows_is_refused():

@@ -199,7 +199,7 @@ def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
 
 def _scales(slices: list[DicomSlice]) -> tuple[str, ...]:
     """Return a notice if the maker's scale differs between slices, which no standard tag says."""
-    scales = [private_number(item, PHILIPS_SCALE) for item in slices]
+    scales = [_philips_scale(item) for item in slices]
     known = [
         scale * (item.number("RescaleSlope") or 1.0)
         for scale, item in zip(scales, slices, strict=True)
@@ -223,9 +223,9 @@ def _losses(slices: list[DicomSlice]) -> tuple[str, ...]:
     )
 
 
-def private_number(item: DicomSlice, tag: tuple[int, int]) -> float | None:
-    """Return a private element as a positive number; None if it is absent or anything else."""
-    raw = item.private(tag)
+def _philips_scale(item: DicomSlice) -> float | None:
+    """Return Philips' private scale; None if it is absent or no positive number."""
+    raw = item.private(PHILIPS_SCALE)
     try:
         coded = isinstance(raw, bytes) and len(raw) == _FLOAT.size  # of implicit VR
         value = None if raw is None else float(_FLOAT.unpack(raw)[0] if coded else raw)

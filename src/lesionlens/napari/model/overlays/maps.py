@@ -175,19 +175,6 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
     return MapView(data, 1.0, _DOUBT, UNCERTAIN)
 
 
-def attention_view(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
-    """Return the attention of a single layer or head, in multiples of uniform attention."""
-    return multiples(raw, meaning)
-
-
-def probe_view(raw: NDArray[np.float32]) -> MapView:
-    """Return a probe's map, in multiples of uniform attention.
-
-    A voxel attends mostly to its neighbourhood; on a logarithmic scale the rest is visible too.
-    """
-    return multiples(raw)
-
-
 _MULTIPLES = ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
 _SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 _DOUBT = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))

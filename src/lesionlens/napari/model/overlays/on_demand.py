@@ -32,9 +32,8 @@ from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 from lesionlens.napari.model.overlays.maps import (
     EVEN_SHARE,
     MapView,
-    attention_view,
+    multiples,
     onto,
-    probe_view,
 )
 
 _SURROUNDINGS = (
@@ -119,7 +118,7 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
     """
     answer = ask_raw(result.trace, prepared, voxel)
     found = elsewhere(answer, prepared, voxel)
-    return _SURROUNDINGS if found < MIN_ELSEWHERE else probe_view(answer)
+    return _SURROUNDINGS if found < MIN_ELSEWHERE else multiples(answer)
 
 
 def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
@@ -142,12 +141,12 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
         return evidence_view(result.analysis, layer.sequence)
     if layer is SecondOpinion.GRADIENTS:
         weights = result.engine.attribute(prepared, Target(region), layer.value).data
-        return attention_view(relative(weights, prepared.brain), EVEN_SHARE)
+        return multiples(relative(weights, prepared.brain), EVEN_SHARE)
     if layer is SecondOpinion.ROLLOUT:
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
         i, j, k = prepared.native.nearest_voxel(place).tolist()
-        return probe_view(ask_raw(result.trace, prepared, (i, j, k)))
-    view = attention_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
+        return multiples(ask_raw(result.trace, prepared, (i, j, k)))
+    view = multiples(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
         return replace(view, statistics=search_words(result.analysis, result.trace, region))
     return view

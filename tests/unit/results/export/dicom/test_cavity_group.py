@@ -5,6 +5,7 @@ from dataclasses import replace
 import highdicom
 import numpy as np
 import pytest
+from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
 from lesionlens.base.errors import ExportError
@@ -70,7 +71,7 @@ def test_the_last_group_is_of_the_cavity_and_references_its_segment(
     assert reference.ReferencedSegmentNumber == segment.SegmentNumber
     assert cavity["276214006"].ConceptCodeSequence == segment.SegmentedPropertyCategoryCodeSequence
     assert cavity["121071"].ConceptCodeSequence == segment.SegmentedPropertyTypeCodeSequence
-    site = cavity[own.FINDING_SITE.value].ConceptCodeSequence[0]
+    site = cavity[codes.SCT.FindingSite.value].ConceptCodeSequence[0]
     assert site.CodeValue == own.BRAIN.value
     volume = float(cavity[own.VOLUME.value].MeasuredValueSequence[0].NumericValue)
     assert volume == pytest.approx(analysis.volumes.cavity_ml, abs=1e-4)

@@ -8,6 +8,7 @@ import nrrd
 import numpy as np
 import pydicom
 import pytest
+from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
 from lesionlens.base.labels import Label, LesionKind, MrSequence, Region, ReviewState
@@ -116,12 +117,12 @@ def test_the_reader_is_an_observer_beside_the_device(reviewed, make, tmp_path):
     for name in ("reviewed", "unread"):
         (tmp_path / name).mkdir()
     report = objects(reviewed, tmp_path / "reviewed")["sr"]
-    kinds = {i.ConceptCodeSequence[0].CodeMeaning for i in named(report, own.OBSERVER_TYPE)}
+    kinds = {i.ConceptCodeSequence[0].CodeMeaning for i in named(report, codes.DCM.ObserverType)}
     assert kinds == {"Person", "Device"}
-    (person,) = named(report, own.PERSON_OBSERVER)
+    (person,) = named(report, codes.DCM.PersonObserverName)
     assert str(person.PersonName) == "A. Reader"
     unread = objects(make(dicom=True), tmp_path / "unread")["sr"]
-    assert not named(unread, own.PERSON_OBSERVER)
+    assert not named(unread, codes.DCM.PersonObserverName)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_a_lobe_is_a_coded_site(make, tmp_path, region, expected):
     findings = replace(analysis.findings, candidates=(one, other))
     written = objects(replace(analysis, findings=findings), tmp_path)["sr"]
     (group, *_) = (i for i in named(written, own.MEASUREMENT_GROUP) if _uid(i) == one.tracking_uid)
-    sites = named(group, own.FINDING_SITE)
+    sites = named(group, codes.SCT.FindingSite)
     assert [site.ConceptCodeSequence[0].CodeMeaning for site in sites] == expected
     assert {s.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning for s in sites} == {"Left"}
 
