@@ -1,7 +1,8 @@
-"""Decisions as the window keeps them in a log."""
+"""Decisions as the window keeps them in a log, and as earlier releases autosaved them."""
 
 from __future__ import annotations
 
+from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 
 
@@ -10,3 +11,13 @@ def decide(read_session, uid, state, at=None, *, confidence=None, reason=None, r
     log = ReviewLog(read_session.review)
     log.mark(uid, state, reader=reader, reason=reason)
     read_session.keep(log.review, {} if at is None else {uid: at}, confidence)
+
+
+def autosave_as_before(analysis, reader=None):
+    """Write what earlier releases wrote after every decision; return the file."""
+    place = store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    review = store.save(analysis, place.parent / "written")
+    if (edits := review.with_name(store.EDITS)).is_dir():
+        edits.rename(place.with_suffix(""))
+    return review.rename(place)

@@ -107,7 +107,7 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     return tuple(folder / key for key in contents)
 
 
-def claim_names(folder: Path, names: Collection[str], name: str) -> None:
+def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool = False) -> None:
     """List names as ours before their files are written, unless another program's files have them.
 
     Parameters
@@ -117,13 +117,15 @@ def claim_names(folder: Path, names: Collection[str], name: str) -> None:
         Names about to be written.
     name : str
         File name of the list.
+    begun : bool
+        Whether an earlier release, which wrote no list, is known to have written here.
 
     Raises
     ------
     UnusableInputError
         A file of another has one of the names.
     """
-    ours = dict.fromkeys(listed(folder, name))
+    ours = dict.fromkeys((*listed(folder, name), *(names if begun else ())))
     check_free(folder, (*names, name), ours)
     _write_rows(folder / name, dict.fromkeys(key for key in (*ours, *names) if key != name))
 

@@ -126,7 +126,7 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun
     )
     check_target(out)
     if processes.leads:
-        claim_names(out, _FILES, _LIST)
+        claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
     if options.resume:
         run.restore()
         run.check_held_out()

@@ -237,9 +237,9 @@ class RunFile(_Strict):
     """The sequences of the study that were in the training data."""
     files: tuple[InputRow, ...] | None = None
     """Every file of the result except run.json; null in results of earlier releases."""
-    redrawn: tuple[str, ...] = ()
+    redrawn: tuple[str, ...] | None = None
     """Tracking UIDs of candidates that were drawn anew since readers decided on them: see
-    `RunInfo.redrawn`."""
+    `RunInfo.redrawn`; null in results of earlier releases."""
     notice: str = RESEARCH_USE_NOTICE
 
 

@@ -1,14 +1,21 @@
-"""Files that belong to a result: those listed in its run.json under `files`."""
+"""Files that belong to a result: those listed in its run.json under `files`.
+
+Results of releases without a list are recognised by their run.json or findings.json, and by the
+file names of those releases.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base import manifest
 from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.files import CONSIDERED, DOUBTFUL
 
 RUN, REVIEW = "run.json", "review.json"
 ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html", RUN, REVIEW)
@@ -16,6 +23,18 @@ ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html",
 KEPT = "earlier_reviews"
 """Folder of reviews that were set aside; never replaced."""
 _EDIT = re.compile(r"review_edits/[0-9a-f]{64}\.nii\.gz")
+_WITHOUT_LIST = re.compile(
+    r"segmentation\.(nii\.gz|tsv|seg\.nrrd)|segmentation_itksnap\.txt|candidates\.nii\.gz"
+    rf"|(probability|attention)_({'|'.join(Region)})\.nii\.gz|uncertainty\.nii\.gz"
+    rf"|evidence_({'|'.join(MrSequence)}|none)\.nii\.gz|findings\.(json|csv)|report\.html"
+    rf"|{re.escape(CONSIDERED)}|{re.escape(DOUBTFUL)}|run\.json|review\.json"
+    rf"|dicom/(seg|sr|key_objects|attention(_({'|'.join(Region)}))?)\.dcm"
+)
+_WITH_RUN = re.compile(
+    rf"surfaces/(candidate_\d+_({'|'.join(Region)})\.stl|candidates\.glb)|report\.pdf"
+    r"|key_slices/[\w.-]+\.png|followup\.json"
+    r"|review_edits/original/(findings\.json|(segmentation|candidates)\.nii\.gz)"
+)
 
 
 def write_list(folder: Path) -> None:
@@ -32,13 +51,25 @@ def write_list(folder: Path) -> None:
 def owned(folder: Path) -> dict[str, str | None]:
     """Return the files of a result, and the SHA-256 of those that never change."""
     run = read_object(folder / RUN)
-    if not str(run.get("schema", "")).startswith("lesionlens/run/") or "files" not in run:
-        return {}
-    found = {**manifest.rows_in(run), RUN: None}
-    if REVIEW not in found:
-        return found
+    made = str(run.get("schema", "")).startswith("lesionlens/run/")
+    if made and "files" in run:
+        found = {**manifest.rows_in(run), RUN: None}
+        if REVIEW not in found:
+            return found
+    else:
+        schema = str(read_object(folder / "findings.json").get("schema", ""))
+        if not (made or schema.startswith("lesionlens/findings/")):
+            return {}
+        found = dict.fromkeys(_without_list(folder, made))
     edits = (path.relative_to(folder).as_posix() for path in folder.glob("review_edits/*.nii.gz"))
     return {**found, REVIEW: None, **{name: None for name in edits if _EDIT.fullmatch(name)}}
+
+
+def _without_list(folder: Path, made: bool) -> Iterable[str]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if _WITHOUT_LIST.fullmatch(name) or (made and _WITH_RUN.fullmatch(name)):
+            yield name
 
 
 def check_folder(folder: Path) -> None:

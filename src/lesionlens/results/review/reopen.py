@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,6 +70,12 @@ Model = TypeVar("Model", bound=BaseModel)
 WITHOUT_SEARCH = PrepareOptions(strip=False)
 """For the review of a segmentation: a brain that was found before is taken, and none is searched
 for."""
+_NO_DOUBTS = (
+    "Doubtful parts of the outlines are unknown: the release that made this result did not look "
+    "for them"
+)
+_DRAWN_ANEW = "were drawn anew with another outline"
+"""Part of the warning by which an earlier release marked what `RunInfo.redrawn` names now."""
 
 
 def is_result(folder: Path) -> bool:
@@ -125,7 +132,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             components=ids,
             quality=content.quality,
             conclusion=content.conclusion,
-            notices=content.warnings,
+            notices=_with_missing(content),
             considered=_considered(folder),
             doubtful=content.doubtful,
         ),
@@ -141,7 +148,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         if maps
         else Volumes(labels, {}, {}, cavity=cavity),
         review=store.load(folder, lambda review: check_review(review, run, known)),
-        run=_run(run, notices, sent_documents(folder)),
+        run=_run(run, known, notices, sent_documents(folder)),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
@@ -150,6 +157,13 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         has_t1c=MrSequence.T1C in content.sequences,
         sequences=content.sequences,
     )
+
+
+def _with_missing(content: FindingsFile) -> tuple[str, ...]:
+    """Return the warnings of a result, with one about what an earlier release did not measure."""
+    if not content.candidates or "doubtful" in content.model_fields_set:
+        return content.warnings
+    return (*content.warnings, _NO_DOUBTS)
 
 
 def read_reviewed(folder: Path) -> SavedResult:
@@ -184,7 +198,7 @@ def _outlined(
 def read_run(folder: Path) -> RunInfo:
     """Read engine and inputs of a result, without its volumes; raises as `read_result`."""
     recover(folder)
-    return _run(read_run_file(folder))
+    return _run(read_run_file(folder), ())
 
 
 def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -362,19 +376,26 @@ def _followup(folder: Path) -> Comparison | None:
         return None
     try:
         content = read_json(path)
-        known = {name: content[name] for name in ("points", "changes", "alignment", "own_uids")}
+        known = {name: content[name] for name in ("points", "changes", "alignment")}
         known["changes"] = [
             {name: row.get(name) for name in ("before", "now", "beside", "joint")}
             for row in known["changes"]
         ]
+        known["own_uids"] = content.get("own_uids", {})  # earlier releases stored none
         return TypeAdapter(Comparison).validate_json(json.dumps(known))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable_part(path, error) from error
 
 
 def _run(
-    run: RunFile, notices: tuple[str, ...] = (), documents: tuple[Document, ...] = ()
+    run: RunFile,
+    candidates: Iterable[str],
+    notices: tuple[str, ...] = (),
+    documents: tuple[Document, ...] = (),
 ) -> RunInfo:
+    redrawn = run.redrawn
+    if redrawn is None:  # an earlier release said so in a warning alone
+        redrawn = tuple(candidates) if any(_DRAWN_ANEW in w for w in run.warnings) else ()
     missing = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
     kept = (w for w in run.warnings if w not in missing)
     return RunInfo(
@@ -397,5 +418,5 @@ def _run(
         trained_on=run.trained_on,
         series=run.series,
         documents=documents,
-        redrawn=frozenset(run.redrawn),
+        redrawn=frozenset(redrawn),
     )

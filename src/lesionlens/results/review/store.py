@@ -10,6 +10,7 @@ into or beside the study.
 from __future__ import annotations
 
 import hashlib
+import logging
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.saved_parts import inputs_sha256
+
+logger = logging.getLogger(__name__)
 
 Check = Callable[[ReviewFile], None]
 NAME = "review.json"
@@ -123,19 +126,7 @@ def load(folder: Path, check: Check | None = None) -> Review:
         review.json is not a LesionLens file, or damaged.
     """
     recover(folder)
-    place = folder / NAME
-    try:
-        content = read_model(place, ReviewFile)
-    except FileNotFoundError:
-        return Review()
-    except (OSError, ValueError) as error:
-        raise _unreadable(place) from error
-    if check is not None:
-        check(content)
-    outlines = {row.sha256: _read_outline(folder / EDITS, row) for row in content.outlines}
-    if not {e.outline for e in content.events} - {None} <= set(outlines):
-        raise _unreadable(place)
-    return Review(content.events, outlines, content.unaided, content.responses)
+    return _read(folder / NAME, folder / EDITS, check)
 
 
 def owner_of(reader: str | None, session: int, arm: str) -> str | None:
@@ -160,8 +151,28 @@ def analysis_key(run: RunInfo, reader: str | None = None) -> str:
 
 
 def sessions_folder() -> Path:
-    """Return the user's folder of drafts."""
+    """Return the user's folder of drafts, and of reviews autosaved by earlier releases."""
     return user_folders.data() / "reviews"
+
+
+def autosaved(run: RunInfo, reader: str | None) -> Review:
+    """Return a reader's decisions autosaved by an earlier release; empty if none.
+
+    Parameters
+    ----------
+    reader : str or None
+        The reader, as for `owner_of`.
+    """
+    own, nobodys = (sessions_folder() / f"{analysis_key(run, who)}.json" for who in (reader, None))
+    place = own if own.exists() else nobodys  # the first release kept all readers in one file
+    try:
+        found = _read(place, place.with_suffix(""))
+    except ReadError as error:
+        logger.warning("The autosaved review is not used: %s", error.found)
+        return Review()
+    if place is not own and {e.reader for e in found.events} != {reader}:
+        return Review()
+    return found
 
 
 def _json(content: ReviewFile) -> str:
@@ -188,6 +199,21 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
     image.header.set_xyzt_units("mm")
     with atomic_file(place) as aside:
         nib.save(image, aside)
+
+
+def _read(place: Path, edits: Path, check: Check | None = None) -> Review:
+    try:
+        content = read_model(place, ReviewFile)
+    except FileNotFoundError:
+        return Review()
+    except (OSError, ValueError) as error:
+        raise _unreadable(place) from error
+    if check is not None:
+        check(content)
+    outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
+    if not {e.outline for e in content.events} - {None} <= set(outlines):
+        raise _unreadable(place)
+    return Review(content.events, outlines, content.unaided, content.responses)
 
 
 def _read_outline(folder: Path, row: OutlineRow) -> Outline:

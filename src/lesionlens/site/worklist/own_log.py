@@ -1,7 +1,8 @@
 """The user's own log of reads that belong to no worklist.
 
 A reader's decisions on an analysis are shown again wherever it is opened: this log records the
-folder that stored them last.
+folder that stored them last. Earlier releases used one file per analysis and reader, which is read
+if no log has any decisions.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -114,7 +115,9 @@ def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     except LesionLensError as error:
         logger.warning("The log of your decisions is not used: %s", error.found)
         logs = []
-    return [r for log in logs for of, all_ in reversed(log) if _same(of, key) for r in all_[::-1]]
+    found = [r for log in logs for of, all_ in reversed(log) if _same(of, key) for r in all_[::-1]]
+    owner = store.owner_of(key.reader or None, key.session, key.arm.value)
+    return [*found, store.autosaved(run, owner)]
 
 
 def note_kept(analysis: str, reader: str, folder: Path) -> None:
@@ -133,15 +136,17 @@ def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> l
     folder : Path
         Folder that contains the result; it may be a list's.
     """
-    names = {reader or "" for reader in readers}
+    named = tuple(readers)
+    names: Container[str] = {reader or "" for reader in named}
     name = store.analysis_key(run)
     logs = (log for one in (folder, own_folder()) for log in _reviews_in(one, name))
-    return [reviews[-1] for of, reviews in logs if of.reader in names and not of.session]
+    kept = [reviews[-1] for of, reviews in logs if of.reader in names and not of.session]
+    return [*kept, *(store.autosaved(run, reader) for reader in named)]
 
 
 def marks_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:
     """Return the marks of readers on a result's study; parameters as of `reviews_kept`."""
-    names = {reader or "" for reader in readers}
+    names: Container[str] = {reader or "" for reader in readers}
     marks: list[Mark] = []
     for place in (folder, own_folder()):
         if is_list(place):

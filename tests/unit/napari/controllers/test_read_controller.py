@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tests.kept_reads import autosave_as_before
 from tests.reviewed_head import (  # noqa: F401  fixtures
     LEFT,
     FakeResult,
@@ -229,6 +230,22 @@ def test_a_session_of_a_reader_study_sees_no_other_decisions(
         window.session.mark(ReviewState.DEFERRED)
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED]
+
+
+def test_what_an_earlier_release_autosaved_is_shown_and_goes_on_in_the_log(
+    analysis,  # noqa: F811
+    own,
+):
+    uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
+    log.mark(uid, ReviewState.REJECTED, reason="a vessel")
+    file = autosave_as_before(replace(analysis, review=log.review))
+    with shown(analysis) as window:
+        assert window.session.state.review == log.review
+        window.session.mark(ReviewState.ACCEPTED)
+    file.unlink()
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
+        assert window.session.state.review.events[0] == log.review.events[0]
 
 
 def test_a_log_that_cannot_be_written_is_reported_and_heals(

@@ -237,6 +237,19 @@ def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, revi
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == []
 
 
+def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
+    analysis, reviewed, tmp_path
+):
+    save(reviewed, tmp_path / "out")
+    save(parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
+    path = tmp_path / "out" / "run.json"
+    content = json.loads(path.read_text())
+    del content["redrawn"]
+    path.write_text(json.dumps(content))
+    first = analysis.findings.candidates[0].tracking_uid
+    assert is_unseen(read_result(tmp_path / "out"), first)
+
+
 def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(
     analysis, reviewed, tmp_path
 ):

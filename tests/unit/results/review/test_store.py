@@ -6,6 +6,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.kept_reads import autosave_as_before
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, ResourceError
@@ -73,6 +74,16 @@ def test_a_damaged_or_missing_outline_is_named_not_swallowed(edited, tmp_path):
         store.load(tmp_path)
 
 
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "sessions_folder", lambda: tmp_path / "reviews")
+
+
+def test_an_outline_that_an_earlier_release_kept_is_there(edited, own):
+    autosave_as_before(edited)
+    assert store.autosaved(edited.run, None) == edited.review
+
+
 def test_a_folder_without_a_review_gives_an_empty_one(tmp_path):
     assert store.load(tmp_path) == Review()
 
@@ -98,6 +109,20 @@ def test_a_write_that_fails_leaves_the_earlier_one(analysis, tmp_path, monkeypat
         store.save(replace(analysis, review=Review()), tmp_path)
     assert (tmp_path / "review.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["review.json"]
+
+
+def test_what_an_earlier_release_kept_of_another_input_or_network_is_not_used(analysis, own):
+    autosave_as_before(analysis)
+    assert store.autosaved(analysis.run, None) == analysis.review
+    other = replace(analysis.run, inputs=(("t1.nii.gz", "ab" * 32),))
+    assert store.autosaved(other, None) == Review()
+    engine = replace(analysis.run.engine, weights_sha256="cd" * 32)
+    assert store.autosaved(replace(analysis.run, engine=engine), None) == Review()
+
+
+def test_a_broken_file_of_an_earlier_release_does_not_stop_a_study_from_opening(analysis, own):
+    autosave_as_before(analysis).write_text("{")
+    assert store.autosaved(analysis.run, None) == Review()
 
 
 def test_what_only_a_log_has_is_not_in_the_file_that_travels(analysis, tmp_path):

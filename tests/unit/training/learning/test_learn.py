@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kept_reads import autosave_as_before
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base import user_folders
@@ -57,7 +58,6 @@ from lesionlens.results.review.reopen import read_result
 from lesionlens.results.review.seen import outlines_of
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import open_worklist_database
-from lesionlens.site.worklist import own_log
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import judge, signed_reviews
@@ -251,10 +251,7 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
     analysis = make_analysis(patient, write_study(patient, tmp_path / "again"))
     mine = dataclasses.replace(analysis, run=saved.run, findings=saved.findings, review=log.review)
-    with closing(open_worklist_database(own_log.own_folder())) as database:
-        read = ReadSession(database, ReadKey("any", "B. Reader"))
-        read.show(store_module.analysis_key(mine.run), Review())
-        read.keep(mine.review)
+    autosave_as_before(mine, "B. Reader")
     with pytest.raises(UnusableInputError, match="no signed review"):
         gather(results, reviews / "studies")
     found = gather(results, reviews / "studies", ["B. Reader"])
