@@ -21,11 +21,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from lesionlens.base.bounded_read import parse_json
-from lesionlens.base.databases import database_errors, open_database
+from lesionlens.base.databases import database_errors, may_write, open_database
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
+from lesionlens.site.database.earlier import READING, adopt
 from lesionlens.site.database.reads import ACT, read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
@@ -308,6 +309,8 @@ def open_worklist_database(
 ) -> WorklistDatabase:
     """Open the database of a folder of studies; folder and file are created if missing.
 
+    The two databases of earlier releases are imported.
+
     Parameters
     ----------
     folder : Path
@@ -324,7 +327,11 @@ def open_worklist_database(
     ResourceError
         The folder cannot be written.
     """
-    connection = open_database(folder, NAME, 10.0, reading=reading)
+    aside = reading and not may_write(folder, NAME)
+    if aside and not (folder / NAME).exists():
+        connection = sqlite3.connect(":memory:")  # an earlier release's list is imported there
+    else:
+        connection = open_database(folder, NAME, 10.0, reading=reading)
     try:
         with database_errors(folder, NAME):
             if readers and not reading:
@@ -332,14 +339,14 @@ def open_worklist_database(
                 # the file alone is complete between two acts, as for who copies it without the log
                 connection.execute("PRAGMA wal_autocheckpoint = 1")
             connection.execute("PRAGMA synchronous = FULL")
-            _make_tables(connection)
+            _make_tables(connection, folder)
     except LesionLensError:
         connection.close()
         raise
     return WorklistDatabase(connection, folder)
 
 
-def _make_tables(connection: sqlite3.Connection) -> None:
+def _make_tables(connection: sqlite3.Connection, folder: Path) -> None:
     if _version_of(connection) == _VERSION:
         return
     with connection:
@@ -352,6 +359,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
                 raise ValueError("a database of another program")
             for statement in _TABLES:
                 connection.execute(statement)
+            adopt(connection, folder)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
@@ -360,8 +368,8 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def is_list(folder: Path) -> bool:
-    """Return whether a folder contains a worklist."""
-    return (folder / NAME).is_file()
+    """Return whether a folder contains a worklist, of this or an earlier release."""
+    return any((folder / name).is_file() for name in (NAME, READING))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -16,6 +17,8 @@ from lesionlens.site.database.worklist_database import (
     existing_worklist_database,
     open_worklist_database,
 )
+
+from .test_earlier import EARLIER
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="permissions as Linux has them")
 _DROP_FROM_BOUNDING_SET, _DAC_OVERRIDE, _DAC_READ_SEARCH = 24, 1, 2
@@ -72,14 +75,15 @@ def closed_well(folder, *, readers):
         lambda folder: closed_well(folder, readers=True),
         lambda folder: closed_well(folder, readers=False),
         killed_while_writing,
+        lambda folder: shutil.copytree(EARLIER, folder),
     ],
-    ids=["of readers", "of a batch", "after a kill"],
+    ids=["of readers", "of a batch", "after a kill", "of an earlier release"],
 )
 def test_a_list_in_a_read_only_folder_is_shown(tmp_path, write):
     write(tmp_path / "list")
     done = run_read_only(tmp_path / "list", "worklist", "show", str(tmp_path / "list"), "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[0]["name"] == "one"
+    assert json.loads(done.stdout)[0]["name"] in ("one", "case-a")
 
 
 def test_a_list_that_is_only_shown_stays_as_a_batch_wrote_it(tmp_path):
