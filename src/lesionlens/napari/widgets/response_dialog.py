@@ -56,7 +56,6 @@ class ResponseDialog(QDialog):
         self.setMinimumWidth(560)
         self._sign, self._draft = sign, ResponseDraft(ResponseChoices(), None, (), None)
         self._found: Comparison | None = None
-        self._words = load("en")
         self._baseline, self._nadir = QComboBox(), QComboBox()
         self._choices = {kind: QComboBox() for kind in (Criterion, Disease, Steroids, Clinical)}
         self._category, self._reader = QComboBox(), QLineEdit()
@@ -67,6 +66,7 @@ class ResponseDialog(QDialog):
         self._no = self._buttons.addButton("", QDialogButtonBox.ButtonRole.RejectRole)
         self._yes = self._buttons.addButton("", QDialogButtonBox.ButtonRole.AcceptRole)
         self._lay_out()
+        self._translate(load("en"))
         for box in (self._baseline, self._nadir, *self._choices.values()):
             box.currentIndexChanged.connect(self._propose)
         self._category.currentIndexChanged.connect(self._offer)
