@@ -96,6 +96,20 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     assert not drawn(reviewed)[others].any()
 
 
+@pytest.mark.parametrize("turn", ["undo", "redo"])
+def test_what_was_said_of_a_prompt_goes_with_its_stroke(reviewed, qtbot, turn):
+    """After Ctrl+Z, which took a stroke back, the window went on that it "changes nothing"."""
+    point(reviewed, qtbot, LEFT)
+    point(reviewed, qtbot, LEFT, belongs=False)
+    if turn == "redo":
+        reviewed.commands.run("undo")
+    before = drawn(reviewed)
+    reviewed.session.notify("This changes nothing: the outline agrees already.")
+    reviewed.commands.run(turn)
+    assert not np.array_equal(drawn(reviewed), before)
+    assert reviewed.session.state.message == ""
+
+
 def test_a_new_candidate_beside_another_one_is_pointed_out(reviewed, qtbot):
     """Who wanted to extend that one got two, without a word."""
     overlays = reviewed.session.state.overlays
