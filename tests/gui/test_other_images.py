@@ -58,6 +58,18 @@ def test_the_subtraction_comes_and_goes_and_the_views_are_as_before(shown, qtbot
     assert shown.session.state.choices.views.layout is Layout.PLANES
 
 
+def test_the_subtraction_names_the_slices_that_it_was_computed_from(shown, qtbot, monkeypatch):
+    """It named slices of the grid that T1 and T1c were resampled to, as if acquired so."""
+    study = shown.session.state.study
+    t1c = study.series[MrSequence.T1C]
+    edges = np.divide((1.0, 1.0, 5.0), t1c.grid.spacing_mm)
+    thick = replace(t1c.grid, affine=t1c.grid.affine @ np.diag([*edges, 1.0]))
+    monkeypatch.setitem(study.series, MrSequence.T1C, replace(t1c, grid=thick))
+    shown.commands.run("show_subtraction")
+    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=20_000)
+    assert set(compared(shown).resampled.values()) == {"interpolated from 5 mm slices"}
+
+
 @pytest.fixture
 def doubled(reviewed):
     """The views of an ADC map that has twice the values of T1c, and of T1c beside it."""

@@ -96,6 +96,20 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     assert not drawn(reviewed)[others].any()
 
 
+def test_what_was_said_of_a_prompt_goes_with_its_stroke(reviewed, qtbot):
+    """After Ctrl+Z, which took a stroke back, the window went on that it "changes nothing"."""
+    again = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    point(reviewed, qtbot, LEFT)
+    point(reviewed, qtbot, LEFT, belongs=False)
+    reviewed.actions_.show_layout(Layout.SINGLE)
+    for held in (Qt.KeyboardModifier.ControlModifier, again):
+        before = drawn(reviewed).copy()
+        reviewed.session.notify("This changes nothing: the outline agrees already.")
+        qtbot.keyClick(canvas(), Qt.Key.Key_Z, held)
+        assert not np.array_equal(drawn(reviewed), before)
+        assert reviewed.session.state.message == ""
+
+
 def test_a_new_candidate_beside_another_one_is_pointed_out(reviewed, qtbot):
     """Who wanted to extend that one got two, without a word."""
     overlays = reviewed.session.state.overlays

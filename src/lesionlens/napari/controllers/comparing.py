@@ -175,24 +175,31 @@ def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
         resampled={
             sequence: words
             for sequence in prepared.images
-            if (words := _resampled(prior.analysis, sequence))
+            if (words := resampled(prior.analysis, sequence))
         },
     )
 
 
-def _resampled(analysis: Analysis, sequence: MrSequence) -> str:
-    """Return from which slices an image of the working grid was resampled; empty if it was not."""
+def resampled(analysis: Analysis, *sequences: MrSequence) -> str:
+    """Return from which slices images of the working grid were resampled; empty if none was.
+
+    Of several sequences, whose images were computed into one, the thickest slices are named.
+    """
+    moved = [one for one in sequences if _is_resampled(analysis, one)]
+    acquired = [analysis.study.series[one].grid for one in moved]
+    thick = [one.spacing_mm.max() for one in acquired if plane_of_acquisition(one) is not None]
+    if thick:
+        return f"interpolated from {max(thick):.3g} mm slices"
+    return "interpolated" if moved else ""
+
+
+def _is_resampled(analysis: Analysis, sequence: MrSequence) -> bool:
     prepared, acquired = analysis.prepared, analysis.study.series[sequence].grid
     voxels = np.linalg.inv(prepared.working.affine) @ acquired.affine
-    moved = any(
+    return not np.allclose(voxels, np.rint(voxels), atol=_SAME_VOX) or any(
         step.step is StepName.REGISTER and step.done and step.sequence is sequence
         for step in prepared.steps
     )
-    if np.allclose(voxels, np.rint(voxels), atol=_SAME_VOX) and not moved:
-        return ""
-    if plane_of_acquisition(acquired) is None:
-        return "interpolated"
-    return f"interpolated from {acquired.spacing_mm.max():.3g} mm slices"
 
 
 def _moved(grid: Grid, back: Affine) -> Grid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy, Series
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.other_images import (
@@ -13,6 +14,7 @@ from lesionlens.imaging.preparation.other_images import (
     kind_of,
     subtraction,
 )
+from lesionlens.napari.controllers.comparing import resampled
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
@@ -31,7 +33,11 @@ class OtherImageActs(ViewActs):
 
     def show_subtraction(self) -> None:
         """Show T1c - T1 beside the shown sequence, or hide it."""
-        self._toggle(_SUBTRACTION, lambda prepared, _: subtraction(prepared))
+        self._toggle(
+            _SUBTRACTION,
+            lambda prepared, _: subtraction(prepared),
+            (MrSequence.T1, MrSequence.T1C),
+        )
 
     def show_other(self, number: int) -> None:
         """Show one of the study's other series beside the shown sequence, or hide it."""
@@ -64,7 +70,12 @@ class OtherImageActs(ViewActs):
         compared = self.session.state.choices.views.compared
         return "" if compared is None else compared.other_image
 
-    def _toggle(self, name: str, make: Callable[[PreparedStudy, RunContext], OtherImage]) -> None:
+    def _toggle(
+        self,
+        name: str,
+        make: Callable[[PreparedStudy, RunContext], OtherImage],
+        computed_from: tuple[MrSequence, ...] = (),
+    ) -> None:
         if self._shown() == name:
             self._put_away()
             return
@@ -85,12 +96,14 @@ class OtherImageActs(ViewActs):
             before, layout = views.compared, views.layout
             if before is not None and before.other_image:
                 layout, before = before.layout, before.instead_of
+            slices = resampled(analysis, *computed_from)
             pictures = ComparedPictures(
                 found.name,
                 found.plain,
                 dict.fromkeys(study.series, found.volume),
                 other_image=name,
                 how=found.how,
+                resampled=dict.fromkeys(study.series if slices else (), slices),
                 instead_of=before,
                 layout=layout,
             )

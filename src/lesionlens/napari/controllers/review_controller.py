@@ -272,6 +272,7 @@ class ReviewController:
         if self._waits() or analysis is None or self._signed():
             return
         if state.editing is not None:
+            self.session.notify("")  # that of an earlier stroke
             stroke()
             return
         act(log)

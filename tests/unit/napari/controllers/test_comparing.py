@@ -8,7 +8,7 @@ import pytest
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.followup import Alignment, Comparison
-from lesionlens.napari.controllers.comparing import pictures_of
+from lesionlens.napari.controllers.comparing import pictures_of, resampled
 
 
 def test_the_prior_lies_where_it_was_laid(analysis):
@@ -32,6 +32,26 @@ def test_the_prior_lies_where_it_was_laid(analysis):
 )
 def test_a_prior_that_was_resampled_says_so(analysis, edges, turned, said):
     """The view named slices of 1 mm, of an examination with slices of 5 mm."""
+    prior = Prior(Examination(), with_t1c(analysis, edges, turned))
+    laid = Alignment(tuple(map(tuple, np.eye(4).tolist())), 0.0, 0.0, False, "T1c")
+    after = replace(analysis, followup=Comparison((), (), laid))
+    assert pictures_of(prior, after).resampled.get(MrSequence.T1C, "") == said
+    with_t1 = resampled(prior.analysis, MrSequence.T1, MrSequence.T1C)
+    assert with_t1 == said  # T1c - T1 too, by whichever of the two was resampled
+
+
+def test_an_image_of_two_names_the_thicker_slices(analysis):
+    both = with_t1c(analysis, (1.0, 1.0, 5.0))
+    series = both.study.series
+    affine = series[MrSequence.T1].grid.affine @ np.diag([1.0, 1.0, 3.0, 1.0])
+    thin = replace(series[MrSequence.T1], grid=replace(series[MrSequence.T1].grid, affine=affine))
+    study = replace(both.study, series={**series, MrSequence.T1: thin})
+    for pair in ((MrSequence.T1, MrSequence.T1C), (MrSequence.T1C, MrSequence.T1)):
+        assert resampled(replace(both, study=study), *pair) == "interpolated from 5 mm slices"
+
+
+def with_t1c(analysis, edges, turned=False):
+    """Return an analysis whose T1c was acquired on voxels of these edges (mm), or turned."""
     working, series = analysis.prepared.working, analysis.study.series[MrSequence.T1C]
     affine = working.affine
     if edges is not None:
@@ -41,7 +61,4 @@ def test_a_prior_that_was_resampled_says_so(analysis, edges, turned, said):
         affine = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ affine
     series = replace(series, grid=replace(series.grid, affine=affine))
     study = replace(analysis.study, series={**analysis.study.series, MrSequence.T1C: series})
-    prior = Prior(Examination(), replace(analysis, study=study))
-    laid = Alignment(tuple(map(tuple, np.eye(4).tolist())), 0.0, 0.0, False, "T1c")
-    after = replace(analysis, followup=Comparison((), (), laid))
-    assert pictures_of(prior, after).resampled.get(MrSequence.T1C, "") == said
+    return replace(analysis, study=study)
