@@ -22,7 +22,7 @@ CONDA_NAMES = {
     "zlib-ng": "python-zlib-ng",
 }
 CONTAINERS = sorted(PACKAGING.rglob("Containerfile"))
-LARGEST_MB = 34
+LARGEST_MB = 36
 
 
 FORMS = {
@@ -245,4 +245,7 @@ def test_the_wheel_stays_small(tmp_path):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.stat().st_size <= LARGEST_MB * 10**6
+    size = wheel.stat().st_size / 10**6
+    assert size <= LARGEST_MB
+    page = (REPOSITORY / "docs/how-to/packaging.md").read_text("utf-8")
+    assert f"{size:.0f} MB, within a tested limit of {LARGEST_MB} MB" in page

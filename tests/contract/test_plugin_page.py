@@ -1,4 +1,4 @@
-"""The package that docs/how-to/plugins.md shows works as it stands there."""
+"""The package of docs/how-to/plugins.md and the class of the tutorial work as they stand there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing import engine_contract
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "plugins.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "how-to" / "plugins.md"
+TUTORIAL = DOCS / "tutorial" / "own-network.md"
 
 
 @pytest.fixture
@@ -61,3 +63,12 @@ def test_reader_engine_and_exporter_of_the_page_make_a_result(patient, tmp_path)
 @pytest.mark.usefixtures("package")
 def test_the_engine_of_the_page_keeps_the_contract():
     assert engine_contract.failures(Lens(engine="mine").engine) == {}
+
+
+def test_the_engine_of_the_tutorial_keeps_the_contract():
+    """Its reader is told that `{}` means so."""
+    shown, called, _ = blocks(TUTORIAL, "python")[0].partition("\n\nresult = ")
+    assert called
+    names = {}
+    exec(compile(shown, TUTORIAL.name, "exec"), names)
+    assert engine_contract.failures(names["BrightFlair"]()) == {}
