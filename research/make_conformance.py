@@ -46,6 +46,12 @@ WRITTEN = {
 }
 NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
 """Younger than the dictionary that is used."""
+BY_HIGHDICOM = (
+    codes.Code("121005", "DCM", "Observer Type"),
+    codes.Code("121008", "DCM", "Person Observer Name"),
+    codes.Code("363698007", "SCT", "Finding Site"),
+)
+"""Terms of the reports that highdicom adds."""
 HEAD = """# DICOM Conformance Statement
 
 LesionLens is research software. The order is that of DICOM PS3.2; what does not apply is left out.
@@ -204,6 +210,7 @@ def series() -> str:
 def terms() -> str:
     every = {v for v in vars(codes).values() if isinstance(v, codes.Code)}
     every |= {
+        *BY_HIGHDICOM,
         *codes.LABEL_TYPES.values(),
         *codes.REGION_TYPES.values(),
         *codes.REVIEW_STATES.values(),

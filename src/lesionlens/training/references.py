@@ -39,6 +39,7 @@ from lesionlens.results.review.earlier import is_unseen
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
+from lesionlens.results.review.seen import outlines_of
 from lesionlens.site.cohort.studies import places_of
 
 _READ = partial(read_result, maps=False)
@@ -273,7 +274,7 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
     known = {c.tracking_uid: c.id for c in candidates}
     spoken_of = dict.fromkeys({e.tracking_uid for e in review.events} - NO_CANDIDATE, 0) | known
     kept = np.zeros(max(known.values(), default=0) + 1, bool)
-    drawn = []
+    drawn, outlines = [], outlines_of(saved)
     for uid, number in spoken_of.items():
         state, outline = review.state_of(uid), review.outline_of(uid)
         if not number and outline is None:
@@ -286,7 +287,7 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
             )
         if outline is None:
             kept[number] = state is not ReviewState.REJECTED
-            if kept[number] and is_unseen(saved, uid):
+            if kept[number] and is_unseen(saved, uid, outlines):
                 raise UnusableInputError(
                     found=f"candidate {number} of case {name!r}, which was drawn anew since it was "
                     "accepted",

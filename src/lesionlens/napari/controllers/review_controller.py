@@ -23,7 +23,7 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review import drafts
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.seen import on_another_outline, outlines_of, signed_on_others
+from lesionlens.results.review.seen import on_another_outline, signed_on_others
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
@@ -116,7 +116,7 @@ class ReviewController:
         state = self.session.state
         if state.analysis is None or not state.review.events:
             return ""
-        outlines = outlines_of(state.analysis)
+        outlines = self.session.log().shown_outlines() or {}
         others = [
             str(c.id)
             for c in state.analysis.findings.candidates

@@ -22,7 +22,7 @@ from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
 from lesionlens.results.review import store
 from lesionlens.results.review.reopen import is_result, read_result, read_run
 from lesionlens.results.review.saved_result import SavedResult
-from lesionlens.results.review.seen import on_another_outline, outlines_of
+from lesionlens.results.review.seen import Outlines, on_another_outline, outlines_of
 
 SAME_OUTLINE = 0.5
 """Minimum Dice for two outlines of the same candidate."""
@@ -72,13 +72,13 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
 
 
-def is_unseen(saved: SavedResult, tracking_uid: str) -> bool:
+def is_unseen(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool:
     """Return whether a decision was made on another outline, and no reader has confirmed this one.
 
-    A later decision or signature confirms it.
+    A later decision or signature confirms it. `outlines` are those of `outlines_of(saved)`.
     """
     review = saved.review
-    on_another = on_another_outline(review, tracking_uid, outlines_of(saved))
+    on_another = on_another_outline(review, tracking_uid, outlines)
     if on_another is not None:
         return on_another
     decision = review.of(tracking_uid)
@@ -171,14 +171,14 @@ def _redrawn(names: dict[str, str], earlier: SavedResult, analysis: Analysis) ->
     first = analysis.original
     new, now = _drawn(analysis), (analysis.volumes if first is None else first).labels.data
     old, before = earlier.findings, earlier.volumes.labels.data
-    ids = {c.tracking_uid: c.id for c in new.candidates}
+    ids, outlines = {c.tracking_uid: c.id for c in new.candidates}, outlines_of(earlier)
     return {
         c.tracking_uid
         for c in old.candidates
         if c.tracking_uid in names
         and earlier.review.outline_of(c.tracking_uid) is None
         and (
-            is_unseen(earlier, c.tracking_uid)
+            is_unseen(earlier, c.tracking_uid, outlines)
             or not np.array_equal(
                 before * (old.components == c.id),
                 now * (new.components == ids[names[c.tracking_uid]]),

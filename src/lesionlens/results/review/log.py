@@ -75,6 +75,10 @@ class ReviewLog:
         self._done, self._undone = valid_and_undone(self._events)
         self._together: int | None = None
 
+    def shown_outlines(self) -> Outlines | None:
+        """Return the digests of the network's outlines that are shown; None if unknown."""
+        return self._shown()
+
     def copy(self) -> ReviewLog:
         """Return a log that continues this one."""
         return ReviewLog(self.review, self._shown)

@@ -171,8 +171,10 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
         notices = save(parts_exchanged(analysis, started), tmp_path / "out")
         assert any("drawn anew" in words for words in notices)
         saved = read_result(tmp_path / "out")
-        assert is_unseen(saved, first)
-        assert not is_unseen(saved, second), "the outline that the reader drew is here"
+        assert is_unseen(saved, first, outlines_of(saved))
+        assert not is_unseen(saved, second, outlines_of(saved)), (
+            "the outline that the reader drew is here"
+        )
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == [first]
 
 
@@ -189,15 +191,15 @@ def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
     save(again, tmp_path / "out")
     saved = read_result(tmp_path / "out")
     assert not saved.review.signed
-    assert [is_unseen(saved, uid) for uid in (first, second)] == [True, False]
+    assert [is_unseen(saved, uid, outlines_of(saved)) for uid in (first, second)] == [True, False]
     accepted = ReviewLog(saved.review, looked_up(again))
     accepted.mark(first, ReviewState.ACCEPTED)
     signed = ReviewLog(saved.review, looked_up(again))
     signed.sign("nothing further", reader="A. Reader")
     for confirmed in (accepted.review, signed.review):
-        assert not is_unseen(replace(saved, review=confirmed), first)
+        assert not is_unseen(replace(saved, review=confirmed), first, outlines_of(saved))
     signed.withdraw("a second look", reader="A. Reader")
-    assert is_unseen(replace(saved, review=signed.review), first)
+    assert is_unseen(replace(saved, review=signed.review), first, outlines_of(saved))
 
 
 def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
@@ -247,7 +249,8 @@ def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
     del content["redrawn"]
     path.write_text(json.dumps(content))
     first = analysis.findings.candidates[0].tracking_uid
-    assert is_unseen(read_result(tmp_path / "out"), first)
+    saved = read_result(tmp_path / "out")
+    assert is_unseen(saved, first, outlines_of(saved))
 
 
 def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(
