@@ -153,14 +153,14 @@ def test_a_closed_result_is_still_closed_when_its_study_comes_back(
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[0])
     wait(qtbot, panel)
-    assert panel.actions_.read_controller.waiting
+    assert panel.actions_.read_controller.held is not None
     gate.clear()
     listed.controller.open_row(listed.model.rows[1])
-    assert not panel.actions_.read_controller.waiting
+    assert panel.actions_.read_controller.held is None
     fails.append(ReadError(found="x", expected="y", next_step="z"))
     gate.set()
     wait(qtbot, panel)
-    assert panel.actions_.read_controller.waiting
+    assert panel.actions_.read_controller.held is not None
     assert panel.session.state.analysis is None
     sign(panel)
     assert panel.session.state.analysis is not None

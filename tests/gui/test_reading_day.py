@@ -248,7 +248,7 @@ def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, 
     wait(qtbot, panel)
     assert panel.session.state.study is not None
     assert panel.session.state.analysis is None
-    assert panel.actions_.read_controller.waiting
+    assert panel.actions_.read_controller.held is not None
     assert listed.model.rows[1].entry.candidates is None
 
 
@@ -265,7 +265,7 @@ def unaided(panel, loaded, prefer):
 def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel, unaided, result):
     acts, session = unaided
     acts.show_result(result, overlays_of(result.analysis))
-    assert acts.read_controller.waiting
+    assert acts.read_controller.held is not None
     assert session.state.analysis is None
     assert session.state.overlays is None
     assert session.listed() == ()
@@ -411,10 +411,10 @@ def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
     assert listed.controller.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    assert panel.actions_.read_controller.waiting
+    assert panel.actions_.read_controller.held is not None
     listed.release()
     assert panel.session.state.study is None
-    assert not panel.actions_.read_controller.waiting
+    assert panel.actions_.read_controller.held is None
 
 
 def test_an_outline_drawn_as_the_list_is_closed_is_kept_in_it(panel, listed, qtbot):

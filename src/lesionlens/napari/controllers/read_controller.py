@@ -43,7 +43,6 @@ _WARNING = "What is not saved would be lost: make room first, or leave once more
 _LOST = "decide again on what was left"
 _UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 
-
 _Write = Callable[[ReadSession, Mapping[str, Point]], None]
 _Aside = tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None]
 _NOTHING: _Aside = (None, None, None)
@@ -81,6 +80,8 @@ class ReadController:
         self._log: ReadSession | None = None
         """Log of decisions outside a read."""
         self._before = Review()
+        self._logged: tuple[object, ...] = ()
+        """Decisions in the logs when the analysis was shown."""
         self._follows: ReadSession | None = None
         """The review that was stored or shown last, and the log that continues it."""
         self.closed_list: WorklistDatabase | None = None
@@ -235,10 +236,8 @@ class ReadController:
 
         The reader's log is used if it continues the analysis's own review.
         """
-        read = self.read_session
-        key = _own_key(analysis.study) if read is None else read.key
-        folder = own_log.own_folder() if read is None else read.database.folder
-        found = own_log.recovered(analysis, key, folder)
+        found = own_log.recovered(analysis, *self._place(analysis))
+        self._logged = found.logged
         if found.other.events:
             return found.review, own_log.save_conflicting(analysis, found.other)
         if not found.review.events or found.review.events == analysis.review.events:
@@ -246,6 +245,18 @@ class ReadController:
         last = found.review.events[-1]
         unnamed = _UNNAMED_DECISIONS.format(last.time[:10], last.time[11:16])
         return found.review, _SHOWN_AGAIN if last.reader else unnamed
+
+    def _place(self, analysis: Analysis) -> tuple[ReadKey, Path]:
+        """Return the key and folder of the log of decisions on an analysis."""
+        read = self.read_session
+        if read is None:
+            return _own_key(analysis.study), own_log.own_folder()
+        return read.key, read.database.folder
+
+    def decided_elsewhere(self, analysis: Analysis) -> bool:
+        """Whether another window decided on the shown analysis since it was shown here."""
+        logged = own_log.recovered(analysis, *self._place(analysis)).logged
+        return own_log.is_news(logged, self._logged, analysis, self.session.state.review)
 
     # --- closed ---------------------------------------------------------------------------
 
@@ -258,11 +269,6 @@ class ReadController:
     def analysis_shown(self) -> bool:
         """Whether the window shows an analysis."""
         return self.session.state.analysis is not None
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a result is withheld."""
-        return self._held is not None
 
     @property
     def held(self) -> Analysis | None:
@@ -379,12 +385,8 @@ class ReadController:
 
     def may_take_back(self, mark: Mark) -> bool:
         """Whether a mark can still be removed."""
-        read_session = self.read_session
-        return (
-            read_session is not None
-            and not read_session.signed
-            and mark.phase is read_session.phase
-        )
+        read = self.read_session
+        return read is not None and not read.signed and mark.phase is read.phase
 
     # --- what is decided in the review ----------------------------------------------------
 
@@ -438,8 +440,6 @@ class ReadController:
         if log is not self._follows:
             log.show(store.analysis_key(analysis.run), self._before, own_log.centroids(analysis))
             self._follows = log
-            if log.others:
-                self.session.notify(_ELSEWHERE)
         return log
 
     def take_over(self) -> None:
@@ -479,6 +479,8 @@ class ReadController:
         self._here.add(store.analysis_key(analysis.run))
         self._note(log, store.analysis_key(analysis.run))
         self.session.clear_problem(SAVING)
+        if self.decided_elsewhere(analysis):
+            self.session.notify(_ELSEWHERE)
         return True
 
     def _note(self, log: ReadSession, analysis: str) -> None:

@@ -23,7 +23,7 @@ def phase_words(controller: ReadController) -> str:
         return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."
     if not read_session.key.arm.aided:
         return f"{session}Mark what you see, then sign. The analysis is not shown."
-    there = "The analysis is there and" if controller.waiting else "The analysis"
+    there = "The analysis is there and" if controller.held else "The analysis"
     seen = read_session.shown_before
     known = f" It was not on {seen}, which your signature states." if seen else ""
     return f"{session}{there} stays hidden until you sign your own read.{known}"
@@ -43,7 +43,7 @@ def analyse_words(controller: ReadController) -> str | None:
     read_session = controller.read_session
     if read_session is None or not read_session.closed:
         return None
-    if not read_session.key.arm.aided or controller.waiting or read_session.locked:
+    if not read_session.key.arm.aided or controller.held or read_session.locked:
         return ""
     return "Analyse: shown after you have signed"
 

@@ -29,6 +29,7 @@ _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
 _DELETED = "The layer of the outline was deleted, and the edit has ended."
 _OTHERS = "Decided on another outline, before the study was analysed again: {}. Check it."
+_UNSEEN = "Another window decided on this study too: open it again to see all, then sign."
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
 """Message that is cleared by the answer."""
@@ -97,6 +98,8 @@ class ReviewController:
             open_ones = ", ".join(str(c.id) for c in left)
             self.session.decline(f"Not decided yet: {open_ones}. Accept or reject, then sign.")
             return ""
+        if self._unseen():
+            return ""
         return "nothing further seen" if candidates else "nothing seen"
 
     def sign(self, what: str, reader: str) -> None:
@@ -149,8 +152,8 @@ class ReviewController:
         self.after_edit(place)
 
     def sign_response(self, signed: SignedResponse) -> bool:
-        """Store a signed response; False, with a message, if the study is signed or measured."""
-        if self._waits() or self._signed():
+        """Store a signed response; False, with a message, if that is not possible now."""
+        if self._waits() or self._signed() or self._unseen():
             return False
         self._record(lambda log: log.sign_response(signed))
         return True
@@ -329,6 +332,14 @@ class ReviewController:
         if signed:
             self.session.decline(f"{SIGNED}.")
         return signed
+
+    def _unseen(self) -> bool:
+        """Whether another window decided on the study since, which may not be signed; notifies."""
+        analysis = self.session.state.analysis
+        unseen = analysis is not None and self._reads.decided_elsewhere(analysis)
+        if unseen:
+            self.session.decline(_UNSEEN)
+        return unseen
 
     def _waits(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""

@@ -439,7 +439,7 @@ class WorklistController:
     def _show_new_result(self) -> None:
         row, folder = self.session.row(self.session.state.current), self.session.state.folder
         state = self.actions.session.state
-        idle = not self.actions.jobs.running and not self.actions.read_controller.waiting
+        idle = not self.actions.jobs.running and self.actions.read_controller.held is None
         if row is None or folder is None or state.study is None or state.analysis is not None:
             return
         result, study = folder / row.entry.name, state.study

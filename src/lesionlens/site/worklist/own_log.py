@@ -67,6 +67,8 @@ class Recovered:
     """The review to show; empty if there is none."""
     other: Review = field(default_factory=Review)
     """Reviews in the log that conflict with the shown one."""
+    logged: tuple[object, ...] = ()
+    """All decisions and signed responses in the logs, as they hold them."""
 
 
 def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
@@ -85,13 +87,25 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
     kept = [review.restricted_to(known) for review in _kept(analysis.run, key, folder)]
     decided = [review for review in kept if review.events or review.responses]
+    logged = tuple(chain.from_iterable((*one.events, *one.responses) for one in decided))
     newer = next((review for review in decided if review.continues(saved)), None)
     if newer is not None:
-        return Recovered(newer.with_signed(saved).renamed(compared))
+        return Recovered(newer.with_signed(saved).renamed(compared), logged=logged)
     shown = saved.renamed(compared)
     if not decided or saved.continues(decided[0]):
-        return Recovered(shown)
-    return Recovered(shown, decided[0].renamed(compared))
+        return Recovered(shown, logged=logged)
+    return Recovered(shown, decided[0].renamed(compared), logged)
+
+
+def is_news(
+    logged: Iterable[object], known: Container[object], analysis: Analysis, shown: Review
+) -> bool:
+    """Return whether decisions in the logs are neither known nor in the shown review."""
+    review = as_logged(analysis, shown)
+    return any(
+        decision not in known and decision not in review.events and decision not in review.responses
+        for decision in logged
+    )
 
 
 def save_conflicting(analysis: Analysis, other: Review) -> str:

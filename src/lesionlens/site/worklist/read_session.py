@@ -57,8 +57,6 @@ class ReadSession:
         self._acts = list(database.read(key).acts)
         self._last = clock()
         self._left = False
-        self.others = False
-        """Whether another window decided on this study since it was opened in this one."""
         self._analysis, self._review, self._takes_over = "", Review(), False
         self._unseen: tuple[ReviewEvent, ...] = ()
         self._begun: ReviewEvent | None = self._made(ReviewAct.BEGIN, WHOLE_STUDY)
@@ -143,7 +141,7 @@ class ReadSession:
         """Continue from the review of an analysis.
 
         Decisions in the log that follow the shown ones were made in another window since: new ones
-        are added to them, and `others` is true.
+        are added to them.
 
         Parameters
         ----------
@@ -164,8 +162,7 @@ class ReadSession:
         begun, signed = len(decisions), len(review.responses)
         same = (seen.events, seen.responses) == (decisions, review.responses)
         goes_on = seen.events[:begun] == decisions and seen.responses[:signed] == review.responses
-        self.others = goes_on and len(seen.events) > begun
-        self._takes_over = not (same or self.others)
+        self._takes_over = not (same or (goes_on and len(seen.events) > begun))
 
     def keep(
         self,
@@ -261,8 +258,14 @@ class ReadSession:
         words : str, optional
             Statement signed at the end. An unaided read states the number of marks, or that nothing
             was seen, and when the analysis may have been seen before.
+
+        Raises
+        ------
+        UnusableInputError
+            The read is signed, or was marked or signed in another window since.
         """
         self._refuse_signed()
+        self._refuse_unseen()
         count = len(self.read.marks_of(self.phase))
         summary = f"{count} marked" if count else NOTHING_SEEN
         what = self.unaided_statement if self.closed else words or summary
@@ -340,6 +343,16 @@ class ReadSession:
                 next_step="Go to the next study"
                 if self.locked
                 else "Withdraw the signature first, or go to the next study",
+            )
+
+    def _refuse_unseen(self) -> None:
+        stored, own = self.database.read(self.key), self.read
+        same = {mark.uid for mark in stored.marks} == {mark.uid for mark in own.marks}
+        if not same or (stored.unaided, stored.signed) != (own.unaided, own.signed):
+            raise UnusableInputError(
+                found="marks or a signature of another window on this study",
+                expected="a read that is shown as a whole",
+                next_step="Open the study again to see all, then sign",
             )
 
     @staticmethod

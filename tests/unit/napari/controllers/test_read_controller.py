@@ -26,6 +26,7 @@ from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_words import phase_words
+from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -584,3 +585,79 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
         assert second.kept
     with shown(analysis) as again:
         assert decided(again) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
+
+
+def test_each_decision_tells_of_another_window_not_only_the_first(analysis, own):  # noqa: F811
+    with shown(analysis) as first, shown(analysis) as second:
+        first.session.mark(ReviewState.ACCEPTED)
+        assert not first.session.state.message.startswith("Another window")
+        second.session.go_to(2)
+        second.session.mark(ReviewState.REJECTED)
+        assert first.decided_elsewhere(analysis)
+        first.session.mark(ReviewState.REJECTED)
+        assert "Another window decided on this study too" in first.session.state.message
+    with shown(analysis) as again:
+        assert not again.decided_elsewhere(analysis)
+
+
+def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # noqa: F811
+    for turn in (None, listed(tmp_path / "list"), None):
+        with shown(analysis, turn) as window:
+            for state in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.ACCEPTED):
+                window.session.mark(state)
+                assert "Another window" not in window.session.state.message
+            window.session.go_to(2)
+            window.session.mark(ReviewState.ACCEPTED)
+            assert not window.decided_elsewhere(analysis)
+
+
+def test_a_list_hears_of_decisions_in_a_window_without_it(analysis, own, tmp_path):  # noqa: F811
+    with shown(analysis, listed(tmp_path / "list")) as first, shown(analysis) as second:
+        first.session.mark(ReviewState.ACCEPTED)
+        second.session.go_to(2)
+        second.session.mark(ReviewState.REJECTED)
+        assert first.decided_elsewhere(analysis)
+
+
+def test_an_unaided_read_is_not_signed_over_marks_of_another_window(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as first:
+        with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as second:
+            second.mark(LEFT)
+            first.sign_unaided()
+            assert "another window" in first.session.state.message
+            assert first.read_session.read.unaided is None
+            second.sign_unaided()
+            assert second.read_session.read.unaided.startswith("1 marked")
+        first.sign_unaided()
+        assert first.read_session.read.unaided is None, "signed twice"
+
+
+def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypatch):  # noqa: F811
+    """The copied log is the reader's own, no other window's."""
+    with shown(analysis) as window:
+        window.session.mark(ReviewState.ACCEPTED)
+        window.name_reader("A. Reader")
+        assert not window.decided_elsewhere(analysis)
+        window.session.mark(ReviewState.REJECTED)
+        assert not window.decided_elsewhere(analysis)
+        assert "Another window" not in window.session.state.message
+
+
+def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # noqa: F811
+    with shown(analysis) as first, shown(analysis) as second:
+        signing = ReviewController(first.session, None, SimpleNamespace(), first)
+        for at in (1, 2):
+            first.session.go_to(at)
+            first.session.mark(ReviewState.ACCEPTED)
+        assert signing.what_is_signed() == "nothing further seen"
+        second.session.go_to(2)
+        second.session.mark(ReviewState.REJECTED)
+        assert signing.what_is_signed() == ""
+        assert "open it again to see all, then sign" in first.session.state.message
+    with shown(analysis) as again:
+        assert decided(again)[-1] is ReviewState.REJECTED
+        assert ReviewController(again.session, None, SimpleNamespace(), again).what_is_signed()
