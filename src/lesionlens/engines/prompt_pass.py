@@ -48,7 +48,7 @@ class PromptPass:
     def _run(self, scene: Scene, question: Question) -> PromptAnswer:
         device = next(self._network.parameters()).device
         maps, facts = network_input(scene, question)
-        x = PromptInput(maps.to(device, memory_format=torch.channels_last_3d), facts.to(device))
+        x = PromptInput(maps.to(device), facts.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             found = self._network(x, trace=True)
         kept = found.attention

@@ -31,6 +31,7 @@ FACES = ndimage.generate_binary_structure(3, 1)
 _SURER = 0.1  # required additional certainty at the reach compared with the prompt
 _MIN_PROBABILITY = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
+_BESIDE_VOX = 2  # a component as near as this to a prompt is joined to it
 _MIN_MM = 2.0  # minimum reach
 _SCRIBBLE = 3  # voxels from which what lies together is a scribble
 _SCRIBBLE_SHARE = 2 / 3
@@ -82,7 +83,9 @@ def lowered_threshold(chance: Floats, wanted: Points) -> Floats:
 def joined(chance: Floats, wanted: Points, lesion: Mask | None) -> Floats:
     """Keep the component connected to the prompts, with its soft border."""
     drawn = chance >= 0.5
-    near = ndimage.binary_dilation(marks(wanted, chance.shape), TOUCHING, iterations=2)
+    near = marks(wanted, chance.shape)
+    for point in wanted[is_inside(wanted, chance.shape)]:
+        near[tuple(slice(max(0, p - _BESIDE_VOX), p + _BESIDE_VOX + 1) for p in point)] = True
     seeds = near if lesion is None else near | lesion
     return without(chance, drawn & ~_connected_to(seeds, drawn))
 

@@ -6,7 +6,7 @@ the outline.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.convolution import Conv3d
+from lesionlens.network.deterministic import predicts_on_cpu
 from lesionlens.network.encoder import Residual
 
 WIDTHS = (24, 32, 48, 64)
@@ -23,8 +24,16 @@ _FINE = 4
 
 
 def fold(image: Tensor) -> Tensor:
-    """Space-to-depth with factor 2: (B, C, I, ...) to (B, 8 C, I / 2, ...)."""
+    """Space-to-depth with factor 2: (B, C, I, ...) to (B, 8 C, I / 2, ...).
+
+    For predictions on a CPU the result is channels-last; a convolution would convert it slower.
+    """
     b, c, i, j, k = image.shape
+    if predicts_on_cpu(image):
+        last = image.new_empty(b, i // 2, j // 2, k // 2, c, 2, 2, 2)
+        for x, y, z in product(range(2), repeat=3):
+            last[..., x, y, z] = image[:, :, x::2, y::2, z::2].movedim(1, -1)
+        return last.flatten(4).movedim(-1, 1)
     cells = image.view(b, c, i // 2, 2, j // 2, 2, k // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
     return cells.reshape(b, 8 * c, i // 2, j // 2, k // 2)
 

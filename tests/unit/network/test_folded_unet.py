@@ -9,7 +9,17 @@ from safetensors.torch import save_file
 
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import brain, shipped_unet, small_lesions
-from lesionlens.network.folded_unet import FoldedUNet, load_folded_unet
+from lesionlens.network.folded_unet import FoldedUNet, fold, load_folded_unet, unfold
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_folding_to_predict_gives_the_same_voxels_channels_last(layout):
+    image = torch.randn(2, 3, 4, 6, 8).to(memory_format=layout)
+    with torch.inference_mode():
+        found = fold(image)
+    assert torch.equal(found, fold(image))
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(unfold(found), image)
 
 
 @pytest.mark.parametrize("name", [brain.BRAIN, small_lesions.NAME])

@@ -78,8 +78,10 @@ def _along_axes(values: Floats, at: Iterable[NDArray[np.floating]]) -> Floats:
         for index, share in ((low, low + 1 - places), (low + 1, places - low)):
             counts = np.where((index >= 0) & (index < length), share, 0).astype(np.float32)
             taken = values.take(np.clip(index, 0, length - 1), axis)
-            parts.append(taken * np.expand_dims(counts, tuple(range(1, 4 - axis))))
-        values = parts[0] + parts[1]
+            taken *= np.expand_dims(counts, tuple(range(1, 4 - axis)))
+            parts.append(taken)
+        values, other = parts
+        values += other
     return values
 
 
