@@ -34,6 +34,15 @@ class RegionAnswers(NamedTuple):
     """Weights of every layer, (B, heads, Q, I, J, K); empty unless requested."""
 
 
+def _draw_normal(weight: Tensor, std: float) -> None:
+    """Draw normal values, unless weights that are read take their place.
+
+    Torch imports SymPy to draw them without memory, which takes as long as a pass.
+    """
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=std)
+
+
 class MaskedCrossAttention(nn.Module):
     """One scale: cross-attention to the grid, self-attention between queries, a mask."""
 
@@ -46,7 +55,7 @@ class MaskedCrossAttention(nn.Module):
             nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
         self.mask = nn.Linear(dim, features + 1)
-        nn.init.normal_(self.mask.weight, std=0.02)
+        _draw_normal(self.mask.weight, 0.02)
         nn.init.zeros_(self.mask.bias)
         with torch.no_grad():
             self.mask.bias[-1] = -2.0
@@ -91,7 +100,8 @@ class QueryDecoder(nn.Module):
 
     def __init__(self, count: int, dim: int, scales: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.randn(count, dim) * 0.5)
+        self.query = nn.Parameter(torch.empty(count, dim))
+        _draw_normal(self.query, 0.5)
         self.looks = nn.ModuleList(  # the name is a key in weights files
             MaskedCrossAttention(dim, features, heads) for features, heads in scales
         )

@@ -122,9 +122,7 @@ def load(
             state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
         config = sizes_from_json(metadata["network"])
         notes = from_json(WeightsNotes, metadata["notes"])
-        _check_shapes(config, state)
-        network = build(config)
-        network.load_state_dict(state)
+        network = _with_tensors(config, state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise _unreadable(path, error) from error
     if not is_finite(network):
@@ -134,16 +132,15 @@ def load(
     return network, WeightsInfo(sha256=actual, config=config, **known)
 
 
-def _check_shapes(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
-    """Refuse sizes that are not those of the tensors, before memory is allocated for them."""
+def _with_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> LensNetwork:
+    """Build a network of these tensors; sizes that are not theirs are refused, not allocated."""
     layers = config.layers + sum(config.blocks)
     if layers > len(state):
         raise ValueError(f"{layers} layers in {len(state)} tensors")
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in build(config).state_dict().items()}
-    others = {name for name, value in state.items() if shapes.get(name) != value.shape}
-    if others or shapes.keys() != state.keys():
-        raise ValueError(f"tensors of another network: {min(others | (shapes.keys() - state))}")
+        network = build(config)
+    network.load_state_dict(state, assign=True)
+    return network
 
 
 def is_finite(network: nn.Module) -> bool:
