@@ -174,6 +174,8 @@ def _own_the_process() -> None:
     # Imports create hundreds of thousands of permanent objects. With Python's threshold of 700 they
     # are traced repeatedly, which takes a tenth of the import time.
     gc.set_threshold(50_000)
+    # Torch is imported beside the preparation, whose every return to Python waited 5 ms for it.
+    sys.setswitchinterval(0.0005)
     if isinstance(sys.stdout, io.TextIOWrapper):  # unencodable characters are replaced
         sys.stdout.reconfigure(errors="backslashreplace")
 
