@@ -195,8 +195,10 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
     near = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm) <= merge_mm
     groups, _ = ndimage.label(near, structure=TOUCHING)
     inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, groups.shape, strict=True))
-    found, numbers = np.unique(np.where(mask, groups[inner], 0), return_inverse=True)
-    return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1
+    parts = np.where(mask, groups[inner], 0)
+    there = np.bincount(parts.ravel()) > 0
+    there[0] = False
+    return np.cumsum(there, dtype=np.int32)[parts], int(there.sum())
 
 
 def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
