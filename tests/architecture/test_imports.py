@@ -78,6 +78,25 @@ def test_the_facade_loads_no_qt():
     assert not loaded_by("import lesionlens.results.lens") & set(QT)
 
 
+def test_neither_reading_weights_nor_a_pass_loads_sympy():
+    """Torch imports it, and its compiler, for what it cannot compute itself: .6 s an analysis."""
+    loaded = loaded_by(
+        "import torch\n"
+        "from lesionlens.network.weights import load_chosen\n"
+        "from lesionlens.network.prompt.weights import NAME, load_shipped\n"
+        "from lesionlens.network.shipped_unet import by_torch\n"
+        "from lesionlens.network import small_lesions\n"
+        "network, _ = load_chosen(None, torch.device('cpu'))\n"
+        "with torch.inference_mode():\n"
+        "    network(torch.zeros(1, 8, 16, 16, 16))\n"
+        "load_shipped(torch.device('cpu'), NAME)\n"
+        "image = torch.zeros(small_lesions.CHANNELS, 16, 16, 16).numpy()\n"
+        "next(iter(by_torch(small_lesions.NAME, small_lesions.CHANNELS)([image])))\n"
+    )
+    assert "torch" in loaded
+    assert "sympy" not in loaded
+
+
 def test_training_on_synthetic_brains_needs_only_torch_numpy_scipy_and_safetensors():
     blocked = (
         "import sys\n"
