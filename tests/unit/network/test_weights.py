@@ -109,8 +109,8 @@ def test_weights_of_another_network_are_refused(saved, tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "found"),
     [
-        ("query_dim", 10**7, "another network"),
-        ("channels", [10**6] * 4, "another network"),
+        ("query_dim", 10**7, "size mismatch"),
+        ("channels", [10**6] * 4, "size mismatch"),
         ("layers", 10**9, "layers in"),
         ("regions", 10**30, "cannot be used"),
         ("heads", 0, "attention heads"),
