@@ -119,7 +119,8 @@ def load(
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
-            state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
+            names = stream.keys()  # copied: the file may be replaced while the network is used
+            state = {n: stream.get_tensor(n).to(torch.float32, copy=True) for n in names}
         config = sizes_from_json(metadata["network"])
         notes = from_json(WeightsNotes, metadata["notes"])
         network = _with_tensors(config, state)
