@@ -16,9 +16,9 @@ from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, count_of_studies, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import takes
-from lesionlens.cli.pacs import Authorities, Certificate, Title, User
+from lesionlens.cli.pacs import ACCESS, AccessOptions
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.site.pacs.peer import OWN_TITLE
+from lesionlens.site.pacs.peer import Access, StudyQuery
 
 if TYPE_CHECKING:
     from lesionlens.site.database.records import StudyEntry, WorklistRow
@@ -29,6 +29,7 @@ Reader = Annotated[
 ]
 
 
+@takes(access=AccessOptions)
 def scan(
     source: Annotated[
         str,
@@ -45,10 +46,7 @@ def scan(
     date: Annotated[
         str, typer.Option("--date", help="Archive: YYYYMMDD, or YYYYMMDD-YYYYMMDD.")
     ] = "",
-    user: User = None,
-    ca: Authorities = None,
-    cert: Certificate = None,
-    aet: Title = OWN_TITLE,
+    access: Access = ACCESS,
     again: Annotated[bool, typer.Option("--again", help="Scan known studies again.")] = False,
 ) -> Answer:
     """Create a list of studies, or add to one; nothing is analysed.
@@ -69,9 +67,6 @@ def scan(
         context.progress("looking for studies", 0.0)
         archive = None
         if "://" in source:
-            from lesionlens.site.pacs.peer import Access, StudyQuery
-
-            access = Access(user=user, ca=ca, certificate=cert, title=aet)
             query = StudyQuery(patient_id=patient, study_date=date)
             found = studies_of(source, access, query, context=context)
             archive = Server.of(source, access)

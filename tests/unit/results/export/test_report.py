@@ -205,8 +205,8 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html
     assert (
-        "its most attended voxels keep 30 % of the probability when shown alone (random ones: 10 %); "
-        "80 % remain if they are occluded" in html
+        "its most attended voxels keep 30 % of the probability when shown alone (random ones: "
+        "10 %); 80 % remain if they are occluded" in html
     )
     earlier = MapChecks(
         True, 0.9, 0.1, deletion=0.8, reliable=False, verdict="not reliable: as then"
