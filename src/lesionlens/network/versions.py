@@ -243,7 +243,7 @@ class WeightsStore:
         if now is None:
             raise WeightsError(
                 found="the weights of the package in use",
-                expected="a version that was accepted, to take back",
+                expected="an accepted version, to revert",
                 next_step="Nothing is to be done: lesionlens weights list",
             )
         parent = self.of(now.parent_sha256)

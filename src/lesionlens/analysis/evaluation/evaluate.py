@@ -47,9 +47,9 @@ from lesionlens.imaging.preparation.resampling import resample
 SEGMENTATION = "segmentation.nii.gz"
 _MADE_HERE = ("findings.json", "run.json")
 _SAME_MM, _SLACK = 2e-3, 1e-4
-_MAX_LOST = 0.5  # of the truth's voxels, outside the result: it is of other images
+_MAX_LOST = 0.5  # of the reference's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
-_NO_IMAGE = "no image beside the truth: calibration was not measured"
+_NO_IMAGE = "no image beside the reference: calibration was not measured"
 _NO_T1C = "analysed without T1c: nothing is shown as enhancing, which counts as missed (Dice ET 0)"
 ConventionOf = Callable[[Case], str | None]
 
@@ -89,7 +89,7 @@ def evaluate(
             found=f"no result in {predictions.name!r} for any of {len(cases)} cases, such as "
             f"{cases[0].name!r}",
             expected=f"one folder a case with {SEGMENTATION}, or one segmentation a case such as "
-            f"{cases[0].name}.nii.gz, named like the cases of the truth",
+            f"{cases[0].name}.nii.gz, named like the reference cases",
             next_step="Run `lesionlens batch` on the cases, and give its folder first",
         )
     plain = all(place.is_file() for place in places.values())
@@ -210,7 +210,7 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
     if case.truth is None:
         return None
     voxels, header = read_volume(case.truth)
-    labels = translate(voxels, convention, f"the truth of case {case.name}")
+    labels = translate(voxels, convention, f"the reference of case {case.name}")
     return _Truth(_of_tumour(labels), header.grid, header.notices)
 
 
@@ -270,7 +270,7 @@ def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
         raise _Unscorable(str(why)) from why
     truth = _onto(score, known, grid)
     if known is not None and not known.grid.matches(grid, _SAME_MM):
-        score.problems.append(f"{file.name} has another grid than the truth: compared by place")
+        score.problems.append(f"{file.name} lies on another grid: compared by position")
     predicted = {region: region_mask(labels, region) for region in Region}
     _note_cut(score, predicted[Region.WT], grid, known)
     _score_regions(score, predicted, truth, grid)
@@ -413,18 +413,18 @@ def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint
     lost = share_beyond(truth.labels > 0, truth.grid, grid)
     if lost > _MAX_LOST:
         raise _Unscorable(
-            f"{lost:.0%} of the lesions of the truth lie outside {SEGMENTATION}: of other images?"
+            f"{lost:.0%} of the reference lesions lie outside {SEGMENTATION}: of other images?"
         )
     if lost > MIN_SHARE_BEYOND:
-        score.problems.append(f"{lost:.1%} of the truth's lesions lie outside the result: ignored")
+        score.problems.append(f"{lost:.1%} of reference lesions lie outside the result: ignored")
     numbers, counted = metrics.label_lesions(truth.labels > 0, truth.grid)
     there = resample(numbers.astype(np.float32), truth.grid, grid, nearest=True)
     gone = set(counted) - set(np.unique(there).astype(int).tolist())
     if gone and len(gone) == len(counted):
-        raise _Unscorable(f"the lesions of the truth lie between the slices of {SEGMENTATION}")
+        raise _Unscorable(f"the reference lesions lie between the slices of {SEGMENTATION}")
     if gone:
         score.problems.append(
-            f"{len(gone)} of {len(counted)} lesions of the truth lie between or beyond the slices "
+            f"{len(gone)} of {len(counted)} reference lesions lie between or beyond the slices "
             "of the result: not counted"
         )
     values = truth.labels.astype(np.float32)
@@ -436,7 +436,7 @@ def _note_cut(score: CaseScore, flagged: metrics.Mask, grid: Grid, truth: _Truth
     beyond = 0.0 if truth is None else share_beyond(flagged, grid, truth.grid)
     if beyond > MIN_SHARE_BEYOND:
         score.problems.append(
-            f"{beyond:.1%} of what is flagged lies outside the truth: false there"
+            f"{beyond:.1%} of what is flagged lies outside the reference: false there"
         )
 
 

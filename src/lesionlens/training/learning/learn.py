@@ -177,8 +177,8 @@ def _check_recipe(recipe: TrainConfig) -> None:
         raise ConfigError(
             found="a recipe without "
             + ("synthetic brains" if recipe.data.drawn_share <= 0 else "patients who are held out"),
-            expected="drawn_share and held_out above zero in [data]: what few patients do not "
-            "show would be forgotten, and nobody would notice",
+            expected="drawn_share and held_out above zero in [data]: otherwise the network may "
+            "forget, unnoticed, what these patients do not show",
             next_step="Set both, or use `lesionlens train --finetune`",
         )
 
@@ -397,12 +397,12 @@ def cautions(
     own = [r for r in held if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
     if own:
         lines.append(
-            f"In {len(own)} of {len(held)} held-out cases readers accepted every outline as the "
-            "weights before had drawn it: there Dice cannot but favour those"
+            f"In {len(own)} of {len(held)} held-out cases readers accepted every outline of the "
+            "earlier weights unchanged: Dice favours those weights there"
         )
     if trained_before:
         lines.append(
-            "The weights before were trained on held-out cases, which favours those: "
+            "The earlier weights were trained on held-out cases, which favours them: "
             + ", ".join(trained_before)
         )
     if differing:

@@ -115,7 +115,7 @@ def read_proposal(folder: Path) -> Proposal:
         raise UnusableInputError(
             found=f"no readable {RECORD} in {folder.name!r}",
             expected="a folder that `lesionlens learn` finished",
-            next_step="Start `lesionlens learn` again with the same --out: it goes on",
+            next_step="Start `lesionlens learn` again with the same --out: it resumes",
         ) from error
     file = folder / WEIGHTS
     if not file.is_file() or sha256_of(file) != found.proposed.sha256:

@@ -763,6 +763,6 @@ def test_cautions_name_what_is_surely_worse_and_what_was_likely_forgotten():
 
 
 def test_cautions_name_held_out_cases_that_the_weights_before_were_trained_on():
-    known = "trained on held-out cases, which favours those: case 7, case 9"
+    known = "trained on held-out cases, which favours them: case 7, case 9"
     assert any(known in one for one in cautions((), (), [], "", ("case 7", "case 9")))
     assert not any("were trained on" in one for one in cautions((), (), [], ""))
