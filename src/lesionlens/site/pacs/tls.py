@@ -15,7 +15,8 @@ HUNG_UP = (
     "it closed the connection during the TLS handshake, as archives do that require a client "
     "certificate, and ports without TLS",
     "Name the certificate with --cert FILE (certificate and key in one PEM file, from the "
-    "archive's administrator); if this port has no TLS, use dicom://, or http:// on this machine only",
+    "archive's administrator); if this port has no TLS, use dicom://, or http:// on this machine "
+    "only",
 )
 """What an abrupt end means, and what to do."""
 
