@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 
 from lesionlens.analysis.evaluation.cases import Case
-from lesionlens.analysis.evaluation.evaluate import score_case
+from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import CancelledError, ReadError

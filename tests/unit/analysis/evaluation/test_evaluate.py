@@ -17,8 +17,9 @@ from scipy import ndimage
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.evaluation.cases import find_cases
-from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
+from lesionlens.analysis.evaluation.evaluate import evaluate
 from lesionlens.analysis.evaluation.metrics import candidate_hits
+from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import atomic_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
