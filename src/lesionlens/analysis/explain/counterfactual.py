@@ -42,7 +42,7 @@ class WhatIf:
     """Score of the region without any sequence; 0 if nothing is segmented."""
 
 
-def ask(
+def without_candidate(
     engine: SupportsPerturbation,
     prepared: PreparedStudy,
     prediction: Prediction,

@@ -31,7 +31,6 @@ from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import CandidateReference, OutlineRow, ReviewFile
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
-from lesionlens.results.export.written import AlwaysPossible
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.saved_parts import inputs_sha256
 
@@ -239,10 +238,15 @@ def _unreadable(place: Path) -> ReadError:
     )
 
 
-class ReviewExporter(AlwaysPossible):
+class ReviewExporter:
     """Writes review.json with a result, empty if unreviewed."""
 
     name = "review"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Return None: nothing is required."""
+        del analysis
+        return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         """Write the log."""
