@@ -244,7 +244,7 @@ class WeightsStore:
             raise WeightsError(
                 found="the weights of the package in use",
                 expected="an accepted version, to revert",
-                next_step="Nothing is to be done: lesionlens weights list",
+                next_step="Nothing to do: lesionlens weights list",
             )
         parent = self.of(now.parent_sha256)
         name = SHIPPED_NAME if parent is None else parent.name

@@ -289,8 +289,8 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
             kept[number] = state is not ReviewState.REJECTED
             if kept[number] and is_unseen(saved, uid, outlines):
                 raise UnusableInputError(
-                    found=f"candidate {number} of case {name!r}, which was drawn anew since it was "
-                    "accepted",
+                    found=f"candidate {number} of case {name!r}, whose outline has changed "
+                    "since it was accepted",
                     expected="outlines that a reader has seen",
                     next_step="Accept it again, or sign the result again",
                 )
@@ -377,8 +377,8 @@ def split(
     if len(patients) < 2 and share > 0:
         raise ConfigError(
             found=f"{len(patients)} patient",
-            expected="two or more: one at least is held out, to measure the result",
-            next_step="Add cases, or say in patients.tsv which case is whose",
+            expected="two or more: at least one is held out for validation",
+            next_step="Add cases, or name the patients in patients.tsv",
         )
     held = {p: known[p] for p in patients if p in known}
     least = 1 if share > 0 else 0

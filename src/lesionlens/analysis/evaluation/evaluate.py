@@ -51,8 +51,8 @@ def evaluate(
         raise UnusableInputError(
             found=f"no result in {predictions.name!r} for any of {len(cases)} cases, such as "
             f"{cases[0].name!r}",
-            expected=f"one folder a case with {SEGMENTATION}, or one segmentation a case such as "
-            f"{cases[0].name}.nii.gz, named like the reference cases",
+            expected=f"one folder per case with {SEGMENTATION}, or one segmentation per case such "
+            f"as {cases[0].name}.nii.gz, named like the reference cases",
             next_step="Run `lesionlens batch` on the cases, and give its folder first",
         )
     plain = all(place.is_file() for place in places.values())

@@ -74,7 +74,7 @@ def without_candidate(
     seen = prediction.unperturbed
     if seen is None or not 0 <= index < len(components):
         raise UnusableInputError(
-            found="a candidate that cannot be asked about",
+            found="a candidate that cannot be occluded",
             expected="one of this result, from an engine with the capability `perturb`",
             next_step="Choose one of the listed candidates",
         )

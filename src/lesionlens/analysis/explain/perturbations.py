@@ -136,7 +136,7 @@ def predict_subsets(
     seen = prediction.unperturbed
     if seen is None:
         raise UnusableInputError(
-            found="a prediction without its answer to the unperturbed study",
+            found="a prediction without `unperturbed`",
             expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )

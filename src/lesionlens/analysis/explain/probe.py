@@ -97,7 +97,7 @@ def _voxel_weights(
         raise UnusableInputError(
             found="a result whose engine keeps no self-attention",
             expected="one with the capability `probe`",
-            next_step="Analyse the study again, with the engine `lens` or a bundle that attends",
+            next_step="Analyse the study again, with `lens` or a bundle with self-attention",
         )
     shape = prepared.native.shape
     if not all(0 <= v < n for v, n in zip(voxel, shape, strict=True)):

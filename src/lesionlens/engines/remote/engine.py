@@ -252,8 +252,8 @@ class _RetryLimit:
         self._first = self._first or now
         if now - self._first > self._address.patience_s:
             raise ResourceError(
-                found=f"that {self._address.name} loses the study again and again",
-                expected="a server that keeps it while it is asked about",
+                found=f"that {self._address.name} repeatedly loses the study",
+                expected="a server that keeps it while it is in use",
                 next_step="Give the server more memory, or try again when it is less busy",
             )
 

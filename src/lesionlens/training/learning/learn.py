@@ -199,7 +199,7 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
         before = None
     if before != now:
         raise ConfigError(
-            found=f"{out.name!r}, which was begun with other weights, another recipe or --steps",
+            found=f"{out.name!r}, which was started with other weights, another recipe or --steps",
             expected="the same as before, or a new folder",
             next_step="Choose another folder with --out",
         )

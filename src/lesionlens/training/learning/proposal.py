@@ -122,6 +122,6 @@ def read_proposal(folder: Path) -> Proposal:
         raise WeightsError(
             found=f"{WEIGHTS}, missing or others than those that were compared",
             expected=f"SHA-256 {found.proposed.sha256[:12]}…",
-            next_step="Learn again with another --out",
+            next_step="Fine-tune again with another --out",
         )
     return found

@@ -681,7 +681,7 @@ def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
     out, stopped = begun
     assert stopped.proposal is None
     other = dataclasses.replace(RECIPE, seed=7)
-    with pytest.raises(ConfigError, match="begun with other weights, another recipe"):
+    with pytest.raises(ConfigError, match="started with other weights, another recipe"):
         learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
 
 
