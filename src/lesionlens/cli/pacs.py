@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,7 +104,7 @@ def find(
     cut = f"Only the first {LIMIT} studies are listed: narrow the search"
     notes = (cut,) if len(found) == LIMIT else ()
     if json:
-        return Answer((json_text.dumps([asdict(study) for study in found], indent=1),), notes)
+        return Answer.of_json([asdict(study) for study in found], notes)
     rows = [
         f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  "
         f"{s.patient_id or '-'}  {s.patient_name or '-'}  {s.accession or '-'}  {s.description}"

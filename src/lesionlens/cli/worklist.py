@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import os
 import sys
 import threading
@@ -108,7 +107,7 @@ def show(
         first = unaided_first_required()
         rows = matching(rows_of(database, reader, protocol, unaided_first=first), words)
     if json:
-        return Answer((json_text.dumps([_row(row) for row in rows], indent=1),))
+        return Answer.of_json([_row(row) for row in rows])
     headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "candidates")
     table = new_table(headings, words=6)
     for row in rows:
@@ -205,7 +204,7 @@ def compare(folder: List, json: options.Json = False) -> Answer:
             }
             for one in found
         ]
-        return Answer((json_text.dumps(rows, indent=1),))
+        return Answer.of_json(rows)
     lines = []
     for one in found:
         names = " and ".join(plain(r.key.reader or "unnamed") for r in (one.first, one.second))
