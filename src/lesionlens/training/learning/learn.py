@@ -30,7 +30,7 @@ from lesionlens.network.versions import WeightsStore
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.learning import page
-from lesionlens.training.learning.judge import Judge, Side, synthetic_metrics
+from lesionlens.training.learning.held_out import HeldOutScorer, Side, synthetic_metrics
 from lesionlens.training.learning.proposal import (
     PAGE,
     RECORD,
@@ -255,14 +255,14 @@ def _score_both(
     sides: tuple[Side, Side],
     context: RunContext,
 ) -> _Scores:
-    judge = Judge(job.results, job.out / "judged", job.network)
+    scorer = HeldOutScorer(job.results, job.out / "judged", job.network)
     steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
     return _Scores(
         held,
         (
-            judge.score(held, sides[0], steps[0]),
-            judge.score(held, sides[1], steps[1]),
+            scorer.score(held, sides[0], steps[0]),
+            scorer.score(held, sides[1], steps[1]),
         ),
         (
             synthetic_metrics(sides[0], recipe, volumes, job.network, steps[2]),
