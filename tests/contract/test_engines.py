@@ -1,4 +1,4 @@
-"""What every engine owes: one suite over all that are installed, and one from outside."""
+"""The contract of engines: one suite over all installed engines and a third-party one."""
 
 import sys
 from pathlib import Path

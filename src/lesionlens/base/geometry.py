@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -191,6 +192,33 @@ def corners(low: ArrayLike, high: ArrayLike) -> NDArray[np.float64]:
     """
     ends = np.stack([np.asarray(low, np.float64), np.asarray(high, np.float64)], axis=1)
     return np.array(list(product(*ends)))
+
+
+def filled_polygon(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the pixels whose centres are inside a closed line, by the even-odd rule.
+
+    Parameters
+    ----------
+    corners : (N, 2) float or int
+        Rows and columns; the last corner is joined to the first.
+    shape : (2,) int
+        Rows and columns of the plane.
+
+    Examples
+    --------
+    >>> square = np.array([[0.5, 0.5], [0.5, 3.5], [2.5, 3.5], [2.5, 0.5]])
+    >>> int(filled_polygon(square, (4, 5)).sum())
+    6
+    """
+    inside = np.zeros(shape, bool)
+    columns = np.arange(shape[1])
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        low, high = (start, end) if start[0] <= end[0] else (end, start)
+        first, last = int(np.ceil(low[0])), int(np.ceil(high[0]))
+        for row in range(max(first, 0), min(last, shape[0])):
+            share = (row - low[0]) / (high[0] - low[0])
+            inside[row] ^= columns > low[1] + share * (high[1] - low[1])
+    return inside
 
 
 def clipped_box(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:

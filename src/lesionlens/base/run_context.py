@@ -82,6 +82,14 @@ class RunContext:
         if self.cancel.is_set():
             raise CancelledError(stage)
 
+    def pause(self, stage: str, seconds: float) -> None:
+        """Wait; raises CancelledError, with the stage's name, if cancelled meanwhile."""
+        end = time.monotonic() + seconds
+        self.check(stage)
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
+            self.check(stage)
+
     def quiet(self) -> RunContext:
         """Return a context that is cancelled with this one, without progress and timing."""
         return RunContext(cancel=self.cancel)

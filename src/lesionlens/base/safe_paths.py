@@ -81,9 +81,9 @@ def _component(name: str) -> str:
 
 def _leads_out(name: str) -> UnusableInputError:
     return UnusableInputError(
-        found=f"{name!r:.80}, which is no name of a thing in this folder",
-        expected="the plain name of one that is listed",
-        next_step="Ask for the list, and name one of it",
+        found=f"{name!r:.80}, which is not an entry of this folder",
+        expected="the name of a listed entry",
+        next_step="Request the list, and use a name from it",
     )
 
 

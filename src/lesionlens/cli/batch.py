@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -110,7 +110,7 @@ def _answer(done: CohortRun, notes: list[str], written: Sequence[Path], *, json:
     if done.exit_status == 130:
         notes.append("interrupted; finished studies are kept, --resume continues")
     if json:
-        return Answer((_json(done),), tuple(notes), done.exit_status)
+        return Answer.of_json(_content(done), tuple(notes), done.exit_status)
     tables = ", ".join(plain(str(path)) for path in written)
     after = "After the last shard, run it with --resume and without --shard to write the table"
     last = (_counts(done), f"Tables: {tables}" if written else after, RESEARCH_USE_NOTICE)
@@ -141,9 +141,8 @@ def _table(done: CohortRun) -> Table:
     return table
 
 
-def _json(done: CohortRun) -> str:
-    import json as json_text
-
+def _content(done: CohortRun) -> dict[str, Any]:
+    """Return what `--json` prints."""
     rows = [
         {
             "study": o.name,
@@ -157,4 +156,4 @@ def _json(done: CohortRun) -> str:
         }
         for o in done.outcomes
     ]
-    return json_text.dumps({"studies": rows, "kept": done.kept}, indent=1)
+    return {"studies": rows, "kept": done.kept}

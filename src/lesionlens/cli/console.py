@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import signal
@@ -32,6 +33,11 @@ class Answer:
     """For stderr: what the user must know."""
     status: int = 0
     """Exit status."""
+
+    @classmethod
+    def of_json(cls, content: Any, notes: tuple[str, ...] = (), status: int = 0) -> Answer:
+        """Return an answer that prints one JSON value, as `--json` does."""
+        return cls((json.dumps(content, indent=1),), notes, status)
 
 
 class Stop:

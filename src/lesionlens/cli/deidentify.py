@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -105,7 +104,7 @@ def deidentify(
         done = deidentify_folder(source, out, pseudonyms, wanted, finish=kept, context=context)
     if json:
         summary = {"files": done.files, "map": str(table), "notices": done.notices}
-        return Answer((json_text.dumps(summary, indent=1),))
+        return Answer.of_json(summary)
     lines = (
         f"{done.files} files in {plain(str(out))}",
         f"Map to the originals, to be kept separate: {plain(str(table))}",

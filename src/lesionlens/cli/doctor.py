@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import platform
 from importlib import metadata, util
 from typing import Any
@@ -41,7 +40,7 @@ def doctor(json: options.Json = False) -> Answer:
     found = examine()
     status = 0 if found["ready"] else 1
     if json:
-        return Answer((json_text.dumps(found, indent=1),), status=status)
+        return Answer.of_json(found, status=status)
     return Answer(tuple(_lines(found)), status=status)
 
 

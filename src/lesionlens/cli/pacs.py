@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_text
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -17,6 +16,7 @@ from lesionlens.base.text import LINE_BREAKS
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, count_of_studies, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
+from lesionlens.cli.option_groups import takes
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import (
     LIMIT,
@@ -53,6 +53,25 @@ Certificate = Annotated[
 Title = Annotated[str, typer.Option("--aet", help="Local AE title (DIMSE).", metavar="TITLE")]
 
 
+@dataclass(frozen=True, slots=True)
+class AccessOptions:
+    """How an archive is accessed; each field is an option."""
+
+    user: User = None
+    ca: Authorities = None
+    cert: Certificate = None
+    aet: Title = OWN_TITLE
+
+    def choice(self) -> Access:
+        """Return the access options; raises UnusableInputError if one of them is invalid."""
+        return Access(user=self.user, ca=self.ca, certificate=self.cert, title=self.aet)
+
+
+ACCESS = Access()
+"""Default of a command's parameter `access`."""
+
+
+@takes(access=AccessOptions)
 def find(
     address: Address,
     patient: Annotated[str, typer.Option("--patient", help="Patient ID.")] = "",
@@ -66,10 +85,7 @@ def find(
     modality: Annotated[
         str, typer.Option("--modality", help="Modality of any series; '' for all.")
     ] = "MR",
-    user: User = None,
-    ca: Authorities = None,
-    cert: Certificate = None,
-    aet: Title = OWN_TITLE,
+    access: Access = ACCESS,
     json: options.Json = False,
 ) -> Answer:
     """List the matching studies of an archive.
@@ -83,12 +99,12 @@ def find(
         accession=accession,
         modality=modality,
     )
-    archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
+    archive = connect(address, access)
     found = archive.find(query, context=RunContext(cancel=STOP))
     cut = f"Only the first {LIMIT} studies are listed: narrow the search"
     notes = (cut,) if len(found) == LIMIT else ()
     if json:
-        return Answer((json_text.dumps([asdict(study) for study in found], indent=1),), notes)
+        return Answer.of_json([asdict(study) for study in found], notes)
     rows = [
         f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  "
         f"{s.patient_id or '-'}  {s.patient_name or '-'}  {s.accession or '-'}  {s.description}"
@@ -98,6 +114,7 @@ def find(
     return Answer((*lines, count_of_studies(len(found))), notes)
 
 
+@takes(access=AccessOptions)
 def get(
     address: Address,
     study: Annotated[str, typer.Argument(help="Study UID from `find`.", metavar="UID")],
@@ -112,29 +129,23 @@ def get(
     port: Annotated[
         int, typer.Option("--port", help="Port for C-MOVE; it must be configured in the archive.")
     ] = OWN_PORT,
-    user: User = None,
-    ca: Authorities = None,
-    cert: Certificate = None,
-    aet: Title = OWN_TITLE,
+    access: Access = ACCESS,
 ) -> Answer:
     """Fetch one study into a new folder, completely or not at all."""
     check_target(out)
-    access = Access(user=user, ca=ca, certificate=cert, title=aet, port=port, by=by)
-    archive = connect(address, access)
+    archive = connect(address, replace(access, port=port, by=by))
     with progress_bar() as context:
         got = archive.get(study, out, same_patient=same_patient, context=context)
     return Answer((f"{got.files} files in {plain(str(out))}",), got.notices)
 
 
+@takes(access=AccessOptions)
 def send(
     address: Address,
     result: Annotated[
         Path, typer.Argument(help="Result folder, or a folder of DICOM files.", metavar="DIR")
     ],
-    user: User = None,
-    ca: Authorities = None,
-    cert: Certificate = None,
-    aet: Title = OWN_TITLE,
+    access: Access = ACCESS,
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="Send a de-identified copy: `deidentify`.")
     ] = False,
@@ -165,7 +176,7 @@ def send(
             expected="one of them: a de-identified copy is of a study of its own",
             next_step="Omit one of them",
         )
-    archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
+    archive = connect(address, access)
     from lesionlens.site.pacs import files as dicom_files
     from lesionlens.site.pacs.outbox import SendOptions, files_to_send, send_result
 

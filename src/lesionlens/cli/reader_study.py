@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ def plan(folder: List, json: options.Json = False) -> Answer:
             {"reader": one.reader, "session": one.session, "case": one.case, "arm": one.arm.value}
             for one in plans
         ]
-        return Answer((json_text.dumps(rows, indent=1),))
+        return Answer.of_json(rows)
     table = new_table(("reader", "case", "arm", "session"), words=3)
     for one in plans:
         table.add_row(plain(one.reader), plain(one.case), one.arm.value, str(one.session))

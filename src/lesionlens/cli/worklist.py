@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import os
 import sys
 import threading
@@ -16,9 +15,9 @@ from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, count_of_studies, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import takes
-from lesionlens.cli.pacs import Authorities, Certificate, Title, User
+from lesionlens.cli.pacs import ACCESS, AccessOptions
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.site.pacs.peer import OWN_TITLE
+from lesionlens.site.pacs.peer import Access, StudyQuery
 
 if TYPE_CHECKING:
     from lesionlens.site.database.records import StudyEntry, WorklistRow
@@ -29,6 +28,7 @@ Reader = Annotated[
 ]
 
 
+@takes(access=AccessOptions)
 def scan(
     source: Annotated[
         str,
@@ -45,10 +45,7 @@ def scan(
     date: Annotated[
         str, typer.Option("--date", help="Archive: YYYYMMDD, or YYYYMMDD-YYYYMMDD.")
     ] = "",
-    user: User = None,
-    ca: Authorities = None,
-    cert: Certificate = None,
-    aet: Title = OWN_TITLE,
+    access: Access = ACCESS,
     again: Annotated[bool, typer.Option("--again", help="Scan known studies again.")] = False,
 ) -> Answer:
     """Create a list of studies, or add to one; nothing is analysed.
@@ -69,9 +66,6 @@ def scan(
         context.progress("looking for studies", 0.0)
         archive = None
         if "://" in source:
-            from lesionlens.site.pacs.peer import Access, StudyQuery
-
-            access = Access(user=user, ca=ca, certificate=cert, title=aet)
             query = StudyQuery(patient_id=patient, study_date=date)
             found = studies_of(source, access, query, context=context)
             archive = Server.of(source, access)
@@ -113,7 +107,7 @@ def show(
         first = unaided_first_required()
         rows = matching(rows_of(database, reader, protocol, unaided_first=first), words)
     if json:
-        return Answer((json_text.dumps([_row(row) for row in rows], indent=1),))
+        return Answer.of_json([_row(row) for row in rows])
     headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "candidates")
     table = new_table(headings, words=6)
     for row in rows:
@@ -210,7 +204,7 @@ def compare(folder: List, json: options.Json = False) -> Answer:
             }
             for one in found
         ]
-        return Answer((json_text.dumps(rows, indent=1),))
+        return Answer.of_json(rows)
     lines = []
     for one in found:
         names = " and ".join(plain(r.key.reader or "unnamed") for r in (one.first, one.second))

@@ -62,7 +62,7 @@ def choose(requested: str = "auto") -> torch.device:
         raise UnusableInputError(
             found=f"the device {requested!r}",
             expected=WORDS,
-            next_step="Use --device auto to take what is there",
+            next_step="Use --device auto to choose automatically",
             in_window="Choose auto in Preferences → LesionLens",
         )
     device = torch.device(match[1], int(match[2] or 0))

@@ -57,7 +57,7 @@ def _providers(requested: str, there: Sequence[str]) -> list[Any]:
         raise UnusableInputError(
             found=f"the device {requested!r}",
             expected="auto, cpu, cuda or cuda:N for the engine onnx",
-            next_step="Use --device auto to take what is there",
+            next_step="Use --device auto to choose automatically",
             in_window="Choose auto in Preferences → LesionLens",
         )
     if match is None:

@@ -71,7 +71,7 @@ class MaskedCrossAttention(nn.Module):
         out: Tensor = query + self.mlp(query)
         return out, kept
 
-    def draw(self, query: Tensor, features: Tensor) -> Tensor:
+    def mask_logits(self, query: Tensor, features: Tensor) -> Tensor:
         """Return mask logits (B, Q, I, J, K): query times features, in float32."""
         code: Tensor = self.mask(query)
         flat: Tensor = code[..., :-1] @ features.flatten(2).to(code.dtype)
@@ -120,10 +120,10 @@ class QueryDecoder(nn.Module):
         kept: list[Tensor] = []
         for layer, features in zip(self._in_order(), scales, strict=True):
             last = features is scales[-1]
-            before = masks[-1] if masks else layer.draw(query, features)
+            before = masks[-1] if masks else layer.mask_logits(query, features)
             grid = features.flatten(2).transpose(1, 2)
             query, weights = layer(query, grid, _as_bias(before, features.shape[2:]), trace or last)
-            masks.append(layer.draw(query, features))
+            masks.append(layer.mask_logits(query, features))
             if weights is not None:
                 kept.append(weights.view(*weights.shape[:3], *features.shape[2:]))
         every = tuple(one.detach() for one in kept) if trace else ()

@@ -243,8 +243,8 @@ class WeightsStore:
         if now is None:
             raise WeightsError(
                 found="the weights of the package in use",
-                expected="a version that was accepted, to take back",
-                next_step="Nothing is to be done: lesionlens weights list",
+                expected="an accepted version, to revert",
+                next_step="Nothing to do: lesionlens weights list",
             )
         parent = self.of(now.parent_sha256)
         name = SHIPPED_NAME if parent is None else parent.name

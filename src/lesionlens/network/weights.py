@@ -50,10 +50,23 @@ def save(
         "network": json.dumps(dataclasses.asdict(config)),
         "notes": json.dumps(notes_of(notes)),
     }
+    return write_tensors(path, state, metadata, dtype)
+
+
+def write_tensors(
+    path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], dtype: torch.dtype
+) -> str:
+    """Write tensors and metadata as safetensors, atomically; return the SHA-256.
+
+    Raises
+    ------
+    ResourceError
+        The disk is full or cannot be written.
+    """
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
     try:
         with atomic_file(path) as aside:
-            save_file(tensors, aside, metadata)
+            save_file(tensors, aside, dict(metadata))
             _sort_metadata(aside)
             aside.chmod(0o644)
     except (OSError, SafetensorError) as error:

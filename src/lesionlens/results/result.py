@@ -163,9 +163,9 @@ class Result:
         return self._engine
 
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
-        """Return where a voxel of the reference grid attends to; see `explain.probe.ask`."""
+        """Return where a voxel of the reference attends to; see `explain.probe.voxel_attention`."""
         ((at, _),) = Prompts.of([(voxel, True)]).points
-        return probes.ask(self.trace, self.analysis.prepared, at)
+        return probes.voxel_attention(self.trace, self.analysis.prepared, at)
 
     def layer_attention(
         self, region: Region | RegionKey, layer: int, head: int | None = None
@@ -178,7 +178,10 @@ class Result:
 
     @works_when_forked
     def what_if(self, candidate: int, *, context: RunContext = SILENT) -> WhatIf:
-        """Occlude one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
+        """Occlude one candidate, by its id, and predict again.
+
+        See `explain.counterfactual.without_candidate`.
+        """
         index = whole_number(candidate, "a candidate") - 1
         check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
         prediction, engine = self._prediction, as_perturbable(self._engine)
@@ -192,7 +195,7 @@ class Result:
         prepared = self.analysis.prepared
         marked = component_mask_of(self.analysis.findings, prepared.native)
         spots = component_voxels(marked, seen.grid)
-        return counterfactual.ask(engine, prepared, prediction, spots, index, context)
+        return counterfactual.without_candidate(engine, prepared, prediction, spots, index, context)
 
     def prompt(
         self,

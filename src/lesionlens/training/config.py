@@ -31,7 +31,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     ),
 }  # fmt: skip
 """Lowest and highest value of a number in a recipe, by key; the others are 0 or more."""
-_START_FROM = "Start from one of ours: `lesionlens sample DIR` writes them into DIR/recipes"
+_START_FROM = "Start from a built-in one: `lesionlens sample DIR` writes them into DIR/recipes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +258,15 @@ def read_config(recipe: Path | str) -> TrainConfig:
 
     A file has precedence over a name.
     """
-    path, ours = Path(recipe), {one.stem: one for one in sorted(RECIPES.glob("*.toml"))}
+    path, shipped = Path(recipe), {one.stem: one for one in sorted(RECIPES.glob("*.toml"))}
     if not path.is_file():
-        path = ours.get(str(recipe), path)
+        path = shipped.get(str(recipe), path)
     try:
         table = read_toml(path)
     except FileNotFoundError as error:
         raise ConfigError(
             found=f"no file {path.name}",
-            expected=f"a recipe in TOML, or the name of ours: {', '.join(ours)}",
+            expected=f"a recipe in TOML, or a built-in one: {', '.join(shipped)}",
             next_step=_START_FROM,
         ) from error
     except (OSError, ValueError) as error:

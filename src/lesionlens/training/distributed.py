@@ -124,7 +124,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     if not distributed.is_available():
         raise ResourceError(
             found="a torch without torch.distributed",
-            expected="one that can talk to other processes",
+            expected="one that supports several processes",
             next_step="Start without torchrun, or install another build of torch",
         )
     distributed.init_process_group(_BACKENDS.get(place.type, "gloo"), timeout=_PATIENCE)

@@ -36,7 +36,7 @@ def read(file: Path) -> Packed:
         raise ReadError(
             found=f"a damaged volume in {file.parent.name!r}",
             expected="the one that was prepared",
-            next_step="Give the same command again: it is prepared anew",
+            next_step="Run the same command again: it is prepared again",
         )
     return Packed(**kept)
 

@@ -88,7 +88,7 @@ def find_real_cases(
     if not root.is_dir():
         raise ConfigError(
             found=f"no folder {root.name!r}",
-            expected="a folder of cases with their truth, or of reviewed results",
+            expected="a folder of cases with their references, or of reviewed results",
             next_step="Check the path",
         )
     results = results_in(root)
@@ -120,7 +120,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
     if case.truth is None or not case.images:
         raise UnusableInputError(
             found=f"case {case.name!r} of patient {case.patient!r} without "
-            + ("a truth" if case.truth is None else "an image"),
+            + ("a reference" if case.truth is None else "an image"),
             expected="a segmentation beside the images of every case; an empty one where there is "
             "nothing",
             next_step="Add it, or move the case out of the folder",
@@ -128,14 +128,14 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
     if Region.ET not in regions_of(convention):
         raise ConfigError(
             found=f"case {case.name!r} in the convention {convention}, without an enhancing part",
-            expected="a truth of all three regions",
-            next_step="Leave such cases out",
+            expected="a reference of all three regions",
+            next_step="Omit such cases",
         )
     truth = case.truth
 
     def read() -> Truth:
         voxels, header = read_volume(truth)
-        return translate(voxels, convention, f"the truth of case {case.name}"), header.grid
+        return translate(voxels, convention, f"the reference of case {case.name}"), header.grid
 
     files = [truth, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))
@@ -155,7 +155,7 @@ def _refuse_sample(name: str, digests: Iterable[str]) -> None:
         return
     raise UnusableInputError(
         found=f"the sample patient of LesionLens as case {name!r}",
-        expected="cases of your own: nothing learns from the sample",
+        expected="cases of your own: no weights are trained on the sample",
         next_step="Move it out of the folder",
     )
 
@@ -282,15 +282,15 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
         if not state.decided:
             raise UnusableInputError(
                 found=f"candidate {number or uid} of case {name!r}, which is {state.value}",
-                expected="every candidate accepted, edited or rejected: only that is a truth",
+                expected="every candidate accepted, edited or rejected",
                 next_step="Finish its review, or move the result out of the folder",
             )
         if outline is None:
             kept[number] = state is not ReviewState.REJECTED
             if kept[number] and is_unseen(saved, uid, outlines):
                 raise UnusableInputError(
-                    found=f"candidate {number} of case {name!r}, which was drawn anew since it was "
-                    "accepted",
+                    found=f"candidate {number} of case {name!r}, whose outline has changed "
+                    "since it was accepted",
                     expected="outlines that a reader has seen",
                     next_step="Accept it again, or sign the result again",
                 )
@@ -377,8 +377,8 @@ def split(
     if len(patients) < 2 and share > 0:
         raise ConfigError(
             found=f"{len(patients)} patient",
-            expected="two or more: one at least is held out, to measure the result",
-            next_step="Add cases, or say in patients.tsv which case is whose",
+            expected="two or more: at least one is held out for validation",
+            next_step="Add cases, or name the patients in patients.tsv",
         )
     held = {p: known[p] for p in patients if p in known}
     least = 1 if share > 0 else 0

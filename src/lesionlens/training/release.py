@@ -38,8 +38,8 @@ def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
         if info.config != about.config:
             raise WeightsError(
                 found=f"{path.name}, weights of another network than {sources[0][0].name}",
-                expected="all of one network",
-                next_step="Average weights that were trained on from the same ones",
+                expected="weights of one network",
+                next_step="Average weights with the same initial weights",
             )
         state = one.state_dict()
         total = {n: total.get(n, torch.zeros(())) + share * state[n] for n in state}

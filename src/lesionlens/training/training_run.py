@@ -152,7 +152,7 @@ class TrainingRun:
             return
         hashes = [f"{sha[:12]}…" if sha else "none" for sha in (before, self.parent_sha256)]
         raise WeightsError(
-            found=f"other initial weights than this run began with (SHA-256 {hashes[1]})",
+            found=f"other initial weights than this run started with (SHA-256 {hashes[1]})",
             expected=f"those with SHA-256 {hashes[0]}",
             next_step="Choose another --out, restore the initial weights, or begin anew with "
             "--fresh",
@@ -167,7 +167,7 @@ class TrainingRun:
             raise WeightsError(
                 found=f'a checkpoint of network "{found.meta["network"]}"',
                 expected=f'"{name_of(self.config)}" as in the recipe',
-                next_step="Choose another output folder, or begin anew with --fresh",
+                next_step="Choose another output folder, or start again with --fresh",
             )
         check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
         self._check_parent(found.meta["parent_sha256"])
@@ -178,7 +178,7 @@ class TrainingRun:
             raise WeightsError(
                 found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
                 expected="the tensors of the network in the recipe",
-                next_step="Choose another output folder, or begin anew with --fresh",
+                next_step="Choose another output folder, or start again with --fresh",
             ) from error
         self.step, self.session = int(found.meta["step"]), int(found.meta["session"]) + 1
         self.began_at = self.step
@@ -249,8 +249,8 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     words = [f"{name} was {known.get(name)} and is {now.get(name)}" for name in changed]
     raise WeightsError(
         found=f"a changed recipe: {first_few(words, _SHOWN, '; ')}",
-        expected=f"the recipe that this run began with, which is at step {step}",
-        next_step="Choose another --out, change the recipe back, or begin anew with --fresh",
+        expected=f"the recipe that this run started with, which is at step {step}",
+        next_step="Choose another --out, change the recipe back, or start again with --fresh",
     )
 
 

@@ -316,7 +316,7 @@ def test_attention_that_an_engine_shows_on_request_is_validated_too(words, row):
     inside = tuple(int(v) for v in np.argwhere(HEAD.brain)[0])
     voxel = np.rint(HEAD.native.to_voxel(HEAD.working.to_mm(np.array(inside))))
     with pytest.raises(PluginError, match=words):
-        probe.ask(trace, HEAD, tuple(int(v) for v in voxel))
+        probe.voxel_attention(trace, HEAD, tuple(int(v) for v in voxel))
     with pytest.raises(PluginError, match=words):
         probe.layer_attention(trace, HEAD, Region.WT, 0, None)
 

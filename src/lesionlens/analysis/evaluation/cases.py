@@ -102,7 +102,7 @@ def find_cases(root: Path) -> tuple[Case, ...]:
             found=f"no case in {root.name!r}",
             expected="folders with images named t1, t1c, t2, flair and seg (BraTS), a "
             "Decathlon or nnU-Net set with dataset.json, or segmentations named as their cases",
-            next_step="Name the folder that holds one folder, or one segmentation, a case",
+            next_step="Name the folder that holds one folder, or one segmentation, per case",
         )
     return _with_patients(root, _unique(root, cases))
 
@@ -259,13 +259,13 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
             if found.setdefault(row["case"], value) != value:
                 raise ConfigError(
                     found=f"two rows for the case {row['case']!r} in {path.name}, which differ",
-                    expected="one row a case",
+                    expected="one row per case",
                     next_step=next_step,
                 )
     except (KeyError, AttributeError) as error:
         raise ConfigError(
             found=f"{path.name} without the columns case and {column}",
-            expected="two columns with these headings, parted by tabs",
+            expected="two columns with these headings, separated by tabs",
             next_step=next_step,
         ) from error
     return found
@@ -302,7 +302,7 @@ def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
     except ValueError as error:
         raise ConfigError(
             found=f"{path.name}, which cannot be read as a table ({error})",
-            expected="lines of UTF-8 text with a heading, parted by tabs",
+            expected="lines of UTF-8 text with a heading, separated by tabs",
             next_step=next_step,
         ) from error
 

@@ -115,7 +115,7 @@ def evaluate(
     check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
     check_kind(convention, str | Path | None, "a label convention or its table", "Omit it")
     results = path_of(predictions, "the folder of the results")
-    references = path_of(truth, "the folder of the cases with their truth")
+    references = path_of(truth, "the folder of the cases with their references")
     for place in (results, references):
         _check_folder(place)
     cases = find_cases(references)
@@ -129,7 +129,7 @@ def _check_folder(place: Path) -> None:
     if not place.is_dir():
         raise UnusableInputError(
             found=f"no folder {place.name!r}",
-            expected="a folder of results, then a folder of cases with their truth",
+            expected="a folder of results, then a folder of cases with their references",
             next_step="Check both paths; `lesionlens evaluate --help` shows an example",
         )
 

@@ -134,13 +134,13 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
     rounded = np.rint(values)
     if not np.isfinite(rounded).all():
         raise UnusableInputError(
-            found=f"voxels that are no number in {where}",
+            found=f"voxels that are not numbers in {where}",
             expected="whole numbers",
             next_step="Check that it is a segmentation",
         )
     if np.abs(values - rounded).max(initial=0.0) > _FRACTION:
         raise UnusableInputError(
-            found=f"fractions in {where}, as in an image or a map of probability",
+            found=f"fractions in {where}, as in an image or a probability map",
             expected="whole numbers",
             next_step="Check that it is a segmentation, and that it was not smoothed or scaled",
         )

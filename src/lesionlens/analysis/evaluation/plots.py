@@ -31,7 +31,7 @@ def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
     figure = Figure(figsize=(10, 8), layout="constrained")
     FigureCanvasAgg(figure)
     (overlap, froc), (calibration, attention) = figure.subplots(2, 2)
-    _strips(overlap, scores, "", "Dice", "Overlap with the truth")
+    _strips(overlap, scores, "", "Dice", "Overlap with the reference")
     _froc(froc, summary)
     _reliability(calibration, summary)
     _strips(attention, scores, "mass_", "share of attention inside", _pointing(scores))

@@ -42,7 +42,7 @@ class WhatIf:
     """Score of the region without any sequence; 0 if nothing is segmented."""
 
 
-def ask(
+def without_candidate(
     engine: SupportsPerturbation,
     prepared: PreparedStudy,
     prediction: Prediction,
@@ -74,7 +74,7 @@ def ask(
     seen = prediction.unperturbed
     if seen is None or not 0 <= index < len(components):
         raise UnusableInputError(
-            found="a candidate that cannot be asked about",
+            found="a candidate that cannot be occluded",
             expected="one of this result, from an engine with the capability `perturb`",
             next_step="Choose one of the listed candidates",
         )

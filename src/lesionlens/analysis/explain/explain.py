@@ -72,7 +72,7 @@ def explain(
     else:
         seen = perturbations.detects_flagged_regions(questions, flagged.marked)
         finely = None if seen else flagged.marked
-        answers = perturbations.ask(questions, prediction, flagged.spots, finely)
+        answers = perturbations.predict_subsets(questions, prediction, flagged.spots, finely)
         by_sequence, doubt = answers.by_sequence, answers.uncertainty
         unsure, grid = (None, None) if doubt is None else (doubt.data, doubt.grid)
         scores = score_by_all_views(flagged.scores, answers.views, prediction.scoring)
@@ -110,11 +110,11 @@ def check_maps(
     if seen is None or trace is None or questions is None or not marked.count:
         return found
     inside = prepared.brain.astype(np.float32)
-    brain = faithfulness.onto(inside, prepared.working, seen.grid) > 0
+    brain = faithfulness.resampled(inside, prepared.working, seen.grid) > 0
     trials = {}
     for region, weights in trace.cross.items():
         trials[region] = faithfulness.TestedMap(
-            faithfulness.onto(weights, prepared.working, seen.grid),
+            faithfulness.resampled(weights, prepared.working, seen.grid),
             perturbations.flagged_on(marked, region, seen.grid),
             trace.spacing_mm / float(seen.grid.spacing_mm[0]),
         )

@@ -313,7 +313,7 @@ def all_pointing(
     }
 
 
-def onto(values: Floats, source: Grid, target: Grid) -> Floats:
+def resampled(values: Floats, source: Grid, target: Grid) -> Floats:
     """Resample a map to another axis-aligned grid by nearest neighbour."""
     index = np.linalg.inv(source.affine) @ target.affine
     places = [

@@ -95,8 +95,8 @@ def flagged_on(marked: ComponentMask, region: Region, grid: Grid) -> NDArray[np.
     return grid.flat_voxels(marked.grid.to_mm(voxels))
 
 
-class Answers(NamedTuple):
-    """What the engine's answers come to."""
+class PerturbationResults(NamedTuple):
+    """What the perturbed predictions show."""
 
     by_sequence: SequenceScores | None
     """What each subset shows of each component (`shown_of`), as shares of the sequences. None
@@ -108,12 +108,12 @@ class Answers(NamedTuple):
     threshold: as scores were fitted."""
 
 
-def ask(
+def predict_subsets(
     questions: Questions,
     prediction: Prediction,
     spots: Sequence[ComponentVoxels],
     finely: ComponentMask | None = None,
-) -> Answers:
+) -> PerturbationResults:
     """Predict every subset of the sequences, and mirrored inputs.
 
     Predictions for the uncertainty come first; other subsets, for the Shapley values, are predicted
@@ -136,7 +136,7 @@ def ask(
     seen = prediction.unperturbed
     if seen is None:
         raise UnusableInputError(
-            found="a prediction without its answer to the unperturbed study",
+            found="a prediction without `unperturbed`",
             expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )
@@ -145,20 +145,22 @@ def ask(
     single_out = perturbation_order.all_but_one(present)
     answers = questions.ask(UNCERTAINTY, perturbation_order.for_uncertainty(present))
     threshold = prediction.thresholds[Region.WT]
-    quick = _Shown(seen.grid, spots, {everything: seen.probability[0]}, {everything: threshold})
+    quick = _SubsetMaps(
+        seen.grid, spots, {everything: seen.probability[0]}, {everything: threshold}
+    )
     uncertainty = None
     if answers is not None:
         quick.add([None, *single_out], answers, threshold)
         predictions = np.stack([*seen.probability[:1], *answers.probability])
         uncertainty = Volume(undecided(predictions), seen.grid)
     by_sequence, views = _compared(questions, quick, threshold, finely) if spots else (None, None)
-    return Answers(by_sequence, uncertainty, views)
+    return PerturbationResults(by_sequence, uncertainty, views)
 
 
 def _compared(
-    questions: Questions, quick: _Shown, threshold: float, finely: ComponentMask | None
+    questions: Questions, quick: _SubsetMaps, threshold: float, finely: ComponentMask | None
 ) -> tuple[SequenceScores | None, Sequence[Mapping[str, float | None]] | None]:
-    """Return what each sequence shows, and `Answers.views`; None where there was no time."""
+    """Return each sequence's scores and the views; None where there was no time."""
     present = questions.prepared.sequences
     subsets = perturbation_order.subsets_of(present)
     without = {s: frozenset(present) - {s} for s in present}
@@ -175,7 +177,7 @@ def _compared(
         fine = [InputPerturbation.showing(one, fine=True) for one in subsets]
         if (answer := questions.ask(RELEVANCE, fine)) is None:
             return None, views
-        shown = _Shown(answer.grid, component_voxels(finely, answer.grid), {}, {})
+        shown = _SubsetMaps(answer.grid, component_voxels(finely, answer.grid), {}, {})
         shown.add(subsets, answer, threshold)
     table = shown.table()
     by_sequence = SequenceScores(
@@ -187,7 +189,7 @@ def _compared(
     return by_sequence, views
 
 
-class _Shown(NamedTuple):
+class _SubsetMaps(NamedTuple):
     """The probability that each subset of the sequences gives, and the components there."""
 
     grid: Grid

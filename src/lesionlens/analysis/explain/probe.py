@@ -36,7 +36,7 @@ def elsewhere(
     Parameters
     ----------
     answer : (I, J, K) float32
-        From `ask_raw`: 1 is uniform attention.
+        From `voxel_attention_raw`: 1 is uniform attention.
     prepared : PreparedStudy
         Names both grids.
     voxel : (3,) int
@@ -50,7 +50,9 @@ def elsewhere(
     return float(notable / max(total, np.finfo(np.float64).tiny))
 
 
-def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Volume:
+def voxel_attention(
+    trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
+) -> Volume:
     """Return where a voxel of the reference attends to.
 
     Parameters
@@ -71,11 +73,11 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
         The voxel is outside the image or more than 3 mm outside the brain, or the engine does not
         support probes.
     """
-    answer = _row(trace, prepared, voxel)
+    answer = _voxel_weights(trace, prepared, voxel)
     return Volume(native.resample_map(answer, prepared), prepared.native)
 
 
-def ask_raw(
+def voxel_attention_raw(
     trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
 ) -> NDArray[np.float32]:
     """Return the probe on the working grid in multiples of uniform attention.
@@ -83,19 +85,19 @@ def ask_raw(
     Raises
     ------
     UnusableInputError
-        As for `ask`.
+        As for `voxel_attention`.
     """
-    return maps.relative(_row(trace, prepared, voxel), prepared.brain)
+    return maps.relative(_voxel_weights(trace, prepared, voxel), prepared.brain)
 
 
-def _row(
+def _voxel_weights(
     trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
 ) -> NDArray[np.float32]:
     if trace is None or trace.probe_row is None:
         raise UnusableInputError(
             found="a result whose engine keeps no self-attention",
             expected="one with the capability `probe`",
-            next_step="Analyse the study again, with the engine `lens` or a bundle that attends",
+            next_step="Analyse the study again, with `lens` or a bundle with self-attention",
         )
     shape = prepared.native.shape
     if not all(0 <= v < n for v, n in zip(voxel, shape, strict=True)):

@@ -83,7 +83,7 @@ class AlignedScan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Places:
+class _Masks:
     """Masks of the voxels by role; all (I, J, K) bool."""
 
     brain: Mask
@@ -124,7 +124,7 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
 
 def change_of(before: AlignedScan, now: AlignedScan) -> JointChange:
     """Measure the change between two examinations in one frame; see `joint_change`."""
-    where = _places(before, now)
+    where = _masks(before, now)
     volume = _soft_mean(before, now, where)
     refused = _untrainable_reason(where, volume)
     pairs = () if refused else ((before, now), (now, before))
@@ -140,7 +140,7 @@ def change_of(before: AlignedScan, now: AlignedScan) -> JointChange:
     return JointChange(100 * (ratio - 1), 100 * ratio * error)
 
 
-def _untrainable_reason(where: _Places, volume: float) -> Unmeasurable | None:
+def _untrainable_reason(where: _Masks, volume: float) -> Unmeasurable | None:
     """Return why the regression cannot be trained for this mean volume (voxels); None if it can."""
     inside, outside, normal, undecided = (
         int(np.count_nonzero(mask))
@@ -157,7 +157,7 @@ def _untrainable_reason(where: _Places, volume: float) -> Unmeasurable | None:
 
 
 def _difference(
-    one: AlignedScan, other: AlignedScan, where: _Places, volume: float
+    one: AlignedScan, other: AlignedScan, where: _Masks, volume: float
 ) -> float | Unmeasurable:
     """Return how much larger the lesion is in `other`, in mean volumes, or why it is unknown.
 
@@ -181,7 +181,7 @@ def _difference(
 def _has_overlooked_lesion(
     one: AlignedScan,
     other: AlignedScan,
-    where: _Places,
+    where: _Masks,
     images: tuple[Floats, Floats],
     more: NDArray[np.float64],
 ) -> bool:
@@ -205,12 +205,12 @@ def _has_overlooked_lesion(
     return differs and explained_vox < int(np.count_nonzero(flipped)) / 2
 
 
-def _soft_mean(one: AlignedScan, other: AlignedScan, where: _Places) -> float:
+def _soft_mean(one: AlignedScan, other: AlignedScan, where: _Masks) -> float:
     """Return the mean volume by probability, in voxels."""
     return float((one.probability + other.probability)[where.band].sum(dtype=float)) / 2
 
 
-def _places(before: AlignedScan, now: AlignedScan) -> _Places:
+def _masks(before: AlignedScan, now: AlignedScan) -> _Masks:
     seen = (before.channels != 0).all(0) & (now.channels != 0).all(0)
     brain = before.brain & now.brain & seen
     lesion = before.lesion | now.lesion
@@ -225,7 +225,7 @@ def _places(before: AlignedScan, now: AlignedScan) -> _Places:
         near &= away < beyond
         normal &= beyond > _NORMAL_MM
     band = near & (away <= _BAND_MM)
-    return _Places(brain, near, band, normal, near & (low > _SURE), near & (high < _SURE_NOT))
+    return _Masks(brain, near, band, normal, near & (low > _SURE), near & (high < _SURE_NOT))
 
 
 def _points(side: Side, to_middle: Affine) -> NDArray[np.float64]:

@@ -178,7 +178,7 @@ def sign(
     if not reader.strip():
         raise UnusableInputError(
             found="no reader's name",
-            expected="who assesses the response: a proposal is nobody's",
+            expected="who assesses the response: a proposal has no reader",
             next_step="Name the reader",
         )
     chosen, points = draft.choices, found.points

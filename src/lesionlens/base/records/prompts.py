@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.file_fields import STRICT, Decimals, stored_as
-from lesionlens.base.geometry import Affine, Box, Shape3, nearest
+from lesionlens.base.geometry import Affine, Box, Shape3, filled_polygon, nearest
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.arrays import Volume, frozen
 
@@ -186,12 +186,7 @@ def _of_lasso(line: tuple[Voxel, ...], belongs: bool) -> list[Voxel]:
 
 def _polygon(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Fill a closed line on a slice: even-odd rule at voxel centres, border included."""
-    out = np.zeros(shape, bool)
-    rows, columns = np.indices(shape)
-    for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if a != c:
-            crossing = b + (rows - a) * (d - b) / (c - a)
-            out ^= (np.minimum(a, c) <= rows) & (rows < np.maximum(a, c)) & (columns < crossing)
+    out = filled_polygon(corners, shape)
     for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         steps = int(max(abs(c - a), abs(d - b))) + 1
         along = np.rint(np.linspace((a, b), (c, d), steps)).astype(int)

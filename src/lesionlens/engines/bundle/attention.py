@@ -49,7 +49,7 @@ class Layer:
     shift: Triple = (0, 0, 0)
     """(3,) int: tokens per window, and the cyclic shift of windows."""
 
-    def draw(self, rows: Tensor) -> Tensor:
+    def propagate(self, rows: Tensor) -> Tensor:
         """Propagate (R, I, J, K) token weights back through this layer."""
         amounts = [
             n for size, w in zip(reversed(self.grid), reversed(self.window), strict=True)
@@ -110,7 +110,7 @@ def recording(
     found: list[Layer] = []
     hooks, switched = [], []
     for name, module in network.named_modules():
-        note = _Note(found, name, head)
+        note = _HookTarget(found, name, head)
         if isinstance(module, SABlock):
             switched.append((module, module.use_flash_attention, module.save_attn, module.att_mat))
             module.use_flash_attention, module.save_attn = False, True
@@ -137,7 +137,7 @@ def recording(
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
+class _HookTarget:
     """Hook target: where to record the attention of one block, and of which head."""
 
     found: list[Layer]
@@ -152,7 +152,7 @@ class _Note:
 
 
 def _note_global(
-    note: _Note, size: Sequence[int], module: SABlock, inputs: Any, output: Any
+    note: _HookTarget, size: Sequence[int], module: SABlock, inputs: Any, output: Any
 ) -> None:
     del inputs, output
     weights = note.of(module.att_mat[:1].float())
@@ -172,7 +172,7 @@ def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ..
 
 
 def _note_windows(
-    note: _Note,
+    note: _HookTarget,
     shape: list[Triple],
     block: SwinTransformerBlock,
     module: nn.Module,
@@ -214,7 +214,7 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
     for stage in stages:
         rows = _on_tokens(drawn, stage[0].grid)
         for layer in reversed(stage):
-            rows = 0.5 * rows + 0.5 * layer.draw(rows)
+            rows = 0.5 * rows + 0.5 * layer.propagate(rows)
         total = total + _on_voxels(rows, drawn) / len(stages)
     return total
 
@@ -253,4 +253,4 @@ def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
             expected="a block whose tokens each stand for a cube of the image",
             next_step="Choose another layer",
         )
-    return _on_voxels(layer.draw(_on_tokens(drawn, layer.grid)), drawn)
+    return _on_voxels(layer.propagate(_on_tokens(drawn, layer.grid)), drawn)

@@ -180,7 +180,7 @@ def search(study: NetworkInput, known: Floats) -> SmallLesions | None:
     logit = np.where(brain[0], lesion_logit(images)[:i, :j, :k], -np.inf).astype(np.float32)
     parts, _ = ndimage.label(logit >= 0, TOUCHING)
     voxel_ml = study.grid.voxel_ml
-    seen = _Seen(logit, parts, known[0], _outlined_cores(known, voxel_ml), voxel_ml)
+    seen = _SearchArrays(logit, parts, known[0], _outlined_cores(known, voxel_ml), voxel_ml)
     found = [_lesion_of(seen, n, box) for n, box in enumerate(ndimage.find_objects(parts), 1)]
     lesions = [lesion for lesion in found if lesion is not None]
     if not lesions:
@@ -200,7 +200,7 @@ def _outlined_cores(known: Floats, voxel_ml: float) -> Mask:
     return np.asarray(large[parts] & (known[1] >= _CORE))
 
 
-class _Seen(NamedTuple):
+class _SearchArrays(NamedTuple):
     """Arrays on one grid."""
 
     logit: Floats
@@ -210,7 +210,7 @@ class _Seen(NamedTuple):
     voxel_ml: float
 
 
-def _lesion_of(seen: _Seen, number: int, box: Box) -> SmallLesion | None:
+def _lesion_of(seen: _SearchArrays, number: int, box: Box) -> SmallLesion | None:
     """Return the lesion in a connected part; None if the part does not qualify."""
     own = seen.parts[box] == number
     ml = np.count_nonzero(own) * seen.voxel_ml

@@ -153,7 +153,7 @@ class Connection:
                     raise
                 why = "is full" if isinstance(error, FullError) else "does not answer"
                 context.progress(f"{self.address.name} {why}, trying for {left:.0f} s more", 0.0)
-                _pause(min(_PAUSE_S, left), context)
+                context.pause(stage, min(_PAUSE_S, left))
 
     def _send(self, method: str, path: str, **how: Any) -> bytes:
         if not hasattr(self._own, "http"):
@@ -239,12 +239,6 @@ def _http(address: ServerAddress) -> requests.Session:
     if address.api_key is not None:
         http.headers["Authorization"] = f"Bearer {address.api_key}"
     return http
-
-
-def _pause(seconds: float, context: RunContext) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not context.cancel.is_set():
-        time.sleep(0.05)
 
 
 def _send_heartbeats(holder: weakref.ref[Connection]) -> None:

@@ -139,7 +139,7 @@ class RemoteEngine:
 
     def _ask_trace(self, prepared: PreparedStudy, question: _RemoteQuestion) -> Floats:
         """Request data of the server's trace; if it is gone, the study is predicted again."""
-        patience = _Losses(self._line.address)
+        patience = _RetryLimit(self._line.address)
         while True:
             try:
                 _, arrays = self._ask(prepared, question, SILENT)
@@ -160,7 +160,7 @@ class RemoteEngine:
                 next_step="Look at the brain's outline, or analyse on this machine",
             )
         study = self._serialised(prepared)
-        patience = _Losses(self._line.address)
+        patience = _RetryLimit(self._line.address)
         while True:
             session = self._line.session
             try:
@@ -240,7 +240,7 @@ class RemoteEngine:
         return answer
 
 
-class _Losses:
+class _RetryLimit:
     """Limit on how long a server may keep losing the study."""
 
     def __init__(self, address: ServerAddress) -> None:
@@ -252,8 +252,8 @@ class _Losses:
         self._first = self._first or now
         if now - self._first > self._address.patience_s:
             raise ResourceError(
-                found=f"that {self._address.name} loses the study again and again",
-                expected="a server that keeps it while it is asked about",
+                found=f"that {self._address.name} repeatedly loses the study",
+                expected="a server that keeps it while it is in use",
                 next_step="Give the server more memory, or try again when it is less busy",
             )
 

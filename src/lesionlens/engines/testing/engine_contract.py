@@ -1,4 +1,4 @@
-"""What every engine owes, as checks that its author runs against it.
+"""The contract of engines, as checks that the author of an engine runs.
 
 In a test suite::
 
@@ -6,8 +6,8 @@ In a test suite::
     def test_it_keeps_the_contract(check, trial):
         check(trial)
 
-with `trial = engine_contract.Trial(MyEngine("cpu"))`, made once; or all at once by
-`engine_contract.failures(MyEngine("cpu"))`. Nothing here says how well an engine finds tumours.
+with `trial = engine_contract.Trial(MyEngine("cpu"))`, created once; or all at once by
+`engine_contract.failures(MyEngine("cpu"))`. How well an engine finds tumours is not checked.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CLOSE = 1e-5
 
 
 class ContractBrokenError(AssertionError):
-    """An engine does not do what every engine owes."""
+    """An engine breaks the contract; the message is the broken requirement."""
 
 
 def _require(kept: bool, what: str) -> None:
@@ -50,14 +50,14 @@ def _require(kept: bool, what: str) -> None:
 def prepared_head(
     sequences: Iterable[str] = tuple(MrSequence), patient: SyntheticPatient | None = None
 ) -> PreparedStudy:
-    """Draw a head with one lesion, ready for an engine: 4 mm cubes, no two axes of one length.
+    """Return a prepared synthetic head with one lesion: voxels of 4 mm, axes of different lengths.
 
     Parameters
     ----------
     sequences : iterable of str
-        Which are there.
+        Available sequences.
     patient : SyntheticPatient or None
-        Another head.
+        Head to use instead.
     """
     head = patient or make_patient(spacing_mm=4.0)
     there = np.array([sequence in set(sequences) for sequence in MrSequence])
@@ -70,31 +70,31 @@ def prepared_head(
 
 @dataclass
 class Trial:
-    """One engine under test, with its first answers."""
+    """One engine under test, with its cached prediction."""
 
     engine: Engine
-    """Ready to predict, on the device it is tried on."""
+    """Engine under test, ready to predict on its device."""
     patience_s: float = 10.0
-    """How soon it must stop once it was asked to."""
+    """Seconds within which the engine must stop after a cancellation."""
     growth_mib: float = 64.0
-    """By how much the process may grow from the second to the fourth study."""
+    """MiB by which the process may grow from the second to the fourth study."""
     study: PreparedStudy = field(default_factory=prepared_head)
-    """The study that it predicts."""
+    """The study to predict."""
 
     def predict(
         self, study: PreparedStudy | None = None, context: RunContext = SILENT
     ) -> Prediction:
-        """Ask the engine."""
+        """Predict a study."""
         return self.engine.predict(study or self.study, context=context)
 
     @cached_property
     def prediction(self) -> Prediction:
-        """Its prediction for the study."""
+        """The engine's prediction for `study`."""
         return self.predict()
 
     @property
     def can(self) -> frozenset[Capability]:
-        """Its declared capabilities."""
+        """The capabilities that the engine declares."""
         return self.engine.info.capabilities
 
 
@@ -102,7 +102,7 @@ Check = Callable[[Trial], None]
 
 
 def identity(trial: Trial) -> None:
-    """Check that it says who it is, and the prediction says it too."""
+    """Check that the engine has a name and a version, and that the prediction names it."""
     info = trial.engine.info
     _require(bool(info.name and info.version), "a name and a version")
     _require(bool(info.capabilities), "at least one capability")
@@ -112,7 +112,7 @@ def identity(trial: Trial) -> None:
 
 
 def outputs(trial: Trial) -> None:
-    """Check for a probability of each region: float32, 0 to 1, nested, on the working grid."""
+    """Check the probability of each region: float32, 0 to 1, nested, on the working grid."""
     outer = np.ones(trial.study.working.shape, np.float32)
     _require(set(trial.prediction.probability) == set(Region), "a probability of each region")
     for region in Region:
@@ -127,14 +127,14 @@ def outputs(trial: Trial) -> None:
 
 
 def positions(trial: Trial) -> None:
-    """Check for nothing outside the brain, and the same answer wherever the head lay."""
+    """Check that probabilities are 0 outside the brain, and independent of the head's position."""
     for region, found in trial.prediction.probability.items():
         _require(not found[~trial.study.brain].any(), f"{region} zero outside the brain")
     moved = trial.study.working.affine.copy()
     moved[:3, 3] += (17.0, -31.0, 44.0)
     grid = Grid(trial.study.working.shape, moved)
     elsewhere = trial.predict(replace(trial.study, working=grid, native=grid))
-    _same(elsewhere, trial.prediction, "the same answer for a head that lay elsewhere")
+    _same(elsewhere, trial.prediction, "the same prediction for a shifted head")
 
 
 def _same(one: Prediction, other: Prediction, what: str) -> None:
@@ -147,41 +147,46 @@ def honesty(trial: Trial) -> None:
     """Check that the engine has exactly the capabilities that it declares."""
     trace = trial.prediction.trace
     _require(
-        (trace is not None) == (Capability.ATTEND in trial.can), "a trace where it can `attend`"
+        (trace is not None) == (Capability.ATTEND in trial.can),
+        "a trace exactly if it declares `attend`",
     )
     perturbs = isinstance(trial.engine, SupportsPerturbation)
     _require(
-        perturbs == (Capability.PERTURB in trial.can), "predict_perturbed where it can `perturb`"
+        perturbs == (Capability.PERTURB in trial.can),
+        "predict_perturbed exactly if it declares `perturb`",
     )
     prompts = isinstance(trial.engine, SupportsPrompts)
-    _require(prompts == (Capability.PROMPT in trial.can), "answer_prompts where it can `prompt`")
+    _require(
+        prompts == (Capability.PROMPT in trial.can),
+        "answer_prompts exactly if it declares `prompt`",
+    )
     if trace is None:
         _require(Capability.PROBE not in trial.can, "no `probe` without a trace")
         return
     _require(
         (trace.probe_row is not None) == (Capability.PROBE in trial.can),
-        "probe_row where it can `probe`",
+        "probe_row exactly if it declares `probe`",
     )
     _require(
         (trace.layer_attention is not None) == bool(trace.attention_layers),
-        "attention_layers where layer_attention is",
+        "attention_layers with layer_attention",
     )
     for region, weights in trace.cross.items():
         _require(weights.shape == trial.study.working.shape, f"{region}: attention on the grid")
         _require(bool(weights.min() >= 0), f"{region}: attention that is not negative")
         total = float(weights.sum(dtype=np.float64))
-        _require(total == 0 or abs(total - 1) < 1e-3, f"{region}: attention that adds up to one")
+        _require(total == 0 or abs(total - 1) < 1e-3, f"{region}: attention with sum one")
 
 
 def repeatable(trial: Trial) -> None:
-    """Check that the same study is answered alike, and not changed."""
+    """Check that the same study gives the same prediction and is not changed."""
     before = trial.study.channels.copy()
-    _same(trial.predict(), trial.prediction, "the same answer to the same study")
-    _require(np.array_equal(before, trial.study.channels), "the study left as it was")
+    _same(trial.predict(), trial.prediction, "the same prediction for the same study")
+    _require(np.array_equal(before, trial.study.channels), "an unchanged study")
 
 
 def subsets(trial: Trial) -> None:
-    """Check that fewer sequences are answered, or refused in words."""
+    """Check that a subset of sequences is predicted, or refused with an UnusableInputError."""
     for present in SUBSETS:
         try:
             found = trial.predict(prepared_head(present))
@@ -191,11 +196,11 @@ def subsets(trial: Trial) -> None:
 
 
 def cancelling(trial: Trial) -> None:
-    """Check that it begins not, and ends soon, when asked to stop."""
+    """Check that a cancelled prediction is not started, or stops soon."""
     stop = threading.Event()
     stop.set()
     _require(
-        _stopped(trial, RunContext(cancel=stop)), "CancelledError where it was asked to stop before"
+        _stopped(trial, RunContext(cancel=stop)), "CancelledError if cancelled before the start"
     )
     stop = threading.Event()
     asked: list[float] = []
@@ -205,10 +210,10 @@ def cancelling(trial: Trial) -> None:
         asked.append(time.monotonic())
         stop.set()
 
-    _stopped(trial, RunContext(ask, stop))  # what was all but done may end as usual, if soon
-    _require(bool(asked), "progress, or nobody knows that it runs")
+    _stopped(trial, RunContext(ask, stop))  # a nearly finished prediction may end normally
+    _require(bool(asked), "progress reports")
     late = time.monotonic() - asked[0]
-    _require(late < trial.patience_s, f"an end within {trial.patience_s:g} s, not {late:.1f}")
+    _require(late < trial.patience_s, f"a stop within {trial.patience_s:g} s, not {late:.1f}")
 
 
 def _stopped(trial: Trial, context: RunContext) -> bool:
@@ -220,42 +225,46 @@ def _stopped(trial: Trial, context: RunContext) -> bool:
 
 
 def progress(trial: Trial) -> None:
-    """Check that it tells its stage in words and how much of it is done, 0 to 1."""
+    """Check that progress reports have the name of a stage and a fraction from 0 to 1."""
     reported: list[tuple[str, float]] = []
     trial.predict(context=RunContext(lambda stage, fraction: reported.append((stage, fraction))))
-    _require(bool(reported), "progress")
+    _require(bool(reported), "progress reports")
     _require(
-        all(stage and 0 <= share <= 1 for stage, share in reported), "words and shares of 0 to 1"
+        all(stage and 0 <= share <= 1 for stage, share in reported),
+        "stages with a name and a fraction from 0 to 1",
     )
 
 
 def refusal(trial: Trial) -> None:
-    """Check that a method of attribution that it has not is refused in words."""
+    """Check that an unknown method of attribution is refused with a LesionLensError."""
     try:
         trial.engine.attribute(trial.study, Target(Region.WT), "tea leaves")
     except LesionLensError:
         return
-    _require(False, "an error that explains for an unknown method of attribution")
+    _require(False, "a LesionLensError for an unknown method of attribution")
 
 
 def perturbing(trial: Trial) -> None:
-    """Check that perturbed inputs are answered on the grid it names, and as the prediction says."""
+    """Check predictions of perturbed inputs: their grid, and agreement with `unperturbed`."""
     engine = trial.engine
     if not isinstance(engine, SupportsPerturbation):
         return
     grid = engine.perturbation_grid(trial.study)
     asked = [InputPerturbation(), InputPerturbation(mirrored=True)]
     seen = engine.predict_perturbed(trial.study, asked, context=SILENT)
-    _require(seen.probability.shape == (2, *grid.shape), "an answer to each input on its grid")
+    _require(
+        seen.probability.shape == (2, *grid.shape),
+        "a prediction of each input on perturbation_grid",
+    )
     first = trial.prediction.unperturbed
     _require(first is not None, "Prediction.unperturbed, from which scores are taken")
     if first is not None:
         close = np.allclose(seen.probability[0], first.probability[0], atol=1e-4)
-        _require(close, "unperturbed: the answer to the study as it is")
+        _require(close, "unperturbed equal to the prediction of the unchanged input")
 
 
 def prompting(trial: Trial) -> None:
-    """Check that prompts are binding, answered alike, and refused if they contradict."""
+    """Check that prompts are binding and reproducible, and refused if contradictory."""
     if not isinstance(trial.engine, SupportsPrompts):
         return
     inside = np.argwhere(trial.study.brain)
@@ -272,16 +281,19 @@ def prompting(trial: Trial) -> None:
         _require(bool(np.isfinite(array).all() and array.min() >= 0), f"{name} from 0 on")
     _require(float(found.probability.max()) <= 1, "a probability of at most 1")
     mask = found.mask_over(outline, shape)
-    _require(bool(mask[tuple(here[0])]), "what was pointed at, in the mask")
-    _require(not mask[tuple(there[0])], "what was pointed out, not in the mask")
-    _require(np.array_equal(found.probability, again.probability), "the same answer again")
+    _require(bool(mask[tuple(here[0])]), "a foreground prompt inside the mask")
+    _require(not mask[tuple(there[0])], "a background prompt outside the mask")
+    _require(
+        np.array_equal(found.probability, again.probability),
+        "the same response to the same prompts",
+    )
     kept = (mask == outline)[found.box] | ~found.settled
-    _require(bool(kept.all()), "the outline as it was where nothing could change")
+    _require(bool(kept.all()), "an unchanged outline in voxels that are settled")
     try:
         _prompted(trial.engine, trial.study, PromptRequest(here, here), known)
     except UnusableInputError:
         return
-    _require(False, "an error that explains, where a voxel is prompted as both")
+    _require(False, "an UnusableInputError if a voxel is both foreground and background")
 
 
 def _prompted(
@@ -294,7 +306,7 @@ def _prompted(
 
 
 def memory(trial: Trial) -> None:
-    """Check that it keeps nothing it no longer needs; on Linux alone."""
+    """Check that memory does not grow with the number of studies; on Linux only."""
     if not Path("/proc/self/statm").is_file():
         return
     sizes: list[float] = []
@@ -304,12 +316,12 @@ def memory(trial: Trial) -> None:
         sizes.append(_resident_mib())
     grown = sizes[3] - sizes[1]
     _require(
-        grown < trial.growth_mib, f"memory that stays, not {grown:.0f} MiB more in two studies"
+        grown < trial.growth_mib, f"constant memory, not {grown:.0f} MiB more after two studies"
     )
 
 
 def _resident_mib() -> float:
-    """Return what the process holds in memory, on Linux."""
+    """Return the resident memory of this process in MiB, on Linux."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * mmap.PAGESIZE / 2**20
 
@@ -318,7 +330,7 @@ CHECKS: tuple[Check, ...] = (
     identity, outputs, positions, honesty, repeatable, subsets, cancelling, progress, refusal,
     perturbing, prompting, memory,
 )  # fmt: skip
-"""Each takes a `Trial` and raises `ContractBrokenError` that says what is owed."""
+"""All checks; each takes a `Trial` and raises `ContractBrokenError`."""
 
 
 def name_of(check: Check) -> str:
@@ -334,19 +346,19 @@ def failures(engine: Engine, **how: Any) -> dict[str, str]:
     engine : Engine
         Ready to predict.
     **how
-        Fields of `Trial`.
+        Further fields of `Trial`.
 
     Returns
     -------
     dict of str to str
-        The names of the checks that it fails, and what it owes; empty if it keeps the contract.
+        The requirement that each failed check states; empty if the engine keeps the contract.
     """
     trial, broken = Trial(engine, **how), {}
     for check in CHECKS:
         try:
             check(trial)
         except ContractBrokenError as error:
-            broken[name_of(check)] = f"owes {error}"
+            broken[name_of(check)] = f"requires {error}"
     return broken
 
 

@@ -1,4 +1,4 @@
-"""A small seeded head in the four sequences, with a lesion of known place: for tests, in seconds.
+"""A small synthetic head in the four sequences, with lesions at known positions, for tests.
 
 It looks like a head only as far as readers, registration, measures and exports need it. Nothing in
 it comes from a person.
@@ -45,17 +45,17 @@ class Lesion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyntheticPatient:
-    """A synthetic head whose truth is known."""
+    """A synthetic head with its reference labels."""
 
     sequences: Mapping[MrSequence, Volume]
     """Mapping of MrSequence to Volume of float32. All four, scanner units, on one RAS+ grid; air is
     near 0."""
     labels: Volume
-    """Volume of uint8. Truth: 0 background, 1 core, 2 oedema, 3 enhancing."""
+    """Volume of uint8. Reference: 0 background, 1 core, 2 oedema, 3 enhancing."""
     brain: Volume
     """Volume of bool. Brain with ventricles and lesion, without skull."""
     seed: int
-    """From which it was drawn."""
+    """Seed of its random numbers."""
 
 
 def make_patient(
@@ -66,7 +66,7 @@ def make_patient(
     skull: bool = False,
     noise: float = 20.0,
 ) -> SyntheticPatient:
-    """Draw a head with lesions; the left ventricle is larger, so that the sides differ.
+    """Generate a head with lesions; the left ventricle is larger, so that the sides differ.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def make_patient(
     Returns
     -------
     SyntheticPatient
-        Truth and four sequences.
+        Reference labels and four sequences.
 
     Examples
     --------

@@ -62,7 +62,7 @@ def finite(
             found=f"voxels that are not finite numbers (NaN or infinite) in {where}: {share:.1%}; "
             f"{reason}",
             expected="finite voxels",
-            next_step="Convert the scan again, or mend these voxels before opening it",
+            next_step="Convert the scan again, or repair these voxels before opening it",
         )
     darkest = np.float32(values[~bad].min())
     return np.where(bad, darkest, values), (

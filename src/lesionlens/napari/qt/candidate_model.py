@@ -12,7 +12,7 @@ from lesionlens.napari.model.screen.screen import ShownCandidate
 from lesionlens.napari.model.wording.review_signs import STATE_SIGNS
 from lesionlens.napari.qt.rows_model import RowsModel
 
-COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
+COLUMNS = ("", "Location", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (
     "Number",
     "Approximate location of the largest part",

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
 from lesionlens.network.shipped_unet import shipped_file
+from lesionlens.network.weights import write_tensors
 
 NAME, SMALL_NAME = "prompt.safetensors", "prompt_small.safetensors"
 """Files of the general network, and of the one for small objects (`engines.prompt_small`)."""
@@ -45,14 +44,7 @@ def save(path: Path, network: PromptNetwork, notes: PromptNotes) -> str:
         "network": json.dumps(asdict(network.config)),
         "notes": json.dumps(asdict(notes)),
     }
-    state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    try:
-        with atomic_file(path) as aside:
-            save_file(state, aside, metadata)
-            aside.chmod(0o644)
-    except (OSError, SafetensorError) as error:
-        raise write_error("weights", path, error) from error
-    return sha256_of(path)
+    return write_tensors(path, network.state_dict(), metadata, torch.float16)
 
 
 def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNetwork, PromptNotes]:

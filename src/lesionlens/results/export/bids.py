@@ -166,7 +166,7 @@ def check_dataset(dataset: Path) -> None:
         if isinstance(made, dict)
     }:
         raise UnusableInputError(
-            found=f"a dataset of others in {dataset.name!r}",
+            found=f"a foreign BIDS dataset in {dataset.name!r}",
             expected="a folder that is new, empty or a dataset of LesionLens",
             next_step="Choose another folder with --out, such as derivatives/lesionlens",
             in_window="Choose another folder",

@@ -20,7 +20,7 @@ from lesionlens.results.export.result_files import ALWAYS, KEPT
 from lesionlens.results.export.written import Written, reason_of
 
 _NAMES = (
-    "a result without names was asked for, and this exporter of another package does not say that "
+    "a result without names was requested, and this third-party exporter does not declare that "
     "its files name nobody (`nameless = True`)"
 )
 

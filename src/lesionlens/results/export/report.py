@@ -13,6 +13,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures
 from lesionlens.results.export.html import environment
 from lesionlens.results.export.page import checked_words, page_of
+from lesionlens.results.export.written import AlwaysPossible
 
 
 def report_html(analysis: Analysis) -> str:
@@ -55,15 +56,10 @@ def report_html(analysis: Analysis) -> str:
     )
 
 
-class ReportExporter:
+class ReportExporter(AlwaysPossible):
     """Writes report.html."""
 
     name = "report"
-
-    def missing(self, analysis: Analysis) -> str | None:
-        """Return None: nothing is required."""
-        del analysis
-        return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         """Write the page."""

@@ -23,6 +23,7 @@ from lesionlens.base.records.study import Series
 from lesionlens.results.export.cells import cell
 from lesionlens.results.export.followup import write_followup
 from lesionlens.results.export.run import warnings_of
+from lesionlens.results.export.written import AlwaysPossible
 
 _ROW = TypeAdapter(CandidateRow)
 
@@ -129,15 +130,10 @@ def schema_text() -> str:
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
-class TablesExporter:
+class TablesExporter(AlwaysPossible):
     """Writes findings.json and findings.csv; with a prior also followup.json and followup.csv."""
 
     name = "tables"
-
-    def missing(self, analysis: Analysis) -> str | None:
-        """Return None: nothing is required."""
-        del analysis
-        return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         """Write the tables."""

@@ -1,4 +1,4 @@
-"""Result of an exporter, and the reason if it failed."""
+"""Result of an exporter, the reason if it failed, and a base of exporters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import (
     CancelledError,
@@ -15,7 +16,19 @@ from lesionlens.base.errors import (
     is_lack_of_memory,
 )
 
+if TYPE_CHECKING:
+    from lesionlens.base.records.analysis import Analysis
+
 logger = logging.getLogger(__name__)
+
+
+class AlwaysPossible:
+    """Base of exporters that require neither packages nor particular input."""
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Return None: nothing is required."""
+        del analysis
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
     if not np.isfinite(values).all():
         found = "values that are no numbers"
     elif (values != np.rint(values)).any():
-        found = "fractions, as in an image or a map of probability"
+        found = "fractions, as in an image or a probability map"
     elif values.min(initial=0.0) < 0 or values.max(initial=0.0) > np.iinfo(np.int32).max:
         found = "numbers below 0 or beyond counting"
     elif len(np.unique(values)) - 1 > MAX_NUMBERS:

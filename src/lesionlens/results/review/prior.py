@@ -69,7 +69,7 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
     """
     if not now.patient.known or not now.date:
         raise UnusableInputError(
-            found="a study that does not say whose it is or of which day",
+            found="a study that names neither patient nor date",
             expected="a DICOM study, or BIDS names (sub-…_ses-…)",
             next_step="Name the prior result itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",

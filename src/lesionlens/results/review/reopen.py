@@ -341,7 +341,7 @@ def _volume(path: Path, dtype: Any) -> Volume:
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, GeometryError) as error:
         raise unreadable_part(path, error) from error
     if not np.isfinite(stored).all() or (dtype is not np.float32 and (data != stored).any()):
-        raise AlteredResultError((path.name,), "numbers that no such file of ours holds")
+        raise AlteredResultError((path.name,), "numbers that LesionLens never writes there")
     return Volume(data, grid)
 
 

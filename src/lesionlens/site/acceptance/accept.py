@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.analysis.evaluation.cases import Case, find_cases
-from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
+from lesionlens.analysis.evaluation.evaluate import evaluate
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
+from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
 from lesionlens.base.bounded_read import MIB, read_json, read_text
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError

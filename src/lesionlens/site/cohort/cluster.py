@@ -111,7 +111,7 @@ def _client(scheduler: str) -> Any:
         ) from error
 
 
-class _StopThere:
+class _RemoteCancel:
     """Polls the scheduler for a cancellation request."""
 
     def __init__(self, name: str) -> None:
@@ -129,4 +129,4 @@ class _StopThere:
 
 def _analyse_there(job: StudyJob, choice: CohortChoice, stop: str) -> StudyOutcome:
     """Analyse a study in a worker of the cluster."""
-    return analyse(job, choice, RunContext(cancel=_StopThere(stop)))
+    return analyse(job, choice, RunContext(cancel=_RemoteCancel(stop)))

@@ -195,8 +195,8 @@ def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str
         return HUNG_UP
     return (
         "connected by TLS, but it hung up before an association",
-        "Ask its administrator whether it trusts our certificate (--cert), and whether this is "
-        "its port for TLS",
+        "Ask its administrator whether it trusts the client certificate (--cert), and whether this "
+        "is its port for TLS",
     )
 
 

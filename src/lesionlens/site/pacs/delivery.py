@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -225,15 +224,8 @@ def deliver(
                 break
             if wait is None:
                 raise ledger.broken(error, certain) from error
-            _pause(min(error.wait_s or wait, LONGEST_WAIT_S), context)
+            context.pause("sending", min(error.wait_s or wait, LONGEST_WAIT_S))
     if ledger.record_unlisted(listed):  # some archives list a moment later
-        _pause(WAITS_S[0], context)
+        context.pause("sending", WAITS_S[0])
         ledger.record_unlisted(listed)
     return ledger.delivery()
-
-
-def _pause(seconds: float, context: RunContext) -> None:
-    idle = threading.Event()
-    for _ in range(max(1, round(seconds / 0.1))):
-        context.check("sending")
-        idle.wait(min(seconds, 0.1))

@@ -98,7 +98,7 @@ def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> 
     roles = [build_role(kind, scp_role=True) for kind in kinds]
     contexts = [build_context(GetModel), *_storage(kinds)]
     handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake))]
-    stop = _Either(context, intake)
+    stop = _CancelOrRefusal(context, intake)
     with peer.associated(contexts, roles=roles, handlers=handlers, stop=stop) as link:
         if not any(context.abstract_syntax == GetModel for context in link.accepted_contexts):
             return False
@@ -108,7 +108,7 @@ def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> 
 
 def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
     """Fetch by C-MOVE: the archive connects to us."""
-    stop = _Either(context, intake)
+    stop = _CancelOrRefusal(context, intake)
     with (
         _provider(peer, intake),
         peer.associated([build_context(MoveModel)], stop=stop) as link,
@@ -128,7 +128,9 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
         _await_late(intake, stop)
 
 
-def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: str) -> bool:
+def _follow(
+    peer: Peer, answers: Any, stop: _CancelOrRefusal, intake: Intake, next_step: str
+) -> bool:
     """Process the archive's status responses; False if it does not support the service."""
     for status, _ in answers:
         if stop.is_set():
@@ -156,7 +158,7 @@ def _keep(event: Any, intake: Intake) -> int:
     return _OK if intake.keep(event.encoded_dataset()) else _REFUSED
 
 
-class _Either:
+class _CancelOrRefusal:
     """Cancellation by the user or by a refusal of the intake."""
 
     def __init__(self, context: RunContext, intake: Intake) -> None:

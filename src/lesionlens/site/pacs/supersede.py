@@ -97,7 +97,7 @@ def _reviewed(headers: Sequence[Dataset]) -> Dataset:
     studies = {str(one.StudyInstanceUID) for one in ours}
     if unreviewed or len(studies) != 1:
         raise UnusableInputError(
-            found="--supersede with a result that nobody reviewed"
+            found="--supersede with an unreviewed result"
             if unreviewed
             else f"--supersede with objects of LesionLens of {len(studies)} studies",
             expected="the reviewed result of one study",

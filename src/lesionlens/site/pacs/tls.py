@@ -12,16 +12,17 @@ from lesionlens.site.pacs.peer import Access
 _JOIN = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
 _LOOKED_AT = 2**20
 HUNG_UP = (
-    "it closed the connection during the TLS handshake, as archives do that require our "
+    "it closed the connection during the TLS handshake, as archives do that require a client "
     "certificate, and ports without TLS",
-    "Name ours with --cert FILE (certificate and key in one PEM file, from the archive's "
-    "administrator); if this port has no TLS, use dicom://, or http:// on this machine only",
+    "Name the certificate with --cert FILE (certificate and key in one PEM file, from the "
+    "archive's administrator); if this port has no TLS, use dicom://, or http:// on this machine "
+    "only",
 )
 """What an abrupt end means, and what to do."""
 
 
 def client_context(access: Access) -> ssl.SSLContext:
-    """Return the client context: verifies the archive and presents our certificate.
+    """Return the client context: verifies the archive and presents the client certificate.
 
     Raises
     ------
@@ -38,10 +39,10 @@ def server_context(access: Access) -> ssl.SSLContext:
     """Return the server context for C-MOVE; the archive must present its certificate."""
     if access.certificate is None:
         raise UnusableInputError(
-            found="C-MOVE over TLS, for which the archive connects to us, without our certificate",
-            expected="our certificate and its key, to present to the archive",
+            found="C-MOVE over TLS, for which the archive connects here, without a certificate",
+            expected="a certificate with its key, to present to the archive",
             next_step="Name them with --cert FILE (PEM), or fetch the study with --by get",
-            in_window="Name our certificate in the archive's settings, or choose C-GET",
+            in_window="Name the certificate in the archive's settings, or choose C-GET",
         )
     context = _tls(
         lambda: ssl.create_default_context(
@@ -67,8 +68,8 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
 def handshake_error(plain: socket.socket, context: ssl.SSLContext, host: str) -> OSError | None:
     """Return the error that ends a TLS handshake over a connected socket; None if it succeeds.
 
-    With TLS 1.3 a server rejects our certificate only after our handshake, by an alert: so one
-    byte is awaited, until the timeout of the socket.
+    With TLS 1.3 a server rejects the client certificate only after the client's handshake, by an
+    alert: so one byte is awaited, until the timeout of the socket.
     """
     try:
         with context.wrap_socket(plain, server_hostname=host) as secure:
@@ -90,9 +91,9 @@ def tls_reason(error: Exception) -> tuple[str, str] | None:
 _TLS_WORDS = (
     (
         ("certificate required", "handshake failure", "bad certificate", "unknown ca"),
-        "it requires our certificate, or does not trust the one presented",
-        "Name ours with --cert FILE: certificate and key in one PEM file, from the archive's "
-        "administrator",
+        "it requires a client certificate, or does not trust the one presented",
+        "Name the certificate with --cert FILE: certificate and key in one PEM file, from the "
+        "archive's administrator",
     ),
     (("unexpected eof", "eof occurred"), *HUNG_UP),
     (
@@ -124,9 +125,9 @@ def _unusable(access: Access, error: Exception) -> UnusableInputError:
     content = "" if ours is None else ours.read_bytes()[:_LOOKED_AT].decode("ascii", "replace")
     shows, opens = "BEGIN CERTIFICATE" in content, "PRIVATE KEY" in content
     name = "" if ours is None else f" in {ours.name!r}"
-    expected, next_step = "our certificate and its key in one PEM file, unlocked", _JOIN
+    expected, next_step = "a client certificate and its key in one PEM file, unlocked", _JOIN
     if shows and not opens:
-        found = f"our certificate without its key{name}"
+        found = f"the client certificate without its key{name}"
     elif opens and not shows:
         found = f"a key without its certificate{name}"
     elif "ENCRYPTED" in content:
@@ -137,7 +138,7 @@ def _unusable(access: Access, error: Exception) -> UnusableInputError:
         next_step = "Append the key of this certificate"
     else:
         found = f"a file of certificates that cannot be used ({type(error).__name__})"
-        expected = "PEM: the authorities, or our certificate and its key, unlocked"
+        expected = "PEM: the authorities, or a client certificate and its key, unlocked"
         next_step = "Ask the archive's administrator for them"
     window = next_step.removesuffix(", and name that with --cert")
     return UnusableInputError(found=found, expected=expected, next_step=next_step, in_window=window)

@@ -139,7 +139,7 @@ class WebPacs(Pacs):
         if not found and len(listed) >= LIMIT:
             raise UnusableInputError(
                 found=f"more than {LIMIT} studies that could match: the archive finds nothing for "
-                "letters beyond ASCII, or for signs",
+                "non-ASCII letters and signs",
                 expected="a search that leaves fewer",
                 next_step="Add a date or a Patient ID",
             )

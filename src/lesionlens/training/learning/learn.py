@@ -30,7 +30,7 @@ from lesionlens.network.versions import WeightsStore
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.learning import page
-from lesionlens.training.learning.judge import Judge, Side, synthetic_metrics
+from lesionlens.training.learning.held_out import HeldOutScorer, Side, synthetic_metrics
 from lesionlens.training.learning.proposal import (
     PAGE,
     RECORD,
@@ -177,8 +177,8 @@ def _check_recipe(recipe: TrainConfig) -> None:
         raise ConfigError(
             found="a recipe without "
             + ("synthetic brains" if recipe.data.drawn_share <= 0 else "patients who are held out"),
-            expected="drawn_share and held_out above zero in [data]: what few patients do not "
-            "show would be forgotten, and nobody would notice",
+            expected="drawn_share and held_out above zero in [data]: otherwise the network may "
+            "forget, unnoticed, what these patients do not show",
             next_step="Set both, or use `lesionlens train --finetune`",
         )
 
@@ -199,7 +199,7 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
         before = None
     if before != now:
         raise ConfigError(
-            found=f"{out.name!r}, which was begun with other weights, another recipe or --steps",
+            found=f"{out.name!r}, which was started with other weights, another recipe or --steps",
             expected="the same as before, or a new folder",
             next_step="Choose another folder with --out",
         )
@@ -255,14 +255,14 @@ def _score_both(
     sides: tuple[Side, Side],
     context: RunContext,
 ) -> _Scores:
-    judge = Judge(job.results, job.out / "judged", job.network)
+    scorer = HeldOutScorer(job.results, job.out / "judged", job.network)
     steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
     return _Scores(
         held,
         (
-            judge.score(held, sides[0], steps[0]),
-            judge.score(held, sides[1], steps[1]),
+            scorer.score(held, sides[0], steps[0]),
+            scorer.score(held, sides[1], steps[1]),
         ),
         (
             synthetic_metrics(sides[0], recipe, volumes, job.network, steps[2]),
@@ -397,12 +397,12 @@ def cautions(
     own = [r for r in held if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
     if own:
         lines.append(
-            f"In {len(own)} of {len(held)} held-out cases readers accepted every outline as the "
-            "weights before had drawn it: there Dice cannot but favour those"
+            f"In {len(own)} of {len(held)} held-out cases readers accepted every outline of the "
+            "earlier weights unchanged: Dice favours those weights there"
         )
     if trained_before:
         lines.append(
-            "The weights before were trained on held-out cases, which favours those: "
+            "The earlier weights were trained on held-out cases, which favours them: "
             + ", ".join(trained_before)
         )
     if differing:

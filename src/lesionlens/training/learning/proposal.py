@@ -115,13 +115,13 @@ def read_proposal(folder: Path) -> Proposal:
         raise UnusableInputError(
             found=f"no readable {RECORD} in {folder.name!r}",
             expected="a folder that `lesionlens learn` finished",
-            next_step="Start `lesionlens learn` again with the same --out: it goes on",
+            next_step="Start `lesionlens learn` again with the same --out: it resumes",
         ) from error
     file = folder / WEIGHTS
     if not file.is_file() or sha256_of(file) != found.proposed.sha256:
         raise WeightsError(
             found=f"{WEIGHTS}, missing or others than those that were compared",
             expected=f"SHA-256 {found.proposed.sha256[:12]}…",
-            next_step="Learn again with another --out",
+            next_step="Fine-tune again with another --out",
         )
     return found

@@ -17,8 +17,9 @@ from scipy import ndimage
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.evaluation.cases import find_cases
-from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
+from lesionlens.analysis.evaluation.evaluate import evaluate
 from lesionlens.analysis.evaluation.metrics import candidate_hits
+from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import atomic_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
@@ -194,7 +195,7 @@ def test_a_lesion_between_the_slices_of_the_result_is_never_one_less_to_find(
     nib.save(nib.Nifti1Image(data, fine), truth / "c.nii.gz")
     (score,) = evaluate(cohort[0], find_cases(truth), lambda _: None)
     if others:
-        assert any("1 of 2 lesions of the truth lie between" in one for one in score.problems)
+        assert any("1 of 2 reference lesions lie between" in one for one in score.problems)
     else:
         assert score.failed
         assert "lie between the slices" in score.problems[0]
@@ -208,7 +209,7 @@ def test_fractions_are_no_labels(cohort, tmp_path):
     image = nib.load(case / "seg.nii.gz")
     halves = np.asanyarray(image.dataobj).astype(np.float32) / 2
     nib.save(nib.Nifti1Image(halves, image.affine), case / "seg.nii.gz")
-    with pytest.raises(UnusableInputError, match="fractions in the truth of case a"):
+    with pytest.raises(UnusableInputError, match="fractions in the reference of case a"):
         evaluate(cohort[0], find_cases(case.parent), lambda _: None)
 
 

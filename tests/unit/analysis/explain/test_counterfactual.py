@@ -40,7 +40,7 @@ def asked(make_prepared):
     shown = np.full((1, *SHAPE), 0.01, np.float32)
     shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
     prediction = Prediction({}, info, unperturbed=PerturbedPrediction(shown, GRID))
-    return lambda index: counterfactual.ask(
+    return lambda index: counterfactual.without_candidate(
         engine, prepared, prediction, SPOTS, index, RunContext()
     )
 
@@ -62,7 +62,7 @@ def test_a_large_outline_scores_nothing_without_an_image(make_prepared):
     by_size = Scoring(intercept=2.0, logit=0.3, log_ml=0.5)
     prediction = Prediction({}, info, unperturbed=seen, scoring=by_size)
     large = [ComponentVoxels(np.flatnonzero(FIRST), 130.0)]
-    found = counterfactual.ask(engine, prepared, prediction, large, 0, RunContext())
+    found = counterfactual.without_candidate(engine, prepared, prediction, large, 0, RunContext())
     assert found.before[0] > 0.95
     assert found.after[0] == found.base == 0
 

@@ -97,7 +97,7 @@ def test_a_map_that_lies_outside_by_its_coarseness_alone_is_not_contradicted(mak
     coarse = checked(perfect, make_prepared, coarse=4.0)
     assert coarse.near == pytest.approx(coarse.attainable) == pytest.approx(fine.near)
     assert (coarse.reliable, coarse.verdict) == (None, trust.TOO_COARSE)
-    assert load("en").verdict(coarse).startswith("too coarse to be judged by where it lies")
+    assert load("en").verdict(coarse).startswith("too coarse to judge its position")
     moved = np.roll(perfect, 3, axis=0)
     assert checked(moved, make_prepared, coarse=4.0).reliable is False
 
@@ -193,7 +193,7 @@ def test_maps_are_sampled_where_they_lie():
     fine = Grid((12, 10, 8), np.eye(4))
     values = np.random.default_rng(0).random(fine.shape).astype(np.float32)
     coarse = Grid((4, 3, 3), np.array([[3.0, 0, 0, 1], [0, 3, 0, 1], [0, 0, 3, 0], [0, 0, 0, 1]]))
-    np.testing.assert_array_equal(trust.onto(values, fine, coarse), values[1::3, 1:9:3, ::3])
+    np.testing.assert_array_equal(trust.resampled(values, fine, coarse), values[1::3, 1:9:3, ::3])
 
 
 def test_each_region_is_checked_against_its_own_labels():

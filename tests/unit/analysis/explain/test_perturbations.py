@@ -42,7 +42,9 @@ def asked_of(prepared, components):
     engine.asked.clear()
     info = EngineInfo("additive", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)
-    return perturbations.ask(Questions(engine, prepared), prediction, components), engine
+    return perturbations.predict_subsets(
+        Questions(engine, prepared), prediction, components
+    ), engine
 
 
 EVERYWHERE = [ComponentVoxels(np.arange(120), 1.0)]
@@ -100,8 +102,8 @@ def test_sequences_are_compared_at_the_predictions_own_voxel_size_where_needed(m
     info = EngineInfo("nearsighted", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)
     questions, marked = Questions(engine, prepared), marked_everywhere(Label.CORE)
-    coarse = perturbations.ask(questions, prediction, EVERYWHERE)
-    fine = perturbations.ask(questions, prediction, EVERYWHERE, marked)
+    coarse = perturbations.predict_subsets(questions, prediction, EVERYWHERE)
+    fine = perturbations.predict_subsets(questions, prediction, EVERYWHERE, marked)
     assert [one.by_sequence.alone[0]["t1"] for one in (coarse, fine)] == [0, 1]
     assert fine.by_sequence.by_voxel.grid.matches(FINE)
     assert fine.views == coarse.views == coarse.by_sequence.left_out
@@ -124,7 +126,7 @@ def test_each_subset_is_outlined_at_its_own_threshold_but_scored_at_the_studys(m
     full = engine.predict_perturbed(prepared, everything, context=SILENT)
     info = EngineInfo("cautious", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)
-    answers = perturbations.ask(Questions(engine, prepared), prediction, EVERYWHERE)
+    answers = perturbations.predict_subsets(Questions(engine, prepared), prediction, EVERYWHERE)
     assert answers.by_sequence.alone[0]["t1c"] == answers.by_sequence.relevance[0]["t1c"] == 0
     assert answers.by_sequence.alone[0]["flair"] == answers.by_sequence.relevance[0]["flair"] == 1
     assert answers.views[0]["flair"] == 1  # .7 without FLAIR, at .5
@@ -151,7 +153,9 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
     fitted = Scoring(intercept=3.0, logit=0.1, log_ml=0.8)  # counts the size
     prediction = Prediction({}, info, unperturbed=full, scoring=fitted)
     spots = [ComponentVoxels(np.arange(120), 130.0)]
-    found = perturbations.ask(Questions(engine, prepared), prediction, spots).by_sequence
+    found = perturbations.predict_subsets(
+        Questions(engine, prepared), prediction, spots
+    ).by_sequence
     assert found.relevance[0]["flair"] > 0.9
     assert max(abs(found.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
     assert found.alone[0]["t1"] < 0.01
@@ -207,15 +211,15 @@ def test_a_probe_answers_on_the_native_grid(make_prepared):
     trace = Trace({}, "a test", (), row)
     inside = np.argwhere(prepared.brain)
     voxel = tuple(int(v) for v in inside[len(inside) // 2])
-    answer = probe.ask(trace, prepared, voxel)
+    answer = probe.voxel_attention(trace, prepared, voxel)
     assert answer.data.shape == prepared.native.shape
     assert answer.data[voxel] == 1
     with pytest.raises(UnusableInputError, match="outside the brain"):
-        probe.ask(trace, prepared, (0, 0, 0))
+        probe.voxel_attention(trace, prepared, (0, 0, 0))
     with pytest.raises(UnusableInputError, match="an index within"):
-        probe.ask(trace, prepared, (10, 11, 4000))
+        probe.voxel_attention(trace, prepared, (10, 11, 4000))
     with pytest.raises(UnusableInputError, match="keeps no self-attention"):
-        probe.ask(None, prepared, (10, 11, 12))
+        probe.voxel_attention(None, prepared, (10, 11, 12))
 
 
 @settings(max_examples=30, deadline=None)

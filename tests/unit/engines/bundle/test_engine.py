@@ -199,7 +199,7 @@ def test_a_probe_keeps_the_window_until_it_is_left(tmp_path, make_prepared):
 def test_a_bundle_without_attention_says_that_it_cannot_be_asked(prediction, make_prepared):
     assert Capability.PROBE not in prediction.engine.capabilities
     with pytest.raises(UnusableInputError, match="no self-attention"):
-        probe.ask(prediction.trace, make_prepared(), (20, 20, 20))
+        probe.voxel_attention(prediction.trace, make_prepared(), (20, 20, 20))
 
 
 def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):

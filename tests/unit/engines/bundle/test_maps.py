@@ -85,7 +85,7 @@ def test_shifted_windows_are_followed_as_the_block_mixes_them(shift, grid):
     with attention.recording(nn.Sequential(block), (1, 1, 1)) as layers, torch.no_grad():
         block(x, mask)
         mixed = block.forward_part1(x, mask)
-    seen = layers[0].draw(rows)
+    seen = layers[0].propagate(rows)
     expected = torch.einsum("rijk,ijkc->rc", rows, mixed[0])
     torch.testing.assert_close(
         torch.einsum("rijk,ijkc->rc", seen, x[0]), expected, atol=0.02, rtol=0.01

@@ -88,4 +88,4 @@ def test_what_an_engine_lacks_is_named(engine, broken):
     found = engine_contract.failures(engine())
     Hoarding.kept.clear()
     assert broken <= set(found)
-    assert all(words.startswith("owes ") for words in found.values())
+    assert all(words.startswith("requires ") for words in found.values())

@@ -91,9 +91,9 @@ def test_other_diameters_put_a_signed_response_out_of_date(
     log.place_diameters(plain.findings.candidates[0].tracking_uid, short)
     later = applied(replace(plain, review=log.review))
     assert later.response_outdated
-    assert "signed on other measures" in report_html(later)
+    assert "based on other measurements" in report_html(later)
     assert "more steroids" not in report_html(later)
-    assert "on other measures: sign it again" in shown_followup(later).sums
+    assert "based on other measurements: sign it again" in shown_followup(later).sums
     DicomExporter().write(later, tmp_path)
     report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
     assert report_items.response_of(report) is None

@@ -118,7 +118,7 @@ def test_a_choice_of_kinds_rejects_these_alone(results):
     [
         ("after", HERE, "no earlier unreviewed LesionLens objects"),
         ("both", "http://127.0.0.1:1/other", "no earlier unreviewed LesionLens objects"),
-        ("before", HERE, "nobody reviewed"),
+        ("before", HERE, "unreviewed result"),
     ],
 )
 def test_where_nothing_is_known_to_supersede_nothing_is_sent(results, folder, address, says):

@@ -38,14 +38,14 @@ def test_half_a_configuration_names_the_half_that_is_missing(certificates, tmp_p
 
 
 def test_a_study_that_comes_by_c_move_over_tls_needs_our_certificate(certificates):
-    with pytest.raises(UnusableInputError, match="without our certificate") as error:
+    with pytest.raises(UnusableInputError, match="without a certificate") as error:
         server_context(Access(ca=certificates.authority))
     assert "--cert" in error.value.next_step
 
 
 def test_an_archive_that_asks_for_our_certificate_says_so(secure_orthanc, certificates, password):
     archive = archive_at(secure_orthanc, "get", ca=certificates.authority)
-    with pytest.raises(ResourceError, match="our certificate") as error:
+    with pytest.raises(ResourceError, match="client certificate") as error:
         archive.find(StudyQuery())
     assert "--cert" in error.value.next_step
 

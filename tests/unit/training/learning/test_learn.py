@@ -60,7 +60,7 @@ from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyO
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
-from lesionlens.training.learning import judge, signed_reviews
+from lesionlens.training.learning import held_out, signed_reviews
 from lesionlens.training.learning.learn import LearnJob, cautions, learn
 from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
@@ -522,48 +522,52 @@ def test_what_was_reviewed_stands_for_the_weights_that_made_it(
     def refuse(*_):
         raise AssertionError("an analysis")
 
-    monkeypatch.setattr(judge, "analyse", refuse)  # a second call finds both sides complete
+    monkeypatch.setattr(held_out, "analyse", refuse)  # a second call finds both sides complete
     again = learn(job(reviews, out, random_weights))
     assert again.proposal.patients == found.proposal.patients
 
 
 @pytest.fixture
-def judging(reviews, tmp_path, random_weights, digest):
-    """A judge with an edited case, whose result the same weights made."""
+def scoring(reviews, tmp_path, random_weights, digest):
+    """A scorer with an edited case, whose result the same weights made."""
     (held,) = (
         one
         for one in gather(reviews / "results", reviews / "studies").reviews
         if one.case.name == "b"
     )
-    side = judge.Side("before", random_weights, digest)
-    return judge.Judge(reviews / "results", tmp_path / "judged", EngineChoice()), [held], side
+    side = held_out.Side("before", random_weights, digest)
+    return (
+        held_out.HeldOutScorer(reviews / "results", tmp_path / "judged", EngineChoice()),
+        [held],
+        side,
+    )
 
 
-def copied(judging):
-    return judging[0].folder / "before" / "b"
+def copied(scoring):
+    return scoring[0].folder / "before" / "b"
 
 
 class Full(OSError):
     """A full disk, or any end of the process."""
 
 
-def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeypatch):
+def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(scoring, monkeypatch):
     """A process that was killed while it copied the result left half of it."""
-    judged, held, side = judging
+    scorer, held, side = scoring
 
     def scored():
-        (score,) = judged.score(held, side, SILENT)
+        (score,) = scorer.score(held, side, SILENT)
         assert not score.failed
         return score.metrics
 
     whole = scored()
-    files = sorted(p.relative_to(copied(judging)) for p in copied(judging).rglob("*.nii.gz"))
+    files = sorted(p.relative_to(copied(scoring)) for p in copied(scoring).rglob("*.nii.gz"))
     assert {"probability_wt.nii.gz", "review_edits/original/segmentation.nii.gz"} <= {
         file.as_posix() for file in files
     }
     for file in files:
         for harm in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:50])):
-            harm(copied(judging) / file)
+            harm(copied(scoring) / file)
             assert scored() == whole
     copies, real = [], shutil.copyfile
 
@@ -573,7 +577,7 @@ def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeyp
             raise Full
         return real(source, target)
 
-    shutil.rmtree(copied(judging))
+    shutil.rmtree(copied(scoring))
     monkeypatch.setattr(shutil, "copyfile", stop)
     with pytest.raises(Full):
         scored()
@@ -581,28 +585,30 @@ def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(judging, monkeyp
     assert scored() == whole
 
 
-def test_a_result_of_files_that_were_replaced_since_is_not_scored(judging, tmp_path, monkeypatch):
+def test_a_result_of_replaced_files_is_not_scored(scoring, tmp_path, monkeypatch):
     """The study and its review were made anew under the same name; the weights are the same."""
-    judged, (held,), side = judging
+    scorer, (held,), side = scoring
     shutil.copytree(held.study, tmp_path / "study")
     moved = dataclasses.replace(held, study=tmp_path / "study")
-    assert not judged.score([moved], side, SILENT)[0].failed
+    assert not scorer.score([moved], side, SILENT)[0].failed
     analysed = []
-    monkeypatch.setattr(judge.Judge, "_reused", lambda *_: False)
-    monkeypatch.setattr(judge.Judge, "_analyse", lambda *named: analysed.append(named[2].name))
-    judged.score([moved], side, SILENT)
+    monkeypatch.setattr(held_out.HeldOutScorer, "_reused", lambda *_: False)
+    monkeypatch.setattr(
+        held_out.HeldOutScorer, "_analyse", lambda *named: analysed.append(named[2].name)
+    )
+    scorer.score([moved], side, SILENT)
     assert analysed == []
     write_study(make_patient(9, spacing_mm=4.0), tmp_path / "study")
-    judged.score([moved], side, SILENT)
+    scorer.score([moved], side, SILENT)
     assert analysed == ["b"]
 
 
 @pytest.mark.parametrize("other", ["precision", "bias", "brain"])
 def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_before(
-    judging, monkeypatch, other
+    scoring, monkeypatch, other
 ):
-    judged, held, side = judging
-    run = judge.read_run_file(judged.results / "b")
+    scorer, held, side = scoring
+    run = held_out.read_run_file(scorer.results / "b")
     bias = PreparationStep(StepName.BIAS, None, True, "", on_request=True)
     brain = PreparationStep(StepName.BRAIN, None, True, "hd-bet: 1300 ml.", on_request=True)
     change = {
@@ -610,27 +616,27 @@ def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_bef
         "bias": {"preparation": (bias,)},
         "brain": {"preparation": (brain,)},
     }[other]
-    monkeypatch.setattr(judge, "read_run_file", lambda _: run.model_copy(update=change))
+    monkeypatch.setattr(held_out, "read_run_file", lambda _: run.model_copy(update=change))
     analysed = []
 
     def analyse(job, *_):
         analysed.append(job.name)
         return StudyOutcome(job.name, Status.FAILED, 1, "no room on the disk")
 
-    monkeypatch.setattr(judge, "analyse", analyse)
-    (score,) = judged.score(held, side, SILENT)
+    monkeypatch.setattr(held_out, "analyse", analyse)
+    (score,) = scorer.score(held, side, SILENT)
     assert analysed == ["b"]
     assert score.failed
     assert score.problems[0] == "not analysed: no room on the disk"
 
 
-def test_a_failed_analysis_is_not_scored_by_an_older_result(judging, monkeypatch):
-    judged, held, side = judging
-    judged.score(held, side, SILENT)
+def test_a_failed_analysis_is_not_scored_by_an_older_result(scoring, monkeypatch):
+    scorer, held, side = scoring
+    scorer.score(held, side, SILENT)
     monkeypatch.setattr(
-        judge, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, "no memory")
+        held_out, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, "no memory")
     )
-    (score,) = judged.score(held, dataclasses.replace(side, sha256="0" * 64), SILENT)
+    (score,) = scorer.score(held, dataclasses.replace(side, sha256="0" * 64), SILENT)
     assert (score.failed, score.problems[0]) == (True, "not analysed: no memory")
 
 
@@ -642,7 +648,7 @@ def test_a_held_out_case_without_a_result_is_a_caution(learnt, tmp_path, reviews
     name = found.proposal.cases[0].name
     shutil.rmtree(tmp_path / "out" / "judged" / "after")
     monkeypatch.setattr(
-        judge, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, "no memory")
+        held_out, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, "no memory")
     )
     again = learn(job(reviews, tmp_path / "out", random_weights)).proposal
     assert again.cautions[0] == (
@@ -681,7 +687,7 @@ def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
     out, stopped = begun
     assert stopped.proposal is None
     other = dataclasses.replace(RECIPE, seed=7)
-    with pytest.raises(ConfigError, match="begun with other weights, another recipe"):
+    with pytest.raises(ConfigError, match="started with other weights, another recipe"):
         learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
 
 
@@ -691,7 +697,7 @@ def test_a_recipe_that_forgets_unseen_is_refused(reviews, tmp_path, random_weigh
         learn(dataclasses.replace(job(reviews, tmp_path, random_weights), recipe=bare))
 
 
-def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_judging(
+def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_scoring(
     reviews, begun, tmp_path, random_weights
 ):
     class Late:
@@ -763,6 +769,6 @@ def test_cautions_name_what_is_surely_worse_and_what_was_likely_forgotten():
 
 
 def test_cautions_name_held_out_cases_that_the_weights_before_were_trained_on():
-    known = "trained on held-out cases, which favours those: case 7, case 9"
+    known = "trained on held-out cases, which favours them: case 7, case 9"
     assert any(known in one for one in cautions((), (), [], "", ("case 7", "case 9")))
     assert not any("were trained on" in one for one in cautions((), (), [], ""))

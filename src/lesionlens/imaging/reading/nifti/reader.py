@@ -137,7 +137,7 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
             )
     raise UnusableInputError(
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
-        expected="a NIfTI file, given as a path or by its place within the study",
+        expected="a NIfTI file, named by its path, or by its path within the study",
         next_step="Check the spelling; the flag of another sequence takes another file",
         in_window="Check that the file is still there",
     )

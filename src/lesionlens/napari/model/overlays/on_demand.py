@@ -15,9 +15,9 @@ from lesionlens.analysis.explain.maps import relative
 from lesionlens.analysis.explain.probe import (
     AROUND_MM,
     MIN_ELSEWHERE,
-    ask_raw,
     elsewhere,
     layer_attention_raw,
+    voxel_attention_raw,
 )
 from lesionlens.analysis.explain.search import Attended, masks_of, shares
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
@@ -116,7 +116,7 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
     UnusableInputError
         The voxel is outside the brain, or the engine has no probe.
     """
-    answer = ask_raw(result.trace, prepared, voxel)
+    answer = voxel_attention_raw(result.trace, prepared, voxel)
     found = elsewhere(answer, prepared, voxel)
     return _SURROUNDINGS if found < MIN_ELSEWHERE else multiples(answer)
 
@@ -145,7 +145,7 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
     if layer is SecondOpinion.ROLLOUT:
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
         i, j, k = prepared.native.nearest_voxel(place).tolist()
-        return multiples(ask_raw(result.trace, prepared, (i, j, k)))
+        return multiples(voxel_attention_raw(result.trace, prepared, (i, j, k)))
     view = multiples(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
         return replace(view, statistics=search_words(result.analysis, result.trace, region))

@@ -21,6 +21,7 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.napari.model.overlays.maps import UNCERTAIN
+from lesionlens.results.export.words import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +253,8 @@ def no_bars_words(candidate: Candidate) -> str:
     relevance = candidate.sequence_relevance
     if relevance is None or not is_uninformative(relevance):
         return ""
-    if sum(relevance.get(one.value) is not None for one in MrSequence) < 2:
-        return "One sequence alone was there: what it adds is all there is."
-    return "No sequence stands out: each shows about the same amount of it."
+    single = sum(relevance.get(one.value) is not None for one in MrSequence) < 2
+    return load("en")("adds_single" if single else "adds_equal")
 
 
 def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:

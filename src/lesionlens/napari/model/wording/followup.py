@@ -42,7 +42,7 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
         return None
     signature = "" if signed is None else f"Response signed by {signed.reader}: {signed.category}."
     if analysis.response_outdated:
-        signature = f"{signature[:-1]}, on other measures: sign it again or withdraw it."
+        signature = f"{signature[:-1]}, based on other measurements: sign it again or withdraw it."
     found = analysis.compared
     sums = f"{signature} {sums_of(found)}"
     curves = None if found is None else curves_of(found, load("en"))

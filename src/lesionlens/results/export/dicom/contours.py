@@ -22,6 +22,7 @@ from skimage.measure import find_contours
 
 from lesionlens.base import codes
 from lesionlens.base.errors import ExportError
+from lesionlens.base.geometry import filled_polygon
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import identity
@@ -102,14 +103,8 @@ def fill_contours(lines: list[Points], shape: tuple[int, int]) -> Mask:
         Shape of the frame.
     """
     inside = np.zeros(shape, bool)
-    columns = np.arange(shape[1])
     for line in lines:
-        for start, end in zip(line, np.roll(line, -1, axis=0), strict=True):
-            low, high = (start, end) if start[0] <= end[0] else (end, start)
-            first, last = int(np.ceil(low[0])), int(np.ceil(high[0]))
-            for row in range(max(first, 0), min(last, shape[0])):
-                share = (row - low[0]) / (high[0] - low[0])
-                inside[row] ^= columns > low[1] + share * (high[1] - low[1])
+        inside ^= filled_polygon(line, shape)
     return inside
 
 

@@ -40,7 +40,8 @@ def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
     foreign = [one for one in objects if one.get("Manufacturer") != MANUFACTURER]
     if len(studies) != 1 or foreign:
         raise UnusableInputError(
-            found=f"{len(objects)} objects of {len(studies)} studies, {len(foreign)} not our own",
+            found=f"{len(objects)} objects of {len(studies)} studies, {len(foreign)} of them "
+            "not by LesionLens",
             expected="objects of LesionLens, of one study",
             next_step="Name the folder of the earlier result's DICOM objects",
         )

@@ -34,5 +34,5 @@ def test_bars_that_are_all_equal_are_not_drawn(analysis):
     assert "No sequence stands out" in no_bars_words(replace(first, sequence_relevance=level))
     only = {"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1}
     assert bars_of(replace(first, sequence_relevance=only)) == ()
-    assert "One sequence alone" in no_bars_words(replace(first, sequence_relevance=only))
+    assert "Only one sequence" in no_bars_words(replace(first, sequence_relevance=only))
     assert no_bars_words(replace(first, sequence_relevance=None)) == ""

@@ -155,5 +155,5 @@ def test_a_rejection_note_names_every_object_of_the_earlier_result(make, tmp_pat
 def test_a_rejection_note_rejects_nothing_of_others(make, tmp_path):
     earlier = written(make(dicom=True), tmp_path)["seg"]
     earlier.Manufacturer = "Another"
-    with pytest.raises(UnusableInputError, match="not our own"):
+    with pytest.raises(UnusableInputError, match="not by LesionLens"):
         rejection_of([earlier])

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 
 from lesionlens.analysis.evaluation.cases import Case
-from lesionlens.analysis.evaluation.evaluate import score_case
+from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import CancelledError, ReadError
@@ -46,8 +46,8 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """Where results are computed and stored."""
+class HeldOutScorer:
+    """Scores held-out cases by either set of weights; results are stored and used again."""
 
     results: Path
     """Folder of the reviewed results."""
@@ -68,7 +68,7 @@ class Judge:
         """
         scores = []
         for number, review in enumerate(reviews):
-            context.check("judging")
+            context.check("scoring")
             name = review.case.name
             context.progress(f"{side.name}: {name}", number / len(reviews))
             place = self.folder / side.name / name
@@ -90,7 +90,7 @@ class Judge:
         choice = CohortChoice(replace(self.network, weights=str(side.weights)))
         outcome = analyse(job, choice, context.quiet())
         if outcome.status is Status.STOPPED:
-            raise CancelledError("judging")
+            raise CancelledError("scoring")
         return outcome.message if outcome.status is Status.FAILED else None
 
     def _reused(self, name: str, place: Path, side: Side) -> bool:
@@ -171,7 +171,7 @@ def synthetic_metrics(
     grid = DrawConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
     found = []
     for number in range(volumes):
-        context.check("judging on synthetic brains")
+        context.check("scoring synthetic brains")
         context.progress(f"{side.name}: synthetic brain {number + 1}", number / volumes)
         figures, _ = next(validate_each(judged, grid, [number], place, network.precision))
         found.append(figures)
