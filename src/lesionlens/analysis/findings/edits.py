@@ -52,7 +52,12 @@ def unedited(analysis: Analysis) -> Analysis:
     original = analysis.original
     if original is None:
         return analysis
-    volumes = replace(analysis.volumes, labels=original.labels, cavity=original.cavity)
+    volumes = replace(
+        analysis.volumes,
+        labels=original.labels,
+        cavity=original.cavity,
+        doubtful=original.doubtful,
+    )
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 
 
@@ -195,7 +200,7 @@ def _notice(own: Candidate) -> str:
     drew = "" if volume is None else f", {volume:.1f} ml"
     return (
         f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the redrawn "
-        f"outline; score and sequences are of what the network drew{drew}"
+        "outline"
     )
 
 
@@ -217,6 +222,9 @@ def outline_of(
         As it is shown.
     candidate : Candidate or str
         The edited candidate, the tracking UID of a new one, or `CAVITY`; voxels of other candidates
+    if own.source is not Source.NETWORK:
+        return f"{redrawn}, not of the one that was opened{drew}"
+    return f"{redrawn}; score and sequences are of what the network drew{drew}"
         are not changed.
     shown, drawn : (I, J, K) uint8
         Labels of the candidate on the working grid, before and after.

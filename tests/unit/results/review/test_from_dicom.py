@@ -137,6 +137,14 @@ def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tm
     assert ("2.25.77", drawn.value.upper()) in kinds
     assert sum(kind == "AUTOMATIC" for _, kind in kinds) == 2
     assert again.run.engine.name == analysis.run.engine.name
+    log = ReviewLog(again.review)
+    log.withdraw("a correction", reader="A. Reader")
+    smaller = Outline("2.25.77", (3, 4, 5), mine.labels[:1])
+    log.mark("2.25.77", ReviewState.EDITED, reader="A. Reader", outline=smaller)
+    edited = applied(replace(again, review=log.review)).findings
+    (corrected,) = (c for c in edited.candidates if c.tracking_uid == "2.25.77")
+    assert (corrected.source, corrected.drawn) == (Source.READER, drawn)  # not the network's now
+    assert edited.conclusion == "2 candidate regions; added by a reader: 1"
 
 
 @pytest.mark.parametrize("report", [True, False], ids=["with the report", "without the report"])
