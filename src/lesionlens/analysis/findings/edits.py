@@ -30,10 +30,11 @@ from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
 from lesionlens.base.labels import Label, Region, Source
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import rounded
+from lesionlens.base.records.files import rounded, rounded_parts
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.review import CAVITY, Outline
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.text import millilitres
 
 Labels = NDArray[np.uint8]
 _TIE = 1e-6
@@ -111,11 +112,33 @@ def _redrawn(own: Analysis) -> Analysis:
         components[outline.box][mine] = number
     volumes = replace(own.volumes, labels=Volume(labels, own.volumes.labels.grid))
     shown = replace(own, volumes=volumes, original=own.original or _original(own))
-    return replace(shown, findings=_findings(shown, own.findings, components, drawn))
+    found = _findings(shown, own.findings, components, drawn)
+    return _with_doubts(replace(shown, findings=found))
+
+
+def _with_doubts(shown: Analysis) -> Analysis:
+    """Return a copy with the doubtful parts of the edited outlines."""
+    volumes, findings = shown.volumes, shown.findings
+    if volumes.doubtful is None or not findings.doubtful:
+        return shown
+    grid, unsure = volumes.doubtful.grid, volumes.uncertainty
+    parts, numbers = remaining_parts(
+        findings.doubtful,
+        volumes.doubtful.data,
+        findings.components,
+        None if unsure is None else unsure.data,
+        grid,
+    )
+    return replace(
+        shown,
+        volumes=replace(volumes, doubtful=Volume(numbers, grid) if parts else None),
+        findings=replace(findings, doubtful=rounded_parts(parts)),
+    )
 
 
 def _original(own: Analysis) -> Original:
-    return Original(own.volumes.labels, own.findings, own.volumes.cavity)
+    volumes = own.volumes
+    return Original(volumes.labels, own.findings, volumes.cavity, volumes.doubtful)
 
 
 def _numbers(own: Analysis) -> dict[str, int]:
@@ -169,9 +192,6 @@ def _findings(
         components=components,
         conclusion=conclusion_of(candidates),
         notices=(*own.notices, *notices),
-        doubtful=own.doubtful
-        if volumes.doubtful is None
-        else remaining_parts(own.doubtful or (), volumes.doubtful.data, components),
     )
 
 
@@ -197,11 +217,14 @@ def _context(shown: Analysis) -> Context:
 
 def _notice(own: Candidate) -> str:
     volume = own.volume_ml.get(Region.WT)
-    drew = "" if volume is None else f", {volume:.1f} ml"
-    return (
+    drew = "" if volume is None else f", {millilitres(volume)} ml"
+    redrawn = (
         f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the redrawn "
         "outline"
     )
+    if own.source is not Source.NETWORK:
+        return f"{redrawn}, not of the one that was opened{drew}"
+    return f"{redrawn}; score and sequences are of what the network drew{drew}"
 
 
 def outline_of(
@@ -222,9 +245,6 @@ def outline_of(
         As it is shown.
     candidate : Candidate or str
         The edited candidate, the tracking UID of a new one, or `CAVITY`; voxels of other candidates
-    if own.source is not Source.NETWORK:
-        return f"{redrawn}, not of the one that was opened{drew}"
-    return f"{redrawn}; score and sequences are of what the network drew{drew}"
         are not changed.
     shown, drawn : (I, J, K) uint8
         Labels of the candidate on the working grid, before and after.
