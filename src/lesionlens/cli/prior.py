@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import millilitres
 from lesionlens.cli.console import new_table
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
 
 
 def _ml(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+    return "" if value is None else millilitres(value)
 
 
 def _percent(value: float | None) -> str:

@@ -11,6 +11,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.safe_paths import check_outside
+from lesionlens.base.text import millilitres
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
@@ -76,7 +77,7 @@ def _measures(analysis: Analysis) -> tuple[str, ...]:
     lines = [analysis.findings.conclusion]
     for candidate in analysis.findings.candidates:
         volume = next(iter(candidate.volume_ml.values()), None)
-        measured = "volume unknown" if volume is None else f"{volume:.1f} ml"
+        measured = "volume unknown" if volume is None else f"{millilitres(volume)} ml"
         longest = candidate.longest_axial_diameter_mm
         wide = candidate.perpendicular_diameter_mm
         if longest is not None and wide is not None:
