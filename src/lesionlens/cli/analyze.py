@@ -66,7 +66,7 @@ def analyze(
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=wanted, run=run)
-        folder, notes = options.save(analysis, out, layout, context)
+        folder, analysis, notes = options.save(analysis, out, layout, context)
         notes += more
         comparison.remember(analysis)
         if source.named:

@@ -67,7 +67,7 @@ def compare(
 
 def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     """Return the printed comparison; empty without one."""
-    found = analysis.followup
+    found = analysis.compared
     if found is None:
         return ()
     from lesionlens.base.records.followup import ChangeKind

@@ -62,7 +62,8 @@ def review(
         analysis = options.with_export_options(found, wanted)
         notes = analysis.run.notices
         if out is not None:
-            _, more = options.save(analysis, out, options.ResultLayout.OWN, context)
+            own = options.ResultLayout.OWN
+            _, analysis, more = options.save(analysis, out, own, context)
             notes = tuple(dict.fromkeys((*notes, *more)))
     if out is None:
         from lesionlens.results.result import Result

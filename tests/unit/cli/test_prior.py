@@ -30,7 +30,7 @@ def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
     changes = tuple(Change(before, now, joint=unknown) for before, now in zip(*sides, strict=True))
     points = tuple(TimePoint(f"2025-0{n}-01", None, tuple(of)) for n, of in enumerate(sides, 1))
     found = Comparison(points, changes, Alignment(LEVEL, 0, 0, False, "T1c"))
-    _, table = table_of(cast("Any", SimpleNamespace(followup=found)))
+    _, table = table_of(cast("Any", SimpleNamespace(compared=found)))
     console = Console(width=80)
     with console.capture() as shown:
         console.print(table)
