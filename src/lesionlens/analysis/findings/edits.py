@@ -27,12 +27,12 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
-from lesionlens.base.labels import Label, Region, Source
+from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import rounded, rounded_parts
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
-from lesionlens.base.records.review import CAVITY, Outline
+from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
 
@@ -169,7 +169,9 @@ def _findings(
             uid = drawn[number].tracking_uid
             how = shown.review.added[uid]
             found[number] = added_candidate(uid, how, part, evidence, context, fit)
-    notices = tuple(_notice(before[n]) for n in sorted(set(drawn) & set(before) - gone))
+    notices = tuple(
+        _notice(before[n], shown.review) for n in sorted(set(drawn) & set(before) - gone)
+    )
     only = set(drawn) - gone
     named = with_kinds(
         tuple(found[number] for number in sorted(found)),
@@ -215,16 +217,21 @@ def _context(shown: Analysis) -> Context:
     )
 
 
-def _notice(own: Candidate) -> str:
+def _notice(own: Candidate, review: Review) -> str:
     volume = own.volume_ml.get(Region.WT)
     drew = "" if volume is None else f", {millilitres(volume)} ml"
-    redrawn = (
-        f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the redrawn "
-        "outline"
-    )
     if own.source is not Source.NETWORK:
-        return f"{redrawn}, not of the one that was opened{drew}"
-    return f"{redrawn}; score and sequences are of what the network drew{drew}"
+        return (
+            f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the "
+            f"redrawn outline, not of the one that was opened{drew}"
+        )
+    mine = (e for e in review.events if e.tracking_uid == own.tracking_uid)
+    if any(e.state is ReviewState.EDITED and e.outline is None for e in mine):
+        drew = ""  # a reader had edited what came from an archive
+    return (
+        f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the redrawn "
+        f"outline; score and sequences are of what the network drew{drew}"
+    )
 
 
 def outline_of(
