@@ -50,7 +50,7 @@ class Decimals:
         return {**handler(core), **{key: v for key, v in bounds.items() if v is not None}}
 
     def _checked(self, value: float) -> float:
-        rounded = round(value, self._count) if isfinite(value) else value
+        rounded = round(value, self._count) + 0.0 if isfinite(value) else value  # no -0.0
         least = -inf if self._least is None else self._least
         most = inf if self._most is None else self._most
         if not (isfinite(rounded) and least <= rounded <= most):

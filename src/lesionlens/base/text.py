@@ -55,6 +55,20 @@ def isolated(text: str) -> str:
     return f"\u2068{plain}\u2069" if leftward else plain
 
 
+def millilitres(volume_ml: float) -> str:
+    """Return a volume as text, without its unit: 0 only where there is nothing.
+
+    Examples
+    --------
+    >>> [millilitres(volume) for volume in (61.23, 0.094, 0.004, 0.0)]
+    ['61.2', '0.09', '<0.01', '0']
+    """
+    if volume_ml == 0:
+        return "0"
+    text = f"{volume_ml:.{1 if volume_ml >= 1 else 2}f}"
+    return text if float(text) else "<0.01"
+
+
 def joined_with_and(names: Iterable[str]) -> str:
     """Return names as one reads them out; empty if there are none.
 

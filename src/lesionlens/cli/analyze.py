@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.safe_paths import check_outside
+from lesionlens.base.text import millilitres
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
@@ -65,7 +66,7 @@ def analyze(
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=wanted, run=run)
-        folder, notes = options.save(analysis, out, layout, context)
+        folder, analysis, notes = options.save(analysis, out, layout, context)
         notes += more
         comparison.remember(analysis)
         if source.named:
@@ -98,7 +99,7 @@ def _table(candidates: tuple[Candidate, ...]) -> Table:
             str(candidate.id),
             candidate.location.text + (f", {PROBABLY_NOT_TUMOUR}" if candidate.apart else ""),
             _size(candidate),
-            *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
+            *(_ml(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
             candidate.score_text,
         )
     return table
@@ -111,5 +112,5 @@ def _size(candidate: Candidate) -> str:
     return f"{long:.0f}" if short is None else f"{long:.0f} × {short:.0f}"
 
 
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1f}"
+def _ml(value: float | None) -> str:
+    return "unknown" if value is None else millilitres(value)

@@ -78,7 +78,7 @@ def export(
         if deidentify:
             folder, notes = _save_nameless(analysis, out, key, map_file, context)
         else:
-            folder, notes = options.save(analysis, out, layout, context)
+            folder, analysis, notes = options.save(analysis, out, layout, context)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (

@@ -243,15 +243,25 @@ def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
 
 def save(
     analysis: Analysis, out: Path, layout: ResultLayout, context: RunContext
-) -> tuple[Path, tuple[str, ...]]:
-    """Write a result in a layout; return the folder of the whole result, and all warnings."""
+) -> tuple[Path, Analysis, tuple[str, ...]]:
+    """Write a result in a layout.
+
+    Returns
+    -------
+    Path, Analysis, tuple of str
+        The folder of the whole result, what was written there (with the review that was continued
+        in it), and all warnings.
+    """
+    from lesionlens.analysis.findings.edits import applied
     from lesionlens.results.export import exporter
+    from lesionlens.results.review.earlier import check_own_name, with_earlier_review
 
     if layout is ResultLayout.OWN:
-        return out, exporter.save(analysis, out, context=context)
+        analysis = applied(with_earlier_review(analysis, out))
+        return out, analysis, exporter.save(analysis, out, context=context)
     from lesionlens.imaging.reading.bids import RESULTS
     from lesionlens.results.export.bids import save_bids
-    from lesionlens.results.review.earlier import check_own_name
 
     check_own_name(analysis.run.inputs, place := out / RESULTS / analysis.study.name)
-    return place, save_bids(analysis, out, context=context)
+    analysis = applied(with_earlier_review(analysis, place))
+    return place, analysis, save_bids(analysis, out, context=context)

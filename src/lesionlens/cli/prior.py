@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import millilitres
 from lesionlens.cli.console import new_table
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def compare(
 
 def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     """Return the printed comparison; empty without one."""
-    found = analysis.followup
+    found = analysis.compared
     if found is None:
         return ()
     from lesionlens.base.records.followup import ChangeKind
@@ -93,7 +94,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
 
 
 def _ml(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+    return "" if value is None else millilitres(value)
 
 
 def _percent(value: float | None) -> str:

@@ -11,6 +11,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.safe_paths import check_outside
+from lesionlens.base.text import millilitres
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
@@ -61,7 +62,8 @@ def review(
         analysis = options.with_export_options(found, wanted)
         notes = analysis.run.notices
         if out is not None:
-            _, more = options.save(analysis, out, options.ResultLayout.OWN, context)
+            own = options.ResultLayout.OWN
+            _, analysis, more = options.save(analysis, out, own, context)
             notes = tuple(dict.fromkeys((*notes, *more)))
     if out is None:
         from lesionlens.results.result import Result
@@ -76,7 +78,7 @@ def _measures(analysis: Analysis) -> tuple[str, ...]:
     lines = [analysis.findings.conclusion]
     for candidate in analysis.findings.candidates:
         volume = next(iter(candidate.volume_ml.values()), None)
-        measured = "volume unknown" if volume is None else f"{volume:.1f} ml"
+        measured = "volume unknown" if volume is None else f"{millilitres(volume)} ml"
         longest = candidate.longest_axial_diameter_mm
         wide = candidate.perpendicular_diameter_mm
         if longest is not None and wide is not None:

@@ -25,7 +25,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.text import is_writable, writable
+from lesionlens.base.text import is_writable, millilitres, writable
 from lesionlens.engines.engine import Engine
 
 Floats = NDArray[np.float32]
@@ -270,7 +270,7 @@ def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
     """Remove voxels outside the brain, with a notice about their volume."""
     whole = found.probability[Region.WT] >= found.thresholds[Region.WT]
     ml = prepared.working.volume_ml(whole & ~prepared.brain)
-    words = f"{ml:.1f} ml that the engine drew outside the brain were left out."
+    words = f"{millilitres(ml)} ml that the engine drew outside the brain were left out."
     return replace(
         found,
         probability={region: p * prepared.brain for region, p in found.probability.items()},

@@ -18,7 +18,7 @@ LEVEL = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
 def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
     """In 80 columns 17.9 ml was printed as "17.", and the places not at all."""
     places = ("left frontal lobe", "right parietal lobe")
-    volumes = ((107.43, 117.94), (2.18, 2.76))
+    volumes = ((107.43, 117.94), (0.03, 0.04))  # it is there: no "0.0"
     sides = [
         [
             Measured(place, n, place, dict.fromkeys(Region, ml), 20.5, 10.5 * ml, True)
@@ -30,12 +30,12 @@ def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
     changes = tuple(Change(before, now, joint=unknown) for before, now in zip(*sides, strict=True))
     points = tuple(TimePoint(f"2025-0{n}-01", None, tuple(of)) for n, of in enumerate(sides, 1))
     found = Comparison(points, changes, Alignment(LEVEL, 0, 0, False, "T1c"))
-    _, table = table_of(cast("Any", SimpleNamespace(followup=found)))
+    _, table = table_of(cast("Any", SimpleNamespace(compared=found)))
     console = Console(width=80)
     with console.capture() as shown:
         console.print(table)
     text = shown.get()
-    figures = ("107.4", "117.9", "2.2", "2.8", "+9.8 %", "+26.6 %")
+    figures = ("107.4", "117.9", "0.03", "0.04", "+9.8 %", "+33.3 %")
     assert all(figure in text for figure in figures), text
     words = " ".join(text.split())
     assert all(word in words for word in ("frontal", "parietal", "matched"))

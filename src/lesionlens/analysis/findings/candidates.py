@@ -200,9 +200,10 @@ def _candidate(
 def remeasured(
     candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: MapAgreement
 ) -> Candidate:
-    """Measure a candidate again with another outline; identity, score and relevance are kept.
+    """Measure a candidate again with another outline.
 
-    Parts that the earlier outline did not distinguish stay unknown until they are outlined.
+    Identity, source, score and relevance are kept. Parts that the earlier outline did not
+    distinguish stay unknown until they are outlined.
     """
     made = _candidate(part, evidence, context, candidate.id, fit)
     if candidate.volume_ml.get(Region.TC) is None and not part.region(Region.TC).any():
@@ -216,6 +217,8 @@ def remeasured(
         score_alone=candidate.score_alone,
         score_left_out=candidate.score_left_out,
         resemblance=candidate.resemblance,
+        source=candidate.source,
+        drawn=candidate.drawn,
         apart=candidate.apart,
     )
 

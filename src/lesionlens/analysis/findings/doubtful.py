@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,12 +90,61 @@ def doubtful_parts(
 
 
 def remaining_parts(
-    parts: Sequence[DoubtfulPart], numbers: Numbers, components: NDArray[np.int32]
-) -> tuple[DoubtfulPart, ...]:
-    """Return the parts of which an edited outline still contains more than half."""
-    before = np.bincount(numbers.ravel(), minlength=len(parts) + 1)
-    kept = np.bincount(numbers[components > 0], minlength=len(parts) + 1)
-    return tuple(one for one in parts if 2 * kept[one.number] > before[one.number])
+    parts: Sequence[DoubtfulPart],
+    numbers: Numbers,
+    components: NDArray[np.int32],
+    uncertainty: NDArray[np.float32] | None,
+    grid: Grid,
+) -> tuple[tuple[DoubtfulPart, ...], Numbers]:
+    """Return the doubtful parts of edited outlines, and their voxels.
+
+    Parameters
+    ----------
+    parts, numbers
+        As the network drew them, from `doubtful_parts`.
+    components : (I, J, K) int32
+        Candidate id of each voxel of the edited outlines.
+    uncertainty : (I, J, K) float32 or None
+        0 to 1.
+    grid : Grid
+        Native, of the arrays.
+
+    Returns
+    -------
+    parts : tuple of DoubtfulPart
+        Those of which outlines still contain more than half. Each is of the candidate that has most
+        of it, and is measured where it lies in that candidate's outline.
+    numbers : (I, J, K) uint16
+        Number of the part at each voxel, 0 elsewhere.
+    """
+    left = lazy_zeros(grid.shape, np.uint16)
+    found = []
+    boxes = boxes_of(numbers)
+    for part in parts:
+        box = boxes[part.number]
+        drawn, owners = numbers[box] == part.number, components[box]
+        held = np.bincount(owners[drawn], minlength=2)
+        if 2 * held[1:].sum() <= held.sum():
+            continue
+        owner = 1 + int(held[1:].argmax())
+        mine = drawn & (owners == owner)
+        left[box][mine] = part.number
+        if (owner, held[owner]) == (part.candidate, held.sum()):
+            found.append(part)
+            continue
+        middle = np.argwhere(mine).mean(axis=0) + [side.start for side in box]
+        found.append(
+            replace(
+                part,
+                candidate=owner,
+                volume_ml=grid.volume_ml(mine),
+                centroid_mm=as_vec3(grid.to_mm(middle)),
+                uncertainty=part.uncertainty
+                if uncertainty is None
+                else float(uncertainty[box][mine].mean()),
+            )
+        )
+    return tuple(sorted(found, key=lambda one: (one.candidate, -one.volume_ml))), left
 
 
 def _shares_at(

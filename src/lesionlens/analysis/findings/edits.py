@@ -27,13 +27,14 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
-from lesionlens.base.labels import Label, Region, Source
+from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import rounded
+from lesionlens.base.records.files import rounded, rounded_parts
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
-from lesionlens.base.records.review import CAVITY, Outline
+from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.text import millilitres
 
 Labels = NDArray[np.uint8]
 _TIE = 1e-6
@@ -52,7 +53,12 @@ def unedited(analysis: Analysis) -> Analysis:
     original = analysis.original
     if original is None:
         return analysis
-    volumes = replace(analysis.volumes, labels=original.labels, cavity=original.cavity)
+    volumes = replace(
+        analysis.volumes,
+        labels=original.labels,
+        cavity=original.cavity,
+        doubtful=original.doubtful,
+    )
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 
 
@@ -106,11 +112,33 @@ def _redrawn(own: Analysis) -> Analysis:
         components[outline.box][mine] = number
     volumes = replace(own.volumes, labels=Volume(labels, own.volumes.labels.grid))
     shown = replace(own, volumes=volumes, original=own.original or _original(own))
-    return replace(shown, findings=_findings(shown, own.findings, components, drawn))
+    found = _findings(shown, own.findings, components, drawn)
+    return _with_doubts(replace(shown, findings=found))
+
+
+def _with_doubts(shown: Analysis) -> Analysis:
+    """Return a copy with the doubtful parts of the edited outlines."""
+    volumes, findings = shown.volumes, shown.findings
+    if volumes.doubtful is None or not findings.doubtful:
+        return shown
+    grid, unsure = volumes.doubtful.grid, volumes.uncertainty
+    parts, numbers = remaining_parts(
+        findings.doubtful,
+        volumes.doubtful.data,
+        findings.components,
+        None if unsure is None else unsure.data,
+        grid,
+    )
+    return replace(
+        shown,
+        volumes=replace(volumes, doubtful=Volume(numbers, grid) if parts else None),
+        findings=replace(findings, doubtful=rounded_parts(parts)),
+    )
 
 
 def _original(own: Analysis) -> Original:
-    return Original(own.volumes.labels, own.findings, own.volumes.cavity)
+    volumes = own.volumes
+    return Original(volumes.labels, own.findings, volumes.cavity, volumes.doubtful)
 
 
 def _numbers(own: Analysis) -> dict[str, int]:
@@ -141,7 +169,9 @@ def _findings(
             uid = drawn[number].tracking_uid
             how = shown.review.added[uid]
             found[number] = added_candidate(uid, how, part, evidence, context, fit)
-    notices = tuple(_notice(before[n]) for n in sorted(set(drawn) & set(before) - gone))
+    notices = tuple(
+        _notice(before[n], shown.review) for n in sorted(set(drawn) & set(before) - gone)
+    )
     only = set(drawn) - gone
     named = with_kinds(
         tuple(found[number] for number in sorted(found)),
@@ -164,9 +194,6 @@ def _findings(
         components=components,
         conclusion=conclusion_of(candidates),
         notices=(*own.notices, *notices),
-        doubtful=own.doubtful
-        if volumes.doubtful is None
-        else remaining_parts(own.doubtful or (), volumes.doubtful.data, components),
     )
 
 
@@ -190,9 +217,17 @@ def _context(shown: Analysis) -> Context:
     )
 
 
-def _notice(own: Candidate) -> str:
+def _notice(own: Candidate, review: Review) -> str:
     volume = own.volume_ml.get(Region.WT)
-    drew = "" if volume is None else f", {volume:.1f} ml"
+    drew = "" if volume is None else f", {millilitres(volume)} ml"
+    if own.source is not Source.NETWORK:
+        return (
+            f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the "
+            f"redrawn outline, not of the one that was opened{drew}"
+        )
+    mine = (e for e in review.events if e.tracking_uid == own.tracking_uid)
+    if any(e.state is ReviewState.EDITED and e.outline is None for e in mine):
+        drew = ""  # a reader had edited what came from an archive
     return (
         f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the redrawn "
         f"outline; score and sequences are of what the network drew{drew}"

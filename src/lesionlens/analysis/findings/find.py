@@ -21,6 +21,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import PerturbedPrediction, Prediction, Scoring
+from lesionlens.base.text import millilitres
 
 Floats = NDArray[np.float32]
 
@@ -73,8 +74,8 @@ def find(
     if not ml:
         return flagged
     words = (
-        f"{ml:.1f} ml of the tumour core may enhance, too doubtful to be outlined: look at "
-        "T1c and at the probability of enhancing tumour"
+        f"{millilitres(ml)} ml of the tumour core may enhance, too doubtful to be outlined: look "
+        "at T1c and at the probability of enhancing tumour"
     )
     return replace(flagged, notices=(words,))
 

@@ -130,6 +130,7 @@ class Original:
     labels: Volume
     findings: Findings
     cavity: Volume | None = None
+    doubtful: Volume | None = None
 
     def without_enhancing(self) -> Original:
         """Return a copy without enhancing tumour."""

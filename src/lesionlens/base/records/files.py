@@ -91,8 +91,13 @@ def as_stored(findings: Findings) -> Findings:
     return replace(
         findings,
         candidates=tuple(map(rounded, findings.candidates)),
-        doubtful=_DOUBTFUL_PARTS.validate_python(findings.doubtful),
+        doubtful=rounded_parts(findings.doubtful),
     )
+
+
+def rounded_parts(parts: tuple[DoubtfulPart, ...] | None) -> tuple[DoubtfulPart, ...] | None:
+    """Return doubtful parts with figures rounded as in findings.json; see `rounded`."""
+    return _DOUBTFUL_PARTS.validate_python(parts)
 
 
 def rounded(candidate: Candidate) -> Candidate:

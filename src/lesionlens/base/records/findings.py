@@ -24,7 +24,7 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.base.text import joined_with_and
+from lesionlens.base.text import joined_with_and, millilitres
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
@@ -250,7 +250,10 @@ class Candidate:
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
         if self.rano_measurable and self.apart:
             measurable = f"no: {PROBABLY_NOT_TUMOUR}"
-        volumes = {f"{r.display_name} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
+        volumes = {
+            f"{r.display_name} (ml)": "unknown" if ml is None else millilitres(ml)
+            for r, ml in self.volume_ml.items()
+        }
         painter = notebook.RENDERERS.get(self.tracking_uid)
         picture = "" if painter is None else painter.picture_of(self.tracking_uid)
         return picture + notebook.table(

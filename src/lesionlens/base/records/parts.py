@@ -40,6 +40,7 @@ MAPS = (
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
     "uncertainty.nii.gz",
     DOUBTFUL,
+    f"{ORIGINAL}/{DOUBTFUL}",
     CONSIDERED,
     "followup.json",
 )

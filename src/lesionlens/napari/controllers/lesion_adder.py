@@ -14,6 +14,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.review import DrawnDiameters
+from lesionlens.base.text import millilitres
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -171,7 +172,7 @@ class LesionAdder:
             self.session.decline("Go to a doubtful part of a listed candidate first.")
             return False
         words = self.session.reason_with(
-            candidate, f"doubtful part of {part.volume_ml:.1f} ml left out"
+            candidate, f"doubtful part of {millilitres(part.volume_ml)} ml left out"
         )
 
         def make(log: ReviewLog) -> None:
@@ -184,7 +185,7 @@ class LesionAdder:
             )
 
         def then() -> None:
-            self.session.notify(f"{part.volume_ml:.1f} ml removed; U undoes that.")
+            self.session.notify(f"{millilitres(part.volume_ml)} ml removed; U undoes that.")
 
         return self.review_controller.change("Removing a part", make, then)
 

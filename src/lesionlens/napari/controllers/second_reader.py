@@ -17,6 +17,7 @@ from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import millilitres
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
@@ -177,7 +178,7 @@ class SecondReader:
         taken_ml = analysis.volumes.labels.grid.volume_ml(inside)
         reader = self._review.reader
         uid = new_tracking_uid() if candidate is None else candidate.tracking_uid
-        reason = f"{taken_ml:.1f} ml as in {second.name}"
+        reason = f"{millilitres(taken_ml)} ml as in {second.name}"
         if candidate is not None:
             reason = self._session.reason_with(candidate, reason)
 
@@ -190,7 +191,7 @@ class SecondReader:
 
         def then() -> None:
             self._number = part.number - 1  # the next disagreement now has this number
-            self._session.notify(f"{taken_ml:.1f} ml adopted; U undoes that.")
+            self._session.notify(f"{millilitres(taken_ml)} ml adopted; U undoes that.")
 
         return self._review.change("Adopting an outline", make, then)
 

@@ -26,7 +26,7 @@ from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import left_out_warning
+from lesionlens.base.records.files import DOUBTFUL, left_out_warning
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
@@ -202,7 +202,7 @@ def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
 
 
 def write_original(analysis: Analysis, staged: Path) -> None:
-    """Write the network's findings.json, segmentation and candidates.
+    """Write the network's findings.json, segmentation, candidates and doubtful parts.
 
     Parameters
     ----------
@@ -218,3 +218,5 @@ def write_original(analysis: Analysis, staged: Path) -> None:
     ids = Volume(own.findings.components.astype(np.uint16), own.volumes.labels.grid)
     write_volume(place / "segmentation.nii.gz", own.volumes.all_labels, codes=codes)
     write_volume(place / "candidates.nii.gz", ids, codes=codes)
+    if own.volumes.doubtful is not None:
+        write_volume(place / DOUBTFUL, own.volumes.doubtful, codes=codes)

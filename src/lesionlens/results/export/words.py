@@ -31,6 +31,7 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.followup import changed_words
 from lesionlens.base.records.response import Response
+from lesionlens.base.text import millilitres
 from lesionlens.results.export.messages import Messages
 
 LANGUAGES = ("en", "de")
@@ -73,16 +74,16 @@ class Words:
         return f"{value:z.{digits}f} {unit}".strip().replace(".", self("decimal"))
 
     def volume(self, value: float | None) -> str:
-        """Format ml with suitable digits.
+        """Format ml with suitable digits, or a dash if the volume is unknown.
 
         Examples
         --------
-        >>> [load("en").volume(value) for value in (61.23, 0.094, 0.0)]
-        ['61.2 ml', '0.09 ml', '0 ml']
+        >>> [load("de").volume(value) for value in (61.23, 0.094, 0.004, 0.0)]
+        ['61,2 ml', '0,09 ml', '<0,01 ml', '0 ml']
         """
-        if value == 0:
-            return "0 ml"
-        return self.number(value, 1 if value is not None and value >= 1 else 2, "ml")
+        if value is None:
+            return self("unknown")
+        return f"{millilitres(value)} ml".replace(".", self("decimal"))
 
     def percent(self, share: float) -> str:
         """Format a share in percent, without the sign."""

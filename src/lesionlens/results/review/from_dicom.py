@@ -24,10 +24,11 @@ from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.kinds import with_kinds
+from lesionlens.base import geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid
-from lesionlens.base.labels import DrawingMethod, Region, Source
+from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -35,7 +36,7 @@ from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.patient import Patient, PatientField, in_words
 from lesionlens.base.records.prediction import Capability, EngineInfo
-from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
 from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
@@ -96,6 +97,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     if objects.report is not None and report_items.compares(objects.report):
         notices.append("The comparison with an earlier examination was not sent: compare again")
     labels = np.where(findings.components > 0, marked.labels, np.uint8(0)).astype(np.uint8)
+    run = _run(objects, inputs, tuple(notices))
+    edits = _cavity_edit(segments, run) if by_us else Review()
     analysis = Analysis(
         study=study,
         prepared=prepared,
@@ -107,8 +110,8 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             cavity=Volume(np.logical_or.reduce(cavities), grid) if cavities else None,
         ),
         findings=findings,
-        run=_run(objects, inputs, tuple(notices)),
-        review=_review(findings, reported, objects.report),
+        run=run,
+        review=_review(findings, reported, objects.report, edits),
     )
     return applied(analysis)
 
@@ -419,11 +422,30 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
     )
 
 
+def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
+    """Return the edit by which a reader drew the resection cavity; empty if the network did."""
+    drawn = [s.mask for s in segments if s.cavity and s.drawn is not None]
+    if not drawn:
+        return Review()
+    inside = np.logical_or.reduce(drawn)
+    box = geometry.bounding_box(inside)
+    if box is None:
+        return Review()
+    i, j, k = (int(side.start) for side in box)
+    labels = np.where(inside[box], np.uint8(Label.CAVITY), np.uint8(0))
+    outline = Outline(CAVITY, (i, j, k), labels)
+    event = ReviewEvent(CAVITY, ReviewState.EDITED, None, run.started, outline=outline.sha256)
+    return Review((event,), {outline.sha256: outline})
+
+
 def _review(
-    findings: Findings, reported: Mapping[str, ReportedCandidate], report: Dataset | None
+    findings: Findings,
+    reported: Mapping[str, ReportedCandidate],
+    report: Dataset | None,
+    edits: Review,
 ) -> Review:
-    """Return the decisions in the report."""
-    events = []
+    """Return the decisions in the report, after `edits`."""
+    events = list(edits.events)
     for candidate in findings.candidates:
         found = reported.get(candidate.tracking_uid)
         if found is not None and found.decided:
@@ -441,5 +463,6 @@ def _review(
     response = None if report is None else report_items.response_of(report)
     return Review(
         (*events, *(() if signed is None else (signed,))),
+        edits.outlines,
         responses=() if response is None else (response,),
     )

@@ -142,7 +142,8 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             attention=_regions(folder, "attention"),
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
             evidence=_evidence(folder),
-            doubtful=_optional(folder / DOUBTFUL, np.uint16),
+            doubtful=_optional(folder / inner / DOUBTFUL, np.uint16)
+            or _optional(folder / DOUBTFUL, np.uint16),
             cavity=cavity,
         )
         if maps
@@ -177,8 +178,10 @@ def read_reviewed(folder: Path) -> SavedResult:
         candidates=candidates,
         components=ids,
         conclusion=content.conclusion,
+        doubtful=content.doubtful,
     )
-    volumes = replace(saved.volumes, labels=labels, cavity=cavity)
+    doubtful = _optional(folder / DOUBTFUL, np.uint16)
+    volumes = replace(saved.volumes, labels=labels, cavity=cavity, doubtful=doubtful)
     return replace(saved, findings=findings, volumes=volumes)
 
 

@@ -377,17 +377,70 @@ def _verdicts(
 ) -> tuple[dict[str, dict[str, ReviewState]], dict[str, str]]:
     """Return each reader's last decision on each candidate, and who added which candidates.
 
-    What was split from a candidate was not added.
+    What was split from a candidate was not added. Who undid an act, or placed diameters alone, made
+    no decision by that: the act before stands, of whoever made it.
     """
-    states: dict[str, dict[str, ReviewState]] = {}
+    acts: dict[str, _Acts] = {}
     added: dict[str, str] = {}
     for event in events:
-        uid, state = event["tracking_uid"], ReviewState(event["state"])
-        reader = event.get("reader") or ""
-        states.setdefault(uid, {})[reader] = state
+        uid = event["tracking_uid"]
+        acts.setdefault(uid, _Acts()).take(event)
         if event.get("added") and not event.get("with_previous"):
-            added.setdefault(uid, reader)
-    return states, added
+            added.setdefault(uid, event.get("reader") or "")
+    return {uid: one.verdicts for uid, one in acts.items()}, added
+
+
+_KEPT = ("state", "reason", "outline")
+_NONE: Mapping[str, Any] = {"state": ReviewState.UNREVIEWED}
+
+
+class _Acts:
+    """The valid acts on one candidate, in the order of the merged copies."""
+
+    def __init__(self) -> None:
+        self._done: list[tuple[Mapping[str, Any], bool]] = []
+        self._undone: list[tuple[Mapping[str, Any], bool]] = []
+        self._readers: dict[str, None] = {}
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Add an act, or take back the one that an undo names by what stood before it."""
+        act = ReviewAct(event.get("act", ReviewAct.MARK))
+        if act is ReviewAct.UNDO and self._done:
+            self._undone.append(self._done.pop(self._taken_back(event)))
+        elif act is ReviewAct.REDO and self._undone:
+            self._done.append(self._undone.pop())
+        else:
+            before = self._before(len(self._done))
+            measures = before.get("diameters") != event.get("diameters")
+            only_measures = measures and _is_same(before, event)
+            self._done.append((event, only_measures))
+            self._undone.clear()
+            if not only_measures:
+                self._readers.setdefault(event.get("reader") or "")
+
+    def _before(self, number: int) -> Mapping[str, Any]:
+        return self._done[number - 1][0] if number else _NONE
+
+    def _taken_back(self, undo: Mapping[str, Any]) -> int:
+        """Return the last act before which stood what an undo restored; else the last one."""
+        numbers = range(len(self._done))
+        fits = [n for n in numbers if _is_same(self._before(n), undo)]
+        return fits[-1] if fits else numbers[-1]
+
+    @property
+    def verdicts(self) -> dict[str, ReviewState]:
+        """Each reader's last decision; unreviewed if it was undone."""
+        decided = {
+            event.get("reader") or "": ReviewState(event["state"])
+            for event, only_measures in self._done
+            if not only_measures
+        }
+        return {one: decided.get(one, ReviewState.UNREVIEWED) for one in self._readers}
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two acts leave the same decision."""
+    return all(one.get(key) == other.get(key) for key in _KEPT)
 
 
 def _efforts(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PromptEffort]]:

@@ -161,7 +161,7 @@ def compare(first: Read, second: Read) -> ReaderComparison:
         taken = {pair[side] for pair in pairs}
         differing += [
             f"marked by {names[side]} alone: "
-            + ", ".join(f"{value:.0f}" for value in mark.at_mm) + " mm"
+            + ", ".join(f"{value:z.0f}" for value in mark.at_mm) + " mm"
             for number, mark in enumerate(read.marks)
             if number not in taken
         ]  # fmt: skip

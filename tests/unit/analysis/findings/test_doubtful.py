@@ -81,9 +81,34 @@ def test_a_small_part_is_not_named():
 def test_a_part_that_a_reader_left_out_is_named_no_longer():
     parts, numbers = found_with(t1=0.0, t1c=0.0, t2=0.0)
     components = outlined()
-    assert doubtful.remaining_parts(parts, numbers, components) == parts
+    same, drawn = doubtful.remaining_parts(parts, numbers, components, None, NATIVE)
+    assert same == parts
+    np.testing.assert_array_equal(drawn, numbers)
     components[numbers == 1] = 0
-    assert doubtful.remaining_parts(parts, numbers, components) == ()
+    none, drawn = doubtful.remaining_parts(parts, numbers, components, None, NATIVE)
+    assert none == ()
+    assert not drawn.any()
+
+
+def test_a_part_of_an_edited_outline_is_measured_where_it_lies_in_it():
+    """It kept the volume that the network drew, and the candidate that it was split or merged from.
+
+    So the report named 23 ml of doubt in an outline of 11, or of a candidate that was not there.
+    """
+    (part,), numbers = found_with(t1=0.0, t1c=0.0, t2=0.0)
+    before = np.argwhere(numbers == 1)
+    components, unsure = outlined(), np.full(NATIVE.shape, 0.7, np.float32)
+    components[numbers == 1] = 2  # split off
+    unsure[numbers == 1] = 0.9
+    cut = before[: len(before) // 3]
+    components[tuple(cut.T)] = 0
+    (left,), drawn = doubtful.remaining_parts((part,), numbers, components, unsure, NATIVE)
+    rest = before[len(before) // 3 :]
+    assert (left.number, left.candidate) == (1, 2)
+    assert left.volume_ml == pytest.approx(len(rest) / 1000)
+    assert left.centroid_mm == pytest.approx(NATIVE.to_mm(rest.mean(axis=0)))
+    assert left.uncertainty == pytest.approx(0.9)
+    np.testing.assert_array_equal(np.argwhere(drawn), rest)
 
 
 def test_no_sequence_in_favour_is_said_so():

@@ -238,6 +238,7 @@ def test_reasons_of_the_window_are_translated_and_a_reader_s_own_are_not(make):
     for made in ("merged with candidate 3", "merged into candidate 1"):
         assert load("de").reason(f"{made}; {made}") != f"{made}; {made}"
     assert load("de").reason("doubtful part of 0.3 ml left out").startswith("zweifelhafter Teil")
+    assert load("de").reason("<0.01 ml as in x") == "<0,01 ml wie in x"
 
 
 def test_an_uncalibrated_score_is_not_called_a_probability(make):

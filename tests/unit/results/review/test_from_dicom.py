@@ -137,6 +137,16 @@ def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tm
     assert ("2.25.77", drawn.value.upper()) in kinds
     assert sum(kind == "AUTOMATIC" for _, kind in kinds) == 2
     assert again.run.engine.name == analysis.run.engine.name
+    log = ReviewLog(again.review)
+    log.withdraw("a correction", reader="A. Reader")
+    smaller = Outline("2.25.77", (3, 4, 5), mine.labels[:1])
+    log.mark("2.25.77", ReviewState.EDITED, reader="A. Reader", outline=smaller)
+    edited = applied(replace(again, review=log.review)).findings
+    (corrected,) = (c for c in edited.candidates if c.tracking_uid == "2.25.77")
+    assert (corrected.source, corrected.drawn) == (Source.READER, drawn)  # not the network's now
+    (said,) = (words for words in edited.notices if "redrawn" in words)
+    assert "network" not in said
+    assert edited.conclusion == "2 candidate regions; added by a reader: 1"
 
 
 @pytest.mark.parametrize("report", [True, False], ids=["with the report", "without the report"])
@@ -173,6 +183,29 @@ def test_it_leaves_again_as_it_came(analysed, tmp_path):
     named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     former = pydicom.dcmread(tmp_path / "study/sr.dcm")
     assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == former.SOPInstanceUID
+
+
+def test_an_outline_that_was_sent_edited_is_not_said_to_be_what_the_network_drew(
+    analysed, tmp_path
+):
+    analysis = analysed()
+    candidate = analysis.findings.candidates[0]
+    labels = np.where(
+        analysis.findings.components == candidate.id, analysis.volumes.labels.data, np.uint8(0)
+    )
+    notices = []
+    for n in range(2):
+        labels[tuple(np.argwhere(labels)[:3].T)] = 0
+        log = ReviewLog(analysis.review)
+        outline = Outline(candidate.tracking_uid, (0, 0, 0), labels.copy())
+        log.mark(candidate.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+        edited = applied(replace(analysis, review=log.review))
+        notices += [words for words in edited.findings.notices if "redrawn" in words]
+        if n == 0:
+            analysis = reopen_folder(_sent(edited, tmp_path), edited.study, edited.prepared)
+    first, second = notices
+    drew = f", {candidate.volume_ml[Region.WT]:.1f} ml"
+    assert first == second + drew
 
 
 def test_candidates_keep_their_numbers(analysed, tmp_path):

@@ -27,6 +27,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
+from lesionlens.results.export.words import load
 from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
@@ -142,11 +143,12 @@ def test_parts_unknown_in_a_mask_stay_unknown_when_its_outline_is_corrected(
     log = ReviewLog(found.review)
     whole = Outline(candidate.tracking_uid, (0, 0, 0), labels)
     log.mark(candidate.tracking_uid, ReviewState.EDITED, reader="A", outline=whole)
-    (redrawn,) = (
-        c
-        for c in applied(replace(found, review=log.review)).findings.candidates
-        if c.id == candidate.id
-    )
+    edited = applied(replace(found, review=log.review))
+    (redrawn,) = (c for c in edited.findings.candidates if c.id == candidate.id)
+    assert redrawn.source is Source.SEGMENTATION  # it was called the network's
+    (said,) = (words for words in edited.findings.notices if "redrawn" in words)
+    assert "network" not in said
+    assert f"{load('de').message(said)}.".endswith("nicht für den geöffneten, 28,4 ml.")
     assert redrawn.volume_ml[Region.WT] < candidate.volume_ml[Region.WT]
     assert (redrawn.volume_ml[Region.TC], redrawn.volume_ml[Region.ET]) == (None, None)
     assert (redrawn.rano_measurable, redrawn.peak_mm) == (None, None)

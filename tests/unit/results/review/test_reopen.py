@@ -11,10 +11,13 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_reviewed, write_study
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region, ReviewState
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import Considered, Location
+from lesionlens.base.records.files import rounded_parts
+from lesionlens.base.records.findings import Considered, DoubtfulPart, Location
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
@@ -27,6 +30,7 @@ from lesionlens.results.review.reopen import (
     is_result,
     prepare_and_reopen,
     read_result,
+    read_reviewed,
     reopen,
     reopen_folder,
     result_folder,
@@ -179,6 +183,52 @@ def test_an_edited_outline_comes_back_and_can_still_be_taken_back(closed, tmp_pa
     assert not (tmp_path / "out" / "review_edits" / "original").exists()
     back = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
     np.testing.assert_array_equal(back.findings.components, analysis.findings.components)
+
+
+def test_doubtful_parts_are_those_of_the_edited_outlines_and_come_back_with_an_undo(
+    closed, tmp_path
+):
+    analysis, _ = closed
+    grid, candidate = analysis.volumes.labels.grid, analysis.findings.candidates[0]
+    mine = np.argwhere(analysis.findings.components == candidate.id)
+    doubted, cut = mine[: len(mine) // 2], mine[: len(mine) // 6]
+    numbers = np.zeros(grid.shape, np.uint16)
+    numbers[tuple(doubted.T)] = 1
+    middle = as_vec3(grid.to_mm(doubted.mean(axis=0)))
+    part = DoubtfulPart(1, 1, len(doubted) * grid.voxel_ml, middle, 0.7, (), ())
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, doubtful=Volume(numbers, grid)),
+        findings=replace(analysis.findings, doubtful=rounded_parts((part,))),
+    )
+    labels = np.where(
+        analysis.findings.components == candidate.id, analysis.volumes.labels.data, np.uint8(0)
+    )
+    labels[tuple(cut.T)] = 0
+    log = ReviewLog(analysis.review)
+    outline = Outline(candidate.tracking_uid, (0, 0, 0), labels)
+    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    save(replace(analysis, review=log.review), tmp_path / "out")
+
+    def doubts(result):
+        (row,) = json.loads((result / "findings.json").read_text())["doubtful"]
+        voxels = np.asarray(nib.load(result / "doubtful.nii.gz").dataobj) == row["number"]
+        return row["volume_ml"], np.argwhere(voxels)
+
+    ml, voxels = doubts(tmp_path / "out")
+    np.testing.assert_array_equal(voxels, doubted[len(cut) :])
+    assert ml == pytest.approx(len(voxels) * grid.voxel_ml, abs=1e-4)
+    shown = read_reviewed(tmp_path / "out")
+    assert [one.volume_ml for one in shown.findings.doubtful] == [ml]
+    np.testing.assert_array_equal(np.argwhere(shown.volumes.doubtful.data), voxels)
+    again = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
+    assert [one.volume_ml for one in again.findings.doubtful] == [ml]
+    log = ReviewLog(again.review)
+    log.undo()
+    save(replace(again, review=log.review), tmp_path / "out")
+    ml, voxels = doubts(tmp_path / "out")
+    np.testing.assert_array_equal(voxels, doubted)
+    assert ml == pytest.approx(part.volume_ml, abs=1e-4)
 
 
 def test_another_study_is_refused(closed, tmp_path):

@@ -10,12 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewState
-from lesionlens.base.records.review import Outline
+from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
@@ -223,6 +224,46 @@ def test_prompts_and_their_seconds_are_counted_by_reader(tmp_path):
     rows = [row.split(",")[-4:] for row in page.csv_table(watched).splitlines()[1:]]
     assert rows == [["A", "edited", "3", "12.5"], ["B", "accepted", "", ""],
                     ["A", "edited", "4", "2.0"]]  # fmt: skip
+
+
+def test_who_undid_or_measured_has_no_verdict_of_their_own(tmp_path):
+    """Diameters by C counted as an edit of C's, and B had accepted what B only undid."""
+    first, second, third = (f"2.25.1.{n}" for n in range(3))
+    log = ReviewLog()
+    log.mark(first, ReviewState.ACCEPTED, reader="A")
+    log.mark(first, ReviewState.REJECTED, reader="A")
+    log.undo(reader="B")
+    log.mark(second, ReviewState.REJECTED, reader="A", reason="vessel")
+    ends = (((0.0, 0.0, 0.0), (9.0, 0.0, 0.0)), ((4.0, 1.0, 0.0), (4.0, -1.0, 0.0)))
+    log.place_diameters(second, ends, reader="C")
+    log.place_diameters(third, ends, reader="C")
+    log.mark(third, ReviewState.ACCEPTED, reader="B")
+    log.undo(reader="A")
+    log.redo(reader="C")
+    result(tmp_path, 1, [[], [], []])
+    acts = TypeAdapter(tuple[ReviewEvent, ...]).dump_python(log.review.events, mode="json")
+    (tmp_path / "study1" / "review.json").write_text(json.dumps({"events": acts}))
+    (study,), _ = gather(tmp_path)
+    assert [dict(one.verdicts) for one in study.candidates] == [
+        {"A": ReviewState.ACCEPTED}, {"A": ReviewState.REJECTED}, {"B": ReviewState.ACCEPTED},
+    ]  # fmt: skip
+
+
+def test_an_undo_in_one_copy_takes_back_no_decision_of_another(tmp_path):
+    log = ReviewLog()
+    log.mark("2.25.1.0", ReviewState.ACCEPTED, reader="A")
+    other = ReviewLog()
+    other.mark("2.25.1.0", ReviewState.REJECTED, reader="B")
+    log.undo(reader="A")
+    for name, one in (("here", log), ("there", other)):
+        result(tmp_path / name, 1, [[]])
+        acts = TypeAdapter(tuple[ReviewEvent, ...]).dump_python(one.review.events, mode="json")
+        place = tmp_path / name / "study1"
+        (place / "review.json").write_text(json.dumps({"events": acts}))
+        of_files(place, "ab")
+    (study,), _ = gather(tmp_path)
+    (candidate,) = study.candidates
+    assert candidate.verdicts == {"A": ReviewState.UNREVIEWED, "B": ReviewState.REJECTED}
 
 
 def test_verdicts_are_counted_by_week_and_reader(tmp_path):

@@ -11,6 +11,7 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
+from lesionlens.base.text import millilitres
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -257,8 +258,8 @@ class ViewActs(MeasureActs):
         if self.session.state.choices.overlay is Overlay.OFF:
             self.session.choose_overlay(Overlay.CONTOUR)
         self.session.notify(
-            f"Doubtful part {number + 1} of {len(parts)}, {part.volume_ml:.1f} ml of candidate "
-            f"{part.candidate}: {part.reason}."
+            f"Doubtful part {number + 1} of {len(parts)}, {millilitres(part.volume_ml)} ml of "
+            f"candidate {part.candidate}: {part.reason}."
         )
 
     def _analysed(self) -> Analysis | None:

@@ -180,11 +180,13 @@ def volume_words(volume_ml: float | None) -> str:
 
     Examples
     --------
-    >>> volume_words(61.23), volume_words(0.912), volume_words(0.004), volume_words(None)
-    ('61 ml', '0.9 ml', '<0.1 ml', '–')
+    >>> [volume_words(volume) for volume in (61.23, 0.912, 0.004, 0.0, None)]
+    ['61 ml', '0.9 ml', '<0.1 ml', '0 ml', '–']
     """
     if volume_ml is None:
         return "–"
+    if volume_ml == 0:
+        return "0 ml"
     if volume_ml >= 10:
         return f"{volume_ml:.0f} ml"
     return f"{volume_ml:.1f} ml" if volume_ml >= 0.05 else "<0.1 ml"

@@ -16,6 +16,10 @@ _BEGUN = {
     NEW: "A new candidate: paint it with napari's tools, then press Done.",
     DRAWN_CAVITY: "The resection cavity: paint or erase it, then press Done. It is no tumour.",
 }
+_WHITE = {
+    Source.NETWORK: " White: the network's outline.",
+    Source.SEGMENTATION: " White: the outline that was opened.",
+}
 _FOCUS = "Go to a candidate first (N, or its row)"
 
 
@@ -85,11 +89,8 @@ def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> 
         return _BEGUN[state.editing]
     if state.editing is not None:
         enhancing = ", 3 enhancing" if analysis.prepared.has_t1c else ""
-        flagged = any(
-            c.id == state.editing and c.source is not Source.READER
-            for c in analysis.findings.candidates
-        )
-        white = " White: the network's outline." if flagged else ""
+        known = {c.id: c.source for c in analysis.findings.candidates}
+        white = _WHITE.get(known.get(state.editing, Source.READER), "")
         return f"Paint, fill or erase with napari's tools: 1 core, 2 oedema{enhancing}.{white}"
     if focus is None or analysis.original is None or not redrawn(state, focus):
         return ""
@@ -99,4 +100,5 @@ def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> 
         return "Added by a reader: no score from the network."
     volume = volume_words(own.volume_ml.get(Region.WT))
     size = f"{size_words(own)} of the {own.measured}"
-    return f"Outline redrawn. The network drew {volume}, {size} (white)."
+    before = "The network drew" if own.source is Source.NETWORK else "Before it had"
+    return f"Outline redrawn. {before} {volume}, {size} (white)."

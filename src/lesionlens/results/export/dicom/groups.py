@@ -37,6 +37,7 @@ from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, Dou
 from lesionlens.base.records.followup import ChangeKind, percent
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.text import millilitres
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.axis import (
     Axis,
@@ -378,14 +379,15 @@ def _placed(review: Review, candidate: Candidate) -> list[Any]:
     if placed is None:
         return []
     ends = geometry.points_lps_from_ras([point for line in placed for point in line])
-    words = "; ".join(", ".join(f"{value:.3f}" for value in point) for point in ends)
+    words = "; ".join(", ".join(f"{value:z.3f}" for value in point) for point in ends)
     return [TextContentItem(identity.concept(own.READER_DIAMETERS), words, CONTAINS)]
 
 
 def _doubt(part: DoubtfulPart) -> TextContentItem:
     """Describe a doubtful part of an outline, in DICOM's LPS millimetres."""
     x, y, z = geometry.points_lps_from_ras([part.centroid_mm])[0]
-    words = f"{part.volume_ml:.1f} ml about {x:z.0f}, {y:z.0f}, {z:z.0f} mm (LPS): {part.reason}"
+    ml = millilitres(part.volume_ml)
+    words = f"{ml} ml about {x:z.0f}, {y:z.0f}, {z:z.0f} mm (LPS): {part.reason}"
     return TextContentItem(identity.concept(own.DOUBTFUL_PART), words, CONTAINS)
 
 

@@ -1,5 +1,6 @@
 """The resection cavity has a measurement group of its own, and is no candidate when read back."""
 
+import shutil
 from dataclasses import replace
 
 import highdicom
@@ -7,13 +8,16 @@ import numpy as np
 import pytest
 from pydicom.sr.codedict import codes
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes as own
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Label, MrSequence
+from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.review import CAVITY, Outline
 from lesionlens.results.export.dicom import refs, seg
 from lesionlens.results.export.dicom.sr import check_sr
 from lesionlens.results.review import report_items
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
 
 MEASURES = {own.VOLUME.value, own.LONG_AXIS.value, own.SHORT_AXIS.value}
@@ -112,6 +116,25 @@ def test_reopened_from_dicom_it_is_a_cavity_and_no_candidate(make, read_objects,
     assert [c.tracking_uid for c in again.findings.candidates] == wanted
     np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
     np.testing.assert_array_equal(again.volumes.cavity.data, analysis.volumes.cavity.data)
+
+
+def test_a_cavity_that_a_reader_drew_stays_drawn_by_a_reader_when_reopened(
+    make, read_objects, tmp_path
+):
+    """Sent again it was called the network's, AUTOMATIC."""
+    analysis = make(dicom=True)
+    log = ReviewLog()
+    drawn = np.full((3, 4, 2), Label.CAVITY, np.uint8)
+    outline = Outline(CAVITY, (2, 2, 2), drawn)
+    log.mark(CAVITY, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    analysis = applied(replace(analysis, review=log.review))
+    sent = read_objects(analysis)["seg"].SegmentSequence[-1]
+    again = reopen_folder(tmp_path / "dicom", analysis.study, analysis.prepared)
+    assert again.review.outline_of(CAVITY) == outline
+    np.testing.assert_array_equal(again.volumes.cavity.data, analysis.volumes.cavity.data)
+    shutil.rmtree(tmp_path / "dicom")
+    back = read_objects(again)["seg"].SegmentSequence[-1]
+    assert sent.SegmentAlgorithmType == back.SegmentAlgorithmType == "SEMIAUTOMATIC"
 
 
 def test_a_report_that_lacks_the_cavity_is_noticed(make, read_objects, tmp_path):
