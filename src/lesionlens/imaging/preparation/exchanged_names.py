@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.text import joined_with_and
+from lesionlens.imaging.preparation import one_image
 
 Features = dict[str, float]
 Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
@@ -38,8 +38,6 @@ MIN_LIKELIHOOD = -2.0
 """Log-likelihood per feature below which the images fit no names at all; people and scanners differ
 more than the few that are fitted.
 """
-ONE_IMAGE = 0.9999
-"""Correlation at which two images are the same; T1 and T1c of one person reach .95."""
 _STRIDE = 3
 _MIN_VOXELS = 500
 
@@ -75,8 +73,15 @@ def check(
     """
     if len(channels) < 2:
         return None
-    refuse_one_image_twice(channels, brain)
-    found = judge(channels, brain, grid)
+    one_image.refuse_one_image_twice(channels, brain)
+    pair = one_image.copies(channels, brain)
+    if pair is not None:
+        return QualityCheck("names", False, copies_in_words(pair))
+    return _check_of(judge(channels, brain, grid))
+
+
+def _check_of(found: NameVerdict | None) -> QualityCheck:
+    """Return the check that states a verdict; None if too little is visible."""
     if found is None:
         return QualityCheck("names", True, UNSEEN, undecided=True)
     if found.exchanged:
@@ -106,6 +111,14 @@ def in_words(exchanged: tuple[MrSequence, ...]) -> str:
     )
 
 
+def copies_in_words(pair: tuple[MrSequence, ...]) -> str:
+    """Return the notice about two sequences of which one is a copy of the other."""
+    return (
+        f"{listed(pair)} show the same detail: one seems a processed copy of the other. Check that "
+        "each is a scan of its own before you trust any result."
+    )
+
+
 def undecided_in_words(undecided: tuple[MrSequence, ...]) -> str:
     """Return the statement that names are neither confirmed nor contradicted."""
     return (
@@ -117,31 +130,6 @@ def undecided_in_words(undecided: tuple[MrSequence, ...]) -> str:
 def listed(sequences: tuple[MrSequence, ...]) -> str:
     """Return names as "T1, T2 and FLAIR"."""
     return joined_with_and(sequence.display_name for sequence in sequences)
-
-
-def refuse_one_image_twice(
-    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
-) -> None:
-    """Refuse the same image under two names, even if rescaled.
-
-    Raises
-    ------
-    UnusableInputError
-        Two sequences are the same image within the brain.
-    """
-    some = (slice(None, None, 2),) * 3
-    inside = brain[some]
-    values = {s: image[some][inside].astype(np.float64) for s, image in channels.items()}
-    for one, other in combinations(values, 2):
-        first, second = (v - v.mean() for v in (values[one], values[other]))
-        size = float(np.sqrt((first @ first) * (second @ second)))
-        if size > 0 and abs(first @ second) / size > ONE_IMAGE:
-            raise UnusableInputError(
-                found="one image under two names: "
-                f"{one.display_name} and {other.display_name} are the same",
-                expected="a different image for each sequence",
-                next_step="Name the right file of each, or leave out the one that is missing",
-            )
 
 
 def judge(

@@ -13,7 +13,7 @@ from lesionlens.base.geometry import index_map
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import exchanged_names, ghosts, lost_signal, quality
+from lesionlens.imaging.preparation import exchanged_names, ghosts, lost_signal, overflow, quality
 from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
 from lesionlens.imaging.preparation.co_registration import register_sequences
@@ -125,7 +125,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.cut_off(brain, min(working.spacing_mm))
             or quality.coverage(brain, valid, working.volume_ml(brain)),
             lost_signal.check(acquired),
-            quality.saturation(acquired),
+            overflow.check(acquired) or quality.saturation(acquired),
             ghosts.check(acquired),
             quality.spacing(series),
             quality.motion(acquired),

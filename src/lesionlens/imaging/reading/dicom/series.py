@@ -33,6 +33,10 @@ from lesionlens.imaging.reading.sequences import AcquisitionParameters
 
 EVEN_SHARE, EVEN_MM = 0.05, 0.1
 SAME_SCALE = 0.01
+ROUNDING = np.array([1e-3] * 8 + [0.05])
+"""Maximum difference within a volume of the direction cosines, the pixel spacing in mm, and the
+echo time in ms.
+"""
 _FLOAT = struct.Struct("<f")
 _OF_ONE_SERIES = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
 """Attributes that differ only if two series have one Series Instance UID by mistake."""
@@ -94,7 +98,7 @@ def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
         Slices with one Series Instance UID, in any order.
     """
     out = Sorted()
-    groups: dict[tuple[object, ...], list[DicomSlice]] = defaultdict(list)
+    placed: list[DicomSlice] = []
     for item in slices:
         if is_mosaic(item):
             out.mosaics += 1
@@ -103,8 +107,8 @@ def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
         if wrong:
             out.problems.append(wrong)
         else:
-            groups[_key(item)].append(item)
-    for group in sorted(groups.values(), key=lambda group: min(map(number_of, group))):
+            placed.append(item)
+    for group in _groups(placed):
         try:
             parts = split_volumes(_places(group))
         except GeometryError as error:
@@ -146,19 +150,42 @@ def _needed(item: DicomSlice, keyword: str, count: int) -> NDArray[np.float64]:
     return found
 
 
-def _key(item: DicomSlice) -> tuple[object, ...]:
-    """Return the attributes that all slices of one volume share."""
-    te = item.number("EffectiveEchoTime") or item.number("EchoTime")
-    return (
-        *map(item.text, _OF_ONE_SERIES),
-        item.text("Rows"),
-        item.text("Columns"),
-        tuple(np.round(_needed(item, "ImageOrientationPatient", 6), 3) + 0.0),
-        tuple(np.round(_needed(item, "PixelSpacing", 2), 3)),
-        item.text("EchoNumbers"),
-        round(te, 1) if te else None,
-        component(item),
-    )
+def _groups(slices: Iterable[DicomSlice]) -> list[list[DicomSlice]]:
+    """Group slices by what all of one volume share, in the order of their numbers.
+
+    Measures are compared with those of a group's first slice: scanners and archives round them
+    differently from slice to slice, and rounded again they may fall on two sides of a boundary.
+    """
+    alike: dict[tuple[str, ...], list[tuple[NDArray[np.float64], list[DicomSlice]]]]
+    alike = defaultdict(list)
+    groups: list[list[DicomSlice]] = []
+    for item in sorted(slices, key=number_of):
+        found, measures = alike[_key(item)], _measures(item)
+        near = (group for of_first, group in found if _same_measures(of_first, measures))
+        group = next(near, None)
+        if group is None:
+            group = []
+            groups.append(group)
+            found.append((measures, group))
+        group.append(item)
+    return groups
+
+
+def _key(item: DicomSlice) -> tuple[str, ...]:
+    """Return the attributes that are equal in all slices of one volume."""
+    exact = (*_OF_ONE_SERIES, "Rows", "Columns", "EchoNumbers")
+    return (*map(item.text, exact), component(item))
+
+
+def _measures(item: DicomSlice) -> NDArray[np.float64]:
+    """Return (9,) orientation, pixel spacing in mm and echo time in ms, 0 without one."""
+    te = item.number("EffectiveEchoTime") or item.number("EchoTime") or 0.0
+    geometry = (("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+    return np.concatenate([*(_needed(item, *each) for each in geometry), [te]])
+
+
+def _same_measures(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    return bool((np.abs(one - other) <= ROUNDING).all())
 
 
 def _normal(item: DicomSlice) -> NDArray[np.float64]:

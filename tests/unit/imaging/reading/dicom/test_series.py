@@ -150,3 +150,40 @@ def test_files_without_meta_header_are_read_as_the_others(make_study, implicit):
     after = open_study(folder).series[T1C]
     assert after.grid.shape == before.grid.shape
     np.testing.assert_array_equal(after.load(), voxels)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "place"),
+    [
+        ("ImageOrientationPatient", 0.0005, 1),
+        ("PixelSpacing", 0.9385, 0),
+        ("EchoTime", 10.05, None),
+    ],
+)
+def test_what_is_rounded_from_slice_to_slice_splits_no_series(make_study, keyword, value, place):
+    folder = make_study(dicom=True, sequences={"t1c"})
+
+    def jitter(ds, number):
+        near = value + (1e-6 if number % 2 else -1e-6)
+        if place is None:
+            setattr(ds, keyword, near)
+        else:
+            getattr(ds, keyword)[place] = near
+
+    change(folder / "S01", jitter)
+    study = open_study(folder)
+    assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir()))
+    assert not study.set_aside
+    assert not study.notices
+
+
+def test_slices_that_are_turned_are_not_rounded_away(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+
+    def turn(ds, number):
+        if number >= 25:
+            sine = np.sin(np.radians(0.2))
+            ds.ImageOrientationPatient[:2] = [round(float(np.sqrt(1 - sine**2)), 8), float(sine)]
+
+    change(folder / "S01", turn)
+    assert open_study(folder).series[T1C].grid.shape[2] < len(list((folder / "S01").iterdir()))
