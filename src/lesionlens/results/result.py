@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -314,19 +314,21 @@ class Result:
         save(self.analysis, folder)
         return folder
 
-    def show(self) -> Any:
-        """Open the result in the installed viewer (napari).
+    def show(self, viewer: str = "napari") -> Any:
+        """Open the result in napari, or in the named viewer of another package.
 
         Raises
         ------
         MissingPluginError, ResourceError
-            No viewer is installed; there is no display.
+            The viewer is not installed; there is no display for napari.
+        PluginError
+            A third-party viewer fails.
         """
-        installed = plugins.names(plugins.VIEWERS)
-        name = "napari" if "napari" in installed or not installed else installed[0]
-        if name == "napari":
+        if viewer == "napari":
             plugins.check_window()
-        return cast("Any", plugins.load(plugins.VIEWERS, name))(self)
+        opened = plugins.load(plugins.VIEWERS, viewer)
+        with plugins.plugin_errors(opened, f"viewer {viewer!r}", "when it opened a result"):
+            return opened(self)
 
 
 def _local_prompts() -> SupportsPrompts:
