@@ -19,6 +19,7 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
 from lesionlens.engines.prompt_rules import is_inside, refused
+from lesionlens.engines.turns import turn_of
 from lesionlens.engines.validation import (
     defects,
     images_kept,
@@ -100,6 +101,7 @@ def answer_prompts(
     question = _within(question, prepared.working.shape)
     name = f"engine {type(engine).__name__!r}"
     with (
+        turn_of(engine, context),
         images_kept(engine, prepared),
         plugins.plugin_errors(engine, name, "when it answered prompts"),
     ):

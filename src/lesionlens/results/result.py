@@ -35,6 +35,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
+from lesionlens.engines.turns import turn_of
 from lesionlens.network.forked import works_when_forked
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
@@ -192,7 +193,8 @@ class Result:
         prepared = self.analysis.prepared
         marked = component_mask_of(self.analysis.findings, prepared.native)
         spots = component_voxels(marked, seen.grid)
-        return counterfactual.ask(engine, prepared, prediction, spots, index, context)
+        with turn_of(engine, context):
+            return counterfactual.ask(engine, prepared, prediction, spots, index, context)
 
     def prompt(
         self,
