@@ -24,10 +24,20 @@ class _Turn:
         self.lock = threading.RLock()
 
 
+_guard = threading.Lock()
 _turns: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
 """By the identity of the engine, which lives while a thread uses it."""
-if hasattr(os, "register_at_fork"):  # in a forked process, no thread is left to end its turn
-    os.register_at_fork(after_in_child=_turns.clear)
+
+
+def _begin_alone() -> None:
+    """Forget the turns of threads that a forked process does not have."""
+    global _guard  # noqa: PLW0603
+    _guard = threading.Lock()
+    _turns.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_alone)
 
 
 @contextmanager
@@ -39,7 +49,8 @@ def turn_of(engine: object, context: RunContext) -> Iterator[None]:
     CancelledError
         The user asked to stop while waiting.
     """
-    turn = _turns.setdefault(id(engine), _Turn())
+    with _guard:
+        turn = _turns.setdefault(id(engine), _Turn())
     while not turn.lock.acquire(timeout=_POLL_S):
         context.check("waiting for another analysis by this engine")
     try:

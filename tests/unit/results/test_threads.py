@@ -48,8 +48,9 @@ class Caching:
         return Prediction(dict.fromkeys(Region, whole), self.info, unperturbed=seen)
 
     def predict_perturbed(self, prepared, perturbations, *, context):
-        self.mixed += self.last is not prepared
+        self.last = prepared
         time.sleep(0.05)
+        self.mixed += self.last is not prepared
         return PerturbedPrediction(
             np.stack([self._bright()] * len(perturbations)), prepared.working
         )
