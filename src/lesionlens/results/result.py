@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 class Result:
     """One analysed study.
 
+    Pickled, as for another process, it has no engine, like a result that was opened.
+
     Parameters
     ----------
     analysis : Analysis
@@ -69,8 +71,11 @@ class Result:
 
     @override
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy in another process needs: prompt networks are loaded there again."""
-        return {**self.__dict__, "_prompter": None}
+        """Return what a copy in another process needs: no network, as after `open`."""
+        return {**self.__dict__, "_prompter": None, "_prediction": None, "_engine": None}
+
+    def __copy__(self) -> Self:
+        return type(self)(self._held, self._prediction, self._engine)
 
     @classmethod
     def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:
