@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import (
+    CancelledError,
     LesionLensError,
     MissingPluginError,
     PluginError,
@@ -99,7 +100,7 @@ def load(group: str, name: str) -> Any:
                 why="has the same name as that of " + ", ".join(map(_distribution, found[1:])),
                 expected="one package for a name",
             )
-        with plugin_errors(found[0].module, what, "when it was loaded"):
+        with plugin_errors(found[0].module, what, "when it was loaded", may_refuse=False):
             return found[0].load()
     raise MissingPluginError(
         found=f"no {_kind(group)} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
@@ -121,7 +122,7 @@ def create_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
     failed: dict[str, PluginError] = {}
     for name in names(group):
         try:
-            made[name] = make(group, name)
+            made[name] = _made(group, name, {}, may_refuse=False)
         except PluginError as error:
             failed[name] = error
     return made, failed
@@ -135,8 +136,12 @@ def make(group: str, name: str, **given: Any) -> Any:
     MissingPluginError, PluginError
         As `load`, or a third-party plug-in fails.
     """
-    factory = load(group, name)
-    with plugin_errors(factory, f"{_kind(group)} {name!r}", "when it was made"):
+    return _made(group, name, given, may_refuse=True)
+
+
+def _made(group: str, name: str, given: dict[str, Any], *, may_refuse: bool) -> Any:
+    factory, what = load(group, name), f"{_kind(group)} {name!r}"
+    with plugin_errors(factory, what, "when it was made", may_refuse=may_refuse):
         return factory(**given)
 
 
@@ -158,7 +163,9 @@ def is_builtin(plugin: object) -> bool:
 
 
 @contextmanager
-def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
+def plugin_errors(
+    plugin: object, what: str, when: str, *, may_refuse: bool = True
+) -> Iterator[None]:
     """Convert an error from third-party code into one that names its package.
 
     If it changes the working folder, that is undone: relative paths of the user keep their meaning.
@@ -171,18 +178,23 @@ def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
         The called instance, class, function, or module name.
     what, when : str
         In words: "engine 'mine'", "when it was made".
+    may_refuse : bool
+        Its own LesionLensErrors pass through, since the user chose it; else they too are failures
+        of the plug-in, without which everything else continues.
 
     Raises
     ------
     PluginError
-        In place of any error except LesionLensError and lack of memory or disk space, which pass
+        In place of any error except cancellation and lack of memory or disk space, which pass
         through.
     """
     try:
         with _state_kept():
             yield
-    except (Exception, SystemExit) as error:
-        known = isinstance(error, LesionLensError)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit, or asyncio's cancellation, which is no Exception
+        known = isinstance(error, LesionLensError if may_refuse else CancelledError)
         if known or is_lack_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
             raise
         words = next(iter(str(error).strip().splitlines()), "")

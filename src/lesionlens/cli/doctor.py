@@ -155,9 +155,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"
     )
     sample = "in the package" if found["sample"] else "MISSING: install LesionLens again"
+    threads = f"{device['cpu_threads']} thread{'s' * (device['cpu_threads'] != 1)}"
     lines = [
         f"LesionLens {found['lesionlens']}, Python {found['python']}, {found['system']}",
-        f"Device      {device['auto']} ({device['cpu_threads']} threads; GPU: {gpus})",
+        f"Device      {device['auto']} ({threads}; GPU: {gpus})",
         _weights_line("Weights", weights),
         _weights_line("synthetic", found["weights_synthetic"]),
         _in_use_line(found["weights_in_use"]),

@@ -106,9 +106,11 @@ def _real_cases(
 ) -> tuple[TrainConfig, RealCases]:
     """Find the training cases; the recipe then starts from existing weights."""
     from lesionlens.analysis.evaluation.label_conventions import read_conventions
+    from lesionlens.training.initial_network import initial_network
     from lesionlens.training.real_cases import RealCases, for_cases
     from lesionlens.training.references import find_real_cases
 
+    initial_network(for_cases(recipe, ()))  # weights that do not fit are refused before any reading
     conventions = read_conventions(convention, folder)
     cases = find_real_cases(folder, studies=studies, convention=conventions.of)
     conventions.check(case.name for case in cases)

@@ -13,16 +13,18 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.geometry import Shape3
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import Prediction
+from lesionlens.base.records.prediction import FirstPass, Prediction
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.engine import Engine, SupportsPrompts
+from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
 from lesionlens.engines.prompt_rules import is_inside, refused
+from lesionlens.engines.turns import turn_of
 from lesionlens.engines.validation import (
     defects,
     images_kept,
     validated,
+    validated_first_pass,
     validated_response,
     visible_only,
 )
@@ -49,6 +51,24 @@ def make_engine(name: str, **given: Any) -> Engine:
     """
     engine: Engine = plugins.make(plugins.ENGINES, name, **given)
     return engine
+
+
+def first_pass(
+    engine: SupportsFirstPass, prepared: PreparedStudy, *, context: RunContext
+) -> FirstPass:
+    """Return an engine's first pass, validated; see `engines.engine.SupportsFirstPass`.
+
+    Raises
+    ------
+    PluginError
+        A third-party engine fails, changes the images, or returns no probabilities of one input.
+    """
+    if plugins.is_builtin(engine):
+        return engine.first_pass(prepared, context=context)
+    name = f"engine {type(engine).__name__!r}"
+    with images_kept(engine, prepared), plugins.plugin_errors(engine, name, "in its first pass"):
+        found = engine.first_pass(prepared, context=context)
+    return validated_first_pass(engine, found)
 
 
 def answer_prompts(
@@ -81,6 +101,7 @@ def answer_prompts(
     question = _within(question, prepared.working.shape)
     name = f"engine {type(engine).__name__!r}"
     with (
+        turn_of(engine, context),
         images_kept(engine, prepared),
         plugins.plugin_errors(engine, name, "when it answered prompts"),
     ):

@@ -6,26 +6,26 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
+from lesionlens.base.declared import as_declared
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import LesionClass, Region, without_enhancing
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
+    FirstPass,
     PerturbedPrediction,
     Prediction,
-    Scoring,
-    SlightEnhancement,
-    ViewAgreement,
 )
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.text import is_writable, millilitres, writable
+from lesionlens.base.text import millilitres
 from lesionlens.engines.engine import Engine
 
 Floats = NDArray[np.float32]
@@ -55,14 +55,14 @@ def validated(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction
     if info.name != known:
         own = f"its own, {known!r:.100}: results name the engine that made them"
         raise _refused(engine, f"a prediction by the name of {info.name!r:.100}", own)
+    found = as_declared(found, Prediction, _who(engine))
     if set(found.probability) != set(Region):
         given = ", ".join(str(region) for region in found.probability) or "none"
         raise _refused(engine, f"the regions {given}", ", ".join(Region))
     for what, expected in defects(found, prepared):
         raise _refused(engine, what, expected)
     taken = {r: found.probability[r].astype(np.float32, copy=False) for r in Region}
-    notices = tuple(map(writable, found.notices))
-    return _within_brain(replace(found, probability=taken, notices=notices), prepared)
+    return _within_brain(replace(found, probability=taken), prepared)
 
 
 def defects(found: Prediction, prepared: PreparedStudy) -> Iterator[tuple[str, str]]:
@@ -109,9 +109,27 @@ def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPred
     if not isinstance(found, PerturbedPrediction):
         made = "a lesionlens.base.records.prediction.PerturbedPrediction"
         raise _refused(engine, f"{type(found).__name__} for perturbed inputs", made)
-    for what, expected in defects_perturbed(found, count):
+    checked = as_declared(found, PerturbedPrediction, _who(engine))
+    for what, expected in defects_perturbed(checked, count):
         raise _refused(engine, what, expected)
-    return found
+    return checked
+
+
+def validated_first_pass(engine: object, found: Any) -> FirstPass:
+    """Return a third-party engine's first pass, on one input, with all numbers in their range.
+
+    Raises
+    ------
+    PluginError
+        It is something else, or holds values that are no probabilities.
+    """
+    checked = as_declared(found, FirstPass, _who(engine))
+    for what, expected in defects_perturbed(checked.seen, 1):
+        raise _refused(engine, what, expected)
+    if not (0 < checked.threshold <= 1 and _is_finite(asdict(checked.scoring))):
+        wrong = f"a first pass with the threshold {checked.threshold:g}, {checked.scoring}"
+        raise _refused(engine, wrong, "a threshold above 0 to 1 and finite numbers")
+    return checked
 
 
 def defects_perturbed(found: PerturbedPrediction, count: int) -> Iterator[tuple[str, str]]:
@@ -127,6 +145,9 @@ def defects_perturbed(found: PerturbedPrediction, count: int) -> Iterator[tuple[
         wrong = _not_a_map(values, wanted) or _no_probability(values, {})
         if wrong:
             yield f"{name} of perturbed inputs {wrong[0]}", wrong[1]
+    limits = found.thresholds
+    if limits is not None and not (len(limits) == count and all(0 < one <= 1 for one in limits)):
+        yield f"the thresholds {limits} of perturbed inputs", f"{count}, each above 0 to 1"
 
 
 def validated_response(engine: object, found: Any, shape: tuple[int, ...]) -> PromptResponse:
@@ -141,18 +162,17 @@ def validated_response(engine: object, found: Any, shape: tuple[int, ...]) -> Pr
     if not isinstance(found, PromptResponse):
         made = "a lesionlens.base.records.prompts.PromptResponse"
         raise _refused(engine, f"{type(found).__name__} for prompts", made)
-    if not _is_box(found.box, shape):
-        raise _refused(engine, f"the box {found.box}", f"slices with start and stop in {shape}")
-    inside = tuple(side.stop - side.start for side in found.box)
-    wrong = _not_a_map(found.probability, inside) or _no_probability(found.probability, {})
+    checked = as_declared(found, PromptResponse, _who(engine))
+    if not _is_box(checked.box, shape):
+        raise _refused(engine, f"the box {checked.box}", f"slices with start and stop in {shape}")
+    inside = tuple(side.stop - side.start for side in checked.box)
+    wrong = _not_a_map(checked.probability, inside) or _no_probability(checked.probability, {})
     if wrong:
         raise _refused(engine, f"probability of a prompt {wrong[0]}", wrong[1])
-    check_weights(engine, found.attention, inside, "attention of a prompt")
-    if getattr(found.settled, "shape", None) != inside or found.settled.dtype != bool:
+    check_weights(engine, checked.attention, inside, "attention of a prompt")
+    if getattr(checked.settled, "shape", None) != inside or checked.settled.dtype != bool:
         raise _refused(engine, "`settled` of another kind", f"bool of {inside}")
-    if not plugins.are_texts((found.made_by,)):
-        raise _refused(engine, f"{found.made_by!r:.100} as what made a response", "a text")
-    return replace(found, made_by=writable(found.made_by) or _words_of(engine))
+    return replace(checked, made_by=checked.made_by or _words_of(engine))
 
 
 def _is_box(box: Any, shape: tuple[int, ...]) -> bool:
@@ -204,6 +224,8 @@ def _wrong_parts(found: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]
     maps = {"cavity": (found.cavity, shape), "uncertainty": (found.uncertainty, shape)}
     if classes is not None:
         maps["class_probabilities"] = classes.share, (len(LesionClass), *classes.grid.shape)
+        if not 0 <= classes.apart < 1:
+            yield f"the bound {classes.apart:g} of what is listed apart", "0 to below 1"
     if first is not None:
         maps["unperturbed"] = first.probability, (1, *first.grid.shape)
     for name, (values, wanted) in maps.items():
@@ -220,11 +242,18 @@ def _wrong_facts(found: Any) -> Iterator[tuple[str, str]]:
     """Yield each defect in what is no array; NaN in it would flag nothing, without a word."""
     if not _are_thresholds(found.thresholds):
         yield f"the thresholds {found.thresholds!r:.100}", "one for each region, above 0 to 1"
-    for name, kind in (("scoring", Scoring), ("slight_enhancement", SlightEnhancement)):
-        if not _is_finite(given := getattr(found, name), kind):
-            yield f"the {name} {given!r:.100}", f"a {kind.__name__} of finite numbers"
-    if not plugins.are_texts(found.notices):
-        yield f"the notices {found.notices!r:.100}", "a tuple of texts"
+    for name in ("scoring", "slight_enhancement"):
+        if not _is_finite(asdict(getattr(found, name))):
+            yield f"the {name} {getattr(found, name)!r:.100}", "finite numbers"
+    if found.trace and not 0 <= found.trace.spacing_mm < np.inf:
+        yield f"attention {found.trace.spacing_mm:g} mm apart", "a finite distance, 0 for none"
+    if not 0 <= found.engine.floor <= 1 or not all(
+        map(np.isfinite, chain(*found.engine.operating_points))
+    ):
+        yield (
+            "a score threshold that is none",
+            "floor of 0 to 1, operating points of finite numbers",
+        )
 
 
 def _names_engine(info: Any) -> bool:
@@ -236,16 +265,12 @@ def _names_engine(info: Any) -> bool:
     return isinstance(able, frozenset | set) and able <= set(Capability)
 
 
-def _is_finite(record: Any, kind: type[Scoring | SlightEnhancement | ViewAgreement]) -> bool:
-    """Return whether a record is of a kind, and all its numbers are finite."""
-    if not isinstance(record, kind):
-        return False
-    values = asdict(record)
-    if isinstance(record, Scoring):
-        del values["agreement"]
-        if not (record.agreement is None or _is_finite(record.agreement, ViewAgreement)):
-            return False
-    return all(isinstance(v, int | float | np.floating) and np.isfinite(v) for v in values.values())
+def _is_finite(values: Mapping[str, Any]) -> bool:
+    """Return whether all numbers of a record are finite; None is a part that was not fitted."""
+    return all(
+        one is None or (_is_finite(one) if isinstance(one, Mapping) else np.isfinite(one))
+        for one in values.values()
+    )
 
 
 def _are_thresholds(values: Any) -> bool:
@@ -282,9 +307,14 @@ def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
     """Return what is wrong with an array, and what was expected; None if it is a valid map."""
     found, kind = getattr(values, "shape", None), getattr(values, "dtype", None)
     real = isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating)
-    if real and found == shape:
+    masked = isinstance(values, np.ma.MaskedArray)  # checks would pass over what is masked
+    if real and found == shape and not masked:
         return None
-    given = "no array" if found is None else f"an array of {found}, {kind}"
+    given = (
+        "no array"
+        if found is None
+        else f"{'a masked' if masked else 'an'} array of {found}, {kind}"
+    )
     return f"as {given}", f"an array of {shape}, float32: the shape of its grid"
 
 
@@ -334,6 +364,9 @@ def _checksum(prepared: PreparedStudy) -> tuple[int, int]:
 
 
 def _refused(engine: object, what: str, expected: str) -> PluginError:
+    return PluginError(who=_who(engine), why=f"gave {what}", expected=expected)
+
+
+def _who(engine: object) -> str:
     named = getattr(engine, "__qualname__", type(engine).__name__)
-    who = plugins.name_of(engine, f"engine {named!r}")
-    return PluginError(who=who, why=f"gave {what}", expected=expected)
+    return plugins.name_of(engine, f"engine {named!r}")

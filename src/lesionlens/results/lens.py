@@ -23,7 +23,7 @@ from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import trained_on_warning
-from lesionlens.base.records.prediction import EngineInfo
+from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.base.run_context import SILENT, Cancel, RunContext
 from lesionlens.engines import native
@@ -32,6 +32,7 @@ from lesionlens.engines.engine import Engine
 from lesionlens.engines.kept_memory import kept_memory, trim_memory
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
+from lesionlens.engines.turns import turn_of
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import identity_of, inputs_of, unchanged
 from lesionlens.network.forked import works_when_forked
@@ -43,6 +44,9 @@ _ENGINE_HOW = "`lesionlens doctor` lists the installed ones; an own one has `inf
 
 class Lens:
     """The whole analysis with one engine; loads it once, analyses any number of studies.
+
+    Several threads may share one: studies are read and prepared side by side, and the engine takes
+    one at a time.
 
     Parameters
     ----------
@@ -147,19 +151,9 @@ class Lens:
             engine = self.engine
             if (check := doubt.result()) is not None:
                 prepared = replace(prepared, quality=(*prepared.quality, check))
-            preliminary.notify(engine, prepared, context, first)
-            with context.stage("network"):
-                prediction = predict(engine, prepared, context=context)
-                prediction = without_t1_hyperintensity(prediction, prepared)
-                trim_memory()
-            with context.stage("native grid"):
-                probability = native.resample_regions(prediction.probability, prepared, nested=True)
-            with context.stage("candidates"):
-                cavity = find_cavity(prediction, probability, prepared)
-                flagged = find(prediction, probability, prepared.native, cavity)
-            with context.stage("explanations"):
-                explained = explain(
-                    engine, prepared, prediction, flagged, probability, context=context
+            with turn_of(engine, context):
+                prediction, probability, cavity, flagged, explained = _examined(
+                    engine, prepared, context, first
                 )
             with context.stage("measures"):
                 findings, doubtful = study_findings(
@@ -201,6 +195,28 @@ class Lens:
             if not context.cancel.is_set():
                 loading.result()
             raise
+
+
+def _examined(
+    engine: Engine,
+    prepared: PreparedStudy,
+    context: RunContext,
+    first: preliminary.Listener | None,
+) -> tuple[Prediction, dict[Region, Floats], Volume | None, Flagged, Explained]:
+    """Do all for which the engine is asked, in turn."""
+    preliminary.notify(engine, prepared, context, first)
+    with context.stage("network"):
+        prediction = predict(engine, prepared, context=context)
+        prediction = without_t1_hyperintensity(prediction, prepared)
+        trim_memory()
+    with context.stage("native grid"):
+        probability = native.resample_regions(prediction.probability, prepared, nested=True)
+    with context.stage("candidates"):
+        cavity = find_cavity(prediction, probability, prepared)
+        flagged = find(prediction, probability, prepared.native, cavity)
+    with context.stage("explanations"):
+        explained = explain(engine, prepared, prediction, flagged, probability, context=context)
+    return prediction, probability, cavity, flagged, explained
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -35,6 +35,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
+from lesionlens.engines.turns import turn_of
 from lesionlens.network.forked import works_when_forked
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 class Result:
     """One analysed study.
+
+    Pickled, as for another process, it has no engine, like a result that was opened.
 
     Parameters
     ----------
@@ -68,8 +71,11 @@ class Result:
 
     @override
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy in another process needs: prompt networks are loaded there again."""
-        return {**self.__dict__, "_prompter": None}
+        """Return what a copy in another process needs: no network, as after `open`."""
+        return {**self.__dict__, "_prompter": None, "_prediction": None, "_engine": None}
+
+    def __copy__(self) -> Self:
+        return type(self)(self._held, self._prediction, self._engine)
 
     @classmethod
     def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:
@@ -195,7 +201,10 @@ class Result:
         prepared = self.analysis.prepared
         marked = component_mask_of(self.analysis.findings, prepared.native)
         spots = component_voxels(marked, seen.grid)
-        return counterfactual.without_candidate(engine, prepared, prediction, spots, index, context)
+        with turn_of(engine, context):
+            return counterfactual.without_candidate(
+                engine, prepared, prediction, spots, index, context
+            )
 
     def prompt(
         self,
@@ -317,19 +326,21 @@ class Result:
         save(self.analysis, folder)
         return folder
 
-    def show(self) -> Any:
-        """Open the result in the installed viewer (napari).
+    def show(self, viewer: str = "napari") -> Any:
+        """Open the result in napari, or in the named viewer of another package.
 
         Raises
         ------
         MissingPluginError, ResourceError
-            No viewer is installed; there is no display.
+            The viewer is not installed; there is no display for napari.
+        PluginError
+            A third-party viewer fails.
         """
-        installed = plugins.names(plugins.VIEWERS)
-        name = "napari" if "napari" in installed or not installed else installed[0]
-        if name == "napari":
+        if viewer == "napari":
             plugins.check_window()
-        return cast("Any", plugins.load(plugins.VIEWERS, name))(self)
+        opened = plugins.load(plugins.VIEWERS, viewer)
+        with plugins.plugin_errors(opened, f"viewer {viewer!r}", "when it opened a result"):
+            return opened(self)
 
 
 def _local_prompts() -> SupportsPrompts:

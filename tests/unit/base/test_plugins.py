@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -26,6 +27,40 @@ def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_pat
     made, failed = plugins.create_all(plugins.READERS)
     assert set(made) == {"dicom", "nifti"}
     assert set(failed) == {"mine"} == set(plugins.load_errors(plugins.READERS))
+
+
+REFUSAL = """
+from lesionlens.base.errors import ReadError
+
+def refuse(*_):
+    raise ReadError(found="an old file", expected="a new one", next_step="Convert it")
+"""
+
+
+@pytest.mark.parametrize("code", ["refuse()", "class Reader:\n    __init__ = refuse"])
+def test_a_plugin_that_refuses_before_it_is_chosen_costs_no_other(code, monkeypatch, tmp_path):
+    """It raises an error of ours, as a chosen reader may: then nothing could be read or saved."""
+    install(monkeypatch, tmp_path, f"{REFUSAL}\n{code}", readers="mine = Reader")
+    made, failed = plugins.create_all(plugins.READERS)
+    assert set(made) == {"dicom", "nifti"}
+    assert "ReadError" in failed["mine"].brief
+    assert "old" not in failed["mine"].brief
+    assert "old" in str(failed["mine"])
+    with pytest.raises(errors.LesionLensError, match="an old file"):
+        plugins.make(plugins.READERS, "mine")
+
+
+def test_doctor_names_a_plugin_that_refuses_to_be_loaded(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, f"{REFUSAL}\nrefuse()", engines="mine = Engine")
+    assert "an old file" in plugins.load_errors(plugins.ENGINES)["mine"]
+
+
+def test_a_request_to_stop_is_no_failure_of_a_plugin():
+    with (
+        pytest.raises(errors.CancelledError),
+        plugins.plugin_errors("a", "b", "c", may_refuse=False),
+    ):
+        raise errors.CancelledError
 
 
 def test_what_goes_to_files_does_not_repeat_what_the_plugin_said(monkeypatch, tmp_path):
@@ -73,12 +108,14 @@ def test_a_defect_of_ours_is_not_blamed_on_others():
         raise ZeroDivisionError
 
 
-def test_a_plugin_that_ends_the_process_is_stopped():
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_a_plugin_that_ends_the_process_is_stopped(error):
+    """A cancelled task of its event loop ended the command with a traceback."""
     with (
-        pytest.raises(errors.PluginError, match="SystemExit"),
+        pytest.raises(errors.PluginError, match=error.__name__),
         plugins.plugin_errors("a", "reader", "now"),
     ):
-        raise SystemExit(3)
+        raise error(3)
 
 
 def test_a_plugin_that_changes_the_working_folder_does_not_change_where_results_go(

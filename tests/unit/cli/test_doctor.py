@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from lesionlens.cli import doctor
 from lesionlens.imaging import samples
 
@@ -33,6 +35,13 @@ def test_packages_of_an_extra_that_are_missing_are_named_beside_those_there(monk
     assert re.fullmatch(
         r'onnx +onnxruntime \S+, missing onnx, onnxscript: pip install "lesionlens\[onnx\]"', line
     )
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 thread;"), (4, "4 threads;")])
+def test_one_thread_is_one(count, said):
+    found = doctor.examine()
+    found["device"]["cpu_threads"] = count
+    assert said in doctor._lines(found)[1]
 
 
 def test_an_installation_without_its_samples_is_reported(monkeypatch, tmp_path):

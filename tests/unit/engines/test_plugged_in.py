@@ -79,10 +79,10 @@ def with_nan(values):
 CROOKED = {
     "an array of .*float32: the shape": each(lambda v: v[:-2]),
     "an array of .*int": each(lambda v: np.rint(v).astype(np.uint8)),
-    "no array": each(lambda v: v.tolist()),
     "from 0 to 90": each(lambda v: v * 100),
     "from -0.4": each(lambda v: v - 0.4),
     "none of them NaN": each(with_nan),
+    "a masked array": each(lambda v: np.ma.masked_array(v, v > 0.5)),
     "tc above the region round it": {**shares(), Region.TC: shares()[Region.WT] * 1.1},
     "the regions wt": {Region.WT: shares()[Region.WT]},
 }
@@ -94,7 +94,7 @@ def test_what_is_no_probability_of_this_head_is_refused_in_words(words):
         answered(Prediction(CROOKED[words], INFO))
 
 
-@pytest.mark.parametrize("words", [w for w in CROOKED if w != "no array"])
+@pytest.mark.parametrize("words", CROOKED)
 def test_no_network_of_ours_gives_what_is_no_probability(words):
     """Weights of any origin may: what is NaN everywhere would read as no candidate region."""
     found = Prediction(CROOKED[words], INFO)
@@ -117,8 +117,22 @@ def test_a_prediction_by_the_name_of_another_engine_is_refused(other):
 def test_texts_that_no_file_can_hold_are_escaped():
     odd = b"M\xfcller".decode("utf-8", "surrogateescape")
     assert answered(Prediction(shares(), INFO, notices=(odd,))).notices == (r"M\udcfcller",)
+    trace = Trace({}, odd, (odd,))
+    found = answered(Prediction(shares(), replace(INFO, device=odd), trace=trace))
+    assert (found.engine.device, found.trace.method, *found.trace.layers) == (r"M\udcfcller",) * 3
     with pytest.raises(PluginError, match="names no engine"):
         answered(Prediction(shares(), replace(INFO, version=odd)))
+
+
+def test_what_python_takes_for_the_declared_type_is_converted():
+    """Regions by their values, lists and numpy's numbers go on as every file writes them."""
+    by_value = {region.value: values for region, values in shares().items()}
+    info = replace(INFO, operating_points=[(np.float32(0.5), 1, 0)], threads=np.int64(2))
+    found = answered(Prediction(by_value, info, notices=["bright"]))
+    assert all(type(region) is Region for region in found.probability)
+    assert found.notices == ("bright",)
+    assert found.engine.operating_points[0].threshold == 0.5
+    assert type(found.engine.threads) is int
 
 
 @pytest.mark.parametrize("found", [None, {}, ValueError("shapes"), SystemExit(2)])
@@ -153,6 +167,12 @@ def test_attention_of_another_grid_is_refused():
         answered(replace(Prediction(shares(), INFO), trace=trace))
 
 
+def classes(apart):
+    shares = np.full((3, *HEAD.working.shape), 0.3, np.float32)
+    return ClassProbabilities(shares, HEAD.working, apart)
+
+
+ALONE = shares()[Region.WT]
 CROOKED_PARTS = {
     "uncertainty as an array of": {"uncertainty": np.zeros((2, 2, 2), np.float32)},
     "uncertainty from 7": {"uncertainty": np.full(HEAD.working.shape, 7, np.float32)},
@@ -177,11 +197,37 @@ CROOKED_PARTS = {
     "the scoring .*intercept=nan": {
         "scoring": Scoring(float("nan"), agreement=ViewAgreement(0.0, 1.0, 1.0, 1.0))
     },
-    "the scoring .*agreement=5": {"scoring": Scoring(agreement=5)},
-    "the scoring 5": {"scoring": 5},
+    r"Prediction\.scoring\.agreement as int": {"scoring": Scoring(agreement=5)},
+    r"Prediction\.scoring as int": {"scoring": 5},
     "the slight_enhancement .*nan": {"slight_enhancement": SlightEnhancement(float("nan"))},
-    r"the notices \(5,\)": {"notices": (5,)},
-    "the notices 'bright'": {"notices": "bright"},
+    r"Prediction\.notices\.0 as int": {"notices": (5,)},
+    r"Prediction\.notices as str": {"notices": "bright"},
+    r"Prediction\.probability as NoneType": {"probability": None},
+    r"Prediction\.probability\.wt as list": {"probability": each(np.ndarray.tolist)},
+    r"Prediction\.probability\.xx.* 'wt', 'tc' or 'et'": {"probability": {"xx": ALONE}},
+    r"Prediction\.unperturbed as ndarray": {"unperturbed": ALONE},
+    r"Prediction\.question_time as NoneType": {"question_time": None},
+    r"Prediction\.trace as object": {"trace": object()},
+    r"Prediction\.trace\.cross as NoneType": {"trace": Trace(None, "", ())},
+    r"Prediction\.trace\.cross\.xx.* 'wt', 'tc' or 'et'": {"trace": Trace({"xx": ALONE}, "", ())},
+    r"Prediction\.trace\.method as NoneType": {"trace": Trace({}, None, ())},
+    r"Prediction\.trace\.layers\.0 as int": {"trace": Trace({}, "", (1,))},
+    "attention nan mm apart": {"trace": Trace({}, "", (), spacing_mm=float("nan"))},
+    r"Prediction\.class_probabilities as ndarray": {"class_probabilities": ALONE},
+    r"Prediction\.class_probabilities\.grid as NoneType": {
+        "class_probabilities": ClassProbabilities(ALONE, None)
+    },
+    "the bound nan of what is listed apart": {"class_probabilities": classes(float("nan"))},
+    "the bound 1 of what is listed apart": {"class_probabilities": classes(1)},
+    r"Prediction\.engine\.device as NoneType": {"engine": replace(INFO, device=None)},
+    r"Prediction\.engine\.calibrated as NoneType": {"engine": replace(INFO, calibrated=None)},
+    r"Prediction\.engine\.trained_on as NoneType": {"engine": replace(INFO, trained_on=None)},
+    r"Prediction\.engine\.precision as str": {"engine": replace(INFO, precision="double")},
+    r"Prediction\.engine\.weights_sha256 as int": {"engine": replace(INFO, weights_sha256=5)},
+    "a score threshold that is none": {"engine": replace(INFO, floor=float("nan"))},
+    "a score threshold .*finite": {
+        "engine": replace(INFO, operating_points=((float("nan"), 0.5, 1.0),))
+    },
     "attention of wt with": {
         "trace": Trace(dict.fromkeys(Region, HEAD.brain * np.float32(np.nan)), "", ())
     },
@@ -203,10 +249,13 @@ CROOKED_PERTURBED = {
     "NoneType for perturbed inputs": None,
     "ndarray for perturbed inputs": ROUND,
     "probability of perturbed inputs as an array": PerturbedPrediction(ROUND[:1], GRID),
-    "probability of perturbed inputs as no array": PerturbedPrediction(None, GRID),
+    r"PerturbedPrediction\.probability as NoneType": PerturbedPrediction(None, GRID),
+    r"PerturbedPrediction\.grid as NoneType": PerturbedPrediction(ROUND, None),
     "probability of perturbed inputs from nan": PerturbedPrediction(ROUND + np.nan, GRID),
     "probability of perturbed inputs from 9": PerturbedPrediction(ROUND + 9, GRID),
     "inner of perturbed inputs as an array": PerturbedPrediction(ROUND, GRID, ROUND),
+    "the thresholds .*nan": PerturbedPrediction(ROUND, GRID, thresholds=(0.5, float("nan"))),
+    "the thresholds .*Expected 2, each": PerturbedPrediction(ROUND, GRID, thresholds=(0.5,)),
     "lesion_scores of .* from -1": PerturbedPrediction(ROUND, GRID, lesion_scores=ROUND - 1),
 }
 
@@ -227,10 +276,10 @@ CROOKED_RESPONSES = {
     "failed when it answered prompts": ValueError("shapes"),
     "the box": PromptResponse((slice(0, 2), slice(3, 5), slice(1, 9999)), CUBE, CUBE, SETTLED),
     "the box .*None": PromptResponse((slice(None),) * 3, CUBE, CUBE, SETTLED),
-    "the box None": PromptResponse(None, CUBE, CUBE, SETTLED),
-    "the box .*2, 4": PromptResponse((*BOX[:2], (2, 4)), CUBE, CUBE, SETTLED),
+    r"PromptResponse\.box as NoneType": PromptResponse(None, CUBE, CUBE, SETTLED),
+    r"PromptResponse\.box\.2 as tuple": PromptResponse((*BOX[:2], (2, 4)), CUBE, CUBE, SETTLED),
     "the box .*1, 4, 2": PromptResponse((*BOX[:2], slice(1, 4, 2)), CUBE, CUBE, SETTLED),
-    "7 as what made a response": PromptResponse(BOX, CUBE, CUBE, SETTLED, 7),
+    r"PromptResponse\.made_by as int": PromptResponse(BOX, CUBE, CUBE, SETTLED, 7),
     "probability of a prompt as": PromptResponse(BOX, CUBE[:1], CUBE, SETTLED),
     "probability of a prompt from nan": PromptResponse(BOX, CUBE + np.nan, CUBE, SETTLED),
     "attention of a prompt with": PromptResponse(BOX, CUBE, CUBE - 1, SETTLED),

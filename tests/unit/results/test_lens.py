@@ -1,5 +1,6 @@
 """The whole analysis on a phantom, with untrained weights and with scripted engines."""
 
+import copy
 import json
 import pickle
 import re
@@ -266,6 +267,17 @@ def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
     copied = pickle.loads(pickle.dumps(again))
     found, same = (one.prompt([(there[1], True)]) for one in (again, copied))
     np.testing.assert_array_equal(found.data, same.data)
+
+
+def test_a_fresh_result_is_returned_by_another_process(result):
+    """A pool's worker could return none: its engine holds locks."""
+    sent = pickle.loads(pickle.dumps(result))
+    assert sent.candidates == result.candidates
+    np.testing.assert_array_equal(sent.attention["wt"].data, result.attention["wt"].data)
+    assert sent.sentence() == result.sentence()
+    with pytest.raises(UnusableInputError, match="keeps no self-attention"):
+        sent.probe((20, 20, 20))
+    assert copy.copy(result).engine is result.engine
 
 
 def test_a_result_of_a_head_is_opened_with_its_brain_where_none_is_cached(tmp_path, monkeypatch):

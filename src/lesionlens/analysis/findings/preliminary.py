@@ -21,6 +21,7 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import native
 from lesionlens.engines.engine import Engine, SupportsFirstPass
+from lesionlens.engines.plugged_in import first_pass
 
 Listener = Callable[[PreliminaryFindings], None]
 """Called once, from the analysis thread; must return quickly."""
@@ -50,7 +51,7 @@ def flag(
     PreliminaryFindings
         On the native grid; scored like final candidates, segmented from the coarse pass.
     """
-    found = engine.first_pass(prepared, context=context)
+    found = first_pass(engine, prepared, context=context)
     whole = native.resample_map(found.seen.probability[0], prepared, found.seen.grid)
     inner = np.zeros(whole.shape, np.float32)
     criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: found.threshold})

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
+from lesionlens.base.declared import as_declared
 from lesionlens.base.errors import PluginError
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.base.text import writable
+from lesionlens.base.records.study import Series, Study
+
+_NIFTI_CODES = frozenset(range(6))
 
 
 def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
@@ -36,16 +37,20 @@ def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     surest, chosen = 0.0, None
     for name, reader in made.items():
         try:
-            with plugins.plugin_errors(
-                reader, f"reader {name!r}", "when it was asked what it can read"
-            ):
-                certainty = min(float(reader.claims(one)) for one in paths)
+            certainty = _certainty(reader, f"reader {name!r}", paths)
         except PluginError as error:
             failed[name] = error
             continue
         if certainty > surest:
             surest, chosen = certainty, reader
     return chosen, tuple(f"Not asked to read: {error.brief}" for error in failed.values())
+
+
+def _certainty(reader: Any, what: str, paths: Sequence[Path]) -> float:
+    """Return the lowest certainty of a reader for any of these paths."""
+    when = "when it was asked what it can read"
+    with plugins.plugin_errors(reader, what, when, may_refuse=False):
+        return min(float(reader.claims(one)) for one in paths)
 
 
 def read_with(
@@ -76,45 +81,26 @@ def read_with(
             why=f"gave {type(found).__name__} for a study",
             expected="a lesionlens.base.records.study.Study",
         )
-    for why, expected in (*_wrong_parts(found), *_ignored(found, named, study)):
+    checked = as_declared(found, Study, plugins.name_of(reader, what))
+    for why, expected in (*_wrong_parts(checked), *_ignored(checked, named, study)):
         raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
-    series = {MrSequence(s): _guarded(reader, what, item) for s, item in found.series.items()}
-    notices = tuple(map(writable, found.notices))
-    return replace(found, series=series, name=writable(found.name), notices=notices)
+    series = {s: _guarded(reader, what, item) for s, item in checked.series.items()}
+    aside = tuple(_guarded(reader, what, item) for item in checked.set_aside)
+    return replace(checked, series=series, set_aside=aside)
 
 
-def _wrong_parts(study: Any) -> Iterator[tuple[str, str]]:
+def _wrong_parts(study: Study) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a study, and what was expected; voxels are not read."""
-    series = study.series
-    if not isinstance(series, Mapping) or not set(series) <= set(MrSequence):
-        yield "series by other keys than sequences", "a mapping of MrSequence to Series"
-        return
-    wrong = next(filter(None, map(_wrong_series, (*series.values(), *study.set_aside))), None)
-    if wrong is not None:
-        yield wrong
-        return
-    for key, one in series.items():
-        if one.sequence != key:
-            yield f"{one.sequence} as the {key}", "each series by its own sequence"
-    if not isinstance(study.root, Path):
-        yield "a study without a root", "the opened folder or file"
-    if not isinstance(study.kind, StudyKind):
-        yield f"the kind {study.kind!r:.100}", "a lesionlens.base.records.study.StudyKind"
-    if not plugins.are_texts((study.name, *study.notices)):
-        yield "a name or notices that are no text", "text"
-
-
-def _wrong_series(one: Any) -> tuple[str, str] | None:
-    """Return what is wrong with a series, and what was expected; None if it is valid."""
-    if not isinstance(one, Series) or not isinstance(one.grid, Grid):
-        return "a series without a grid", "a lesionlens.base.records.study.Series"
-    if not _has_files(one.files):
-        return "a series without its files", "each file that is read, as an existing SourceFile"
-    if not plugins.are_texts(
-        (one.detected_by, one.description, *(file.name for file in one.files))
-    ):
-        return "evidence, a description or a file's name that is no text", "text"
-    return None
+    for one in (*study.series.values(), *study.set_aside):
+        if not one.files or not all(file.path.is_file() for file in one.files):
+            yield "a series without its files", "each file that is read, as an existing SourceFile"
+        if not set(one.nifti_codes) <= _NIFTI_CODES:
+            yield f"the NIfTI codes {one.nifti_codes}", "a sform and a qform code of 0 to 5"
+        if not 0 <= one.confidence <= 1:
+            yield f"{one.confidence:g} for how sure a sequence is", "0 to 1"
+    for key, series in study.series.items():
+        if series.sequence != key:
+            yield f"{series.sequence} as the {key}", "each series by its own sequence"
 
 
 def _ignored(
@@ -140,32 +126,22 @@ def _is_named(series: Series, value: str, root: Path) -> bool:
     return any(not places.isdisjoint((file, *file.parents)) for file in files)
 
 
-def _has_files(files: Any) -> bool:
-    there = (isinstance(file, SourceFile) and file.path.is_file() for file in files)
-    return bool(files) and all(there)
-
-
 def _guarded(reader: Any, what: str, series: Series) -> Series:
-    """Return a series whose voxels are validated, with texts that files can hold."""
-    return replace(
-        series,
-        load=partial(_load, reader, what, series),
-        detected_by=writable(series.detected_by),
-        description=writable(series.description),
-        files=tuple(replace(file, name=writable(file.name)) for file in series.files),
-    )
+    """Return a series whose voxels are validated."""
+    return replace(series, load=partial(_load, reader, what, series))
 
 
 def _load(reader: Any, what: str, series: Series) -> NDArray[np.float32]:
     """Load the voxels of a series and validate them."""
     with plugins.plugin_errors(reader, what, "when it read voxels"):
         voxels: Any = series.load()
-    shape, kind = getattr(voxels, "shape", None), getattr(voxels, "dtype", np.dtype(object))
-    if shape == series.grid.shape and kind.kind in "iuf":  # integer and floating-point types
+    array = isinstance(voxels, np.ndarray) and not isinstance(voxels, np.ma.MaskedArray)
+    if array and voxels.shape == series.grid.shape and voxels.dtype.kind in "iuf":
         loaded: NDArray[np.float32] = np.asarray(voxels, np.float32)
         return loaded
+    shape, kind = getattr(voxels, "shape", None), getattr(voxels, "dtype", None)
     raise PluginError(
         who=plugins.name_of(reader, what),
-        why=f"gave voxels as an array of {shape}, {kind}",
+        why=f"gave voxels as {type(voxels).__name__} of {shape}, {kind}",
         expected=f"an array of {series.grid.shape}, float32: the shape of the series' grid",
     )

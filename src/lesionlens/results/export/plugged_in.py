@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lesionlens.base import plugins
+from lesionlens.base.declared import as_declared
 from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.labels import Extra, Identity, Region
 from lesionlens.base.manifest import is_inside
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.parts import MAPS
-from lesionlens.base.text import is_writable
+from lesionlens.base.text import is_writable, writable
 from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.results.export.result_files import ALWAYS, KEPT
 from lesionlens.results.export.written import Written, reason_of
@@ -49,6 +50,10 @@ _RESERVED = (
 """Names that third-party exporters must not write."""
 
 
+_failures = partial(plugins.plugin_errors, may_refuse=False)
+"""Its own LesionLensErrors too: their texts may name a patient, and would go to run.json."""
+
+
 def write_by(exporter: Any, name: str, analysis: Analysis, aside: Path) -> Written | str:
     """Run a third-party exporter, and move its files into the staged folder.
 
@@ -68,14 +73,14 @@ def write_by(exporter: Any, name: str, analysis: Analysis, aside: Path) -> Writt
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
         return _NAMES
     try:
-        with plugins.plugin_errors(exporter, what, "when it was asked whether it can write"):
-            reason = exporter.missing(analysis)
+        with _failures(exporter, what, "when it was asked whether it can write"):
+            reason: Any = exporter.missing(analysis)
         if reason is not None:
-            return str(reason)
+            return _reason(exporter, what, reason)
         with TemporaryDirectory(dir=aside, prefix=".") as private:
             own = Path(private) / "files"
             own.mkdir()
-            with plugins.plugin_errors(exporter, what, "when it wrote"):
+            with _failures(exporter, what, "when it wrote"):
                 done = exporter.write(analysis, own)
             if not own.is_dir() or list(Path(private).iterdir()) != [own]:
                 raise PluginError(
@@ -90,25 +95,28 @@ def write_by(exporter: Any, name: str, analysis: Analysis, aside: Path) -> Writt
         return Written((), left_out={name: reason_of(error)})
 
 
+def _reason(exporter: Any, what: str, reason: Any) -> str:
+    """Return why it cannot write; False and an empty text may mean the opposite."""
+    if isinstance(reason, str) and reason.strip():
+        return writable(reason)
+    raise PluginError(
+        who=plugins.name_of(exporter, what),
+        why=f"gave {reason!r:.100} for why it cannot write",
+        expected="a reason in words, or None where it can",
+    )
+
+
 def _checked(exporter: Any, what: str, done: Any) -> Written:
-    if (
-        isinstance(done, Written)
-        and plugins.are_texts(done.notices)
-        and _are_texts_by_name(done.left_out)
-    ):
-        return done
+    if isinstance(done, Written):
+        return as_declared(replace(done, files=()), Written, plugins.name_of(exporter, what))
     if isinstance(done, tuple | list):
-        return Written(tuple(done))
+        return Written(())
     raise PluginError(
         who=plugins.name_of(exporter, what),
         why=f"gave {type(done).__name__} for the files that it wrote",
         expected="a tuple of paths, or lesionlens.results.export.written.Written with a tuple of "
         "texts for notices, and texts by name for what was left out",
     )
-
-
-def _are_texts_by_name(values: Any) -> bool:
-    return isinstance(values, Mapping) and plugins.are_texts([*values.keys(), *values.values()])
 
 
 def _taken(exporter: Any, what: str, own: Path, aside: Path) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.environment import Template
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import LoopContext
@@ -61,6 +61,7 @@ _FILTERS = (
     "capitalize", "default", "first", "int", "join", "last", "length", "list", "lower", "map",
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
 )  # fmt: skip
+_SINGLE_BRACES = re.compile(r"\{\s*[^\W\d]\w*[^{}]*\}")
 _REASSURING = re.compile(
     r"\b(ab)?normal\w*|unremarkable|no (tumou?r|disease)|kein\w* tumor|unauff[aä]llig\w*",
     re.IGNORECASE,
@@ -335,9 +336,19 @@ def _compiled(template: str, words: Words, name: str) -> Template:
                 f"that names {', '.join(unknown)}, which there is not, for {name}",
                 f"of {name}: {', '.join(FIELDS[name])}",
             )
+        if printed := _SINGLE_BRACES.search(_literal(tree)):
+            _refuse(
+                f"that would print {printed[0]} as it stands, for {name}",
+                f"fields in double braces, such as {{{{ {FIELDS[name][0]} }}}}",
+            )
         return made.from_string(source)
     except TemplateSyntaxError as error:
         _refuse(f"whose line {error.lineno} is no Jinja ({error.message})", "a template of Jinja")
+
+
+def _literal(tree: nodes.Template) -> str:
+    """Return the text of a template that is printed as it stands."""
+    return "\n".join(data.data for data in tree.find_all(nodes.TemplateData))
 
 
 _BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%\}", re.DOTALL)

@@ -46,7 +46,10 @@ def test_the_surest_reader_reads_whoever_wrote_it(monkeypatch, tmp_path, make_st
     assert not [notice for notice in study.notices if "mine" in notice]
 
 
-@pytest.mark.parametrize("claim", ["1 / 0", "None", "'much'"])
+REFUSES = "NiftiReader().read(path / 'none', {}, None)"
+
+
+@pytest.mark.parametrize("claim", ["1 / 0", "None", "'much'", REFUSES])
 def test_a_study_opens_beside_a_broken_reader_which_a_notice_names(
     claim, monkeypatch, tmp_path, make_study
 ):
@@ -84,7 +87,26 @@ def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, mak
         "replace(study, notices=(5,))",
         "replace(study, kind='nifti file')",
         "replace(study, series={s: replace(v, detected_by=None) for s, v in study.series.items()})",
-        "replace(study, set_aside=(replace(study.series['t1'], description=b'x'),))",
+        "replace(study, set_aside=(replace(study.series['t1'], description=7),))",
+        "replace(study, set_aside=None)",
+        "replace(study, notices=None)",
+        "replace(study, uid=5)",
+        "replace(study, patient={'weight': 70})",
+        *map(
+            "replace(study, series={{s: replace(v, {}) for s, v in study.series.items()}})".format,
+            (
+                "files=(replace(v.files[0], path=None),)",
+                "files=(replace(v.files[0], sop_instance_uid=3),)",
+                "nifti_codes=None",
+                "nifti_codes=(77, 1)",
+                "confidence=float('nan')",
+                "confidence='sure'",
+                "witness='guess'",
+                "frames=None",
+                "uid=7",
+                "load=None",
+            ),
+        ),
     ],
 )
 def test_a_study_that_could_not_be_opened_again_is_refused(
@@ -134,10 +156,23 @@ def test_a_reader_that_ignores_the_named_study_is_refused(monkeypatch, tmp_path,
     assert open_study(place, study_uid=place.name).series
 
 
-@pytest.mark.parametrize("load", ["v.load()[:-1]", "v.load() > 0", "None", "1 / 0"])
+MASKED = "__import__('numpy').ma.masked_array(v.load(), v.load() > 0)"
+TENSOR = "__import__('torch').from_numpy(v.load().copy())"
+
+
+@pytest.mark.parametrize("load", ["v.load()[:-1]", "v.load() > 0", "None", "1 / 0", MASKED, TENSOR])
 def test_voxels_that_do_not_fit_their_grid_are_refused(load, monkeypatch, tmp_path, make_study):
     """A volume short of a slice would else be shown, and measured, at wrong places."""
     with_reader(monkeypatch, tmp_path, study=CHANGED.replace("LOAD", load))
     study = open_study(make_study())
     with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7"):
         next(iter(study.series.values())).load()
+
+
+def test_voxels_of_a_series_that_is_set_aside_are_checked_too(monkeypatch, tmp_path, make_study):
+    """The window shows it beside the four."""
+    aside = "replace(study.series['t1'], sequence=None, load=lambda: None)"
+    with_reader(monkeypatch, tmp_path, study=f"replace(study, set_aside=({aside},))")
+    (series,) = open_study(make_study()).set_aside
+    with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave voxels as NoneType"):
+        series.load()

@@ -14,6 +14,7 @@ from lesionlens.results.review.reopen import read_result
 
 EXPORTER = """
 import shutil
+from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.results.export.written import Written
 
 class Writer:
@@ -28,6 +29,9 @@ class Writer:
         path.write_text("theirs")
         return {done}
 """
+
+
+REFUSES = "raise ReadError(found='that Doe^Jane is dead', expected='life', next_step='Mourn')"
 
 
 def saved(monkeypatch, tmp_path, analysis, **how):
@@ -57,6 +61,12 @@ def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
         {"done": "None"},
         {"done": "path"},
         {"missing": "1 / 0"},
+        {"missing": "False"},
+        {"missing": "' '"},
+        {"missing": "5"},
+        {"more": f"    def __init__(self):\n        {REFUSES}\n"},
+        {"more": f"    def write(self, *_):\n        {REFUSES}\n\n    def other(self, path):"},
+        {"more": f"    def __init__(self):\n        {REFUSES.replace('Read', 'Resource')}\n"},
         {"more": "    def __init__(self):\n        raise OSError('no licence')\n"},
         {"name": "findings.json"},
         {"name": "Findings.JSON"},
@@ -81,11 +91,20 @@ def test_one_that_fails_or_takes_a_name_of_ours_is_left_out_alone(how, make, mon
     out, reason, warnings = saved(monkeypatch, tmp_path, make(), **how)
     assert "'mine' of crooked 0.7" in reason
     assert f"mine was left out: {reason}" in warnings
+    assert "Jane" not in (out / "run.json").read_text()
     assert json.loads((out / "findings.json").read_text())["schema"]
     assert read_result(out)  # a name that run.json cannot hold made all of it unreadable
     assert (out / "segmentation.nii.gz").read_bytes()[:2] == b"\x1f\x8b"
     assert not [path for path in out.rglob("*") if path.suffix == ".txt" and "mine" in str(path)]
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_texts_that_no_file_can_hold_are_escaped(make, monkeypatch, tmp_path):
+    odd = r"'M\udcfcller'"
+    done = f"Written((path,), notices=({odd},), left_out={{{odd}: {odd}}})"
+    out, _, warnings = saved(monkeypatch, tmp_path, make(), done=done)
+    assert json.loads((out / "run.json").read_text())["left_out"][r"M\udcfcller"] == r"M\udcfcller"
+    assert r"M\udcfcller" in warnings
 
 
 def test_it_runs_after_ours_so_that_no_name_of_theirs_is_in_the_way(make, monkeypatch, tmp_path):

@@ -1,0 +1,76 @@
+"""Check records of other packages against the types that their fields declare.
+
+Python itself checks none: a version that is a number, or attention without a text for its method,
+would fail only where a file is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from lesionlens.base.errors import PluginError
+from lesionlens.base.text import writable
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Record = TypeVar("Record")
+
+
+def as_declared(record: Any, kind: type[Record], who: str) -> Record:
+    """Return a record with every field of its declared type.
+
+    Arrays and functions are kept; equivalent values are converted: a list to a tuple, "t1" to
+    `MrSequence.T1`, numpy's numbers to Python's. Text that no file can hold is escaped.
+
+    Parameters
+    ----------
+    kind : type
+        The frozen dataclass that it must be.
+    who : str
+        Who made it, from `plugins.name_of`.
+
+    Raises
+    ------
+    PluginError
+        It is something else, or a field has another type; the message does not repeat the value,
+        which may name a patient.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415  (training does without)
+
+    try:
+        (found,) = _adapter(kind).validate_python([record])  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join((kind.__name__, *map(str, first["loc"][1:])))
+        raise PluginError(
+            who=who,
+            why=f"gave {where} as {type(first['input']).__name__}",
+            expected=first["msg"].removeprefix("Input should be "),
+        ) from error
+    return cast("Record", _written(found))
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[list[Any]]:
+    from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415
+
+    rules = ConfigDict(arbitrary_types_allowed=True, revalidate_instances="always", extra="forbid")
+    return TypeAdapter(list[kind], config=rules)  # type: ignore[valid-type]  # a list takes rules
+
+
+def _written(value: Any) -> Any:
+    """Return a value with all its text as files can hold it."""
+    if type(value) is str:
+        return writable(value)
+    if is_dataclass(value):
+        known = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        return replace(value, **{name: _written(one) for name, one in known.items()})  # type: ignore[type-var]
+    if type(value) is tuple:
+        return tuple(map(_written, value))
+    if isinstance(value, Mapping):
+        return {_written(key): _written(one) for key, one in value.items()}
+    return value

@@ -1,0 +1,59 @@
+"""One study at a time for each engine, whichever threads use it.
+
+Engines keep the input and the predictions of the last study. With two studies at a time, what one
+asked for would be answered from the other's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+from lesionlens.base.run_context import RunContext
+
+_POLL_S = 0.1
+
+
+class _Turn:
+    """A lock of its own, for as long as a thread uses or awaits it; the same thread may nest."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+
+_guard = threading.Lock()
+_turns: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
+"""By the identity of the engine, which lives while a thread uses it."""
+
+
+def _begin_alone() -> None:
+    """Forget the turns of threads that a forked process does not have."""
+    global _guard  # noqa: PLW0603
+    _guard = threading.Lock()
+    _turns.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_alone)
+
+
+@contextmanager
+def turn_of(engine: object, context: RunContext) -> Iterator[None]:
+    """Wait until no other thread uses an engine, and use it alone.
+
+    Raises
+    ------
+    CancelledError
+        The user asked to stop while waiting.
+    """
+    with _guard:
+        turn = _turns.setdefault(id(engine), _Turn())
+    while not turn.lock.acquire(timeout=_POLL_S):
+        context.check("waiting for another analysis by this engine")
+    try:
+        yield
+    finally:
+        turn.lock.release()

@@ -1,0 +1,123 @@
+"""One engine in several threads, as a service or notebook uses it: no study gets another's part."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from tests.phantoms.files import write_nifti
+
+from lesionlens.base.errors import CancelledError
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    PerturbedPrediction,
+    Prediction,
+)
+from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.engines.turns import turn_of
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.lens import Lens
+
+pytestmark = pytest.mark.usefixtures("coarse")
+LESIONS = ((-28.0, 8.0, 26.0), (30.0, -20.0, 30.0), (-30.0, -30.0, 20.0))
+
+
+class Caching:
+    """Keeps its last study, as every engine of ours does, and takes its time."""
+
+    info = EngineInfo("caching", "1", None, frozenset({Capability.SEGMENT, Capability.PERTURB}))
+
+    def __init__(self):
+        self.last, self.mixed = None, 0
+
+    def _bright(self):
+        flair = self.last.channels[3]
+        bright = flair > np.percentile(flair[self.last.brain], 98)
+        return np.where(bright & self.last.brain, 0.9, 0.05).astype(np.float32)
+
+    def predict(self, prepared, *, context):
+        self.last = prepared
+        time.sleep(0.3)
+        whole = self._bright()
+        self.mixed += self.last is not prepared
+        seen = PerturbedPrediction(whole[None], prepared.working)
+        return Prediction(dict.fromkeys(Region, whole), self.info, unperturbed=seen)
+
+    def predict_perturbed(self, prepared, perturbations, *, context):
+        self.last = prepared
+        time.sleep(0.05)
+        self.mixed += self.last is not prepared
+        return PerturbedPrediction(
+            np.stack([self._bright()] * len(perturbations)), prepared.working
+        )
+
+    def perturbation_grid(self, prepared):
+        return prepared.working
+
+    def attribute(self, prepared, target, method):
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """One head with a lesion at three positions: the arrays have the same shape."""
+    place = tmp_path_factory.mktemp("heads")
+    for number, at in enumerate(LESIONS):
+        head = make_patient(5, spacing_mm=4.0, lesions=(Lesion(at, 18.0),))
+        write_nifti(head, place / str(number))
+    return [open_study(place / str(number)) for number in range(len(LESIONS))]
+
+
+def test_studies_at_the_same_time_are_analysed_one_after_the_other(studies):
+    """The evidence by sequence of one was that of the other, now and then, without a word."""
+    engine = Caching()
+    lens = Lens(engine=engine)
+    with ThreadPoolExecutor(len(studies)) as threads:
+        together = list(threads.map(lens, studies))
+    assert not engine.mixed
+    for result, study in zip(together, studies, strict=True):
+        alone = Lens(engine=Caching())(study)
+        assert result.candidates == alone.candidates
+        np.testing.assert_array_equal(result.labels.data, alone.labels.data)
+
+
+def test_a_question_waits_for_the_analysis_of_another_study(studies):
+    engine = Caching()
+    lens = Lens(engine=engine)
+    result = lens(studies[0])
+    other = threading.Thread(target=lens, args=(studies[1],))
+    other.start()
+    while engine.last is result.analysis.prepared:
+        time.sleep(0.01)
+    result.what_if(1)
+    other.join()
+    assert not engine.mixed
+
+
+def test_who_waits_can_stop(studies):
+    engine, stopped = Caching(), threading.Event()
+    with turn_of(engine, SILENT):
+        wait = ThreadPoolExecutor(1).submit(
+            Lens(engine=engine), studies[0], context=RunContext(cancel=stopped)
+        )
+        time.sleep(0.5)
+        assert not wait.done()
+        stopped.set()
+        with pytest.raises(CancelledError):
+            wait.result(timeout=60)
+    assert engine.last is None
+
+
+def test_the_same_thread_may_nest_and_other_engines_need_not_wait():
+    engine, other = Caching(), Caching()
+    with turn_of(engine, SILENT), turn_of(engine, SILENT), ThreadPoolExecutor(1) as thread:
+
+        def use():
+            with turn_of(other, SILENT):
+                return True
+
+        assert thread.submit(use).result(timeout=60)
