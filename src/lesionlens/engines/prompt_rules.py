@@ -104,6 +104,12 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
     return out
 
 
+def contradicting(asked: PromptRequest, outline: Mask) -> Points:
+    """Return the (N, 3) prompts that contradict an outline."""
+    wanted, unwanted = asked.foreground, asked.background
+    return np.concatenate([wanted[~outline[tuple(wanted.T)]], unwanted[outline[tuple(unwanted.T)]]])
+
+
 @dataclass(frozen=True, slots=True)
 class Error:
     """A scribble, or points of one sign, that contradict an outline."""
