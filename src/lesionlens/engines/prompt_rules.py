@@ -49,6 +49,15 @@ def refused(
     return UnusableInputError(found=found, expected=expected, next_step=next_step)
 
 
+def outside_brain() -> UnusableInputError:
+    """Return the error for a prompt on what the networks do not see."""
+    return refused(
+        "a prompt outside the brain",
+        "prompts within the brain's outline",
+        "Point inside it, and paint what lies beyond it with a brush",
+    )
+
+
 def part_of(mask: Mask, points: Points) -> Mask:
     """Return the components of a mask that contain one of the points."""
     return _connected_to(marks(points, mask.shape), mask)

@@ -34,6 +34,7 @@ from lesionlens.engines.prompt_rules import (
     lowered_threshold,
     marks,
     may_change,
+    outside_brain,
     part_of,
     refused,
 )
@@ -277,14 +278,15 @@ def _check(study: PromptStudy, asked: PromptRequest) -> None:
     if both:
         raise refused(
             "a voxel prompted as both foreground and background",
-            "one kind of prompt per voxel",
+            "one kind of prompt per voxel of 1 mm",
+            "Leave one of them out, or move them apart",
         )
     shape = study.brain.shape
     for points in (asked.foreground, asked.background):
         if not is_inside(points, shape).all():
-            raise refused("a prompt outside the brain", "prompts inside it")
+            raise outside_brain()
     if len(asked.foreground) and not study.brain[tuple(asked.foreground.T)].all():
-        raise refused("a prompt outside the brain", "prompts inside it")
+        raise outside_brain()
 
 
 def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
