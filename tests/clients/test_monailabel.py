@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -197,6 +198,53 @@ def test_a_box_is_a_prompt_and_a_session_is_pointed_into_until_it_is_removed(
     assert kept.bytes > 0
     client.remove_session(name)
     assert kept.bytes == 0
+
+
+def soon(what):
+    end = time.monotonic() + 20
+    while not what() and time.monotonic() < end:
+        time.sleep(0.05)
+    return what()
+
+
+@pytest.mark.parametrize("model", ["quick", "quick-points"])
+def test_the_engine_forgets_an_image_that_is_removed(server, client, bright, folder, model):
+    """It held the voxels of the last study until another one came."""
+    at, _ = bright
+    engine = server.sessions.models["quick"]
+    name = client.create_session(str(folder / "two.zip"))["session_id"]
+    client.infer(model, "", {"foreground": [at]}, session_id=name)
+    client.infer(model, "one", {"foreground": [at]})
+    client.remove_session(name)
+    time.sleep(0.5)
+    assert engine.forgot == 0  # it read another study since
+    name = client.create_session(str(folder / "two.zip"))["session_id"]
+    client.infer(model, "", {"foreground": [at]}, session_id=name)
+    client.remove_session(name)
+    assert soon(lambda: engine.forgot == 1)
+
+
+def test_an_upload_goes_when_its_time_is_over_though_nobody_asks(
+    server, client, bright, folder, temporary
+):
+    at, _ = bright
+    with (folder / "two.zip").open("rb") as file:
+        answer = requests.put(f"{server.url}/session/?expiry=2", files={"files": file}, timeout=60)
+    name = answer.json()["session_id"]
+    client.infer("quick-points", "", {"foreground": [at]}, session_id=name)
+    kept = server.app.state.monailabel.pointed
+    assert soon(lambda: kept.bytes == 0)
+    assert soon(lambda: server.sessions.models["quick"].forgot == 1)
+    assert not list(temporary.rglob("two.zip"))
+
+
+def test_an_image_that_is_deleted_from_the_datastore_is_not_kept(server, client, bright, folder):
+    at, _ = bright
+    client.infer("quick-points", "one", {"foreground": [at]})
+    kept = server.app.state.monailabel.pointed
+    assert kept.bytes > 0
+    shutil.rmtree(folder / "one")
+    assert soon(lambda: kept.bytes == 0)
 
 
 def test_points_that_cannot_be_answered_are_refused_in_words(client):

@@ -36,6 +36,19 @@ class Grid:
         return geometry.spacing_mm(self.affine)
 
     @property
+    def nominal_spacing_mm(self) -> NDArray[np.float64]:
+        """Voxel edges to a micrometre: compare these with a limit, which scans may have exactly.
+
+        An oblique header in float32 makes 3 mm a little less or more.
+
+        Examples
+        --------
+        >>> float(Grid((9, 9, 9), np.diag([1, 1, 2.9999998, 1])).nominal_spacing_mm[2])
+        3.0
+        """
+        return np.round(self.spacing_mm, 3)
+
+    @property
     def voxel_ml(self) -> float:
         """Volume of one voxel, ml."""
         return geometry.voxel_ml(self.affine)

@@ -18,7 +18,7 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
-from lesionlens.engines.prompt_rules import is_inside, refused
+from lesionlens.engines.prompt_rules import is_inside, outside_brain
 from lesionlens.engines.turns import turn_of
 from lesionlens.engines.validation import (
     defects,
@@ -117,7 +117,7 @@ def _within(question: PromptRequest, shape: Shape3) -> PromptRequest:
     inside = is_inside(question.background, shape)
     beyond = not is_inside(question.foreground, shape).all()
     if beyond or (len(inside) and not inside.any() and not len(question.foreground)):
-        raise refused("a prompt outside the brain", "prompts inside it")
+        raise outside_brain()
     return replace(question, background=question.background[inside])
 
 

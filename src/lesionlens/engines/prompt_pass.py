@@ -18,7 +18,8 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Answered = tuple[Box, Floats, Floats]
 """A box of the study; probability and attention there."""
-_THREADS = 2  # fixed, so that results do not depend on the machine
+THREADS = 2
+"""Of a pass and of its input: fixed, so that results do not depend on the machine."""
 
 
 class PromptPass:
@@ -43,7 +44,7 @@ class PromptPass:
         chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
         return box, chance.astype(np.float32), _attended(found, crop, study.brain, box)
 
-    @with_threads(_THREADS)
+    @with_threads(THREADS)
     @torch.inference_mode()
     def _run(self, scene: Scene, question: Question) -> PromptAnswer:
         device = next(self._network.parameters()).device

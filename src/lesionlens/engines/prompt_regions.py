@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from lesionlens.base.geometry import Box, clipped_box
+from lesionlens.base.geometry import Box, clipped_box, covering, relative
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.prompt_rules import marks
+from lesionlens.engines.prompt_rules import contradicting, marks, part_of
 from lesionlens.engines.prompt_study import PromptStudy
 
 Floats = NDArray[np.float32]
@@ -62,9 +62,10 @@ def _flooded(study: PromptStudy, asked: PromptRequest, margin: float) -> tuple[B
 def enclosed_again(
     study: PromptStudy, asked: PromptRequest, outline: Mask
 ) -> tuple[Box, Mask] | None:
-    """Return the object with new prompts, if the outline is its watershed without them.
+    """Return the outline with new prompts, if it is the watershed without them.
 
-    New are the prompts that contradict the outline.
+    New are the prompts that contradict the outline. It changes where they move the watershed, and
+    where it differs from the watershed at them: what a brush or other prompts made of it stays.
     """
     wanted = asked.foreground[outline[tuple(asked.foreground.T)]]
     unwanted = asked.background[~outline[tuple(asked.background.T)]]
@@ -77,7 +78,25 @@ def enclosed_again(
         return None
     now = enclosed_region(study, asked)
     largest = _LARGEST_STEP * max(_MIN_STEP, size)
-    return None if now is None or np.count_nonzero(now[1]) > largest else now
+    if now is None or np.count_nonzero(now[1]) > largest:
+        return None
+    return _changed(outline, before, now, asked)
+
+
+def _changed(
+    outline: Mask, before: tuple[Box, Mask], now: tuple[Box, Mask], asked: PromptRequest
+) -> tuple[Box, Mask]:
+    """Return an outline after the change of the object that it shows."""
+    box = covering(before[0], now[0])
+    drawn = outline[box]
+    old, new = np.zeros((2, *drawn.shape), bool)
+    for whole, (part, mask) in ((old, before), (new, now)):
+        whole[relative(part, box)] = mask
+    corner = [side.start for side in box]
+    for points, belongs in ((asked.foreground, True), (asked.background, False)):
+        new[marks(points - corner, new.shape)] = belongs
+    wrong = contradicting(asked, outline) - corner
+    return box, np.where((old != new) | part_of(drawn != new, wrong), new, drawn)
 
 
 def _seeds(brain: Mask, box: Box, asked: PromptRequest) -> NDArray[np.int32]:

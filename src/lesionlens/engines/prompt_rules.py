@@ -50,6 +50,15 @@ def refused(
     return UnusableInputError(found=found, expected=expected, next_step=next_step)
 
 
+def outside_brain() -> UnusableInputError:
+    """Return the error for a prompt on what the networks do not see."""
+    return refused(
+        "a prompt outside the brain",
+        "prompts within the brain's outline",
+        "Point inside it, and paint what lies beyond it with a brush",
+    )
+
+
 def part_of(mask: Mask, points: Points) -> Mask:
     """Return the components of a mask that contain one of the points."""
     return _connected_to(marks(points, mask.shape), mask)
@@ -105,6 +114,12 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
     out = np.zeros(shape, bool)
     out[tuple(points[is_inside(points, shape)].T)] = True
     return out
+
+
+def contradicting(asked: PromptRequest, outline: Mask) -> Points:
+    """Return the (N, 3) prompts that contradict an outline."""
+    wanted, unwanted = asked.foreground, asked.background
+    return np.concatenate([wanted[~outline[tuple(wanted.T)]], unwanted[outline[tuple(unwanted.T)]]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.network_input import make_network_input
-from lesionlens.engines.prompt_rules import is_inside, refused
+from lesionlens.engines.prompt_pass import THREADS
+from lesionlens.engines.prompt_rules import is_inside, outside_brain
 from lesionlens.engines.prompt_study import PromptStudy
 from lesionlens.engines.prompts import Prompter
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
+from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
 
@@ -113,6 +115,7 @@ class StudyPrompts:
         return study, grid
 
 
+@with_threads(THREADS)
 def _prompt_study(prepared: PreparedStudy, chances: Chances | None) -> tuple[PromptStudy, Grid]:
     """Resample a study, and what an engine predicted of it, to the grid of the prompt network."""
     found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
@@ -134,7 +137,7 @@ def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest
     unwanted = geometry.nearest(index_map, question.background)
     inside = is_inside(unwanted, target.shape)
     if len(unwanted) and not inside.any() and not len(wanted):
-        raise refused("a prompt outside the brain", "prompts inside it")
+        raise outside_brain()
     outline = question.outline
     if outline is not None:
         every = np.concatenate([wanted, unwanted[inside]])

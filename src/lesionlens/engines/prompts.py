@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import logit, sigmoid
-from lesionlens.base.geometry import Box, bounding_box, clipped_box, overlap, relative
+from lesionlens.base.geometry import Box, clipped_box, covering, overlap, relative
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.engines.prompt_likeness import carried_on, shifted_logits
@@ -27,12 +27,14 @@ from lesionlens.engines.prompt_regions import (
 )
 from lesionlens.engines.prompt_rules import (
     Error,
+    contradicting,
     errors,
     is_inside,
     joined,
     lowered_threshold,
     marks,
     may_change,
+    outside_brain,
     part_of,
     refused,
 )
@@ -220,7 +222,7 @@ def _of_small(
     box: Box, chance: Floats, attention: Floats, asked: PromptRequest, outline: Mask
 ) -> PromptResponse:
     """Correct a small outline: what is added is added as a whole, what is removed by the rules."""
-    wrong = errors(outline, _contradicting(asked, outline), asked)
+    wrong = errors(outline, contradicting(asked, outline), asked)
     free = may_change(chance, outline, [error for error in wrong if not error.belongs], box)
     if any(error.belongs for error in wrong):
         free |= ~outline[box]
@@ -243,19 +245,17 @@ def _of_region(
     box: Box, chance: Floats, attention: Floats, part: Box, mask: Mask, asked: PromptRequest
 ) -> PromptResponse:
     """Respond with a region; the network's probability shows where it agrees."""
-    outlined = asked.outline
-    before = None if outlined is None else bounding_box(outlined)
-    boxes = [box, part] if before is None else [box, part, before]
-    i, j, k = (
-        slice(min(side.start for side in sides), max(side.stop for side in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-    shape = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
-    here, there = (relative(one, (i, j, k)) for one in (box, part))
-    mixed, seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    whole = covering(box, part)
+    here, there = relative(box, whole), relative(part, whole)
+    i, j, k = (side.stop - side.start for side in whole)
+    outline = np.zeros((i, j, k), bool) if asked.outline is None else asked.outline[whole]
+    drawn = outline.copy()
+    drawn[there] = mask
+    mixed, seen = np.zeros(drawn.shape, np.float32), np.zeros(drawn.shape, np.float32)
     mixed[here], seen[here] = np.minimum(chance / 2, 0.49), attention
-    mixed[there] += mask / np.float32(2)
-    return _region((i, j, k), mixed, seen, np.zeros(shape, bool), asked)
+    mixed += drawn / np.float32(2)
+    settled = (drawn == outline) & (asked.outline is not None)
+    return _region(whole, np.where(settled, drawn, mixed), seen, settled, asked)
 
 
 def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | None:
@@ -278,25 +278,20 @@ def _check(study: PromptStudy, asked: PromptRequest) -> None:
     if both:
         raise refused(
             "a voxel prompted as both foreground and background",
-            "one kind of prompt per voxel",
+            "one kind of prompt per voxel of 1 mm",
+            "Leave one of them out, or move them apart",
         )
     shape = study.brain.shape
     for points in (asked.foreground, asked.background):
         if not is_inside(points, shape).all():
-            raise refused("a prompt outside the brain", "prompts inside it")
+            raise outside_brain()
     if len(asked.foreground) and not study.brain[tuple(asked.foreground.T)].all():
-        raise refused("a prompt outside the brain", "prompts inside it")
-
-
-def _contradicting(asked: PromptRequest, outline: Mask) -> Points:
-    """Return the (N, 3) prompts that contradict an outline."""
-    wanted, unwanted = asked.foreground, asked.background
-    return np.concatenate([wanted[~outline[tuple(wanted.T)]], unwanted[outline[tuple(unwanted.T)]]])
+        raise outside_brain()
 
 
 def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
     """Group the prompts that contradict an outline by the crop they fit into."""
-    wrong = list(_contradicting(asked, outline))
+    wrong = list(contradicting(asked, outline))
     while wrong:
         near = [p for p in wrong if np.abs(p - wrong[0]).max() <= _TOGETHER_MM / 2]
         wrong = [p for p in wrong if np.abs(p - wrong[0]).max() > _TOGETHER_MM / 2]

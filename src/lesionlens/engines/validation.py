@@ -25,7 +25,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.text import millilitres
+from lesionlens.base.text import is_writable, millilitres
 from lesionlens.engines.engine import Engine
 
 Floats = NDArray[np.float32]

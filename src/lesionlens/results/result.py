@@ -251,6 +251,7 @@ class Result:
         self, prompts: Prompts, start: NDArray[Any] | Volume | None = None
     ) -> PromptedVolume:
         """Replay stored prompts; with the same start they give the same voxels."""
+        check_kind(prompts, Prompts, "stored `Prompts`", "Read them with Prompts.from_json")
         return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @works_when_forked

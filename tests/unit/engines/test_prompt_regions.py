@@ -84,6 +84,33 @@ def test_further_prompts_move_the_border(nucleus):
     assert dice(more, whole) > 0.9
 
 
+def test_a_further_prompt_moves_the_border_and_nothing_else(nucleus):
+    """Every other part of the outline vanished, and what a brush had taken away came back."""
+    study, *_ = nucleus
+    start = answered(study, asked([MIDDLE]), 1.0)
+    apart, brushed = np.zeros((2, *SHAPE), bool)
+    apart[34:38, 8:12, 28:32] = True
+    brushed[36:39, 25:27, 29:32] = True
+    assert (start & brushed).sum() > 10
+    outline = start & ~brushed | apart
+    more = answered(study, asked([MIDDLE, (50, 34, 30)], outline=outline), 1.0)
+    alone = answered(study, asked([MIDDLE, (50, 34, 30)], outline=start), 1.0)
+    np.testing.assert_array_equal(more, alone & ~brushed | apart)
+
+
+def test_prompts_on_what_was_brushed_bring_it_back_and_on_another_part_take_it_away(nucleus):
+    study, *_ = nucleus
+    start = answered(study, asked([MIDDLE]), 1.0)
+    apart, brushed = np.zeros((2, *SHAPE), bool)
+    apart[34:38, 12:16, 28:32] = True
+    brushed[36:39, 25:27, 29:32] = True
+    outline = start & ~brushed | apart
+    back = answered(study, asked([MIDDLE, (37, 26, 30)], outline=outline), 1.0)
+    np.testing.assert_array_equal(back, start | apart)
+    gone = answered(study, asked([MIDDLE], [(36, 14, 30)], outline), 1.0)
+    np.testing.assert_array_equal(gone, start & ~brushed)
+
+
 def test_an_outline_from_elsewhere_is_not_replaced(nucleus):
     study, first, _ = nucleus
     shifted = np.roll(first, 6, axis=1)

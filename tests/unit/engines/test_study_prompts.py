@@ -7,8 +7,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from lesionlens import __version__
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.base.run_context import SILENT
@@ -71,3 +74,27 @@ def test_a_response_names_both_networks_and_the_release():
         _, notes, digest = load_shipped(name=name)
         stem = name.removesuffix(".safetensors")
         assert words == f"{stem} {notes.version}, weights {digest[:8]}"
+
+
+def test_a_response_does_not_depend_on_the_number_of_threads():
+    """The images were normalised by as many threads as there were: their sums round otherwise."""
+    head = prepared_head()
+    shape = (128, 128, 128)
+    brain = np.zeros(shape, bool)
+    brain[4:-4, 4:-4, 4:-4] = True
+    channels = np.random.default_rng(0).gamma(9, 30, (4, *shape)).astype(np.float32)
+    grid = Grid(shape, np.eye(4))
+    study = replace(
+        head, channels=channels, present=np.ones(4, bool), brain=brain, working=grid, native=grid,
+        to_native=np.eye(4),
+    )  # fmt: skip
+    question = PromptRequest(np.array([[64, 64, 64]]), np.zeros((0, 3), np.int64), region=Region.WT)
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(StudyPrompts().answer_prompts(study, question, None))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0].probability, found[1].probability)
+    np.testing.assert_array_equal(found[0].attention, found[1].attention)

@@ -172,6 +172,16 @@ def test_what_is_no_prompt_is_refused_in_words(given, words):
         Prompts.of(**given)
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [None, [], {}, {"points": []}, {"points": 3, "scribbles": [], "box": None, "region": None},
+     {"points": [[[float("nan"), 2, 3], True]], "scribbles": [], "box": None, "region": None}],
+)  # fmt: skip
+def test_stored_prompts_that_were_edited_by_hand_are_refused_in_words(stored):
+    with pytest.raises(UnusableInputError, match="prompts that cannot be read"):
+        Prompts.from_json(stored)
+
+
 def test_a_prompt_outside_the_image_and_a_start_on_another_grid_are_refused(prepared):
     with pytest.raises(UnusableInputError, match="a prompt at the voxel"):
         ask(Prompts.of([((20, 10, 9), True)]), prepared, cube_round)

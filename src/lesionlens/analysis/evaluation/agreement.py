@@ -123,7 +123,7 @@ class _Piece(NamedTuple):
 
 def _pieces(alone: NDArray[np.bool_], by_first: bool, grid: Grid) -> list[_Piece]:
     """Return the connected parts without one-voxel rims; one thick slice may be a part."""
-    wide = [2 if edge < _THICK_MM else 1 for edge in grid.spacing_mm]
+    wide = [2 if edge < _THICK_MM else 1 for edge in grid.nominal_spacing_mm]
     numbers, count = ndimage.label(ndimage.binary_opening(alone, np.ones(wide, bool)))
     volumes = np.bincount(numbers.ravel(), minlength=count + 1) * grid.voxel_ml
     found = []

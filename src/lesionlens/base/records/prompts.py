@@ -67,13 +67,7 @@ class Prompts:
                 None if region is None else Region(region),
             )
         except (TypeError, ValueError, OverflowError) as error:
-            raise UnusableInputError(
-                found=f"prompts that cannot be read ({error})",
-                expected="points=[((i, j, k), True)], scribbles=[([(i, j, k), ...], True)], "
-                "box=((i, j, k), (i, j, k)), lasso=[(i, j, k), ...] on one slice, region 'wt', "
-                "'tc' or 'et'",
-                next_step="Give voxels of the reference grid, counted from 0",
-            ) from error
+            raise _unreadable(str(error)) from error
 
     def voxels(self, belongs: bool) -> Points:
         """Return the (N, 3) foreground voxels, or the background ones.
@@ -121,9 +115,29 @@ class Prompts:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Prompts:
-        """Read what `as_json` wrote."""
-        lasso = values.get("lasso", ())
-        return cls.of(values["points"], values["scribbles"], values["box"], lasso, values["region"])
+        """Read what `as_json` wrote.
+
+        Raises
+        ------
+        UnusableInputError
+            They are none, or a value is not a valid voxel, box or region.
+        """
+        held = values if isinstance(values, Mapping) else {}
+        missing = {"points", "scribbles", "box", "region"} - set(held)
+        if missing:
+            raise _unreadable(f"without {', '.join(sorted(missing))}")
+        lasso = held.get("lasso", ())
+        return cls.of(held["points"], held["scribbles"], held["box"], lasso, held["region"])
+
+
+def _unreadable(why: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"prompts that cannot be read ({why})",
+        expected="points=[((i, j, k), True)], scribbles=[([(i, j, k), ...], True)], "
+        "box=((i, j, k), (i, j, k)), lasso=[(i, j, k), ...] on one slice, region 'wt', "
+        "'tc' or 'et'",
+        next_step="Give voxels of the reference grid, counted from 0",
+    )
 
 
 def _voxel(at: Sequence[int]) -> Voxel:

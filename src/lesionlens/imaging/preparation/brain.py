@@ -122,7 +122,7 @@ def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArr
         Grid of all images.
     """
     mask = fill_holes(largest(foreground(images[0])))
-    if max(grid.spacing_mm) >= PARTIAL_FROM_MM:
+    if max(grid.nominal_spacing_mm) >= PARTIAL_FROM_MM:
         bright = images[0] >= PARTIAL_SHARE * float(np.median(images[0][mask]))
         return fill_holes(largest(mask & bright))
     box = bounding_box(mask)

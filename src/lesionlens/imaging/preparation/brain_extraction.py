@@ -166,7 +166,7 @@ def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.boo
     mask : (I, J, K) bool
         Its foreground.
     """
-    i, j, k = (max(round(SPACING_MM / edge), 1) for edge in grid.spacing_mm)
+    i, j, k = (max(round(SPACING_MM / edge), 1) for edge in grid.nominal_spacing_mm)
     image, small = block_means(values, grid, (i, j, k))
     outline, _ = block_means(mask.astype(np.float32), grid, (i, j, k))
     target = reading_grid(small)

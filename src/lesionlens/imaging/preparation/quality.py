@@ -62,7 +62,7 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
 
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     """Check the slice thickness."""
-    edges = {s: float(item.grid.spacing_mm.max()) for s, item in series.items()}
+    edges = {s: float(item.grid.nominal_spacing_mm.max()) for s, item in series.items()}
     thick = [f"{s.display_name} {edge:.1f} mm" for s, edge in edges.items() if edge > THICK_MM]
     if thick:
         return QualityCheck(

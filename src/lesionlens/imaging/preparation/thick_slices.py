@@ -36,7 +36,7 @@ def slice_axis(grid: Grid) -> int | None:
     >>> slice_axis(Grid((9, 9, 9), np.eye(4))) is None
     True
     """
-    edges = grid.spacing_mm
+    edges = grid.nominal_spacing_mm
     axis = int(np.argmax(edges))
     thick = edges[axis] >= THICK_FROM_MM and edges[axis] >= _UNEQUAL * edges.min()
     return axis if thick and grid.shape[axis] >= _MIN_SLICES else None
@@ -62,7 +62,7 @@ def divided(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
     axis = slice_axis(grid)
     if axis is None:
         return values, grid
-    parts = max(int(np.rint(grid.spacing_mm[axis] / edge_mm)), 1)
+    parts = max(int(np.rint(grid.nominal_spacing_mm[axis] / edge_mm)), 1)
     matrix = _matrix(grid.shape[axis], parts)
     thin = np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
     np.maximum(thin, values.min(), out=thin)

@@ -8,8 +8,9 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lesionlens.base.errors import FullError, GoneError, ServerError
@@ -149,6 +150,8 @@ class Sessions:
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._last_user: dict[str, str] = {}
+        self.chores: list[Callable[[], None]] = []
+        """Called once a second or more often."""
         threading.Thread(target=self._watch, name="sessions", daemon=True).start()
 
     def open(self, owner: str, model: str | None) -> Session:
@@ -189,16 +192,24 @@ class Sessions:
         session.parts.clear()
         session.studies.clear()
         session.jobs.clear()
-        if self._last_user.get(session.model) == session.name:
-            self.queue.add(session.name, Job(lambda _: self._forget(session)))
+        self.release(session.name)
 
-    def _forget(self, session: Session) -> bytes:
-        """Release the engine's last study, if it belongs to an ended session."""
-        engine = self.models[session.model]
-        if self._last_user.get(session.model) == session.name:
+    def use(self, model: str, who: str) -> None:
+        """Record whose study an engine reads now: it caches the last one."""
+        self._last_user[model] = who
+
+    def release(self, who: str) -> None:
+        """Release the last study of every engine that read it for an ended user."""
+        for model, last in [*self._last_user.items()]:
+            if last == who:
+                self.queue.add(who, Job(partial(self._forget, model, who)))
+
+    def _forget(self, model: str, who: str, _: Job) -> bytes:
+        engine = self.models[model]
+        if self._last_user.get(model) == who:
             if isinstance(engine, SupportsForgetting):
                 engine.forget()
-            del self._last_user[session.model]
+            del self._last_user[model]
         return b""
 
     def add_part(self, session: Session, name: str, part: bytes) -> None:
@@ -260,7 +271,7 @@ class Sessions:
     def _respond(self, session: Session, kept: _Kept, request: EngineRequest, job: Job) -> bytes:
         engine = self.models[session.model]
         try:
-            self._last_user[session.model] = session.name
+            self.use(session.model, session.name)
             found = respond(engine, kept.study, request, job)
             self._make_room(session, len(found))
         except NoTraceError:
@@ -341,13 +352,15 @@ class Sessions:
         self.queue.end()
 
     def _watch(self) -> None:
-        """End idle sessions."""
+        """End idle sessions, and do the chores."""
         while not self._ended.wait(min(1.0, self.limits.heartbeat_s / 3)):
             with self._lock:
                 late = time.monotonic() - self.limits.heartbeat_s
                 silent = [session for session in self._all.values() if session.seen < late]
             for session in silent:
                 self.close(session)
+            for chore in self.chores:
+                chore()
 
 
 def owner_of(key: str | None) -> str:

@@ -12,7 +12,7 @@ from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
-from lesionlens.base.records.review import NO_CANDIDATE, Review, valid_and_undone
+from lesionlens.base.records.review import NO_CANDIDATE, Review, ReviewEvent, valid_and_undone
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
 from lesionlens.results.review.seen import outlines_of, signed_on_others
@@ -213,12 +213,17 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
     for one in saved.findings.candidates:
         counts[review.state_of(one.tracking_uid).value] += 1
     own = {one.tracking_uid for one in saved.findings.candidates}
-    kept = [u for u in review.added if u not in own and review.state_of(u).decided]
+    kept = [
+        u
+        for u in review.added
+        if u not in own and review.state_of(u).decided and not _is_gone(review, review.of(u))
+    ]
     counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in kept)
     stands = counts["accepted"] + counts["edited"] + counts[ADDED]
     counts[NOTHING_SEEN] = int(not stands)
-    left = [u for u in (*own, *kept) if review.state_of(u) is not ReviewState.REJECTED]
-    counts[POINTED] = sum(_is_pointed(review, u) for u in left)
+    left = {u for u in (*own, *kept) if review.state_of(u) is not ReviewState.REJECTED}
+    pointed = left & _pointed(review)
+    counts[POINTED] = sum(not _is_gone(review, review.of(u)) for u in pointed)
     redrawn = any(uid not in NO_CANDIDATE for uid in review.outlined)
     return SignedReview(
         case,
@@ -229,11 +234,25 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
     )
 
 
-def _is_pointed(review: Review, uid: str) -> bool:
-    """Return whether prompts made any of the outlines that led to a candidate's current one.
+def _pointed(review: Review) -> set[str]:
+    """Return the candidates of whose current outlines prompts made a part.
 
-    A brush that corrected it later leaves most of what they outlined, and a split leaves a part.
+    A brush that corrected it later leaves most of what they outlined, a split a part of it, and
+    what is merged with it takes it over.
     """
     valid, _ = valid_and_undone(review.events)
-    origin = {uid, review.split_from(uid)}
-    return any(event.prompts for event in valid if event.tracking_uid in origin)
+    found, kept = set[str](), ""
+    for event in valid:
+        uid, follows = event.tracking_uid, event.with_previous
+        if event.prompts or (follows and event.added is not None and kept in found):
+            found.add(uid)
+        if follows and uid in found and _is_gone(review, event):
+            found.add(kept)
+        kept = uid
+    return found
+
+
+def _is_gone(review: Review, event: ReviewEvent | None) -> bool:
+    """Return whether an event gave all of a candidate's voxels to another one."""
+    outline = None if event is None else review.outlines.get(event.outline or "")
+    return outline is not None and outline.is_empty

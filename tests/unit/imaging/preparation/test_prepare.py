@@ -133,6 +133,18 @@ def test_voxels_that_thick_slices_fill_in_part_are_not_brain():
     assert mask_of_stripped([ball], fine).sum() == true
 
 
+def test_the_outline_of_slices_of_3_mm_does_not_depend_on_the_last_digits_of_the_header():
+    """In metres, or in another order, an oblique affine in float32 has slices of 2.9999998 mm."""
+    shape = (60, 60, 40)
+    away = np.linalg.norm((np.indices(shape).T - np.array(shape) / 2) * (2, 2, 3), axis=-1).T
+    ball = np.where(away < 50, 500.0, np.where(away < 53, 100.0, 0.0)).astype(np.float32)
+    found = [
+        mask_of_stripped([ball], Grid(shape, np.diag([2.0, 2.0, edge, 1.0]))).sum()
+        for edge in (2.999995, 3.0, 3.000005)
+    ]
+    assert found[0] == found[1] == found[2]
+
+
 @pytest.mark.parametrize("step_mm", [1.5, 2.0])
 def test_the_rim_that_resampling_leaves_is_not_brain(step_mm):
     head = make_patient(spacing_mm=3.0)

@@ -140,3 +140,8 @@ def test_an_image_without_noise_gets_no_number_that_no_scanner_reaches(head):
     check = quality.noise({T1: smooth + 1e-4 * np.indices(smooth.shape)[0] ** 2}, brain)
     assert check.passed
     assert check.message == "Signal to noise: T1 over 1000."
+
+
+def test_slices_of_exactly_the_limit_pass_whatever_the_last_digits_of_the_header():
+    for edge in (3.999995, 4.0, 4.000005):
+        assert quality.spacing({T1: series((1, 1, edge))}).passed

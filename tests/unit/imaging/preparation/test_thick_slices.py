@@ -74,3 +74,13 @@ def test_what_is_not_of_thick_slices_stays_as_it_is(edges, shape):
     values = np.ones(shape, np.float32)
     assert slice_axis(grid) is None
     assert divided(values, grid, 1.0)[0] is values
+
+
+@pytest.mark.parametrize("rounding", [-5e-6, 0.0, 5e-6])
+@pytest.mark.parametrize(("edge", "parts"), [(3.0, 3), (3.5, 4), (4.5, 4)])
+def test_the_last_digits_of_a_header_decide_nothing(edge, parts, rounding):
+    """FLAIR of 3.000005 mm was divided, and T1 of the same patient, of 2.999995 mm, was not."""
+    grid = Grid((8, 8, 6), np.diag([1.0, 1.0, edge + rounding, 1.0]))
+    assert slice_axis(grid) == 2
+    _, thin = divided(np.ones(grid.shape, np.float32), grid, 1.0)
+    assert thin.shape == (8, 8, 6 * parts)

@@ -196,6 +196,34 @@ def test_what_prompts_outlined_counts_as_that_after_a_later_brush_and_split(
     assert [one.counts["outlined by prompts"] for one in found.reviews] == [pointed] * 2
 
 
+@pytest.mark.parametrize("source", ["added", "flagged"])
+def test_what_prompts_outlined_counts_as_that_after_a_merge_and_what_was_merged_is_none_added(
+    tmp_path, digest, source
+):
+    """The lesion that is no more was counted, as added too, and the one that holds it was not."""
+
+    def decide(log, candidates):
+        first, second = (one.tracking_uid for one in candidates)
+        prompt = PromptRound(PromptKind.POINT, ((3, 4, 5),), (), Region.ET, 3, 2.5)
+        gone = new_tracking_uid() if source == "added" else second
+        drawn = Outline(gone, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
+        if source == "added":
+            log.mark(second, ReviewState.REJECTED)
+            log.add(drawn, DrawingMethod.SEMIAUTOMATIC, prompts=(prompt,))
+        else:
+            log.mark(gone, ReviewState.EDITED, outline=drawn, prompts=(prompt,))
+        both = Outline(first, (3, 4, 5), np.full((3, 2, 2), 3, np.uint8))
+        with log.one_act():
+            log.mark(first, ReviewState.EDITED, outline=both)
+            log.mark(gone, ReviewState.EDITED, outline=Outline.empty(gone))
+        log.mark(first, ReviewState.EDITED, outline=both, prompts=(prompt,))
+        sign(log)
+
+    reviewed(tmp_path, "a", 0, decide, digest)
+    found = gather(tmp_path / "results", tmp_path / "studies")
+    assert (found.counts["added"], found.counts["outlined by prompts"]) == (0, 1)
+
+
 def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
     results = shutil.copytree(reviews / "results", tmp_path / "results")
     findings = results / "a" / "findings.json"

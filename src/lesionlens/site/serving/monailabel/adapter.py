@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,10 @@ class Adapter:
 
     def __init__(self, sessions: Sessions, folder: Path | None) -> None:
         self.sessions, self.datastore = sessions, Datastore(folder)
-        self.uploads = Uploads(sessions.limits.memory_bytes)
+        self.uploads = Uploads(sessions.limits.memory_bytes, self._release)
         self.pointed = PromptedStudies(sessions.limits.memory_bytes // 4)
         self._waiting: Counter[str] = Counter()
+        sessions.chores += (self.uploads.expire, self._drop_gone)
 
     @contextmanager
     def image(self, owner: str, image: str, session_id: str) -> Iterator[Path]:
@@ -100,11 +102,15 @@ class Adapter:
             )
         yield self.datastore.image(image)
 
-    def remove(self, owner: str, session_id: str) -> Upload:
-        """Remove an uploaded image and its cached data."""
-        upload = self.uploads.remove(owner, session_id)
-        self.pointed.drop_gone()
-        return upload
+    def _release(self, upload: Upload) -> None:
+        """Release what is cached of a removed upload."""
+        self._drop_gone()
+        self.sessions.release(str(upload.image))
+
+    def _drop_gone(self) -> None:
+        """Release what is cached of images that are gone, such as ones of the datastore."""
+        for image in self.pointed.drop_gone():
+            self.sessions.release(str(image))
 
     def info(self) -> dict[str, Any]:
         """Return the response to MONAI Label's `/info/`."""
@@ -174,9 +180,11 @@ class Adapter:
 
     def inference(self, model: str, request: InferenceRequest, start: bytes | None) -> Inference:
         """Return the job for a request; `start` is the outline to correct."""
-        if model in self.sessions.models:
-            return Inference(request)
-        return PromptInference(request, self.pointed, start)
+        analyses = model in self.sessions.models
+        found = Inference(request) if analyses else PromptInference(request, self.pointed, start)
+        name = model if analyses else model.removesuffix(SUFFIX)
+        found.on_start = partial(self.sessions.use, name, str(request.image))
+        return found
 
     async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
         """Run an inference in turn and return its result; cancelled if the client disconnects.

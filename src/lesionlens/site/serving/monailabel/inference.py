@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -62,6 +62,8 @@ class Inference:
     def __init__(self, request: InferenceRequest) -> None:
         self._request = request
         self._found: Inferred | None = None
+        self.on_start: Callable[[], None] = lambda: None
+        """Called when its turn comes."""
         self.job = Job(self._work)
 
     @property
@@ -78,6 +80,7 @@ class Inference:
         return self._found
 
     def _work(self, job: Job) -> bytes:
+        self.on_start()
         with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
             self._found = self._answer(Path(aside), job.context)
         return b"done"

@@ -109,13 +109,14 @@ class PromptedStudies:
         with self._lock:
             return sum(study.bytes for study in self._all.values())
 
-    def drop_gone(self) -> None:
-        """Release studies whose image was removed."""
+    def drop_gone(self) -> list[Path]:
+        """Release studies whose image was removed; return these images."""
         with self._lock:
-            for key, study in [*self._all.items()]:
-                if not study.image.exists():
-                    del self._all[key]
-                    self.own.forget()
+            gone = [key for key, study in self._all.items() if not study.image.exists()]
+            images = [self._all.pop(key).image for key in gone]
+        if images:
+            self.own.forget()
+        return images
 
 
 def _predicted(request: InferenceRequest, context: RunContext) -> PromptedStudy:

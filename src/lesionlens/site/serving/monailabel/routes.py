@@ -130,7 +130,7 @@ def _add_infer(router: APIRouter) -> None:
                 found = await adapter.infer(request, owner, inference)
         finally:
             if sent is not None:
-                await run_in_threadpool(adapter.remove, owner, sent)
+                await run_in_threadpool(adapter.uploads.remove, owner, sent)
         return _response(found.params, found.file_name, found.content, asked.output)
 
 
@@ -170,7 +170,7 @@ def _add_sessions(router: APIRouter) -> None:
 
     @router.delete("/session/{session_id}")
     def remove(adapter: All, owner: Owner, session_id: str) -> dict[str, Any]:
-        return adapter.remove(owner, session_id).info(session_id)
+        return adapter.uploads.remove(owner, session_id).info(session_id)
 
 
 def _add_datastore(router: APIRouter) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,11 +96,13 @@ class Uploads:
     ----------
     most_bytes : int
         Disk space for all uploads.
+    removed : callable
+        Receives each upload that was removed or has expired.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, removed: Callable[[Upload], None] = lambda _: None) -> None:
         sweep()
-        self._most_bytes = most_bytes
+        self._most_bytes, self._removed = most_bytes, removed
         self._root: Path | None = None
         self._all: dict[str, tuple[str, Upload]] = {}
         self._lock = threading.Lock()
@@ -183,7 +185,7 @@ class Uploads:
         upload = self.find(owner, name)
         with self._lock:
             self._all.pop(name, None)
-        shutil.rmtree(upload.folder, ignore_errors=True)
+        self._delete(upload)
         return upload
 
     def expire(self) -> None:
@@ -194,7 +196,11 @@ class Uploads:
             late = [name for name, one in idle if now - one.used > one.expiry_s]
             gone = [self._all.pop(name)[1] for name in late]
         for upload in gone:
-            shutil.rmtree(upload.folder, ignore_errors=True)
+            self._delete(upload)
+
+    def _delete(self, upload: Upload) -> None:
+        shutil.rmtree(upload.folder, ignore_errors=True)
+        self._removed(upload)
 
     def end(self) -> None:
         """Remove all uploads."""
