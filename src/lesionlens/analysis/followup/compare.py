@@ -125,11 +125,22 @@ def makers_notice(found: Comparison) -> str:
 
 
 def _with_notices(analysis: Analysis, before: Collection[str], *notices: str) -> Analysis:
-    """Add the notices of a comparison, but empty ones, in place of those of an earlier one."""
-    kept = (one for one in analysis.run.notices if one not in before and BOTH not in one)
-    every = (notice for notice in (*kept, *notices) if notice)
-    notices = tuple(dict.fromkeys(every))
-    return replace(analysis, run=replace(analysis.run, notices=notices))
+    """Add the notices of a comparison, but empty ones, in place of those of an earlier one.
+
+    A result that was compared, saved and opened again has them among those of its findings too.
+    """
+
+    def kept(found: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(one for one in found if one not in before and BOTH not in one)
+
+    def of(findings: Findings) -> Findings:
+        return replace(findings, notices=kept(findings.notices))
+
+    every = (notice for notice in (*kept(analysis.run.notices), *notices) if notice)
+    run, original = replace(analysis.run, notices=tuple(dict.fromkeys(every))), analysis.original
+    if original is not None:
+        original = replace(original, findings=of(original.findings))
+    return replace(analysis, run=run, findings=of(analysis.findings), original=original)
 
 
 def _joint(
