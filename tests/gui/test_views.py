@@ -780,6 +780,37 @@ def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, q
 
 
 @pytest.mark.slow
+def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_in_a_smaller_one(
+    reviewed, qtbot
+):
+    """`lesionlens review` went to the first candidate before its window had a size: a tiny head."""
+    viewer, window, camera = reviewed.viewer, reviewed.window(), reviewed.viewer.scene.camera
+
+    def resized_to(height):
+        window.resize(1100, height)
+        qtbot.waitUntil(lambda: abs(viewer.canvas.size[0] - height) < 200, timeout=10_000)
+
+    window.show()
+    resized_to(450)
+    reviewed.views.fit()
+    reviewed.session.go_to(1)
+    centre = camera.center
+    reviewed.session.choose_plane(Plane.SAGITTAL)
+    reviewed.session.choose_plane(Plane.AXIAL)
+    small = camera.zoom
+    resized_to(900)
+    np.testing.assert_allclose(camera.center[-2:], centre[-2:], atol=2.0)
+    grown = camera.zoom
+    viewer.fit_to_view()
+    assert grown == pytest.approx(camera.zoom)
+    assert grown > 1.02 * small
+    reviewed.session.go_to(1)
+    resized_to(450)
+    assert camera.zoom == pytest.approx(grown), "as while an edit shows napari's controls"
+    np.testing.assert_allclose(camera.center[-2:], centre[-2:], atol=2.0)
+
+
+@pytest.mark.slow
 def test_the_canvas_comes_back_as_high_as_the_linked_views_were(shown):
     """Beside them for a moment it had half of their height, and the next study was as small."""
     shown.commands.run("four_views")

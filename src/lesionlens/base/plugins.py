@@ -219,9 +219,12 @@ def _state_kept() -> Iterator[None]:
 
 
 def _torch_defaults() -> tuple[str, bool] | None:
-    """Return torch's default type and whether it must be deterministic; None if not imported."""
+    """Return torch's default type and whether it must be deterministic; None if not imported.
+
+    Another thread may be importing it: its functions are there before the types that they return.
+    """
     torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "are_deterministic_algorithms_enabled"):  # in part
+    if torch is None or getattr(torch.__spec__, "_initializing", False):
         return None
     return str(torch.get_default_dtype()), torch.are_deterministic_algorithms_enabled()
 

@@ -136,7 +136,9 @@ def _row(row: WorklistRow) -> dict[str, object]:
     about: dict[str, object] = {"state": row.state.value, "others": others}
     if row.session:
         about |= {"session": row.session, "arm": row.arm.value}
-    return asdict(row.entry) | about
+    entry = asdict(row.entry)
+    del entry["analysis_warnings"]  # they are among the warnings
+    return entry | about
 
 
 @takes(network=EngineOptions)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,24 @@ def test_a_plugin_that_changes_the_working_folder_does_not_change_where_results_
     with plugins.plugin_errors("crooked", "exporter", "when it wrote"):
         os.chdir("/")
     assert Path.cwd() == tmp_path
+
+
+def test_plugins_are_loaded_while_another_thread_imports_torch():
+    """A study opened in the first seconds of a window failed: 'unsupported scalarType'."""
+    pytest.importorskip("torch")
+    script = """
+import threading
+from lesionlens.base import plugins
+importing = threading.Thread(target=__import__, args=("torch",))
+importing.start()
+while importing.is_alive():
+    for _ in range(5):
+        with plugins.plugin_errors("crooked", "reader", "when it was loaded"):
+            pass
+    importing.join(0.0005)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert not done.returncode, done.stderr
 
 
 def test_a_plugin_that_changes_the_defaults_of_numpy_or_torch_breaks_no_other_engine():

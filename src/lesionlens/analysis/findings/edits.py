@@ -6,6 +6,7 @@ network's as `original`; `unedited` returns that one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -46,6 +47,14 @@ _NO_PLACE = (
     "Where a redrawn or added outline lies is not named: the brain of the reopened study was not "
     "outlined"
 )
+
+
+_REDRAWN = re.compile(r"Candidate \d+ was redrawn by a reader: ")
+
+
+def is_of_edits(notice: str) -> bool:
+    """Return whether a notice is of outlines by readers, which `applied` adds as they are now."""
+    return notice in (_ADDED, _NO_PLACE) or _REDRAWN.match(notice) is not None
 
 
 def unedited(analysis: Analysis) -> Analysis:

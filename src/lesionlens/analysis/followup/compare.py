@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirrored
 from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, match
-from lesionlens.analysis.followup.patient import Examination, Prior
+from lesionlens.analysis.followup.patient import BOTH, Examination, Prior
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (
@@ -28,7 +28,7 @@ from lesionlens.base.records.patient import IdentityMatch
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
 
-_PATIENT_UNKNOWN = (
+PATIENT_UNKNOWN = (
     "Neither names nor headers say that the earlier examination is of the same patient: make sure"
 )
 
@@ -104,13 +104,16 @@ def compare(
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
-    identity = prior.confirmed or (_PATIENT_UNKNOWN if unknown else "")
+    identity = prior.confirmed or (PATIENT_UNKNOWN if unknown else "")
     twice_said = _PRIOR_WAS_COMPARED if twice else ""
-    notices = identity, MIRRORED if swapped else "", twice_said, _makers(laid)
-    return _with_notices(done, *notices)
+    notices = identity, MIRRORED if swapped else "", twice_said, makers_notice(laid)
+    before_this = {PATIENT_UNKNOWN, MIRRORED, _PRIOR_WAS_COMPARED}
+    if now.followup is not None:
+        before_this.add(makers_notice(now.followup))
+    return _with_notices(done, before_this, *notices)
 
 
-def _makers(found: Comparison) -> str:
+def makers_notice(found: Comparison) -> str:
     """Return a notice if examinations were outlined by different networks; empty if not."""
     if len(found.makers) < 2:
         return ""
@@ -121,11 +124,23 @@ def _makers(found: Comparison) -> str:
     )
 
 
-def _with_notices(analysis: Analysis, *notices: str) -> Analysis:
-    """Add notices to the findings, but empty ones."""
-    every = (notice for notice in (*analysis.run.notices, *notices) if notice)
-    notices = tuple(dict.fromkeys(every))
-    return replace(analysis, run=replace(analysis.run, notices=notices))
+def _with_notices(analysis: Analysis, before: Collection[str], *notices: str) -> Analysis:
+    """Add the notices of a comparison, but empty ones, in place of those of an earlier one.
+
+    A result that was compared, saved and opened again has them among those of its findings too.
+    """
+
+    def kept(found: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(one for one in found if one not in before and BOTH not in one)
+
+    def of(findings: Findings) -> Findings:
+        return replace(findings, notices=kept(findings.notices))
+
+    every = (notice for notice in (*kept(analysis.run.notices), *notices) if notice)
+    run, original = replace(analysis.run, notices=tuple(dict.fromkeys(every))), analysis.original
+    if original is not None:
+        original = replace(original, findings=of(original.findings))
+    return replace(analysis, run=run, findings=of(analysis.findings), original=original)
 
 
 def _joint(

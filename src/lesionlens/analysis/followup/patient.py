@@ -19,6 +19,8 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 
 _TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInstanceUID")
 
+BOTH = "this examination and the prior one"
+"""Where identities differ, in the notice that a person confirmed them."""
 _TIME = re.compile(r"\d{6}")
 
 
@@ -118,7 +120,7 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
     """
     notice = settle(
         now.patient.compared(prior.patient).conflicts,
-        "this examination and the prior one",
+        BOTH,
         confirmed=same_patient,
         advice="Choose another prior, or correct the identity in the files",
         patients=(now.patient, prior.patient),

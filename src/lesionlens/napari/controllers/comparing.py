@@ -165,10 +165,10 @@ def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
     """Return the prior's images and outlines in the frame of this examination."""
     found: Any = after.followup
     back = np.linalg.inv(np.asarray(found.alignment.matrix))
-    prepared = prior.analysis.prepared
+    prepared, named = prior.analysis.prepared, prior.analysis.study.name
     working = _moved(prepared.working, back)
     return ComparedPictures(
-        f"prior of {prior.visit.date}" if prior.visit.date else "prior",
+        f"prior of {prior.visit.date}" if prior.visit.date else f"prior: {named}",
         "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
         Volume(prior.analysis.findings.components, _moved(prepared.native, back)),

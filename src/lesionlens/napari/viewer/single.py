@@ -16,6 +16,7 @@ import numpy as np
 from napari.components.overlays import TextOverlay
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import as_vec3
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.millimetres import Millimetres
 
@@ -66,6 +67,7 @@ class SingleView:
         self._words = ""
         self._picture: Any = None
         self._fitted: tuple[float, ...] = ()
+        self._centred: tuple[Point, Box | None] | None = None
         self._dims, self._plane = 0, Plane.AXIAL
         self.turned: Callable[[], object] = lambda: None
         """Called after the orientation changed and was restored."""
@@ -190,28 +192,36 @@ class SingleView:
         if more >= 0:
             order = (*range(more), *(axis + more for axis in ORDERS[plane]))
             if tuple(dims.order) != order:
-                zoom = camera.zoom
+                zoom, ours = camera.zoom, self._is_fitted()
                 dims.order = order  # napari fits the view to it
                 camera.zoom = zoom
-                camera.center = tuple(float(dims.point[axis]) for axis in order[more:])
+                self._centre(as_vec3(dims.point[more:]), None, ours=ours)
 
     def go_to(self, point_mm: Point, box_mm: Box | None = None) -> None:
         """Go to the slices of a point (RAS+ mm), and centre it.
 
         The view is zoomed out if `box_mm` (lower and upper corner) is larger.
         """
-        viewer = self._viewer
-        dims, camera = viewer.dims, viewer.scene.camera
+        dims = self._viewer.dims
         more = dims.ndim - SPACE
         if more < 0:
             return
+        ours = self._is_fitted()
         dims.set_point(tuple(range(more, dims.ndim)), tuple(float(v) for v in point_mm))
-        shown = [axis - more for axis in dims.order[-SPACE:]]
+        self._centre(point_mm, box_mm, ours=ours)
+
+    def _centre(self, point_mm: Point, box_mm: Box | None, *, ours: bool) -> None:
+        """Centre a point, with room for a box; if `ours`, again in a larger canvas."""
+        viewer = self._viewer
+        dims, camera = viewer.dims, viewer.scene.camera
+        shown = [axis - dims.ndim + SPACE for axis in dims.order[-SPACE:]]
         camera.center = tuple(float(point_mm[axis]) for axis in shown)
         if box_mm is not None and dims.ndisplay == 2:
             size_mm = np.abs(np.subtract(box_mm[1], box_mm[0]))[shown[-2:]]
             room = np.asarray(viewer.canvas.size) / (ROOM * np.maximum(size_mm, 1.0))
             camera.zoom = min(camera.zoom, float(room.min()))
+        if ours:
+            self._centred, self._fitted = (point_mm, box_mm), self._pose()
 
     def in_sight(self, points_mm: NDArray[np.float64]) -> bool:
         """Whether the canvas is wide enough to show one of some points, (N, 3) RAS+ mm."""
@@ -229,22 +239,37 @@ class SingleView:
         if viewer.dims.ndim == SPACE:
             middle = [(low + high) / 2 for low, high, _ in viewer.dims.range]
             viewer.dims.set_point(range(SPACE), middle)  # at once: each call slices every layer
-        self._fitted = self._pose()
+        self._centred, self._fitted = None, self._pose()
 
     def _pose(self) -> tuple[float, ...]:
         """Return zoom and position of the camera on the slice."""
         camera = self._viewer.scene.camera
         return (float(camera.zoom), *(float(v) for v in camera.center[-2:]))
 
+    def _is_fitted(self) -> bool:
+        """Whether the reader neither moved nor zoomed the view since it was fitted."""
+        if self._viewer.dims.ndisplay == SPACE or not self._fitted:
+            return False
+        return np.allclose(self._pose(), self._fitted, rtol=1e-4, atol=1e-3)
+
     def _on_size(self) -> None:
-        """Fit the study into the new size unless the reader moved or zoomed the view."""
-        viewer = self._viewer
-        if viewer.dims.ndisplay == SPACE or not self._fitted:
+        """Fit the study into the new size unless the reader moved or zoomed the view.
+
+        A candidate that was gone to, perhaps before the window had its size, stays centred; it is
+        only enlarged, as the controls that an edit shows must not change the zoom.
+        """
+        viewer, camera = self._viewer, self._viewer.scene.camera
+        if not self._is_fitted():
             return
-        if np.allclose(self._pose(), self._fitted, rtol=1e-4, atol=1e-3):
-            with viewer.events.reset_view.blocker():
-                viewer.fit_to_view()
-            self._fitted = self._pose()
+        centre, zoom = camera.center, camera.zoom
+        with viewer.events.reset_view.blocker():
+            viewer.fit_to_view()
+        if self._centred is not None:
+            if camera.zoom <= zoom:
+                camera.center, camera.zoom = centre, zoom
+            else:
+                self._centre(*self._centred, ours=True)
+        self._fitted = self._pose()
 
     def look_around(self) -> None:
         """Fit the study in three dimensions, seen from the front, the left and a little above."""

@@ -20,7 +20,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
-from lesionlens.analysis.findings.edits import applied
+from lesionlens.analysis.findings.edits import applied, is_of_edits
 from lesionlens.base.bounded_read import read_json, read_model
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.grid import Grid
@@ -400,7 +400,7 @@ def _run(
     if redrawn is None:  # an earlier release said so in a warning alone
         redrawn = tuple(candidates) if any(_DRAWN_ANEW in w for w in run.warnings) else ()
     missing = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
-    kept = (w for w in run.warnings if w not in missing)
+    kept = (w for w in run.warnings if w not in missing and not is_of_edits(w))
     return RunInfo(
         engine=EngineInfo(
             run.engine,

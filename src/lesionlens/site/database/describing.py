@@ -275,12 +275,15 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
         return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
     apart = len(rows) - len(scores)
     others = [f"{OTHER_FINDINGS}: {apart}"] if apart else []
-    notices = (*entry.warnings, *failed, *fields.get("warnings", ()), *others)
+    before = tuple(one for one in entry.warnings if one not in entry.analysis_warnings)
+    found = dict.fromkeys((*failed, *fields.get("warnings", ()), *others))
+    ours = tuple(one for one in found if one not in before)
     return replace(
         entry,
         candidates=len(scores),
         highest=max(scores, default=None),
-        warnings=tuple(dict.fromkeys(notices)),
+        warnings=(*dict.fromkeys(before), *ours),
+        analysis_warnings=ours,
     )
 
 

@@ -68,6 +68,8 @@ class StudyEntry:
     """Highest score among them."""
     warnings: tuple[str, ...] = ()
     """Warnings of reading, checks and analysis."""
+    analysis_warnings: tuple[str, ...] = ()
+    """Those of `warnings` that the result alone has; they may tell what was found."""
 
 
 class Status(StrEnum):

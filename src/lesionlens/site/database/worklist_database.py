@@ -56,6 +56,8 @@ _ENTRY = "name, place, patient, date, sequences, study_uid, candidates, highest,
 _READ = "study, reader, session, arm"
 _OUTCOME = "name, status, exit_status, message, seconds, candidates, engine, peak_memory_mib"
 _SEPARATOR = "\x1f"
+_OF_ANALYSIS = "\x1e"
+"""Prefix of a warning that a result alone has."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -401,22 +403,28 @@ def _key(row: Sequence[Any]) -> ReadKey:
 
 
 def without_findings(entry: StudyEntry) -> StudyEntry:
-    """Return an entry without the network's findings."""
-    return replace(entry, candidates=None, highest=None)
+    """Return an entry without the network's findings and what its result warns of."""
+    warnings = tuple(one for one in entry.warnings if one not in entry.analysis_warnings)
+    return replace(entry, candidates=None, highest=None, warnings=warnings, analysis_warnings=())
 
 
 def _entry_row(entry: StudyEntry) -> tuple[Any, ...]:
+    warnings = [
+        f"{_OF_ANALYSIS}{one}" if one in entry.analysis_warnings else one for one in entry.warnings
+    ]
     return (
         entry.name, entry.place, entry.patient, entry.date, " ".join(entry.sequences),
-        entry.study_uid, entry.candidates, entry.highest, _SEPARATOR.join(entry.warnings),
+        entry.study_uid, entry.candidates, entry.highest, _SEPARATOR.join(warnings),
     )  # fmt: skip
 
 
 def _entry(row: tuple[Any, ...]) -> StudyEntry:
     name, place, patient, date, sequences, uid, candidates, highest, warnings = row
-    notices = tuple(warnings.split(_SEPARATOR)) if warnings else ()
+    notices = warnings.split(_SEPARATOR) if warnings else []
+    words = tuple(one.removeprefix(_OF_ANALYSIS) for one in notices)
+    found = tuple(one[1:] for one in notices if one.startswith(_OF_ANALYSIS))
     return StudyEntry(
-        name, place, patient, date, tuple(sequences.split()), uid, candidates, highest, notices
+        name, place, patient, date, tuple(sequences.split()), uid, candidates, highest, words, found
     )
 
 

@@ -387,6 +387,26 @@ def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
     untold = compare(now, Examination(SOMEBODY, "2026-03-05"), Prior(Examination(), before))
     again = compare(untold, Examination(), Prior(Examination(SOMEBODY), before))
     assert sum(told in one for one in warnings_of(again)) == 1
+    assert shown_followup(again).doubt.startswith(told)
+
+
+def test_what_was_said_of_a_prior_chosen_by_mistake_goes_with_it(
+    before, now, laid_before, monkeypatch
+):
+    """'Seems mirrored' and 'make sure' stayed in window, report and findings.json."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    mine = Examination(SOMEBODY, "2026-03-05")
+    other = replace(before, run=replace(before.run, versions={"lesionlens": "0"}))
+    with monkeypatch.context() as mirrored:
+        mirrored.setattr(steps, "seems_mirrored", lambda *_, **__: True)
+        first = compare(now, mine, Prior(Examination(), other))
+        confirmed = check_same_patient(mine, Examination(Patient("y")), same_patient=True)
+        second = compare(first, mine, Prior(Examination(Patient("y")), other, confirmed))
+    assert len(warnings_of(first)) == len(warnings_of(second)) == len(warnings_of(now)) + 3
+    saved = replace(second.findings, notices=warnings_of(second))
+    second = replace(second, findings=saved)  # as after reopening
+    right = compare(second, mine, Prior(Examination(SOMEBODY, "2026-01-05"), before))
+    assert warnings_of(right) == warnings_of(now)
 
 
 def test_what_a_reader_decided_goes_on_under_the_new_name(compared):

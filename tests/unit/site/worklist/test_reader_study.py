@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.kept_reads import decide
+from tests.saved_results import write_saved
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.site.database.describing import with_result
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
@@ -201,6 +203,29 @@ def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
     (row, _) = rows_of(database, "B")
     assert row.others == (("A", StudyState.SIGNED),)
     assert row.entry.highest == 0.8
+
+
+def test_what_a_result_warns_of_is_hidden_with_it_and_what_the_images_warn_of_is_not(tmp_path):
+    """'3.8 ml of the enhancing part are bright on T1' stood beside a study to be read unaided."""
+    said = ["3.8 ml of the enhancing part are bright on T1 already", "thick slices"]
+    rows = [{"score": 0.9}, {"score": 0.4, "apart": True}]
+    write_saved(tmp_path / "a", candidates=rows, warnings=said)
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry("a", "/a", warnings=("thick slices",))])
+        database.update(with_result(database.entry("a"), tmp_path / "a"))
+    with closing(open_worklist_database(tmp_path)) as database:
+        whole = ("thick slices", said[0], "Other findings, probably not tumour: 1")
+        assert database.entry("a").warnings == whole
+        (hidden,) = rows_of(database, "A", unaided_first=True)
+        assert hidden.entry.warnings == ("thick slices",)
+        assert matching([hidden], "bright") == ()
+        assert "bright" not in str(hidden)
+        ReadSession(database, ReadKey("a", "A"), unaided_first=True).sign()
+        (shown,) = rows_of(database, "A", unaided_first=True)
+        assert shown.entry.warnings == whole
+        write_saved(tmp_path / "a", candidates=rows[:1], warnings=["another"])
+        again = with_result(database.entry("a"), tmp_path / "a")
+        assert again.warnings == ("thick slices", "another"), "not those of the earlier result"
 
 
 def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):

@@ -53,7 +53,7 @@ from lesionlens.napari.model.wording.edits import (
 )
 from lesionlens.napari.model.wording.map_checks import verdict, withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.model.wording.titles import caption, in_window, sign_words, subtitle, who
+from lesionlens.napari.model.wording.titles import caption, notices_of, sign_words, subtitle, who
 from lesionlens.results.export.words import load
 
 
@@ -142,6 +142,7 @@ class Screen:
     caption: str = ""
     sequences: tuple[ShownSequence, ...] = ()
     notices: tuple[str, ...] = ()
+    """Of reading and, once it is shown, of the analysis."""
     exchanged: tuple[MrSequence, ...] = ()
     """Sequences whose names seem exchanged; more than two if it is unclear how."""
     quality: tuple[Fact, ...] = ()
@@ -227,7 +228,7 @@ def resolve(state: State) -> Screen:
         "subtitle": subtitle(study, analysis, state),
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
-        "notices": tuple(map(in_window, study.notices)),
+        "notices": notices_of(study, analysis),
         "exchanged": state.exchanged,
         "can_analyse": bool(study.series) and state.activity is None,
         "activity": state.activity,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
@@ -47,6 +48,8 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     sums = f"{signature} {sums_of(found)}"
     curves = None if found is None else curves_of(found, load("en"))
     doubt = "" if found is None else doubt_words(found, load("en"))
+    if PATIENT_UNKNOWN in analysis.run.notices:
+        doubt = f"{PATIENT_UNKNOWN}. {doubt}".strip()
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
 
 

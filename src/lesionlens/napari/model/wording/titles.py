@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lesionlens.analysis.followup.alignment import MIRRORED
+from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN, makers_notice
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
@@ -41,6 +43,23 @@ def in_window(notice: str) -> str:
     for sequence in MrSequence:
         notice = notice.replace(how_to_name(sequence), NAME_IN_WINDOW)
     return notice
+
+
+def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
+    """Return the notices of reading and analysis that are shown nowhere else in the panel.
+
+    Failed checks are listed under the quality, doubts of a comparison beside it, and what a reader
+    has redrawn in the table.
+    """
+    found = study.notices
+    if analysis is not None:
+        own = analysis.findings if analysis.original is None else analysis.original.findings
+        elsewhere = {one.message for one in own.quality} | {PATIENT_UNKNOWN, MIRRORED}
+        if analysis.followup is not None:
+            elsewhere.add(makers_notice(analysis.followup))
+        every = (*found, *analysis.prepared.notices, *analysis.run.notices, *own.notices)
+        found = tuple(one for one in dict.fromkeys(every) if one not in elsewhere)
+    return tuple(in_window(one) for one in found)
 
 
 def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:

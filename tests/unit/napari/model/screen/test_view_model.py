@@ -10,6 +10,7 @@ from tests.reviewed_head import FakeResult
 
 import lesionlens.napari
 from lesionlens.base.labels import MrSequence, Source
+from lesionlens.base.records.analysis import Original
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
@@ -64,6 +65,27 @@ def test_views_and_panel_follow_from_one_state(session):
     assert model.board.scene.focus.point_mm == session.candidate().centroid_mm
     shown = session.state.study.series[MrSequence.T1C]
     assert model.board.series[MrSequence.T1C] == shown.description
+
+
+def test_notices_of_the_analysis_are_shown_once_it_is(result):
+    """'Is it a mask of this study?' stood in the report alone, which is written after signing."""
+    made, analysis = ReviewSession(reader="A. Reader"), result.analysis
+    failed = QualityCheck("motion", False, "Slices jump")
+    quality = (*analysis.findings.quality, failed)
+    mine = replace(analysis.findings, notices=("Candidate 1 was redrawn by a reader",))
+    found = replace(analysis.findings, notices=("4 ml may enhance",), quality=quality)
+    run = replace(analysis.run, notices=("Is it a mask of this study?", "Slices jump"))
+    study = replace(
+        analysis.study, notices=("name it with --t2 FILE or in the sequence list of the panel",)
+    )
+    analysis = replace(analysis, study=study, findings=mine, run=run)
+    analysis = replace(analysis, original=Original(analysis.volumes.labels, found))
+    made.open(study)
+    read = ("name it under “change…”",)
+    assert view_model_of(made.state).screen.notices == read
+    made.analysed(FakeResult(analysis), overlays_of(analysis))
+    told = (*read, *analysis.prepared.notices, "Is it a mask of this study?", "4 ml may enhance")
+    assert view_model_of(made.state).screen.notices == told
 
 
 def test_a_layer_that_is_chosen_and_not_there_is_missing(session):
