@@ -38,6 +38,20 @@ _PRIOR_WAS_COMPARED = (
 )
 
 
+def _prior_point(before: Analysis, visit: Examination) -> TimePoint:
+    """Return the time point of an earlier result, with what its own comparison found of it."""
+    point = _time_point(before, visit)
+    if before.compared is None:
+        return point
+    laid = before.compared.alignment
+    return replace(
+        point,
+        tangled=before.compared.tangled_now,
+        doubtful=laid.doubtful,
+        mirrored=laid.mirrored,
+    )
+
+
 def compare(
     now: Analysis, visit: Examination, prior: Prior, *, context: RunContext = SILENT
 ) -> Analysis:
@@ -83,16 +97,7 @@ def compare(
     chain = before.compared
     twice = chain is not None and _is_earlier_examination(chain, now)
     earlier = () if chain is None or twice else chain.points[:-1]
-    then = _time_point(before, prior.visit)
-    if chain is not None:
-        laid_then = chain.alignment
-        then = replace(
-            then,
-            tangled=chain.tangled_now,
-            doubtful=laid_then.doubtful,
-            mirrored=laid_then.mirrored,
-        )
-    points = (*earlier, then, _time_point(named, visit))
+    points = (*earlier, _prior_point(before, prior.visit), _time_point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
     laid = Comparison(
         points,
