@@ -596,7 +596,7 @@ def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path
     prior = open_prior(found, RunContext())
     uids = [c.tracking_uid for c in prior.analysis.findings.candidates]
     assert uids == [c.tracking_uid for c in before.findings.candidates]
-    with pytest.raises(UnusableInputError, match="whose it is"):
+    with pytest.raises(UnusableInputError, match="names neither patient nor date"):
         find_prior(out.parent, now.study)
 
 
