@@ -12,7 +12,7 @@ from scipy import stats
 
 from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
+from lesionlens.site.monitoring.records import SEEN_TRUE, VERDICTS, MonitoredStudy
 
 _OFTEN = 0.1  # share of one value at which it is a bin of its own
 _RESAMPLES = 1000  # of verdicts

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,91 +23,19 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
 from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
 from lesionlens.site.cohort.studies import places_of
+from lesionlens.site.monitoring.records import (
+    SEEN_TRUE,
+    VERDICTS,
+    MonitoredCandidate,
+    MonitoredStudy,
+    PromptEffort,
+)
 
-SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
-VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
 _TESTED = {
     "acceptance.json": ("results", "the results of an acceptance test"),
     "begun.json": ("judged", "the results by which `learn` compares weights"),
 }
 """File that marks an output folder, to its folder of results that are not of a model in use."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptEffort:
-    """Effort of a reader to outline one candidate with prompts."""
-
-    prompts: int
-    seconds: float
-    """From the first stroke of the outline to the last prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class MonitoredCandidate:
-    """One candidate with each reader's last verdict."""
-
-    tracking_uid: str
-    """Tracking UID, the same in every reader's copy of a result."""
-    score: float
-    """0 to 1."""
-    volume_ml: float | None
-    """Whole tumour."""
-    uncertainty: float | None
-    """0 to 1."""
-    verdicts: Mapping[str, ReviewState]
-    """By reader; "" for an unnamed reader."""
-    added_by: str | None = None
-    """Reader who added it, "" for an unnamed one; None for the network's."""
-    pointed: Mapping[str, PromptEffort] = field(default_factory=dict)
-    """By reader, if the outline was made or corrected with prompts."""
-    apart: bool = False
-    """Whether it is listed apart, as probably not tumour."""
-
-    @property
-    def added(self) -> bool:
-        """Whether a reader added it."""
-        return self.added_by is not None
-
-
-@dataclass(frozen=True, slots=True)
-class MonitoredStudy:
-    """One result folder."""
-
-    name: str
-    """Name of the folder."""
-    day: date
-    """Date of the analysis."""
-    engine: str
-    """Name, version and first digits of the weights' SHA-256."""
-    candidates: tuple[MonitoredCandidate, ...]
-    """The network's candidates, and those added by readers."""
-    failed_checks: tuple[str, ...] = ()
-    """Failed quality checks."""
-    brain_ml: float | None = None
-    registration: float | None = None
-    """Volume of the brain; lowest registration quality."""
-    seconds: float = 0.0
-    """Duration of the analysis."""
-    images: Mapping[str, float] = field(default_factory=dict)
-    """Image features, see `reading.image_features`; may be empty."""
-    started: str = ""
-    """When the analysis began, ISO 8601; copies of it share this."""
-
-    @property
-    def flagged(self) -> tuple[MonitoredCandidate, ...]:
-        """The network's candidates, without those that are listed apart."""
-        return tuple(one for one in self.candidates if not (one.added or one.apart))
-
-    @property
-    def other_findings(self) -> tuple[MonitoredCandidate, ...]:
-        """The network's candidates that are listed apart."""
-        return tuple(one for one in self.candidates if one.apart)
-
-    @property
-    def week(self) -> str:
-        """ISO week, such as 2026-W07."""
-        year, week, _ = self.day.isocalendar()
-        return f"{year}-W{week:02d}"
 
 
 def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:

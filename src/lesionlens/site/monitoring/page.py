@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lesionlens.results.export.cells import safe_text
 from lesionlens.results.export.html import environment, number
 from lesionlens.site.monitoring.figures import Drift, Group, Rate, ScoreReliability
-from lesionlens.site.monitoring.gather import MonitoredStudy
+from lesionlens.site.monitoring.records import MonitoredStudy
 
 LIMITS = (
     "A shift of inputs or scores does not prove that the network became worse, and no shift does "

@@ -152,7 +152,7 @@ def test_a_subject_that_differs_by_case_alone_is_refused(analysis, tmp_path):
 
 def test_a_dataset_of_others_is_left_alone(analysis, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").rglob("*")}
-    with pytest.raises(UnusableInputError, match="dataset of others"):
+    with pytest.raises(UnusableInputError, match="foreign BIDS dataset"):
         save_bids(analysis, tmp_path / "ds")
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").rglob("*")} == before
 

@@ -22,12 +22,8 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.acceptance import accept
 from lesionlens.site.monitoring import figures, monitor_warning, page, stop_rules
-from lesionlens.site.monitoring.gather import (
-    _TESTED,
-    MonitoredCandidate,
-    MonitoredStudy,
-    gather,
-)
+from lesionlens.site.monitoring.gather import _TESTED, gather
+from lesionlens.site.monitoring.records import MonitoredCandidate, MonitoredStudy
 from lesionlens.site.monitoring.stop_rules import StopBounds
 from lesionlens.site.monitoring.watch import watch, write
 from lesionlens.training.learning import learn
