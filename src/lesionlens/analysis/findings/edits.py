@@ -103,14 +103,14 @@ def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
 
 def _redrawn(own: Analysis) -> Analysis:
     numbers, outlined = _numbers(own), own.review.outlined
-    drawn = {numbers[u]: o for u, o in outlined.items() if u in numbers}
+    drawn, covered = _uncovered(own, {numbers[u]: o for u, o in outlined.items() if u in numbers})
     if CAVITY in outlined:
         grid = own.volumes.labels.grid
         cavity = Volume(outlined[CAVITY].mask(grid.shape), grid)
         volumes = replace(own.volumes, cavity=cavity)
         own = replace(own, volumes=volumes, original=_original(own))
     if not drawn:
-        return own
+        return replace(own, findings=_noticed(own.findings, covered)) if covered else own
     labels = own.volumes.labels.data.copy()
     components = own.findings.components.copy()
     mine = np.isin(components, list(drawn))
@@ -121,8 +121,53 @@ def _redrawn(own: Analysis) -> Analysis:
         components[outline.box][mine] = number
     volumes = replace(own.volumes, labels=Volume(labels, own.volumes.labels.grid))
     shown = replace(own, volumes=volumes, original=own.original or _original(own))
-    found = _findings(shown, own.findings, components, drawn)
+    found = _noticed(_findings(shown, own.findings, components, drawn), covered)
     return _with_doubts(replace(shown, findings=found))
+
+
+def _noticed(found: Findings, notices: tuple[str, ...]) -> Findings:
+    if not notices:
+        return found
+    return replace(found, notices=tuple(dict.fromkeys((*found.notices, *notices))))
+
+
+def _uncovered(
+    own: Analysis, drawn: Mapping[int, Outline]
+) -> tuple[dict[int, Outline], tuple[str, ...]]:
+    """Return the outlines without those that lie wholly in others, and notices of what does.
+
+    No edit takes voxels of other candidates; but a later analysis may find what a reader had drawn.
+    """
+    found = own.findings
+    kept, notices, known = dict(drawn), list[str](), {c.id for c in found.candidates}
+    while True:
+        lost = {n: _covered(outline, found.components, kept) for n, outline in kept.items()}
+        wholly = [n for n in lost if lost[n] and lost[n] == np.count_nonzero(kept[n].labels)]
+        if not wholly:
+            break
+        for number in wholly:
+            del kept[number]
+            notices.append(
+                f"Candidate {number} keeps the outline of this analysis: the one that a reader "
+                "drew lies wholly in other candidates"
+                if number in known
+                else "A lesion that a reader added lies wholly in other candidates of this "
+                "analysis: it is not listed by itself"
+            )
+    notices += [
+        f"{millilitres(count * own.volumes.labels.grid.voxel_ml)} ml of the outline that a reader "
+        f"drew of candidate {number} lie in other candidates of this analysis, and count there"
+        for number, count in lost.items()
+        if count
+    ]
+    return kept, tuple(notices)
+
+
+def _covered(outline: Outline, components: NDArray[np.int32], drawn: Mapping[int, Outline]) -> int:
+    """Count the voxels of an outline that lie in candidates that nobody redrew."""
+    there = components[outline.box]
+    others = (there > 0) & ~np.isin(there, list(drawn))
+    return int(np.count_nonzero(others & (outline.labels > 0)))
 
 
 def _with_doubts(shown: Analysis) -> Analysis:

@@ -162,6 +162,7 @@ class _SavedFiles:
 
     place: Path
     findings: Mapping[str, Any]
+    """What the network found, before readers edited or merged outlines."""
     run: Mapping[str, Any]
     events: Sequence[Mapping[str, Any]]
 
@@ -170,8 +171,10 @@ class _SavedFiles:
         review = _json(place / "review.json") if (place / "review.json").is_file() else {}
         findings, run = _json(place / "findings.json"), _json(place / "run.json")
         _check_digests(place, run)
-        _check_review(place, findings, run, review)
-        return cls(place, findings, run, review.get("events", []))
+        own = place / ORIGINAL / "findings.json"
+        made = _json(own) if own.is_file() else findings
+        _check_review((*findings["candidates"], *made["candidates"]), run, review)
+        return cls(place, made, run, review.get("events", []))
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -191,14 +194,12 @@ def _check_digests(place: Path, run: Mapping[str, Any]) -> None:
 
 
 def _check_review(
-    place: Path, findings: Mapping[str, Any], run: Mapping[str, Any], review: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any], review: Mapping[str, Any]
 ) -> None:
     """Refuse a review of another study; a field that an earlier release did not write may lack."""
     if not review:
         return
     files = [(str(row["file"]), str(row["sha256"])) for row in run.get("inputs", ())]
-    own = place / ORIGINAL / "findings.json"
-    rows = [*findings["candidates"], *(_json(own)["candidates"] if own.is_file() else ())]
     events = review.get("events", [])
     known = {row["tracking_uid"] for row in (*rows, *(e for e in events if e.get("added")))}
     named = {row["tracking_uid"] for row in (*events, *review.get("candidates", ()))}

@@ -9,7 +9,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.labels import DrawingMethod, MrSequence, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
@@ -17,6 +17,7 @@ from lesionlens.results.export.anonymous import tracking_uids
 from lesionlens.results.export.anonymous import with_uids as with_new_uids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
+from lesionlens.results.export.words import load
 from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_unseen, with_earlier_review
 from lesionlens.results.review.log import ReviewLog
@@ -327,3 +328,58 @@ def test_a_review_that_goes_on_is_not_copied(analysis, reviewed, tmp_path):
     save(replace(analysis, review=log.review), tmp_path / "out")
     assert store.load(tmp_path / "out") == log.review
     assert not (tmp_path / "out" / KEPT).exists()
+
+
+@pytest.mark.parametrize(
+    ("beyond", "listed", "said"),
+    [
+        (0, 2, "A lesion that a reader added lies wholly"),
+        (1, 3, "drew of candidate 3 lie in other"),
+    ],
+)
+def test_what_a_reader_added_and_the_network_finds_now_is_said(
+    analysis, tmp_path, beyond, listed, said
+):
+    """It was gone, or smaller, with the notice that all decisions stay."""
+    first, second = analysis.findings.candidates
+    there = analysis.findings.components == second.id
+    before = replace(
+        analysis,
+        volumes=replace(
+            analysis.volumes,
+            labels=replace(
+                analysis.volumes.labels, data=np.where(there, 0, analysis.volumes.labels.data)
+            ),
+        ),
+        findings=replace(
+            analysis.findings,
+            candidates=(first,),
+            components=np.where(there, 0, analysis.findings.components),
+        ),
+    )
+    drawn = there.astype(np.uint8) * np.uint8(2)
+    i, j, k = np.argwhere(there).max(axis=0)
+    drawn[i + 1 : i + 1 + beyond, j, k] = 2
+    log = ReviewLog()
+    log.add(Outline("2.25.77", (0, 0, 0), drawn), DrawingMethod.MANUAL, reader="A. Reader")
+    save(replace(before, review=log.review), tmp_path / "out")
+    warnings = save(analysis, tmp_path / "out")
+    (notice,) = (words for words in warnings if said in words)
+    rows = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"]
+    assert len(rows) == listed
+    assert notice in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    assert save(analysis, tmp_path / "out").count(notice) == 1
+    assert load("de").message(notice) != notice
+
+
+def test_an_edit_that_lies_in_others_leaves_the_candidate_its_outline(analysis):
+    """Its row kept the volume of the network's outline, and had no voxel."""
+    first, second = analysis.findings.candidates
+    drawn = (analysis.findings.components == first.id).astype(np.uint8) * np.uint8(2)
+    log = ReviewLog()
+    outline = Outline(second.tracking_uid, (0, 0, 0), drawn)
+    log.mark(second.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    shown = applied(replace(analysis, review=log.review)).findings
+    np.testing.assert_array_equal(shown.components, analysis.findings.components)
+    assert shown.candidates == analysis.findings.candidates
+    assert any(words.startswith("Candidate 2 keeps the outline") for words in shown.notices)

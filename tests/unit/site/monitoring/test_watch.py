@@ -18,8 +18,10 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.reopen import read_result
 from lesionlens.site.acceptance import accept
 from lesionlens.site.monitoring import figures, monitor_warning, page, stop_rules
 from lesionlens.site.monitoring.gather import _TESTED, gather
@@ -83,6 +85,33 @@ def test_whole_results_are_read_without_a_notice(tmp_path):
     found, notices = gather(saved(tmp_path))
     assert {one.name for one in found} == {"edited", "other"}
     assert notices == []
+
+
+def test_what_is_followed_is_what_the_network_found_not_what_readers_made_of_it(tmp_path):
+    """A candidate that a reader merged was counted no more, and drift was of edited volumes."""
+    results = saved(tmp_path)
+    found = {one.name: one for one in gather(results)[0]}
+    figures_of = {
+        name: [(c.volume_ml, c.uncertainty) for c in one.candidates if c.added_by is None]
+        for name, one in found.items()
+    }
+    assert figures_of["edited"] == figures_of["other"]
+    log = ReviewLog(read_result(results / "other").review)
+    analysis = read_result(results / "other").findings
+    first, second = (one.tracking_uid for one in analysis.candidates)
+    assert len(analysis.candidates) == 2
+    both = np.where(analysis.components > 0, 2, 0).astype(np.uint8)
+    with log.one_act():
+        log.mark(first, ReviewState.EDITED, reader="A", outline=Outline(first, (0, 0, 0), both))
+        log.mark(second, ReviewState.EDITED, reader="A", outline=Outline.empty(second))
+    study = open_study(tmp_path / "images")
+    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
+    made = make_analysis(patient, study)
+    inputs = (("other.nii", "ab" * 32),)
+    made = replace(made, review=log.review, run=replace(made.run, inputs=inputs))
+    save(made, results / "other")
+    (merged,) = (one for one in gather(results)[0] if one.name == "other")
+    assert [dict(one.verdicts) for one in merged.candidates] == [{"A": ReviewState.EDITED}] * 2
 
 
 def test_a_folder_that_cannot_be_read_is_skipped_by_name(tmp_path, monkeypatch):
