@@ -114,7 +114,7 @@ class Prompts:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Prompts:
+    def from_json(cls, values: object) -> Prompts:
         """Read what `as_json` wrote.
 
         Raises
@@ -122,7 +122,7 @@ class Prompts:
         UnusableInputError
             They are none, or a value is not a valid voxel, box or region.
         """
-        held = values if isinstance(values, Mapping) else {}
+        held: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
         missing = {"points", "scribbles", "box", "region"} - set(held)
         if missing:
             raise _unreadable(f"without {', '.join(sorted(missing))}")
