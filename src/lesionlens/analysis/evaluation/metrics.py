@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.components import merged
+from lesionlens.analysis.findings.components import ROUNDING_MM, merged
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Source
@@ -147,7 +147,7 @@ def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
         far, index = ndimage.distance_transform_edt(
             labels[box] == 0, sampling=grid.spacing_mm, return_indices=True
         )
-        near[box] = np.where(far <= HIT_MM, labels[box][tuple(index)], 0)
+        near[box] = np.where(far <= HIT_MM + ROUNDING_MM, labels[box][tuple(index)], 0)
     return near
 
 

@@ -21,6 +21,8 @@ from lesionlens.imaging.preparation.resampling import cut_grid
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+ROUNDING_MM = 1e-4
+"""Slack of a gap: voxels of 1 mm are 1.00000002 mm in many a header in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,8 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
         return parts.astype(np.int32), count
     reach = np.ceil(merge_mm / grid.spacing_mm).astype(int)
     padded = np.pad(mask, [(int(n), int(n)) for n in reach])
-    near = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm) <= merge_mm
+    far = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm)
+    near = far <= merge_mm + ROUNDING_MM
     groups, _ = ndimage.label(near, structure=TOUCHING)
     inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, groups.shape, strict=True))
     parts = np.where(mask, groups[inner], 0)

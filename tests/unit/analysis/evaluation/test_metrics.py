@@ -160,3 +160,11 @@ def test_an_interval_repeats_and_holds_the_mean():
     assert found == interval(values)
     assert found.low < np.mean(values) < found.high
     assert interval([0.4]) is None
+
+
+@pytest.mark.parametrize("edge", [0.9999986, 1.0, 1.000000023])
+def test_the_last_digits_of_a_header_decide_on_no_hit(edge):
+    labels = np.zeros((30, 5, 5), np.int32)
+    labels[10, 2, 2] = 1
+    near = metrics.nearest_lesion(labels, Grid(labels.shape, np.diag([edge, 1, 1, 1])))
+    assert np.flatnonzero(near[:, 2, 2]).tolist() == [*range(5, 16)]

@@ -16,6 +16,7 @@ from lesionlens.analysis.findings.components import (
     doubtful_ml,
     draw_components,
     keep,
+    merged,
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
@@ -341,3 +342,12 @@ def test_what_is_slight_does_not_depend_on_how_the_scan_is_stored(order):
     found = draw_components(maps, on, SLIGHT).labels
     plain = draw_components(probability, make_grid(), SLIGHT).labels
     np.testing.assert_array_equal(found, stored(plain, order))
+
+
+@pytest.mark.parametrize("edge", [0.9999986, 1.0, 1.000000023])
+def test_the_last_digits_of_a_header_decide_on_no_gap(edge):
+    """A gap of 6 voxels was closed, but not in voxels of 1.000000023 mm: two candidates."""
+    for gap, count in ((6, 1), (7, 2)):
+        mask = np.zeros((30, 12, 12), bool)
+        mask[5:9, 4:8, 4:8] = mask[9 + gap : 13 + gap, 4:8, 4:8] = True
+        assert merged(mask, Grid(mask.shape, np.diag([edge, 1, 1, 1])), 3.0)[1] == count
