@@ -108,16 +108,9 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
     Raises
     ------
     UnusableInputError
-        Constant, a label image, a CT, or noise.
+        Constant, inverted, a label image, a CT, or noise.
     """
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        same = "zero: it is blank" if low == 0 else f"{low:g}: a constant image"
-        raise UnusableInputError(
-            found=f"the same value in every voxel of {where}, {same}",
-            expected="an MR scan with contrast between tissues",
-            next_step="Export the series again, or leave it out of the folder",
-        )
+    low, high = _range(values, where)
     coarse = values[::2, ::2, ::2] if values.size > 10**6 else values
     if low < -500 and _is_ct(coarse):
         raise UnusableInputError(
@@ -140,6 +133,28 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
             expected="an MR scan of a brain",
             next_step="Look at the scan in a viewer; choose the series that shows the head",
         )
+
+
+def _range(values: NDArray[np.float32], where: str) -> tuple[float, float]:
+    """Return the lowest and highest intensity; refuse constant and inverted images."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        same = "zero: it is blank" if low == 0 else f"{low:g}: a constant image"
+        raise UnusableInputError(
+            found=f"the same value in every voxel of {where}, {same}",
+            expected="an MR scan with contrast between tissues",
+            next_step="Export the series again, or leave it out of the folder",
+        )
+    corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
+    if high <= 0 and float(np.median(corners)) == high:
+        raise UnusableInputError(
+            found=f"intensities of {low:g} to {high:g} in {where}, below their background: dark "
+            "where an MR scan is bright, as by a negative scale slope",
+            expected="an MR scan on a dark background",
+            next_step="Correct the scale slope in the header, or convert the scan again from its "
+            "DICOM files",
+        )
+    return low, high
 
 
 def _is_ct(values: NDArray[np.float32]) -> bool:

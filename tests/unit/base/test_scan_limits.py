@@ -1,9 +1,10 @@
 """Which voxels and grids no scan of a head can have."""
 
+import numpy as np
 import pytest
 
 from lesionlens.base import scan_limits
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, UnusableInputError
 
 
 @pytest.mark.parametrize("shape", [(520, 520, 517), (1, 140_000_000, 1)])
@@ -17,3 +18,21 @@ def test_the_largest_volume_is_taken(shape):
 def test_more_voxels_than_a_head_has_and_less_than_a_volume_are_refused(shape):
     with pytest.raises(ReadError):
         scan_limits.check_size(shape, "x")
+
+
+@pytest.fixture(scope="module")
+def head():
+    """Return (40, 40, 40) smooth intensities of 0 to 1000 on a background of zero."""
+    axes = np.ogrid[-1:1:40j, -1:1:40j, -1:1:40j]
+    return (1000 * np.clip(1 - sum(axis**2 for axis in axes), 0, None)).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_an_image_below_its_background_is_called_inverted(head, scale):
+    with pytest.raises(UnusableInputError, match="negative scale slope"):
+        scan_limits.check_voxels(-head * np.float32(scale), "x")
+
+
+def test_an_image_below_zero_on_a_dark_background_is_taken(head):
+    scan_limits.check_voxels(head - 1000, "x")
+    scan_limits.check_voxels(head, "x")

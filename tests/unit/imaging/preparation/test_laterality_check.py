@@ -1,6 +1,7 @@
 """A series whose left and right were swapped is told; one that was not is left in peace."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import nibabel as nib
 import numpy as np
@@ -8,11 +9,17 @@ import pytest
 
 from lesionlens.base.geometry import centre_mm
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.laterality_check import mutual_information, symmetry
+from lesionlens.imaging.preparation.laterality_check import (
+    mirrored,
+    mutual_information,
+    symmetry,
+)
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
+T1, T1C, T2, FLAIR = MrSequence
 HEAD = PrepareOptions(strip=False)
 """Nobody asks whether the head, which has no skull, is one."""
 
@@ -40,6 +47,32 @@ def test_the_series_with_swapped_sides_is_named(make_study, swapped):
     assert not found.passed
     named = {"flair": "FLAIR seems", "t1c": "T1c seems"}[swapped]
     assert found.message.startswith(named)
+
+
+def test_a_pair_that_fits_better_mirrored_is_outvoted_by_the_others():
+    """Gains of a diffuse tumour whose T2 is as it should be, and with one sequence mirrored."""
+    order = (T1C, T1, T2, FLAIR)
+    found = (-0.48, 0.12, -0.38, -0.45, -0.48, -0.82)
+    gains = dict(zip(combinations(order, 2), found, strict=True))
+    assert mirrored(order, gains) == frozenset()
+    for one in order:
+        turned = {pair: 1 / (1 + gain) - 1 if one in pair else gain for pair, gain in gains.items()}
+        others = frozenset(order[1:])
+        assert mirrored(order, turned) == (others if one is T1C else {one})
+
+
+def test_of_two_sequences_alone_the_gain_decides():
+    assert mirrored((T1C, T2), {(T1C, T2): 0.01}) == {T2}
+    assert mirrored((T1C, T2), {(T1C, T2): 0.0}) == frozenset()
+
+
+def test_two_of_four_series_with_swapped_sides_are_named(make_study):
+    folder = make_study()
+    for swapped in ("t1", "flair"):
+        mirror(folder / f"{swapped}.nii.gz")
+    found = checked(folder)
+    assert not found.passed
+    assert found.message.startswith("T1, FLAIR seems")
 
 
 def test_one_sequence_alone_has_nothing_to_agree_with(make_study):
