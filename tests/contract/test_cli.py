@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.phantoms.files import write_dicom, write_nifti
+from tests.third_party import install
 from typer.testing import CliRunner
 
 from lesionlens.base.labels import MrSequence
@@ -104,6 +105,23 @@ def test_help_costs_half_a_second_of_a_processor_at_most():
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     assert usage.ru_utime + usage.ru_stime < 0.5
+
+
+def test_what_a_plugin_prints_as_the_process_ends_is_not_in_its_json(monkeypatch, tmp_path):
+    """It followed the JSON, which no script could read then."""
+    code = "import atexit\natexit.register(print, 'bye')\nclass Engine: ...\n"
+    install(monkeypatch, tmp_path, code, engines="mine = Engine")
+    path = os.pathsep.join((str(tmp_path / "elsewhere"), os.environ.get("PYTHONPATH", "")))
+    monkeypatch.setenv("PYTHONPATH", path)
+    done = lesionlens("doctor", "--json")
+    assert "mine" in json.loads(done.stdout)["plugins"]["lesionlens.engines"]
+    assert "bye" in done.stderr
+
+
+def test_a_setting_that_cannot_be_used_is_an_error_in_json_too(monkeypatch):
+    monkeypatch.setenv("LESIONLENS_UMASK", "999")
+    done = lesionlens("doctor", "--json")
+    assert done.returncode == json.loads(done.stdout)["error"]["status"] == 2
 
 
 def test_doctor_finds_the_core_and_verified_weights():

@@ -15,7 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import metadata
 from itertools import pairwise
 from typing import Annotated, Any
@@ -86,8 +86,7 @@ def run() -> int:
     try:
         _own_the_process()
     except LesionLensError as error:
-        _say(f"lesionlens: {error}")
-        return error.exit_status
+        return _report(error, in_json="--json" in sys.argv)
     try:
         app(prog_name="lesionlens")
     except KeyboardInterrupt:
@@ -97,6 +96,7 @@ def run() -> int:
             raise
     finally:
         gc.freeze()  # the process ends: skip the final garbage collection
+        _end_stdout()
     _say(f"lesionlens: {INTERRUPTED}")  # before the command itself began
     return 130
 
@@ -256,6 +256,13 @@ def _stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(stdout, 1)
         os.close(stdout)
+
+
+def _end_stdout() -> None:
+    """Send to stderr what a plug-in prints after the answer, in a thread or as Python ends."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.dup2(2, 1)
 
 
 def _report(error: BaseException, *, in_json: bool) -> int:

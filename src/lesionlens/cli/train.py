@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,7 +124,9 @@ def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
     done = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
     if summary.began_at:
         done += f" (resumed from step {summary.began_at})"
-    lines = (f"{done}, loss {summary.loss:.3f}", f"Weights: {summary.weights}")
+    if not math.isnan(summary.loss):  # else no step was done yet
+        done += f", loss {summary.loss:.3f}"
+    lines = (done, f"Weights: {summary.weights}")
     notes: tuple[str, ...] = ()
     if summary.trained_before:
         notes = (

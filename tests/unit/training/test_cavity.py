@@ -134,20 +134,6 @@ def treated(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("init", ["none.safetensors", None])
-def test_a_recipe_that_fits_no_weights_is_refused_before_any_case_is_read(init, tmp_path):
-    """Finding the cases and comparing their scans took minutes before that."""
-    recipe, empty = tmp_path / "recipe.toml", tmp_path / "cases"
-    empty.mkdir()
-    begun = f'init = "{init}"' if init else 'network = "large"'
-    stage = "{steps = 2, shape = [32, 40, 32], spacing_mm = [5.0, 5.0]}"
-    recipe.write_text(f"{begun}\nstages = [{stage}]\n")
-    told = ["--out", str(tmp_path / "run"), "--finetune", str(empty)]
-    done = CliRunner().invoke(app, ["train", str(recipe), *told])
-    assert done.exit_code == 2
-    assert "initial weights" in done.output or "another network" in done.output
-
-
 def test_the_command_line_trains_it_and_analyses_with_it(treated, random_weights, tmp_path):
     recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
     recipe.write_text(f"""

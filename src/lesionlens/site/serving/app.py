@@ -71,9 +71,9 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     app.state.sessions, app.state.admission = sessions, admission
     app.state.monailabel, app.state.heavy = adapter, ThreadPoolExecutor(_AT_ONCE)
     app.include_router(make_router())
-    app.add_middleware(Gate, admission=admission, sessions=sessions)
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
+    app.add_middleware(Gate, admission=admission, sessions=sessions)  # around it: it keeps the log
     for kind in (LesionLensError, OSError, HTTPException):
         app.add_exception_handler(kind, _error_response)
     _add_server_routes(app)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import logging
 import socket
 
 import pytest
@@ -97,7 +98,8 @@ def test_a_port_that_is_taken_is_explained():
     app.state.monailabel.uploads.end()
 
 
-def test_no_web_page_reaches_a_server_through_a_browser():
+def test_no_web_page_reaches_a_server_through_a_browser(caplog):
+    caplog.set_level(logging.INFO, "lesionlens.site.serving.requests")
     with serving({"quick": QuickEngine()}) as server:
         about = f"{server.url}/v1/about"
         assert requests.get(about, timeout=10).ok
@@ -107,6 +109,9 @@ def test_no_web_page_reaches_a_server_through_a_browser():
         assert begun.status_code == 401
         name = {"Host": "evil.example"}
         assert requests.get(about, headers=name, timeout=10).status_code == 400
+    refused = caplog.messages[-1]  # as of a proxy that passes its own name on
+    assert " 400, " in refused
+    assert "evil" not in refused
 
 
 def test_a_file_of_keys_holds_one_a_line_and_none_that_is_short(tmp_path):
