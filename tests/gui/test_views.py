@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from napari.layers import Layer
 from napari.utils.colormaps.standardize_color import transform_color
-from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, Qt
 from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QToolButton
 from tests.gui.window import wait
@@ -26,14 +27,15 @@ from lesionlens.napari.model.acts import hanging, views
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens.napari.model.geometry.contours import ring
+from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import rulers_of
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
-from lesionlens.napari.viewer import canvas_strokes
+from lesionlens.napari.viewer import canvas_strokes, paint
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.colours import MARK_COLOUR
-from lesionlens.napari.viewer.paint import Projection, in_view, rows_below, rows_of_identity
+from lesionlens.napari.viewer.paint import Projection, apart, in_view, rows_below, rows_of_identity
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
@@ -762,6 +764,35 @@ def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):
         assert 0 <= at.x() <= 300 - wide
         assert metrics.ascent() <= at.y() <= 200 - 2 * metrics.height()
     assert in_view(metrics, lines, QPointF(10.0, 50.0), to) == QPointF(10.0, 50.0)
+
+
+def test_the_text_of_a_measurement_covers_no_other():
+    """A length of 53.3 mm before an area read as 53.3 mm²."""
+    first, second = QRectF(50.0, 60.0, 80.0, 40.0), QRectF(40.0, 105.0, 80.0, 15.0)
+    placed = apart(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 200.0)
+    assert placed == QRectF(45.0, 120.0, 50.0, 15.0)
+    assert apart(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 130.0).bottom() == 60.0
+    aside = QRectF(45.0, 10.0, 50.0, 15.0)
+    assert apart(aside, (first, second), 200.0) == aside
+    assert apart(first, (QRectF(0.0, 0.0, 200.0, 130.0),), 130.0) == first, "no room: shown"
+
+
+def test_two_measurements_at_one_place_are_written_apart(shown):
+    acts = shown.actions_
+    acts.show_layout(Layout.ONE)
+    (view,) = tiles(shown)
+    x, y, z = acts.viewpoint.now.point_mm
+    acts.choose_measure(MeasureKind.REGION)
+    for number in range(2):
+        acts.begin_measure((x - 9.0, y - 9.0, z))
+        acts.move_measure(number, 1, (x + 9.0, y + 9.0, z))
+        acts.end_measure()
+    written = []
+    with patch.object(paint, "_text", lambda _, at, words, *__: written.append((at.y(), words))):
+        view.grab()
+    rows = [round(at) for at, words in written if "mm²" in words]
+    assert len(rows) == 2
+    assert abs(rows[0] - rows[1]) >= 3 * 9
 
 
 @pytest.mark.slow
