@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from napari.layers import Layer
 from napari.utils.colormaps.standardize_color import transform_color
-from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, Qt
 from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QToolButton
 from tests.gui.window import wait
@@ -26,14 +27,15 @@ from lesionlens.napari.model.acts import hanging, views
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens.napari.model.geometry.contours import ring
+from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import rulers_of
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
-from lesionlens.napari.viewer import canvas_strokes
+from lesionlens.napari.viewer import canvas_strokes, paint
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.colours import MARK_COLOUR
-from lesionlens.napari.viewer.paint import Projection, in_view, rows_below, rows_of_identity
+from lesionlens.napari.viewer.paint import Projection, apart, in_view, rows_below, rows_of_identity
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
@@ -446,8 +448,9 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
     study = analysis.study
     tilt = np.eye(4)
     tilt[1:3, 1:3] = [[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]]
+    thick_slices = np.diag([1.0, 1.0, 3.0, 1.0])
     series = {
-        name: replace(one, grid=Grid(one.grid.shape, tilt @ one.grid.affine))
+        name: replace(one, grid=Grid(one.grid.shape, tilt @ one.grid.affine @ thick_slices))
         for name, one in study.series.items()
     }
     oblique = replace(study, series=series)
@@ -467,7 +470,9 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
     assert bar.caption.text().endswith("interpolated")
     panel.actions_.show_layout(Layout.FOUR)
     panel.actions_.toggle_acquired_slices()
-    assert "interpolated" in " ".join(drawn(panel, tiles(panel)[0]).lines)
+    lines = drawn(panel, tiles(panel)[0]).lines
+    thick = oblique.series[MrSequence.T1C].grid.spacing_mm.max()
+    assert lines[-1] == f"interpolated from {thick:.3g} mm slices", "not of those that it steps by"
 
 
 def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, analysis):
@@ -761,6 +766,35 @@ def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):
     assert in_view(metrics, lines, QPointF(10.0, 50.0), to) == QPointF(10.0, 50.0)
 
 
+def test_the_text_of_a_measurement_covers_no_other():
+    """A length of 53.3 mm before an area read as 53.3 mm²."""
+    first, second = QRectF(50.0, 60.0, 80.0, 40.0), QRectF(40.0, 105.0, 80.0, 15.0)
+    placed = apart(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 200.0)
+    assert placed == QRectF(45.0, 120.0, 50.0, 15.0)
+    assert apart(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 130.0).bottom() == 60.0
+    aside = QRectF(45.0, 10.0, 50.0, 15.0)
+    assert apart(aside, (first, second), 200.0) == aside
+    assert apart(first, (QRectF(0.0, 0.0, 200.0, 130.0),), 130.0) == first, "no room: shown"
+
+
+def test_two_measurements_at_one_place_are_written_apart(shown):
+    acts = shown.actions_
+    acts.show_layout(Layout.ONE)
+    (view,) = tiles(shown)
+    x, y, z = acts.viewpoint.now.point_mm
+    acts.choose_measure(MeasureKind.REGION)
+    for number in range(2):
+        acts.begin_measure((x - 9.0, y - 9.0, z))
+        acts.move_measure(number, 1, (x + 9.0, y + 9.0, z))
+        acts.end_measure()
+    written = []
+    with patch.object(paint, "_text", lambda _, at, words, *__: written.append((at.y(), words))):
+        view.grab()
+    rows = [round(at) for at, words in written if "mm²" in words]
+    assert len(rows) == 2
+    assert abs(rows[0] - rows[1]) >= 3 * 9
+
+
 @pytest.mark.slow
 def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, qtbot):
     """It was fitted once, to a size that the canvas had before the window was laid out."""
@@ -787,11 +821,11 @@ def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_
     viewer, window, camera = reviewed.viewer, reviewed.window(), reviewed.viewer.scene.camera
 
     def resized_to(height):
-        window.resize(1100, height)
+        window.resize(1600 if height > 500 else 900, height)
         qtbot.waitUntil(lambda: abs(viewer.canvas.size[0] - height) < 200, timeout=10_000)
 
     window.show()
-    resized_to(450)
+    resized_to(400)
     reviewed.views.fit()
     reviewed.session.go_to(1)
     centre = camera.center
@@ -805,7 +839,7 @@ def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_
     assert grown == pytest.approx(camera.zoom)
     assert grown > 1.02 * small
     reviewed.session.go_to(1)
-    resized_to(450)
+    resized_to(400)
     assert camera.zoom == pytest.approx(grown), "as while an edit shows napari's controls"
     np.testing.assert_allclose(camera.center[-2:], centre[-2:], atol=2.0)
 

@@ -32,7 +32,7 @@ PATIENT_UNKNOWN = (
     "Neither names nor headers say that the earlier examination is of the same patient: make sure"
 )
 
-_PRIOR_WAS_COMPARED = (
+PRIOR_WAS_COMPARED = (
     "The earlier result was itself compared with this examination: examinations before the earlier "
     "one are left out"
 )
@@ -110,15 +110,18 @@ def compare(
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
     identity = prior.confirmed or (PATIENT_UNKNOWN if unknown else "")
-    twice_said = _PRIOR_WAS_COMPARED if twice else ""
-    notices = identity, MIRRORED if swapped else "", twice_said, makers_notice(laid)
-    before_this = {PATIENT_UNKNOWN, MIRRORED, _PRIOR_WAS_COMPARED}
-    if now.followup is not None:
-        before_this.add(makers_notice(now.followup))
-    return _with_notices(done, before_this, *notices)
+    twice_said = PRIOR_WAS_COMPARED if twice else ""
+    notices = identity, MIRRORED if swapped else "", twice_said, _makers(laid)
+    return _with_notices(done, notices_of(now.followup), *notices)
 
 
-def makers_notice(found: Comparison) -> str:
+def notices_of(found: Comparison | None) -> frozenset[str]:
+    """Return what may be said of a comparison alone; None: of one that is there no longer."""
+    made_by = "" if found is None else _makers(found)
+    return frozenset({PATIENT_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by} - {""})
+
+
+def _makers(found: Comparison) -> str:
     """Return a notice if examinations were outlined by different networks; empty if not."""
     if len(found.makers) < 2:
         return ""

@@ -117,10 +117,11 @@ def paint(
     _paint_crosshair(painter, to.point(*drawing.crosshair), to)
     for number, (x, y) in drawing.marks:
         _paint_mark(painter, to.point(x, y), str(number))
+    taken: list[QRectF] = []
     for _, ends, words in drawing.rulers:
-        _paint_ruler(painter, to.point(*ends[0]), to.point(*ends[1]), words)
+        _paint_ruler(painter, to.point(*ends[0]), to.point(*ends[1]), words, taken)
     for measure in drawing.measures:
-        _paint_measure(painter, measure, to)
+        _paint_measure(painter, measure, to, taken)
 
 
 def paint_brush(painter: QPainter, at: QPointF, radius: float) -> None:
@@ -138,24 +139,36 @@ def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
     _text(painter, QPointF(at.x() + _RING + 2, at.y() - _RING), words, MARK)
 
 
-def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) -> None:
-    """Paint a line with two handles, and its length beside the right end."""
+def _paint_ruler(
+    painter: QPainter, start: QPointF, end: QPointF, words: str, taken: list[QRectF]
+) -> None:
+    """Paint a line with two handles, and its length beside the right end, added to `taken`."""
     painter.setPen(QPen(RULER, 1.2))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawLine(start, end)
     for at in (start, end):
         painter.drawEllipse(at, _HANDLE, _HANDLE)
     beside = max(start, end, key=lambda at: at.x())
-    _text(painter, QPointF(beside.x() + 2 * _HANDLE, beside.y() - _HANDLE), words, RULER)
+    at = QPointF(beside.x() + 2 * _HANDLE, beside.y() - _HANDLE)
+    taken.append(_block(QFontMetricsF(painter.font()), (words,), at))
+    _text(painter, at, words, RULER)
 
 
-def _paint_measure(painter: QPainter, measure: DrawnMeasure, to: Projection) -> None:
-    """Paint a measurement with handles at its points, and its text to the right, all in view."""
+def _paint_measure(
+    painter: QPainter, measure: DrawnMeasure, to: Projection, taken: list[QRectF]
+) -> None:
+    """Paint a measurement with handles at its points, and its text to the right, all in view.
+
+    The text covers none of `taken`, and is added.
+    """
     _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), to)
     for x, y in measure.points.tolist():
         painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
     metrics = QFontMetricsF(painter.font())
     at = in_view(metrics, measure.lines, to.point(*measure.text_at) + QPointF(2 * _HANDLE, 0.0), to)
+    block = apart(_block(metrics, measure.lines, at), taken, to.height)
+    at = QPointF(at.x(), block.top() + metrics.ascent())
+    taken.append(block)
     for number, words in enumerate(measure.lines):
         shown = _elided(metrics, words, to)
         _text(painter, QPointF(at.x(), at.y() + number * metrics.height()), shown, RULER)
@@ -173,6 +186,36 @@ def in_view(metrics: QFontMetricsF, lines: Sequence[str], at: QPointF, to: Proje
     x = max(min(at.x(), to.width - _MARGIN - widest), _MARGIN)
     lowest = to.height - _MARGIN - metrics.descent() - (len(lines) - 1) * metrics.height()
     return QPointF(x, max(min(at.y(), lowest), metrics.ascent()))
+
+
+def _block(metrics: QFontMetricsF, lines: Sequence[str], at: QPointF) -> QRectF:
+    """Return the room of lines of text, of which the first begins at `at`, in pixels."""
+    wide = max(map(metrics.horizontalAdvance, lines), default=0.0)
+    return QRectF(at.x(), at.y() - metrics.ascent(), wide, len(lines) * metrics.height())
+
+
+def apart(block: QRectF, taken: Sequence[QRectF], height: float) -> QRectF:
+    """Return a block moved down, or up if there is no room, until it covers no other one.
+
+    Two measurements beside each other would read as one: "53.3 mm" and "613 mm²" as "53.3 mm²".
+
+    Parameters
+    ----------
+    taken : sequence of QRectF
+        Blocks of text that are painted already.
+    height : float
+        Height of the view, pixels. Where neither way has room, the block stays where it was.
+    """
+    for down in (True, False):
+        moved = QRectF(block)
+        while (hit := next((one for one in taken if one.intersects(moved)), None)) is not None:
+            if down:
+                moved.moveTop(hit.bottom())
+            else:
+                moved.moveBottom(hit.top())
+        if moved.top() >= 0 and moved.bottom() <= height:
+            return moved
+    return block
 
 
 def _elided(metrics: QFontMetricsF, words: str, to: Projection) -> str:

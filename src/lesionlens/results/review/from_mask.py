@@ -162,9 +162,13 @@ def _spaces(*codes: tuple[int, int]) -> tuple[str, ...]:
 def _doubts(place: Path, study: Study, prepared: PreparedStudy, lost: float) -> list[str]:
     """Return notices if a mask may be of another study, by its name or its share outside."""
     notices = []
-    files = (series.files[0].path.name for series in study.series.values())
-    if study.kind is StudyKind.NIFTI and names.of_another(place.name, files):
-        notices.append("The mask is named for another examination. Is it a mask of this study?")
+    files = [series.files[0].path for series in study.series.values()]
+    another = names.of_another(place.name, [file.name for file in files])
+    another = another or names.in_folder_of_another(place, files)
+    if study.kind is StudyKind.NIFTI and another:
+        notices.append(
+            "The mask, or its folder, is named for another examination. Is it a mask of this study?"
+        )
     if lost > MIN_SHARE_BEYOND:
         outside = (
             f"{lost:.1%} of the mask's voxels lie outside the {prepared.reference.display_name}"

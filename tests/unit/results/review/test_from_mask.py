@@ -224,6 +224,20 @@ def test_what_of_a_mask_lies_outside_the_images_is_said(analysed, patient, tmp_p
     assert not any("outside" in words for words in whole.run.notices)
 
 
+@pytest.mark.parametrize(
+    ("folder", "said"), [("case_002", True), ("case_001", False), ("masks_3", False)]
+)
+def test_a_mask_from_the_folder_of_another_case_is_said_to_be_one(patient, tmp_path, folder, said):
+    """Where each case has a folder, its files have the same names as those of any other."""
+    both = (MrSequence.T1C, MrSequence.FLAIR)
+    study = write_study(patient, tmp_path / "case_001", sequences=both)
+    made = make_analysis(patient, study)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    labels = made.volumes.labels
+    found = opened(mask(tmp_path / folder / "seg.nii.gz", labels.data, labels.affine), made)
+    assert any("is named for another" in one for one in found.run.notices) is said
+
+
 def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):
     head = make_patient(spacing_mm=4.0, skull=True)
     write_nifti(head, tmp_path / "head", sequences=(MrSequence.T1C,))

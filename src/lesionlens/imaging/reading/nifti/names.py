@@ -103,6 +103,25 @@ def of_another(mask: str, names: Iterable[str]) -> bool:
     return False
 
 
+def in_folder_of_another(mask: Path, files: Iterable[Path]) -> bool:
+    """Return whether a mask's folder is named as a study's, but for the figures.
+
+    In many data sets every case has a folder of its own, with files of the same names in each.
+
+    Examples
+    --------
+    >>> images = [Path("BraTS2021_01660/t1c.nii.gz"), Path("BraTS2021_01660/flair.nii.gz")]
+    >>> in_folder_of_another(Path("BraTS2021_00002/seg.nii.gz"), images)
+    True
+    >>> in_folder_of_another(Path("masks_2/seg.nii.gz"), images)
+    False
+    """
+    own, theirs = mask.absolute().parent.name, {file.absolute().parent.name for file in files}
+    form = re.sub(r"\d+", "#", own)
+    named = "#" in form and any(letter.isalpha() for letter in form)
+    return named and own not in theirs and {re.sub(r"\d+", "#", one) for one in theirs} == {form}
+
+
 def _by_form(*names: str) -> dict[str, set[str]]:
     """Return the words with figures before the sequence or "seg", by their form, as in "p#"."""
     found: dict[str, set[str]] = defaultdict(set)

@@ -75,15 +75,15 @@ def words_of(
         return (first,)
     if image.number == 0:
         return first, "outside this series"
-    across = plane_of_acquisition(picture.grid) not in (None, tile.plane)
-    how = ""
+    acquired, how = plane_of_acquisition(picture.grid), ""
+    slices = f"from {picture.grid.spacing_mm.max():.3g} mm slices"
     overlays = board.overlays
     if overlays is not None and tile.sequence in overlays.moved:
         how = "interpolated (moved)"
     elif image.interpolated:
-        how = "interpolated"
-    elif across:
-        how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
+        how = "interpolated" if acquired is None else f"interpolated {slices}"
+    elif acquired not in (None, tile.plane):
+        how = f"reformatted {slices}"
     if board.scene.outline.preliminary and board.scene.outline.visible:
         first += " · preliminary outlines"
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lesionlens.analysis.followup.alignment import MIRRORED
-from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN, makers_notice
+from lesionlens.analysis.followup.compare import PRIOR_WAS_COMPARED
+from lesionlens.analysis.followup.compare import notices_of as notices_of_comparison
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
@@ -54,9 +54,8 @@ def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
     found = study.notices
     if analysis is not None:
         own = analysis.findings if analysis.original is None else analysis.original.findings
-        elsewhere = {one.message for one in own.quality} | {PATIENT_UNKNOWN, MIRRORED}
-        if analysis.followup is not None:
-            elsewhere.add(makers_notice(analysis.followup))
+        elsewhere = notices_of_comparison(analysis.followup) - {PRIOR_WAS_COMPARED}
+        elsewhere |= {one.message for one in own.quality}
         every = (*found, *analysis.prepared.notices, *analysis.run.notices, *own.notices)
         found = tuple(one for one in dict.fromkeys(every) if one not in elsewhere)
     return tuple(in_window(one) for one in found)
