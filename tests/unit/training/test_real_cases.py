@@ -403,7 +403,9 @@ def test_an_outline_that_was_drawn_anew_since_it_was_accepted_is_no_truth(review
         review=Review(),
     )
     save(again, tmp_path / "one")
-    with pytest.raises(UnusableInputError, match=r"candidate 1 of case 'one'.* drawn anew"):
+    with pytest.raises(
+        UnusableInputError, match=r"candidate 1 of case 'one'.* has changed since it was accepted"
+    ):
         find(tmp_path, studies=place / "studies")
     log = ReviewLog(read_result(tmp_path / "one").review)
     log.sign("seen", reader="A. Reader")

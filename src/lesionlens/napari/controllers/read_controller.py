@@ -237,7 +237,7 @@ class ReadController:
         The reader's log is used if it continues the analysis's own review.
         """
         found = own_log.recovered(analysis, *self._place(analysis))
-        self._logged = found.logged
+        self._logged = own_log.logged(analysis, *self._place(analysis))
         if found.other.events:
             return found.review, own_log.save_conflicting(analysis, found.other)
         if not found.review.events or found.review.events == analysis.review.events:
@@ -255,8 +255,9 @@ class ReadController:
 
     def decided_elsewhere(self, analysis: Analysis) -> bool:
         """Whether another window decided on the shown analysis since it was shown here."""
-        logged = own_log.recovered(analysis, *self._place(analysis)).logged
-        return own_log.is_news(logged, self._logged, analysis, self.session.state.review)
+        logged = own_log.logged(analysis, *self._place(analysis))
+        news = [decision for decision in logged if decision not in self._logged]
+        return own_log.lacks(self.session.state.review, analysis, news)
 
     # --- closed ---------------------------------------------------------------------------
 

@@ -67,8 +67,6 @@ class Recovered:
     """The review to show; empty if there is none."""
     other: Review = field(default_factory=Review)
     """Reviews in the log that conflict with the shown one."""
-    logged: tuple[object, ...] = ()
-    """All decisions and signed responses in the logs, as they hold them."""
 
 
 def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
@@ -87,25 +85,27 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
     kept = [review.restricted_to(known) for review in _kept(analysis.run, key, folder)]
     decided = [review for review in kept if review.events or review.responses]
-    logged = tuple(chain.from_iterable((*one.events, *one.responses) for one in decided))
     newer = next((review for review in decided if review.continues(saved)), None)
     if newer is not None:
-        return Recovered(newer.with_signed(saved).renamed(compared), logged=logged)
+        return Recovered(newer.with_signed(saved).renamed(compared))
     shown = saved.renamed(compared)
     if not decided or saved.continues(decided[0]):
-        return Recovered(shown, logged=logged)
-    return Recovered(shown, decided[0].renamed(compared), logged)
+        return Recovered(shown)
+    return Recovered(shown, decided[0].renamed(compared))
 
 
-def is_news(
-    logged: Iterable[object], known: Container[object], analysis: Analysis, shown: Review
-) -> bool:
-    """Return whether decisions in the logs are neither known nor in the shown review."""
+def logged(analysis: Analysis, key: ReadKey, folder: Path) -> tuple[object, ...]:
+    """Return all decisions and signed responses in the logs; parameters as of `recovered`."""
+    own = own_uids(analysis.followup)
+    known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
+    kept = (review.restricted_to(known) for review in _kept(analysis.run, key, folder))
+    return tuple(chain.from_iterable((*one.events, *one.responses) for one in kept))
+
+
+def lacks(shown: Review, analysis: Analysis, decisions: Iterable[object]) -> bool:
+    """Return whether a shown review of an analysis lacks some of the decisions in a log."""
     review = as_logged(analysis, shown)
-    return any(
-        decision not in known and decision not in review.events and decision not in review.responses
-        for decision in logged
-    )
+    return any(one not in review.events and one not in review.responses for one in decisions)
 
 
 def save_conflicting(analysis: Analysis, other: Review) -> str:

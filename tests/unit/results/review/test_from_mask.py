@@ -247,14 +247,14 @@ def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):
         f"sys.argv = ['lesionlens', 'review', {str(place)!r}, {str(tmp_path / 'head')!r},"
         f" '--out', {str(tmp_path / 'out')!r}]\n"
         "try:\n    main.run()\nexcept SystemExit as end:\n    status = end.code\n"
-        "print(status, 'torch' in sys.modules, 'napari' in sys.modules)\n"
+        "print(status, 'torch' in sys.modules, 'napari' in sys.modules, file=sys.stderr)\n"
     )
     # A cache of its own: another test may have found this head's brain.
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
     )
-    assert done.stdout.splitlines()[-1] == "0 False False", done.stderr
+    assert done.stderr.splitlines()[-1] == "0 False False", done.stderr
     (candidate,) = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"]
     assert candidate["location"] == {"side": None, "region": None}
     assert candidate["volume_ml"]["wt"] > 5
