@@ -64,8 +64,9 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
 
 def _scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return a mask scaled to fill a cube, (40, 40, 40)."""
-    low, high = np.percentile(np.argwhere(mask), _ENDS, axis=0)
-    sides = [np.linspace(a, b, _POINTS) for a, b in zip(low, high, strict=True)]
+    planes = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))  # voxels in each
+    ends = (np.percentile(np.repeat(np.arange(len(n)), n), _ENDS) for n in planes)
+    sides = [np.linspace(low, high, _POINTS) for low, high in ends]
     places = np.array(list(product(*sides))).T
     values = ndimage.map_coordinates(mask.astype(np.float32), places, order=1)
     return np.asarray(values.reshape((_POINTS,) * 3) > HALF)
