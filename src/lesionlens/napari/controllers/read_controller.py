@@ -80,7 +80,7 @@ class ReadController:
         self._log: ReadSession | None = None
         """Log of decisions outside a read."""
         self._before = Review()
-        self._logged: tuple[object, ...] = ()
+        self._logged: frozenset[object] = frozenset()
         """Decisions in the logs when the analysis was shown."""
         self._follows: ReadSession | None = None
         """The review that was stored or shown last, and the log that continues it."""
@@ -237,7 +237,7 @@ class ReadController:
         The reader's log is used if it continues the analysis's own review.
         """
         found = own_log.recovered(analysis, *self._place(analysis))
-        self._logged = own_log.logged(analysis, *self._place(analysis))
+        self._logged = found.logged
         if found.other.events:
             return found.review, own_log.save_conflicting(analysis, found.other)
         if not found.review.events or found.review.events == analysis.review.events:
@@ -255,8 +255,7 @@ class ReadController:
 
     def decided_elsewhere(self, analysis: Analysis) -> bool:
         """Whether another window decided on the shown analysis since it was shown here."""
-        logged = own_log.logged(analysis, *self._place(analysis))
-        news = [decision for decision in logged if decision not in self._logged]
+        news = own_log.logged(analysis, *self._place(analysis)) - self._logged
         return own_log.lacks(self.session.state.review, analysis, news)
 
     # --- closed ---------------------------------------------------------------------------

@@ -21,6 +21,11 @@ ACT = TypeAdapter(ReviewEvent)
 _NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE, ReviewAct.WITHDRAW_RESPONSE)
 
 
+def as_stored(act: ReviewEvent) -> ReviewEvent:
+    """Return an act as the database returns it: positions are rounded."""
+    return ACT.validate_json(ACT.dump_json(act))
+
+
 def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     """Return the read that results from a reader's acts on one study, oldest act first.
 

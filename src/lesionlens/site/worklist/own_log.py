@@ -26,6 +26,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import Study
 from lesionlens.results.review import store
 from lesionlens.results.review.log import now
+from lesionlens.site.database.reads import as_stored
 from lesionlens.site.database.records import Mark, Read, ReadKey
 from lesionlens.site.database.worklist_database import (
     WorklistDatabase,
@@ -67,6 +68,8 @@ class Recovered:
     """The review to show; empty if there is none."""
     other: Review = field(default_factory=Review)
     """Reviews in the log that conflict with the shown one."""
+    logged: frozenset[object] = frozenset()
+    """All decisions and signed responses in the logs."""
 
 
 def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
@@ -82,30 +85,38 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     """
     own, compared = own_uids(analysis.followup), compared_uids(analysis.followup)
     saved = Review() if key.session else analysis.review.renamed(own)
-    known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
-    kept = [review.restricted_to(known) for review in _kept(analysis.run, key, folder)]
+    kept = _kept_of_shown(analysis, key, folder)
     decided = [review for review in kept if review.events or review.responses]
     newer = next((review for review in decided if review.continues(saved)), None)
     if newer is not None:
-        return Recovered(newer.with_signed(saved).renamed(compared))
-    shown = saved.renamed(compared)
-    if not decided or saved.continues(decided[0]):
-        return Recovered(shown)
-    return Recovered(shown, decided[0].renamed(compared))
+        shown, other = newer.with_signed(saved), Review()
+    elif not decided or saved.continues(decided[0]):
+        shown, other = saved, Review()
+    else:
+        shown, other = saved, decided[0]
+    return Recovered(shown.renamed(compared), other.renamed(compared), _all_in(decided))
 
 
-def logged(analysis: Analysis, key: ReadKey, folder: Path) -> tuple[object, ...]:
+def logged(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
     """Return all decisions and signed responses in the logs; parameters as of `recovered`."""
-    own = own_uids(analysis.followup)
-    known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
-    kept = (review.restricted_to(known) for review in _kept(analysis.run, key, folder))
-    return tuple(chain.from_iterable((*one.events, *one.responses) for one in kept))
+    return _all_in(_kept_of_shown(analysis, key, folder))
 
 
-def lacks(shown: Review, analysis: Analysis, decisions: Iterable[object]) -> bool:
+def lacks(shown: Review, analysis: Analysis, decisions: frozenset[object]) -> bool:
     """Return whether a shown review of an analysis lacks some of the decisions in a log."""
     review = as_logged(analysis, shown)
-    return any(one not in review.events and one not in review.responses for one in decisions)
+    return bool(decisions - {*map(as_stored, review.events), *review.responses})
+
+
+def _kept_of_shown(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
+    """Return `_kept` without decisions on candidates that this analysis does not have."""
+    own = own_uids(analysis.followup)
+    known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
+    return [review.restricted_to(known) for review in _kept(analysis.run, key, folder)]
+
+
+def _all_in(reviews: Iterable[Review]) -> frozenset[object]:
+    return frozenset(chain.from_iterable((*one.events, *one.responses) for one in reviews))
 
 
 def save_conflicting(analysis: Analysis, other: Review) -> str:
@@ -125,7 +136,7 @@ def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     name = store.analysis_key(run)
     try:
         folders = [folder] if key.session else [*_kept_last(name, key.reader), folder]
-        logs = [_reviews_in(one, name) for one in folders]
+        logs = [_reviews_in(one, name) for one in dict.fromkeys(map(Path.resolve, folders))]
     except LesionLensError as error:
         logger.warning("The log of your decisions is not used: %s", error.found)
         logs = []

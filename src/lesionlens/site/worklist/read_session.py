@@ -22,7 +22,7 @@ from lesionlens.base.records.review import (
     UnaidedRead,
 )
 from lesionlens.results.review.log import now
-from lesionlens.site.database.reads import read_of
+from lesionlens.site.database.reads import as_stored, read_of
 from lesionlens.site.database.records import Mark, Read, ReadKey
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
@@ -158,7 +158,7 @@ class ReadSession:
         seen = logged if known is None else logged.restricted_to(known)
         self._analysis, self._review = analysis, review
         self._unseen = tuple(event for event in logged.events if event not in seen.events)
-        decisions = tuple(event.decision for event in review.events)
+        decisions = tuple(as_stored(event.decision) for event in review.events)
         begun, signed = len(decisions), len(review.responses)
         same = (seen.events, seen.responses) == (decisions, review.responses)
         goes_on = seen.events[:begun] == decisions and seen.responses[:signed] == review.responses

@@ -20,9 +20,19 @@ from tests.reviewed_head import (  # noqa: F401  fixtures
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, ReviewAct, ReviewState
+from lesionlens.base.labels import MrSequence, PromptKind, Region, ReviewAct, ReviewState
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.preliminary import PreliminaryFindings
+from lesionlens.base.records.prompts import PromptRound
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    SignedMeasure,
+    SignedResponse,
+    Steroids,
+)
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_words import phase_words
@@ -30,6 +40,7 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.overlays.redraw import reviewed
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import Arm, ReadKey
@@ -661,3 +672,35 @@ def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # 
     with shown(analysis) as again:
         assert decided(again)[-1] is ReviewState.REJECTED
         assert ReviewController(again.session, None, SimpleNamespace(), again).what_is_signed()
+
+
+SIGNED = SignedResponse(
+    Response("SD"), None, Criterion.BIDIMENSIONAL, Disease.ENHANCING, Steroids.UNKNOWN,
+    Clinical.UNKNOWN, "2026-01-06", "", ("a step",), "A. Reader", "2026-03-01T10:00:00Z",
+    (SignedMeasure(0, "2.25.1", 12.345678, 0.1 + 0.2, 31.41592653, None),),
+)  # fmt: skip
+
+
+def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  # noqa: F811
+    """Diameters that were dragged are stored to a micrometre, prompts to a tenth of a second."""
+    ends = (((1.23456789, 2, 3), (9, 8, 7.7654321)), ((1, 2, 3), (4, 5, 6.1234567)))
+    asked = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5678)
+    first, second = (c.tracking_uid for c in analysis.findings.candidates)
+    with shown(analysis) as window:
+        log = window.session.log()
+        log.place_diameters(first, ends)
+        log.mark(second, ReviewState.ACCEPTED, reason="seen", prompts=(asked,))
+        log.mark(first, ReviewState.ACCEPTED)
+        log.undo()
+        log.redo()
+        log.sign_response(SIGNED)
+        state = window.session.state
+        window.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
+        assert "Another window" not in window.session.state.message
+        assert not window.decided_elsewhere(window.session.state.analysis)
+        signing = ReviewController(window.session, None, SimpleNamespace(), window)
+        assert signing.what_is_signed()
+        window.name_reader("A. Reader")
+        window.session.mark(ReviewState.REJECTED)
+        acts = [act.act for act in window._log.read.acts]
+        assert ReviewAct.TAKE_OVER not in acts, "the same decisions were stored twice"
