@@ -135,6 +135,12 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
         )
 
 
+def corner_value(values: NDArray[np.float32]) -> np.float32:
+    """Return the median of the corners: of most scans the background."""
+    corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
+    return np.float32(np.median(corners))
+
+
 def _range(values: NDArray[np.float32], where: str) -> tuple[float, float]:
     """Return the lowest and highest intensity; refuse constant and inverted images."""
     low, high = float(values.min()), float(values.max())
@@ -145,8 +151,7 @@ def _range(values: NDArray[np.float32], where: str) -> tuple[float, float]:
             expected="an MR scan with contrast between tissues",
             next_step="Export the series again, or leave it out of the folder",
         )
-    corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
-    if high <= 0 and float(np.median(corners)) == high:
+    if high <= 0 and corner_value(values) == np.float32(high):
         raise UnusableInputError(
             found=f"intensities of {low:g} to {high:g} in {where}, below their background: dark "
             "where an MR scan is bright, as by a negative scale slope",

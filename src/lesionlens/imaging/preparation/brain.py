@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
+from lesionlens.base.scan_limits import corner_value
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 
 MAX_BRAIN_ML = 2300.0
@@ -81,13 +82,7 @@ def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
 
 def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return all voxels that differ from the background value at the corners."""
-    corners = values[
-        :: max(values.shape[0] - 1, 1),
-        :: max(values.shape[1] - 1, 1),
-        :: max(values.shape[2] - 1, 1),
-    ]
-    background = np.float32(np.median(corners))
-    return np.asarray(values != background)
+    return np.asarray(values != corner_value(values))
 
 
 def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.scan_limits import corner_value
+
 USUAL = (-6, 20)
 """Range, as powers of two, in which the bright end of a scan is left unchanged."""
 _TARGET = 10
@@ -54,8 +56,7 @@ def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.boo
     outliers far below it.
     """
     some = values[::2, ::2, ::2]
-    corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
-    constant = np.float32(np.median(corners))
+    constant = corner_value(values)
     darkest, low, top = values.min(), *np.quantile(some, (0.001, 0.999)).astype(np.float32)
     lowest = np.float32(low if low - darkest > top - low else darkest)
     if float((some == constant).mean()) < _CONSTANT_SHARE:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.scan_limits import corner_value
 from lesionlens.base.text import joined_with_and
 
 JUMP = 0.9
@@ -61,8 +62,7 @@ def _overflowed(values: NDArray[np.float32]) -> bool:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return False
-    corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
-    background, extent = np.float32(np.median(corners)), high - low
+    background, extent = corner_value(values), high - low
     some = values[::2, ::2, ::2]
     tissue = int((some > low + _TISSUE_SHARE * (float(np.quantile(some, 0.995)) - low)).sum())
     top = high - _AT_TOP * extent
