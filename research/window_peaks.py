@@ -123,6 +123,9 @@ def main() -> None:
         )
     studies = [Path(one).absolute() for one in sys.argv[1:]]
     sys.argv = ["napari", "--plugin", "lesionlens", str(studies[0])]
+    from lesionlens.napari.standalone import keep_no_sources  # noqa: PLC0415
+
+    keep_no_sources()
     from napari.__main__ import main as napari_main  # noqa: PLC0415
     from napari.qt import get_qapp  # noqa: PLC0415
     from qtpy.QtCore import QTimer  # noqa: PLC0415

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -16,6 +18,7 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun by `&` in a script
         signal.signal(signal.SIGINT, signal.default_int_handler)  # else no signal wakes Qt's loop
     try:
+        keep_no_sources()
         from napari.__main__ import main as run_napari  # noqa: PLC0415  takes a second
 
         run_napari()
@@ -29,6 +32,28 @@ def main() -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the process ends
     return 0
+
+
+def keep_no_sources() -> None:
+    """Keep PySide from holding the source of every imported module: 150 MiB with torch.
+
+    PySide searches each module for its own name, by `inspect`, whose cache keeps all it has read.
+    """
+    from qtpy import QtCore  # noqa: PLC0415  (imports the Qt binding)
+
+    del QtCore
+    scan = sys.modules.get("shibokensupport.feature")
+    if hasattr(scan, "_mod_uses_pyside"):
+        setattr(scan, "_mod_uses_pyside", _names_pyside)  # noqa: B010  not declared
+
+
+def _names_pyside(module: ModuleType) -> bool:
+    """Return whether the source of a module has the word PySide6, as PySide's own scan does."""
+    file = Path(getattr(module, "__file__", None) or "")
+    try:
+        return file.suffix == ".py" and b"PySide6" in file.read_bytes()
+    except OSError:
+        return False
 
 
 def _interrupt(number: int, frame: Any) -> None:

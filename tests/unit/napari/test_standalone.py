@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from types import ModuleType
@@ -69,3 +70,34 @@ def test_any_other_error_is_raised(run_napari):
 
     with pytest.raises(RuntimeError, match="a defect"):
         run_napari(main)
+
+
+SOURCES = """
+import inspect, linecache, sys
+from lesionlens.napari.standalone import keep_no_sources
+keep_no_sources()
+kept = len(linecache.cache)
+import email.mime.text, napari.qt, scipy.ndimage, xml.dom.minidom
+assert len(linecache.cache) - kept < 20, len(linecache.cache) - kept
+from shibokensupport.feature import pyside_feature_dict as users
+
+def names(module):
+    try:
+        return "PySide6" in inspect.getsource(module)
+    except (OSError, TypeError):
+        return False
+
+read = {name: names(module) for name, module in list(sys.modules.items()) if users.get(name) == 0}
+assert read and all(read.values()), read
+missed = [n for n, of in users.items() if of == -1 and n in sys.modules and names(sys.modules[n])]
+assert not missed, missed
+"""
+
+
+def test_sources_of_imported_modules_are_not_kept_and_users_of_pyside_are_known():
+    pytest.importorskip("PySide6.QtCore")
+    env = {**os.environ, "QT_API": "pyside6"}
+    done = subprocess.run(
+        [sys.executable, "-c", SOURCES], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
