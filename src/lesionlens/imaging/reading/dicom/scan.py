@@ -1,7 +1,7 @@
 """Find DICOM files in a folder and read the header elements that are needed, without pixels.
 
-A DICOMDIR is ignored: the files below the folder are read themselves, so that it can neither refer
-to other folders nor hide files.
+A DICOMDIR only names the images that should be there: the files below the folder are read
+themselves, so that it can neither refer to other folders nor hide files.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ PHILIPS_SCALE = (0x2005, 0x100E)
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
     "StudyDate", "StudyDescription", "Modality", "ImageType", *PatientField,
-    "SeriesDescription", "ProtocolName", "ScanningSequence",
-    "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers", "ContrastBolusAgent",
-    "ContrastBolusAgentSequence", "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
+    "SeriesDescription", "ProtocolName", "ScanningSequence", "EchoPulseSequence",
+    "EchoPlanarPulseSequence", "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers",
+    "ContrastBolusAgent", "ContrastBolusAgentSequence",
+    "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
     "TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
@@ -167,6 +168,8 @@ class Scan:
     contradictions: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     """Two files with one SOP Instance UID and different images, by Series Instance UID."""
     dicomdir: bool = False
+    missing: set[str] = field(default_factory=set)
+    """SOP Instance UIDs of MR images that a DICOMDIR names and no file holds."""
     nifti: int = 0
     empty: int = 0
 
@@ -235,6 +238,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
                 found.nifti += 1
             else:
                 _add(path, found, seen)
+    found.missing -= seen.keys()
     return found
 
 
@@ -278,6 +282,7 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
         return
     if kind == DICOMDIR_CLASS:
         found.dicomdir = True
+        found.missing |= _listed(path)
         return
     if kind not in MR_IMAGES:
         found.other[_kind_in_words(kind, header)] += 1
@@ -291,15 +296,28 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
     _file_under(item, kind, found)
 
 
+def _listed(dicomdir: Path) -> set[str]:
+    """Return the SOP Instance UIDs of MR images in a DICOMDIR; empty if it is damaged."""
+    try:
+        records = read_dicom(dicomdir).get("DirectoryRecordSequence") or ()
+        return {
+            str(record.ReferencedSOPInstanceUIDInFile).strip()
+            for record in records
+            if record.get("ReferencedSOPClassUIDInFile") in MR_IMAGES
+        }
+    except DAMAGED:
+        return set()
+
+
 def _compare(first: DicomSlice, second: DicomSlice, found: Scan) -> None:
     """Record two files with one SOP Instance UID unless they are copies of the same image."""
-    if _same_image(first, second):
+    if same_image(first, second):
         return
     for item in (first, second):
         found.contradictions[item.text("SeriesInstanceUID")] = (first.path, second.path)
 
 
-def _same_image(first: DicomSlice, second: DicomSlice) -> bool:
+def same_image(first: DicomSlice, second: DicomSlice) -> bool:
     """Return whether two files are identical, or identical in geometry, scaling and pixels."""
     if filecmp.cmp(first.path, second.path, shallow=False):
         return True

@@ -364,9 +364,16 @@ def acquisition(item: DicomSlice) -> AcquisitionParameters:
     return AcquisitionParameters(
         description=item.text("SeriesDescription"),
         protocol=item.text("ProtocolName"),
-        scanning=item.texts("ScanningSequence"),
+        scanning=(*item.texts("ScanningSequence"), *_enhanced_scanning(item)),
         te_ms=item.number("EffectiveEchoTime") or item.number("EchoTime"),
         tr_ms=item.number("RepetitionTime"),
         ti_ms=ti,
         agent=agent,
     )
+
+
+def _enhanced_scanning(item: DicomSlice) -> tuple[str, ...]:
+    """Return what Enhanced MR says of its pulse sequence, in the terms of ScanningSequence."""
+    planar = item.text("EchoPlanarPulseSequence") == "YES"
+    echo = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}
+    return (*(("EP",) if planar else ()), *echo.get(item.text("EchoPulseSequence"), ()))

@@ -106,6 +106,19 @@ def test_an_enhanced_file_is_reported_by_its_functional_groups(classic, converte
     np.testing.assert_allclose(series.load(), open_study(classic).series[T2].load() * 2 + 5)
 
 
+def test_an_enhanced_echo_planar_series_is_none_of_the_four(converted):
+    """With TE 30 and TR 800, as for function, it was taken for a T1."""
+    enhance(converted)
+    ds = pydicom.dcmread(converted / "image")
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    shared.MREchoSequence[0].EffectiveEchoTime = 30.0
+    shared.MRTimingAndRelatedParametersSequence[0].RepetitionTime = 800.0
+    ds.EchoPulseSequence, ds.EchoPlanarPulseSequence = "GRADIENT", "YES"
+    ds.save_as(converted / "image")
+    with pytest.raises(UnusableInputError, match="echo-planar"):
+        open_study(converted)
+
+
 def test_a_frame_count_that_lies_is_refused(converted):
     ds = pydicom.dcmread(converted / "image")
     ds.NumberOfFrames = 10**9
