@@ -161,12 +161,17 @@ def test_a_stack_between_the_voxels_is_resampled(head, tmp_path):
     np.testing.assert_array_equal(again.findings.components > 0, beside)
 
 
-@pytest.mark.parametrize("thickness", [6.0, 4.0, 3.0, 2.0])
-def test_slices_thinner_than_their_distance_keep_the_volume(head, tmp_path, thickness):
-    """Without Spacing Between Slices, slices with gaps were taken for every other slice."""
+@pytest.mark.parametrize(
+    ("thickness", "stated"),
+    [(6.0, None), (4.0, None), (3.0, None), (2.0, None), (5.0, 1.0), (4.0, 2.0), (6.0, 0.5)],
+)
+def test_slices_thinner_than_their_distance_keep_the_volume(head, tmp_path, thickness, stated):
+    """Slices with gaps were taken for every other slice, also where the gap is stated."""
     seg = segmentation(head, marked(head, 1))
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     del measures.SpacingBetweenSlices
+    if stated is not None:
+        measures.SpacingBetweenSlices = stated
     measures.SliceThickness = thickness
     again = reopened(head, moved(seg, [(4.0, 0, 0)] * int(seg.NumberOfFrames)), tmp_path)
     beside = np.roll(marked(head, 1), 1, axis=0)
