@@ -94,7 +94,7 @@ class DicomSlice:
                         return value
         return self.header.get(keyword)
 
-    def _readable(self, keyword: str) -> Any:
+    def readable(self, keyword: str) -> Any:
         """Return an attribute; None if its bytes are not a valid value."""
         try:
             return self.get(keyword)
@@ -110,30 +110,30 @@ class DicomSlice:
 
     def text(self, keyword: str) -> str:
         """Return an attribute as text on one line, empty if it is absent."""
-        value = self._readable(keyword)
+        value = self.readable(keyword)
         return "" if value is None else str(value).translate(LINE_BREAKS).strip()
 
     def number(self, keyword: str) -> float | None:
         """Return an attribute as a number, None if it is absent or not a number."""
-        found = self._finite(keyword)
+        found = self.all_numbers(keyword)
         return found[0] if len(found) == 1 else None
 
     def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
         """Return an attribute as `count` finite numbers, None if it is anything else."""
-        found = self._finite(keyword)
+        found = self.all_numbers(keyword)
         return np.array(found) if len(found) == count else None
 
-    def _finite(self, keyword: str) -> list[float]:
+    def all_numbers(self, keyword: str) -> list[float]:
         """Return an attribute's numbers; empty if it is absent or any is not a number."""
         try:
-            found = [float(part) for part in _parts(self._readable(keyword))]
+            found = [float(part) for part in _parts(self.readable(keyword))]
         except (ValueError, TypeError, OverflowError):
             return []
         return found if all(map(isfinite, found)) else []
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return a multi-valued attribute as upper-case text."""
-        return tuple(str(part).strip().upper() for part in _parts(self._readable(keyword)))
+        return tuple(str(part).strip().upper() for part in _parts(self.readable(keyword)))
 
     @property
     def patient(self) -> Patient:
@@ -271,29 +271,28 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
         if header is None:
             found.empty += not path.stat().st_size and not path.name.startswith(".")
             return
-        found.files += 1
-        kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+        _classify(path, header, found, seen)
     except ReadError:
         raise
     except (OSError, *DAMAGED) as error:
-        found.files += 1
         large = isinstance(error, TooLargeError)
         found.other[f"DICOM file that {error}" if large else "damaged DICOM file"] += 1
-        return
+    found.files += 1
+
+
+def _classify(path: Path, header: Any, found: Scan, seen: dict[str, DicomSlice]) -> None:
+    kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+    item = DicomSlice(path, header)
     if kind == DICOMDIR_CLASS:
         found.dicomdir = True
         found.missing |= _listed(path)
-        return
-    if kind not in MR_IMAGES:
+    elif kind not in MR_IMAGES:
         found.other[_kind_in_words(kind, header)] += 1
-        return
-    item = DicomSlice(path, header)
-    uid = item.uid
-    if uid and uid in seen:
-        _compare(seen[uid], item, found)
-        return
-    seen[uid] = item
-    _file_under(item, kind, found)
+    elif item.uid and item.uid in seen:
+        _compare(seen[item.uid], item, found)
+    else:
+        seen[item.uid] = item
+        _file_under(item, kind, found)
 
 
 def _listed(dicomdir: Path) -> set[str]:
@@ -321,9 +320,9 @@ def same_image(first: DicomSlice, second: DicomSlice) -> bool:
     """Return whether two files are identical, or identical in geometry, scaling and pixels."""
     if filecmp.cmp(first.path, second.path, shallow=False):
         return True
-    if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
-        return False
     try:
+        if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
+            return False
         return np.array_equal(*(read_dicom(i.path).pixel_array for i in (first, second)))
     except DAMAGED:
         return False

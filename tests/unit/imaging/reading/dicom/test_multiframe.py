@@ -119,6 +119,30 @@ def test_an_enhanced_echo_planar_series_is_none_of_the_four(converted):
         open_study(converted)
 
 
+@pytest.mark.parametrize(
+    ("tag", "words"), [("InversionTimes", "TE 95"), ("PerFrameFunctionalGroupsSequence", "damaged")]
+)
+def test_an_element_whose_type_is_damaged_ends_in_no_defect(converted, tag, words):
+    enhance(converted)
+    path = converted / "image"
+    ds = pydicom.dcmread(path)
+    modifier = pydicom.Dataset()
+    modifier.InversionTimes = [2500.0]
+    ds.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
+    ds.save_as(path)
+    number = pydicom.tag.Tag(tag)
+    head = number.group.to_bytes(2, "little") + number.element.to_bytes(2, "little")
+    data = path.read_bytes()
+    assert data.count(head) == 1
+    at = data.index(head) + 4
+    path.write_bytes(data[:at] + b"F\xeb" + data[at + 2 :])
+    try:
+        (series,) = open_study(converted).series.values()
+        assert words in series.detected_by
+    except UnusableInputError as error:
+        assert words in str(error)
+
+
 def test_a_frame_count_that_lies_is_refused(converted):
     ds = pydicom.dcmread(converted / "image")
     ds.NumberOfFrames = 10**9
