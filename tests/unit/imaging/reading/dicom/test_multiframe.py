@@ -119,28 +119,32 @@ def test_an_enhanced_echo_planar_series_is_none_of_the_four(converted):
         open_study(converted)
 
 
-@pytest.mark.parametrize(
-    ("tag", "words"), [("InversionTimes", "TE 95"), ("PerFrameFunctionalGroupsSequence", "damaged")]
-)
-def test_an_element_whose_type_is_damaged_ends_in_no_defect(converted, tag, words):
-    enhance(converted)
-    path = converted / "image"
-    ds = pydicom.dcmread(path)
-    modifier = pydicom.Dataset()
-    modifier.InversionTimes = [2500.0]
-    ds.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
-    ds.save_as(path)
-    number = pydicom.tag.Tag(tag)
-    head = number.group.to_bytes(2, "little") + number.element.to_bytes(2, "little")
+def with_unknown_type(path, keyword):
+    """Give an element a value representation that there is not."""
+    tag = pydicom.tag.Tag(keyword)
+    head = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
     data = path.read_bytes()
     assert data.count(head) == 1
     at = data.index(head) + 4
     path.write_bytes(data[:at] + b"F\xeb" + data[at + 2 :])
-    try:
-        (series,) = open_study(converted).series.values()
-        assert words in series.detected_by
-    except UnusableInputError as error:
-        assert words in str(error)
+
+
+def test_an_attribute_of_unknown_type_ends_in_no_defect(converted):
+    enhance(converted)
+    ds = pydicom.dcmread(converted / "image")
+    modifier = pydicom.Dataset()
+    modifier.InversionTimes = [2500.0]
+    ds.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
+    ds.save_as(converted / "image")
+    with_unknown_type(converted / "image", "InversionTimes")
+    (series,) = open_study(converted).series.values()
+    assert "TE 95" in series.detected_by
+
+
+def test_an_object_whose_frames_have_an_unknown_type_is_damaged(converted):
+    with_unknown_type(converted / "image", "PerFrameFunctionalGroupsSequence")
+    with pytest.raises(UnusableInputError, match="damaged"):
+        open_study(converted)
 
 
 def test_a_frame_count_that_lies_is_refused(converted):
