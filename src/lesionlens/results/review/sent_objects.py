@@ -49,7 +49,7 @@ def find_objects(place: Path, study: Study) -> Objects:
         if looks_like_dicom(path):
             header = _header(path)
             kind = str(header.get("SOPClassUID", ""))
-            if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study):
+            if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study, path):
                 seen.setdefault(kind, []).append(header if kind == CONTOURS else _whole(path))
     reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
     segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
@@ -115,17 +115,33 @@ def _whole(path: Path) -> Dataset:
     try:
         return read_dicom(path, force=True)
     except (OSError, *DAMAGED) as error:
-        raise ReadError(
-            found=f"{path.name!r}, which cannot be read whole",
-            expected="a DICOM object as it was sent",
-            next_step="Fetch the study with its results again, or analyse it",
-        ) from error
+        raise _damaged(path) from error
 
 
-def _belongs(header: Dataset, study: Study) -> bool:
-    """Return whether an object belongs to this study, by its UID or its references."""
+def _damaged(path: Path) -> ReadError:
+    return ReadError(
+        found=f"{path.name!r}, which cannot be read whole",
+        expected="a DICOM object as it was sent",
+        next_step="Fetch the study with its results again, or analyse it",
+    )
+
+
+def _belongs(header: Dataset, study: Study, path: Path) -> bool:
+    """Return whether an object belongs to this study, by its UID or its references.
+
+    Raises
+    ------
+    ReadError
+        An element of its header is damaged, or it has no identity.
+    """
     images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
-    return header.get("StudyInstanceUID") == study.uid or bool(images & referenced(header))
+    try:
+        pointed_at = referenced(header)  # decodes every element
+    except (OSError, *DAMAGED) as error:
+        raise _damaged(path) from error
+    if "SOPInstanceUID" not in header:
+        raise _damaged(path)
+    return header.get("StudyInstanceUID") == study.uid or bool(images & pointed_at)
 
 
 def referenced(ds: Dataset) -> set[str]:

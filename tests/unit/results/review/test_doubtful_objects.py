@@ -262,3 +262,21 @@ def test_a_mask_that_is_named_for_another_examination_is_noticed(tmp_path, image
     nib.save(nib.Nifti1Image(drawn.data, drawn.affine), tmp_path / mask)
     again = reopen_folder(tmp_path / mask, analysis.study, analysis.prepared)
     assert bool(said(again, "another examination")) is other
+
+
+@pytest.mark.parametrize("name", ["seg", "sr", "attention"])
+@pytest.mark.parametrize("keyword", ["PatientName", "SOPInstanceUID"])
+def test_an_object_with_a_damaged_header_is_named(head, tmp_path, name, keyword):
+    """It ended as a defect of the program."""
+    DicomExporter().write(head, tmp_path)
+    path = tmp_path / "dicom" / f"{name}.dcm"
+    tag = pydicom.tag.Tag(keyword)
+    first = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+    data = path.read_bytes()
+    at = data.index(first) + 4
+    damaged = data[:at] + b"F\xeb" + data[at + 2 :]
+    if keyword == "SOPInstanceUID":  # it has another name then
+        damaged = data[: at - 4] + b"\x08\x00\x17\x00" + data[at:]
+    path.write_bytes(damaged)
+    with pytest.raises(ReadError, match=f"{name}.dcm', which cannot be read whole"):
+        from_dicom(tmp_path / "dicom", head.study, head.prepared)
