@@ -47,8 +47,7 @@ def find_objects(place: Path, study: Study) -> Objects:
     seen: dict[str, list[Dataset]] = {}
     for path in [place] if place.is_file() else walk(place):
         if looks_like_dicom(path):
-            header = _header(path)
-            kind = str(header.get("SOPClassUID", ""))
+            kind, header = _header(path)
             if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study, path):
                 seen.setdefault(kind, []).append(header if kind == CONTOURS else _whole(path))
     reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
@@ -91,11 +90,13 @@ def _not_read(found: str) -> ReadError:
     )
 
 
-def _header(path: Path) -> Dataset:
+def _header(path: Path) -> tuple[str, Dataset]:
+    """Return a file's SOP Class UID and header; empty if it is damaged."""
     try:
-        return read_dicom(path, force=True, stop_before_pixels=True)
+        header = read_dicom(path, force=True, stop_before_pixels=True)
+        return str(header.get("SOPClassUID", "")), header
     except (OSError, *DAMAGED):
-        return Dataset()
+        return "", Dataset()
 
 
 def _whole(path: Path) -> Dataset:
