@@ -29,9 +29,11 @@ _OLDEST = 90  # ages above this one are capped: very old patients could be recog
 _TELLING = frozenset({"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"})
 _DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
 _CONTRAST = "ContrastBolusAgent"
-_NEVER_EMPTY = frozenset({"LUTExplanation", "SegmentLabel", "TextValue"})
+_NEVER_EMPTY = frozenset(
+    {"FrameLabelVector", "LUTExplanation", "SegmentLabel", "StructureSetLabel", "TextValue"}
+)
 """Type 1 descriptions, which their objects must contain."""
-_MAY_BE_EMPTY = frozenset({"ContentDescription"})
+_MAY_BE_EMPTY = frozenset({"ContentDescription", "ROIName"})
 """Type 2 descriptions, which their objects must contain, if only empty."""
 
 
@@ -101,7 +103,7 @@ class Cleaner:
             _each(element, lambda value: moved(str(value), days))
         elif action is Action.CLEAN and not _all_plain(element):
             if element.keyword in _NEVER_EMPTY:
-                element.value = REMOVED
+                _each(element, lambda _: REMOVED)
             elif element.keyword in _MAY_BE_EMPTY:
                 element.clear()
             else:

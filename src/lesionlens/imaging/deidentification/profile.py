@@ -94,9 +94,11 @@ CHARACTERISTICS = frozenset(
 DESCRIPTORS = frozenset(
     {
         "AlgorithmParameters", "ContentDescription", "ContributionDescription",
-        "DerivationDescription", "LUTExplanation", "PerformedProcedureStepDescription",
-        "ProtocolName", "RequestedProcedureDescription", "SegmentDescription", "SegmentLabel",
-        "SeriesDescription", "StudyDescription", "TextValue", "TrackingID",
+        "DerivationDescription", "FrameLabelVector", "LUTExplanation",
+        "PerformedProcedureStepDescription", "ProtocolName", "ROIDescription", "ROIName",
+        "RequestedProcedureDescription", "SegmentDescription", "SegmentLabel", "SeriesDescription",
+        "StructureSetDescription", "StructureSetLabel", "StudyDescription", "TextValue",
+        "TrackingID",
     }
 )  # fmt: skip
 CODES = frozenset(

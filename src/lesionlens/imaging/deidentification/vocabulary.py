@@ -33,6 +33,7 @@ volume state review weights sha256 sha cross query voxel core whole enhancing en
 unreviewed accepted rejected deferred edited added signed reader nobody has reviewed conclusion
 found that exclude disease contribution acquisition equipment source software library used create
 this instance visual explanation long short axis calibrated probability certainty segment lesion
+contours slices outlines burned
 {RESEARCH_USE_NOTICE}
 {" ".join(one.display_name for kind in (Label, Region) for one in kind)}
 """

@@ -119,6 +119,7 @@ OTHER_KINDS = re.compile(
     r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
     r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|" + _SPINE
 )
+_PROTON = re.compile(r"\bpd\b|proton")
 _NONE_IN_NAME = re.compile(
     r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
     r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|" + _SPINE
@@ -308,14 +309,14 @@ def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDesc
     witness : str
         Name of the text attribute in the evidence.
     """
-    text = found.text
-    other = OTHER_KINDS.search(text)
-    if other:
+    text, timed = found.text, _by_timing(found)
+    if timed.sequence is T2 and _LOOSE_T2.search(text):  # the later echo of "PD/T2"
+        text = _PROTON.sub(" ", text)
+    if OTHER_KINDS.search(text):
         return Guess(None, f'{witness} "{found.description}" is none of the four', 0.8)
     if _DRAWN_WORDS & set(words_of(text)):
         return Guess(None, f'{witness} "{found.description}" is a mask or segmentation', 0.8)
     spoken = _loose(text) or sequence_in_words(words_of(text))
-    timed = _by_timing(found)
     if spoken is T1 and _agent_given(found):
         return Guess(T1C, f'{witness} "{found.description}" with contrast agent recorded', 0.85)
     if spoken is not None:

@@ -56,7 +56,7 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
             children = {_name(child): child for child in item.get("ContentSequence", [])}
             cavity = _code(children.get(FINDING)) == codes.LABEL_TYPES[Label.CAVITY].value
             if TRACKING_UID in children and not cavity:
-                uid = str(children[TRACKING_UID].UID)
+                uid = str(children[TRACKING_UID].get("UID", ""))
                 found.setdefault(uid, {}).update(children)
     return {uid: _candidate_in(items) for uid, items in found.items()}
 

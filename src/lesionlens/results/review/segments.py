@@ -153,12 +153,15 @@ def _frames(ds: Dataset) -> Iterator[Frame]:
 def _declared_spacing_mm(ds: Dataset, frames: list[Frame]) -> float | None:
     """Return the distance between slices as the object states it, else as its frames show it.
 
-    Fewer than three evenly spaced slices show none: then it is the thickness, if stated.
+    A stated one below the thickness may be the gap. Fewer than three evenly spaced slices show
+    none: then it is the stated one nevertheless, or the thickness.
     """
     groups, shared = ds.PerFrameFunctionalGroupsSequence[0], ds.SharedFunctionalGroupsSequence[0]
     item = macro(groups, shared, "PixelMeasuresSequence")
-    if item.get("SpacingBetweenSlices"):
-        return abs(float(item.SpacingBetweenSlices))
+    stated = abs(float(item.get("SpacingBetweenSlices") or 0))
+    thickness = float(item.get("SliceThickness") or 0)
+    if stated and stated >= (1 - _EVEN_SHARE) * thickness:
+        return stated
     if frames:
         planes = [plane for _, _, plane in frames]
         gaps = np.diff(
@@ -166,8 +169,7 @@ def _declared_spacing_mm(ds: Dataset, frames: list[Frame]) -> float | None:
         )
         if gaps.size > 1 and np.ptp(gaps) < _EVEN_SHARE * gaps.min():
             return float(gaps.min())
-    thickness = item.get("SliceThickness")
-    return float(thickness) if thickness else None
+    return stated or thickness or None
 
 
 def _normal(plane: NDArray[np.float64]) -> NDArray[np.float64]:

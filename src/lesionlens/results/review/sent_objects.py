@@ -47,9 +47,8 @@ def find_objects(place: Path, study: Study) -> Objects:
     seen: dict[str, list[Dataset]] = {}
     for path in [place] if place.is_file() else walk(place):
         if looks_like_dicom(path):
-            header = _header(path)
-            kind = str(header.get("SOPClassUID", ""))
-            if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study):
+            kind, header = _header(path)
+            if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study, path):
                 seen.setdefault(kind, []).append(header if kind == CONTOURS else _whole(path))
     reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
     segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
@@ -91,11 +90,13 @@ def _not_read(found: str) -> ReadError:
     )
 
 
-def _header(path: Path) -> Dataset:
+def _header(path: Path) -> tuple[str, Dataset]:
+    """Return a file's SOP Class UID and header; empty if it is damaged."""
     try:
-        return read_dicom(path, force=True, stop_before_pixels=True)
+        header = read_dicom(path, force=True, stop_before_pixels=True)
+        return str(header.get("SOPClassUID", "")), header
     except (OSError, *DAMAGED):
-        return Dataset()
+        return "", Dataset()
 
 
 def _whole(path: Path) -> Dataset:
@@ -115,17 +116,33 @@ def _whole(path: Path) -> Dataset:
     try:
         return read_dicom(path, force=True)
     except (OSError, *DAMAGED) as error:
-        raise ReadError(
-            found=f"{path.name!r}, which cannot be read whole",
-            expected="a DICOM object as it was sent",
-            next_step="Fetch the study with its results again, or analyse it",
-        ) from error
+        raise _damaged(path) from error
 
 
-def _belongs(header: Dataset, study: Study) -> bool:
-    """Return whether an object belongs to this study, by its UID or its references."""
+def _damaged(path: Path) -> ReadError:
+    return ReadError(
+        found=f"{path.name!r}, which cannot be read whole",
+        expected="a DICOM object as it was sent",
+        next_step="Fetch the study with its results again, or analyse it",
+    )
+
+
+def _belongs(header: Dataset, study: Study, path: Path) -> bool:
+    """Return whether an object belongs to this study, by its UID or its references.
+
+    Raises
+    ------
+    ReadError
+        An element of its header is damaged, or it has no identity.
+    """
     images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
-    return header.get("StudyInstanceUID") == study.uid or bool(images & referenced(header))
+    try:
+        pointed_at = referenced(header)  # decodes every element
+    except (OSError, *DAMAGED) as error:
+        raise _damaged(path) from error
+    if "SOPInstanceUID" not in header:
+        raise _damaged(path)
+    return header.get("StudyInstanceUID") == study.uid or bool(images & pointed_at)
 
 
 def referenced(ds: Dataset) -> set[str]:

@@ -174,6 +174,18 @@ def test_a_description_that_objects_must_contain_is_emptied():
     assert dataset.ContentDescription in (None, "")
 
 
+def test_labels_with_unknown_words_stay_as_many_as_they_were():
+    dataset, roi = image(), Dataset()
+    dataset.FrameLabelVector = ["Miller left", "right"]
+    dataset.StructureSetLabel = "PLAN MILLER"
+    roi.ROIName = "GTV Miller"
+    dataset.StructureSetROISequence = [roi]
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert dataset.FrameLabelVector == ["REMOVED", "REMOVED"]
+    assert dataset.StructureSetLabel == "REMOVED"
+    assert dataset.StructureSetROISequence[0].ROIName == ""
+
+
 def test_dates_of_a_patient_move_together_and_keep_their_distance():
     first, second = image(), image()
     first.StudyDate, second.StudyDate = "20250110", "20260105"

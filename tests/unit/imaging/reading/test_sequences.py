@@ -164,6 +164,13 @@ def test_words_and_timing_that_differ_lower_the_confidence():
     assert "timing" in contrary.evidence
 
 
+def test_of_a_double_echo_the_timing_tells_which_is_the_t2():
+    for description in ("PD+T2 TSE", "ax pd/t2", "T2 and proton density"):
+        for te_ms, sequence in ((15, None), (95, T2)):
+            found = AcquisitionParameters(description=description, te_ms=te_ms, tr_ms=4000)
+            assert from_acquisition(found).sequence is sequence
+
+
 @pytest.mark.parametrize(
     ("description", "protocol", "sequence"),
     [

@@ -20,6 +20,7 @@ from lesionlens import Result, open_study
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import (
     DrawingMethod,
+    Extra,
     MrSequence,
     PromptKind,
     Region,
@@ -266,6 +267,23 @@ def test_a_signed_response_is_as_valid_as_it_was(analysis, tmp_path):
     made = replace(analysis, review=replace(analysis.review, responses=(signed,)))
     assert not made.response_outdated
     assert not anonymous(made, NAMES, Options()).analysis.response_outdated
+
+
+def test_contours_and_key_slices_keep_the_names_of_regions(analysis, tmp_path):
+    """Contours had no names, and key slices were invalid without the labels of their frames."""
+    if analysis.study.kind is not StudyKind.DICOM:
+        pytest.skip("NIfTI has no DICOM objects")
+    asked = replace(analysis.options, also=frozenset(Extra), rest=True)
+    analysis = replace(analysis, options=asked)
+    nameless = anonymous(analysis, NAMES, Options())
+    save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
+    contours, slices = (
+        pydicom.dcmread(tmp_path / "out" / "dicom" / f"{name}.dcm")
+        for name in ("contours", "key_slices")
+    )
+    assert contours.StructureSetROISequence[0].ROIName == "1 whole tumour"
+    assert contours.SeriesDescription == "LesionLens contours, 1 of 2 reviewed (research)"
+    assert slices.FrameLabelVector == ["Candidate 1", "Candidate 2"]
 
 
 def test_without_it_the_names_are_there(analysis, tmp_path):

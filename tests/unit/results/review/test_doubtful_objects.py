@@ -161,12 +161,17 @@ def test_a_stack_between_the_voxels_is_resampled(head, tmp_path):
     np.testing.assert_array_equal(again.findings.components > 0, beside)
 
 
-@pytest.mark.parametrize("thickness", [6.0, 4.0, 3.0, 2.0])
-def test_slices_thinner_than_their_distance_keep_the_volume(head, tmp_path, thickness):
-    """Without Spacing Between Slices, slices with gaps were taken for every other slice."""
+@pytest.mark.parametrize(
+    ("thickness", "stated"),
+    [(6.0, None), (4.0, None), (3.0, None), (2.0, None), (5.0, 1.0), (4.0, 2.0), (6.0, 0.5)],
+)
+def test_slices_thinner_than_their_distance_keep_the_volume(head, tmp_path, thickness, stated):
+    """Slices with gaps were taken for every other slice, also where the gap is stated."""
     seg = segmentation(head, marked(head, 1))
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     del measures.SpacingBetweenSlices
+    if stated is not None:
+        measures.SpacingBetweenSlices = stated
     measures.SliceThickness = thickness
     again = reopened(head, moved(seg, [(4.0, 0, 0)] * int(seg.NumberOfFrames)), tmp_path)
     beside = np.roll(marked(head, 1), 1, axis=0)
@@ -257,3 +262,21 @@ def test_a_mask_that_is_named_for_another_examination_is_noticed(tmp_path, image
     nib.save(nib.Nifti1Image(drawn.data, drawn.affine), tmp_path / mask)
     again = reopen_folder(tmp_path / mask, analysis.study, analysis.prepared)
     assert bool(said(again, "another examination")) is other
+
+
+@pytest.mark.parametrize("name", ["seg", "sr", "attention"])
+@pytest.mark.parametrize("keyword", ["PatientName", "SOPInstanceUID"])
+def test_an_object_with_a_damaged_header_is_named(head, tmp_path, name, keyword):
+    """It ended as a defect of the program."""
+    DicomExporter().write(head, tmp_path)
+    path = tmp_path / "dicom" / f"{name}.dcm"
+    tag = pydicom.tag.Tag(keyword)
+    first = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+    data = path.read_bytes()
+    at = data.index(first) + 4
+    damaged = data[:at] + b"F\xeb" + data[at + 2 :]
+    if keyword == "SOPInstanceUID":  # it has another name then
+        damaged = data[: at - 4] + b"\x08\x00\x17\x00" + data[at:]
+    path.write_bytes(damaged)
+    with pytest.raises(ReadError, match=f"{name}.dcm', which cannot be read whole"):
+        from_dicom(tmp_path / "dicom", head.study, head.prepared)

@@ -244,7 +244,7 @@ def _series_of(
 def _series(stack: Stack, root: Path, number: int) -> Series:
     guess = _guess(stack)
     first = stack.first
-    if number > 0:  # later echoes, phases and remainders of a series are second choice
+    if number > 0 and guess.sequence:  # later echoes, phases and remainders are second choice
         guess = replace(guess, confidence=max(guess.confidence - 0.2, 0.05))
     nearest = [
         stack.slices[int(np.abs(stack.depth_mm - depth).argmin())]
@@ -338,7 +338,7 @@ def _selected_by_user(
             hits = _series_below(place, series, root, options, outside)
         if not hits:
             raise _nothing_for(sequence, named)
-        best = max(hits, key=lambda s: (s.confidence, s.grid.shape[2]))
+        best = max(hits, key=partial(_likeness, sequence))
         out[sequence] = replace(
             best,
             sequence=sequence,
@@ -348,6 +348,16 @@ def _selected_by_user(
         )
         series.remove(best)
     return out, notices
+
+
+def _likeness(wanted: MrSequence, series: Series) -> tuple[float, ...]:
+    """Return a sort key of the volumes that a user's name fits, the likeliest last.
+
+    One Series UID may name the echoes, the magnitude and the phase of an acquisition.
+    """
+    known = series.sequence is not None
+    sure = series.confidence if known else -series.confidence  # surely none of the four
+    return (series.sequence is wanted, known, sure, series.grid.shape[2])
 
 
 def _series_below(
@@ -409,7 +419,7 @@ def _refuse_uneven_reference(
 def _relevant(notices: list[tuple[str, str]], chosen: Mapping[MrSequence, Series]) -> list[str]:
     """Return the notices, those of the chosen series first."""
     used = {s.uid for s in chosen.values()}
-    return [w for uid, w in notices if uid in used] + [w for uid, w in notices if uid not in used]
+    return [w for _, w in sorted(dict.fromkeys(notices), key=lambda notice: notice[0] not in used)]
 
 
 def _beside(found: Scan) -> list[str]:
@@ -424,6 +434,11 @@ def _beside(found: Scan) -> list[str]:
         notices.append(
             f"{found.empty} empty file(s) were set aside: slices at the end of a series may be "
             "missing."
+        )
+    if found.missing:
+        notices.append(
+            f"The DICOMDIR names {len(found.missing)} MR image(s) that were not found in the "
+            "folder: series may be incomplete or missing."
         )
     if found.nifti:
         notices.append(

@@ -1,7 +1,7 @@
 """Find DICOM files in a folder and read the header elements that are needed, without pixels.
 
-A DICOMDIR is ignored: the files below the folder are read themselves, so that it can neither refer
-to other folders nor hide files.
+A DICOMDIR only names the images that should be there: the files below the folder are read
+themselves, so that it can neither refer to other folders nor hide files.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ PHILIPS_SCALE = (0x2005, 0x100E)
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
     "StudyDate", "StudyDescription", "Modality", "ImageType", *PatientField,
-    "SeriesDescription", "ProtocolName", "ScanningSequence",
-    "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers", "ContrastBolusAgent",
-    "ContrastBolusAgentSequence", "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
+    "SeriesDescription", "ProtocolName", "ScanningSequence", "EchoPulseSequence",
+    "EchoPlanarPulseSequence", "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers",
+    "ContrastBolusAgent", "ContrastBolusAgentSequence",
+    "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
     "TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
@@ -93,7 +94,7 @@ class DicomSlice:
                         return value
         return self.header.get(keyword)
 
-    def _readable(self, keyword: str) -> Any:
+    def readable(self, keyword: str) -> Any:
         """Return an attribute; None if its bytes are not a valid value."""
         try:
             return self.get(keyword)
@@ -109,30 +110,30 @@ class DicomSlice:
 
     def text(self, keyword: str) -> str:
         """Return an attribute as text on one line, empty if it is absent."""
-        value = self._readable(keyword)
+        value = self.readable(keyword)
         return "" if value is None else str(value).translate(LINE_BREAKS).strip()
 
     def number(self, keyword: str) -> float | None:
         """Return an attribute as a number, None if it is absent or not a number."""
-        found = self._finite(keyword)
+        found = self.all_numbers(keyword)
         return found[0] if len(found) == 1 else None
 
     def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
         """Return an attribute as `count` finite numbers, None if it is anything else."""
-        found = self._finite(keyword)
+        found = self.all_numbers(keyword)
         return np.array(found) if len(found) == count else None
 
-    def _finite(self, keyword: str) -> list[float]:
+    def all_numbers(self, keyword: str) -> list[float]:
         """Return an attribute's numbers; empty if it is absent or any is not a number."""
         try:
-            found = [float(part) for part in _parts(self._readable(keyword))]
+            found = [float(part) for part in _parts(self.readable(keyword))]
         except (ValueError, TypeError, OverflowError):
             return []
         return found if all(map(isfinite, found)) else []
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return a multi-valued attribute as upper-case text."""
-        return tuple(str(part).strip().upper() for part in _parts(self._readable(keyword)))
+        return tuple(str(part).strip().upper() for part in _parts(self.readable(keyword)))
 
     @property
     def patient(self) -> Patient:
@@ -167,6 +168,8 @@ class Scan:
     contradictions: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     """Two files with one SOP Instance UID and different images, by Series Instance UID."""
     dicomdir: bool = False
+    missing: set[str] = field(default_factory=set)
+    """SOP Instance UIDs of MR images that a DICOMDIR names and no file holds."""
     nifti: int = 0
     empty: int = 0
 
@@ -235,6 +238,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
                 found.nifti += 1
             else:
                 _add(path, found, seen)
+    found.missing -= seen.keys()
     return found
 
 
@@ -267,45 +271,58 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
         if header is None:
             found.empty += not path.stat().st_size and not path.name.startswith(".")
             return
-        found.files += 1
-        kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+        _classify(path, header, found, seen)
     except ReadError:
         raise
     except (OSError, *DAMAGED) as error:
-        found.files += 1
         large = isinstance(error, TooLargeError)
         found.other[f"DICOM file that {error}" if large else "damaged DICOM file"] += 1
-        return
+    found.files += 1
+
+
+def _classify(path: Path, header: Any, found: Scan, seen: dict[str, DicomSlice]) -> None:
+    kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+    item = DicomSlice(path, header)
     if kind == DICOMDIR_CLASS:
         found.dicomdir = True
-        return
-    if kind not in MR_IMAGES:
+        found.missing |= _listed(path)
+    elif kind not in MR_IMAGES:
         found.other[_kind_in_words(kind, header)] += 1
-        return
-    item = DicomSlice(path, header)
-    uid = item.uid
-    if uid and uid in seen:
-        _compare(seen[uid], item, found)
-        return
-    seen[uid] = item
-    _file_under(item, kind, found)
+    elif item.uid and item.uid in seen:
+        _compare(seen[item.uid], item, found)
+    else:
+        seen[item.uid] = item
+        _file_under(item, kind, found)
+
+
+def _listed(dicomdir: Path) -> set[str]:
+    """Return the SOP Instance UIDs of MR images in a DICOMDIR; empty if it is damaged."""
+    try:
+        records = read_dicom(dicomdir).get("DirectoryRecordSequence") or ()
+        return {
+            str(record.ReferencedSOPInstanceUIDInFile).strip()
+            for record in records
+            if record.get("ReferencedSOPClassUIDInFile") in MR_IMAGES
+        }
+    except DAMAGED:
+        return set()
 
 
 def _compare(first: DicomSlice, second: DicomSlice, found: Scan) -> None:
     """Record two files with one SOP Instance UID unless they are copies of the same image."""
-    if _same_image(first, second):
+    if same_image(first, second):
         return
     for item in (first, second):
         found.contradictions[item.text("SeriesInstanceUID")] = (first.path, second.path)
 
 
-def _same_image(first: DicomSlice, second: DicomSlice) -> bool:
+def same_image(first: DicomSlice, second: DicomSlice) -> bool:
     """Return whether two files are identical, or identical in geometry, scaling and pixels."""
     if filecmp.cmp(first.path, second.path, shallow=False):
         return True
-    if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
-        return False
     try:
+        if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
+            return False
         return np.array_equal(*(read_dicom(i.path).pixel_array for i in (first, second)))
     except DAMAGED:
         return False

@@ -352,21 +352,24 @@ def _differences(stacks: list[Stack]) -> list[str]:
 def acquisition(item: DicomSlice) -> AcquisitionParameters:
     """Read acquisition parameters of a slice from classic or enhanced attributes."""
     agent = item.text("ContrastBolusAgent")
-    if not agent and item.header.get("ContrastBolusAgentSequence"):
-        agent = str(item.header.ContrastBolusAgentSequence[0].get("CodeMeaning", "agent"))
+    if not agent and (agents := item.readable("ContrastBolusAgentSequence")):
+        agent = DicomSlice(item.path, agents[0]).text("CodeMeaning") or "agent"
     if item.text("ContrastBolusAgentAdministered").upper() == "NO":  # of this frame
         agent = ""
-    times = item.get("InversionTimes")
-    ti = item.number("InversionTime")
-    if ti is None and times is not None:
-        first = times if isinstance(times, int | float) else next(iter(times), None)
-        ti = float(first) if first is not None else None
+    times = (*item.all_numbers("InversionTime"), *item.all_numbers("InversionTimes"), None)
     return AcquisitionParameters(
         description=item.text("SeriesDescription"),
         protocol=item.text("ProtocolName"),
-        scanning=item.texts("ScanningSequence"),
+        scanning=(*item.texts("ScanningSequence"), *_enhanced_scanning(item)),
         te_ms=item.number("EffectiveEchoTime") or item.number("EchoTime"),
         tr_ms=item.number("RepetitionTime"),
-        ti_ms=ti,
+        ti_ms=times[0],
         agent=agent,
     )
+
+
+def _enhanced_scanning(item: DicomSlice) -> tuple[str, ...]:
+    """Return what Enhanced MR says of its pulse sequence, in the terms of ScanningSequence."""
+    planar = item.text("EchoPlanarPulseSequence") == "YES"
+    echo = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}
+    return (*(("EP",) if planar else ()), *echo.get(item.text("EchoPulseSequence"), ()))

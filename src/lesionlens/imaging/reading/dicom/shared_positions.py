@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from lesionlens.base.errors import GeometryError
-from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, DicomSlice
+from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, DicomSlice, same_image
 
 _MARKS = (
     "TemporalPositionIndex", "TemporalPositionIdentifier", "StackID", "FrameType", "ImageType",
-    "ContrastBolusAgentAdministered", "FrameAcquisitionNumber", "AcquisitionNumber", "TriggerTime",
-    "FrameReferenceDateTime", "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime",
+    "ContrastBolusAgentAdministered", "ContrastBolusAgent", "FrameAcquisitionNumber",
+    "AcquisitionNumber", "TriggerTime", "FrameReferenceDateTime", "FrameAcquisitionDateTime",
+    "AcquisitionDateTime", "AcquisitionTime",
 )  # fmt: skip
 """Attributes that images of one volume share, the most telling first."""
 _MAX_DIMENSIONS = 8
@@ -68,6 +69,12 @@ def split_volumes(places: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice]
         return [([place[0] for place in places], [])]
     if len(counts) == 1 and len(places) > 1:
         parts = _separated(places)
+        if parts is None and all(map(_are_copies, places)):
+            notice = (
+                f"its images are there {len(places[0])} times with equal pixels, under other SOP "
+                "Instance UIDs; one of each was kept"
+            )
+            return [([place[0] for place in places], [notice])]
         if parts is None:
             raise GeometryError(
                 found=f"{len(places[0])} images at each slice position, of which nothing in the "
@@ -155,14 +162,19 @@ def _as_number(value: str) -> float:
         return 0.0
 
 
+def _are_copies(place: list[DicomSlice]) -> bool:
+    """Return whether the images at a position are one image in files of their own."""
+    return all(item.frame is None and same_image(place[0], item) for item in place)
+
+
 def _by_number(places: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
-    """Return volumes by the order of numbers, if they are numbered alike; else None."""
+    """Return volumes by the order of numbers, if they differ and volumes are numbered alike."""
     ordered = [sorted(place, key=number_of) for place in places]
     by_frame = len({number_of(item)[0] for place in places for item in place}) == 1
     steps = {
         tuple(number_of(item)[by_frame] - number_of(place[0])[by_frame] for item in place)
         for place in ordered
     }
-    if len(steps) > 1:
+    if len(steps) > 1 or any(len(set(numbers)) < len(numbers) for numbers in steps):
         return None
     return [list(part) for part in zip(*ordered, strict=True)]

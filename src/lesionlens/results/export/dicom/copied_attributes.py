@@ -68,7 +68,9 @@ GEOMETRY = (
     *("DimensionOrganizationSequence", "DimensionIndexSequence", "InstanceNumber"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
 )
-"""Attributes of image identity, geometry and compression: used unchanged."""
+"""Attributes of image identity, geometry and compression: used unchanged, except the distance and
+a missing thickness of the slices.
+"""
 _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 _NONE_DECLARED = ("", "ISO_IR 6", "ISO 2022 IR 6")
 _PERSON = {0x5E, 0x3D}  # ^ and =, after which the default character set applies again

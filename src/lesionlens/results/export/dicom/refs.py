@@ -134,6 +134,7 @@ def read_sources(series: Series) -> SourceFrames:
     else:
         frames = _single_frames(headers, series.grid)
     _check_covered(frames)
+    _set_distance(frames)
     return replace(frames, notices=notices)
 
 
@@ -335,6 +336,23 @@ def _check_covered(frames: SourceFrames) -> None:
     found = {place.index for place in frames.placements}
     if len(found) != wanted or len(found) != len(frames.placements):
         raise _beside(f"{len(frames.placements)} source images for {wanted} slices of the result")
+
+
+def _set_distance(frames: SourceFrames) -> None:
+    """Correct the distance of the slices in the headers, from which objects take it.
+
+    Scanners write the gap there, or nothing, and it stays when every other slice is exported; 3D
+    Slicer sizes voxels by it. A thickness that is missing or not above zero becomes the distance.
+    """
+    step = geometry.lps_from_ras(frames.grid.affine)[:3, frames.placements[0].fixed]
+    distance = f"{abs(float(step @ frames.normal)):.6g}"
+    for header in frames.datasets:
+        measures = header
+        if frames.numbers is not None:
+            measures = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.SpacingBetweenSlices = distance
+        thickness = values.BY_VR["DS"](str(measures.get("SliceThickness") or 0))
+        measures.SliceThickness = thickness if float(thickness or 0) > 0 else distance
 
 
 def _beside(found: str) -> ExportError:

@@ -106,6 +106,47 @@ def test_an_enhanced_file_is_reported_by_its_functional_groups(classic, converte
     np.testing.assert_allclose(series.load(), open_study(classic).series[T2].load() * 2 + 5)
 
 
+def test_an_enhanced_echo_planar_series_is_none_of_the_four(converted):
+    """With TE 30 and TR 800, as for function, it was taken for a T1."""
+    enhance(converted)
+    ds = pydicom.dcmread(converted / "image")
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    shared.MREchoSequence[0].EffectiveEchoTime = 30.0
+    shared.MRTimingAndRelatedParametersSequence[0].RepetitionTime = 800.0
+    ds.EchoPulseSequence, ds.EchoPlanarPulseSequence = "GRADIENT", "YES"
+    ds.save_as(converted / "image")
+    with pytest.raises(UnusableInputError, match="echo-planar"):
+        open_study(converted)
+
+
+def with_unknown_type(path, keyword):
+    """Give an element a value representation that there is not."""
+    tag = pydicom.tag.Tag(keyword)
+    head = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+    data = path.read_bytes()
+    assert data.count(head) == 1
+    at = data.index(head) + 4
+    path.write_bytes(data[:at] + b"F\xeb" + data[at + 2 :])
+
+
+def test_an_attribute_of_unknown_type_ends_in_no_defect(converted):
+    enhance(converted)
+    ds = pydicom.dcmread(converted / "image")
+    modifier = pydicom.Dataset()
+    modifier.InversionTimes = [2500.0]
+    ds.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
+    ds.save_as(converted / "image")
+    with_unknown_type(converted / "image", "InversionTimes")
+    (series,) = open_study(converted).series.values()
+    assert "TE 95" in series.detected_by
+
+
+def test_an_object_whose_frames_have_an_unknown_type_is_damaged(converted):
+    with_unknown_type(converted / "image", "PerFrameFunctionalGroupsSequence")
+    with pytest.raises(UnusableInputError, match="damaged"):
+        open_study(converted)
+
+
 def test_a_frame_count_that_lies_is_refused(converted):
     ds = pydicom.dcmread(converted / "image")
     ds.NumberOfFrames = 10**9

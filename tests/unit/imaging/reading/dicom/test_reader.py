@@ -345,6 +345,7 @@ def test_time_points_numbered_in_opposite_directions_are_not_mixed(one):
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         ds.InstanceNumber = count + 1 - ds.InstanceNumber
         ds.AcquisitionNumber = 2
+        ds.PixelData = (ds.pixel_array // 2).tobytes()
 
     rewrite(one / "later", change)
     assert all("S01" in file.name for file in open_study(one).series[T1C].files)
@@ -563,6 +564,25 @@ def test_a_dicomdir_is_never_followed_outside(one, tmp_path):
     shutil.copy(inside / "DICOMDIR", one / "DICOMDIR")
     assert list(open_study(one).series) == [T1C]
     assert list(open_study(one / "DICOMDIR").series) == [T1C]
+
+
+def test_images_that_a_dicomdir_names_and_that_are_gone_are_counted(one):
+    paths = sorted((one / "S01").iterdir())
+    listed = []
+    for ds in map(pydicom.dcmread, paths):
+        record = pydicom.Dataset()
+        record.ReferencedSOPClassUIDInFile = ds.SOPClassUID
+        record.ReferencedSOPInstanceUIDInFile = ds.SOPInstanceUID
+        listed.append(record)
+    ds = pydicom.dcmread(paths[0], stop_before_pixels=True)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    ds.DirectoryRecordSequence = [pydicom.Dataset(), *listed]
+    ds.save_as(one / "DICOMDIR")
+    assert not any("DICOMDIR" in notice for notice in open_study(one).notices)
+    for path in paths[-7:]:
+        path.unlink()
+    notices = open_study(one).notices
+    assert any("names 7 MR image(s) that were not found" in notice for notice in notices)
 
 
 def test_only_headers_are_read_until_voxels_are_asked_for(one, monkeypatch):

@@ -7,10 +7,11 @@ import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
 
-T1, T1C = MrSequence.T1, MrSequence.T1C
+T1, T1C, T2 = MrSequence.T1, MrSequence.T1C, MrSequence.T2
 
 
 def change(folder, how):
@@ -187,3 +188,100 @@ def test_slices_that_are_turned_are_not_rounded_away(make_study):
 
     change(folder / "S01", turn)
     assert open_study(folder).series[T1C].grid.shape[2] < len(list((folder / "S01").iterdir()))
+
+
+@pytest.fixture
+def doubled(make_study):
+    """Each T1c image once more under another UID, in files of no order, with equal numbers."""
+
+    def make(factor):
+        folder = make_study(dicom=True, sequences={"t1c"}, name=f"times {factor}")
+        shutil.copytree(folder / "S01", folder / "again")
+
+        def other(ds, _):
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            ds.PixelData = (ds.pixel_array // 4 * factor).tobytes()
+
+        change(folder / "again", other)
+        change(folder / "S01", lambda ds, _: setattr(ds, "PixelData", quarter(ds)))
+        for number, path in enumerate(sorted((folder / "again").iterdir())):
+            path.rename(folder / "S01" / f"{'A' if number % 2 else 'Z'}{number:03d}")
+        return folder
+
+    return make
+
+
+def quarter(ds):
+    return (ds.pixel_array // 4).tobytes()
+
+
+def test_two_volumes_with_equal_numbers_are_not_mixed(doubled):
+    """Files were assigned to the volumes in the order of their names."""
+    with pytest.raises(UnusableInputError, match="2 images at each slice position"):
+        open_study(doubled(3))
+
+
+def test_copies_under_other_uids_are_one_volume(doubled):
+    study = open_study(doubled(1))
+    assert study.series[T1C].grid.shape[2] == len(study.series[T1C].files)
+    assert not study.set_aside
+    assert any("there 2 times with equal pixels" in notice for notice in study.notices)
+
+
+def test_the_agent_tells_two_volumes_apart(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    shutil.copytree(folder / "S01", folder / "later")
+
+    def before(ds, _):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        del ds.ContrastBolusAgent
+
+    change(folder / "S01", before)
+    for place in ("S01", "later"):
+        change(folder / place, lambda ds, _: setattr(ds, "SeriesDescription", "AX T1"))
+        change(folder / place, lambda ds, _: setattr(ds, "ProtocolName", "AX T1"))
+    study = open_study(folder)
+    assert {f.path.parent.name for f in study.series[T1].files} == {"S01"}
+    assert {f.path.parent.name for f in study.series[T1C].files} == {"later"}
+    assert len(set(study.notices)) == len(study.notices)
+
+
+def phase(ds):
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
+
+
+def first_echo(ds):
+    ds.EchoNumbers, ds.EchoTime = 1, 15
+
+
+@pytest.mark.parametrize(
+    ("sequence", "description", "first"),
+    [
+        pytest.param(T1C, "AX T1 POST", phase, id="phase before magnitude"),
+        pytest.param(T1C, "anatomy", phase, id="without a name"),
+        pytest.param(T2, "AX DUAL ECHO", first_echo, id="the first echo"),
+        pytest.param(T2, "AX PD/T2", first_echo, id="PD/T2"),
+    ],
+)
+def test_a_named_series_of_several_volumes_gives_the_one_that_fits(
+    make_study, sequence, description, first
+):
+    """The phase, or the image of proton density, was analysed for the T1c, or the T2."""
+    folder = make_study(dicom=True, sequences={sequence.value})
+    shutil.copytree(folder / "S01", folder / "first")
+
+    def other(ds, _):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        first(ds)
+
+    def second(ds, _):
+        ds.EchoNumbers, ds.InstanceNumber = 2, ds.InstanceNumber + 500
+
+    change(folder / "first", other)
+    change(folder / "S01", second)
+    for place in ("S01", "first"):
+        change(folder / place, lambda ds, _: setattr(ds, "SeriesDescription", description))
+        change(folder / place, lambda ds, _: setattr(ds, "ProtocolName", description))
+    uid = pydicom.dcmread(next((folder / "S01").iterdir())).SeriesInstanceUID
+    series = open_study(folder, named={sequence: uid}).series[sequence]
+    assert {file.path.parent.name for file in series.files} == {"S01"}

@@ -110,6 +110,37 @@ def test_decimals_longer_than_dicom_allows_are_shortened(
                 assert max(len(str(part)) for part in parts) <= 16, found
 
 
+@pytest.mark.parametrize("multi_frame", [True, False])
+@pytest.mark.parametrize(
+    ("stated", "thickness"), [("0.4", "3"), ("0", "0"), ("-4", ""), (None, None), ("", "-1")]
+)
+def test_slices_have_the_distance_of_their_positions(
+    two_lesions, source, files, tmp_path, multi_frame, stated, thickness
+):
+    """A gap in its place made a lesion a twelfth as large in 3D Slicer; no thickness, no object."""
+    place = tmp_path / "study" if multi_frame else files[0].parent
+    for path in place.iterdir():
+        ds = pydicom.dcmread(path)
+        groups = ds.get("PerFrameFunctionalGroupsSequence", ())
+        for item in [one.PixelMeasuresSequence[0] for one in groups] or [ds]:
+            for keyword, value in (("SpacingBetweenSlices", stated), ("SliceThickness", thickness)):
+                item.pop(keyword, None)
+                if value is not None:
+                    setattr(item, keyword, value)
+        ds.save_as(path)
+    study = open_study(place)
+    distance = study.series[T1C].grid.spacing_mm[2]
+    done = DicomExporter().write(make_analysis(two_lesions, study), tmp_path)
+    assert done.left_out == {}
+    for name in ("seg", "attention"):
+        shared = pydicom.dcmread(tmp_path / "dicom" / f"{name}.dcm").SharedFunctionalGroupsSequence
+        measures = shared[0].PixelMeasuresSequence[0]
+        assert float(measures.SpacingBetweenSlices) == pytest.approx(distance, rel=1e-5)
+        assert float(measures.SliceThickness) == (
+            3 if thickness == "3" else pytest.approx(distance)
+        )
+
+
 def test_only_analysed_frames_are_referenced_in_their_orientation(
     two_lesions, source, files, tmp_path
 ):
