@@ -166,6 +166,7 @@ class Words:
         if name == "place":
             place, comma, size = value.rpartition(", ")
             sized = comma and size[:1].isdigit()
+            size = size.replace(".", self("decimal"))
             return f"{self.place_named(place)}, {size}" if sized else self.place_named(value)
         if name in ("day", "days", "makers"):
             return self.days(value)

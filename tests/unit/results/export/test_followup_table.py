@@ -76,8 +76,8 @@ def test_german_names_a_place_of_which_only_the_side_or_nothing_is_known(side, n
     """Of a brain that is cut off: the table of changes and the response stayed English."""
     place, german = Location(side, None), load("de")
     assert german.place(place) == german.place_named(place.text) == named
-    step = german.step(f"new: {place.text}, 12 × 10 mm; progression")
-    assert step == f"Neu: {named}, 12 × 10 mm; Progress"
+    step = german.step(f"new: {place.text}, 12.3 × 9.7 mm; progression")
+    assert step == f"Neu: {named}, 12,3 × 9,7 mm; Progress"
 
 
 def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):
