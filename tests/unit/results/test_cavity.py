@@ -25,9 +25,10 @@ from lesionlens.napari.model.wording.candidates import cavity_words
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.followup import followup_json
+from lesionlens.results.export.followup import followup_json, resection_words
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
+from lesionlens.results.export.words import load
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
 from lesionlens.results.review.segments import read_segments
@@ -181,6 +182,17 @@ def test_the_extent_of_resection_is_of_the_enhancing_volume_before_surgery():
     assert json.loads(followup_json(found))["resection"]["percent"] == 95
     later = compared(*after, point("2026-04-01", 2.0, 20.0))
     assert later.resection is None  # what grew since was not left by the surgeon
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"), [(0.0, "100.0 %"), (0.03, "99.9 %"), (0.002, "99.99 %"), (33.0, "-10.0 %")]
+)
+def test_the_extent_of_resection_reads_100_only_where_nothing_is_left(left, shown):
+    """0.03 of 30 ml were left beside an extent of 100 %: complete resection."""
+    found = compared(point("2026-02-01", 30.0, None), point("2026-03-01", left, 22.0)).resection
+    assert resection_words(found, load("en")).endswith(f"extent of resection {shown}.")
+    german = f"Resektionsausmaß {shown.replace('.', ',')}."
+    assert resection_words(found, load("de")).endswith(german)
 
 
 @pytest.mark.parametrize(

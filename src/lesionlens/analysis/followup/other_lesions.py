@@ -93,7 +93,7 @@ def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
         return False, ""
     named = one.place
     if one.longest_mm is not None and one.perpendicular_mm is not None:
-        named = f"{one.place}, {one.longest_mm:.0f} × {one.perpendicular_mm:.0f} mm"
+        named = f"{one.place}, {one.longest_mm:.1f} × {one.perpendicular_mm:.1f} mm"
     text = STEPS[step].format(place=named, mm=f"{CLEAR_GROWTH_MM:.0f}", day=day)
     return step in _PROGRESSION, text
 

@@ -58,7 +58,8 @@ class Examination:
         if mine is None or its is None or mine[0] != its[0]:
             return None
         if mine == its:
-            return self.time > other.time if self.time and other.time else None
+            known = self.time and other.time and self.time != other.time
+            return self.time > other.time if known else None
         return mine > its
 
 

@@ -400,15 +400,15 @@ class Comparison:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
 
         Both are of the enhancing part, which makes a lesion measurable: 0 where it no longer
-        enhances, None where it is unknown. None too if a target was rejected at that examination,
-        or merged or split since.
+        enhances, None where it is unknown, as without T1c. None too if a target was rejected at
+        that examination, or merged or split since.
         """
         targets = self.targets()
         rows: list[tuple[float | None, float | None]] = []
         for number, point in enumerate(self.points):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
             tangled = not self.tangled_since(number, enhancing_ml).isdisjoint(targets)
-            if tangled or not all(one.counts for one in there):
+            if tangled or point.contrast is False or not all(one.counts for one in there):
                 rows.append((None, None))
                 continue
             volumes = [enhancing_ml(one) for one in there]

@@ -95,17 +95,18 @@ def align_other_series(
     Returns
     -------
     OtherImage
-        Positioned by its header if it has the reference's frame of reference or voxel grid; else
-        registered rigidly, and doubtful if the registration is uncertain.
+        Positioned by its header if it has the reference's frame of reference, or its voxel grid
+        where a frame is unknown; else registered rigidly, and doubtful if the registration is
+        uncertain.
     """
     kind = kind_of(series)
     name = series.description or "without a name"
     name = f"{kind} ({name})" if kind is not OtherKind.OTHER else name
     loaded = series.load().astype(np.float32, copy=False)
     values = np.where(np.isfinite(loaded), loaded, np.float32(np.nan))
-    frame = series.grid.frame_uid
-    shared = frame is not None and frame == prepared.native.frame_uid
-    if shared or series.grid.matches(prepared.native, 1e-2):
+    frames = series.grid.frame_uid, prepared.native.frame_uid
+    known = all(frames)
+    if frames[0] == frames[1] if known else series.grid.matches(prepared.native, 1e-2):
         return OtherImage(name, kind.value, Volume(values, series.grid), "placed by its header")
     context.progress("laying it beside the sequences", 0.3)
     fixed = prepared.images[prepared.reference]

@@ -374,7 +374,7 @@ def resection_words(found: Resection | None, words: Words) -> str:
         return ""
     return words(
         "fu_resection",
-        percent=words.number(found.percent, 0),
+        percent=words.compared(found.percent, (0.0, 100.0)).removeprefix("+"),
         residual=words.volume(found.residual_ml),
         before=words.volume(found.before_ml),
     )

@@ -115,7 +115,8 @@ class Words:
         ('left temporal lobe', 'Temporallappen links')
         """
         lobe, side = self.lobe(location), self.side(location)
-        return " ".join(self("place", words=location.text, lobe=lobe, side=side).split())
+        words = self("place", words=location.text, lobe=lobe, side=side).split()
+        return " ".join(words) or self("place_unknown")
 
     def side(self, location: Location) -> str:
         """Return a candidate's side; empty if unknown."""
@@ -165,6 +166,7 @@ class Words:
         if name == "place":
             place, comma, size = value.rpartition(", ")
             sized = comma and size[:1].isdigit()
+            size = size.replace(".", self("decimal"))
             return f"{self.place_named(place)}, {size}" if sized else self.place_named(value)
         if name in ("day", "days", "makers"):
             return self.days(value)
@@ -187,12 +189,12 @@ class Words:
         --------
         >>> load("de").place_named("left temporal and parietal lobes")
         'Temporallappen und Parietallappen links'
-        >>> load("de").place_named("both occipital lobes")
-        'Okzipitallappen beidseits'
+        >>> load("de").place_named("both occipital lobes"), load("de").place_named("left")
+        ('Okzipitallappen beidseits', 'links')
         """
         known: dict[str, Location] = {}
         names = list(self._table["lobes"])
-        for region in [*names, *(f"{a} and {b}" for a in names for b in names if a != b)]:
+        for region in [None, *names, *(f"{a} and {b}" for a in names for b in names if a != b)]:
             for side in (*self._table["sides"], None):
                 spot = Location(side, region)
                 known.setdefault(spot.text, spot)
@@ -200,7 +202,7 @@ class Words:
         if plain not in known:
             return text
         spot = known[plain]
-        return self.place(Location(spot.side, f"{spot.region}{text[len(plain) :]}"))
+        return self.place(Location(spot.side, spot.region and spot.region + text[len(plain) :]))
 
     def entered(self, value: str) -> str:
         """Return a reader's input for a response in words."""

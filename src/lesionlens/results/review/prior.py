@@ -65,7 +65,7 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
     Raises
     ------
     UnusableInputError
-        Patient or date are not known, or there is no such result.
+        Patient or date are not known, there is no such result, or the latest is not known.
     """
     if not now.patient.known or not now.date:
         raise UnusableInputError(
@@ -95,6 +95,13 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
             in_window="Choose the folder of the prior result itself",
         )
     latest = [one for one in found if not any(other[0].is_after(one[0]) for other in found)]
+    if len({visit.study_uid for visit, _ in latest}) > 1:
+        raise UnusableInputError(
+            found=f"several examinations of {latest[0][0].date} there, whose order is unknown",
+            expected="one that is the latest before this one",
+            next_step="Name its result or study itself: --prior RESULT_DIR",
+            in_window="Choose the folder of the prior result itself",
+        )
     return max(latest, key=lambda one: (_last_decision(one[1]), str(one[1])))[1]
 
 

@@ -252,6 +252,15 @@ def test_a_target_that_a_reader_rejects_is_not_gone() -> None:
     assert propose(between, ENTERED).category is R.STABLE  # and its sum is no nadir
 
 
+def test_the_sum_of_enhancing_targets_is_unknown_where_there_is_no_t1c() -> None:
+    """Nothing was flagged on a scan without the agent: -100 %, and a smallest sum of 0."""
+    one = lesion("a", 20, 20)
+    points = list(compared((one,), (), (one,)).points)
+    points[1] = replace(points[1], contrast=False)
+    found = Comparison(tuple(points), (Change(None, one),), ALIGNED)
+    assert found.sums() == ((400, 4.0), (None, None), (400, 4.0))
+
+
 @pytest.mark.parametrize("wrong", [{"baseline": 1}, {"baseline": -1}, {"nadir": 1}])
 def test_examinations_that_cannot_be_compared_with_are_refused(wrong: dict[str, int]) -> None:
     one = (lesion("a", 20, 20),)

@@ -114,6 +114,14 @@ def test_a_change_can_be_computed_from_the_sums_that_are_shown() -> None:
     assert percent(4.0, 0.03) == pytest.approx(-99.25)
 
 
+def test_a_lesion_too_small_to_be_measured_is_not_shown_as_large_enough() -> None:
+    """One of 9.7 mm stood as '12 × 10 mm; too small to be measured'."""
+    found = compared((lesion("a", 20, 20),), (lesion("a", 20, 20), lesion("x", 12.3, 9.7)))
+    assert "new: place x, 12.3 × 9.7 mm; too small to be measured: to be followed" in (
+        propose(found, ENTERED).steps
+    )
+
+
 PLAIN = replace(ENTERED, disease=Disease.NON_ENHANCING)
 B = plain("b", 30, 30)
 
@@ -121,7 +129,7 @@ B = plain("b", 30, 30)
 @pytest.mark.parametrize(
     ("before", "now", "category", "words"),
     [
-        ((B,), (B, lesion("x", 30, 30)), "PD", "new: place x, 30 × 30 mm; progression"),
+        ((B,), (B, lesion("x", 30, 30)), "PD", "new: place x, 30.0 × 30.0 mm; progression"),
         ((B,), (B, lesion("x", 8, 8, 0.3)), "SD", "diameters are of its enhancing part"),
         ((B, lesion("x", 12, 12)), (B, lesion("x", 30, 30)), "PD", "enhances more than on"),
         ((B, lesion("x", 8, 8, 0.3)), (B, lesion("x", 14, 14)), "PD", "enhances more than on"),
@@ -153,7 +161,7 @@ def test_diameters_of_the_enhancing_part_are_not_called_too_small_in_mixed_disea
     found = compared((lesion("a", 20, 20), B), (lesion("a", 20, 20), B, lesion("x", 13, 12)))
     draft = propose(found, MIXED)
     assert draft.category is R.PROGRESSION
-    assert "new: place x, 13 × 12 mm; progression" in draft.steps
+    assert "new: place x, 13.0 × 12.0 mm; progression" in draft.steps
     assert not any("too small" in step for step in draft.steps)
 
 

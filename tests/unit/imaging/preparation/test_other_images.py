@@ -74,6 +74,10 @@ def test_a_series_of_another_frame_is_laid_on_the_reference(prepared: PreparedSt
     np.testing.assert_allclose(found.volume.grid.affine[:3, 3], 0.0, atol=1.5)
     assert found.how.startswith("moved by 1")
     assert not found.doubtful
+    moved = np.roll(prepared.channels[0], 4, axis=0)  # of a later session with equal slices
+    again = replace(series(prepared, frame="1.2.4"), load=lambda: moved)
+    found = align_other_series(prepared, again)
+    np.testing.assert_allclose(found.volume.grid.affine[:3, 3], (-12.0, 0.0, 0.0), atol=1.5)
 
 
 def test_what_does_not_fit_is_called_doubtful(prepared: PreparedStudy) -> None:

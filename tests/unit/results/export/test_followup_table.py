@@ -10,7 +10,7 @@ import pytest
 
 from lesionlens.analysis.findings.anatomy import REGIONS
 from lesionlens.base.labels import Region
-from lesionlens.base.records.findings import Location
+from lesionlens.base.records.findings import BOTH_SIDES, Location
 from lesionlens.base.records.followup import Change
 from lesionlens.results.export.followup import (
     HEIGHT,
@@ -65,6 +65,19 @@ def test_german_names_every_place(region):
     named = german.place(place)
     assert region not in named
     assert german.place_named(place.text) == named
+
+
+@pytest.mark.parametrize(
+    ("side", "named"),
+    [("left", "links"), ("right", "rechts"), (BOTH_SIDES, "beidseits"),
+     (None, "Lokalisation unbekannt")],
+)  # fmt: skip
+def test_german_names_a_place_of_which_only_the_side_or_nothing_is_known(side, named):
+    """Of a brain that is cut off: the table of changes and the response stayed English."""
+    place, german = Location(side, None), load("de")
+    assert german.place(place) == german.place_named(place.text) == named
+    step = german.step(f"new: {place.text}, 12.3 × 9.7 mm; progression")
+    assert step == f"Neu: {named}, 12,3 × 9,7 mm; Progress"
 
 
 def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):

@@ -76,7 +76,10 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class RegionStatistics:
-    """Intensities of the voxels of one slice whose centre lies in an ellipse."""
+    """Intensities of the voxels of one slice whose centre lies in an ellipse.
+
+    In a slice that is oblique to the voxels: of interpolated values, whose SD is smaller.
+    """
 
     count: int
     """Number of voxels with a value."""
@@ -91,18 +94,20 @@ class RegionStatistics:
     """Volume of the ellipse times the slice thickness."""
     empty: int = 0
     """Number of voxels without a value, which are left out."""
+    interpolated: bool = False
 
     @property
     def lines(self) -> tuple[str, ...]:
         """Lines of text beside the ellipse."""
         size = f"{self.area_mm2:.0f} mm² · {self.volume_ml:.2f} ml"
+        counted = "interpolated values" if self.interpolated else "voxels"
         left_out = (f"{self.empty} more without a value",) if self.empty else ()
         if not self.count:
             return size, "no value inside" if self.empty else "no voxel inside"
         return (
             f"mean {value_words(self.mean)} · SD {value_words(self.sd)}",
             f"min {value_words(self.least)} · max {value_words(self.most)}",
-            f"{size} · {self.count} voxels",
+            f"{size} · {self.count} {counted}",
             *left_out,
         )
 
@@ -143,6 +148,7 @@ def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics
         area_mm2=area,
         volume_ml=area * part.step_mm / 1000,
         empty=int(found.size - values.size),
+        interpolated=part.interpolated,
     )
 
 

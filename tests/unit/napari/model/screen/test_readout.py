@@ -93,6 +93,19 @@ def test_a_region_beyond_a_tilted_image_averages_no_made_up_zeros():
     assert one.lines[-1].endswith("more without a value")
 
 
+@pytest.mark.parametrize(
+    ("degrees", "counted", "deviation"), [(0.0, "voxels", 10.0), (12.0, "interpolated values", 7.0)]
+)
+def test_a_region_of_interpolated_values_is_said_to_be_one(degrees, counted, deviation):
+    """On a tilted map of noise the SD was smaller than that of its voxels, of so many 'voxels'."""
+    data = np.random.default_rng(0).normal(100.0, 10.0, SHAPE).astype(np.float32)
+    measures, place = region((8.0, 12.0, 20.0), (32.0, 28.0, 20.0)), Viewpoint(MIDDLE, MIDDLE)
+    seen = artist(data, turned(degrees))
+    (one,) = seen.draw(board(measures=measures), TILE, place).measures
+    assert float(one.lines[1].rpartition(" ")[2]) == pytest.approx(deviation, rel=0.15)
+    assert one.lines[-1].endswith(f" {counted}")
+
+
 def test_nothing_is_measured_on_a_slice_beyond_the_image():
     """The slice below the lowest one was taken for one of zeros, as its number is 0."""
     below = (20.0, 20.0, -1.0)
