@@ -45,7 +45,7 @@ def alone_in(folder: Path, *, busy: str | None = None) -> Iterator[None]:
                 raise UnusableInputError(
                     found=busy or "",
                     expected="one process at a time per output folder",
-                    next_step="Wait until it ends, stop it, or choose another folder with --out",
+                    next_step="Wait until it ends, stop it, or choose another output folder",
                 ) from error
         yield
     finally:
