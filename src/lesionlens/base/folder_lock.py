@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lesionlens.base.errors import UnusableInputError
+
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, *, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of a folder, after waiting for the process that holds it.
 
     The lock is the folder itself, so that no file is left behind, and ends with the process. Where
@@ -20,6 +22,13 @@ def alone_in(folder: Path) -> Iterator[None]:
     ----------
     folder : Path
         Not one that is itself replaced: the parent of an output folder.
+    busy : str or None
+        What is found if another process holds the lock, which is then refused; None to wait.
+
+    Raises
+    ------
+    UnusableInputError
+        Another process holds the lock, and `busy` is given.
     """
     if sys.platform == "win32":
         yield
@@ -30,7 +39,14 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         with suppress(OSError):
             lock = os.open(folder, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            except BlockingIOError as error:
+                raise UnusableInputError(
+                    found=busy or "",
+                    expected="one process at a time per output folder",
+                    next_step="Wait until it ends, stop it, or choose another output folder",
+                ) from error
         yield
     finally:
         if lock is not None:

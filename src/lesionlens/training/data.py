@@ -19,6 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import multiprocessing as processes
 
+from lesionlens.base.errors import ResourceError
+from lesionlens.base.worker_processes import (
+    end_with_parent,
+    interrupts_blocked,
+    leave_interrupts_to_parent,
+)
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.training.config import DataConfig, StageConfig
 
@@ -29,7 +35,7 @@ VALIDATION_SEED = 2_000_000_000
 SAMPLE_SEED = 3_000_000_000
 _AFTER_ALL = 4_000_000_000
 _STRIDE = 8
-_WAIT_S = 300.0
+_POLL_S = 0.2
 _NICE = 5
 _WHOLE = np.array([[-1, 1]] * 3, np.float32)
 SEEDS_PER_SOURCE = 1_000_000
@@ -147,6 +153,8 @@ def _produce(
     out: Any, config: DrawConfig, stage: StageConfig, seeds: range, paintings: int
 ) -> None:
     """Generate volumes in a worker until stopped."""
+    leave_interrupts_to_parent()
+    end_with_parent()
     torch.set_num_threads(1)
     if sys.platform != "win32":
         os.nice(_NICE)
@@ -316,12 +324,13 @@ class SynthSource:
                 seeds = range(seed + index, seed + SEEDS_PER_SOURCE, config.workers)
                 given = (self._queue, self._draw, stage, seeds, config.paintings)
                 worker = context.Process(target=_produce, args=given, daemon=True)
-                worker.start()
+                with interrupts_blocked():
+                    worker.start()
                 self._workers.append(worker)
 
-    def _receive(self, *, wait: bool) -> bool:
+    def _receive(self, wait_s: float) -> bool:
         try:
-            drawn = self._queue.get(timeout=_WAIT_S) if wait else self._queue.get_nowait()
+            drawn = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
         except queues.Empty:
             return False
         self._pool.append(Packed(*drawn))
@@ -331,12 +340,20 @@ class SynthSource:
     def _fill(self) -> None:
         """Collect finished volumes from the workers; wait only if the pool is very small."""
         least = min(8, self._config.pool)
-        while len(self._pool) < least:
-            if not self._receive(wait=True):
-                raise TimeoutError(f"no volume was drawn within {_WAIT_S:.0f} s")
-        while self._receive(wait=False):
-            pass
+        short = received = True
+        while short or received:
+            received = self._receive(_POLL_S if len(self._pool) < least else 0)
+            short = len(self._pool) < least
+            self._check_workers()
         del self._pool[: max(0, len(self._pool) - self._config.pool)]
+
+    def _check_workers(self) -> None:
+        if any(worker.exitcode for worker in self._workers):
+            raise ResourceError(
+                found="that a process that draws volumes ended, most likely for lack of memory",
+                expected="all of them until the last step",
+                next_step="Free some memory; the same command continues from the last checkpoint",
+            )
 
     def _draw_now(self, size: int) -> list[Packed]:
         """Generate volumes in this process, determined by the batch number only."""
@@ -365,7 +382,7 @@ class SynthSource:
     def close(self) -> None:
         """Stop the workers."""
         for worker in self._workers:
-            worker.terminate()
+            worker.kill()
             worker.join(timeout=10)
         self._workers, self._pool = [], []
 

@@ -114,7 +114,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     Raises
     ------
     ConfigError, ResourceError
-        A device is not available, or torch lacks distributed support.
+        A device is not available, torch lacks distributed support, or another process ended.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -130,5 +130,14 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     distributed.init_process_group(_BACKENDS.get(place.type, "gloo"), timeout=_PATIENCE)
     try:
         yield ProcessGroup(place, int(os.environ["RANK"]), size)
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo/transport" in str(error):
+            raise ResourceError(
+                found="that another process of this training ended, or answers no more",
+                expected="all of them until the last step",
+                next_step="See what that one said; the same command continues from the last "
+                "checkpoint",
+            ) from error
+        raise
     finally:
         distributed.destroy_process_group()

@@ -7,15 +7,18 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lesionlens.base.access import make_folder
 from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.logs import REPORT
 from lesionlens.base.manifest import claim_names
@@ -127,14 +130,30 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun
     check_target(out)
     if processes.leads:
         claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
-    if options.resume:
+    return run
+
+
+@contextmanager
+def _alone(run: TrainingRun) -> Iterator[None]:
+    """Refuse a second training in the folder: each would delete the other's checkpoint."""
+    checkpoints = run.out / "checkpoint"
+    if not run.processes.leads:
+        yield
+        return
+    make_folder(checkpoints)
+    with alone_in(checkpoints, busy=f"another training running in {run.out.name!r}"):
+        yield
+
+
+def _resume(run: TrainingRun, *, resume: bool) -> None:
+    """Continue from the checkpoint, if there is one, in all processes."""
+    if resume:
         run.restore()
         run.check_held_out()
-    if processes.leads:
+    if run.processes.leads:
         _drop_later_rows(run)
-    processes.check_step(run.step)
-    run.shared = processes.share(network)
-    return run
+    run.processes.check_step(run.step)
+    run.shared = run.processes.share(run.network)
 
 
 def _drop_later_rows(run: TrainingRun) -> None:
@@ -312,20 +331,23 @@ def train(
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     UnusableInputError
-        The device does not compute in the requested precision.
+        The device does not compute in the requested precision, or another process trains there.
     """
     run = _begin(config, out, options)
-    if run.began_at and run.processes.leads:
-        logger.log(REPORT, "continuing from step %d of %d", run.began_at, config.steps)
-    limit_s = math.inf if options.minutes is None else 60 * options.minutes
-    _run_session(run, limit_s, on_step, context)
-    path = run.save()
-    finished = run.step >= config.steps
-    minutes = run.spent_s / 60
+    with _alone(run):
+        _resume(run, resume=options.resume)
+        if run.began_at and run.processes.leads:
+            logger.log(REPORT, "continuing from step %d of %d", run.began_at, config.steps)
+        limit_s = math.inf if options.minutes is None else 60 * options.minutes
+        _run_session(run, limit_s, on_step, context)
+        return _ended(run, run.save())
+
+
+def _ended(run: TrainingRun, weights: Path) -> TrainSummary:
+    steps, minutes, trained = run.config.steps, run.spent_s / 60, run.trained
     before = run.cases.in_training_data(run.notes.trained_on) if run.cases else ()
-    trained = run.trained
     other = differing(trained, run.cases.training) if run.cases else ()
     return TrainSummary(
-        run.step, config.steps, finished, minutes, run.loss, path, run.began_at, before, trained,
-        other,
+        run.step, steps, run.step >= steps, minutes, run.loss, weights, run.began_at, before,
+        trained, other,
     )  # fmt: skip

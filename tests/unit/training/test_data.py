@@ -1,9 +1,16 @@
 """Batches."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from lesionlens.base.errors import ResourceError
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import (
@@ -147,3 +154,61 @@ def test_a_worker_feeds_and_stops():
         assert source.batch(3).channels.shape[0] == 3
     finally:
         source.close()
+
+
+def _workers():
+    stage = StageConfig(steps=1, shape=(32, 40, 32), spacing_mm=(5.0, 6.0), batch=1)
+    return SynthSource(DrawConfig(), stage, DataConfig(workers=1, pool=2), 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+def test_an_interrupt_is_the_parent_s_and_a_worker_that_dies_is_no_long_wait(capfd):
+    """Ctrl-C ended the workers with a traceback, and their parent waited 300 s for a volume."""
+    source = _workers()
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):  # while it still imports its modules
+            os.kill(source._workers[0].pid, number)
+        assert source.batch(1).channels.shape[:2] == (1, 4)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(source._workers[0].pid, number)
+        assert source._workers[0].is_alive()
+        source._workers[0].kill()
+        source._workers[0].join(60)
+        source._pool.clear()
+        with pytest.raises(ResourceError, match="draws volumes ended"):
+            for _ in range(20):  # some are on their way
+                source._pool.clear()
+                source.batch(1)
+    finally:
+        source.close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+ORPHANED = """
+import os, signal
+from test_data import _workers
+if __name__ == "__main__":
+    source = _workers()
+    source.batch(1)
+    print("begun", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKILL")
+def test_a_worker_ends_with_its_killed_parent(tmp_path):
+    """It waited for room in its queue until the machine was switched off."""
+    script = tmp_path / "run.py"
+    script.write_text(ORPHANED)
+    paths = os.pathsep.join((str(Path(__file__).parent), *filter(None, sys.path)))
+    done = subprocess.run(  # reads until the worker has closed its stdout too
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == "begun\n"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import pytest
 import torch
@@ -118,6 +119,22 @@ def test_a_log_that_cannot_be_written_is_reported(tmp_path):
         loop._append_row(tmp_path, {"step": 1})
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_a_second_training_in_the_folder_is_refused_until_the_first_ends(tmp_path):
+    """Each deleted the other's checkpoint; the first ended hours later for "lack of room"."""
+
+    def again(event):
+        with pytest.raises(UnusableInputError, match="another training running in 'run'"):
+            train(RECIPE, tmp_path / "run")
+        asked.append(event.step)
+
+    asked = []
+    steps = dataclasses.replace(RECIPE.stages[0], steps=loop._REPORT_EVERY)
+    train(dataclasses.replace(RECIPE, stages=(steps,)), tmp_path / "run", on_step=again)
+    assert asked == [loop._REPORT_EVERY]
+    assert train(dataclasses.replace(RECIPE, stages=(steps,)), tmp_path / "run").finished
+
+
 def test_training_starts_from_weights(uninterrupted, tmp_path):
     summary, out = uninterrupted
     started = dataclasses.replace(RECIPE, init=str(summary.weights))
@@ -140,6 +157,7 @@ def test_a_run_learns(tmp_path):
     config = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=8),))
     batch = SynthSource(config.draw, config.stages[0], config.data, 1, 0).batch(1)
     run = loop._begin(config, tmp_path, TrainOptions(resume=False))
+    loop._resume(run, resume=False)
     losses = [loop.learn(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lesionlens.base import access, user_folders
-from lesionlens.base.atomic_file import write_error
+from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.folder_lock import alone_in
@@ -39,11 +39,12 @@ def key_at(path: Path) -> bytes:
     UnusableInputError
         The file contains no key.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(made, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32) + "\n")
+        with alone_in(path.parent):
+            if not os.path.lexists(path):  # nobody made one meanwhile
+                write_atomically(path, secrets.token_hex(32) + "\n")
+                path.chmod(0o600)  # whatever LESIONLENS_UMASK is
     try:
         key = bytes.fromhex(read_text(path, MIB).strip())
     except ValueError:

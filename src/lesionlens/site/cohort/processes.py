@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.worker_processes import interrupts_blocked, leave_interrupts_to_parent
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.records import Status, StudyOutcome
 
@@ -136,7 +136,8 @@ class _Pool:
         theirs_in, ours_out = context.Pipe(duplex=False)
         ours_in, theirs_out = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(self._task, theirs_in, theirs_out))
-        process.start()
+        with interrupts_blocked():
+            process.start()
         theirs_in.close()
         theirs_out.close()
         worker = _Worker(process, ours_out, ours_in)
@@ -188,10 +189,10 @@ def _stopped(job: StudyJob, words: str) -> StudyOutcome:
 def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
     """Analyse studies in a worker process until the pipe closes.
 
-    Ctrl-C reaches every process of a terminal: only the parent handles it, and asks this one to
-    stop at its next step. If the parent is gone, the closed pipe ends the current study.
+    An interrupt reaches the parent, which asks this process to stop at its next step. If the parent
+    is gone, the closed pipe ends the current study.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts_to_parent()
     stop = threading.Event()
     todo: SimpleQueue[StudyJob | None] = SimpleQueue()
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.resume import (
     BusyFolderError,
@@ -116,7 +116,7 @@ class _AheadRun:
     context: RunContext
 
     def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
-        """Analyse one study; None if done before."""
+        """Analyse one study; None if done before, or stopped while it was fetched."""
         database = self.database
         try:
             entry = local_study(database, entry, self.context)
@@ -125,6 +125,8 @@ class _AheadRun:
             place.stat()  # raises if it is away
             mark = fingerprint(place)
             job = replace(job, new_here=is_replaced(database, job, mark))
+        except CancelledError:
+            return None
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
             database.update(with_warning(_without_unavailable(entry), f"{_AWAY}{words}"))

@@ -14,9 +14,11 @@ import torch
 
 from lesionlens.analysis.evaluation.paired import paired
 from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base.access import make_folder
 from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.manifest import check_free
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.run_context import SILENT, RunContext
@@ -139,7 +141,7 @@ def learn(
     signed = [one.case for one in gathered.reviews]
     recipe = for_cases(learn_recipe(parent, job.recipe, job.steps), signed)
     _check_recipe(recipe)
-    job.out.mkdir(parents=True, exist_ok=True)
+    make_folder(job.out)
     _check_same(job.out, about.sha256, recipe)
     _carry_split(job.out, gathered, WeightsStore(), about.sha256)
     cases = RealCases(
@@ -255,20 +257,23 @@ def _score_both(
     sides: tuple[Side, Side],
     context: RunContext,
 ) -> _Scores:
-    scorer = HeldOutScorer(job.results, job.out / "judged", job.network)
+    judged = job.out / "judged"
+    make_folder(judged)
+    scorer = HeldOutScorer(job.results, judged, job.network)
     steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
-    return _Scores(
-        held,
-        (
-            scorer.score(held, sides[0], steps[0]),
-            scorer.score(held, sides[1], steps[1]),
-        ),
-        (
-            synthetic_metrics(sides[0], recipe, volumes, job.network, steps[2]),
-            synthetic_metrics(sides[1], recipe, volumes, job.network, steps[3]),
-        ),
-    )
+    with alone_in(judged, busy=f"another `learn` that scores in {job.out.name!r}"):
+        return _Scores(
+            held,
+            (
+                scorer.score(held, sides[0], steps[0]),
+                scorer.score(held, sides[1], steps[1]),
+            ),
+            (
+                synthetic_metrics(sides[0], recipe, volumes, job.network, steps[2]),
+                synthetic_metrics(sides[1], recipe, volumes, job.network, steps[3]),
+            ),
+        )
 
 
 def _compared(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from time import sleep
 
 import pydicom
 import pytest
@@ -20,6 +23,7 @@ from tests.files_below import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
@@ -492,6 +496,34 @@ def test_key_and_map_are_their_owner_s_alone(tmp_path):
     (tmp_path / "bad").write_text("secret")
     with pytest.raises(UnusableInputError, match="no key"):
         key_at(tmp_path / "bad")
+
+
+def test_a_key_is_made_whole_or_not_at_all_and_by_one_of_two(tmp_path, monkeypatch):
+    """A full disk left an empty file, which every later run refused as no key."""
+    place = tmp_path / "key"
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            key_at(place)
+    assert list(tmp_path.iterdir()) == []
+
+    with ThreadPoolExecutor() as pool:
+        with alone_in(tmp_path):
+            both = [pool.submit(key_at, place) for _ in "ab"]
+            sleep(0.2)
+            assert not place.exists()
+            place.write_text("ab" * 32)  # by the process that has the folder
+        assert [one.result(60) for one in both] == [bytes.fromhex("ab" * 32)] * 2
+
+    place.unlink()
+    place.symlink_to(tmp_path / "away" / "key")
+    with pytest.raises(FileNotFoundError):
+        key_at(place)
+    assert place.is_symlink()
 
 
 def test_a_copy_whose_map_cannot_be_written_does_not_appear(tmp_path):

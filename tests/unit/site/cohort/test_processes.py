@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,11 +10,13 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
 
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.site.cohort import processes
 from lesionlens.site.cohort.processes import in_processes
 from lesionlens.site.cohort.studies import StudyJob
 
@@ -83,6 +86,26 @@ def jobs(folder, names="abc"):
 def answers(tmp_path, task, context=SILENT, **more):
     found = in_processes(jobs(tmp_path), task, 2, context, **more)
     return {one.name: one for one in found}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+def test_an_interrupt_of_the_whole_group_leaves_workers_that_just_start_to_their_parent(
+    tmp_path, tasks, monkeypatch, capfd
+):
+    """For their first ten seconds, while they import, Ctrl-C ended them with a traceback each."""
+    interrupted = set()
+
+    def interrupt(pipes, timeout):
+        for child in set(multiprocessing.active_children()) - interrupted:
+            os.kill(child.pid, signal.SIGINT)
+            interrupted.add(child)
+        return wait(pipes, timeout)
+
+    monkeypatch.setattr(processes, "wait", interrupt)
+    found = answers(tmp_path, tasks.dies_once)
+    assert {one.message for one in found.values()} == {"done"}
+    assert len(interrupted) >= 2
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def gone(process):

@@ -117,6 +117,24 @@ def test_a_stop_leaves_the_rest(list_of_three):
     assert database.entries()[1].candidates is None
 
 
+def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypatch):
+    """The list showed "not at hand: a request to stop during fetching the study"."""
+    stop = threading.Event()
+
+    def get(uid, target, *, context):
+        stop.set()
+        context.check("fetching the study")
+
+    monkeypatch.setattr(sources, "connect", lambda *_: SimpleNamespace(get=get))
+    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("1.2", "", study_uid="1.2")])
+        database.write_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
+        assert run_ahead(database, CohortChoice(), context=RunContext(cancel=stop)) == ()
+        (entry,) = database.entries()
+    assert entry.warnings == ()
+
+
 def test_two_analyses_ahead_of_one_list_share_the_work(list_of_three):
     """Each began the study that the other was analysing, and both wrote its result."""
     database, begun = list_of_three

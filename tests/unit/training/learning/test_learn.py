@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 from contextlib import closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from tests.kept_reads import autosave_as_before
 from tests.phantoms.analysis import make_analysis, write_study
+from tests.unit.training.runs import small_recipe
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import (
@@ -23,6 +25,7 @@ from lesionlens.base.errors import (
     UnusableInputError,
     WeightsError,
 )
+from lesionlens.base.folder_lock import alone_in
 from lesionlens.base.labels import (
     ComputePrecision,
     DrawingMethod,
@@ -61,7 +64,8 @@ from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import held_out, signed_reviews
-from lesionlens.training.learning.learn import LearnJob, cautions, learn
+from lesionlens.training.learning.held_out import Side
+from lesionlens.training.learning.learn import LearnJob, _score_both, cautions, learn
 from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
 from lesionlens.training.learning.signed_reviews import gather
@@ -800,3 +804,13 @@ def test_cautions_name_held_out_cases_that_the_weights_before_were_trained_on():
     known = "trained on held-out cases, which favours them: case 7, case 9"
     assert any(known in one for one in cautions((), (), [], "", ("case 7", "case 9")))
     assert not any("were trained on" in one for one in cautions((), (), [], ""))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_two_calls_do_not_score_into_one_folder(tmp_path):
+    """One removed the result that the other was writing."""
+    job = LearnJob(tmp_path / "results", None, tmp_path / "out")
+    sides = Side("before", tmp_path / "a", ""), Side("after", tmp_path / "b", "")
+    (job.out / "judged").mkdir(parents=True)
+    with alone_in(job.out / "judged"), pytest.raises(UnusableInputError, match="scores in 'out'"):
+        _score_both(job, small_recipe(1, 6.0), [], sides, SILENT)

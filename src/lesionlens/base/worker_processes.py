@@ -1,0 +1,54 @@
+"""Worker processes whose interrupts only their parent handles.
+
+Ctrl-C reaches every process of a terminal, and a stopped service or cluster job every process of
+its group: a worker that took it would print a traceback, and its parent wait for it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Start workers within the block: they are not interrupted while they import their modules."""
+    if sys.platform == "win32":
+        yield
+        return
+    from multiprocessing import resource_tracker  # noqa: PLC0415
+
+    resource_tracker.ensure_running()  # its start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_interrupts_to_parent() -> None:
+    """Ignore SIGINT and SIGTERM in a worker; called first, on its main thread."""
+    for number in _INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+
+
+def end_with_parent() -> None:
+    """End this worker as soon as its parent is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
