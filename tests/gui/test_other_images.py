@@ -145,7 +145,7 @@ def test_a_sequence_that_was_moved_names_the_slices_that_it_was_acquired_in(doub
     thick = Grid(series.grid.shape, series.grid.affine @ np.diag([1.0, 1.0, 4.0, 1.0]))
     monkeypatch.setitem(study.series, MrSequence.T1C, replace(series, grid=thick))
     panel.session.layer_arrived(replace(overlays, moved=frozenset({MrSequence.T1C})))
-    found = f"interpolated (moved) from {thick.spacing_mm.max():.3g} mm slices"
+    found = f"interpolated from {thick.spacing_mm.max():.3g} mm slices"
     assert found in linked.drawing(t1c).lines
 
 

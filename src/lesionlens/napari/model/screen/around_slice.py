@@ -80,9 +80,10 @@ def words_of(
     grid = analysis.study.series[tile.sequence].grid if analysis and moved else picture.grid
     acquired, how = plane_of_acquisition(grid), ""
     slices = f"from {grid.spacing_mm.max():.3g} mm slices"
-    if moved or image.interpolated:
+    if (moved or image.interpolated) and acquired is not None:
+        how = f"interpolated {slices}"
+    elif moved or image.interpolated:
         how = "interpolated (moved)" if moved else "interpolated"
-        how += "" if acquired is None else f" {slices}"
     elif acquired not in (None, tile.plane):
         how = f"reformatted {slices}"
     if board.scene.outline.preliminary and board.scene.outline.visible:
