@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.utils.colormaps.standardize_color import transform_color
 
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.loading import KEY
@@ -135,6 +136,17 @@ def test_how_a_sequence_was_resampled_is_not_said_of_the_image_beside_it(doubled
     panel.session.layer_arrived(replace(overlays, moved=frozenset({MrSequence.T1C})))
     assert "interpolated (moved)" in linked.drawing(t1c).lines
     assert "interpolated (moved)" not in linked.drawing(adc).lines
+
+
+def test_a_sequence_that_was_moved_names_the_slices_that_it_was_acquired_in(doubled, monkeypatch):
+    panel, linked, _, t1c = doubled
+    overlays, study = panel.session.state.overlays, linked.board.analysis.study
+    series = study.series[MrSequence.T1C]
+    thick = Grid(series.grid.shape, series.grid.affine @ np.diag([1.0, 1.0, 4.0, 1.0]))
+    monkeypatch.setitem(study.series, MrSequence.T1C, replace(series, grid=thick))
+    panel.session.layer_arrived(replace(overlays, moved=frozenset({MrSequence.T1C})))
+    found = f"interpolated from {thick.spacing_mm.max():.3g} mm slices"
+    assert found in linked.drawing(t1c).lines
 
 
 def test_the_name_of_a_series_is_hidden_with_the_patients(doubled):

@@ -75,13 +75,15 @@ def words_of(
         return (first,)
     if image.number == 0:
         return first, "outside this series"
-    acquired, how = plane_of_acquisition(picture.grid), ""
-    slices = f"from {picture.grid.spacing_mm.max():.3g} mm slices"
-    overlays = board.overlays
-    if overlays is not None and tile.sequence in overlays.moved:
-        how = "interpolated (moved)"
-    elif image.interpolated:
-        how = "interpolated" if acquired is None else f"interpolated {slices}"
+    overlays, analysis = board.overlays, board.analysis
+    moved = overlays is not None and analysis is not None and tile.sequence in overlays.moved
+    grid = analysis.study.series[tile.sequence].grid if analysis and moved else picture.grid
+    acquired, how = plane_of_acquisition(grid), ""
+    slices = f"from {grid.spacing_mm.max():.3g} mm slices"
+    if (moved or image.interpolated) and acquired is not None:
+        how = f"interpolated {slices}"
+    elif moved or image.interpolated:
+        how = "interpolated (moved)" if moved else "interpolated"
     elif acquired not in (None, tile.plane):
         how = f"reformatted {slices}"
     if board.scene.outline.preliminary and board.scene.outline.visible:
