@@ -358,7 +358,8 @@ def failures(engine: Engine, **how: Any) -> dict[str, str]:
     dict of str to str
         The requirement that each failed check states; empty if the engine keeps the contract.
     """
-    trial, broken = Trial(engine, **how), {}
+    trial = Trial(engine, **how)
+    broken: dict[str, str] = {}
     for check in CHECKS:
         name = name_of(check)
         try:
