@@ -71,6 +71,17 @@ def test_every_command_that_is_shown_parses(line, monkeypatch):
         command.make_context(line, words)
 
 
+def test_every_option_is_on_a_page():
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    unknown = []
+    for command in every_command(typer.main.get_command(app)):
+        for option in command.params:
+            names = [name for name in (*option.opts, *option.secondary_opts) if name[:2] == "--"]
+            if names and not re.search(rf"({'|'.join(names)})(?![\w-])", text):
+                unknown.append((command.name, *names))
+    assert unknown == []
+
+
 @pytest.mark.slow
 def test_the_python_of_the_documents_runs_as_shown(monkeypatch, tmp_path):
     """README's block makes the result that the other pages' blocks read."""

@@ -317,12 +317,17 @@ def test_napari_itself_leaves_the_choice_to_the_panel(
     check_layers(viewer, {"T1c", "T2"})
 
 
-def test_where_no_sequence_is_known_the_reader_names_them(panel, window, qtbot, tmp_path):
+def test_where_no_sequence_is_known_the_reader_names_them(
+    panel, window, qtbot, tmp_path, monkeypatch
+):
+    """Those of this study, also where napari runs in a folder with files of the same names."""
     noise = np.random.default_rng(7).normal(100.0, 5.0, (24, 24, 24)).astype(np.float32)
-    folder = tmp_path / "unknown"
-    folder.mkdir()
-    for name in ("scan_a", "scan_b"):
-        nib.save(nib.Nifti1Image(noise, np.diag([8.0, 8, 8, 1])), folder / f"{name}.nii.gz")
+    folder, other = tmp_path / "unknown", tmp_path / "other"
+    for place in (folder, other):
+        place.mkdir()
+        for name in ("scan_a", "scan_b"):
+            nib.save(nib.Nifti1Image(noise, np.diag([8.0, 8, 8, 1])), place / f"{name}.nii.gz")
+    monkeypatch.chdir(other)
     drop(window(), folder)
     settled(panel, qtbot)
     state = panel.session.state
@@ -335,3 +340,4 @@ def test_where_no_sequence_is_known_the_reader_names_them(panel, window, qtbot, 
     settled(panel, qtbot)
     assert not panel.assign.isVisibleTo(panel)
     check_layers(panel.viewer, {"FLAIR"})
+    assert panel.session.state.study["flair"].files[0].path == folder / "scan_b.nii.gz"

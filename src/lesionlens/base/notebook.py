@@ -1,4 +1,4 @@
-"""HTML representations for notebooks: tables and images; all text is escaped."""
+"""For notebooks: data frames, and tables and images as HTML, in which all text is escaped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.grid import Grid
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _WIDTH = 180
 """Image width in CSS pixels."""
@@ -30,6 +34,27 @@ class CandidateRenderer(Protocol):
 
 RENDERERS: WeakValueDictionary[str, CandidateRenderer] = WeakValueDictionary()
 """Renderers of candidates by tracking UID, while their result is referenced in a notebook."""
+
+
+def data_frame(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return rows as a data frame.
+
+    Raises
+    ------
+    MissingPluginError
+        pandas is not installed.
+    """
+    try:
+        import pandas as pd  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise MissingPluginError(
+            found="no pandas, which makes data frames",
+            expected="LesionLens with the extra cohort",
+            next_step='Install it: pip install "lesionlens[cohort]"',
+        ) from error
+    return pd.DataFrame(rows, columns=columns)
 
 
 def table(rows: Mapping[str, str]) -> str:

@@ -177,8 +177,8 @@ def machine_words(figures: Mapping[str, Any]) -> str:
     monai = f", MONAI {about['monai']}" if about["monai"] else ""
     return (
         f"LesionLens {figures['lesionlens']}, torch {about['torch']}{monai}; {about['processor']}, "
-        f"{about['cores']} cores, {about['threads']} threads of torch; {figures['device']}; load "
-        f"average before: {'not known' if load is None else f'{load:g}'}; {about['date']}; "
+        f"{about['cores']} cores; {figures['device']}; load average before: "
+        f"{'not known' if load is None else f'{load:g}'}; {about['date']}; "
         f"study: {figures['study']}"
     )
 
@@ -186,7 +186,7 @@ def machine_words(figures: Mapping[str, Any]) -> str:
 def summary_words(figures: Mapping[str, Any]) -> str:
     """Describe the time of an analysis in one line."""
     return (
-        f"{figures['median_seconds']:.2f} s a study (median of {figures['runs']} warm runs), "
+        f"{figures['median_seconds']:.2f} s a study (median; warm runs: {figures['runs']}), "
         f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "
         f"load; peak {figures['peak_memory_mib']:.0f} MiB"
     )

@@ -37,7 +37,7 @@ _ROWS = (
     ("attention peak in candidates", "candidate_peak", 3), ("map passed its checks", "reliable", 3),
     ("insertion: shown alone", "kept", 3), ("deletion: hidden", "deletion", 3),
     ("top sequence hurts most", "top_sequence", 3), ("the same, where named", "top_named", 3),
-    ("explaining, of network's s", "explaining", 2),
+    ("explaining / network time", "explaining", 2),
     ("calibration error WT", "ece", 3), ("candidates, healthy", "healthy_candidates", 2),
     ("flagged ml, healthy", "healthy_flagged_ml", 2),
 )  # fmt: skip

@@ -180,8 +180,8 @@ def _is_box(box: Any, shape: tuple[int, ...]) -> bool:
         return False
     return all(
         isinstance(side, slice)
-        and isinstance(side.start, int)
-        and isinstance(side.stop, int)
+        and isinstance(side.start, int | np.integer)
+        and isinstance(side.stop, int | np.integer)
         and side.step in (None, 1)
         and 0 <= side.start < side.stop <= size
         for side, size in zip(box, shape, strict=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base import notebook
-from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CandidateRow
@@ -22,16 +21,8 @@ _MAX_PICTURES = 8
 
 def to_dataframe(held: Analysis | SavedResult) -> pd.DataFrame:
     """Return one row per candidate, with the columns of findings.csv."""
-    try:
-        import pandas as pd  # noqa: PLC0415  (an extra)
-    except ImportError as error:
-        raise MissingPluginError(
-            found="no pandas, which makes data frames",
-            expected="LesionLens with the extra cohort",
-            next_step='Install it: pip install "lesionlens[cohort]"',
-        ) from error
     rows = (CandidateRow.of(c, held.review) for c in held.findings.candidates)
-    return pd.DataFrame([flat_row(row) for row in rows], columns=list(columns()))
+    return notebook.data_frame([flat_row(row) for row in rows], list(columns()))
 
 
 def to_html(held: Analysis | SavedResult) -> str:

@@ -83,6 +83,8 @@ def test_what_a_lens_cannot_be_made_of_is_named(wrong):
         {"workers": None},
         {"workers": "2"},
         {"workers": True},
+        {"workers": 0},
+        {"workers": -1},
         {"device": 5},
         {"weights": 5},
         {"context": None},
@@ -90,7 +92,8 @@ def test_what_a_lens_cannot_be_made_of_is_named(wrong):
     ids=str,
 )
 def test_what_a_batch_cannot_be_made_of_is_named(tmp_path, wrong):
-    with pytest.raises(UnusableInputError):
+    (value,) = wrong.values()
+    with pytest.raises(UnusableInputError, match=f"Found {value!r}"):
         batch(tmp_path / "studies", tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()
 

@@ -300,6 +300,15 @@ def test_what_would_become_a_wrong_outline_is_refused(words):
         answer_prompts(engine, HEAD, request, None, context=SILENT)
 
 
+def test_a_box_may_be_of_numpy_s_integers():
+    box = tuple(slice(np.int64(side.start), np.int64(side.stop)) for side in BOX)
+    made = PromptResponse(box, CUBE + 1, CUBE, SETTLED)
+    engine = SimpleNamespace(answer_prompts=lambda *_, **__: made)
+    request = PromptRequest(np.array([[1, 3, 1]]), np.zeros((0, 3), int), None)
+    found = answer_prompts(engine, HEAD, request, None, context=SILENT)
+    assert found.mask_over(None, HEAD.working.shape).sum() == CUBE.size
+
+
 def test_prompts_beyond_the_grid_are_no_indices_of_its_opposite_face():
     """The frame of a box at the border reached a third-party engine as voxel -1."""
     seen = []

@@ -14,7 +14,8 @@ from tests.phantoms.analysis import make_reviewed
 from tests.third_party import install
 
 import lesionlens
-from lesionlens import Candidate, Region, Result
+from lesionlens import Candidate, Evaluation, Region, Result
+from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import plugins
 from lesionlens.base.errors import MissingPluginError, PluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
@@ -83,6 +84,14 @@ def test_the_data_frame_has_the_columns_and_rows_of_findings_csv(saved):
     assert frame["volume_ml_wt"].tolist() == [float(row["volume_ml_wt"]) for row in rows]
     assert frame["review_state"].tolist() == ["unreviewed", "rejected"]
     assert Result.open(folder).to_dataframe().equals(frame)
+
+
+def test_without_pandas_a_data_frame_names_the_extra(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    evaluation = Evaluation((), summarise(()), ())
+    for one in (saved[0], evaluation):
+        with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):
+            one.to_dataframe()
 
 
 def test_an_analysis_without_a_candidate_is_an_empty_table_with_its_columns(saved):

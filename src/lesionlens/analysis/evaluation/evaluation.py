@@ -18,6 +18,7 @@ from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
 from lesionlens.base.arguments import check_kind, path_of
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.notebook import data_frame
 from lesionlens.base.run_context import SILENT, RunContext
 
 if TYPE_CHECKING:
@@ -42,10 +43,8 @@ class Evaluation:
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per case and one column per metric (needs pandas)."""
-        import pandas as pd  # noqa: PLC0415  (an extra)
-
         rows = [{"case": s.case, "failed": s.failed, **s.metrics} for s in self.scores]
-        return pd.DataFrame(rows).set_index("case")
+        return data_frame(rows).set_index("case")
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures, as `evaluate --json` writes them."""

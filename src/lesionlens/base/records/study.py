@@ -101,7 +101,7 @@ class Study:
     series: Mapping[MrSequence, Series]
     """At most one per sequence, in the order of MrSequence."""
     root: Path
-    """The opened folder or file."""
+    """The opened folder or file, as an absolute path."""
     set_aside: tuple[Series, ...] = ()
     """Series that are not analysed (other contrasts, localisers, a second T1, …)."""
     uid: str | None = None

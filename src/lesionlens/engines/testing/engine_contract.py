@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base import plugins
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
@@ -31,8 +32,10 @@ from lesionlens.base.records.prediction import Capability, InputPerturbation, Pr
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPerturbation, SupportsPrompts, Target
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
+from lesionlens.engines.validation import validated, validated_perturbed
 
 SUBSETS = (("flair",), ("t1c",), ("t1", "t2"))
 _CLOSE = 1e-5
@@ -113,6 +116,7 @@ def identity(trial: Trial) -> None:
 
 def outputs(trial: Trial) -> None:
     """Check the probability of each region: float32, 0 to 1, nested, on the working grid."""
+    validated(trial.engine, trial.prediction, trial.study)
     outer = np.ones(trial.study.working.shape, np.float32)
     _require(set(trial.prediction.probability) == set(Region), "a probability of each region")
     for region in Region:
@@ -251,7 +255,8 @@ def perturbing(trial: Trial) -> None:
         return
     grid = engine.perturbation_grid(trial.study)
     asked = [InputPerturbation(), InputPerturbation(mirrored=True)]
-    seen = engine.predict_perturbed(trial.study, asked, context=SILENT)
+    found = engine.predict_perturbed(trial.study, asked, context=SILENT)
+    seen = validated_perturbed(engine, found, len(asked))
     _require(
         seen.probability.shape == (2, *grid.shape),
         "a prediction of each input on perturbation_grid",
@@ -302,7 +307,7 @@ def _prompted(
     asked: PromptRequest,
     known: Mapping[Region, NDArray[np.float32]],
 ) -> PromptResponse:
-    return engine.answer_prompts(study, asked, known, context=SILENT)
+    return plugged_in.answer_prompts(engine, study, asked, known, context=SILENT)
 
 
 def memory(trial: Trial) -> None:
@@ -330,7 +335,7 @@ CHECKS: tuple[Check, ...] = (
     identity, outputs, positions, honesty, repeatable, subsets, cancelling, progress, refusal,
     perturbing, prompting, memory,
 )  # fmt: skip
-"""All checks; each takes a `Trial` and raises `ContractBrokenError`."""
+"""All checks; each takes a `Trial` and raises `ContractBrokenError`, or what an analysis raises."""
 
 
 def name_of(check: Check) -> str:
@@ -353,13 +358,23 @@ def failures(engine: Engine, **how: Any) -> dict[str, str]:
     dict of str to str
         The requirement that each failed check states; empty if the engine keeps the contract.
     """
-    trial, broken = Trial(engine, **how), {}
+    trial = Trial(engine, **how)
+    broken: dict[str, str] = {}
     for check in CHECKS:
+        name = name_of(check)
         try:
-            check(trial)
-        except ContractBrokenError as error:
-            broken[name_of(check)] = f"requires {error}"
+            with plugins.plugin_errors(engine, f"engine {type(engine).__name__!r}", f"in {name}"):
+                _note(broken, check, trial)
+        except LesionLensError as error:
+            broken[name] = f"requires {error.expected}; found {error.found}"
     return broken
+
+
+def _note(broken: dict[str, str], check: Check, trial: Trial) -> None:
+    try:
+        check(trial)
+    except ContractBrokenError as error:
+        broken[name_of(check)] = f"requires {error}"
 
 
 __all__ = ["CHECKS", "Check", "ContractBrokenError", "Trial", "failures", "name_of",

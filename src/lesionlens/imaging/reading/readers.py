@@ -79,8 +79,8 @@ def open_study(
     path : str or Path, or a sequence of them
         The study; several files and folders form one study.
     named : mapping of MrSequence to str or Path
-        Sequences named by the user: a NIfTI file, a DICOM folder or a Series UID within the study.
-        Overrides detection.
+        Sequences named by the user: a NIfTI file or DICOM folder, by its path or its path within
+        the study, or a Series UID within the study. Overrides detection.
     study_uid : str or None
         Which study, if the folder holds several: a `ListedStudy.uid`.
     recall : bool
@@ -111,6 +111,7 @@ def open_study(
     context.progress("open", 0.0)
     for one in paths:
         check_path(one)
+    paths = tuple(one.absolute() for one in paths)  # voxels are read later, wherever that is
     place = paths[0] if len(paths) == 1 else _common_folder(paths)
     check_kind(named or {}, Mapping, "a mapping from sequences to files", 'Name them: {"t1c": …}')
     wanted = {
@@ -165,7 +166,7 @@ def _common_folder(paths: Sequence[Path]) -> Path:
         No paths, or on several drives.
     """
     try:
-        return Path(os.path.commonpath([p.absolute().parent for p in paths]))
+        return Path(os.path.commonpath([p.parent for p in paths]))
     except ValueError as error:
         raise UnusableInputError(
             found="nothing to open" if not paths else "files on several drives",

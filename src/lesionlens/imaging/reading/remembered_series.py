@@ -43,7 +43,7 @@ def remember(study: Study) -> None:
     If the folder is not writable, the choice is not stored and the study is opened anyway.
     """
     named = {
-        sequence.value: address_of(series)
+        sequence.value: _address_of(series)
         for sequence, series in study.series.items()
         if series.witness is EvidenceKind.USER
     }
@@ -58,7 +58,10 @@ def remember(study: Study) -> None:
 
 
 def recall(study: Study) -> Mapping[MrSequence, str]:
-    """Return the stored choice for a study; empty if there is none, or it is damaged."""
+    """Return the stored choice for a study as `open_study` takes it.
+
+    Empty if there is none, or it is damaged.
+    """
     if not any(folder().glob("*.json")):
         return {}  # avoids reading the files for their key
     try:
@@ -66,10 +69,19 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
         found = {MrSequence(key): str(value) for key, value in stored.items()}
     except (OSError, ValueError, AttributeError):
         return {}
-    there = {address_of(s) for s in (*study.series.values(), *study.set_aside)}
-    return {sequence: value for sequence, value in found.items() if value in there}
+    every = (*study.series.values(), *study.set_aside)
+    there = {_address_of(s): name_for_reader(s) for s in every}
+    return {sequence: there[value] for sequence, value in found.items() if value in there}
 
 
-def address_of(series: Series) -> str:
+def name_for_reader(series: Series) -> str:
+    """Return how `open_study` takes a series: its UID, or the absolute path of its first file.
+
+    A file's name would mean that of another patient where the working folder has one too.
+    """
+    return series.uid or str(series.files[0].path)
+
+
+def _address_of(series: Series) -> str:
     """Return the identifier of a series within its study: its UID, or its first file's name."""
     return series.uid or series.files[0].name

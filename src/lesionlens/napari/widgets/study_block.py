@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.preparation.exchanged_names import listed
-from lesionlens.imaging.reading.remembered_series import address_of
+from lesionlens.imaging.reading.remembered_series import name_for_reader
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
@@ -124,7 +124,7 @@ class StudyBlock(Section):
         if self._study is None or len(self._exchanged) != 2:
             return
         one, other = self._exchanged
-        named = {s: address_of(series) for s, series in self._study.series.items()}
+        named = {s: name_for_reader(series) for s, series in self._study.series.items()}
         self.renamed.emit({**named, one: named[other], other: named[one]})
 
     def _apply(self, named: dict[MrSequence, str | Path]) -> None:
@@ -172,7 +172,7 @@ class AssignmentEditor(QFrame):
             box.clear()
             box.addItem("none", None)
             for series in listed:
-                box.addItem(series.description or series.files[0].name, address_of(series))
+                box.addItem(series.description or series.files[0].name, name_for_reader(series))
             own = None if study is None else study.series.get(sequence)
             box.setCurrentIndex(0 if own is None else 1 + listed.index(own))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlens.base.arguments import check_kind, path_of, whole_number
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines.choice import EngineChoice
@@ -28,7 +29,7 @@ def batch(
     Parameters
     ----------
     studies : str or Path
-        Folder with one sub-folder per study, or a BIDS dataset.
+        Folder with one sub-folder per study, a BIDS dataset, or a CSV table with a column `study`.
     out : str or Path
         Output folder for one result folder per study, `cohort.csv` and `cohort.parquet`.
     workers : int
@@ -48,6 +49,12 @@ def batch(
         studies.
     """
     count = whole_number(workers, "a number of workers")
+    if count < 1:
+        raise UnusableInputError(
+            found=f"{count} as a number of workers",
+            expected="1 or more",
+            next_step="Name how many processes to use, such as workers=2",
+        )
     check_kind(device, str, "the name of a device", 'Such as device="cpu"')
     check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
     named = None if weights is None else str(path_of(weights, "weights: a file or a name"))

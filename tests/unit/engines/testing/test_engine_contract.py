@@ -1,5 +1,6 @@
 """The kit for engines' authors finds what it is there to find."""
 
+import re
 from dataclasses import replace
 from typing import ClassVar
 
@@ -69,6 +70,23 @@ class Mumbling(Honest):
         return None
 
 
+class Nothing(Honest):
+    def predict(self, prepared, *, context):
+        super().predict(prepared, context=context)
+
+
+class Failing(Honest):
+    def predict(self, prepared, *, context):
+        raise KeyError("a tensor")
+
+
+class Prompted(Honest):
+    info = replace(Honest.info, capabilities=frozenset({Capability.SEGMENT, Capability.PROMPT}))
+
+    def answer_prompts(self, prepared, question, probability, *, context):
+        return np.zeros(prepared.working.shape)
+
+
 def test_an_honest_engine_keeps_it():
     assert engine_contract.failures(Honest()) == {}
 
@@ -82,6 +100,9 @@ def test_an_honest_engine_keeps_it():
         (Dreaming, {"positions"}),
         (Hoarding, {"memory"}),
         (Mumbling, {"refusal"}),
+        (Nothing, {"identity", "outputs"}),
+        (Failing, {"identity", "repeatable", "memory"}),
+        (Prompted, {"prompting"}),
     ],
 )
 def test_what_an_engine_lacks_is_named(engine, broken):
@@ -89,3 +110,15 @@ def test_what_an_engine_lacks_is_named(engine, broken):
     Hoarding.kept.clear()
     assert broken <= set(found)
     assert all(words.startswith("requires ") for words in found.values())
+
+
+@pytest.mark.parametrize(
+    ("engine", "check", "words"),
+    [
+        (Nothing, "outputs", r"records\.prediction\.Prediction; found .*NoneType"),
+        (Failing, "progress", r"found .* failed in progress \(KeyError\): 'a tensor'"),
+        (Prompted, "prompting", r"records\.prompts\.PromptResponse; found .*ndarray"),
+    ],
+)
+def test_what_an_analysis_would_refuse_is_said_in_its_words(engine, check, words):
+    assert re.search(words, engine_contract.failures(engine())[check])

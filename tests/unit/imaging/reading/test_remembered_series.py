@@ -90,3 +90,24 @@ def test_a_damaged_memory_is_no_memory(make_study, own_folder):
     remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
     next(own_folder.glob("*.json")).write_text("[1")
     assert FLAIR in open_study(folder, recall=True).series
+
+
+@pytest.fixture
+def beside_another(make_study, monkeypatch):
+    """Return a study, while the working folder is another patient's with files of its names."""
+    one, other = (make_study(name=name, sequences={"flair", "t1"}) for name in "ab")
+    monkeypatch.chdir(other)
+    return one
+
+
+def test_a_choice_is_of_its_own_study_in_a_working_folder_with_files_of_its_names(beside_another):
+    flair = beside_another / "flair.nii.gz"
+    remembered_series.remember(open_study(beside_another, named={T2: flair}))
+    assert open_study(beside_another, recall=True)[T2].files[0].path == flair
+
+
+def test_a_name_that_means_a_file_of_the_study_and_one_of_the_working_folder_is_refused(
+    beside_another,
+):
+    with pytest.raises(UnusableInputError, match="both in the study and in the working folder"):
+        open_study(beside_another, named={T2: "flair.nii.gz"})

@@ -328,13 +328,13 @@ def _selected_by_user(
     notices: list[str] = []
     for sequence, value in named.items():
         hits = [s for s in series if s.uid == value]
-        place = next((p for p in (Path(value), root / value) if p.exists()), None)
-        if not hits and place is not None and place.is_file() and folder.is_nifti(place):
+        place = None if hits else reader.named_place(value, root, sequence)
+        if place is not None and place.is_file() and folder.is_nifti(place):
             out[sequence], found = reader.series_of_file(place, root, sequence)
             notices.extend(found)
             outside.patients.extend(reader.patients_of([place]))
             continue
-        if not hits and place is not None:
+        if place is not None:
             hits = _series_below(place, series, root, options, outside)
         if not hits:
             raise _nothing_for(sequence, named)

@@ -121,20 +121,38 @@ def _detected_here(series: Series) -> bool:
     return series.witness is not EvidenceKind.USER and not subject
 
 
+def named_place(value: str, root: Path, sequence: MrSequence) -> Path | None:
+    """Return the file or folder that the user named, by its path or its path within the study.
+
+    Raises
+    ------
+    UnusableInputError
+        There are both, and they are not the same: one may be another patient's.
+    """
+    places = {one.resolve(): one for one in (Path(value).absolute(), root / value) if one.exists()}
+    if len(places) > 1:
+        raise UnusableInputError(
+            found=f"{value!r} for --{sequence.value} both in the study and in the working folder",
+            expected="one of them",
+            next_step="Name it by its full path",
+        )
+    return next(iter(places.values()), None)
+
+
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
-    """Resolve a file given for a sequence: as a path, or relative to the study."""
-    for candidate in (Path(value), root / value):
-        if candidate.is_file():
-            return candidate
-        if candidate.is_dir():
-            raise UnusableInputError(
-                found=f"a folder for --{sequence.value}: {candidate.name!r}",
-                expected="a NIfTI file, as the study has",
-                next_step="Analyse the DICOM folder and name the NIfTI files of the other "
-                "sequences, as with --flair FILE; or convert the series to NIfTI",
-                in_window="Open the DICOM folder, then name the NIfTI files of the other "
-                "sequences; or convert the series to NIfTI",
-            )
+    """Resolve a file given for a sequence."""
+    place = named_place(value, root, sequence)
+    if place is not None and place.is_file():
+        return place
+    if place is not None and place.is_dir():
+        raise UnusableInputError(
+            found=f"a folder for --{sequence.value}: {place.name!r}",
+            expected="a NIfTI file, as the study has",
+            next_step="Analyse the DICOM folder and name the NIfTI files of the other "
+            "sequences, as with --flair FILE; or convert the series to NIfTI",
+            in_window="Open the DICOM folder, then name the NIfTI files of the other "
+            "sequences; or convert the series to NIfTI",
+        )
     raise UnusableInputError(
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
         expected="a NIfTI file, named by its path, or by its path within the study",

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import struct
 
 import nibabel as nib
@@ -310,6 +311,23 @@ def test_folders_named_together_are_listed_never_mixed(make_study):
     with pytest.raises(SeveralStudiesError) as refused:
         open_study(folders[:2])
     assert [study.uid for study in refused.value.studies] == ["a", "b"]
+
+
+@pytest.mark.parametrize("dicom", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_study_keeps_its_images_where_the_working_folder_changes(
+    make_study, monkeypatch, dicom, named
+):
+    """Another patient's folder has files of the same names."""
+    patients = [make_study(name=f"{n}/study", dicom=dicom, sequences={"t1", "t2"}) for n in "ab"]
+    monkeypatch.chdir(patients[0].parent)
+    how = {MrSequence.T2: open_study("study")["t2"].uid or "study/t2.nii.gz"} if named else None
+    study = open_study("study", named=how)
+    monkeypatch.chdir(patients[1].parent)
+    assert study.root == patients[0]
+    assert all(f.path.is_relative_to(patients[0]) for f in study["t2"].files)
+    shutil.rmtree(patients[1])
+    assert study["t2"].load().any()
 
 
 def test_nothing_named_is_refused_in_words():
