@@ -90,3 +90,15 @@ def test_padding_below_all_signal_is_background(head, padding, around):
     expected[:around] = 0
     assert (expected[around:] > 0).any()
     np.testing.assert_array_equal(standard_units(padded), standard_units(expected))
+
+
+@pytest.mark.parametrize("ranges", [1.0, 20.0])
+@pytest.mark.parametrize("background", [0.0, -2000.0])
+def test_an_offset_within_the_head_alone_is_taken_off(head, ranges, background):
+    values, brain = head.sequences[MrSequence.T1C].data, head.brain.data
+    shifted = np.where(brain, values + ranges * np.ptp(values[brain]), background)
+    units = standard_units(shifted.astype(np.float32))
+    assert (units[~brain] == 0).all()
+    low, high = np.quantile(units[brain], (0.01, 0.99))
+    assert low < 0.2 * high
+    assert np.corrcoef(units[brain], values[brain])[0, 1] > 0.999

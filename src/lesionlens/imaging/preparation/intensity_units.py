@@ -68,15 +68,17 @@ def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.boo
 
 
 def _without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a scan whose padding is raised to zero, or to the darkest other voxels below zero."""
+    """Return a scan whose padding is raised to zero, or to the darkest other voxels.
+
+    To these if they are below zero, or far above it, as after an offset within the head alone.
+    """
     darkest = values.min()
-    if darkest >= 0:
-        return values
     some = values[::2, ::2, ::2]
     others = some[some > darkest]
     if not others.size:
         return values
     low, top = np.quantile(others, (0.001, 0.999)).astype(np.float32)
-    if low - darkest <= _PADDING_GAP * (top - low):
+    gap = _PADDING_GAP * (top - low)
+    if low - darkest <= gap:
         return values
-    return np.maximum(values, min(low, np.float32(0)))
+    return np.maximum(values, np.float32(0) if 0 <= low <= gap else low)

@@ -116,14 +116,16 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     series = {sequence: item.series for sequence, item in draft.loaded.items()}
     acquired = {s: (item.values, item.series.grid) for s, item in draft.loaded.items()}
     valid = {s: values != 0 for s, values in images.items()}
+    covered = quality.coverage(brain, valid, working.volume_ml(brain))
+    if covered.passed and all(item.stripped for item in draft.loaded.values()):
+        covered = quality.stripped_off(valid, min(working.spacing_mm)) or covered
     compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as aside:  # both register, which releases the GIL
         agreement = aside.submit(compare) if draft.options.sides else None
         names = aside.submit(exchanged_names.check, images, brain, working)
         found = [
             quality.missing(series),
-            quality.cut_off(brain, min(working.spacing_mm))
-            or quality.coverage(brain, valid, working.volume_ml(brain)),
+            quality.cut_off(brain, min(working.spacing_mm)) or covered,
             lost_signal.check(acquired),
             overflow.check(acquired) or quality.saturation(acquired),
             ghosts.check(acquired),

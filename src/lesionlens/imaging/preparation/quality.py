@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -21,6 +22,7 @@ COST_WITHOUT = {
     MrSequence.T1: "Enhancement is harder to tell from blood or fat without native T1.",
 }
 THICK_MM = 4.0
+"""Measured: slices of 4 mm cost .05 of the Dice of the enhancing part, 3 mm .03 (four cases)."""
 FAR_MM = 50.0
 """Larger movements between sequences of one session are implausible."""
 SIDES = (("left", "right"), ("back", "front"), ("lower", "upper"))
@@ -31,6 +33,11 @@ FLAT_END = 0.18
 zero: the extrapolated section at the very end is computed from those at `END_MM` and twice that
 depth. Measured in seventeen people, six sides each, in voxels of 1 to 5 mm: at most .14; with
 the upper tenth cut off .20 and more, with the upper quarter .65.
+"""
+BLANK_ML, BLANK_MM = 2.0, 3.0
+"""Volume and depth from which tissue counts as blank in one sequence alone. Measured: 0 ml in
+seventeen stripped people, at most 1 ml with slices in different directions; 11 ml after a core of
+4 ml was taken off with the skull.
 """
 TISSUE_SHARE = 0.2
 SATURATED_SHARE = 0.003
@@ -63,7 +70,7 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     """Check the slice thickness."""
     edges = {s: float(item.grid.nominal_spacing_mm.max()) for s, item in series.items()}
-    thick = [f"{s.display_name} {edge:.1f} mm" for s, edge in edges.items() if edge > THICK_MM]
+    thick = [f"{s.display_name} {edge:.1f} mm" for s, edge in edges.items() if edge >= THICK_MM]
     if thick:
         return QualityCheck(
             "spacing",
@@ -104,6 +111,43 @@ def coverage(
             f"The brain that was found measures {volume_ml:.0f} ml: parts may be cut off or added.",
         )
     return QualityCheck("coverage", True, f"The whole brain is covered ({volume_ml:.0f} ml).")
+
+
+def stripped_off(
+    valid: Mapping[MrSequence, NDArray[np.bool_]], edge_mm: float
+) -> QualityCheck | None:
+    """Check whether stripping took tissue off one sequence that all others show.
+
+    Parameters
+    ----------
+    valid : mapping of MrSequence to (I, J, K) bool
+        Voxels with signal in each sequence, all of them stripped.
+    edge_mm : float
+        Voxel edge.
+
+    Returns
+    -------
+    QualityCheck or None
+        None if the sequences show the same tissue.
+    """
+    if len(valid) < 2:
+        return None
+    depth, voxel_ml = max(round(BLANK_MM / edge_mm), 1), edge_mm**3 / 1000
+    listed = []
+    for sequence, seen in valid.items():
+        lost = ~seen & np.all([valid[s] for s in valid if s is not sequence], axis=0)
+        if lost.sum() * voxel_ml >= BLANK_ML:  # seldom: opening is slow
+            lost = ndimage.binary_opening(lost, iterations=depth)
+            if lost.sum() * voxel_ml >= BLANK_ML:
+                listed.append(f"{sequence.display_name} {lost.sum() * voxel_ml:.0f} ml")
+    if not listed:
+        return None
+    return QualityCheck(
+        "coverage",
+        False,
+        f"Blank in one sequence alone, though the others show tissue there: {', '.join(listed)}. "
+        "A tumour may have been taken off with the skull.",
+    )
 
 
 def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:

@@ -3,14 +3,18 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation import quality
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
+from lesionlens.imaging.reading.readers import open_study
 
 T1, T1C, T2, FLAIR = MrSequence
 
@@ -49,6 +53,35 @@ def test_a_sequence_that_misses_part_of_the_brain_is_named():
     assert "FLAIR 50%" in check.message
     assert quality.coverage(brain, {T1: brain}, 1000.0).passed
     assert not quality.coverage(brain, {T1: brain}, 200.0).passed
+
+
+def test_tissue_that_was_stripped_off_one_sequence_is_named():
+    head = np.zeros((60, 60, 60), bool)
+    head[8:52, 8:52, 8:52] = True
+    tight, bitten = ndimage.binary_erosion(head, iterations=3), head.copy()
+    bitten[40:, 22:38, 22:38] = False
+    found = quality.stripped_off({T1: head, FLAIR: bitten, T2: head}, 1.0)
+    assert found is not None
+    assert (found.check, found.passed) == ("coverage", False)
+    assert ": FLAIR 2 ml. " in found.message
+    assert "T1" not in found.message
+    assert quality.stripped_off({T1: head, FLAIR: tight, T2: head}, 1.0) is None
+    assert quality.stripped_off({T1: head, FLAIR: bitten, T2: bitten}, 1.0) is None
+    assert quality.stripped_off({FLAIR: bitten}, 1.0) is None
+
+
+def test_a_tumour_stripped_off_with_the_skull_fails_the_check_of_coverage(tmp_path):
+    for name in ("t1", "t1c", "flair"):
+        image = nib.load(samples.STUDY / f"{name}.nii.gz")
+        values = np.asarray(image.dataobj)
+        if name == "t1c":
+            low, high = (np.percentile(np.argwhere(values)[:, 0], share) for share in (0, 20))
+            values[int(low) : int(high), 100:140, 60:100] = 0
+        nib.save(nib.Nifti1Image(values, image.affine), tmp_path / f"{name}.nii")
+    options = PrepareOptions(sides=False, cache=False, edge_mm=2.0)
+    checks = {q.check: q for q in prepare(open_study(tmp_path), SILENT, options).quality}
+    assert not checks["coverage"].passed
+    assert "T1c" in checks["coverage"].message
 
 
 @pytest.mark.parametrize("slices_mm", [1, 2, 5])
@@ -142,6 +175,6 @@ def test_an_image_without_noise_gets_no_number_that_no_scanner_reaches(head):
     assert check.message == "Signal to noise: T1 over 1000."
 
 
-def test_slices_of_exactly_the_limit_pass_whatever_the_last_digits_of_the_header():
+def test_slices_of_exactly_the_limit_are_thick_whatever_the_last_digits_of_the_header():
     for edge in (3.999995, 4.0, 4.000005):
-        assert quality.spacing({T1: series((1, 1, edge))}).passed
+        assert not quality.spacing({T1: series((1, 1, edge))}).passed
