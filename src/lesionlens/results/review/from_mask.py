@@ -30,6 +30,7 @@ from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
 from lesionlens.imaging.preparation.resampling import HALF, resample
@@ -49,6 +50,9 @@ _STANDARD = frozenset({3, 4, 5})
 _ONE_STANDARD = (
     "By their headers one of mask and reference lies in a standard space (Talairach, MNI or "
     "another template), the other does not. Do the marks lie on the lesions?"
+)
+_OTHER_FILES = (
+    "The mask lies in a result that was made of other images. Is it a mask of this study?"
 )
 _TIE = np.float32(1 - 2 * HALF)
 """If two labels' shares of a voxel differ by less, the larger label wins."""
@@ -139,6 +143,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         f"Opened from a mask: {meaning.value}",
         *said,
         *_doubts(place, study, prepared, lost),
+        *_made_elsewhere(place, inputs),
         *_spaces(header.codes, study.series[prepared.reference].nifti_codes) * moved,
     ]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
@@ -175,6 +180,15 @@ def _doubts(place: Path, study: Study, prepared: PreparedStudy, lost: float) -> 
         )
         notices.append(f"{outside}: left out. Is it a mask of this study?")
     return notices
+
+
+def _made_elsewhere(place: Path, inputs: InputFiles) -> tuple[str, ...]:
+    """Return a notice if a mask lies in a result that was made of none of a study's files."""
+    try:
+        made_of = {row.sha256 for row in read_run_file(place.parent).inputs}
+    except ReadError:  # no result
+        return ()
+    return (_OTHER_FILES,) * made_of.isdisjoint(digest for _, digest in inputs.files)
 
 
 def without_parts(found: Findings) -> Findings:

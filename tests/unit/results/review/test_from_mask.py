@@ -238,6 +238,18 @@ def test_a_mask_from_the_folder_of_another_case_is_said_to_be_one(patient, tmp_p
     assert any("is named for another" in one for one in found.run.notices) is said
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_mask_from_a_result_of_other_images_is_said_to_be_one(patient, tmp_path, own):
+    """A mask of another patient in the same standard space opened without a word."""
+    made = make_analysis(patient, write_study(patient, tmp_path / "a"))
+    another = make_analysis(patient, write_study(patient, tmp_path / "b"))
+    if not own:
+        another = replace(another, run=replace(another.run, inputs=(("t1c.nii", "0" * 64),)))
+    save(another, tmp_path / "result")
+    found = opened(tmp_path / "result" / "segmentation.nii.gz", made)
+    assert any("made of other images" in one for one in found.run.notices) is not own
+
+
 def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):
     head = make_patient(spacing_mm=4.0, skull=True)
     write_nifti(head, tmp_path / "head", sequences=(MrSequence.T1C,))
