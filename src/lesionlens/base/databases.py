@@ -27,8 +27,6 @@ def open_database(
     ----------
     folder : Path
         On a disk of this machine.
-    name : str
-        File name.
     timeout_s : float
         How long to wait for another process's lock.
     reading : bool

@@ -112,11 +112,6 @@ def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool 
 
     Parameters
     ----------
-    folder : Path
-    names : collection of str
-        Names about to be written.
-    name : str
-        File name of the list.
     begun : bool
         Whether an earlier release, which wrote no list, is known to have written here.
 

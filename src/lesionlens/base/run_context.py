@@ -138,8 +138,6 @@ class TimeLimit:
     ----------
     seconds : float
         From now; `math.inf` for no limit.
-    context : RunContext
-        Whether a stop was requested.
     """
 
     def __init__(self, seconds: float, context: RunContext = SILENT) -> None:

@@ -93,8 +93,6 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     ----------
     prepared : PreparedStudy
         In scanner units.
-    spacing_mm : float
-        Voxel edge of the network's input.
     device : torch.device or None
         Device of the arrays; None for numpy.
 

@@ -162,8 +162,6 @@ def export_unet(network: FoldedUNet, channels: int, weights: Path, form: str) ->
     ----------
     network : FoldedUNet
         In evaluation mode.
-    channels : int
-        Of its input.
     weights : Path
         Its weights in float16, safetensors. The ONNX file, which is written beside them, refers to
         them, so that the package holds them once.

@@ -190,10 +190,6 @@ def reviewed_case(
 
     Parameters
     ----------
-    folder : Path
-        The result.
-    place : Path
-        Its study.
     patient : str or None
         The patient; None to read it from the DICOM objects, else take `listed`, else the name.
     read : callable
@@ -359,8 +355,6 @@ def split(
         Patient to number of cases.
     share : float
         Share of patients to hold out; at least one, unless it is 0, which holds out none.
-    seed : int
-        Random seed.
     known : mapping of str to bool
         An earlier split, which is kept, so that no training patient is used for validation.
 

@@ -38,8 +38,6 @@ def evaluate(
         Cases with their reference; one without a reference, or an empty one, counts as tumour-free.
     convention_of : callable
         Returns the label convention of a case, None to infer it from the labels.
-    context : RunContext
-        Called before each case.
 
     Raises
     ------

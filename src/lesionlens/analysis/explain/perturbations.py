@@ -67,11 +67,6 @@ def undecided(probability: Floats) -> Floats:
 def detects_flagged_regions(questions: Questions, marked: ComponentMask) -> bool:
     """Return whether the quick pass, whose attention is shown, detects each flagged region.
 
-    Parameters
-    ----------
-    questions : Questions
-        To the engine, about the study.
-
     Returns
     -------
     bool
@@ -238,8 +233,6 @@ def shown_of(
         Mask predicted from a subset, and from all sequences in the same kind of pass.
     nearest : (I, J, K) int
         Index of the nearest component for each voxel.
-    count : int
-        Number of components.
 
     Returns
     -------

@@ -25,8 +25,6 @@ class Questions:
 
     Parameters
     ----------
-    engine : SupportsPerturbation
-        With `Capability.PERTURB`.
     time : QuestionTime
         Time limit of all requests, from the first one on.
     """

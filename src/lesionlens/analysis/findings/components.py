@@ -72,8 +72,6 @@ def draw_components(
         enhancing-tumour probability no part of a core is labelled as enhancing.
     grid : Grid
         Native.
-    rules : CandidateCriteria or None
-        None for the defaults.
     cavity : (I, J, K) bool or None
         Resection cavity: belongs to no component, also where one surrounds it.
 

@@ -74,8 +74,6 @@ class CrossAttentionMaps:
         Shape of the finest of them.
     coarse : Grid
         Grid of the pass; padding is at the high ends.
-    prepared : PreparedStudy
-        The study with the working grid.
     """
 
     names = ("quarter resolution", "half resolution", "full resolution")
@@ -101,8 +99,6 @@ class CrossAttentionMaps:
 
         Parameters
         ----------
-        region : Region
-            Region of the query.
         layer : int
             0 to 2, coarse to fine.
         head : int or None

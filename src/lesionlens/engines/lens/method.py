@@ -99,8 +99,6 @@ class LensMethod(ABC):
 
     Parameters
     ----------
-    about : WeightsInfo
-        Architecture and metadata of the weights.
     device : torch.device or None
         Device of the arrays; None for numpy.
     """

@@ -179,8 +179,6 @@ def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields
 
     Parameters
     ----------
-    body : bytes
-        The response.
     kind : type
         A TypedDict; other fields are passed over.
 

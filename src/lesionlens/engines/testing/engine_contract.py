@@ -343,8 +343,6 @@ def failures(engine: Engine, **how: Any) -> dict[str, str]:
 
     Parameters
     ----------
-    engine : Engine
-        Ready to predict.
     **how
         Further fields of `Trial`.
 

@@ -95,8 +95,6 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     ----------
     brain : (I, J, K) bool
         Not empty.
-    grid : Grid
-        Grid of the mask.
 
     Returns
     -------

@@ -113,8 +113,6 @@ def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArr
     ----------
     images : sequence of (I, J, K) float32
         On `grid`, background zero; the object of the first image is used.
-    grid : Grid
-        Grid of all images.
     """
     mask = fill_holes(largest(foreground(images[0])))
     if max(grid.nominal_spacing_mm) >= PARTIAL_FROM_MM:

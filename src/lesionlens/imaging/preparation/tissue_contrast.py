@@ -89,8 +89,6 @@ def tissues(
         With or without skull.
     grid : Grid
         RAS+, isotropic, `EDGE_MM`.
-    template : Template
-        The tissue maps and the template brain.
 
     Returns
     -------
@@ -151,8 +149,6 @@ def measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
     ----------
     values : (I, J, K) float32
         Any intensity unit, with or without skull.
-    grid : Grid
-        Its grid.
     """
     return measured_together([values], grid)[0]
 
@@ -192,8 +188,6 @@ def t2_log_odds(
     ----------
     images : mapping of MrSequence to (I, J, K) float32
         By name, as for `measured_together`.
-    grid : Grid
-        Their grid.
     """
     found = measured_together(tuple(images.values()), grid)
     return dict(zip(images, map(_log_odds, found), strict=True))

@@ -38,8 +38,6 @@ class ArchiveController:
         Opens a folder in the window; returns False if another job is running.
     ask_patient : callable
         Asks whether contradicting files are of one patient, and calls back if confirmed.
-    parent : QObject
-        Owner of the jobs.
     """
 
     def __init__(

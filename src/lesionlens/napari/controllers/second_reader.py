@@ -46,8 +46,6 @@ class SecondReader:
 
     Parameters
     ----------
-    review_controller : ReviewController
-        Records adopted parts with undo.
     views : ViewActs
         Acts on the views that show the disagreements.
     """

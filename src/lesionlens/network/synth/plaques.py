@@ -42,8 +42,6 @@ def scatter_plaques(
 
     Parameters
     ----------
-    streams, frame, anatomy
-        Random numbers, voxel grids and the brains.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
     chance : float

@@ -91,8 +91,6 @@ def save(
         The folder; created if missing. See the module docstring for an earlier result.
     finish : callable or None
         Called last on the staged folder, such as `anonymous.Anonymous.finish`.
-    context : RunContext
-        Called for each exporter.
 
     Returns
     -------
@@ -136,10 +134,6 @@ def write_result(
         From `findings.edits.applied`.
     earlier : EarlierReview
         The review in the output folder, which is kept.
-    aside : Path
-        The staged folder.
-    context : RunContext
-        Called for each exporter.
 
     Returns
     -------

@@ -109,8 +109,6 @@ class ReviewLog:
         ----------
         what : str
             The signed statement, such as "nothing further seen".
-        reader : str
-            Name of the reader.
 
         Raises
         ------

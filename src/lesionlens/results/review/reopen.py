@@ -209,8 +209,6 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
 
     Parameters
     ----------
-    saved : SavedResult
-        From `read_result`.
     study : Study
         With the series that were analysed; others beside them are tolerated.
     prepared : PreparedStudy

@@ -101,8 +101,6 @@ def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
     ----------
     ds : Dataset
         Segmentation with pixels.
-    grid : Grid
-        The study's reference grid.
 
     Raises
     ------

@@ -73,10 +73,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
 
     A report is signed only with the figures of the page in the output folder.
 
-    Parameters
-    ----------
-    test : SiteTest
-
     Raises
     ------
     UnusableInputError

@@ -154,14 +154,8 @@ def synthetic_metrics(
 
     Parameters
     ----------
-    side : Side
-        The weights.
     recipe : TrainConfig
         Its last stage defines the grid.
-    volumes : int
-        Number of brains.
-    network : EngineChoice
-        Device and precision.
     context : RunContext
         Reports progress and is checked for cancellation before each.
     """

@@ -118,7 +118,6 @@ def learn(
 
     Parameters
     ----------
-    job : LearnJob
     minutes : float or None
         Stop training after this long.
     context : RunContext

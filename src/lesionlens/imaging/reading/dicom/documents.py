@@ -56,8 +56,6 @@ def record_sent(
     ----------
     files : iterable of Path
         Files that the archive accepted.
-    address : str
-        Of the archive.
     time : str
         ISO 8601, UTC.
     rejected : sequence of str
@@ -113,8 +111,6 @@ def sent_objects(result: Path, address: str, wanted: Callable[[str], bool]) -> t
     ----------
     result : Path
         The result folder; a damaged record counts as empty.
-    address : str
-        Of the archive.
     wanted : callable
         Filter on the description of the object's series.
     """

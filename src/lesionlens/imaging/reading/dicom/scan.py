@@ -220,8 +220,6 @@ def scan(files: list[Path], context: RunContext) -> Scan:
     ----------
     files : list of Path
         Regular files of any kind.
-    context : RunContext
-        Progress and cancellation, every 50 files.
     """
     found = Scan()
     seen: dict[str, DicomSlice] = {}

@@ -178,8 +178,6 @@ class Picture:
 
         Parameters
         ----------
-        frame, plane
-            Frame and plane of the slices.
         number : int
             Number of the slice, from 0, as counted by `depths`.
         nearest : bool
