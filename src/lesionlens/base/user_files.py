@@ -14,12 +14,11 @@ from lesionlens.base.bounded_read import set_aside_damaged
 logger = logging.getLogger(__name__)
 
 
-def _is_object(content: Any) -> bool:
-    return isinstance(content, dict)
-
-
 def store(
-    place: Path, content: object, what: str, is_whole: Callable[[Any], bool] = _is_object
+    place: Path,
+    content: object,
+    what: str,
+    is_whole: Callable[[Any], bool] = lambda found: isinstance(found, dict),
 ) -> None:
     """Replace a JSON file atomically; a failure is only logged.
 

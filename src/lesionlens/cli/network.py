@@ -16,7 +16,6 @@ from lesionlens.engines.choice import EngineChoice
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
 """Options of a remote server."""
 NETWORK = EngineChoice()
-"""Default of a command's parameter `network`."""
 
 
 @dataclass(frozen=True, slots=True)

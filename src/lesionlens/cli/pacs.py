@@ -68,7 +68,6 @@ class AccessOptions:
 
 
 ACCESS = Access()
-"""Default of a command's parameter `access`."""
 
 
 @takes(access=AccessOptions)

@@ -41,10 +41,6 @@ def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig)
         `target` is 0-1 and may be fractional.
     smooth : float
         Added to numerator and denominator of the Dice ratio, voxels.
-
-    Returns
-    -------
-    (B, R) Tensor
     """
     probability = logits.sigmoid()
     overlap = (probability * target).sum(_SPATIAL)

@@ -52,7 +52,6 @@ class ComponentMask:
     components: NDArray[np.int32]
     """(I, J, K) int32: 1 to `count`, 0 elsewhere."""
     count: int
-    """Number of components."""
     grid: Grid
     """Native."""
 
@@ -243,7 +242,6 @@ class Component:
     labels: NDArray[np.uint8]
     """(I, J, K) uint8: its labels within the box, 0 elsewhere."""
     grid: Grid
-    """Grid of the box."""
 
     @property
     def volume_ml(self) -> float:

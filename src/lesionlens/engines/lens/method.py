@@ -48,7 +48,7 @@ from lesionlens.base.records.prediction import (
     ViewAgreement,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import SILENT, AnyOf, Cancel, RunContext
+from lesionlens.base.run_context import SILENT, Cancel, CancelWhen, RunContext
 from lesionlens.engines import network_input, separable, windows
 from lesionlens.engines.lens import (
     cavity,
@@ -405,7 +405,8 @@ class LensMethod(ABC):
         `searched` tells, once the search has ended, whether anything may be flagged.
         """
         present = prepared.sequences
-        quiet = replace(context.quiet(), cancel=AnyOf(context.cancel, closing))
+        stopped = CancelWhen(lambda: context.cancel.is_set() or closing.is_set())
+        quiet = replace(context.quiet(), cancel=stopped)
         with suppress(CancelledError):
             for inputs in ([EVERYTHING], for_uncertainty(present)):
                 self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet)

@@ -41,9 +41,7 @@ class BrainMask:
     mask: NDArray[np.bool_]
     """(I, J, K) bool: brain; empty if none was found."""
     grid: Grid
-    """Grid of the mask."""
     method: str
-    """The method in words."""
     doubtful: str | None = None
     """Why it should be checked, or None."""
 

@@ -18,6 +18,4 @@ COMMANDS = (
 """Every command; names and keys are unique."""
 
 BY_NAME = {command.name: command for command in COMMANDS}
-"""Every command by its name."""
 KEYED = tuple(command for command in COMMANDS if command.key)
-"""Commands with a key."""

@@ -134,11 +134,6 @@ def write_result(
         From `findings.edits.applied`.
     earlier : EarlierReview
         The review in the output folder, which is kept.
-
-    Returns
-    -------
-    tuple of str
-        All warnings, as `save` returns them.
     """
     documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(earlier.folder))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))

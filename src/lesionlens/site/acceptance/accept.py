@@ -61,7 +61,6 @@ class SiteTest:
     choice: CohortChoice = field(default_factory=CohortChoice)
     """Weights, device and preparation, as for `batch`."""
     worker_options: WorkerOptions = field(default_factory=WorkerOptions)
-    """Parallelisation."""
     convention: str | None = None
     """Label convention of the references; see `evaluation.label_conventions.read_conventions`."""
     signed_by: str | None = None

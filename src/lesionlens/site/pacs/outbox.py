@@ -76,11 +76,6 @@ def send_result(
     result : Path
         Result folder, its folder `dicom`, or any folder of DICOM files.
 
-    Returns
-    -------
-    tuple of (Delivery, tuple of str)
-        Outcome of the delivery, and notices.
-
     Raises
     ------
     UnusableInputError

@@ -100,7 +100,6 @@ class _Kept:
     trace_bytes: int = 0
     used: float = field(default_factory=time.monotonic)
     jobs: weakref.WeakSet[Job] = field(default_factory=weakref.WeakSet)
-    """Requests about it."""
 
     @property
     def busy(self) -> bool:

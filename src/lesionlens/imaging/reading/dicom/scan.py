@@ -72,7 +72,6 @@ class DicomSlice:
     """One plane: a single-frame image, or one frame of a multi-frame image."""
 
     path: Path
-    """File of the image."""
     header: Any
     """Pydicom Dataset without pixels, with the needed elements only."""
     frame: int | None = None
