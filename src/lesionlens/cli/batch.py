@@ -37,24 +37,18 @@ def batch(
     ],
     out: options.Out,
     workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Studies in parallel; default: half of the cores.", min=1),
+        int | None, typer.Option(help="Studies in parallel; default: half of the cores.", min=1)
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(
-            "--scheduler", help="A dask scheduler, such as tcp://host:8786.", metavar="ADDRESS"
-        ),
+        typer.Option(help="A dask scheduler, such as tcp://host:8786.", metavar="ADDRESS"),
     ] = None,
     resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Skip studies that are complete and unchanged."),
+        bool, typer.Option("--resume", help="Skip studies that are complete and unchanged.")
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option(
-            "--shard", help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"
-        ),
+        typer.Option(help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"),
     ] = None,
     network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,

@@ -14,7 +14,7 @@ from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import rollout, separable
 from lesionlens.engines.lens import patch_refinement
-from lesionlens.engines.lens.pass_output import AttentionOutput, PassOutput
+from lesionlens.engines.lens.pass_output import PassOutput
 
 Floats = NDArray[np.float32]
 _TOKEN_VOX = 8
@@ -123,7 +123,7 @@ def trace_of(
     prepared: PreparedStudy,
 ) -> Trace:
     """Return the attention of a pass, with probe and layers if it was traced."""
-    attended: AttentionOutput | None = out.trace
+    attended = out.trace
     seen = attended.self_attention if attended else ()
     layers = (CrossAttentionMaps.names[-1],)
     if attended is None or not seen:

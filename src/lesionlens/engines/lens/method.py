@@ -60,7 +60,7 @@ from lesionlens.engines.lens import (
 )
 from lesionlens.engines.lens.attention import METHOD, REFINED_METHOD, coarser, trace_of
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import LesionShares, PassOutput
+from lesionlens.engines.lens.pass_output import PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.pass_cache import PassCache
@@ -463,7 +463,7 @@ class LensMethod(ABC):
 
 def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
     """Return class probabilities from the lesion queries, if the network has them."""
-    lesions: LesionShares | None = out.lesions
+    lesions = out.lesions
     if lesions is None:
         return None
     share = to_numpy(floats(lesions.class_shares()[0]))
