@@ -223,16 +223,13 @@ def save(
         The folder of the whole result, what was written there (with the review that was continued
         in it), and all warnings.
     """
-    from lesionlens.analysis.findings.edits import applied
     from lesionlens.results.export import exporter
-    from lesionlens.results.review.earlier import check_own_name, with_earlier_review
 
     if layout is ResultLayout.OWN:
-        analysis = applied(with_earlier_review(analysis, out))
-        return out, analysis, exporter.save(analysis, out, context=context)
+        return out, *exporter.save(analysis, out, context=context)
     from lesionlens.imaging.reading.bids import RESULTS
     from lesionlens.results.export.bids import save_bids
+    from lesionlens.results.review.earlier import check_own_name
 
     check_own_name(analysis.run.inputs, place := out / RESULTS / analysis.study.name)
-    analysis = applied(with_earlier_review(analysis, place))
-    return place, analysis, save_bids(analysis, out, context=context)
+    return place, *save_bids(analysis, out, context=context)

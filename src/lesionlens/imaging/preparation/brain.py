@@ -199,10 +199,3 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     full = np.zeros_like(mask)
     full[box] = (parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return full
-
-
-def erode(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
-    """Erode a mask by a distance."""
-    return np.asarray(
-        ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] > distance_vox
-    )

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.brain import erode
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.tissue_template import (
@@ -103,7 +103,8 @@ def tissues(
         for m in (template.white, template.grey, template.mask)
     )
     shares = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
-    return shares, erode(mask > 0.5, MARGIN_MM / EDGE_MM)
+    depth = ndimage.distance_transform_edt(np.pad(mask > 0.5, 1))[1:-1, 1:-1, 1:-1]
+    return shares, np.asarray(depth > MARGIN_MM / EDGE_MM)
 
 
 def figures(

@@ -324,7 +324,7 @@ class Actions(
             context.progress("write and read back", 0.0)
             known = set(warnings_of(analysis))
             asked = preferences.asked_of_report(analysis.options)
-            found = save(replace(analysis, options=asked), folder)
+            _, found = save(replace(analysis, options=asked), folder)
             return tuple(words for words in found if words not in known)
 
         def done(of_writing: tuple[str, ...]) -> str:

@@ -90,7 +90,7 @@ class _Source:
 
 def save_bids(
     analysis: Analysis, dataset: Path, name: str | None = None, *, context: RunContext = SILENT
-) -> tuple[str, ...]:
+) -> tuple[Analysis, tuple[str, ...]]:
     """Add a study to a derivatives dataset: all of its files, or none.
 
     Parameters
@@ -102,8 +102,8 @@ def save_bids(
 
     Returns
     -------
-    tuple of str
-        All warnings, as returned by `exporter.save`.
+    Analysis, tuple of str
+        As of `exporter.save`.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def save_bids(
         written = [name for name in names if (aside / name).is_file()]
         manifest.write_list(aside, written, list_name)
     _describe(dataset, source)
-    return warnings
+    return analysis, warnings
 
 
 def check_dataset(dataset: Path) -> None:

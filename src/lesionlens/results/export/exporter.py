@@ -76,7 +76,7 @@ def save(
     *,
     finish: Callable[[Path], None] | None = None,
     context: RunContext = SILENT,
-) -> tuple[str, ...]:
+) -> tuple[Analysis, tuple[str, ...]]:
     """Write all files of a result into a folder: together or not at all.
 
     Only `ESSENTIAL` exporters are required; if another one fails, `run.json` lists it under
@@ -94,8 +94,9 @@ def save(
 
     Returns
     -------
-    tuple of str
-        All warnings, including those of the export; also in run.json.
+    Analysis, tuple of str
+        What was written, with the review that was continued, and all warnings, including those of
+        the export; also in run.json.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def save(
         if finish is not None:
             finish(aside)
         write_list(aside)
-        return notices
+        return analysis, notices
 
 
 def write_result(

@@ -67,7 +67,8 @@ class ReviewLog:
         review: Review | None = None,
         outlines: Callable[[], Outlines | None] = _unknown,
     ) -> None:
-        self._shown = outlines
+        self.shown_outlines = outlines
+        """Returns the digests of the network's outlines that are shown; None if unknown."""
         self._events = list((review or Review()).events)
         self._outlines = dict((review or Review()).outlines)
         self._unaided = (review or Review()).unaided
@@ -75,13 +76,9 @@ class ReviewLog:
         self._done, self._undone = valid_and_undone(self._events)
         self._together: int | None = None
 
-    def shown_outlines(self) -> Outlines | None:
-        """Return the digests of the network's outlines that are shown; None if unknown."""
-        return self._shown()
-
     def copy(self) -> ReviewLog:
         """Return a log that continues this one."""
-        return ReviewLog(self.review, self._shown)
+        return ReviewLog(self.review, self.shown_outlines)
 
     @property
     def review(self) -> Review:
@@ -206,7 +203,7 @@ class ReviewLog:
         A new `outline` replaces the current one; without one, the current outline and a reader's
         diameters are kept.
         """
-        shown = self._shown()
+        shown = self.shown_outlines()
         holds = outline or self.review.outline_of(tracking_uid)
         if holds is not None:
             self._outlines[holds.sha256] = holds

@@ -40,7 +40,6 @@ from lesionlens.training.learning.proposal import (
     NamedWeights,
     Proposal,
     digests,
-    write_proposal,
 )
 from lesionlens.training.learning.recipe import STEPS, learn_recipe
 from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
@@ -167,7 +166,8 @@ def learn(
                      context.part(_TRAINED, 1.0))  # fmt: skip
     proposal = _proposal(gathered, cases, about, new, judged, trained)
     write_atomically(job.out / PAGE, page.html(proposal))
-    write_proposal(proposal, job.out)
+    content = proposal.model_dump_json(by_alias=True, indent=1)
+    write_atomically(job.out / RECORD, content + "\n")
     return LearnOutcome(trained, gathered, proposal)
 
 
@@ -334,7 +334,10 @@ def _proposal(
         ),
         cautions=(
             *_failures(before, after),
-            *_repeated(cases),
+            *(
+                f"One scan in the cases {one} and {other} of two patients: both are counted"
+                for one, other in cases.repeated
+            ),
             *cautions(
                 patients,
                 drawn,
@@ -356,13 +359,6 @@ def _failures(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[s
         for side, scores in (("before", before), ("after", after))
         for one in scores
         if one.failed
-    ]
-
-
-def _repeated(cases: RealCases) -> list[str]:
-    return [
-        f"One scan in the cases {one} and {other} of two patients: both are counted"
-        for one, other in cases.repeated
     ]
 
 
