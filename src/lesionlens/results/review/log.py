@@ -38,6 +38,9 @@ def new_tracking_uid() -> str:
     return f"2.25.{uuid4().int}"
 
 
+_UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, None, "")
+
+
 def _unknown() -> None:
     """Stand for the outlines that nobody named."""
 
@@ -228,19 +231,13 @@ class ReviewLog:
 
         Its decision is kept.
         """
-        before = self.review.of(tracking_uid)
+        before = self.review.of(tracking_uid) or _UNDECIDED
         self._take(
             ReviewEvent(
-                tracking_uid,
-                self.review.state_of(tracking_uid),
-                reader,
-                now(),
-                before.reason if before else None,
-                outline=before.outline if before else None,
-                diameters=ends,
-                seen=before.seen if before else None,
+                tracking_uid, before.state, reader, now(), before.reason, outline=before.outline,
+                diameters=ends, seen=before.seen,
             )
-        )
+        )  # fmt: skip
 
     def add(
         self,
@@ -296,20 +293,14 @@ class ReviewLog:
     def _undo_one(self, reader: str | None) -> ReviewEvent:
         taken = self._done.pop()
         self._undone.append(taken)
-        before = _before(self._done, taken)
-        state = before.state if before else ReviewState.UNREVIEWED
-        event = ReviewEvent(
-            taken.tracking_uid,
-            state,
-            reader,
-            now(),
-            before.reason if before else None,
-            ReviewAct.UNDO,
-            before.outline if before else None,
-            diameters=before.diameters if before else None,
-            seen=before.seen if before else None,
-        )
-        self._events.append(event)
+        same = (e for e in reversed(self._done) if e.tracking_uid == taken.tracking_uid)
+        before = next(same, _UNDECIDED)
+        self._events.append(
+            ReviewEvent(
+                taken.tracking_uid, before.state, reader, now(), before.reason, ReviewAct.UNDO,
+                before.outline, diameters=before.diameters, seen=before.seen,
+            )
+        )  # fmt: skip
         return taken
 
     def redo(self, *, reader: str | None = None) -> None:
@@ -320,8 +311,3 @@ class ReviewLog:
             again = self._undone.pop()
             self._done.append(again)
             self._events.append(replace(again, reader=reader, time=now(), act=ReviewAct.REDO))
-
-
-def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:
-    """Return the act on the same candidate that an undone one had replaced."""
-    return next((e for e in reversed(done) if e.tracking_uid == event.tracking_uid), None)
