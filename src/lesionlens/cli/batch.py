@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.run import CohortRun
 
 
-@takes(without={"evidence", "rest"}, network=EngineOptions, asked=FileOptions)
+@takes(without={"evidence", "rest"}, network=EngineOptions, wanted=FileOptions)
 def batch(
     studies: Annotated[
         Path,
@@ -54,7 +54,7 @@ def batch(
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
-    asked: ExportOptions = FILES,
+    wanted: ExportOptions = FILES,
     json: options.Json = False,
 ) -> Answer:
     """Analyse every study below a folder and write one table of all results.
@@ -82,17 +82,17 @@ def batch(
         from lesionlens.site.cohort.work import CohortChoice
 
         options.preparation(brain_extraction, bias_correction)
-        choice = CohortChoice(network, brain_extraction.value, bias_correction, asked)
+        choice = CohortChoice(network, brain_extraction.value, bias_correction, wanted)
         part = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(part.part(find_jobs(studies, results)))
         notes = [*unread_columns(studies), *left_out(studies, results)]
-        wanted = min(workers or max(1, usable_processors() // 2), count)
+        processes = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()
         done = run_cohort(
             Cohort(studies, results, resume, None if results == out else out, part),
             choice,
-            WorkerOptions(wanted, scheduler),
+            WorkerOptions(processes, scheduler),
             context=context,
         )
         notes += repeated_scans(results, done.outcomes)

@@ -179,9 +179,9 @@ def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
 
 
 def _study_request(study_uid: str) -> Dataset:
-    asked = Dataset()
-    asked.QueryRetrieveLevel, asked.StudyInstanceUID = "STUDY", study_uid
-    return asked
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", study_uid
+    return identifier
 
 
 @contextmanager
