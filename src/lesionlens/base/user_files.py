@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def store(
-    place: Path,
+    path: Path,
     content: object,
     what: str,
     is_whole: Callable[[Any], bool] = lambda found: isinstance(found, dict),
@@ -30,8 +30,8 @@ def store(
         Returns whether the earlier content is valid; a damaged file is renamed, not replaced.
     """
     try:
-        if set_aside_damaged(place, is_whole):
+        if set_aside_damaged(path, is_whole):
             logger.warning("%s: the file was damaged and is kept under another name", what)
-        write_atomically(place, json.dumps(content, indent=1))
+        write_atomically(path, json.dumps(content, indent=1))
     except OSError as error:
         logger.warning("%s could not be saved: %s", what, error.strerror)

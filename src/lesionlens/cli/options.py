@@ -199,7 +199,7 @@ def with_export_options(reopened: Analysis, wanted: ExportOptions) -> Analysis:
     return replace(reopened, options=replace(wanted, evidence=reopened.options.evidence))
 
 
-def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
+def superseded(path: Path | None, study: Study) -> tuple[Document, ...]:
     """Return the predecessor of the new report; empty if none was named.
 
     Raises
@@ -209,7 +209,7 @@ def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
     """
     from lesionlens.imaging.reading.dicom.documents import newest_document
 
-    return () if place is None else (newest_document(place, study.uid),)
+    return () if path is None else (newest_document(path, study.uid),)
 
 
 def save(

@@ -192,14 +192,14 @@ def send(
 
 
 def _nameless(
-    result: Path, place: Path, key: Path | None, map_file: Path | None
+    result: Path, path: Path, key: Path | None, map_file: Path | None
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Return a de-identified copy of the objects to send, and notes about it."""
     from lesionlens.imaging.deidentification.folder import deidentify_folder
     from lesionlens.imaging.deidentification.profile import Options
     from lesionlens.site.pacs.outbox import files_to_send, folder_to_send
 
-    pseudonyms, table = replacement(key, map_file, place)
-    done = deidentify_folder(folder_to_send(result), place / "out", pseudonyms, Options())
+    pseudonyms, table = replacement(key, map_file, path)
+    done = deidentify_folder(folder_to_send(result), path / "out", pseudonyms, Options())
     pseudonyms.write_map(table)
-    return files_to_send(place / "out"), done.notices
+    return files_to_send(path / "out"), done.notices

@@ -181,7 +181,7 @@ def _series(sequence: MrSequence, image: ImageFile) -> Series:
 
 def reviewed_case(
     folder: Path,
-    place: Path,
+    path: Path,
     patient: str | None = None,
     read: Callable[[Path], SavedResult] = _READ,
     listed: str = "",
@@ -213,7 +213,7 @@ def reviewed_case(
 
     def study() -> Study:
         try:
-            return paired(read(folder), open_study(place, recall=True))
+            return paired(read(folder), open_study(path, recall=True))
         except OtherStudyError as error:
             raise UnusableInputError(
                 found=f"that the study {folder.name!r} is not the one reviewed: {error.difference}",
@@ -221,9 +221,9 @@ def reviewed_case(
                 next_step="Name the right folder with --studies, or analyse and review it again",
             ) from error
 
-    if not place.exists():
+    if not path.exists():
         raise UnusableInputError(
-            found=f"no study {folder.name!r} in {place.parent.name!r}",
+            found=f"no study {folder.name!r} in {path.parent.name!r}",
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )

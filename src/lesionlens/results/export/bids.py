@@ -124,12 +124,12 @@ def save_bids(
 
     earlier = EarlierReview(dataset / home)
 
-    def ours(place: Path) -> OwnedFiles:
+    def ours(path: Path) -> OwnedFiles:
         earlier.check_unchanged()
         own = {
-            f"{home.as_posix()}/{key}": sha for key, sha in result_files.owned(place / home).items()
+            f"{home.as_posix()}/{key}": sha for key, sha in result_files.owned(path / home).items()
         }
-        known = manifest.listed(place, list_name)
+        known = manifest.listed(path, list_name)
         return {**own, **(known or dict.fromkeys(names if own else ()))}
 
     with staged(dataset, ours=ours, shared=True) as aside:

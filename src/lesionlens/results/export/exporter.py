@@ -112,9 +112,9 @@ def save(
     analysis = applied(with_earlier_review(analysis, out))
     earlier = EarlierReview(out)
 
-    def ours(place: Path) -> OwnedFiles:
+    def ours(path: Path) -> OwnedFiles:
         earlier.check_unchanged()
-        return owned(place)
+        return owned(path)
 
     with staged(out, ours=ours) as aside:
         notices = write_result(analysis, earlier, aside, context)

@@ -218,7 +218,7 @@ def _inputs(run: Mapping[str, Any]) -> str | None:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
 
 
-def _keep_signed(out: Path, place: Path) -> None:
+def _keep_signed(out: Path, path: Path) -> None:
     """Move an earlier signed report to `signed/` and its time stamp."""
     try:
         earlier = read_json(out / RECORD)
@@ -226,7 +226,7 @@ def _keep_signed(out: Path, place: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, ReadError):
         return
     if signed:
-        kept = place / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
+        kept = path / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
         kept.mkdir(parents=True)
         for name in (RECORD, PAGE, SUMS):
             if (out / name).is_file():

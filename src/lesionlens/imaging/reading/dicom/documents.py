@@ -136,9 +136,9 @@ def _is_note(content: Any) -> bool:
     return all(isinstance(rows, list) for rows in kept)
 
 
-def _rows(place: Path, name: str) -> list[Any]:
+def _rows(path: Path, name: str) -> list[Any]:
     try:
-        return list(read_object(place)[name])
+        return list(read_object(path)[name])
     except (LookupError, TypeError):
         return []
 
