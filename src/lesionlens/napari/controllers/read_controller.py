@@ -266,6 +266,11 @@ class ReadController:
         return self.read_session is not None and self.read_session.closed
 
     @property
+    def analysis_shown(self) -> bool:
+        """Whether the window shows an analysis."""
+        return self.session.state.analysis is not None
+
+    @property
     def held(self) -> Analysis | None:
         """The analysis withheld until the reader has signed."""
         return None if self._held is None else self._held[0].analysis

@@ -91,8 +91,7 @@ class ReadBlock(Section):
         for part in (self._mark, self._confidence):
             part.setEnabled(not read_session.signed)
         self._back.setEnabled(any(self._controller.may_take_back(mark) for mark in marks))
-        shown = self._controller.session.state.analysis is not None
-        self._add.setVisible(bool(marks) and shown)
+        self._add.setVisible(bool(marks) and self._controller.analysis_shown)
         words = sign_words(self._controller)
         self._sign.setVisible(bool(words))
         self._sign.setText(BY_NAME["sign"].captioned(words))

@@ -334,10 +334,7 @@ def _proposal(
         ),
         cautions=(
             *_failures(before, after),
-            *(
-                f"One scan in the cases {one} and {other} of two patients: both are counted"
-                for one, other in cases.repeated
-            ),
+            *_repeated(cases),
             *cautions(
                 patients,
                 drawn,
@@ -359,6 +356,13 @@ def _failures(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[s
         for side, scores in (("before", before), ("after", after))
         for one in scores
         if one.failed
+    ]
+
+
+def _repeated(cases: RealCases) -> list[str]:
+    return [
+        f"One scan in the cases {one} and {other} of two patients: both are counted"
+        for one, other in cases.repeated
     ]
 
 

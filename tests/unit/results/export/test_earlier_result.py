@@ -368,7 +368,7 @@ def test_what_a_reader_added_and_the_network_finds_now_is_said(
     rows = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"]
     assert len(rows) == listed
     assert notice in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
-    assert save(analysis, tmp_path / "out").count(notice) == 1
+    assert save(analysis, tmp_path / "out")[1].count(notice) == 1
     assert load("de").message(notice) != notice
 
 
