@@ -28,7 +28,7 @@ _HEAD = len(_MAGIC) + hashlib.sha256().digest_size
 _MAX_BYTES = 2 * 2**30
 
 
-def write(place: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = True) -> None:
+def write(path: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = True) -> None:
     """Write arrays to a file atomically; `packed` compresses them."""
     held = io.BytesIO()
     method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
@@ -37,12 +37,12 @@ def write(place: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = Tru
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     body = held.getvalue()
-    write_atomically(place, _MAGIC + hashlib.sha256(body).digest() + body)
+    write_atomically(path, _MAGIC + hashlib.sha256(body).digest() + body)
 
 
-def read(place: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
+def read(path: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
     """Return a file's arrays; None if it is missing, damaged, or lacks one of `names`."""
-    body = _body(place)
+    body = _body(path)
     if body is None:
         return None
     with np.load(io.BytesIO(body), allow_pickle=False) as stored:
@@ -50,16 +50,16 @@ def read(place: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]]
     return arrays if set(names) <= set(arrays) else None
 
 
-def is_whole(place: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Return whether a file exists and its checksum is right."""
-    return _body(place) is not None
+    return _body(path) is not None
 
 
-def _body(place: Path) -> bytes | None:
+def _body(path: Path) -> bytes | None:
     try:
-        if not place.is_file():
+        if not path.is_file():
             return None
-        content = place.read_bytes() if place.stat().st_size <= _MAX_BYTES else b""
+        content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
     except OSError:
         content = b""
     head, body = content[:_HEAD], content[_HEAD:]

@@ -95,8 +95,6 @@ def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
 
     Parameters
     ----------
-    path : Path
-        The file about to be replaced.
     whole : callable
         Returns whether the parsed content is valid.
 
@@ -206,8 +204,6 @@ def parse_json(text: str | bytes, *, infinite: bool = False) -> Any:
 
     Parameters
     ----------
-    text : str or bytes
-        JSON text of one value.
     infinite : bool
         Accept NaN and infinity too, which messages between LesionLens processes contain.
 

@@ -27,8 +27,6 @@ def open_database(
     ----------
     folder : Path
         On a disk of this machine.
-    name : str
-        File name.
     timeout_s : float
         How long to wait for another process's lock.
     reading : bool
@@ -68,18 +66,18 @@ def may_write(folder: Path, name: str) -> bool:
     return os.access(folder, os.W_OK) and (not place.exists() or os.access(place, os.W_OK))
 
 
-def _address_for_reading(place: Path) -> str:
+def _address_for_reading(path: Path) -> str:
     """Return the address of a database that is only read.
 
     Without a write-ahead log beside it nobody has it open for writing, and SQLite cannot begin one
     here to take part in: the file alone is the database.
     """
-    alone = not place.with_name(f"{place.name}-wal").exists() and _is_write_ahead(place)
-    return f"{place.resolve().as_uri()}?mode=ro{'&immutable=1' * alone}"
+    alone = not path.with_name(f"{path.name}-wal").exists() and _is_write_ahead(path)
+    return f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' * alone}"
 
 
-def _is_write_ahead(place: Path) -> bool:
-    with place.open("rb") as stream:
+def _is_write_ahead(path: Path) -> bool:
+    with path.open("rb") as stream:
         return stream.read(20)[18:] == b"\x02\x02"
 
 

@@ -27,8 +27,6 @@ class Decimals:
 
     Parameters
     ----------
-    count : int
-        Decimals.
     least, most : float or None
         Smallest and largest value; None for any finite one.
     """

@@ -349,8 +349,6 @@ def ras_grid(affine: Affine, shape: Shape3, edge_mm: float) -> tuple[Affine, Sha
     ----------
     affine, shape
         The field of view to cover.
-    edge_mm : float
-        Voxel edge.
 
     Returns
     -------

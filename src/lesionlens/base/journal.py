@@ -174,9 +174,9 @@ def _files_in(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
 
 
-def _move(source: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    source.replace(place)
+def _move(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(path)
 
 
 def _is_plain(target: Path, name: str) -> bool:

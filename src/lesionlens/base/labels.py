@@ -313,11 +313,6 @@ class RequestKind(StrEnum):
     PROBE = "probe"
     LAYER = "layer"
 
-    @property
-    def needs_trace(self) -> bool:
-        """Whether answering needs the attention trace of the last prediction."""
-        return self in {RequestKind.PROBE, RequestKind.LAYER}
-
 
 class MapExtent(StrEnum):
     """The field of view of an attention map in DICOM."""

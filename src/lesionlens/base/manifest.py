@@ -74,9 +74,9 @@ def write_list(folder: Path, names: Iterable[str], name: str) -> None:
     _write_rows(folder / name, {key: sha256_of(folder / key) for key in names})
 
 
-def _write_rows(place: Path, digests: OwnedFiles) -> None:
+def _write_rows(path: Path, digests: OwnedFiles) -> None:
     rows = [{"file": key, "sha256": sha} for key, sha in sorted(digests.items())]
-    write_atomically(place, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
+    write_atomically(path, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
 
 
 def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -> tuple[Path, ...]:
@@ -112,11 +112,6 @@ def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool 
 
     Parameters
     ----------
-    folder : Path
-    names : collection of str
-        Names about to be written.
-    name : str
-        File name of the list.
     begun : bool
         Whether an earlier release, which wrote no list, is known to have written here.
 

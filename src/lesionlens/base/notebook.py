@@ -106,8 +106,6 @@ def axial_picture(
     ----------
     voxels : (I, J, K) array
         An image on `grid`.
-    grid : Grid
-        Its voxel grid.
     mask : (I, J, K) bool array or None
         Outlined, on the slice where its area is largest; None renders the middle slice.
 

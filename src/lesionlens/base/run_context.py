@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Protocol
@@ -29,15 +29,10 @@ class Cancel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
-    """A cancellation flag that is set when either of two is."""
+class CancelWhen:
+    """A cancellation flag that is set when a function returns True."""
 
-    first: Cancel
-    second: Cancel
-
-    def is_set(self) -> bool:
-        """Return whether to stop now."""
-        return self.first.is_set() or self.second.is_set()
+    is_set: Callable[[], bool]
 
 
 def no_progress(stage: str, fraction: float) -> None:
@@ -45,7 +40,6 @@ def no_progress(stage: str, fraction: float) -> None:
 
 
 NEVER: Cancel = threading.Event()
-"""A cancellation flag that is never set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +132,6 @@ class TimeLimit:
     ----------
     seconds : float
         From now; `math.inf` for no limit.
-    context : RunContext
-        Whether a stop was requested.
     """
 
     def __init__(self, seconds: float, context: RunContext = SILENT) -> None:

@@ -14,12 +14,11 @@ from lesionlens.base.bounded_read import set_aside_damaged
 logger = logging.getLogger(__name__)
 
 
-def _is_object(content: Any) -> bool:
-    return isinstance(content, dict)
-
-
 def store(
-    place: Path, content: object, what: str, is_whole: Callable[[Any], bool] = _is_object
+    path: Path,
+    content: object,
+    what: str,
+    is_whole: Callable[[Any], bool] = lambda found: isinstance(found, dict),
 ) -> None:
     """Replace a JSON file atomically; a failure is only logged.
 
@@ -31,8 +30,8 @@ def store(
         Returns whether the earlier content is valid; a damaged file is renamed, not replaced.
     """
     try:
-        if set_aside_damaged(place, is_whole):
+        if set_aside_damaged(path, is_whole):
             logger.warning("%s: the file was damaged and is kept under another name", what)
-        write_atomically(place, json.dumps(content, indent=1))
+        write_atomically(path, json.dumps(content, indent=1))
     except OSError as error:
         logger.warning("%s could not be saved: %s", what, error.strerror)

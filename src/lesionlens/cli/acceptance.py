@@ -26,28 +26,23 @@ def acceptance(
     cases: Annotated[
         Path,
         typer.Argument(
-            help="One folder per case: images and an expert segmentation.",
-            metavar="SITE_CASES",
+            help="One folder per case: images and an expert segmentation.", metavar="SITE_CASES"
         ),
     ],
     out: options.Out,
     bounds: Annotated[
         Path | None,
-        typer.Option(
-            "--bounds", help="Bounds (TOML); see docs/how-to/acceptance.md.", metavar="FILE"
-        ),
+        typer.Option(help="Bounds (TOML); see docs/how-to/acceptance.md.", metavar="FILE"),
     ] = None,
     signed_by: Annotated[
         str | None,
         typer.Option(
-            "--signed-by",
-            help="Name of the person who signs the report after reading it.",
-            metavar="NAME",
+            help="Name of the person who signs the report after reading it.", metavar="NAME"
         ),
     ] = None,
     convention: options.Convention = None,
     network: EngineChoice = NETWORK,
-    workers: Annotated[int, typer.Option("--workers", help="Number of processes.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
 ) -> Answer:
     """Test the network on a site's own cases against bounds set in advance.
 

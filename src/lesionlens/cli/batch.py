@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.run import CohortRun
 
 
-@takes(without={"evidence", "rest"}, network=EngineOptions, asked=FileOptions)
+@takes(without={"evidence", "rest"}, network=EngineOptions, wanted=FileOptions)
 def batch(
     studies: Annotated[
         Path,
@@ -37,30 +37,24 @@ def batch(
     ],
     out: options.Out,
     workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Studies in parallel; default: half of the cores.", min=1),
+        int | None, typer.Option(help="Studies in parallel; default: half of the cores.", min=1)
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(
-            "--scheduler", help="A dask scheduler, such as tcp://host:8786.", metavar="ADDRESS"
-        ),
+        typer.Option(help="A dask scheduler, such as tcp://host:8786.", metavar="ADDRESS"),
     ] = None,
     resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Skip studies that are complete and unchanged."),
+        bool, typer.Option("--resume", help="Skip studies that are complete and unchanged.")
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option(
-            "--shard", help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"
-        ),
+        typer.Option(help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"),
     ] = None,
     network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
-    asked: ExportOptions = FILES,
+    wanted: ExportOptions = FILES,
     json: options.Json = False,
 ) -> Answer:
     """Analyse every study below a folder and write one table of all results.
@@ -88,17 +82,17 @@ def batch(
         from lesionlens.site.cohort.work import CohortChoice
 
         options.preparation(brain_extraction, bias_correction)
-        choice = CohortChoice(network, brain_extraction.value, bias_correction, asked)
+        choice = CohortChoice(network, brain_extraction.value, bias_correction, wanted)
         part = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(part.part(find_jobs(studies, results)))
         notes = [*unread_columns(studies), *left_out(studies, results)]
-        wanted = min(workers or max(1, usable_processors() // 2), count)
+        processes = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()
         done = run_cohort(
             Cohort(studies, results, resume, None if results == out else out, part),
             choice,
-            WorkerOptions(wanted, scheduler),
+            WorkerOptions(processes, scheduler),
             context=context,
         )
         notes += repeated_scans(results, done.outcomes)

@@ -42,12 +42,9 @@ def bench(
     study: Annotated[
         Path, typer.Argument(help="A study; the sample patient if none is given.", metavar="STUDY")
     ] = STUDY,
-    repeat: Annotated[
-        int, typer.Option("--repeat", help="Warm runs after the first, cold run.", min=1)
-    ] = 3,
+    repeat: Annotated[int, typer.Option(help="Warm runs after the first, cold run.", min=1)] = 3,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Write bench.json and bench.md here.", metavar="DIR"),
+        Path | None, typer.Option(help="Write bench.json and bench.md here.", metavar="DIR")
     ] = None,
     network: EngineChoice = NETWORK,
     json: options.Json = False,

@@ -32,7 +32,6 @@ class Answer:
     notes: tuple[str, ...] = ()
     """For stderr: what the user must know."""
     status: int = 0
-    """Exit status."""
 
     @classmethod
     def of_json(cls, content: Any, notes: tuple[str, ...] = (), status: int = 0) -> Answer:

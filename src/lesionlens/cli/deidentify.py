@@ -28,7 +28,6 @@ class Dates(StrEnum):
 Key = Annotated[
     Path | None,
     typer.Option(
-        "--key",
         help="Secret key of the replacement; created if missing. Default: your own key.",
         metavar="FILE",
     ),
@@ -54,9 +53,7 @@ def deidentify(
     out: options.Out,
     dates: Annotated[
         Dates,
-        typer.Option(
-            "--dates", help="shifted (all dates of a patient by the same number of days) or full."
-        ),
+        typer.Option(help="shifted (all dates of a patient by the same number of days) or full."),
     ] = Dates.SHIFTED,
     keep_uids: Annotated[
         bool,
@@ -66,15 +63,10 @@ def deidentify(
         bool, typer.Option("--device/--no-device", help="Keep station and serial number.")
     ] = True,
     characteristics: Annotated[
-        bool,
-        typer.Option(
-            "--traits/--no-traits",
-            help="Keep sex, age (to 90), size and weight.",
-        ),
+        bool, typer.Option("--traits/--no-traits", help="Keep sex, age (to 90), size and weight.")
     ] = True,
     burned_in: Annotated[
-        bool,
-        typer.Option("--burned-in", help="Include images whose pixels may contain text."),
+        bool, typer.Option("--burned-in", help="Include images whose pixels may contain text.")
     ] = False,
     keep_faces: Annotated[
         bool, typer.Option("--keep-faces", help="Keep faces: leave all pixels unchanged.")
@@ -121,12 +113,7 @@ def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudo
         Key or map lie in the output folder, or cannot be used.
     """
     from lesionlens.base.errors import UnusableInputError
-    from lesionlens.imaging.deidentification.pseudonyms import (
-        Pseudonyms,
-        check_map,
-        home,
-        key_at,
-    )
+    from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, check_map, home, key_at
 
     places = key or home() / "key", table or home() / "map.csv"
     for place in places:

@@ -62,19 +62,15 @@ def evaluate(
     convention: Annotated[
         str | None,
         typer.Option(
-            "--convention",
             help="Label convention of the reference and of plain segmentations: brats, brats24, "
             "brats24ped, msd or brats2012, or a tab-separated table of case and convention.",
             metavar="NAME|FILE",
         ),
     ] = None,
     json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write all results to a JSON file.", metavar="FILE"),
+        Path | None, typer.Option(help="Write all results to a JSON file.", metavar="FILE")
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Write a plot (PNG).", metavar="FILE")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot (PNG).", metavar="FILE")] = None,
 ) -> Answer:
     """Score results against reference segmentations.
 

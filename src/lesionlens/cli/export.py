@@ -114,4 +114,4 @@ def _save_nameless(
         nameless.finish(staged)
         pseudonyms.write_map(table)
 
-    return out, save(nameless.analysis, out, finish=finish, context=context)
+    return out, save(nameless.analysis, out, finish=finish, context=context)[1]

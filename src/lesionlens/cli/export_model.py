@@ -24,7 +24,7 @@ class Storage(StrEnum):
 def export_model(
     weights: options.Weights = None,
     precision: Annotated[
-        Storage, typer.Option("--precision", help="How weights are stored; computation is float32.")
+        Storage, typer.Option(help="How weights are stored; computation is float32.")
     ] = Storage.FP16,
     prompts: Annotated[
         bool,
@@ -37,9 +37,7 @@ def export_model(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out",
-            help="Output file; default: where `analyze --engine onnx` looks for it.",
-            metavar="FILE",
+            help="Output file; default: where `analyze --engine onnx` looks for it.", metavar="FILE"
         ),
     ] = None,
 ) -> Answer:

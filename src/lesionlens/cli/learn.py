@@ -31,19 +31,12 @@ def learn(
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            help="Output folder; it will contain patients' images.",
-            metavar="DIR",
-        ),
+        Path, typer.Option(help="Output folder; it will contain patients' images.", metavar="DIR")
     ],
     studies: Annotated[
         Path | None,
         typer.Option(
-            "--studies",
-            help="The analysed studies, as for `batch`; not needed for a worklist.",
-            metavar="DIR",
+            help="The analysed studies, as for `batch`; not needed for a worklist.", metavar="DIR"
         ),
     ] = None,
     readers: Annotated[
@@ -65,21 +58,17 @@ def learn(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="Training steps, for the built-in recipe.", min=1)
+        int, typer.Option(help="Training steps, for the built-in recipe.", min=1)
     ] = 260,
     recipe: Annotated[
-        Path | None,
-        typer.Option("--recipe", help="Your own recipe (TOML).", metavar="FILE"),
+        Path | None, typer.Option(help="Your own recipe (TOML).", metavar="FILE")
     ] = None,
     drawn: Annotated[
-        int,
-        typer.Option("--drawn", help="Number of synthetic brains that test for forgetting.", min=2),
+        int, typer.Option(help="Number of synthetic brains that test for forgetting.", min=2)
     ] = 12,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            "--minutes", help="Stop training after this time; run again to continue.", min=0
-        ),
+        typer.Option(help="Stop training after this time; run again to continue.", min=0),
     ] = None,
     network: EngineChoice = NETWORK,
 ) -> Answer:

@@ -17,30 +17,19 @@ def monitor(
     ],
     out: options.Out,
     baseline_weeks: Annotated[
-        int,
-        typer.Option("--baseline-weeks", help="Number of first weeks used as the baseline.", min=1),
+        int, typer.Option(help="Number of first weeks used as the baseline.", min=1)
     ] = 4,
     least_acceptance: Annotated[
         float,
-        typer.Option(
-            "--least-acceptance",
-            help="Stop rule: lowest fraction of accepted candidates.",
-            min=0.0,
-            max=1.0,
-        ),
+        typer.Option(help="Stop rule: lowest fraction of accepted candidates.", min=0.0, max=1.0),
     ] = 0.5,
     most_candidates: Annotated[
         float,
-        typer.Option(
-            "--most-candidates",
-            help="Stop rule: highest mean of candidates per study in a week.",
-            min=0.0,
-        ),
+        typer.Option(help="Stop rule: highest mean of candidates per study in a week.", min=0.0),
     ] = 3.0,
     studies: Annotated[
         Path | None,
         typer.Option(
-            "--studies",
             help="The analysed studies, as for `batch`; contrast, noise and voxel size are "
             "monitored too.",
             metavar="DIR",

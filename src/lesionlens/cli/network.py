@@ -16,7 +16,6 @@ from lesionlens.engines.choice import EngineChoice
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
 """Options of a remote server."""
 NETWORK = EngineChoice()
-"""Default of a command's parameter `network`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +26,13 @@ class ComputeOptions:
     precision: Annotated[
         ComputePrecision,
         typer.Option(
-            "--precision",
             help="Numeric precision of the network; auto is float32 on a CPU, bfloat16 on a GPU "
-            "of Nvidia, AMD or Intel.",
+            "of Nvidia, AMD or Intel."
         ),
     ] = ComputePrecision.AUTO
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads",
             help="Threads of a CPU to compute with; an analysis gives the same result with any "
             "number.",
             metavar="N",
@@ -54,15 +51,12 @@ class EngineOptions(ComputeOptions):
 
     bundle: Annotated[
         Path | None,
-        typer.Option(
-            "--bundle", help="MONAI bundle to use instead of the built-in network.", metavar="DIR"
-        ),
+        typer.Option(help="MONAI bundle to use instead of the built-in network.", metavar="DIR"),
     ] = None
     weights: options.Weights = None
     engine: Annotated[
         str,
         typer.Option(
-            "--engine",
             help="Engine to use: lens, onnx (without torch; see export-model), or one of another "
             "package.",
             metavar="NAME",
@@ -71,7 +65,6 @@ class EngineOptions(ComputeOptions):
     patience: Annotated[
         float,
         typer.Option(
-            "--patience",
             help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
             "sequence relevance, checks of the map); what does not fit is omitted.",
             metavar="MIN",
@@ -81,7 +74,6 @@ class EngineOptions(ComputeOptions):
     server: Annotated[
         str | None,
         typer.Option(
-            "--server",
             help="Use the network of a `lesionlens serve` server; --engine then names one of its "
             "models. Only voxels of the brain are sent.",
             metavar="URL",
@@ -90,22 +82,15 @@ class EngineOptions(ComputeOptions):
     api_key_file: Annotated[
         Path | None,
         typer.Option(
-            "--api-key-file",
-            help="File with the server's key; else LESIONLENS_API_KEY, if set.",
-            metavar="FILE",
+            help="File with the server's key; else LESIONLENS_API_KEY, if set.", metavar="FILE"
         ),
     ] = None
     server_ca: Annotated[
         Path | None,
-        typer.Option(
-            "--server-ca",
-            help="Certificates to trust instead of the system's (PEM).",
-            metavar="FILE",
-        ),
+        typer.Option(help="Certificates to trust instead of the system's (PEM).", metavar="FILE"),
     ] = None
     plain_http: Annotated[
-        bool,
-        typer.Option("--plain-http", help="Send scans unencrypted to a server (http)."),
+        bool, typer.Option("--plain-http", help="Send scans unencrypted to a server (http).")
     ] = False
     fall_back: Annotated[
         bool,

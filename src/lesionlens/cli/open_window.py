@@ -21,8 +21,7 @@ _LEAVE_S = 30.0
 
 def open_window(
     place: Annotated[
-        Path,
-        typer.Argument(help="A study, or a result folder.", metavar="STUDY_OR_RESULT"),
+        Path, typer.Argument(help="A study, or a result folder.", metavar="STUDY_OR_RESULT")
     ],
 ) -> Answer:
     """Open a study, or a saved result with its study, in napari.
@@ -41,11 +40,7 @@ def open_window(
     # A process of LesionLens alone. With arenas for its threads an analysis takes 1.5 GB more.
     # NumPy's threads spin while they wait, for a tenth of its processor time.
     # Small pages, so that less stays resident of what is freed in pieces.
-    tuned = {
-        "MALLOC_ARENA_MAX": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "NUMPY_MADVISE_HUGEPAGE": "0",
-    }
+    tuned = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "NUMPY_MADVISE_HUGEPAGE": "0"}
     env = {**tuned, **os.environ, TUNE: "1"}
     return Answer(status=_status_of(subprocess.Popen(command, env=env)))  # noqa: S603  our own
 

@@ -156,6 +156,4 @@ class FileOptions:
 
 
 SOURCE = SourceOptions()
-"""Default of a command's parameter `source`."""
 FILES = ExportOptions()
-"""Default of a command's parameter `wanted`."""

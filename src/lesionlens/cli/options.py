@@ -39,16 +39,13 @@ class ResultLayout(StrEnum):
 _SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
 
 StudyPath = Annotated[
-    Path,
-    typer.Argument(help="Folder of NIfTI or DICOM files, or one NIfTI file.", metavar="STUDY"),
+    Path, typer.Argument(help="Folder of NIfTI or DICOM files, or one NIfTI file.", metavar="STUDY")
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the result.", metavar="DIR")]
-T1 = Annotated[str | None, typer.Option("--t1", help=f"{_SOURCE} T1.", metavar="F")]
-T1c = Annotated[
-    str | None, typer.Option("--t1c", help=f"{_SOURCE} T1 after contrast.", metavar="F")
-]
-T2 = Annotated[str | None, typer.Option("--t2", help=f"{_SOURCE} T2.", metavar="F")]
-Flair = Annotated[str | None, typer.Option("--flair", help=f"{_SOURCE} FLAIR.", metavar="F")]
+Out = Annotated[Path, typer.Option(help="Folder for the result.", metavar="DIR")]
+T1 = Annotated[str | None, typer.Option(help=f"{_SOURCE} T1.", metavar="F")]
+T1c = Annotated[str | None, typer.Option(help=f"{_SOURCE} T1 after contrast.", metavar="F")]
+T2 = Annotated[str | None, typer.Option(help=f"{_SOURCE} T2.", metavar="F")]
+Flair = Annotated[str | None, typer.Option(help=f"{_SOURCE} FLAIR.", metavar="F")]
 StudyUid = Annotated[
     str | None,
     typer.Option("--study", help="Study to use if the folder holds several.", metavar="UID"),
@@ -56,55 +53,38 @@ StudyUid = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights",
         help="Weights to use: a file, default or synthetic (both in the package; synthetic was "
         "trained on no patient), or an accepted version such as v1.",
         metavar="FILE|synthetic",
     ),
 ]
-Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
-]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")]
 BrainExtraction = Annotated[
     Stripping,
     typer.Option(
-        "--brain-extraction",
         help="Brain extraction method; auto is the built-in one, or an installed program if its "
-        "mask is doubtful.",
+        "mask is doubtful."
     ),
 ]
 BiasCorrection = Annotated[
     bool, typer.Option("--bias-correction", help="Correct the bias field first (N4); slower.")
 ]
 Layouts = Annotated[
-    ResultLayout,
-    typer.Option(
-        "--layout",
-        help="bids: add the study to DIR, a BIDS derivatives dataset.",
-    ),
+    ResultLayout, typer.Option(help="bids: add the study to DIR, a BIDS derivatives dataset.")
 ]
 Language = Annotated[
     str,
-    typer.Option(
-        "--language",
-        help="Language of the report: en, de, or your own TOML file.",
-        metavar="LANGUAGE",
-    ),
+    typer.Option(help="Language of the report: en, de, or your own TOML file.", metavar="LANGUAGE"),
 ]
 SentenceTemplate = Annotated[
     Path | None,
     typer.Option(
-        "--sentence-template",
-        help="Your own Jinja template for the sentence to paste into a report.",
-        metavar="FILE",
+        help="Your own Jinja template for the sentence to paste into a report.", metavar="FILE"
     ),
 ]
 Hide = Annotated[
     list[Identity] | None,
-    typer.Option(
-        "--hide",
-        help="Omit patient, date or series from the report; repeatable.",
-    ),
+    typer.Option(help="Omit patient, date or series from the report; repeatable."),
 ]
 Surfaces = Annotated[
     bool,
@@ -113,14 +93,13 @@ Surfaces = Annotated[
 Maps = Annotated[
     MapExtent,
     typer.Option(
-        "--maps", help="DICOM attention maps: cut (cropped to the visible part) or full (for OHIF)."
+        help="DICOM attention maps: cut (cropped to the visible part) or full (for OHIF)."
     ),
 ]
 Also = Annotated[
     list[Extra] | None,
     typer.Option(
-        "--also",
-        help="Also write contours (RTSTRUCT) or key-slices (pictures) into dicom; repeatable.",
+        help="Also write contours (RTSTRUCT) or key-slices (pictures) into dicom; repeatable."
     ),
 ]
 Evidence = Annotated[
@@ -134,7 +113,6 @@ Evidence = Annotated[
 Prior = Annotated[
     Path | None,
     typer.Option(
-        "--prior",
         help="Compare with an earlier examination: its result folder, a folder of results (the "
         "latest earlier one of the same patient is used), or its study.",
         metavar="RESULT_DIR",
@@ -143,7 +121,6 @@ Prior = Annotated[
 Supersedes = Annotated[
     Path | None,
     typer.Option(
-        "--supersedes",
         help="Name the newest LesionLens report on this study in this folder (a result, or the "
         "study as fetched with its results) as predecessor of the new report. A report that "
         "was sent from DIR, or fetched with the study, is named anyway.",
@@ -151,12 +128,7 @@ Supersedes = Annotated[
     ),
 ]
 PriorStudy = Annotated[
-    Path | None,
-    typer.Option(
-        "--prior-study",
-        help="Study of that result, if it has been moved.",
-        metavar="STUDY",
-    ),
+    Path | None, typer.Option(help="Study of that result, if it has been moved.", metavar="STUDY")
 ]
 SamePatient = Annotated[
     bool,
@@ -173,8 +145,7 @@ Rest = Annotated[
     ),
 ]
 Convention = Annotated[
-    str | None,
-    typer.Option("--convention", help="Label convention, as for `evaluate`.", metavar="NAME|FILE"),
+    str | None, typer.Option(help="Label convention, as for `evaluate`.", metavar="NAME|FILE")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]
 
@@ -228,7 +199,7 @@ def with_export_options(reopened: Analysis, wanted: ExportOptions) -> Analysis:
     return replace(reopened, options=replace(wanted, evidence=reopened.options.evidence))
 
 
-def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
+def superseded(path: Path | None, study: Study) -> tuple[Document, ...]:
     """Return the predecessor of the new report; empty if none was named.
 
     Raises
@@ -238,7 +209,7 @@ def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
     """
     from lesionlens.imaging.reading.dicom.documents import newest_document
 
-    return () if place is None else (newest_document(place, study.uid),)
+    return () if path is None else (newest_document(path, study.uid),)
 
 
 def save(
@@ -252,16 +223,13 @@ def save(
         The folder of the whole result, what was written there (with the review that was continued
         in it), and all warnings.
     """
-    from lesionlens.analysis.findings.edits import applied
     from lesionlens.results.export import exporter
-    from lesionlens.results.review.earlier import check_own_name, with_earlier_review
 
     if layout is ResultLayout.OWN:
-        analysis = applied(with_earlier_review(analysis, out))
-        return out, analysis, exporter.save(analysis, out, context=context)
+        return out, *exporter.save(analysis, out, context=context)
     from lesionlens.imaging.reading.bids import RESULTS
     from lesionlens.results.export.bids import save_bids
+    from lesionlens.results.review.earlier import check_own_name
 
     check_own_name(analysis.run.inputs, place := out / RESULTS / analysis.study.name)
-    analysis = applied(with_earlier_review(analysis, place))
-    return place, analysis, save_bids(analysis, out, context=context)
+    return place, *save_bids(analysis, out, context=context)

@@ -38,19 +38,17 @@ Address = Annotated[
 User = Annotated[
     str | None,
     typer.Option(
-        "--user",
-        help="User name; the password comes from LESIONLENS_PACS_PASSWORD or the keyring.",
+        help="User name; the password comes from LESIONLENS_PACS_PASSWORD or the keyring."
     ),
 ]
 Authorities = Annotated[
     Path | None,
-    typer.Option("--ca", help="Certificates to trust instead of the usual, PEM.", metavar="FILE"),
+    typer.Option(help="Certificates to trust instead of the usual, PEM.", metavar="FILE"),
 ]
 Certificate = Annotated[
-    Path | None,
-    typer.Option("--cert", help="Client certificate with its key (PEM).", metavar="FILE"),
+    Path | None, typer.Option(help="Client certificate with its key (PEM).", metavar="FILE")
 ]
-Title = Annotated[str, typer.Option("--aet", help="Local AE title (DIMSE).", metavar="TITLE")]
+Title = Annotated[str, typer.Option(help="Local AE title (DIMSE).", metavar="TITLE")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +66,18 @@ class AccessOptions:
 
 
 ACCESS = Access()
-"""Default of a command's parameter `access`."""
 
 
 @takes(access=AccessOptions)
 def find(
     address: Address,
-    patient: Annotated[str, typer.Option("--patient", help="Patient ID.")] = "",
+    patient: Annotated[str, typer.Option(help="Patient ID.")] = "",
     name: Annotated[
-        str, typer.Option("--name", help="Patient's name, family name first; parts are enough.")
+        str, typer.Option(help="Patient's name, family name first; parts are enough.")
     ] = "",
-    date: Annotated[
-        str, typer.Option("--date", help="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD.")
-    ] = "",
-    accession: Annotated[str, typer.Option("--accession", help="Accession number.")] = "",
-    modality: Annotated[
-        str, typer.Option("--modality", help="Modality of any series; '' for all.")
-    ] = "MR",
+    date: Annotated[str, typer.Option(help="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession number.")] = "",
+    modality: Annotated[str, typer.Option(help="Modality of any series; '' for all.")] = "MR",
     access: Access = ACCESS,
     json: options.Json = False,
 ) -> Answer:
@@ -122,12 +115,10 @@ def get(
     same_patient: options.SamePatient = False,
     by: Annotated[
         Retrieval,
-        typer.Option(
-            "--by", help="DIMSE: C-GET, C-MOVE, or auto (C-MOVE if C-GET is not supported)."
-        ),
+        typer.Option(help="DIMSE: C-GET, C-MOVE, or auto (C-MOVE if C-GET is not supported)."),
     ] = Retrieval.AUTO,
     port: Annotated[
-        int, typer.Option("--port", help="Port for C-MOVE; it must be configured in the archive.")
+        int, typer.Option(help="Port for C-MOVE; it must be configured in the archive.")
     ] = OWN_PORT,
     access: Access = ACCESS,
 ) -> Answer:
@@ -155,7 +146,6 @@ def send(
     only: Annotated[
         str,
         typer.Option(
-            "--only",
             help="Kinds of objects to send, separated by commas: seg, sr, pm, ko, sc, pr, "
             "rtstruct, doc, other.",
             metavar="KINDS",
@@ -202,14 +192,14 @@ def send(
 
 
 def _nameless(
-    result: Path, place: Path, key: Path | None, map_file: Path | None
+    result: Path, path: Path, key: Path | None, map_file: Path | None
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Return a de-identified copy of the objects to send, and notes about it."""
     from lesionlens.imaging.deidentification.folder import deidentify_folder
     from lesionlens.imaging.deidentification.profile import Options
     from lesionlens.site.pacs.outbox import files_to_send, folder_to_send
 
-    pseudonyms, table = replacement(key, map_file, place)
-    done = deidentify_folder(folder_to_send(result), place / "out", pseudonyms, Options())
+    pseudonyms, table = replacement(key, map_file, path)
+    done = deidentify_folder(folder_to_send(result), path / "out", pseudonyms, Options())
     pseudonyms.write_map(table)
-    return files_to_send(place / "out"), done.notices
+    return files_to_send(path / "out"), done.notices

@@ -45,8 +45,7 @@ def response(
         Response | None, typer.Option(help="Category to sign; default: the proposed one.")
     ] = None,
     withdraw: Annotated[
-        str | None,
-        typer.Option(help="Reason to withdraw the signed response; needs --sign NAME."),
+        str | None, typer.Option(help="Reason to withdraw the signed response; needs --sign NAME.")
     ] = None,
 ) -> Answer:
     """Propose a response category by RANO 2.0 as a draft, or sign one.

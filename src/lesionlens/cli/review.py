@@ -37,7 +37,7 @@ def review(
     study: options.StudyPath,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write a result here instead of opening napari.", metavar="DIR"),
+        typer.Option(help="Write a result here instead of opening napari.", metavar="DIR"),
     ] = None,
     source: SourceOptions = SOURCE,
     wanted: ExportOptions = FILES,

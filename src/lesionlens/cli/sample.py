@@ -16,9 +16,7 @@ from lesionlens.base.staging import check_target, staged
 from lesionlens.cli.console import Answer, plain
 
 
-def sample(
-    out: Annotated[Path, typer.Argument(help="Output folder.", metavar="DIR")],
-) -> Answer:
+def sample(out: Annotated[Path, typer.Argument(help="Output folder.", metavar="DIR")]) -> Answer:
     """Write the sample patients and the training recipes into a folder.
 
     A real patient as NIfTI (BraTS 2021, CC BY 4.0; see README.md there) with the expert

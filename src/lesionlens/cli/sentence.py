@@ -14,8 +14,7 @@ from lesionlens.cli.console import Answer
 def sentence(
     result: Annotated[Path, typer.Argument(help="Folder of a saved result.", metavar="RESULT")],
     candidate: Annotated[
-        int | None,
-        typer.Option("--candidate", help="Number of one candidate; default: the whole study."),
+        int | None, typer.Option(help="Number of one candidate; default: the whole study.")
     ] = None,
     language: options.Language = "en",
     sentence_template: options.SentenceTemplate = None,

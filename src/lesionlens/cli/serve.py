@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 Bundles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--bundle",
-        help="MONAI bundle to serve instead of the built-in network; repeatable.",
-        metavar="DIR",
+        help="MONAI bundle to serve instead of the built-in network; repeatable.", metavar="DIR"
     ),
 ]
 
@@ -33,28 +31,23 @@ Bundles = Annotated[
 @takes(without={"bundle", *SERVER}, network=EngineOptions)
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 127.0.0.1 is this machine only.")
+        str, typer.Option(help="Address to listen on; 127.0.0.1 is this machine only.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", help="Port to listen on; 0 for any free port.", min=0)
+        int, typer.Option(help="Port to listen on; 0 for any free port.", min=0)
     ] = 8000,
     api_key_file: Annotated[
         Path | None,
         typer.Option(
-            "--api-key-file",
             help="Text file of API keys, one per line; required for access from other machines.",
             metavar="FILE",
         ),
     ] = None,
     certificate: Annotated[
-        Path | None,
-        typer.Option("--certificate", help="Certificate for https (PEM).", metavar="FILE"),
+        Path | None, typer.Option(help="Certificate for https (PEM).", metavar="FILE")
     ] = None,
     certificate_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--certificate-key", help="Private key of the certificate (PEM).", metavar="FILE"
-        ),
+        Path | None, typer.Option(help="Private key of the certificate (PEM).", metavar="FILE")
     ] = None,
     plain_http: Annotated[
         bool,
@@ -65,23 +58,17 @@ def serve(
     datastore: Annotated[
         Path | None,
         typer.Option(
-            "--datastore",
             help="Folder of studies for MONAI Label clients, which also save labels there.",
             metavar="DIR",
         ),
     ] = None,
     memory: Annotated[
-        float,
-        typer.Option(
-            "--memory", help="Memory limit in GB for the studies of all clients.", min=0.1
-        ),
+        float, typer.Option(help="Memory limit in GB for the studies of all clients.", min=0.1)
     ] = 8.0,
     heartbeat: Annotated[
         float,
         typer.Option(
-            "--heartbeat",
-            help="Seconds after which a silent client and its study are discarded.",
-            min=1.0,
+            help="Seconds after which a silent client and its study are discarded.", min=1.0
         ),
     ] = 30.0,
 ) -> Answer:

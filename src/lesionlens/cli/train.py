@@ -32,13 +32,11 @@ def train(
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for checkpoints, logs and weights.", metavar="DIR"),
+        Path, typer.Option(help="Folder for checkpoints, logs and weights.", metavar="DIR")
     ],
     network: EngineChoice = NETWORK,
     minutes: Annotated[
-        float | None,
-        typer.Option("--minutes", help="Stop after this time; run again to continue.", min=0),
+        float | None, typer.Option(help="Stop after this time; run again to continue.", min=0)
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start from scratch instead of from a checkpoint.")
@@ -46,16 +44,13 @@ def train(
     finetune: Annotated[
         Path | None,
         typer.Option(
-            "--finetune",
             help="Train on real cases: BraTS or Decathlon layout, or reviewed results.",
             metavar="DIR",
         ),
     ] = None,
     studies: Annotated[
         Path | None,
-        typer.Option(
-            "--studies", help="The studies of reviewed results, as for `batch`.", metavar="DIR"
-        ),
+        typer.Option(help="The studies of reviewed results, as for `batch`.", metavar="DIR"),
     ] = None,
     convention: options.Convention = None,
 ) -> Answer:

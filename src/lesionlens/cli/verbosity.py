@@ -44,20 +44,14 @@ class Verbosity:
         ),
     ] = 0
     quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="Print only errors and the output of --json."),
+        bool, typer.Option("--quiet", "-q", help="Print only errors and the output of --json.")
     ] = False
     log_file: Annotated[
         Path | None,
-        typer.Option(
-            "--log-file",
-            help="Append times, stages, notes and errors to this file.",
-            metavar="FILE",
-        ),
+        typer.Option(help="Append times, stages, notes and errors to this file.", metavar="FILE"),
     ] = None
     debug: Annotated[
-        bool,
-        typer.Option("--debug", help="Show the traceback and library warnings when it fails."),
+        bool, typer.Option("--debug", help="Show the traceback and library warnings when it fails.")
     ] = False
 
     @property

@@ -10,10 +10,8 @@ import typer
 from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain
 
-By = Annotated[
-    str, typer.Option("--by", help="Name of the person who decides; recorded.", metavar="NAME")
-]
-Why = Annotated[str, typer.Option("--why", help="Reason; recorded.")]
+By = Annotated[str, typer.Option(help="Name of the person who decides; recorded.", metavar="NAME")]
+Why = Annotated[str, typer.Option(help="Reason; recorded.")]
 
 
 def show() -> Answer:

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from lesionlens.site.database.records import StudyEntry, WorklistRow
 
 List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
-Reader = Annotated[
-    str, typer.Option("--reader", help="Reader's name, as in the preferences of the plugin.")
-]
+Reader = Annotated[str, typer.Option(help="Reader's name, as in the preferences of the plugin.")]
 
 
 @takes(access=AccessOptions)
@@ -41,10 +39,8 @@ def scan(
     folder: Annotated[
         Path, typer.Option("--list", help="Folder of the list; results go there.", metavar="LIST")
     ],
-    patient: Annotated[str, typer.Option("--patient", help="Archive: patient ID.")] = "",
-    date: Annotated[
-        str, typer.Option("--date", help="Archive: YYYYMMDD, or YYYYMMDD-YYYYMMDD.")
-    ] = "",
+    patient: Annotated[str, typer.Option(help="Archive: patient ID.")] = "",
+    date: Annotated[str, typer.Option(help="Archive: YYYYMMDD, or YYYYMMDD-YYYYMMDD.")] = "",
     access: Access = ACCESS,
     again: Annotated[bool, typer.Option("--again", help="Scan known studies again.")] = False,
 ) -> Answer:

@@ -27,8 +27,6 @@ def component_score(
     ----------
     probability : (..., N) float
         Whole-tumour probabilities of the component's N >= 1 voxels; leading axes are inputs.
-    volume_ml : float
-        Volume of the component.
     scoring : Scoring or None
         The fitted model; None uses the mean logit directly.
 

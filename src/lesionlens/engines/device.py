@@ -174,11 +174,6 @@ def describe(
     return f"cpu ({threads} thread{'' if threads == 1 else 's'}{numbers})"
 
 
-def threads_of(device: torch.device) -> int | None:
-    """Return the number of CPU threads; None on an accelerator."""
-    return thread_count() if device.type == "cpu" else None
-
-
 class DevicePlacement:
     """Runs work on the chosen device, or on the CPU if that device lacks an operation.
 

@@ -22,7 +22,6 @@ def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Mod
 
     Parameters
     ----------
-    network : nn.Module
     stride : int
         1 for full resolution.
     x : (1, C, I, J, K) Tensor
@@ -73,8 +72,6 @@ def maps(
         The input.
     channels : mapping of Region to int
         Output channel of each region.
-    context : RunContext
-        Checked before each region's gradient.
 
     Returns
     -------

@@ -36,14 +36,10 @@ def interruptible(
 
     Parameters
     ----------
-    network : nn.Module
-        The network whose leaf modules are hooked.
     stage : str
         Name for progress, in words.
     context : RunContext
         Called with the share of layers done; polled before each layer.
-    passes : int
-        Number of passes.
     seldom : nn.Module or None
         A part that most passes skip; it is not hooked.
 

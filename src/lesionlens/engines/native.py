@@ -31,8 +31,6 @@ def resample_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[B
     ----------
     values : (i, j, k) float32
         0 to 1 on the box `part` of the working grid.
-    prepared : PreparedStudy
-        Names both grids and the brain.
     part : (3,) slices
         Of the working grid.
 
@@ -59,8 +57,6 @@ def resample_map(values: Floats, prepared: PreparedStudy, source: Grid | None = 
     ----------
     values : (I, J, K) float32
         0 to 1 on the working grid, zero outside the brain.
-    prepared : PreparedStudy
-        Names both grids and the brain.
     source : Grid or None
         The map's grid in the native frame, if it is not the working grid.
 

@@ -31,11 +31,9 @@ class NetworkInput:
     present: tuple[bool, bool, bool, bool]
     """(4,) bool: available sequences."""
     grid: Grid
-    """Grid of the arrays."""
     box: Box
     """(3,) slices: the box of the working grid that they cover: the brain and a small margin."""
     cut: Grid
-    """Grid of that box."""
 
     def within(self, window: Box) -> NetworkInput:
         """Return the arrays within a window of the grid; grid and box stay those of the whole."""
@@ -93,8 +91,6 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     ----------
     prepared : PreparedStudy
         In scanner units.
-    spacing_mm : float
-        Voxel edge of the network's input.
     device : torch.device or None
         Device of the arrays; None for numpy.
 

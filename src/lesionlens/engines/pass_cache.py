@@ -25,8 +25,6 @@ class PassCache:
 
     Parameters
     ----------
-    spacing_mm : float
-        Voxel edge of the network's input.
     device : torch.device or None
         Device of the arrays; None for numpy.
     """

@@ -28,7 +28,7 @@ class PromptPass:
     def __init__(self, network: PromptNetwork) -> None:
         self._network = network
 
-    def at(self, study: PromptStudy, asked: PromptRequest, crop: Crop) -> Answered:
+    def at(self, study: PromptStudy, request: PromptRequest, crop: Crop) -> Answered:
         """Run the network on one crop; return its box, probability and attention."""
         spacing = float(crop.step[0, 0])
         images = sample(study.images, crop)
@@ -36,10 +36,10 @@ class PromptPass:
         probability = None if study.probability is None else sample(study.probability, crop)
         scene = Scene(images * brain, brain, study.present, probability, spacing)
         drawn = None
-        if asked.outline is not None:
-            drawn = sample(asked.outline[None], crop)[0].numpy() >= 0.5
-        marked = _marked(asked.foreground, crop), _marked(asked.background, crop)
-        found = self._run(scene, Question(*marked, drawn, region_index(asked)))
+        if request.outline is not None:
+            drawn = sample(request.outline[None], crop)[0].numpy() >= 0.5
+        marked = _marked(request.foreground, crop), _marked(request.background, crop)
+        found = self._run(scene, Question(*marked, drawn, region_index(request)))
         box, logits = paste(found.logits[0, 0].float(), crop, study.brain.shape)
         chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
         return box, chance.astype(np.float32), _attended(found, crop, study.brain, box)
@@ -56,9 +56,9 @@ class PromptPass:
         return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
 
 
-def region_index(asked: PromptRequest) -> int | None:
+def region_index(request: PromptRequest) -> int | None:
     """Return the position of the prompted region in `Region`."""
-    return None if asked.region is None else list(Region).index(asked.region)
+    return None if request.region is None else list(Region).index(request.region)
 
 
 def _marked(points: Points, crop: Crop) -> Mask:

@@ -38,53 +38,53 @@ _LARGEST_STEP, _MIN_STEP = 4, 100
 _INSIDE, _OUTSIDE = 1, 2
 
 
-def enclosed_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
+def enclosed_region(study: PromptStudy, request: PromptRequest) -> tuple[Box, Mask] | None:
     """Return the object that a watershed encloses; None if it has no clear border."""
-    box, found, relief = _flooded(study, asked, _MARGIN_MM)
+    box, found, relief = _flooded(study, request, _MARGIN_MM)
     if _fills(found):
-        box, found, relief = _flooded(study, asked, _WIDE_MM)
+        box, found, relief = _flooded(study, request, _WIDE_MM)
     return (box, found) if _has_clear_border(found, relief) else None
 
 
-def _flooded(study: PromptStudy, asked: PromptRequest, margin: float) -> tuple[Box, Mask, Floats]:
+def _flooded(study: PromptStudy, request: PromptRequest, margin: float) -> tuple[Box, Mask, Floats]:
     """Return a crop, the object in it, and the relief that was flooded."""
-    every = np.concatenate([asked.foreground, asked.background])
-    low = np.minimum(asked.foreground[0] - margin, every.min(0) - _BESIDE_MM)
-    high = np.maximum(asked.foreground[0] + margin, every.max(0) + _BESIDE_MM)
+    every = np.concatenate([request.foreground, request.background])
+    low = np.minimum(request.foreground[0] - margin, every.min(0) - _BESIDE_MM)
+    high = np.maximum(request.foreground[0] + margin, every.max(0) + _BESIDE_MM)
     box = clipped_box(low, high, study.brain.shape)
     relief = np.zeros(study.brain[box].shape, np.float32)
     for image in study.images[np.array(study.present)]:
         part = np.asarray(image[box], np.float32)
         relief += ndimage.gaussian_gradient_magnitude(part, _SMOOTH_MM)
-    return box, watershed(relief, _seeds(study.brain[box], box, asked)) == _INSIDE, relief
+    return box, watershed(relief, _seeds(study.brain[box], box, request)) == _INSIDE, relief
 
 
 def enclosed_again(
-    study: PromptStudy, asked: PromptRequest, outline: Mask
+    study: PromptStudy, request: PromptRequest, outline: Mask
 ) -> tuple[Box, Mask] | None:
     """Return the outline with new prompts, if it is the watershed without them.
 
     New are the prompts that contradict the outline. It changes where they move the watershed, and
     where it differs from the watershed at them: what a brush or other prompts made of it stays.
     """
-    wanted = asked.foreground[outline[tuple(asked.foreground.T)]]
-    unwanted = asked.background[~outline[tuple(asked.background.T)]]
+    wanted = request.foreground[outline[tuple(request.foreground.T)]]
+    unwanted = request.background[~outline[tuple(request.background.T)]]
     agreeing = len(wanted) + len(unwanted)
-    if not len(wanted) or agreeing == len(asked.foreground) + len(asked.background):
+    if not len(wanted) or agreeing == len(request.foreground) + len(request.background):
         return None
-    before = enclosed_region(study, replace(asked, foreground=wanted, background=unwanted))
+    before = enclosed_region(study, replace(request, foreground=wanted, background=unwanted))
     size = int(np.count_nonzero(outline))
     if before is None or _dice(before[1], outline[before[0]], size) < _SAME:
         return None
-    now = enclosed_region(study, asked)
+    now = enclosed_region(study, request)
     largest = _LARGEST_STEP * max(_MIN_STEP, size)
     if now is None or np.count_nonzero(now[1]) > largest:
         return None
-    return _changed(outline, before, now, asked)
+    return _changed(outline, before, now, request)
 
 
 def _changed(
-    outline: Mask, before: tuple[Box, Mask], now: tuple[Box, Mask], asked: PromptRequest
+    outline: Mask, before: tuple[Box, Mask], now: tuple[Box, Mask], request: PromptRequest
 ) -> tuple[Box, Mask]:
     """Return an outline after the change of the object that it shows."""
     box = covering(before[0], now[0])
@@ -93,18 +93,18 @@ def _changed(
     for whole, (part, mask) in ((old, before), (new, now)):
         whole[relative(part, box)] = mask
     corner = [side.start for side in box]
-    for points, belongs in ((asked.foreground, True), (asked.background, False)):
+    for points, belongs in ((request.foreground, True), (request.background, False)):
         new[marks(points - corner, new.shape)] = belongs
-    wrong = contradicting(asked, outline) - corner
+    wrong = contradicting(request, outline) - corner
     return box, np.where((old != new) | part_of(drawn != new, wrong), new, drawn)
 
 
-def _seeds(brain: Mask, box: Box, asked: PromptRequest) -> NDArray[np.int32]:
+def _seeds(brain: Mask, box: Box, request: PromptRequest) -> NDArray[np.int32]:
     """Return the markers: background at the faces, outside the brain and at its prompts."""
     corner = [side.start for side in box]
     seeds = np.full(brain.shape, _OUTSIDE, np.int32)
     seeds[1:-1, 1:-1, 1:-1] = np.where(brain[1:-1, 1:-1, 1:-1], 0, _OUTSIDE)
-    for points, value in ((asked.background, _OUTSIDE), (asked.foreground, _INSIDE)):
+    for points, value in ((request.background, _OUTSIDE), (request.foreground, _INSIDE)):
         seeds[ndimage.binary_dilation(marks(points - corner, brain.shape)) & brain] = value
     return seeds
 

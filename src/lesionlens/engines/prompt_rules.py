@@ -116,9 +116,9 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
     return out
 
 
-def contradicting(asked: PromptRequest, outline: Mask) -> Points:
+def contradicting(request: PromptRequest, outline: Mask) -> Points:
     """Return the (N, 3) prompts that contradict an outline."""
-    wanted, unwanted = asked.foreground, asked.background
+    wanted, unwanted = request.foreground, request.background
     return np.concatenate([wanted[~outline[tuple(wanted.T)]], unwanted[outline[tuple(unwanted.T)]]])
 
 
@@ -139,7 +139,7 @@ class Error:
     not change. An object without a name is less known, and its prompts may reach past others."""
 
 
-def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, ...]:
+def errors(outline: Mask, group: Points, request: PromptRequest) -> tuple[Error, ...]:
     """Return the contradicting points by sign, and each scribble, with their depth and reach.
 
     Parameters
@@ -148,16 +148,16 @@ def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, .
         Voxels of 1 mm.
     group : (N, 3) int64
         Prompts that contradict it.
-    asked : PromptRequest
+    request : PromptRequest
         Tells foreground from background prompts.
     """
-    wanted = {tuple(p) for p in asked.foreground.tolist()}
-    multiple, found = DEPTHS[asked.region], []
+    wanted = {tuple(p) for p in request.foreground.tolist()}
+    multiple, found = DEPTHS[request.region], []
     for belongs in (True, False):
         prompts = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
         points, scribbles = _apart(prompts)
-        opposite = asked.background if belongs else asked.foreground
-        opposite = opposite if asked.region is not None else opposite[:0]
+        opposite = request.background if belongs else request.foreground
+        opposite = opposite if request.region is not None else opposite[:0]
         if len(points):
             depth = float(_depths(outline, points, belongs).max())
             found.append(Error(points, belongs, depth, _bounded(multiple * depth), opposite))

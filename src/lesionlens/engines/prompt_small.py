@@ -26,22 +26,24 @@ _AT_FACES = 0.02
 """Maximum share of an object's voxels at the faces of the crop: it is larger than it seems."""
 
 
-def small_object(network: PromptPass, study: PromptStudy, asked: PromptRequest) -> Answered | None:
+def small_object(
+    network: PromptPass, study: PromptStudy, request: PromptRequest
+) -> Answered | None:
     """Return the small object at the prompts; None if there is none.
 
     Nor is there if they name a region of what the analysis flags there.
     """
-    wanted = asked.foreground
-    if not len(wanted) or (asked.region is not None and study.flags(wanted)):
+    wanted = request.foreground
+    if not len(wanted) or (request.region is not None and study.flags(wanted)):
         return None
     middle = (wanted.min(0) + wanted.max(0)) // 2 + 0.5  # its voxels are those of the study
     crop = Crop.straight(middle, 1.0, EDGE)
-    if not _fits(asked, crop):
+    if not _fits(request, crop):
         return None
-    box, chance, attention = network.at(study, asked, crop)
+    box, chance, attention = network.at(study, request, crop)
     corner = [side.start for side in box]
     drawn = chance >= 0.5
-    drawn[marks(asked.background - corner, drawn.shape)] = False
+    drawn[marks(request.background - corner, drawn.shape)] = False
     drawn[marks(wanted - corner, drawn.shape)] = True
     part = part_of(drawn, wanted - corner)
     if not _is_small(part) or chance[part].mean(dtype=np.float64) < _CERTAIN:
@@ -49,14 +51,14 @@ def small_object(network: PromptPass, study: PromptStudy, asked: PromptRequest) 
     return box, without(chance, drawn & ~part), attention
 
 
-def _fits(asked: PromptRequest, crop: Crop) -> bool:
+def _fits(request: PromptRequest, crop: Crop) -> bool:
     """Return whether the foreground prompts, and a small outline, lie in a crop."""
-    if np.ptp(asked.foreground, axis=0).max() > EDGE - 2 * _MARGIN:
+    if np.ptp(request.foreground, axis=0).max() > EDGE - 2 * _MARGIN:
         return False
-    if asked.outline is None:
+    if request.outline is None:
         return True
-    box = bounding_box(asked.outline)
-    if box is None or np.count_nonzero(asked.outline) > SMALL:
+    box = bounding_box(request.outline)
+    if box is None or np.count_nonzero(request.outline) > SMALL:
         return box is None
     corners = np.array([[side.start, side.stop - 1] for side in box]).T
     return len(crop.inside(corners)) == len(corners)

@@ -78,8 +78,8 @@ class StudyPrompts:
                 self._load()
             study, grid = self._read(prepared, probability, context)
             context.check("answering a prompt")
-            asked = _moved(question, prepared.working, grid)
-            found = Prompter(*self._networks).answer(study, asked)
+            request = _moved(question, prepared.working, grid)
+            found = Prompter(*self._networks).answer(study, request)
             self._return_memory_later()
             return replace(_back(found, grid, prepared, question), made_by=self._made_by)
 

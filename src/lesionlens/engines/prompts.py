@@ -79,7 +79,7 @@ class Prompter:
         self._pass = PromptPass(network)
         self._small = None if small is None else PromptPass(small)
 
-    def answer(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
+    def answer(self, study: PromptStudy, request: PromptRequest) -> PromptResponse:
         """Segment from prompts.
 
         Raises
@@ -88,65 +88,67 @@ class Prompter:
             There is no foreground prompt, prompts contradict each other or are outside the brain,
             or nothing stands out there.
         """
-        _check(study, asked)
-        if asked.outline is None:
-            return self._anew(study, asked)
-        return self._corrected(study, asked, asked.outline)
+        _check(study, request)
+        if request.outline is None:
+            return self._anew(study, request)
+        return self._corrected(study, request, request.outline)
 
-    def _anew(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
-        small = self._small_object(study, asked)
+    def _anew(self, study: PromptStudy, request: PromptRequest) -> PromptResponse:
+        small = self._small_object(study, request)
         if small is not None:
             box, chance, attention = small
-            return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
-        crop = _crop_for(study, asked)
-        box, chance, attention = self._pass.at(study, asked, crop)
-        chance = _with_analysis(study, asked, box, chance)
-        again = _better_crop(chance, box, crop, asked.foreground)
+            return _region(box, chance, attention, np.zeros(chance.shape, bool), request)
+        crop = _crop_for(study, request)
+        box, chance, attention = self._pass.at(study, request, crop)
+        chance = _with_analysis(study, request, box, chance)
+        again = _better_crop(chance, box, crop, request.foreground)
         if again is not None:
-            box, chance, attention = self._pass.at(study, asked, again)
-            chance = _with_analysis(study, asked, box, chance)
-        if _is_unknown(study, asked) and _certainty(chance) < _CERTAIN:
-            region = enclosed_region(study, asked)
+            box, chance, attention = self._pass.at(study, request, again)
+            chance = _with_analysis(study, request, box, chance)
+        if _is_unknown(study, request) and _certainty(chance) < _CERTAIN:
+            region = enclosed_region(study, request)
             if region is not None:
-                return _of_region(box, chance, attention, *region, asked)
-        wanted = asked.foreground - [side.start for side in box]
-        chance = joined(lowered_threshold(chance, wanted), wanted, _kept_with(study, asked, box))
-        return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
+                return _of_region(box, chance, attention, *region, request)
+        wanted = request.foreground - [side.start for side in box]
+        chance = joined(lowered_threshold(chance, wanted), wanted, _kept_with(study, request, box))
+        return _region(box, chance, attention, np.zeros(chance.shape, bool), request)
 
-    def _small_object(self, study: PromptStudy, asked: PromptRequest) -> Answered | None:
-        return None if self._small is None else small_object(self._small, study, asked)
+    def _small_object(self, study: PromptStudy, request: PromptRequest) -> Answered | None:
+        return None if self._small is None else small_object(self._small, study, request)
 
-    def _corrected(self, study: PromptStudy, asked: PromptRequest, outline: Mask) -> PromptResponse:
-        small = self._small_object(study, asked)
+    def _corrected(
+        self, study: PromptStudy, request: PromptRequest, outline: Mask
+    ) -> PromptResponse:
+        small = self._small_object(study, request)
         if small is not None:
-            return _of_small(*small, asked, outline)
-        region = enclosed_again(study, asked, outline) if _is_unknown(study, asked) else None
+            return _of_small(*small, request, outline)
+        region = enclosed_again(study, request, outline) if _is_unknown(study, request) else None
         if region is not None:
-            answered = self._pass.at(study, asked, _crop_for(study, asked))
-            return _of_region(*answered, *region, asked)
-        groups = list(_groups(asked, outline))
-        every = np.concatenate([asked.foreground, asked.background])
+            answered = self._pass.at(study, request, _crop_for(study, request))
+            return _of_region(*answered, *region, request)
+        groups = list(_groups(request, outline))
+        every = np.concatenate([request.foreground, request.background])
         whole = clipped_box(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
         now, out = outline.copy(), outline[whole].astype(np.float32)
         attention, settled = np.zeros(out.shape, np.float32), np.ones(out.shape, bool)
         for group in groups:
-            wrong = errors(now, group, asked)
+            wrong = errors(now, group, request)
             middle = (group.min(0) + group.max(0)) / 2
             reach = max(_MIN_SEEN_MM, *(error.reach_mm for error in wrong))
             extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
             crop = Crop.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
-            answered = self._pass.at(study, replace(asked, outline=now), crop)
+            answered = self._pass.at(study, replace(request, outline=now), crop)
             box, chance, seen = _within(whole, *answered)
-            if asked.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
-                chance = _with_alike(study, asked, now, box, chance)
-            chance = _carried_on(study, asked, now, wrong, box, chance)
+            if request.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
+                chance = _with_alike(study, request, now, box, chance)
+            chance = _carried_on(study, request, now, wrong, box, chance)
             free = may_change(chance, now, wrong, box)
             here = relative(box, whole)
             attention[here] += seen / len(groups)
             out[here] = np.where(free, chance, out[here])
             settled[here] &= ~free
             now[box] = out[here] >= 0.5
-        return _region(whole, out, attention, settled, asked)
+        return _region(whole, out, attention, settled, request)
 
 
 def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered:
@@ -162,10 +164,10 @@ def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered
     return part, chance[inner], left / total if total else left
 
 
-def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
+def _with_analysis(study: PromptStudy, request: PromptRequest, box: Box, chance: Floats) -> Floats:
     """Blend in the analysis in a first outline of a named region of what it flags there."""
-    index = region_index(asked)
-    if index is None or study.probability is None or not study.flags(asked.foreground):
+    index = region_index(request)
+    if index is None or study.probability is None or not study.flags(request.foreground):
         return chance
     analysed = (
         logit(np.asarray(study.probability[index][box], np.float32), _MIN_ANALYSED) + _BIAS[index]
@@ -174,10 +176,10 @@ def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: F
 
 
 def _with_alike(
-    study: PromptStudy, asked: PromptRequest, outline: Mask, box: Box, chance: Floats
+    study: PromptStudy, request: PromptRequest, outline: Mask, box: Box, chance: Floats
 ) -> Floats:
     """Blend in the similarity model in a correction of a named region or of a small object."""
-    index, known = region_index(asked), chance
+    index, known = region_index(request), chance
     if index is not None and study.probability is not None:
         known = np.asarray(study.probability[index][box], np.float32)
     elif np.count_nonzero(outline) > SMALL:
@@ -187,14 +189,14 @@ def _with_alike(
         known,
         study.smooth[(slice(None), *box)],
         outline[box],
-        (asked.foreground - corner, asked.background - corner),
+        (request.foreground - corner, request.background - corner),
     )
-    return _mixed(study.brain[box], chance, moved, _ALIKE[asked.region])
+    return _mixed(study.brain[box], chance, moved, _ALIKE[request.region])
 
 
 def _carried_on(
     study: PromptStudy,
-    asked: PromptRequest,
+    request: PromptRequest,
     outline: Mask,
     wrong: Sequence[Error],
     box: Box,
@@ -207,7 +209,7 @@ def _carried_on(
         outline[box],
         wrong,
         np.array([side.start for side in box]),
-        _CARRIED_UNNAMED if asked.region is None else 1.0,
+        _CARRIED_UNNAMED if request.region is None else 1.0,
     )
     return np.asarray(study.brain[box] * sigmoid(logits), np.float32)
 
@@ -219,20 +221,24 @@ def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
 
 
 def _of_small(
-    box: Box, chance: Floats, attention: Floats, asked: PromptRequest, outline: Mask
+    box: Box, chance: Floats, attention: Floats, request: PromptRequest, outline: Mask
 ) -> PromptResponse:
     """Correct a small outline: what is added is added as a whole, what is removed by the rules."""
-    wrong = errors(outline, contradicting(asked, outline), asked)
+    wrong = errors(outline, contradicting(request, outline), request)
     free = may_change(chance, outline, [error for error in wrong if not error.belongs], box)
     if any(error.belongs for error in wrong):
         free |= ~outline[box]
     changed = np.where(free, chance, outline[box]).astype(np.float32)
-    return _region(box, changed, attention, ~free, asked)
+    return _region(box, changed, attention, ~free, request)
 
 
-def _is_unknown(study: PromptStudy, asked: PromptRequest) -> bool:
+def _is_unknown(study: PromptStudy, request: PromptRequest) -> bool:
     """Return whether prompts name no region and the analysis flags nothing at them."""
-    return asked.region is None and len(asked.foreground) > 0 and not study.flags(asked.foreground)
+    return (
+        request.region is None
+        and len(request.foreground) > 0
+        and not study.flags(request.foreground)
+    )
 
 
 def _certainty(chance: Floats) -> float:
@@ -242,39 +248,41 @@ def _certainty(chance: Floats) -> float:
 
 
 def _of_region(
-    box: Box, chance: Floats, attention: Floats, part: Box, mask: Mask, asked: PromptRequest
+    box: Box, chance: Floats, attention: Floats, part: Box, mask: Mask, request: PromptRequest
 ) -> PromptResponse:
     """Respond with a region; the network's probability shows where it agrees."""
     whole = covering(box, part)
     here, there = relative(box, whole), relative(part, whole)
     i, j, k = (side.stop - side.start for side in whole)
-    outline = np.zeros((i, j, k), bool) if asked.outline is None else asked.outline[whole]
+    outline = np.zeros((i, j, k), bool) if request.outline is None else request.outline[whole]
     drawn = outline.copy()
     drawn[there] = mask
     mixed, seen = np.zeros(drawn.shape, np.float32), np.zeros(drawn.shape, np.float32)
     mixed[here], seen[here] = np.minimum(chance / 2, 0.49), attention
     mixed += drawn / np.float32(2)
-    settled = (drawn == outline) & (asked.outline is not None)
-    return _region(whole, np.where(settled, drawn, mixed), seen, settled, asked)
+    settled = (drawn == outline) & (request.outline is not None)
+    return _region(whole, np.where(settled, drawn, mixed), seen, settled, request)
 
 
-def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | None:
+def _kept_with(study: PromptStudy, request: PromptRequest, box: Box) -> Mask | None:
     """Return voxels that need not be connected: the flagged lesion under the prompts."""
-    if study.probability is None or not region_index(asked):
+    if study.probability is None or not region_index(request):
         return None
     lesion = study.probability[0][box] >= FLAGGED
-    return part_of(lesion, asked.foreground - [side.start for side in box])
+    return part_of(lesion, request.foreground - [side.start for side in box])
 
 
-def _check(study: PromptStudy, asked: PromptRequest) -> None:
-    if not len(asked.foreground) and asked.outline is None:
+def _check(study: PromptStudy, request: PromptRequest) -> None:
+    if not len(request.foreground) and request.outline is None:
         raise refused(
-            "no foreground prompt" if len(asked.background) else "no prompt",
+            "no foreground prompt" if len(request.background) else "no prompt",
             "at least one point or scribble inside the structure, or an outline to correct",
         )
-    if not len(asked.foreground) and not len(asked.background):
+    if not len(request.foreground) and not len(request.background):
         raise refused("an outline without a prompt", "a point or scribble where it is wrong")
-    both = set(map(tuple, asked.foreground.tolist())) & set(map(tuple, asked.background.tolist()))
+    both = set(map(tuple, request.foreground.tolist())) & set(
+        map(tuple, request.background.tolist())
+    )
     if both:
         raise refused(
             "a voxel prompted as both foreground and background",
@@ -282,27 +290,27 @@ def _check(study: PromptStudy, asked: PromptRequest) -> None:
             "Leave one of them out, or move them apart",
         )
     shape = study.brain.shape
-    for points in (asked.foreground, asked.background):
+    for points in (request.foreground, request.background):
         if not is_inside(points, shape).all():
             raise outside_brain()
-    if len(asked.foreground) and not study.brain[tuple(asked.foreground.T)].all():
+    if len(request.foreground) and not study.brain[tuple(request.foreground.T)].all():
         raise outside_brain()
 
 
-def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
+def _groups(request: PromptRequest, outline: Mask) -> Iterator[Points]:
     """Group the prompts that contradict an outline by the crop they fit into."""
-    wrong = list(contradicting(asked, outline))
+    wrong = list(contradicting(request, outline))
     while wrong:
         near = [p for p in wrong if np.abs(p - wrong[0]).max() <= _TOGETHER_MM / 2]
         wrong = [p for p in wrong if np.abs(p - wrong[0]).max() > _TOGETHER_MM / 2]
         yield np.array(near)
 
 
-def _crop_for(study: PromptStudy, asked: PromptRequest) -> Crop:
+def _crop_for(study: PromptStudy, request: PromptRequest) -> Crop:
     """Choose the first crop: the flagged object at the prompts, else around the prompts."""
-    low, high = asked.foreground.min(0), asked.foreground.max(0)
+    low, high = request.foreground.min(0), request.foreground.max(0)
     least = float((high - low).max()) + 16.0
-    known = _known_extent(study, asked)
+    known = _known_extent(study, request)
     if known is None:
         spacing = max(_UNKNOWN_MM, least / _ANEW)
         return Crop.straight((low + high) / 2, min(spacing, _COARSEST), _ANEW)
@@ -311,12 +319,12 @@ def _crop_for(study: PromptStudy, asked: PromptRequest) -> Crop:
     return Crop.straight((first + last) / 2, float(np.clip(wanted, _FINEST, _COARSEST)), _ANEW)
 
 
-def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Points] | None:
+def _known_extent(study: PromptStudy, request: PromptRequest) -> tuple[Points, Points] | None:
     """Return the corners of the flagged object under the prompts, on every second voxel."""
     if not study.flagged:
         return None
-    parts = study.flagged[region_index(asked) or 0]
-    half = np.minimum(asked.foreground // 2, np.array(parts.shape) - 1)
+    parts = study.flagged[region_index(request) or 0]
+    half = np.minimum(request.foreground // 2, np.array(parts.shape) - 1)
     here = set(np.unique(parts[tuple(half.T)]).tolist()) - {0}
     if not here:
         return None
@@ -346,9 +354,9 @@ def _better_crop(chance: Floats, box: Box, crop: Crop, wanted: Points) -> Crop |
 
 
 def _region(
-    box: Box, chance: Floats, attention: Floats, settled: Mask, asked: PromptRequest
+    box: Box, chance: Floats, attention: Floats, settled: Mask, request: PromptRequest
 ) -> PromptResponse:
     """Build the response; prompts override the network."""
-    for points, value in ((asked.foreground, 1.0), (asked.background, 0.0)):
+    for points, value in ((request.foreground, 1.0), (request.background, 0.0)):
         chance[marks(points - [side.start for side in box], chance.shape)] = value
     return PromptResponse(box, chance, attention, settled)

@@ -28,8 +28,6 @@ def row(token: int, layers: Sequence[Array]) -> Array:
 
     Parameters
     ----------
-    token : int
-        Token index.
     layers : sequence of (N, N) array
         From first to last, from `layer_weights`.
 

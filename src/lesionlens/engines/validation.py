@@ -94,10 +94,6 @@ def validated_perturbed(engine: object, found: Any, count: int) -> PerturbedPred
     ----------
     engine : SupportsPerturbation
         Built-in engines are covered by tests and not validated here.
-    found : PerturbedPrediction
-        What it returned.
-    count : int
-        Number of inputs.
 
     Raises
     ------

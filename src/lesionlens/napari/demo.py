@@ -74,11 +74,11 @@ def run_study(panel: LesionLens, study: Path, result: Path | None = None) -> Non
     panel.session.step(1)
 
 
-def paint(viewer: napari.Viewer, place: Path) -> None:
+def paint(viewer: napari.Viewer, path: Path) -> None:
     """Write the whole window as PNG, once it has settled."""
     wait_for(lambda: False, at_most_s=_SETTLE_S)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    viewer.screenshot(str(place), canvas_only=False, flash=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
 
 
 def wait_for(done: Callable[[], bool], at_most_s: float = PATIENCE_S) -> None:

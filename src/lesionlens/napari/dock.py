@@ -385,10 +385,6 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
         Anything with `.analysis`, an Analysis.
     block : bool or None
         Whether to wait until the window is closed; None waits unless an event loop is running.
-
-    Returns
-    -------
-    napari.Viewer
     """
     viewer = napari.Viewer(title="LesionLens")
     panel = open_panel(viewer)

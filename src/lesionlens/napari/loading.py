@@ -65,8 +65,6 @@ def read_study(
         Series assigned by the user; remembered for this study.
     study_uid : str or None
         Study to open, if the folder contains several.
-    same_patient : bool
-        As for `open_study`.
     result : Path or None
         Saved result whose series are opened, whichever were chosen since. If it is damaged or of
         another study, which is reported when it is reopened, the study is opened as it is.

@@ -44,7 +44,6 @@ class Preferences:
     brain_extraction: str = skull_stripping.AUTO
     """auto, own, or a program of `preparation.skull_stripping`."""
     bias_correction: bool = False
-    """Whether the bias field is corrected."""
     tune_process: bool = False
     """Whether garbage collector, allocator and pint of the napari process may be tuned."""
     sentence_language: str = "en"

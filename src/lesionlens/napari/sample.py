@@ -22,7 +22,7 @@ def dicom() -> list[LayerData]:
     return _read(samples.DICOM_STUDY)
 
 
-def _read(place: Path) -> list[LayerData]:
+def _read(path: Path) -> list[LayerData]:
     from lesionlens.napari.reader import read  # noqa: PLC0415
 
-    return read(str(place))
+    return read(str(path))

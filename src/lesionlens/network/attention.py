@@ -128,7 +128,6 @@ class GridCrossAttention(nn.Module):
         Channels of a query.
     features : int
         Channels of the grid.
-    heads : int
     """
 
     def __init__(self, dim: int, features: int, heads: int) -> None:

@@ -17,7 +17,6 @@ from lesionlens.network.shipped_unet import load_shipped_unet
 SPACING_MM = 2.5
 """Voxel edge of input and output."""
 BRAIN = "brain"
-"""Name of the weights' files."""
 BRAIN_FORMAT = "lesionlens-brain-1"
 Floats = NDArray[np.float32]
 

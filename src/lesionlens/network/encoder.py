@@ -49,7 +49,6 @@ def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor
     ----------
     grid : (3,) int
         Tokens along I, J, K.
-    dim : int
     place : (B, 3, 2) Tensor
         Outer edges of the grid along each axis, in coordinates in which the brain's box is -1 to 1,
         so that the position of a window in the brain is encoded.

@@ -162,18 +162,11 @@ def export_unet(network: FoldedUNet, channels: int, weights: Path, form: str) ->
     ----------
     network : FoldedUNet
         In evaluation mode.
-    channels : int
-        Of its input.
     weights : Path
         Its weights in float16, safetensors. The ONNX file, which is written beside them, refers to
         them, so that the package holds them once.
     form : str
         Name of the format, for the metadata.
-
-    Returns
-    -------
-    Path
-        The ONNX file.
     """
     image = torch.zeros(1, channels, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
     made = _exported(network, {"image": image}, ["logit"], MULTIPLE)

@@ -33,8 +33,6 @@ def load_shipped_unet(name: str, channels: int) -> UNet:
     ----------
     name : str
         Of its files, without ending.
-    channels : int
-        Of its input.
 
     Raises
     ------
@@ -59,8 +57,6 @@ def shipped_file(name: str, key: str) -> Path:
 
     Parameters
     ----------
-    name : str
-        File name.
     key : str
         Key of its SHA-256 in the JSON file of the same name.
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from lesionlens.network.shipped_unet import load_shipped_unet
 
 NAME = "small_lesions"
-"""Name of the weights' files."""
 FORMAT = "lesionlens-small-lesions-1"
 CHANNELS = 5
 """Four images, in the order of `MrSequence`, and the brain."""

@@ -105,8 +105,6 @@ def load(
 
     Parameters
     ----------
-    path : Path
-    device : torch.device or str
     sha256 : str or None
         Expected hash of the file.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import trained_on_warning
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
-from lesionlens.base.run_context import SILENT, Cancel, RunContext
+from lesionlens.base.run_context import SILENT, CancelWhen, RunContext
 from lesionlens.engines import native
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.engine import Engine
@@ -188,9 +188,13 @@ class Lens:
         loading = self._engine
         if not isinstance(loading, Future):
             return prepare(study, context, options)
+
+        def stopped() -> bool:
+            failed = loading.done() and loading.exception() is not None
+            return failed or context.cancel.is_set()
+
         try:
-            watched = replace(context, cancel=_EngineFailed(context.cancel, loading))
-            return prepare(study, watched, options)
+            return prepare(study, replace(context, cancel=CancelWhen(stopped)), options)
         except CancelledError:
             if not context.cancel.is_set():
                 loading.result()
@@ -217,19 +221,6 @@ def _examined(
     with context.stage("explanations"):
         explained = explain(engine, prepared, prediction, flagged, probability, context=context)
     return prediction, probability, cavity, flagged, explained
-
-
-@dataclass(frozen=True, slots=True)
-class _EngineFailed:
-    """A cancellation flag that is also set if the engine cannot be loaded."""
-
-    cancel: Cancel
-    loading: Future[Engine]
-
-    def is_set(self) -> bool:
-        """Return whether to stop now."""
-        failed = self.loading.done() and self.loading.exception() is not None
-        return failed or self.cancel.is_set()
 
 
 def _check_arguments(study: object, options: object, context: object, first: object) -> None:

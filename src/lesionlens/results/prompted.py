@@ -42,8 +42,6 @@ class AnalysedProbability(Mapping[Region, Floats]):
     ----------
     probability : mapping of Region to (I, J, K) float32
         0 to 1 on the reference grid.
-    prepared : PreparedStudy
-        Names the working grid.
     """
 
     def __init__(self, probability: Mapping[Region, Floats], prepared: PreparedStudy) -> None:

@@ -66,7 +66,6 @@ class StageConfig:
     brains.
     """
     patches: PatchConfig | None = None
-    """Patches to mix in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,6 @@ class OptimiserConfig:
     clip: float = 3.0
     """Learning rate, decoupled weight decay, maximum gradient norm."""
     warmup: int = 40
-    """Warm-up steps."""
     average: float = 0.998
     """Decay of the moving average of the weights, which is saved for use."""
     matrix: bool = True

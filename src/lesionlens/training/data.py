@@ -49,8 +49,6 @@ def first_seed(seed: int, session: int, stage: int) -> int:
 
     Parameters
     ----------
-    seed : int
-        Seed of the recipe.
     session : int
         Number of the session, 0 for sources that continue where they stopped.
     stage : int
@@ -253,7 +251,6 @@ def collate(
     ----------
     volumes : sequence of Packed
         Their arrays may also be tensors; the batch is on the device of the first.
-    rng : numpy.random.Generator
     config : DataConfig
         Shares of the sequences that are used.
     shape : (3,) int or None
@@ -299,8 +296,6 @@ class SynthSource:
     ----------
     draw : DrawConfig
         Generator configuration; the grid is taken from the stage.
-    stage : StageConfig
-    config : DataConfig
     seed : int
         Seed of the first volume; with workers the caller passes another one after every restart.
     done : int
@@ -392,7 +387,6 @@ class MixedSource:
 
     Parameters
     ----------
-    first, second : Source
     share : float
         Share of batches from the second source.
     seed, done : int

@@ -62,8 +62,6 @@ class FolderSource:
         Stored cases.
     stage, config
         Window size; augmentation, and number of cases kept in memory.
-    start : Start
-        Starting point of the batches.
     vary_mm : float or None
         Voxel edge of whole real brains, which are augmented (`training.variation`) and cropped to
         the stage's window; None for synthetic volumes, which are not augmented.

@@ -312,13 +312,9 @@ def train(
 
     Parameters
     ----------
-    config : TrainConfig
-        The configuration.
     out : Path
         Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
-    options : TrainOptions
-        Duration, processes and data.
     on_step : callable or None
         Called every `_REPORT_EVERY` steps.
     context : RunContext

@@ -41,12 +41,6 @@ def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig)
         `target` is 0-1 and may be fractional.
     smooth : float
         Added to numerator and denominator of the Dice ratio, voxels.
-    config : LossConfig
-        Weights of the two terms.
-
-    Returns
-    -------
-    (B, R) Tensor
     """
     probability = logits.sigmoid()
     overlap = (probability * target).sum(_SPATIAL)
@@ -69,8 +63,6 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
         Log-odds.
     batch : Batch
         Batch with `instances`.
-    config : LossConfig
-        Weights of the terms of `mask_loss`.
     """
     losses: list[Tensor] = []
     goals = targets(batch, logits.shape[1])

@@ -90,8 +90,6 @@ class RealCases:
         The run's folder: receives `split.json` and the prepared `cases/`.
     recipe : TrainConfig
         Its seed determines the split.
-    context : RunContext
-        Called before each case that is prepared.
 
     Raises
     ------
@@ -310,12 +308,8 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
 
     Parameters
     ----------
-    prepared : PreparedStudy
-        The images.
     truth : (I, J, K) uint8, Grid
         The contract's labels on their own grid in the same patient space.
-    spacing_mm : float
-        Voxel edge.
 
     Raises
     ------

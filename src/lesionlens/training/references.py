@@ -181,7 +181,7 @@ def _series(sequence: MrSequence, image: ImageFile) -> Series:
 
 def reviewed_case(
     folder: Path,
-    place: Path,
+    path: Path,
     patient: str | None = None,
     read: Callable[[Path], SavedResult] = _READ,
     listed: str = "",
@@ -190,10 +190,6 @@ def reviewed_case(
 
     Parameters
     ----------
-    folder : Path
-        The result.
-    place : Path
-        Its study.
     patient : str or None
         The patient; None to read it from the DICOM objects, else take `listed`, else the name.
     read : callable
@@ -217,7 +213,7 @@ def reviewed_case(
 
     def study() -> Study:
         try:
-            return paired(read(folder), open_study(place, recall=True))
+            return paired(read(folder), open_study(path, recall=True))
         except OtherStudyError as error:
             raise UnusableInputError(
                 found=f"that the study {folder.name!r} is not the one reviewed: {error.difference}",
@@ -225,9 +221,9 @@ def reviewed_case(
                 next_step="Name the right folder with --studies, or analyse and review it again",
             ) from error
 
-    if not place.exists():
+    if not path.exists():
         raise UnusableInputError(
-            found=f"no study {folder.name!r} in {place.parent.name!r}",
+            found=f"no study {folder.name!r} in {path.parent.name!r}",
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
@@ -359,8 +355,6 @@ def split(
         Patient to number of cases.
     share : float
         Share of patients to hold out; at least one, unless it is 0, which holds out none.
-    seed : int
-        Random seed.
     known : mapping of str to bool
         An earlier split, which is kept, so that no training patient is used for validation.
 

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.text import is_writable
@@ -17,31 +18,17 @@ from lesionlens.base.text import is_writable
 logger = logging.getLogger(__name__)
 
 
-class EventWriter(Protocol):
-    """Writer of scalars and images."""
+class EventWriter:
+    """Writer of scalars and images; this one discards them."""
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add one point to each curve."""
-        ...
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
         """Add a grey image (H, W), 0-1."""
-        ...
 
     def close(self) -> None:
         """Flush and close."""
-        ...
-
-
-class _NoBoard:
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        """Do nothing."""
-
-    def picture(self, name: str, image: Tensor, step: int) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 @contextmanager
@@ -57,7 +44,7 @@ def _disk_errors_named() -> Iterator[None]:
         ) from error
 
 
-class _TensorBoard:
+class _TensorBoard(EventWriter):
     def __init__(self, make: Callable[[], Any]) -> None:
         self._hook, threading.excepthook = threading.excepthook, self._silent
         with _disk_errors_named():
@@ -68,15 +55,18 @@ class _TensorBoard:
         if not isinstance(args.exc_value, OSError):
             self._hook(args)
 
+    @override
     def scalars(self, values: dict[str, float], step: int) -> None:
         with _disk_errors_named():
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
+    @override
     def picture(self, name: str, image: Tensor, step: int) -> None:
         with _disk_errors_named():
             self._writer.add_image(name, image[None], step)
 
+    @override
     def close(self) -> None:
         threading.excepthook = self._hook
         with _disk_errors_named():
@@ -86,12 +76,12 @@ class _TensorBoard:
 def open_event_writer(out: Path | None) -> EventWriter:
     """Open a writer in `out/board`, or a silent one without a folder or TensorBoard."""
     if out is None:
-        return _NoBoard()
+        return EventWriter()
     if not is_writable(str(out)):
         logger.warning("no board is written: TensorBoard needs a folder whose name is UTF-8")
-        return _NoBoard()
+        return EventWriter()
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)
     except ImportError:
-        return _NoBoard()
+        return EventWriter()
     return _TensorBoard(lambda: SummaryWriter(str(out / "board")))

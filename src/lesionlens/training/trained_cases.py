@@ -20,7 +20,6 @@ class TrainedCase:
 
 
 TrainedCases = Mapping[str, TrainedCase]
-"""Trained cases by name."""
 
 
 def merged(before: TrainedCases, now: TrainedCases) -> TrainedCases:

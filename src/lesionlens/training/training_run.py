@@ -230,10 +230,6 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     ----------
     before : mapping
         From `recipe_record`.
-    config : TrainConfig
-        The current configuration.
-    step : int
-        Step of the checkpoint.
 
     Raises
     ------

@@ -59,12 +59,8 @@ def validate_each(
     ----------
     network : LensNetwork
         On `device`.
-    config : DrawConfig
-        Grid and contents of the volumes.
     volumes : sequence of int
         Numbers of the volumes, from 0; their seeds are not used for training.
-    device : torch.device
-        Device of the generator.
     precision : ComputePrecision
         As for `engines.device.autocast`.
 

@@ -42,12 +42,8 @@ def varied(
     ----------
     packed : Packed
         A whole brain.
-    spacing_mm : float
-        Voxel edge.
     window : (3,) int or None
         Window size; mostly at a lesion.
-    rng : Generator
-        Random generator.
 
     Returns
     -------

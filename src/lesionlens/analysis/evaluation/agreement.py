@@ -80,8 +80,6 @@ def agreement(
     ----------
     first, second : (I, J, K) uint8
         Labels on one grid.
-    grid : Grid
-        Grid of both.
     regions : tuple of Region
         Regions that both can show.
 

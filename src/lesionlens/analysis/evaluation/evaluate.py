@@ -38,8 +38,6 @@ def evaluate(
         Cases with their reference; one without a reference, or an empty one, counts as tumour-free.
     convention_of : callable
         Returns the label convention of a case, None to infer it from the labels.
-    context : RunContext
-        Called before each case.
 
     Raises
     ------
@@ -83,10 +81,10 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
             )
 
 
-def _note_other_name(score: CaseScore, named: Mapping[str, Path], place: Path) -> None:
+def _note_other_name(score: CaseScore, named: Mapping[str, Path], path: Path) -> None:
     """Report if the only case is scored from a segmentation that is named after another."""
-    if place in named.values() and named.get(score.case) != place:
-        score.problems.append(f"scored from {place.name}, the only segmentation there")
+    if path in named.values() and named.get(score.case) != path:
+        score.problems.append(f"scored from {path.name}, the only segmentation there")
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:

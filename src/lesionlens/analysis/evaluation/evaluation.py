@@ -103,8 +103,6 @@ def evaluate(
     convention : str or None
         Label convention of the reference and of plain segmentations: a name such as "brats" or
         "msd", or a table's path.
-    context : RunContext
-        Called before each case.
 
     Raises
     ------

@@ -16,11 +16,6 @@ _EQUAL = 1e-6  # scores in findings.json have six digits
 def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
     """Return the checks of the whole-tumour map and the cost of the explanations.
 
-    Parameters
-    ----------
-    findings : FindingsFile
-        findings.json of this folder.
-
     Returns
     -------
     dict

@@ -52,8 +52,6 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
     ----------
     predicted, truth : (I, J, K) bool
         One region; dilations are in voxels, whatever their size, as in the challenge (1 mm).
-    grid : Grid
-        Grid of both.
     """
     box = bounding_box(predicted | truth, DILATIONS + 1)
     if box is None:

@@ -120,8 +120,6 @@ def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]
     ----------
     whole : (I, J, K) bool
         Whole tumour of the reference.
-    grid : Grid
-        Its grid.
 
     Returns
     -------
@@ -162,8 +160,6 @@ def candidate_hits(
         From findings.json.
     predicted, truth : (I, J, K) bool
         Whole tumour.
-    grid : Grid
-        Of both.
 
     Returns
     -------
@@ -202,8 +198,6 @@ def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, 
     ----------
     predicted, truth : (I, J, K) bool
         Whole tumour; components of `predicted` are formed by the same rules as reference lesions.
-    grid : Grid
-        Of both.
 
     Returns
     -------

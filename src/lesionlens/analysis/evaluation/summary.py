@@ -21,7 +21,6 @@ class CaseScore:
     """All metrics of one case."""
 
     case: str
-    """Its name."""
     healthy: bool
     """Whether its reference is empty or missing: there is nothing to find."""
     convention: str | None = None

@@ -57,14 +57,8 @@ def without_candidate(
 
     Parameters
     ----------
-    engine : SupportsPerturbation
-        With `Capability.PERTURB`.
-    prepared, prediction
-        The study, and the engine's prediction.
     components : sequence of ComponentVoxels
         All candidates, on the grid of the first pass.
-    index : int
-        Index of the candidate to occlude.
 
     Raises
     ------

@@ -67,11 +67,6 @@ def undecided(probability: Floats) -> Floats:
 def detects_flagged_regions(questions: Questions, marked: ComponentMask) -> bool:
     """Return whether the quick pass, whose attention is shown, detects each flagged region.
 
-    Parameters
-    ----------
-    questions : Questions
-        To the engine, about the study.
-
     Returns
     -------
     bool
@@ -127,11 +122,6 @@ def predict_subsets(
         Each component on the grid of `unperturbed`.
     finely : ComponentMask or None
         The same components, to compare the sequences at the prediction's own voxel size.
-
-    Raises
-    ------
-    CancelledError
-        The user asked to stop.
     """
     seen = prediction.unperturbed
     if seen is None:
@@ -238,8 +228,6 @@ def shown_of(
         Mask predicted from a subset, and from all sequences in the same kind of pass.
     nearest : (I, J, K) int
         Index of the nearest component for each voxel.
-    count : int
-        Number of components.
 
     Returns
     -------

@@ -37,8 +37,6 @@ def elsewhere(
     ----------
     answer : (I, J, K) float32
         From `voxel_attention_raw`: 1 is uniform attention.
-    prepared : PreparedStudy
-        Names both grids.
     voxel : (3,) int
         Index on the native grid.
     """
@@ -57,8 +55,6 @@ def voxel_attention(
 
     Parameters
     ----------
-    prepared : PreparedStudy
-        Names both grids.
     voxel : (3,) int
         Index on the native grid.
 
@@ -155,10 +151,6 @@ def layer_attention(
     ----------
     trace : Trace or None
         Trace of the analysis; `trace.attention_layers` lists the layers and their number of heads.
-    prepared : PreparedStudy
-        Names both grids.
-    region : Region
-        Region of the query.
     layer : int
         From 0, coarse to fine.
     head : int or None

@@ -25,8 +25,6 @@ class Questions:
 
     Parameters
     ----------
-    engine : SupportsPerturbation
-        With `Capability.PERTURB`.
     time : QuestionTime
         Time limit of all requests, from the first one on.
     """
@@ -70,11 +68,6 @@ class Questions:
         -------
         PerturbedPrediction or None
             None if the time was too short.
-
-        Raises
-        ------
-        CancelledError
-            The user asked to stop.
         """
         if self._limit is None:
             self._limit = TimeLimit(self._seconds, self._context)

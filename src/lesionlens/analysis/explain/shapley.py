@@ -77,8 +77,6 @@ def evidence_maps(
     ----------
     answers : mapping of subset to (I, J, K) float32
         Probability predicted from each subset.
-    grid : Grid
-        Grid of the predictions.
 
     Notes
     -----

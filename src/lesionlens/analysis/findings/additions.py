@@ -34,8 +34,6 @@ def lesion_at(
 
     Parameters
     ----------
-    analysis : Analysis
-        Current state.
     answer : callable
         Segments from prompts on the working grid.
     free : (I, J, K) bool

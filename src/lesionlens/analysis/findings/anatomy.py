@@ -139,8 +139,6 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     ----------
     brain : (I, J, K) bool
         On an axis-aligned RAS+ grid.
-    grid : Grid
-        Grid of the mask.
 
     Returns
     -------

@@ -29,8 +29,6 @@ def find_cavity(
         On the working grid.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
-    prepared : PreparedStudy
-        Names both grids.
 
     Returns
     -------

@@ -22,7 +22,6 @@ class ComponentVoxels:
     voxels: NDArray[np.intp]
     """(n,) int: flat indices on that grid, from `Grid.flat_voxels`."""
     volume_ml: float
-    """Volume of the component."""
 
 
 def score_components(

@@ -52,7 +52,6 @@ class ComponentMask:
     components: NDArray[np.int32]
     """(I, J, K) int32: 1 to `count`, 0 elsewhere."""
     count: int
-    """Number of components."""
     grid: Grid
     """Native."""
 
@@ -72,8 +71,6 @@ def draw_components(
         enhancing-tumour probability no part of a core is labelled as enhancing.
     grid : Grid
         Native.
-    rules : CandidateCriteria or None
-        None for the defaults.
     cavity : (I, J, K) bool or None
         Resection cavity: belongs to no component, also where one surrounds it.
 
@@ -245,7 +242,6 @@ class Component:
     labels: NDArray[np.uint8]
     """(I, J, K) uint8: its labels within the box, 0 elsewhere."""
     grid: Grid
-    """Grid of the box."""
 
     @property
     def volume_ml(self) -> float:

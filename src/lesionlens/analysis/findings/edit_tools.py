@@ -125,8 +125,6 @@ def without_holes(labels: Labels, label: Label, allowed: Mask) -> Labels:
     ----------
     labels : (I, J, K) uint8
         An outline.
-    label : Label
-        Label of filled voxels.
     allowed : (I, J, K) bool
         Where something may be drawn.
     """

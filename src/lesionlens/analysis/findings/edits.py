@@ -310,10 +310,6 @@ def outline_of(
     shown, drawn : (I, J, K) uint8
         Labels of the candidate on the working grid, before and after.
 
-    Returns
-    -------
-    Outline
-
     Raises
     ------
     UnusableInputError

@@ -31,7 +31,6 @@ class Flagged:
     """The flagged components of a prediction, and the dismissed ones."""
 
     marked: ComponentMask
-    """The flagged components."""
     scores: Sequence[float] = ()
     """Score of each component of `marked`, 0 to 1, from the first pass; empty without one."""
     spots: Sequence[ComponentVoxels] = ()

@@ -150,14 +150,10 @@ def features_by_id(
 
     Parameters
     ----------
-    prepared : PreparedStudy
-        The study.
     head : Head or None
         From `anatomy.head_of`.
     components : (I, J, K) int32
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
-    wanted : collection of int
-        Ids.
     """
     coarse = None if head is None or not head.whole or not wanted else coarse_of(prepared, head)
     if coarse is None:

@@ -108,8 +108,6 @@ def with_kinds(
         Of one study.
     components : (I, J, K) int32
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
-    prepared : PreparedStudy
-        The study.
     head : Head or None
         From `anatomy.head_of`, as other measures have it.
     only : collection of int or None

@@ -146,8 +146,6 @@ def is_rano_measurable(
     ----------
     enhancing : (I, J, K) bool
         The enhancing part.
-    grid : Grid
-        Where its voxels lie.
     probability : (I, J, K) float32 or None
         Probability of enhancement, if known: a part that is undecided on average does not count.
     """

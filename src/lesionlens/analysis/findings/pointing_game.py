@@ -28,8 +28,6 @@ def of_components(
     ----------
     components : (I, J, K) int32
         1 to `count`, 0 elsewhere.
-    count : int
-        Number of components.
     attention : (I, J, K) float32 or None
         Non-negative, same grid; zero outside the brain.
     spacing_mm : (3,) float64

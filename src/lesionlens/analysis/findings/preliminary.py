@@ -41,11 +41,6 @@ def flag(
 ) -> PreliminaryFindings:
     """Segment and score the candidates of an engine's first pass.
 
-    Parameters
-    ----------
-    engine : SupportsFirstPass
-        An engine with a first pass.
-
     Returns
     -------
     PreliminaryFindings

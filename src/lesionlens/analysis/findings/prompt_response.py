@@ -22,17 +22,18 @@ def region_of(labels: Labels, region: Region | None) -> Mask:
     return labels > 0 if region is None else np.isin(labels, region.labels)
 
 
-def question_of(labels: Labels, asked: PromptRound) -> PromptRequest:
+def question_of(labels: Labels, prompt_round: PromptRound) -> PromptRequest:
     """Build the request about an outline, which may be empty."""
-    outline = region_of(labels, asked.region)
+    outline = region_of(labels, prompt_round.region)
     wanted, unwanted = (
-        np.array(some, np.int64).reshape(-1, 3) for some in (asked.foreground, asked.background)
+        np.array(some, np.int64).reshape(-1, 3)
+        for some in (prompt_round.foreground, prompt_round.background)
     )
-    return PromptRequest(wanted, unwanted, outline if outline.any() else None, asked.region)
+    return PromptRequest(wanted, unwanted, outline if outline.any() else None, prompt_round.region)
 
 
 def redrawn(
-    labels: Labels, found: PromptResponse, asked: PromptRound, free: Mask, parts: Labels
+    labels: Labels, found: PromptResponse, prompt_round: PromptRound, free: Mask, parts: Labels
 ) -> Labels:
     """Return the labels after a response.
 
@@ -40,7 +41,7 @@ def redrawn(
     ----------
     labels : (I, J, K) uint8
         Current `base.labels.Label`.
-    asked : PromptRound
+    prompt_round : PromptRound
         The prompt: its region, and the label for added voxels.
     free : (I, J, K) bool
         Voxels that may be labelled.
@@ -48,13 +49,13 @@ def redrawn(
         Predicted labels in the response's box; 0 if none.
     """
     now, mask = labels[found.box], found.probability >= 0.5
-    inside = region_of(now, asked.region)
+    inside = region_of(now, prompt_round.region)
     added = mask & ~inside & free[found.box]
     gone = inside & ~mask & ~found.settled
-    paint = _ADDED.get(asked.region)
-    predicted = (parts > 0) & (asked.paint != Label.CAVITY)
-    new = np.where(predicted, parts, asked.paint) if paint is None else np.uint8(paint)
-    left = np.uint8(_LEFT.get(asked.region, Label.BACKGROUND))
+    paint = _ADDED.get(prompt_round.region)
+    predicted = (parts > 0) & (prompt_round.paint != Label.CAVITY)
+    new = np.where(predicted, parts, prompt_round.paint) if paint is None else np.uint8(paint)
+    left = np.uint8(_LEFT.get(prompt_round.region, Label.BACKGROUND))
     out = labels.copy()
     out[found.box] = np.where(added, new, np.where(gone, left, now))
     return out

@@ -61,8 +61,6 @@ def compare(
     ----------
     now : Analysis
         Analysis of this examination; its review, if any, continues under the new UIDs.
-    visit : Examination
-        Patient and date of this examination.
     prior : Prior
         Opened by `review.prior.open_prior`.
 

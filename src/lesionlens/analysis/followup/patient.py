@@ -33,7 +33,6 @@ class Examination:
     date: str = ""
     """ISO 8601 date, or the session of a BIDS name."""
     study_uid: str | None = None
-    """Study Instance UID."""
     time: str = ""
     """Study Time (HHMMSS), with a Study Date."""
 

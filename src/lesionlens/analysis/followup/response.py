@@ -52,8 +52,6 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
     ----------
     found : Comparison
         Current measurements and decisions (`Analysis.compared`); rejected lesions do not count.
-    choices : ResponseChoices
-        The reader's input.
 
     Raises
     ------

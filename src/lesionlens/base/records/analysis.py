@@ -204,8 +204,4 @@ class Analysis:
 def _nameless(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
     """Return measurements without tracking UIDs, in the order of their figures."""
     nameless = (replace(one, tracking_uid="") for one in measures)
-    return tuple(sorted(nameless, key=_by_figures))
-
-
-def _by_figures(one: SignedMeasure) -> tuple[tuple[bool, float], ...]:
-    return tuple((figure is None, figure or 0.0) for figure in one.figures)
+    return tuple(sorted(nameless, key=lambda one: [(f is None, f or 0.0) for f in one.figures]))

@@ -302,10 +302,6 @@ class Candidate:
         return "enhancing part" if self.has_enhancing else "whole region"
 
 
-def _no_voxels() -> NDArray[np.int32]:
-    return np.zeros((0, 3), np.int32)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Considered:
     """A region that scored below the engine's threshold; shown on request."""
@@ -319,7 +315,7 @@ class Considered:
     """(3,): patient RAS+: centroid, and position of the highest whole-tumour probability."""
     volume_ml: float
     """Volume of the region."""
-    voxels: NDArray[np.int32] = field(default_factory=_no_voxels)
+    voxels: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
     """(N, 3) int32: indices on the native grid; empty if read from files."""
 
     def __post_init__(self) -> None:

@@ -236,8 +236,6 @@ def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
 
     Parameters
     ----------
-    name : str
-        Of the block.
     layers, drawn
         As for `of_regions`.
 

@@ -116,8 +116,6 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
         (B, C, I, J, K) to logits.
     x : (1, C, I, J, K) Tensor
         z-scored, so that zero is the brain's mean.
-    channel : int
-        Output channel of the region.
 
     Returns
     -------

@@ -37,8 +37,6 @@ class AttentionQueries:
         Predicted probabilities.
     grid : Grid
         Of the input.
-    prepared : PreparedStudy
-        The study, with its working grid.
     to_working_grid : callable
         Resamples an (I, J, K) map to the working grid, zero outside the brain.
     """

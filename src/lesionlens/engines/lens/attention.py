@@ -14,7 +14,7 @@ from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import rollout, separable
 from lesionlens.engines.lens import patch_refinement
-from lesionlens.engines.lens.pass_output import AttentionOutput, PassOutput
+from lesionlens.engines.lens.pass_output import PassOutput
 
 Floats = NDArray[np.float32]
 _TOKEN_VOX = 8
@@ -74,8 +74,6 @@ class CrossAttentionMaps:
         Shape of the finest of them.
     coarse : Grid
         Grid of the pass; padding is at the high ends.
-    prepared : PreparedStudy
-        The study with the working grid.
     """
 
     names = ("quarter resolution", "half resolution", "full resolution")
@@ -101,8 +99,6 @@ class CrossAttentionMaps:
 
         Parameters
         ----------
-        region : Region
-            Region of the query.
         layer : int
             0 to 2, coarse to fine.
         head : int or None
@@ -127,7 +123,7 @@ def trace_of(
     prepared: PreparedStudy,
 ) -> Trace:
     """Return the attention of a pass, with probe and layers if it was traced."""
-    attended: AttentionOutput | None = out.trace
+    attended = out.trace
     seen = attended.self_attention if attended else ()
     layers = (CrossAttentionMaps.names[-1],)
     if attended is None or not seen:

@@ -131,7 +131,7 @@ class LensEngine(LensMethod):
     @property
     @override
     def _threads(self) -> int | None:
-        return devices.threads_of(self._device)
+        return thread_count() if self._device.type == "cpu" else None
 
     @property
     @override

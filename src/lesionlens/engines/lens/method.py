@@ -48,7 +48,7 @@ from lesionlens.base.records.prediction import (
     ViewAgreement,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import SILENT, AnyOf, Cancel, RunContext
+from lesionlens.base.run_context import SILENT, Cancel, CancelWhen, RunContext
 from lesionlens.engines import network_input, separable, windows
 from lesionlens.engines.lens import (
     cavity,
@@ -60,7 +60,7 @@ from lesionlens.engines.lens import (
 )
 from lesionlens.engines.lens.attention import METHOD, REFINED_METHOD, coarser, trace_of
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import LesionShares, PassOutput
+from lesionlens.engines.lens.pass_output import PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.pass_cache import PassCache
@@ -99,8 +99,6 @@ class LensMethod(ABC):
 
     Parameters
     ----------
-    about : WeightsInfo
-        Architecture and metadata of the weights.
     device : torch.device or None
         Device of the arrays; None for numpy.
     """
@@ -407,7 +405,8 @@ class LensMethod(ABC):
         `searched` tells, once the search has ended, whether anything may be flagged.
         """
         present = prepared.sequences
-        quiet = replace(context.quiet(), cancel=AnyOf(context.cancel, closing))
+        stopped = CancelWhen(lambda: context.cancel.is_set() or closing.is_set())
+        quiet = replace(context.quiet(), cancel=stopped)
         with suppress(CancelledError):
             for inputs in ([EVERYTHING], for_uncertainty(present)):
                 self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet)
@@ -464,7 +463,7 @@ class LensMethod(ABC):
 
 def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
     """Return class probabilities from the lesion queries, if the network has them."""
-    lesions: LesionShares | None = out.lesions
+    lesions = out.lesions
     if lesions is None:
         return None
     share = to_numpy(floats(lesions.class_shares()[0]))

@@ -139,8 +139,6 @@ class Connection:
         ------
         ServerError
             The time limit was reached.
-        CancelledError
-            The user asked to stop.
         """
         end = time.monotonic() + self.address.patience_s
         while True:
@@ -179,8 +177,6 @@ def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields
 
     Parameters
     ----------
-    body : bytes
-        The response.
     kind : type
         A TypedDict; other fields are passed over.
 

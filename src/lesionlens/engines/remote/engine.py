@@ -314,8 +314,6 @@ def connect(
     ----------
     device : str
         Must be "auto": the server chooses its device.
-    server : str or ServerAddress
-        Address of the server.
     model : str or None
         Which of its models; None for its first.
 

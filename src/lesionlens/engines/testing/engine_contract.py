@@ -82,7 +82,6 @@ class Trial:
     growth_mib: float = 64.0
     """MiB by which the process may grow from the second to the fourth study."""
     study: PreparedStudy = field(default_factory=prepared_head)
-    """The study to predict."""
 
     def predict(
         self, study: PreparedStudy | None = None, context: RunContext = SILENT
@@ -348,8 +347,6 @@ def failures(engine: Engine, **how: Any) -> dict[str, str]:
 
     Parameters
     ----------
-    engine : Engine
-        Ready to predict.
     **how
         Further fields of `Trial`.
 

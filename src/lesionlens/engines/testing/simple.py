@@ -55,7 +55,6 @@ class SyntheticPatient:
     brain: Volume
     """Volume of bool. Brain with ventricles and lesion, without skull."""
     seed: int
-    """Seed of its random numbers."""
 
 
 def make_patient(

@@ -152,8 +152,6 @@ def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
     ----------
     dataset : Dataset
         As read, before its identifiers are replaced.
-    path : Path
-        The file it was read from.
     """
     kind = str(dataset.get("SOPClassUID") or "")
     if "PixelData" not in dataset or kind in _NO_IMAGES:

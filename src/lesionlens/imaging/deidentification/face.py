@@ -41,7 +41,6 @@ class FaceTemplate:
     zone: NDArray[np.bool_]
     """(I, J, K) bool: face and ears; outside the grid the nearest voxel's value applies."""
     grid: Grid
-    """Grid of both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +94,6 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     ----------
     brain : (I, J, K) bool
         Not empty.
-    grid : Grid
-        Grid of the mask.
 
     Returns
     -------

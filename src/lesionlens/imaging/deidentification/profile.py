@@ -46,7 +46,6 @@ class Options:
     full_dates: bool = False
     """Keep dates; otherwise all dates of a patient are shifted by the same number of days."""
     keep_uids: bool = False
-    """Keep UIDs."""
     device: bool = True
     characteristics: bool = True
     """Keep device identity; keep sex, age, size and weight of the patient."""

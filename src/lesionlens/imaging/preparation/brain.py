@@ -41,9 +41,7 @@ class BrainMask:
     mask: NDArray[np.bool_]
     """(I, J, K) bool: brain; empty if none was found."""
     grid: Grid
-    """Grid of the mask."""
     method: str
-    """The method in words."""
     doubtful: str | None = None
     """Why it should be checked, or None."""
 
@@ -113,8 +111,6 @@ def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArr
     ----------
     images : sequence of (I, J, K) float32
         On `grid`, background zero; the object of the first image is used.
-    grid : Grid
-        Grid of all images.
     """
     mask = fill_holes(largest(foreground(images[0])))
     if max(grid.nominal_spacing_mm) >= PARTIAL_FROM_MM:
@@ -203,10 +199,3 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     full = np.zeros_like(mask)
     full[box] = (parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return full
-
-
-def erode(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
-    """Erode a mask by a distance."""
-    return np.asarray(
-        ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] > distance_vox
-    )

@@ -161,8 +161,6 @@ def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.boo
     ----------
     values : (I, J, K) float32
         Skull-stripped image.
-    grid : Grid
-        Its grid.
     mask : (I, J, K) bool
         Its foreground.
     """

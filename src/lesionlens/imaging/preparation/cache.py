@@ -110,7 +110,7 @@ def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
     return found
 
 
-def _drop_old(place: Path) -> None:
-    entries = place.glob(f"*{array_cache.SUFFIX}")
+def _drop_old(path: Path) -> None:
+    entries = path.glob(f"*{array_cache.SUFFIX}")
     for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
         old.unlink(missing_ok=True)

@@ -159,8 +159,6 @@ def gain_of_mirror(
         Reference and sequence on `grid`.
     inside : (I, J, K) bool
         Region of the comparison.
-    grid : Grid
-        Grid of all three.
     reflection : (4, 4) float64
         From `symmetry`.
     """

@@ -85,13 +85,6 @@ def align_other_series(
 ) -> OtherImage:
     """Align another series with the sequences: by its header, else by registration.
 
-    Parameters
-    ----------
-    prepared : PreparedStudy
-        The study with the reference.
-    series : Series
-        The series, whose voxels are read now.
-
     Returns
     -------
     OtherImage

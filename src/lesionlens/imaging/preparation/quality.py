@@ -92,8 +92,6 @@ def coverage(
         On the working grid.
     valid : mapping of MrSequence to (I, J, K) bool
         Voxels with signal in each sequence.
-    volume_ml : float
-        Volume of the brain mask.
     """
     total = max(int(brain.sum()), 1)
     shares = {s: float((brain & seen).sum()) / total for s, seen in valid.items()}
@@ -157,8 +155,6 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
     ----------
     brain : (I, J, K) bool
         On the working grid, RAS+.
-    edge_mm : float
-        Voxel edge.
 
     Returns
     -------

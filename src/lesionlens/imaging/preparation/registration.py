@@ -220,8 +220,6 @@ def pyramid(
     ----------
     values : (I, J, K) float32
         On any grid.
-    grid : Grid
-        Grid of `values`.
     excluded : Excluded or None
         Voxels excluded at the fine levels; the coarse level uses all voxels.
     finest : bool
@@ -256,13 +254,6 @@ def register(
 
     Starts from the header position and from equal centres of mass; the better start, by mutual
     information at 4 mm, is refined at 2 mm, and at 1 mm if both have that level.
-
-    Parameters
-    ----------
-    fixed, moving : ResolutionPyramid
-        Reference and sequence.
-    context : RunContext
-        Checked for cancellation between starts.
 
     Returns
     -------

@@ -238,8 +238,6 @@ def block_means(
     ----------
     values : (I, J, K) float32
         On `grid`.
-    grid : Grid
-        Any grid.
     edges : (3,) int
         Block size along each axis.
 

@@ -85,8 +85,6 @@ def strip(
         A key of `PROGRAMS`.
     values : (I, J, K) float32
         One sequence, with skull.
-    grid : Grid
-        Its grid.
     context : RunContext
         Polled twice a second; cancellation stops the program.
 

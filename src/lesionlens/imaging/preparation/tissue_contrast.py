@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.brain import erode
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.tissue_template import (
@@ -89,8 +89,6 @@ def tissues(
         With or without skull.
     grid : Grid
         RAS+, isotropic, `EDGE_MM`.
-    template : Template
-        The tissue maps and the template brain.
 
     Returns
     -------
@@ -105,7 +103,8 @@ def tissues(
         for m in (template.white, template.grey, template.mask)
     )
     shares = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
-    return shares, erode(mask > 0.5, MARGIN_MM / EDGE_MM)
+    depth = ndimage.distance_transform_edt(np.pad(mask > 0.5, 1))[1:-1, 1:-1, 1:-1]
+    return shares, np.asarray(depth > MARGIN_MM / EDGE_MM)
 
 
 def figures(
@@ -151,8 +150,6 @@ def measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
     ----------
     values : (I, J, K) float32
         Any intensity unit, with or without skull.
-    grid : Grid
-        Its grid.
     """
     return measured_together([values], grid)[0]
 
@@ -192,8 +189,6 @@ def t2_log_odds(
     ----------
     images : mapping of MrSequence to (I, J, K) float32
         By name, as for `measured_together`.
-    grid : Grid
-        Their grid.
     """
     found = measured_together(tuple(images.values()), grid)
     return dict(zip(images, map(_log_odds, found), strict=True))

@@ -83,9 +83,9 @@ def scans_beside_sessions(dataset: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def root_of(place: Path) -> Path | None:
+def root_of(path: Path) -> Path | None:
     """Return the dataset that contains a file or folder, or None."""
-    own = place.absolute()
+    own = path.absolute()
     return next((p for p in (own, *own.parents) if p.is_dir() and is_dataset(p)), None)
 
 

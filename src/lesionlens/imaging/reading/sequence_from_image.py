@@ -56,8 +56,6 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     ----------
     values : (I, J, K) float32
         Scanner units, with or without skull.
-    grid : Grid
-        Its grid.
 
     Returns
     -------

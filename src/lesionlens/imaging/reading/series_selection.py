@@ -80,7 +80,6 @@ class ListedStudy:
     folder or BIDS session.
     """
     kind: StudyKind
-    """NIfTI or DICOM."""
     date: str
     """YYYYMMDD from the header; empty if unknown."""
     description: str

@@ -65,10 +65,6 @@ class Commands:
 
     Parameters
     ----------
-    acts : object
-        `Actions` of the window.
-    shown : callable
-        Returns the current screen.
     decline : callable
         Takes the reason why a command is unavailable; empty when a command begins.
     """

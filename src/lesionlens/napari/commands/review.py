@@ -18,12 +18,7 @@ def _nothing_to(act: str, screen: Screen, possible: bool) -> str:
 
 
 COMMANDS = (
-    Command(
-        "next_candidate",
-        "go to the next candidate",
-        lambda acts: acts.step_candidate(1),
-        "N",
-    ),
+    Command("next_candidate", "go to the next candidate", lambda acts: acts.step_candidate(1), "N"),
     Command(
         "previous_candidate",
         "go to the previous candidate",
@@ -74,11 +69,7 @@ COMMANDS = (
         "F8",
         unavailable=lambda screen: screen.not_added,
     ),
-    Command(
-        "close_second",
-        "close the second result",
-        lambda acts: acts.second.close(),
-    ),
+    Command("close_second", "close the second result", lambda acts: acts.second.close()),
     Command(
         "accept",
         "accept the candidate",
@@ -112,11 +103,7 @@ COMMANDS = (
         lambda acts: acts.sign(),
         "Shift-A",
     ),
-    Command(
-        "withdraw",
-        "withdraw the signature, with a reason",
-        lambda acts: acts.withdraw(),
-    ),
+    Command("withdraw", "withdraw the signature, with a reason", lambda acts: acts.withdraw()),
     Command(
         "mark_here",
         "mark the position under the pointer (worklists, unaided reading)",

@@ -18,15 +18,9 @@ OPENERS = (
     Command("archive", "From the archive (PACS)…", lambda acts: acts.dialogs.ask_archive()),
     Command("reopen_result", "Reopen a saved result…", lambda acts: acts.dialogs.ask_result()),
     Command("compare", "Compare with an earlier result…", lambda acts: acts.dialogs.ask_prior()),
+    Command("open_second", "Second result of this study…", lambda acts: acts.dialogs.ask_second()),
     Command(
-        "open_second",
-        "Second result of this study…",
-        lambda acts: acts.dialogs.ask_second(),
-    ),
-    Command(
-        "reopen_mask",
-        "Reopen a segmentation (NIfTI, DICOM)…",
-        lambda acts: acts.dialogs.ask_mask(),
+        "reopen_mask", "Reopen a segmentation (NIfTI, DICOM)…", lambda acts: acts.dialogs.ask_mask()
     ),
     Command("worklist", "Worklist…", lambda acts: acts.dialogs.ask_worklist()),
     Command("open_sample", "Try the sample", lambda acts: acts.open_sample()),

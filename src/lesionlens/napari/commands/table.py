@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from lesionlens.napari.commands import editing, review, study, viewing
 
-COMMANDS = (
-    *review.COMMANDS,
-    *editing.COMMANDS,
-    *viewing.COMMANDS,
-    *study.COMMANDS,
-    *study.OPENERS,
-)
+COMMANDS = (*review.COMMANDS, *editing.COMMANDS, *viewing.COMMANDS, *study.COMMANDS, *study.OPENERS)
 """Every command; names and keys are unique."""
 
 BY_NAME = {command.name: command for command in COMMANDS}
-"""Every command by its name."""
 KEYED = tuple(command for command in COMMANDS if command.key)
-"""Commands with a key."""

@@ -154,10 +154,7 @@ _POSITIONS = (
         repeats=True,
     ),
     Command(
-        "toggle_cine",
-        "play or stop the slices (cine)",
-        lambda acts: acts.toggle_cine(),
-        "Shift-C",
+        "toggle_cine", "play or stop the slices (cine)", lambda acts: acts.toggle_cine(), "Shift-C"
     ),
 )
 _PICTURE = (
@@ -172,16 +169,10 @@ _PICTURE = (
         "window_auto", "brightness: initial window", lambda acts: acts.show_window(Window.AUTO), "8"
     ),
     Command(
-        "window_brain",
-        "brightness: brain window",
-        lambda acts: acts.show_window(Window.BRAIN),
-        "9",
+        "window_brain", "brightness: brain window", lambda acts: acts.show_window(Window.BRAIN), "9"
     ),
     Command(
-        "window_wide",
-        "brightness: full range",
-        lambda acts: acts.show_window(Window.WIDE),
-        "0",
+        "window_wide", "brightness: full range", lambda acts: acts.show_window(Window.WIDE), "0"
     ),
     Command(
         "toggle_slab",

@@ -324,7 +324,7 @@ class Actions(
             context.progress("write and read back", 0.0)
             known = set(warnings_of(analysis))
             asked = preferences.asked_of_report(analysis.options)
-            found = save(replace(analysis, options=asked), folder)
+            _, found = save(replace(analysis, options=asked), folder)
             return tuple(words for words in found if words not in known)
 
         def done(of_writing: tuple[str, ...]) -> str:
@@ -338,12 +338,12 @@ class Actions(
 
         return self.jobs.start("Exporting", task, done)
 
-    def reopen(self, place: Path) -> bool:
+    def reopen(self, path: Path) -> bool:
         """Show a saved result or a segmentation for review, opening its study first."""
-        other = study_of_other(self.session.state.study, place)
+        other = study_of_other(self.session.state.study, path)
         if other is None:
             return self.leave_study(
-                lambda: reopen(self.session, self.jobs, self.opener, place, self.show_result)
+                lambda: reopen(self.session, self.jobs, self.opener, path, self.show_result)
             )
         words = (
             f"This result belongs to {other}. Close the open study, and open that one with its "
@@ -356,19 +356,19 @@ class Actions(
 
         def close_and_reopen() -> bool:
             self.session.close()
-            return self.reopen(place)
+            return self.reopen(path)
 
         self.dialogs.confirm(words, "Close and open", go_on)
         return False
 
-    def compare(self, place: Path, study: Path | None = None) -> bool:
+    def compare(self, path: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one, and show its images beside."""
-        return self.leave_for(lambda: self._compare(place, study))
+        return self.leave_for(lambda: self._compare(path, study))
 
-    def _compare(self, place: Path, study: Path | None) -> bool:
+    def _compare(self, path: Path, study: Path | None) -> bool:
         asks = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
         reads = self.read_controller
-        chosen = PriorChoice(place, study, reader=reads.reader or "")
+        chosen = PriorChoice(path, study, reader=reads.reader or "")
         return compare_with(self.session, self.jobs, chosen, reads.held, asks)
 
     def stop(self) -> None:

@@ -7,16 +7,16 @@ deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
+from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.site.pacs import credentials
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, check_address
+from lesionlens.site.pacs.peer import FoundStudy, check_address
 from lesionlens.site.pacs.server import Server
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lesionlens.base.run_context import RunContext
     from lesionlens.site.pacs.delivery import Delivery
 
-AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 _UNCONFIRMED = "Nothing is retrieved or sent until you confirm that it is one patient."
 
 
@@ -38,8 +37,6 @@ class ArchiveController:
         Opens a folder in the window; returns False if another job is running.
     ask_patient : callable
         Asks whether contradicting files are of one patient, and calls back if confirmed.
-    parent : QObject
-        Owner of the jobs.
     """
 
     def __init__(
@@ -73,7 +70,9 @@ class ArchiveController:
             return
         self.session.found(())
         self.jobs.start(
-            "Searching", lambda context: search(server, query, context), self.session.found
+            "Searching",
+            lambda context: connect(server.address, server.access()).find(query, context=context),
+            self.session.found,
         )
 
     def retrieve(self, server: Server) -> None:
@@ -81,7 +80,13 @@ class ArchiveController:
         study = self.session.chosen
         if study is not None:
             target = archive.free_folder(self.session.state.folder, study)
-            self._run("Retrieving", StudyRetrieval(server, study.study_uid, target), self._opened)
+
+            def task(context: RunContext, same_patient: bool) -> Path:
+                peer = connect(server.address, server.access())
+                peer.get(study.study_uid, target, same_patient=same_patient, context=context)
+                return target
+
+            self._run("Retrieving", task, self._opened)
 
     def studies_by_date(self) -> tuple[FoundStudy, ...]:
         """Return the studies found, oldest first."""
@@ -89,78 +94,47 @@ class ArchiveController:
 
     def send(self, server: Server, result: Path) -> None:
         """Send the DICOM objects of a result."""
-        self._run("Sending", Sending(server, result), lambda words: words)
+
+        def task(context: RunContext, same_patient: bool) -> str:
+            from lesionlens.site.pacs.outbox import (  # noqa: PLC0415  slow: pydicom
+                SendOptions,
+                send_result,
+            )
+
+            peer = connect(server.address, server.access())
+            chosen = SendOptions(same_patient=same_patient)
+            done, notices = send_result(
+                peer, result, server.address, chosen=chosen, context=context
+            )
+            return _delivered(done, server.address, notices)
+
+        self._run("Sending", task, str)
 
     def _opened(self, folder: Path) -> str:
         if self._open_study(folder):
             return f"Retrieved completely into {folder}. It opens in the window."
         return f"Retrieved completely into {folder}. Open it when the other job is done."
 
-    def _run(self, words: str, task: StudyRetrieval | Sending, done: Callable[[Any], str]) -> None:
-        """Run a task; on contradicting patient data, run it again if a person confirms."""
+    def _run(
+        self,
+        words: str,
+        task: Callable[[RunContext, bool], Any],
+        done: Callable[[Any], str],
+        same_patient: bool = False,
+    ) -> None:
+        """Run a task in a thread; on contradicting patient data, again if a person confirms.
+
+        `task` takes whether a person confirmed that contradicting data are of one patient.
+        """
 
         def refused(error: BaseException) -> None:
             if isinstance(error, PatientConflictError):
-                confirmed = replace(task, same_patient=True)
                 self.session.ended(_UNCONFIRMED)
-                self._ask_patient(error, lambda: self._run(words, confirmed, done))
+                self._ask_patient(error, lambda: self._run(words, task, done, True))
             elif not isinstance(error, CancelledError):
                 self.session.failed(problem_of(error))
 
-        self.jobs.start(words, task, done, refused)
-
-
-# --- tasks, run in a thread --------------------------------------------------------------
-
-
-def search(server: Server, query: StudyQuery, context: RunContext) -> tuple[FoundStudy, ...]:
-    """Query an archive for studies."""
-    return connect(server.address, server.access()).find(query, context=context)
-
-
-@dataclass(frozen=True, slots=True)
-class StudyRetrieval:
-    """Retrieves a study into a new folder, completely or not at all."""
-
-    server: Server
-    study_uid: str
-    target: Path
-    same_patient: bool = False
-    """Whether a person confirmed that contradicting files are of one patient."""
-
-    def __call__(self, context: RunContext) -> Path:
-        """Return the folder."""
-        peer = connect(self.server.address, self.server.access())
-        peer.get(
-            self.study_uid,
-            self.target,
-            same_patient=self.same_patient,
-            context=context,
-        )
-        return self.target
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """Sends the DICOM objects of a result."""
-
-    server: Server
-    result: Path
-    same_patient: bool = False
-    """Whether a person confirmed that the archive holds this patient's study."""
-
-    def __call__(self, context: RunContext) -> str:
-        """Return what was stored, with the archive's notices."""
-        from lesionlens.site.pacs.outbox import (  # noqa: PLC0415  slow: pydicom
-            SendOptions,
-            send_result,
-        )
-
-        address = self.server.address
-        peer = connect(address, self.server.access())
-        chosen = SendOptions(same_patient=self.same_patient)
-        done, notices = send_result(peer, self.result, address, chosen=chosen, context=context)
-        return _delivered(done, address, notices)
+        self.jobs.start(words, lambda context: task(context, same_patient), done, refused)
 
 
 def _delivered(done: Delivery, address: str, notices: Iterable[str]) -> str:

@@ -13,10 +13,7 @@ class ExpectedRead:
     """The read that begins when a study is opened."""
 
     database: WorklistDatabase
-    """Database that stores its acts."""
     key: ReadKey
-    """Key of the read."""
     unaided_first: bool
-    """Whether the read begins unaided."""
     rated: bool = False
     """Whether every mark needs a rating."""

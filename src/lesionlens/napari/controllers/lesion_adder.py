@@ -37,15 +37,7 @@ Labels = NDArray[np.uint8]
 
 
 class LesionAdder:
-    """Adds, merges and splits candidates of one session.
-
-    Parameters
-    ----------
-    review_controller : ReviewController
-        Records changes with undo, and measures again.
-    editor : OutlineEditor
-        Layer in which outlines are drawn.
-    """
+    """Adds, merges and splits candidates of one session."""
 
     def __init__(
         self, session: ReviewSession, review_controller: ReviewController, editor: OutlineEditor

@@ -29,15 +29,7 @@ _UNCONFIRMED = "The study is not opened until you confirm that it is one patient
 
 
 class Opener:
-    """Opens studies into a viewer, one at a time.
-
-    Parameters
-    ----------
-    session : ReviewSession
-        Receives the study, failures and queries.
-    jobs : Jobs
-        Reads files in a thread.
-    """
+    """Opens studies into a viewer, one at a time."""
 
     def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
         self.session, self.jobs, self.viewer = session, jobs, viewer

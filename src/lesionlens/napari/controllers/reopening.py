@@ -24,12 +24,12 @@ from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read
 Take = Callable[[Any, Any, Preferences], None]
 
 
-def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take: Take) -> bool:
+def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, path: Path, take: Take) -> bool:
     """Show a saved result, or a segmentation of the open study, for review.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         Result folder or segmentation. If no study is open, a result's study is opened from its
         path at the time of the analysis on this machine. An open study with other series than the
         result was made of is opened again with these.
@@ -44,17 +44,17 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
     study = session.state.study
 
     def again() -> bool:
-        return reopen(session, jobs, opener, place, take)
+        return reopen(session, jobs, opener, path, take)
 
     if study is None:
-        return _open_first(session, opener, place, again)
+        return _open_first(session, opener, path, again)
     preferences = read_preferences()
 
     def task(context: RunContext) -> Any:
         from lesionlens.results.result import Result  # noqa: PLC0415
 
         options = replace(preferences.preparation, strip=False)
-        analysis = prepare_and_reopen(place, study, context, options)
+        analysis = prepare_and_reopen(path, study, context, options)
         if analysis.study is not study:
             return None  # its images are not those that are shown
         return Result(analysis), overlays_of(analysis)
@@ -64,7 +64,7 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
             return
         if value is None:
             request = session.state.request or Request((study.root,), study_uid=study.uid)
-            wanted = replace(request, named={}, result=place)
+            wanted = replace(request, named={}, result=path)
             when_idle(lambda: opener.open(wanted, again))
             return
         result, overlays = value
@@ -73,15 +73,15 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
     return jobs.start("Reopening", task, done)
 
 
-def study_of_other(study: Study | None, place: Path) -> str | None:
+def study_of_other(study: Study | None, path: Path) -> str | None:
     """Return the name of a result's study if another one is open, else None.
 
     None too if the path of the result's study is unknown, or if the open study is a copy of it.
     """
-    if study is None or not is_result(place):
+    if study is None or not is_result(path):
         return None
     try:
-        inputs = read_run(place).inputs
+        inputs = read_run(path).inputs
     except LesionLensError:  # reported when it is reopened
         return None
     known = study_locations.recall(inputs)
@@ -99,17 +99,17 @@ def _holds_one(study: Study, digests: Collection[str]) -> bool:
 
 
 def _open_first(
-    session: ReviewSession, opener: Opener, place: Path, then: Callable[[], object]
+    session: ReviewSession, opener: Opener, path: Path, then: Callable[[], object]
 ) -> bool:
     """Open the study of a result, then continue; show a problem if its path is unknown."""
     try:
-        inputs = read_run(place).inputs if is_result(place) else ()
+        inputs = read_run(path).inputs if is_result(path) else ()
     except LesionLensError as error:
         session.failed(problem_of(error))
         return False
     known = study_locations.recall(inputs)
     if known is not None:
-        return opener.open(Request((known[0],), study_uid=known[1], result=place), then)
+        return opener.open(Request((known[0],), study_uid=known[1], result=path), then)
     session.failed(
         Problem(
             "Open the study first",

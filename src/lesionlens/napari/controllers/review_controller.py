@@ -40,10 +40,6 @@ class ReviewController:
 
     Parameters
     ----------
-    jobs : Jobs
-        Measures a changed outline again.
-    editor : OutlineEditor
-        Layer in which outlines are drawn.
     reads : ReadController
         Stores every decision, and names the owner of drafts.
     """

@@ -46,8 +46,6 @@ class SecondReader:
 
     Parameters
     ----------
-    review_controller : ReviewController
-        Records adopted parts with undo.
     views : ViewActs
         Acts on the views that show the disagreements.
     """
@@ -68,7 +66,7 @@ class SecondReader:
         self.in_sight: InSight = lambda *_: True
         """Returns whether a view shows any of some points, (N, 3) RAS+ mm, of a plane's slice."""
 
-    def open(self, place: Path) -> bool:
+    def open(self, path: Path) -> bool:
         """Show another result of the open study beside it; accepts what `reopen_folder` does."""
         first = self._session.state.analysis
         if first is None:
@@ -77,8 +75,8 @@ class SecondReader:
 
         def task(context: RunContext) -> SecondResult:
             context.progress("read the second result", 0.0)
-            found = applied(reopen_folder(place, first.study, first.prepared))
-            return SecondResult.of(_whose(found, place), found, first)
+            found = applied(reopen_folder(path, first.study, first.prepared))
+            return SecondResult.of(_whose(found, path), found, first)
 
         def done(second: SecondResult) -> str | None:
             if self._session.state.study is not first.study:
@@ -229,7 +227,7 @@ def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | N
     return next(c for c in analysis.findings.candidates if c.id == number)
 
 
-def _whose(found: Analysis, place: Path) -> str:
+def _whose(found: Analysis, path: Path) -> str:
     """Return the readers of a result, else the name of its folder."""
     readers = dict.fromkeys(event.reader for event in found.review.events if event.reader)
-    return ", ".join(readers) or result_folder(place).name
+    return ", ".join(readers) or result_folder(path).name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import WindowWorklist
@@ -26,18 +26,14 @@ class Signature:
 
     identity: StudyIdentity
     what: str
-    """Statement."""
     reader: str = ""
     """Reader's name; empty if unnamed."""
     withdrawn: bool = False
     """Whether a signature is withdrawn, which needs a reason."""
 
 
-class AskSignature(Protocol):
-    """Asks the reader, and calls back with the name or the reason."""
-
-    def __call__(self, asked: Signature, then: Callable[[str], object]) -> object:
-        """Ask."""
+AskSignature = Callable[[Signature, Callable[[str], object]], object]
+"""Asks the reader, and calls back with the name or the reason."""
 
 
 class SignActs(ViewActs):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
@@ -44,11 +43,8 @@ class ReadOwner:
     """Whether the earlier read is theirs."""
 
 
-class AskReadOwner(Protocol):
-    """Asks the reader, and calls back; None if the reader stays unnamed."""
-
-    def __call__(self, asked: EarlierRead, then: Callable[[ReadOwner | None], object]) -> object:
-        """Ask."""
+AskReadOwner = Callable[[EarlierRead, Callable[[ReadOwner | None], object]], object]
+"""Asks the reader, and calls back; None if the reader stays unnamed."""
 
 
 class UnnamedReadActs(ViewActs):

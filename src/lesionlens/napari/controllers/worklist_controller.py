@@ -58,12 +58,8 @@ class WorklistController:
 
     Parameters
     ----------
-    actions : Actions
-        Actions of the window's panel.
     show : callable
         Adds layer data to the viewer.
-    parent : QObject
-        Owner of timers and jobs.
     """
 
     def __init__(

@@ -16,8 +16,6 @@ class Cine:
     ----------
     step : callable
         Goes to the next slice.
-    parent : QObject
-        Owner of the timer.
     """
 
     def __init__(self, step: Callable[[], None], parent: QObject) -> None:

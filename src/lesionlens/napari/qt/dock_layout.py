@@ -27,8 +27,6 @@ class DockLayout(QObject):
 
     Parameters
     ----------
-    window : QMainWindow
-        napari's.
     panel : QWidget
         Docked panel; owner of this object.
     """

@@ -27,15 +27,7 @@ def local_paths(mime: QMimeData) -> tuple[Path, ...]:
 
 
 class Drops(QObject):
-    """Passes paths dropped on widgets to `takes`.
-
-    Parameters
-    ----------
-    takes : callable
-        Takes the paths.
-    parent : QObject
-        Owner.
-    """
+    """Passes paths dropped on widgets to `takes`."""
 
     def __init__(self, targets: Sequence[QWidget], takes: Takes, parent: QObject) -> None:
         super().__init__(parent)

@@ -13,12 +13,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError, ServerError
 from lesionlens.base.run_context import RunContext
+from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import Problem
 
 logger = logging.getLogger(__name__)
@@ -28,28 +29,6 @@ _BUSY = "A job is still running: wait for it or cancel it, then try again."
 _LEAVE_S = 10.0  # longest wait for cancelled tasks when the application ends
 _running: dict[threading.Thread, threading.Event] = {}
 Task = Callable[[RunContext], Any]
-
-
-class Listener(Protocol):
-    """Receives notifications of a job, on the main thread."""
-
-    def begin(self, words: str) -> None:
-        """Handle the start of a job."""
-
-    def progressed(self, stage: str, fraction: float) -> None:
-        """Handle its progress, 0 to 1 in each stage."""
-
-    def stopping(self) -> None:
-        """Handle a request to cancel it."""
-
-    def ended(self, message: str = "") -> None:
-        """Handle its end without a failure."""
-
-    def failed(self, problem: Problem) -> None:
-        """Handle its failure."""
-
-    def decline(self, why: str) -> None:
-        """Show why another job was not started."""
 
 
 class Messenger(QObject):
@@ -65,13 +44,13 @@ class Jobs(QObject):
 
     Parameters
     ----------
-    session : Listener
+    session : JobReports
         Notified of begin, progress, end and failure, on the main thread.
     parent : QObject or None
         Owner; when it is deleted, the running task is cancelled and its result dropped.
     """
 
-    def __init__(self, session: Listener, parent: QObject | None = None) -> None:
+    def __init__(self, session: JobReports, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._session = session
         self._cancel = threading.Event()

@@ -67,8 +67,6 @@ class Keyboard(QObject):
 
     Parameters
     ----------
-    panel : QWidget
-        Owner.
     acts : mapping of Command to callable
         Callables by command; a held one takes True, then False.
     left : callable

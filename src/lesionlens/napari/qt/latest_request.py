@@ -36,8 +36,6 @@ class LatestRequest(QObject):
 
     Parameters
     ----------
-    session : ReviewSession
-        Notified of failures, on the main thread.
     parent : QObject or None
         Owner; when it is deleted, the running request is dropped.
     """

@@ -17,8 +17,6 @@ class WindowClosing(QObject):
     ----------
     window : QMainWindow
         Window that is deleted when it is closed, as napari's is.
-    parent : QObject
-        Owner of this object.
     """
 
     closing = Signal()

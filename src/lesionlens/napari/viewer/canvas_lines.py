@@ -34,13 +34,7 @@ _PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)  # by the axis that is sl
 
 
 class CanvasLines:
-    """Lines on the canvas of a viewer.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-        napari's.
-    """
+    """Lines on the canvas of a viewer."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.components.overlays import SceneOverlay
@@ -49,20 +49,6 @@ class ShownPlane:
     """Sliced, vertical and horizontal axis."""
     depth_mm: float
     """Depth along the sliced axis."""
-
-
-class CanvasStrokes(Protocol):
-    """Shows strokes over the layers of one viewer."""
-
-    @property
-    def strokes(self) -> Strokes | None:
-        """Current strokes."""
-
-    def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:
-        """Replace the strokes."""
-
-    def release(self) -> None:
-        """Remove everything from the viewer."""
 
 
 class LinesOverlay(SceneOverlay):
@@ -115,7 +101,7 @@ def _register() -> bool:
 _HAS_OVERLAYS = _register()
 
 
-def strokes_over(viewer: ViewerModel, name: str = NAME) -> CanvasStrokes:
+def strokes_over(viewer: ViewerModel, name: str = NAME) -> OverlayStrokes | LayerStrokes:
     """Return the strokes of a viewer under a name."""
     return OverlayStrokes(viewer, name) if _HAS_OVERLAYS else LayerStrokes(viewer)
 

@@ -19,15 +19,7 @@ REACH_PX = 8.0
 
 
 class DraggedEnds(QObject):
-    """The dragged end, with signals for its movement.
-
-    Parameters
-    ----------
-    board : callable
-        Returns the current board.
-    parent : QObject
-        Owner.
-    """
+    """The dragged end, with signals for its movement."""
 
     ruler_dragged = Signal(object)
     ruler_let_go = Signal()
@@ -63,16 +55,12 @@ class DraggedEnds(QObject):
 
         Parameters
         ----------
-        drawing : Drawing
-            Drawing under the pointer.
         rulers : sequence of Ruler
             Rulers of the candidate in focus.
         at : (2,) float
             Pointer, mm on the screen.
         point : (3,) float
             Pointer, RAS+ mm.
-        pixels_per_mm : float
-            Zoom.
 
         Returns
         -------

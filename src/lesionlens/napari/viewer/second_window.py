@@ -25,7 +25,6 @@ class SecondWindow(QWidget):
     """
 
     closed = Signal()
-    """The reader closed the window."""
 
     def __init__(self, view: BoardView, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Window)

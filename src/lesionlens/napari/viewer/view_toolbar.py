@@ -194,8 +194,6 @@ class ViewToolbar(QWidget):
 
         Parameters
         ----------
-        board : Board
-            The views and the reader's choices.
         linked : bool
             Whether linked views are visible; otherwise napari's canvas is, whatever the layout.
         """

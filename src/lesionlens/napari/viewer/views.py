@@ -56,10 +56,6 @@ class Views(QObject):
 
     Parameters
     ----------
-    viewer : ViewerModel
-        napari's.
-    layers : Layers
-        Layers with the images of all views.
     acts : ViewActs
         Acts on the views; it holds the viewpoint that all views share.
     run : callable

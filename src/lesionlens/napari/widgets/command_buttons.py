@@ -34,8 +34,6 @@ class CommandButtons:
         ----------
         button : QAbstractButton
             The button; keeps its text if `words` is empty.
-        name : str
-            Name of the command.
         words : str
             Text, before the key.
         tip : str

@@ -47,8 +47,6 @@ class PacsDialog(QDialog):
 
     Parameters
     ----------
-    parent : QWidget
-        The panel; provides the style.
     open_study : callable
         Opens a folder in the window; returns False if another job is running.
     exported : callable

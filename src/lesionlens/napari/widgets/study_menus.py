@@ -19,14 +19,8 @@ def recent_menu(parent: QWidget, words: str, kind: str, then: Callable[[Path], o
 
     Parameters
     ----------
-    parent : QWidget
-        Owner.
-    words : str
-        Title.
     kind : str
         `recent.STUDIES` or `recent.LISTS`.
-    then : callable
-        Takes the chosen path.
     """
 
     def fill(menu: QMenu) -> None:

@@ -98,7 +98,6 @@ class Scene:
     probability: Tensor | None
     """(3, n, n, n) predicted probability of WT, TC and ET; None without an analysis."""
     spacing_mm: float
-    """Voxel edge."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -122,8 +122,6 @@ def grow(streams: RandomStreams, frame: DrawnFrame, heads: Sequence[int], point:
 
     Parameters
     ----------
-    streams, frame
-        Random numbers and voxel grids.
     heads : sequence of int
         Anatomy of each volume.
     point : (B, 3, I, J, K) Tensor

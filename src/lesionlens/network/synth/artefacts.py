@@ -109,8 +109,6 @@ def acquire(
 
     Parameters
     ----------
-    streams, frame
-        Random numbers and voxel grids.
     image : (B, 4, I, J, K) Tensor
         Positive inside the mask.
     mask : (B, 1, I, J, K) Tensor

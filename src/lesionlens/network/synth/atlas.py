@@ -154,7 +154,6 @@ def load_atlas(head: int, spacing_mm: float, device: torch.device) -> Atlas:
         `AVERAGE` or one of `INDIVIDUALS`.
     spacing_mm : float
         Individuals are averaged over voxels of about this edge, as scanners do.
-    device : torch.device
     """
     factor = max(round(spacing_mm), 1)
     if head == AVERAGE:

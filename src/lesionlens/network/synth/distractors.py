@@ -74,10 +74,6 @@ def scatter(
 
     Parameters
     ----------
-    streams, frame
-        Random numbers and voxel grids.
-    anatomy : Anatomy
-        The brains.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue, where no spots and vessels are placed.
     """

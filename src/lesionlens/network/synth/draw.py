@@ -266,7 +266,6 @@ def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Synth
 
     Parameters
     ----------
-    config : DrawConfig
     seeds : sequence of int
         The same seed gives the same patient, independently of the batch.
     device : str

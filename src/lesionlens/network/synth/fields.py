@@ -23,8 +23,6 @@ class RandomStreams:
     ----------
     seeds : sequence of int
         One seed per volume.
-    device : torch.device
-        Device of the tensors.
     stream : int
         Separates independent uses of the same seed (geometry, first painting, second painting).
     """
@@ -127,8 +125,6 @@ def noise(
 
     Parameters
     ----------
-    streams, frame
-        Random numbers and voxel grids.
     wavelength : (B,) Tensor
         Distance of the lattice nodes of the first octave, mm.
     low : float
@@ -169,7 +165,6 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
     ----------
     sigma : (...) Tensor
         In voxels; zero for no smoothing.
-    size : int
 
     Returns
     -------
@@ -188,7 +183,6 @@ def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
     ----------
     thickness, shift : (...) Tensor
         In voxels; a thickness of one or less only shifts.
-    size : int
 
     Returns
     -------

@@ -19,8 +19,6 @@ def add_head(
 
     Parameters
     ----------
-    streams, frame
-        Random numbers and voxel grids.
     image : (B, 4, I, J, K) Tensor
         Brain only.
     mask : (B, 1, I, J, K) Tensor

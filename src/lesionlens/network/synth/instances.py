@@ -24,7 +24,6 @@ def number(whole: Tensor, nearest: Tensor, extra: Distractors, hole: Tensor) -> 
         The whole-tumour label.
     nearest : (B, I, J, K) int64 Tensor
         Index of each voxel's lesion, 0 to `MAX_LESIONS` - 1.
-    extra : Distractors
     hole : (B, 1, I, J, K) Tensor
         Fraction of the cavity, from `carve_cavity`.
 

@@ -198,12 +198,8 @@ def scatter_mimics(
 
     Parameters
     ----------
-    streams, frame
-        Random numbers and voxel grids.
     seats : (B, 2 or more, 3) Tensor
         Where blood and a lacune may lie, patient mm from the volume's centre.
-    anatomy : Anatomy
-        The brains.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
     shares : KindShares

@@ -14,7 +14,6 @@ from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noi
 STREAM = 6_000
 """Random stream of the plaques' geometry; `STREAM` + 1 + n is that of the n-th painting."""
 MAX_PLAQUES = 12
-"""Largest number of plaques in a volume."""
 _OEDEMA, _WHITE = map(CLASSES.index, ("oedema", "white"))
 _NEAR_MM, _BENEATH_MM, _ELSEWHERE = 6.0, 3.0, 0.03
 """How far from ventricle and cortex plaques mostly lie, and the weight of other white matter."""
@@ -42,8 +41,6 @@ def scatter_plaques(
 
     Parameters
     ----------
-    streams, frame, anatomy
-        Random numbers, voxel grids and the brains.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
     chance : float

@@ -39,7 +39,6 @@ class Anonymous:
     analysis: Analysis
     """The analysis with the same voxels, findings and decisions."""
     cleaner: Cleaner
-    """Cleaner of DICOM objects."""
     new_uids: Mapping[str, str]
     """Tracking UID in the analysis by the original one."""
 

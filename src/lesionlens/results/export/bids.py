@@ -90,7 +90,7 @@ class _Source:
 
 def save_bids(
     analysis: Analysis, dataset: Path, name: str | None = None, *, context: RunContext = SILENT
-) -> tuple[str, ...]:
+) -> tuple[Analysis, tuple[str, ...]]:
     """Add a study to a derivatives dataset: all of its files, or none.
 
     Parameters
@@ -102,8 +102,8 @@ def save_bids(
 
     Returns
     -------
-    tuple of str
-        All warnings, as returned by `exporter.save`.
+    Analysis, tuple of str
+        As of `exporter.save`.
 
     Raises
     ------
@@ -124,12 +124,12 @@ def save_bids(
 
     earlier = EarlierReview(dataset / home)
 
-    def ours(place: Path) -> OwnedFiles:
+    def ours(path: Path) -> OwnedFiles:
         earlier.check_unchanged()
         own = {
-            f"{home.as_posix()}/{key}": sha for key, sha in result_files.owned(place / home).items()
+            f"{home.as_posix()}/{key}": sha for key, sha in result_files.owned(path / home).items()
         }
-        known = manifest.listed(place, list_name)
+        known = manifest.listed(path, list_name)
         return {**own, **(known or dict.fromkeys(names if own else ()))}
 
     with staged(dataset, ours=ours, shared=True) as aside:
@@ -146,7 +146,7 @@ def save_bids(
         written = [name for name in names if (aside / name).is_file()]
         manifest.write_list(aside, written, list_name)
     _describe(dataset, source)
-    return warnings
+    return analysis, warnings
 
 
 def check_dataset(dataset: Path) -> None:

@@ -29,7 +29,6 @@ class EarlierReview:
     """The review in an output folder, while a new result is made for it."""
 
     folder: Path
-    """The output folder."""
     _seen: str | None = None
 
     def keep(self, aside: Path, review: Review) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def save(
     *,
     finish: Callable[[Path], None] | None = None,
     context: RunContext = SILENT,
-) -> tuple[str, ...]:
+) -> tuple[Analysis, tuple[str, ...]]:
     """Write all files of a result into a folder: together or not at all.
 
     Only `ESSENTIAL` exporters are required; if another one fails, `run.json` lists it under
@@ -91,13 +91,12 @@ def save(
         The folder; created if missing. See the module docstring for an earlier result.
     finish : callable or None
         Called last on the staged folder, such as `anonymous.Anonymous.finish`.
-    context : RunContext
-        Called for each exporter.
 
     Returns
     -------
-    tuple of str
-        All warnings, including those of the export; also in run.json.
+    Analysis, tuple of str
+        What was written, with the review that was continued, and all warnings, including those of
+        the export; also in run.json.
 
     Raises
     ------
@@ -113,16 +112,16 @@ def save(
     analysis = applied(with_earlier_review(analysis, out))
     earlier = EarlierReview(out)
 
-    def ours(place: Path) -> OwnedFiles:
+    def ours(path: Path) -> OwnedFiles:
         earlier.check_unchanged()
-        return owned(place)
+        return owned(path)
 
     with staged(out, ours=ours) as aside:
         notices = write_result(analysis, earlier, aside, context)
         if finish is not None:
             finish(aside)
         write_list(aside)
-        return notices
+        return analysis, notices
 
 
 def write_result(
@@ -136,15 +135,6 @@ def write_result(
         From `findings.edits.applied`.
     earlier : EarlierReview
         The review in the output folder, which is kept.
-    aside : Path
-        The staged folder.
-    context : RunContext
-        Called for each exporter.
-
-    Returns
-    -------
-    tuple of str
-        All warnings, as `save` returns them.
     """
     documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(earlier.folder))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))

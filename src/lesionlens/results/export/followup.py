@@ -289,8 +289,6 @@ def label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | 
     ----------
     spans : sequence of (float, float)
         Where each label begins and ends. The last one, of this examination, is placed first.
-    count : int
-        Number of rows.
 
     Examples
     --------

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping
-from functools import cache
-from types import CodeType
+from collections.abc import Callable, Mapping
 
-from jinja2 import BytecodeCache, ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from jinja2.bccache import Bucket
-from typing_extensions import override
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 
@@ -27,33 +23,9 @@ def _kept_direction(value: object) -> object:
     return _OVERRIDES.sub("", value) if type(value) is str else value
 
 
-class _CompiledOnce(BytecodeCache):
-    """Compiled templates in memory: compiling takes longer than rendering."""
-
-    def __init__(self) -> None:
-        self._codes: dict[tuple[str, str], CodeType] = {}
-
-    @override
-    def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self._codes.get((bucket.key, bucket.checksum))
-
-    @override
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        if bucket.code is not None:
-            self._codes[bucket.key, bucket.checksum] = bucket.code
-
-
-@cache
-def _compiled(language: Hashable) -> _CompiledOnce:
-    """Return the templates compiled for a language; a filter may be applied when compiling."""
-    del language
-    return _CompiledOnce()
-
-
 def environment(
     package: str = _HERE,
     filters: Mapping[str, Callable[..., object]] | None = None,
-    language: Hashable = None,
 ) -> Environment:
     """Return a Jinja environment with the templates of a package and the shared ones.
 
@@ -63,8 +35,6 @@ def environment(
         Package with a folder `templates`, which may extend `plain.html.j2`.
     filters : mapping of str to callable, optional
         Additional filters besides `number`.
-    language : hashable, optional
-        What the filters depend on.
     """
     made = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(_HERE)]),
@@ -73,7 +43,6 @@ def environment(
         finalize=_kept_direction,
         trim_blocks=True,
         lstrip_blocks=True,
-        bytecode_cache=_compiled(language),
     )
     made.globals["research_use_notice"] = RESEARCH_USE_NOTICE
     made.filters |= {"number": number, **(filters or {})}

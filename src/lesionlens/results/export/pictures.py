@@ -85,8 +85,6 @@ def candidate_pictures(
 
     Parameters
     ----------
-    number : int
-        The candidate's id.
     reference : MrSequence
         Sequence under the attention and the other planes.
     trusted : bool

@@ -57,13 +57,6 @@ _failures = partial(plugins.plugin_errors, may_refuse=False)
 def write_by(exporter: Any, name: str, analysis: Analysis, aside: Path) -> Written | str:
     """Run a third-party exporter, and move its files into the staged folder.
 
-    Parameters
-    ----------
-    exporter : Exporter
-        A third-party exporter.
-    name : str
-        Name of its entry point.
-
     Returns
     -------
     Written or str

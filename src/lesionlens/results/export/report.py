@@ -6,13 +6,18 @@ The content is collected in `page`, strings are in `languages`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+
+from jinja2 import Template
 
 from lesionlens.base.labels import Identity, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures
 from lesionlens.results.export.html import environment
 from lesionlens.results.export.page import checked_words, page_of
+from lesionlens.results.export.words import Words
 from lesionlens.results.export.written import AlwaysPossible
 
 
@@ -32,18 +37,7 @@ def report_html(analysis: Analysis) -> str:
     """
     page = page_of(analysis)
     words = page.words
-    made = environment(
-        filters={
-            "number": words.number,
-            "volume": words.volume,
-            "sequence": lambda key: MrSequence(key).display_name,
-            "neutral": page.neutral,
-            "message": words.message,
-            "checked": lambda trust: checked_words(trust, words),
-        },
-        language=words,
-    )
-    return made.get_template("report.html.j2").render(
+    return _template(words).render(
         t=words,
         page=page,
         run=page.run,
@@ -54,6 +48,19 @@ def report_html(analysis: Analysis) -> str:
         files_shown=Identity.SERIES not in page.hidden,
         uid=None if Identity.PATIENT in page.hidden else page.study.uid,
     )
+
+
+@cache
+def _template(words: Words) -> Template:
+    """Return the template of a language; compiling it takes longer than rendering."""
+    filters: dict[str, Callable[..., object]] = {
+        "number": words.number,
+        "volume": words.volume,
+        "sequence": lambda key: MrSequence(key).display_name,
+        "message": words.message,
+        "checked": lambda trust: checked_words(trust, words),
+    }
+    return environment(filters=filters).get_template("report.html.j2")
 
 
 class ReportExporter(AlwaysPossible):

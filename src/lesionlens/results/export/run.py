@@ -35,7 +35,6 @@ class ExportRecord:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Exporters and files that failed, and why."""
     notices: tuple[str, ...] = ()
-    """Notices about the written files."""
 
 
 def all_warnings(analysis: Analysis, record: ExportRecord) -> tuple[str, ...]:

@@ -70,13 +70,7 @@ def sections_of(
     sentences: Sentences,
     words: Words,
 ) -> tuple[CandidateSection, ...]:
-    """Return one section per candidate, with images.
-
-    Parameters
-    ----------
-    analysis, content : Analysis, FindingsFile
-        The analysis, and the content of findings.json.
-    """
+    """Return one section per candidate, with images."""
     return tuple(
         _section(analysis, scene, words, row, candidate, sentences.of(candidate))
         for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)

@@ -66,13 +66,7 @@ class Cut:
 
 
 class SliceScene:
-    """Slices of one analysis; everything is computed once, on demand.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Not modified.
-    """
+    """Slices of one analysis; everything is computed once, on demand."""
 
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis

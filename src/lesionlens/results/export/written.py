@@ -36,9 +36,7 @@ class Written:
     """Files written by an exporter, with notices and failures."""
 
     files: tuple[Path, ...]
-    """Files in the staged folder."""
     notices: tuple[str, ...] = ()
-    """Notices about them."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Files that could not be written, by their name below the result folder, and why."""
 

@@ -88,14 +88,14 @@ def is_unseen(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool
     return datetime.fromisoformat(last) < datetime.fromisoformat(saved.run.started)
 
 
-def check_own_name(inputs: Iterable[tuple[str, str]], place: Path) -> None:
+def check_own_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
     """Refuse to replace another study's result where results are named by the studies' folders.
 
     Parameters
     ----------
     inputs : iterable of (str, str)
         Name and SHA-256 of the study's files; not read if there is no result.
-    place : Path
+    path : Path
         May contain a result.
 
     Raises
@@ -105,11 +105,11 @@ def check_own_name(inputs: Iterable[tuple[str, str]], place: Path) -> None:
     ReadError
         Its `run.json` is damaged.
     """
-    there = {sha256 for _, sha256 in read_run(place).inputs} if is_result(place) else set()
+    there = {sha256 for _, sha256 in read_run(path).inputs} if is_result(path) else set()
     here = {sha256 for _, sha256 in inputs} if there else set()
     if here and there and not here & there:
         raise UnusableInputError(
-            found=f"the result of another study named {place.name!r} there",
+            found=f"the result of another study named {path.name!r} there",
             expected="one study for each name",
             next_step="Rename the folder of the study, choose another folder with --out, or "
             "remove the other result",

@@ -49,12 +49,12 @@ from lesionlens.results.review.sent_objects import Objects, find_objects, map_la
 _NUMBER = re.compile(r"([1-9]\d{0,3}) ")
 
 
-def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     """Build a result from the DICOM objects in a folder.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         A file, or a folder with the objects, with or without the source images.
     study : Study
         The opened study; its reference sequence gives the grid.
@@ -66,7 +66,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     ReadError
         There is no Segmentation of this study, or it cannot be read.
     """
-    objects, grid = find_objects(place, study), prepared.native
+    objects, grid = find_objects(path, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
     cavities = [s.mask for s in segments if s.cavity]
     chosen, notices = _lesions([s for s in segments if not s.cavity])

@@ -88,12 +88,12 @@ def meaning_of(numbers: frozenset[int]) -> Meaning:
     return Meaning.TREATED if numbers <= {*_PARTS, Label.CAVITY} else Meaning.LESIONS
 
 
-def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     """Build a result from a NIfTI mask.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         A file with integer labels, on any grid in patient coordinates.
     study : Study
         The opened study; its reference sequence gives the grid.
@@ -105,15 +105,15 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     ReadError
         Not a mask: non-integer or too many labels; or outside the study's images.
     """
-    header = read_header(place)
-    values = _whole_numbers(read_voxels(place, header.grid.shape), place.name)
+    header = read_header(path)
+    values = _whole_numbers(read_voxels(path, header.grid.shape), path.name)
     numbers = frozenset(int(n) for n in np.unique(values) if n)
     grid, meaning, inputs = prepared.native, meaning_of(numbers), inputs_of(study)
     moved = not header.grid.matches(grid, tolerance_mm=1e-2)
     onto = _onto(values, numbers, header.grid, grid) if moved else values
     if numbers and not onto.any():
         raise ReadError(
-            found=f"{place.name!r}, whose marks all lie outside the "
+            found=f"{path.name!r}, whose marks all lie outside the "
             f"{prepared.reference.display_name}",
             expected="a mask of this study, in the patient's millimetres",
             next_step="Open the study that it was drawn on, or export it with its geometry",
@@ -138,12 +138,12 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings = without_parts(findings)
     theirs = (replace(one, source=Source.SEGMENTATION) for one in findings.candidates)
     named = with_kinds(tuple(theirs), findings.components, prepared, head)
-    said = (notice.replace(place.name, "the mask") for notice in header.notices)
+    said = (notice.replace(path.name, "the mask") for notice in header.notices)
     notices = [
         f"Opened from a mask: {meaning.value}",
         *said,
-        *_doubts(place, study, prepared, lost),
-        *_made_elsewhere(place, inputs),
+        *_doubts(path, study, prepared, lost),
+        *_made_elsewhere(path, inputs),
         *_spaces(header.codes, study.series[prepared.reference].nifti_codes) * moved,
     ]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
@@ -154,7 +154,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         maps=None,
         volumes=Volumes(Volume(marked.labels, grid), {}, {}, cavity=cavity),
         findings=as_stored(replace(findings, candidates=named)),
-        run=_run(place, inputs, tuple(notices)),
+        run=_run(path, inputs, tuple(notices)),
     )
 
 
@@ -164,12 +164,12 @@ def _spaces(*codes: tuple[int, int]) -> tuple[str, ...]:
     return (_ONE_STANDARD,) * (len(standard) > 1)
 
 
-def _doubts(place: Path, study: Study, prepared: PreparedStudy, lost: float) -> list[str]:
+def _doubts(path: Path, study: Study, prepared: PreparedStudy, lost: float) -> list[str]:
     """Return notices if a mask may be of another study, by its name or its share outside."""
     notices = []
     files = [series.files[0].path for series in study.series.values()]
-    another = names.of_another(place.name, [file.name for file in files])
-    another = another or names.in_folder_of_another(place, files)
+    another = names.of_another(path.name, [file.name for file in files])
+    another = another or names.in_folder_of_another(path, files)
     if study.kind is StudyKind.NIFTI and another:
         notices.append(
             "The mask, or its folder, is named for another examination. Is it a mask of this study?"
@@ -182,10 +182,10 @@ def _doubts(place: Path, study: Study, prepared: PreparedStudy, lost: float) -> 
     return notices
 
 
-def _made_elsewhere(place: Path, inputs: InputFiles) -> tuple[str, ...]:
+def _made_elsewhere(path: Path, inputs: InputFiles) -> tuple[str, ...]:
     """Return a notice if a mask lies in a result that was made of none of a study's files."""
     try:
-        made_of = {row.sha256 for row in read_run_file(place.parent).inputs}
+        made_of = {row.sha256 for row in read_run_file(path.parent).inputs}
     except ReadError:  # no result
         return ()
     return (_OTHER_FILES,) * made_of.isdisjoint(digest for _, digest in inputs.files)
@@ -262,11 +262,11 @@ def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> Comp
     return ComponentMask(labels, components.astype(np.int32), count, grid)
 
 
-def _run(place: Path, inputs: InputFiles, notices: tuple[str, ...]) -> RunInfo:
+def _run(path: Path, inputs: InputFiles, notices: tuple[str, ...]) -> RunInfo:
     return RunInfo(
         engine=EngineInfo(
             name=MASK,  # its file may be named after the patient
-            version=sha256_of(place)[:12],
+            version=sha256_of(path)[:12],
             weights_sha256=None,
             capabilities=frozenset({Capability.SEGMENT}),
         ),

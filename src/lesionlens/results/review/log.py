@@ -38,6 +38,9 @@ def new_tracking_uid() -> str:
     return f"2.25.{uuid4().int}"
 
 
+_UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, None, "")
+
+
 def _unknown() -> None:
     """Stand for the outlines that nobody named."""
 
@@ -67,7 +70,8 @@ class ReviewLog:
         review: Review | None = None,
         outlines: Callable[[], Outlines | None] = _unknown,
     ) -> None:
-        self._shown = outlines
+        self.shown_outlines = outlines
+        """Returns the digests of the network's outlines that are shown; None if unknown."""
         self._events = list((review or Review()).events)
         self._outlines = dict((review or Review()).outlines)
         self._unaided = (review or Review()).unaided
@@ -75,13 +79,9 @@ class ReviewLog:
         self._done, self._undone = valid_and_undone(self._events)
         self._together: int | None = None
 
-    def shown_outlines(self) -> Outlines | None:
-        """Return the digests of the network's outlines that are shown; None if unknown."""
-        return self._shown()
-
     def copy(self) -> ReviewLog:
         """Return a log that continues this one."""
-        return ReviewLog(self.review, self._shown)
+        return ReviewLog(self.review, self.shown_outlines)
 
     @property
     def review(self) -> Review:
@@ -109,8 +109,6 @@ class ReviewLog:
         ----------
         what : str
             The signed statement, such as "nothing further seen".
-        reader : str
-            Name of the reader.
 
         Raises
         ------
@@ -208,7 +206,7 @@ class ReviewLog:
         A new `outline` replaces the current one; without one, the current outline and a reader's
         diameters are kept.
         """
-        shown = self._shown()
+        shown = self.shown_outlines()
         holds = outline or self.review.outline_of(tracking_uid)
         if holds is not None:
             self._outlines[holds.sha256] = holds
@@ -233,19 +231,13 @@ class ReviewLog:
 
         Its decision is kept.
         """
-        before = self.review.of(tracking_uid)
+        before = self.review.of(tracking_uid) or _UNDECIDED
         self._take(
             ReviewEvent(
-                tracking_uid,
-                self.review.state_of(tracking_uid),
-                reader,
-                now(),
-                before.reason if before else None,
-                outline=before.outline if before else None,
-                diameters=ends,
-                seen=before.seen if before else None,
+                tracking_uid, before.state, reader, now(), before.reason, outline=before.outline,
+                diameters=ends, seen=before.seen,
             )
-        )
+        )  # fmt: skip
 
     def add(
         self,
@@ -301,20 +293,14 @@ class ReviewLog:
     def _undo_one(self, reader: str | None) -> ReviewEvent:
         taken = self._done.pop()
         self._undone.append(taken)
-        before = _before(self._done, taken)
-        state = before.state if before else ReviewState.UNREVIEWED
-        event = ReviewEvent(
-            taken.tracking_uid,
-            state,
-            reader,
-            now(),
-            before.reason if before else None,
-            ReviewAct.UNDO,
-            before.outline if before else None,
-            diameters=before.diameters if before else None,
-            seen=before.seen if before else None,
-        )
-        self._events.append(event)
+        same = (e for e in reversed(self._done) if e.tracking_uid == taken.tracking_uid)
+        before = next(same, _UNDECIDED)
+        self._events.append(
+            ReviewEvent(
+                taken.tracking_uid, before.state, reader, now(), before.reason, ReviewAct.UNDO,
+                before.outline, diameters=before.diameters, seen=before.seen,
+            )
+        )  # fmt: skip
         return taken
 
     def redo(self, *, reader: str | None = None) -> None:
@@ -325,8 +311,3 @@ class ReviewLog:
             again = self._undone.pop()
             self._done.append(again)
             self._events.append(replace(again, reader=reader, time=now(), act=ReviewAct.REDO))
-
-
-def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:
-    """Return the act on the same candidate that an undone one had replaced."""
-    return next((e for e in reversed(done) if e.tracking_uid == event.tracking_uid), None)

@@ -60,8 +60,6 @@ def paired(saved: SavedResult, study: Study) -> Study:
 
     Parameters
     ----------
-    saved : SavedResult
-        From `reopen.read_result`.
     study : Study
         The opened study. Files are hashed: those of its series, and, if these are not the
         analysed ones, the first file of each series that was set aside.

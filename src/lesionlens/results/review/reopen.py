@@ -83,9 +83,9 @@ def is_result(folder: Path) -> bool:
     return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
 
 
-def result_folder(place: Path) -> Path:
+def result_folder(path: Path) -> Path:
     """Return the folder of a result of which `findings.json` is named, else the path itself."""
-    return place.parent if place.name == "findings.json" and is_result(place.parent) else place
+    return path.parent if path.name == "findings.json" and is_result(path.parent) else path
 
 
 def results_in(folder: Path) -> list[Path]:
@@ -94,16 +94,16 @@ def results_in(folder: Path) -> list[Path]:
     return [place for place in below if place.is_dir() and is_result(place)]
 
 
-def is_mask(place: Path) -> bool:
+def is_mask(path: Path) -> bool:
     """Return whether a path is a mask or a DICOM Segmentation, by its name or header.
 
     A NIfTI file is a mask if its name says so ("seg", "mask", "label"…).
     """
-    if is_nifti(place):
-        return is_label_name(place.name)
+    if is_nifti(path):
+        return is_label_name(path.name)
     from lesionlens.results.review.sent_objects import SEGMENTATIONS  # noqa: PLC0415  (slow: pydicom)
 
-    return place.is_file() and sop_class(place) in SEGMENTATIONS
+    return path.is_file() and sop_class(path) in SEGMENTATIONS
 
 
 def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
@@ -209,8 +209,6 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
 
     Parameters
     ----------
-    saved : SavedResult
-        From `read_result`.
     study : Study
         With the series that were analysed; others beside them are tolerated.
     prepared : PreparedStudy
@@ -247,7 +245,7 @@ def _joined(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analys
 
 
 def prepare_and_reopen(
-    place: Path, study: Study, context: RunContext, options: PrepareOptions = WITHOUT_SEARCH
+    path: Path, study: Study, context: RunContext, options: PrepareOptions = WITHOUT_SEARCH
 ) -> Analysis:
     """Prepare a study and put a result, or a segmentation, and it together again.
 
@@ -259,7 +257,7 @@ def prepare_and_reopen(
 
     Parameters
     ----------
-    place : Path
+    path : Path
         As `reopen_folder` takes it.
     study : Study
         As in `pairing.paired`.
@@ -271,14 +269,14 @@ def prepare_and_reopen(
     ReadError
         As `reopen_folder`.
     """
-    place = result_folder(place)
-    if not is_result(place):
-        if not is_nifti(place):
+    path = result_folder(path)
+    if not is_result(path):
+        if not is_nifti(path):
             from lesionlens.results.review.sent_objects import find_objects  # noqa: PLC0415  (slow: pydicom)
 
-            find_objects(place, study)
-        return reopen_folder(place, study, prepare(study, context, options))
-    saved = read_result(place)
+            find_objects(path, study)
+        return reopen_folder(path, study, prepare(study, context, options))
+    saved = read_result(path)
     study = paired(saved, study)
     options = replace(options, strip=True, checks=False)
     return _joined(saved, study, prepare(study, context, options))

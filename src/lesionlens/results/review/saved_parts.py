@@ -93,8 +93,6 @@ def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> N
 
     Parameters
     ----------
-    run : RunFile
-        run.json of the same result.
     known : collection of str
         Tracking UIDs of its candidates.
 

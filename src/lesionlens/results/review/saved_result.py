@@ -22,7 +22,6 @@ class SavedResult:
     volumes: Volumes
     """Volumes on the native grid of `reference`."""
     review: Review
-    """All decisions of readers."""
     run: RunInfo
     """How it was made, and the input files."""
     reference: MrSequence
@@ -30,7 +29,6 @@ class SavedResult:
     attention: AttentionMethod | None
     """Method and checks of the attention maps."""
     followup: Comparison | None = None
-    """Comparison with earlier examinations."""
     evidence_asked: bool = False
     """Whether it was saved with evidence by sequence, or only with dismissed regions."""
     has_t1c: bool = True

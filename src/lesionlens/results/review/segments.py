@@ -72,22 +72,18 @@ class ReadSegment:
     """One segment."""
 
     label: str
-    """Its name."""
     part: Part
     """What of a lesion it is."""
     lesion: bool
     organ: bool
     """Whether its codes or name indicate a lesion, or anatomy."""
     tracking_uid: str | None
-    """UID of its candidate."""
     mask: NDArray[np.bool_]
     """(I, J, K) bool: mask on the study's grid."""
     resampled: bool
-    """Whether it was resampled."""
     drawn: DrawingMethod | None = None
     """How it was outlined; None if it does not say."""
     cavity: bool = False
-    """Whether it is a resection cavity."""
     apart: bool = False
     """Whether it says that its candidate is listed apart."""
     beyond: float = 0.0
@@ -101,8 +97,6 @@ def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
     ----------
     ds : Dataset
         Segmentation with pixels.
-    grid : Grid
-        The study's reference grid.
 
     Raises
     ------

@@ -180,10 +180,10 @@ def _json(content: ReviewFile) -> str:
     return content.model_dump_json(by_alias=True, indent=1, exclude=fields) + "\n"
 
 
-def _unwritable(place: Path, error: OSError) -> ResourceError:
+def _unwritable(path: Path, error: OSError) -> ResourceError:
     return ResourceError(
         found=f"that the review cannot be saved ({error.strerror or error})",
-        expected=f"room and permission to write {place.name}",
+        expected=f"room and permission to write {path.name}",
         next_step="Free some space or export to another folder; nothing was lost yet",
     )
 
@@ -201,18 +201,18 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
         nib.save(image, aside)
 
 
-def _read(place: Path, edits: Path, check: Check | None = None) -> Review:
+def _read(path: Path, edits: Path, check: Check | None = None) -> Review:
     try:
-        content = read_model(place, ReviewFile)
+        content = read_model(path, ReviewFile)
     except FileNotFoundError:
         return Review()
     except (OSError, ValueError) as error:
-        raise _unreadable(place) from error
+        raise _unreadable(path) from error
     if check is not None:
         check(content)
     outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
     if not {e.outline for e in content.events} - {None} <= set(outlines):
-        raise _unreadable(place)
+        raise _unreadable(path)
     return Review(content.events, outlines, content.unaided, content.responses)
 
 
@@ -230,9 +230,9 @@ def _read_outline(folder: Path, row: OutlineRow) -> Outline:
     return found
 
 
-def _unreadable(place: Path) -> ReadError:
+def _unreadable(path: Path) -> ReadError:
     return ReadError(
-        found=f"a {place.name} that cannot be read as part of a review",
+        found=f"a {path.name} that cannot be read as part of a review",
         expected="the file that LesionLens wrote",
         next_step=f"Move {NAME} away and review again, or restore both from a backup",
     )

@@ -61,7 +61,6 @@ class SiteTest:
     choice: CohortChoice = field(default_factory=CohortChoice)
     """Weights, device and preparation, as for `batch`."""
     worker_options: WorkerOptions = field(default_factory=WorkerOptions)
-    """Parallelisation."""
     convention: str | None = None
     """Label convention of the references; see `evaluation.label_conventions.read_conventions`."""
     signed_by: str | None = None
@@ -72,10 +71,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     """Test all cases; unchanged cases that are analysed already are not analysed again.
 
     A report is signed only with the figures of the page in the output folder.
-
-    Parameters
-    ----------
-    test : SiteTest
 
     Raises
     ------
@@ -223,7 +218,7 @@ def _inputs(run: Mapping[str, Any]) -> str | None:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
 
 
-def _keep_signed(out: Path, place: Path) -> None:
+def _keep_signed(out: Path, path: Path) -> None:
     """Move an earlier signed report to `signed/` and its time stamp."""
     try:
         earlier = read_json(out / RECORD)
@@ -231,7 +226,7 @@ def _keep_signed(out: Path, place: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, ReadError):
         return
     if signed:
-        kept = place / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
+        kept = path / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
         kept.mkdir(parents=True)
         for name in (RECORD, PAGE, SUMS):
             if (out / name).is_file():

@@ -24,8 +24,6 @@ class Metric(NamedTuple):
     ----------
     key : str
         Key in `evaluation.summary.CaseScore.metrics`, or a count over cases (`failures`).
-    title : str
-        Description.
     better : int
         1 if higher is better, so that the bound is a minimum; -1 if it is a maximum.
     most : float

@@ -51,8 +51,6 @@ def in_processes(
         Studies to analyse.
     task : callable
         Analyses one study in a worker; pickled, never raises.
-    workers : int
-        Maximum number of processes.
     context : RunContext
         Checked for cancellation: workers stop at their next step, and waiting studies are skipped.
     grace_s : float

@@ -90,8 +90,6 @@ def run_cohort(
 
     Parameters
     ----------
-    worker_options : WorkerOptions
-        Number of processes, or the cluster.
     context : RunContext
         Reports each finished study; cancellation keeps finished studies.
 

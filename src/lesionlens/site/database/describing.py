@@ -158,7 +158,9 @@ def _described(
     contents = "" if images[0] else joint_sha256(inputs_of(study).series.values())
     before = Description.of(database, entry.name)
     read_as, read_contents = _when_read(database, entry.name, before)
-    changed = _other_images(read_as, images) or _other_contents(read_contents, contents)
+    changed = _other_images(read_as, images)
+    if not changed and read_contents and contents and read_contents != contents:
+        changed = (OTHER_IMAGES,)
     warnings = (*_contradictions(entry, study, fields), *changed)
     now = replace(
         entry,
@@ -199,11 +201,6 @@ def _other_images(read_as: PatientAndDate | None, images: PatientAndDate) -> tup
         )
         if then and now and then != now
     )
-
-
-def _other_contents(read: str | None, now: str) -> tuple[str, ...]:
-    """Return a warning if images that name no patient are not those that were read."""
-    return (OTHER_IMAGES,) if read and now and read != now else ()
 
 
 def _was_read(database: WorklistDatabase, name: str) -> bool:

@@ -85,7 +85,6 @@ class StudyOutcome:
     """Outcome of one study."""
 
     name: str
-    """Name of the study."""
     status: Status
     """`STOPPED`: cancelled by the user; nothing was written."""
     exit_status: int
@@ -147,7 +146,6 @@ class Read:
     """One reader's read of one study, derived from their acts."""
 
     key: ReadKey
-    """Key of the read."""
     marks: tuple[Mark, ...] = ()
     """Marks that were not removed, oldest first, with their phase."""
     verdicts: tuple[ReaderVerdict, ...] = ()

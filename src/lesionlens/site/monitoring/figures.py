@@ -232,7 +232,6 @@ class Drift:
     """Difference of a figure between later and first studies."""
 
     name: str
-    """Name of the figure."""
     before: int
     after: int
     """Number of values on either side."""

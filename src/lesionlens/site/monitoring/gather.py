@@ -167,14 +167,14 @@ class _SavedFiles:
     events: Sequence[Mapping[str, Any]]
 
     @classmethod
-    def read(cls, place: Path) -> _SavedFiles:
-        review = _json(place / "review.json") if (place / "review.json").is_file() else {}
-        findings, run = _json(place / "findings.json"), _json(place / "run.json")
-        _check_digests(place, run)
-        own = place / ORIGINAL / "findings.json"
+    def read(cls, path: Path) -> _SavedFiles:
+        review = _json(path / "review.json") if (path / "review.json").is_file() else {}
+        findings, run = _json(path / "findings.json"), _json(path / "run.json")
+        _check_digests(path, run)
+        own = path / ORIGINAL / "findings.json"
         made = _json(own) if own.is_file() else findings
         _check_review((*findings["candidates"], *made["candidates"]), run, review)
-        return cls(place, made, run, review.get("events", []))
+        return cls(path, made, run, review.get("events", []))
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -183,13 +183,13 @@ class _SavedFiles:
         return (str(self.run["started"]), *(files or [str(self.place)]))
 
 
-def _check_digests(place: Path, run: Mapping[str, Any]) -> None:
+def _check_digests(path: Path, run: Mapping[str, Any]) -> None:
     """Refuse findings that were changed since; earlier releases listed no digests."""
     if run.get("files") is None:
         return
     listed = rows_in(run)
     for name in ("findings.json", f"{ORIGINAL}/findings.json"):
-        if (place / name).is_file() and listed.get(name) != sha256_of(place / name):
+        if (path / name).is_file() and listed.get(name) != sha256_of(path / name):
             raise AlteredResultError((name,), "a file that was changed since")
 
 

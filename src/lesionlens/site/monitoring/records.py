@@ -57,18 +57,15 @@ class MonitoredStudy:
     name: str
     """Name of the folder."""
     day: date
-    """Date of the analysis."""
     engine: str
     """Name, version and first digits of the weights' SHA-256."""
     candidates: tuple[MonitoredCandidate, ...]
     """The network's candidates, and those added by readers."""
     failed_checks: tuple[str, ...] = ()
-    """Failed quality checks."""
     brain_ml: float | None = None
     registration: float | None = None
     """Volume of the brain; lowest registration quality."""
     seconds: float = 0.0
-    """Duration of the analysis."""
     images: Mapping[str, float] = field(default_factory=dict)
     """Image features, see `reading.image_features`; may be empty."""
     started: str = ""

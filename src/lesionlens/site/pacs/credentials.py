@@ -17,8 +17,6 @@ def login(address: str, user: str | None) -> tuple[str, str] | None:
 
     Parameters
     ----------
-    address : str
-        Address of the archive.
     user : str or None
         User name; None reads the environment.
 

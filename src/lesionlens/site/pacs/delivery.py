@@ -50,7 +50,6 @@ class Delivery:
     unlisted: tuple[Outgoing, ...] = ()
     """Files that the archive reported as stored but does not list: a filter may discard them."""
     notices: tuple[str, ...] = ()
-    """Notices."""
 
     def check(self) -> None:
         """Raise if the archive refused a file; all others are stored.

@@ -43,25 +43,25 @@ class DimsePacs(Pacs):
     @override
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
         """Return the matching studies by date, at most `LIMIT`."""
-        asked = _query("STUDY", StudyInstanceUID=query.study_uid)
-        asked.PatientID, asked.PatientName = query.patient_id, query.patient_name
-        asked.StudyDate, asked.AccessionNumber = query.study_date, query.accession
-        asked.ModalitiesInStudy, asked.StudyDescription = query.modality, ""
-        asked.NumberOfStudyRelatedInstances = None
-        asked.IssuerOfPatientID = asked.PatientBirthDate = asked.PatientSex = ""
+        identifier = _query("STUDY", StudyInstanceUID=query.study_uid)
+        identifier.PatientID, identifier.PatientName = query.patient_id, query.patient_name
+        identifier.StudyDate, identifier.AccessionNumber = query.study_date, query.accession
+        identifier.ModalitiesInStudy, identifier.StudyDescription = query.modality, ""
+        identifier.NumberOfStudyRelatedInstances = None
+        identifier.IssuerOfPatientID = identifier.PatientBirthDate = identifier.PatientSex = ""
         with self._finding(context) as link:
-            found = [_study(item) for item in self._answers(link, asked, context, LIMIT)]
+            found = [_study(item) for item in self._answers(link, identifier, context, LIMIT)]
         return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
-        asked = _query(
+        identifier = _query(
             "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", SeriesDescription=""
         )
         with self._finding(context) as link:
             return {
                 _text(item, "SeriesInstanceUID"): _text(item, "SeriesDescription")
-                for item in self._answers(link, asked, context, MAX_IMAGES)
+                for item in self._answers(link, identifier, context, MAX_IMAGES)
             }
 
     @override
@@ -88,11 +88,13 @@ class DimsePacs(Pacs):
     def _finding(self, context: RunContext) -> Any:
         return self._peer.associated([build_context(FindModel)], stop=context.cancel)
 
-    def _answers(self, link: Any, asked: Dataset, context: RunContext, most: int) -> Iterator[Any]:
+    def _answers(
+        self, link: Any, identifier: Dataset, context: RunContext, most: int
+    ) -> Iterator[Any]:
         """Yield a limited number of matches of a query."""
         count = 0
         try:
-            for status, item in link.send_c_find(asked, FindModel):
+            for status, item in link.send_c_find(identifier, FindModel):
                 raise_if_stopped(context.cancel, "the search")
                 if not status:
                     raise self._peer.broke(count)
@@ -150,12 +152,12 @@ class DimsePacs(Pacs):
 
 
 def _query(level: str, **keys: str) -> Dataset:
-    asked = Dataset()
-    asked.SpecificCharacterSet = "ISO_IR 192"
-    asked.QueryRetrieveLevel = level
+    identifier = Dataset()
+    identifier.SpecificCharacterSet = "ISO_IR 192"
+    identifier.QueryRetrieveLevel = level
     for keyword, value in keys.items():
-        setattr(asked, keyword, value)
-    return asked
+        setattr(identifier, keyword, value)
+    return identifier
 
 
 def _text(item: Any, keyword: str) -> str:

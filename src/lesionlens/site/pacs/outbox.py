@@ -73,19 +73,8 @@ def send_result(
 
     Parameters
     ----------
-    archive : Pacs
-        Archive, as returned by `connect`.
     result : Path
         Result folder, its folder `dicom`, or any folder of DICOM files.
-    address : str
-        Address of the archive, for the record.
-    context : RunContext
-        As for `Pacs.send`.
-
-    Returns
-    -------
-    tuple of (Delivery, tuple of str)
-        Outcome of the delivery, and notices.
 
     Raises
     ------

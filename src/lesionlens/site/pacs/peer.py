@@ -227,8 +227,6 @@ class UnreachableError(ResourceError):
 
     Parameters
     ----------
-    address, reason : str
-        Address of the archive, and the reason.
     wait_s : float or None
         Time before a retry that the archive requested, seconds.
     """

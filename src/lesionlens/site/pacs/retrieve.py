@@ -36,7 +36,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as M
 from pynetdicom.sop_class import Verification
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.run_context import Cancel, RunContext
+from lesionlens.base.run_context import Cancel, CancelWhen, RunContext
 from lesionlens.site.pacs.association import (
     MAX_CONTEXTS,
     MAX_PDU_BYTES,
@@ -80,8 +80,6 @@ def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> No
     ------
     ResourceError
         The archive does not send it.
-    CancelledError
-        The user cancelled.
     """
     by = peer.access.by
     if by is Retrieval.MOVE or not _by_get(peer, study_uid, intake, context):
@@ -98,7 +96,7 @@ def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> 
     roles = [build_role(kind, scp_role=True) for kind in kinds]
     contexts = [build_context(GetModel), *_storage(kinds)]
     handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake))]
-    stop = _CancelOrRefusal(context, intake)
+    stop = _cancelled_or_refused(context, intake)
     with peer.associated(contexts, roles=roles, handlers=handlers, stop=stop) as link:
         if not any(context.abstract_syntax == GetModel for context in link.accepted_contexts):
             return False
@@ -108,7 +106,7 @@ def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> 
 
 def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
     """Fetch by C-MOVE: the archive connects to us."""
-    stop = _CancelOrRefusal(context, intake)
+    stop = _cancelled_or_refused(context, intake)
     with (
         _provider(peer, intake),
         peer.associated([build_context(MoveModel)], stop=stop) as link,
@@ -128,9 +126,7 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
         _await_late(intake, stop)
 
 
-def _follow(
-    peer: Peer, answers: Any, stop: _CancelOrRefusal, intake: Intake, next_step: str
-) -> bool:
+def _follow(peer: Peer, answers: Any, stop: Cancel, intake: Intake, next_step: str) -> bool:
     """Process the archive's status responses; False if it does not support the service."""
     for status, _ in answers:
         if stop.is_set():
@@ -158,15 +154,9 @@ def _keep(event: Any, intake: Intake) -> int:
     return _OK if intake.keep(event.encoded_dataset()) else _REFUSED
 
 
-class _CancelOrRefusal:
-    """Cancellation by the user or by a refusal of the intake."""
-
-    def __init__(self, context: RunContext, intake: Intake) -> None:
-        self._cancel, self._intake = context.cancel, intake
-
-    def is_set(self) -> bool:
-        """Return whether to stop now."""
-        return self._cancel.is_set() or self._intake.failure is not None
+def _cancelled_or_refused(context: RunContext, intake: Intake) -> Cancel:
+    """Return the flag of a cancellation by the user or of a refusal by the intake."""
+    return CancelWhen(lambda: context.cancel.is_set() or intake.failure is not None)
 
 
 def _kinds(intake: Intake) -> list[str]:
@@ -189,9 +179,9 @@ def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
 
 
 def _study_request(study_uid: str) -> Dataset:
-    asked = Dataset()
-    asked.QueryRetrieveLevel, asked.StudyInstanceUID = "STUDY", study_uid
-    return asked
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", study_uid
+    return identifier
 
 
 @contextmanager

@@ -43,8 +43,6 @@ def earlier_objects(
         Queried if nothing is recorded.
     result : Path
         Result folder with the record of sent objects.
-    address : str
-        Address of the archive, as recorded.
     kinds : sequence of ObjectKind
         Types to include; all if empty.
 

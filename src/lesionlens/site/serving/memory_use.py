@@ -16,8 +16,6 @@ def held_bytes(thing: object, but: Iterable[object] = ()) -> int:
 
     Parameters
     ----------
-    thing : object
-        Object that is kept.
     but : iterable of object
         Objects not counted, with everything reachable from them: an engine and its weights.
 

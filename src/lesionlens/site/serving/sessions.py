@@ -100,7 +100,6 @@ class _Kept:
     trace_bytes: int = 0
     used: float = field(default_factory=time.monotonic)
     jobs: weakref.WeakSet[Job] = field(default_factory=weakref.WeakSet)
-    """Requests about it."""
 
     @property
     def busy(self) -> bool:
@@ -260,7 +259,8 @@ class Sessions:
             kept = session.studies.get(str(header.get("study")))
             if kept is None:
                 raise GoneError("study")
-            if request.kind and request.kind.needs_trace and kept.study.trace is None:
+            traced = request.kind in (RequestKind.PROBE, RequestKind.LAYER)
+            if traced and kept.study.trace is None:
                 raise GoneError("trace")
             job = Job(lambda mine: self._respond(session, kept, request, mine), len(message))
             kept.jobs.add(job)

@@ -133,14 +133,11 @@ class ReaderComparison:
     """Two readers' reads of one study."""
 
     study: str
-    """Name of the study."""
     first: Read
     second: Read
-    """The reads."""
     agreed: int
     """Candidates with equal verdicts, and marks at the same position."""
     differing: tuple[str, ...]
-    """Differences, in words."""
 
 
 def compare(first: Read, second: Read) -> ReaderComparison:

@@ -19,7 +19,7 @@ from lesionlens.site.pacs.server import Server
 _RESULTS_OF_OURS = frozenset({"report.html", "findings.json"})
 
 
-def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
+def studies_at(path: Path, folder: Path) -> tuple[StudyEntry, ...]:
     """Return the studies of a folder with one sub-folder each, of a BIDS dataset, or of a CSV.
 
     Parameters
@@ -32,10 +32,10 @@ def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
     UnusableInputError
         The path is of no such kind, or contains no study.
     """
-    if place.is_file():
-        return read_table(place)
-    inside = place.resolve() in folder.resolve().parents
-    jobs = [job for job in find_jobs(place, folder) if not (inside and _is_ours(job.study))]
+    if path.is_file():
+        return read_table(path)
+    inside = path.resolve() in folder.resolve().parents
+    jobs = [job for job in find_jobs(path, folder) if not (inside and _is_ours(job.study))]
     return tuple(_listed(job) for job in jobs)
 
 

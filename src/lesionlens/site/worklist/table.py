@@ -90,8 +90,6 @@ def write_tables(
 
     Parameters
     ----------
-    reads : iterable of Read
-        Reads, as returned by `WorklistDatabase.reads`.
     scores : mapping of (str, str) to float
         Known scores of the network, by study and tracking UID.
     out : Path

@@ -82,31 +82,31 @@ class HeldOutScorer:
         return scores
 
     def _analyse(
-        self, review: SignedReview, place: Path, side: Side, context: RunContext
+        self, review: SignedReview, path: Path, side: Side, context: RunContext
     ) -> str | None:
         """Analyse a case in an empty folder; return why that failed, None if it did not."""
-        shutil.rmtree(place, ignore_errors=True)  # otherwise an older result could be scored
-        job = StudyJob(review.case.name, review.study, place)
+        shutil.rmtree(path, ignore_errors=True)  # otherwise an older result could be scored
+        job = StudyJob(review.case.name, review.study, path)
         choice = CohortChoice(replace(self.network, weights=str(side.weights)))
         outcome = analyse(job, choice, context.quiet())
         if outcome.status is Status.STOPPED:
             raise CancelledError("scoring")
         return outcome.message if outcome.status is Status.FAILED else None
 
-    def _reused(self, name: str, place: Path, side: Side) -> bool:
+    def _reused(self, name: str, path: Path, side: Side) -> bool:
         """Reuse the reviewed result if these weights made it as an analysis here would."""
         reviewed = self.results / name
         if not (_complete(reviewed, side) and self._computed_alike(read_run_file(reviewed))):
             return False
-        aside = place.with_name(f".{place.name}")
+        aside = path.with_name(f".{path.name}")
         shutil.rmtree(aside, ignore_errors=True)
         for source in (reviewed / part for part in (*_SCORED, "run.json")):
             if source.is_file():
                 target = aside / source.relative_to(reviewed)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-        shutil.rmtree(place, ignore_errors=True)
-        aside.replace(place)
+        shutil.rmtree(path, ignore_errors=True)
+        aside.replace(path)
         return True
 
     def _computed_alike(self, run: RunFile) -> bool:
@@ -124,27 +124,27 @@ class HeldOutScorer:
         return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
 
 
-def _complete(place: Path, side: Side) -> bool:
+def _complete(path: Path, side: Side) -> bool:
     """Return whether these weights and this version made a result there that is still whole."""
-    if _made_by(place) != side.sha256 or _package(place) != version("lesionlens"):
+    if _made_by(path) != side.sha256 or _package(path) != version("lesionlens"):
         return False
     try:
-        run = read_run_file(place)
-        check_parts(place, run, _SCORED)
+        run = read_run_file(path)
+        check_parts(path, run, _SCORED)
     except ReadError:
         return False
     written = {row.file for row in run.files or ()}
-    return all((place / part).is_file() for part in written.intersection(_SCORED))
+    return all((path / part).is_file() for part in written.intersection(_SCORED))
 
 
-def _made_by(place: Path) -> str | None:
+def _made_by(path: Path) -> str | None:
     """Return the SHA-256 of the weights that made a result; None if there is no result."""
-    found = read_run_json(place).get("weights_sha256")
+    found = read_run_json(path).get("weights_sha256")
     return None if found is None else str(found)
 
 
-def _package(place: Path) -> str:
-    return str(read_run_json(place).get("versions", {}).get("lesionlens"))
+def _package(path: Path) -> str:
+    return str(read_run_json(path).get("versions", {}).get("lesionlens"))
 
 
 def synthetic_metrics(
@@ -154,14 +154,8 @@ def synthetic_metrics(
 
     Parameters
     ----------
-    side : Side
-        The weights.
     recipe : TrainConfig
         Its last stage defines the grid.
-    volumes : int
-        Number of brains.
-    network : EngineChoice
-        Device and precision.
     context : RunContext
         Reports progress and is checked for cancellation before each.
     """

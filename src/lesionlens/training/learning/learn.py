@@ -42,7 +42,6 @@ from lesionlens.training.learning.proposal import (
     NamedWeights,
     Proposal,
     digests,
-    write_proposal,
 )
 from lesionlens.training.learning.recipe import STEPS, learn_recipe
 from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
@@ -120,7 +119,6 @@ def learn(
 
     Parameters
     ----------
-    job : LearnJob
     minutes : float or None
         Stop training after this long.
     context : RunContext
@@ -170,7 +168,8 @@ def learn(
                      context.part(_TRAINED, 1.0))  # fmt: skip
     proposal = _proposal(gathered, cases, about, new, judged, trained)
     write_atomically(job.out / PAGE, page.html(proposal))
-    write_proposal(proposal, job.out)
+    content = proposal.model_dump_json(by_alias=True, indent=1)
+    write_atomically(job.out / RECORD, content + "\n")
     return LearnOutcome(trained, gathered, proposal)
 
 

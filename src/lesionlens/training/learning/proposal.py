@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import Field
 
 from lesionlens.analysis.evaluation.paired import PairedFigure
-from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError, WeightsError
 from lesionlens.base.file_model import FileModel
@@ -92,11 +91,6 @@ class Proposal(FileModel):
 def digests(patients: Iterable[str]) -> tuple[str, ...]:
     """Return the SHA-256 of each patient's name, sorted."""
     return tuple(sorted({hashlib.sha256(p.encode()).hexdigest() for p in patients}))
-
-
-def write_proposal(proposal: Proposal, folder: Path) -> None:
-    """Write proposal.json atomically."""
-    write_atomically(folder / RECORD, proposal.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def read_proposal(folder: Path) -> Proposal:

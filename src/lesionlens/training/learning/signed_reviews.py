@@ -208,7 +208,7 @@ def readers_of(results: Path) -> tuple[str, ...]:
         return tuple(dict.fromkeys(read.key.reader for read in database.reads() if read.key.reader))
 
 
-def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
+def _signed(case: RealCase, saved: SavedResult, path: Path) -> SignedReview:
     review, counts = saved.review, Counter[str]()
     for one in saved.findings.candidates:
         counts[review.state_of(one.tracking_uid).value] += 1
@@ -230,7 +230,7 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
         {key: counts[key] for key in COUNTED},
         saved.run.engine.weights_sha256 or "",
         drawn_by_weights=bool(stands) and not redrawn,
-        study=place,
+        study=path,
     )
 
 

@@ -133,7 +133,7 @@ def test_a_review_that_another_process_saves_meanwhile_is_not_replaced(
 
 def test_analysing_again_keeps_every_decision_and_the_signature(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
-    notices = save(analysis, tmp_path / "out")
+    _, notices = save(analysis, tmp_path / "out")
     assert store.load(tmp_path / "out") == reviewed.review
     assert any("stay with 2 candidate(s)" in words for words in notices)
     assert not (tmp_path / "out" / KEPT).exists()
@@ -142,7 +142,7 @@ def test_analysing_again_keeps_every_decision_and_the_signature(analysis, review
 def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
     again = with_uids(drawn_smaller(analysis, 1), "2.25.11", "2.25.12")
-    notices = save(again, tmp_path / "out")
+    _, notices = save(again, tmp_path / "out")
     review = store.load(tmp_path / "out")
     assert review.state_of("2.25.11") is ReviewState.ACCEPTED
     assert review.state_of("2.25.12") is ReviewState.EDITED
@@ -155,7 +155,7 @@ def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, revie
 def test_a_signature_vouches_for_the_outlines_that_were_seen(analysis, reviewed, tmp_path):
     """It stayed with other outlines of the same tracking UID, down to a Dice of one half."""
     save(reviewed, tmp_path / "out")
-    notices = save(drawn_smaller(analysis, 1), tmp_path / "out")
+    _, notices = save(drawn_smaller(analysis, 1), tmp_path / "out")
     review = store.load(tmp_path / "out")
     first = analysis.findings.candidates[0].tracking_uid
     assert review.state_of(first) is ReviewState.ACCEPTED
@@ -169,7 +169,7 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
     save(reviewed, tmp_path / "out")
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
     for started in ("2098-01-05T10:00:00+00:00", "2099-01-05T10:00:00+00:00"):
-        notices = save(parts_exchanged(analysis, started), tmp_path / "out")
+        _, notices = save(parts_exchanged(analysis, started), tmp_path / "out")
         assert any("drawn anew" in words for words in notices)
         saved = read_result(tmp_path / "out")
         assert is_unseen(saved, first, outlines_of(saved))
@@ -268,14 +268,14 @@ def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(
 
 def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
-    notices = save(drawn_smaller(analysis, 2), tmp_path / "out")
+    _, notices = save(drawn_smaller(analysis, 2), tmp_path / "out")
     assert store.load(tmp_path / "out").signed
     assert not any("drawn anew" in words for words in notices)
 
 
 def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
-    notices = " ".join(save(without_second(analysis), tmp_path / "out"))
+    notices = " ".join(save(without_second(analysis), tmp_path / "out")[1])
     review = store.load(tmp_path / "out")
     first = analysis.findings.candidates[0].tracking_uid
     assert {e.tracking_uid for e in review.events} == {first}
@@ -305,7 +305,7 @@ def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
 ):
     save(reviewed, tmp_path / "out")
     other = replace(analysis, run=replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),)))
-    notices = " ".join(save(other, tmp_path / "out"))
+    notices = " ".join(save(other, tmp_path / "out")[1])
     assert store.load(tmp_path / "out") == Review()
     assert f"kept whole in {KEPT}/" in notices
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
@@ -315,7 +315,7 @@ def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
 def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
     (tmp_path / "out" / "review.json").write_text("{")
-    notices = " ".join(save(analysis, tmp_path / "out"))
+    notices = " ".join(save(analysis, tmp_path / "out")[1])
     assert f"kept whole in {KEPT}/" in notices
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert (kept / "review.json").read_text() == "{"
@@ -363,12 +363,12 @@ def test_what_a_reader_added_and_the_network_finds_now_is_said(
     log = ReviewLog()
     log.add(Outline("2.25.77", (0, 0, 0), drawn), DrawingMethod.MANUAL, reader="A. Reader")
     save(replace(before, review=log.review), tmp_path / "out")
-    warnings = save(analysis, tmp_path / "out")
+    _, warnings = save(analysis, tmp_path / "out")
     (notice,) = (words for words in warnings if said in words)
     rows = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"]
     assert len(rows) == listed
     assert notice in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
-    assert save(analysis, tmp_path / "out").count(notice) == 1
+    assert save(analysis, tmp_path / "out")[1].count(notice) == 1
     assert load("de").message(notice) != notice
 
 

@@ -113,7 +113,7 @@ def test_an_earlier_result_stays_whole_when_an_essential_exporter_fails(
 def test_another_exporters_failure_costs_no_other_file(make, tmp_path, monkeypatch):
     _with(monkeypatch, _Breaks())
     out = tmp_path / "out"
-    warnings = save(make(), out)
+    _, warnings = save(make(), out)
     assert {p.name for p in out.iterdir()} >= CONTRACT
     assert not (out / "half.txt").exists()
     run = json.loads((out / "run.json").read_text())

@@ -37,7 +37,7 @@ REFUSES = "raise ReadError(found='that Doe^Jane is dead', expected='life', next_
 def saved(monkeypatch, tmp_path, analysis, **how):
     how = {"name": "mine/sum.txt", "missing": "None", "done": "(path,)", "more": "", **how}
     install(monkeypatch, tmp_path, EXPORTER.format(**how), exporters="mine = Writer")
-    warnings = save(analysis, tmp_path / "out")
+    _, warnings = save(analysis, tmp_path / "out")
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     return tmp_path / "out", run["left_out"].get("mine"), warnings
 

@@ -84,7 +84,6 @@ def is_of(uid: str | None, header: Any) -> bool:
     ----------
     uid : str or None
         SOP Instance UID when the study was opened; True if there was none.
-    header : Dataset
     """
     return not uid or str(header.get("SOPInstanceUID") or "").strip() == uid
 

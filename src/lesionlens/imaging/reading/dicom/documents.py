@@ -56,8 +56,6 @@ def record_sent(
     ----------
     files : iterable of Path
         Files that the archive accepted.
-    address : str
-        Of the archive.
     time : str
         ISO 8601, UTC.
     rejected : sequence of str
@@ -113,8 +111,6 @@ def sent_objects(result: Path, address: str, wanted: Callable[[str], bool]) -> t
     ----------
     result : Path
         The result folder; a damaged record counts as empty.
-    address : str
-        Of the archive.
     wanted : callable
         Filter on the description of the object's series.
     """
@@ -140,9 +136,9 @@ def _is_note(content: Any) -> bool:
     return all(isinstance(rows, list) for rows in kept)
 
 
-def _rows(place: Path, name: str) -> list[Any]:
+def _rows(path: Path, name: str) -> list[Any]:
     try:
-        return list(read_object(place)[name])
+        return list(read_object(path)[name])
     except (LookupError, TypeError):
         return []
 

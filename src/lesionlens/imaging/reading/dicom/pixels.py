@@ -70,7 +70,6 @@ def decode(path: Path, uid: str) -> NDArray[Any]:
 
     Parameters
     ----------
-    path : Path
     uid : str
         SOP Instance UID of the image whose header was read.
 

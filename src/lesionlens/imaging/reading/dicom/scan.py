@@ -73,7 +73,6 @@ class DicomSlice:
     """One plane: a single-frame image, or one frame of a multi-frame image."""
 
     path: Path
-    """File of the image."""
     header: Any
     """Pydicom Dataset without pixels, with the needed elements only."""
     frame: int | None = None
@@ -223,8 +222,6 @@ def scan(files: list[Path], context: RunContext) -> Scan:
     ----------
     files : list of Path
         Regular files of any kind.
-    context : RunContext
-        Progress and cancellation, every 50 files.
     """
     found = Scan()
     seen: dict[str, DicomSlice] = {}

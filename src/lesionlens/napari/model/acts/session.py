@@ -11,6 +11,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis
@@ -80,32 +82,14 @@ class ReviewSession(Choosing):
             return
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
         self.result, self._log = None, ReviewLog()
-        self._set(
+        opened = State(
             study=study,
             identity=identity_of(study, listed),
-            analysis=None,
-            overlays=None,
-            preliminary=None,
-            review=Review(),
             choices=opening(study, first, self.defaults),
-            problem=None,
-            message="",
             request=request,
-            exchanged=(),
-            query=None,
-            can_undo=False,
-            can_redo=False,
-            probed=None,
-            without=None,
-            probability=None,
-            **ENDED,
-            attention_layers=(),
-            second_opinions=(),
-            typed={},
-            reopened=False,
-            marks=(),
-            second=None,
+            activity=self._state.activity,
         )
+        self._set(**_fields_of(opened))
 
     def report_exchanged(self, exchanged: tuple[MrSequence, ...]) -> None:
         """Report which sequences of the open study seem to have exchanged names."""
@@ -166,9 +150,9 @@ class ReviewSession(Choosing):
         """Set the open study aside while another one is opened, so that no act reaches it."""
         if self._state.study is not None:
             self._aside = (self._state, self.result, self._log)
-            runs = {"activity": self._state.activity}
             self.result, self._log = None, ReviewLog()
-            self._set(**_fields_of(State(choices=self.defaults)) | runs)
+            empty = State(choices=self.defaults, activity=self._state.activity)
+            self._set(**_fields_of(empty))
 
     @property
     def aside(self) -> Study | None:
@@ -192,25 +176,17 @@ class ReviewSession(Choosing):
 
     # --- what runs, what failed -----------------------------------------------------------
 
+    @override
     def begin(self, words: str) -> None:
-        """Report that a job runs."""
+        """Report that a job runs; a pending query is closed."""
         self._set(activity=Activity(words), problem=None, message="", query=None)
 
-    def progressed(self, stage: str, fraction: float) -> None:
-        """Report the progress of the job."""
-        activity = self._state.activity
-        if activity is not None:
-            self._set(activity=activity.at(stage, fraction))
-
-    def stopping(self) -> None:
-        """Report that a stop was requested."""
-        if self._state.activity is not None:
-            self._set(activity=replace(self._state.activity, stopping=True))
-
+    @override
     def ended(self, message: str = "") -> None:
         """Report that the job has ended."""
         self._set(activity=None, message=message, **self._settled())
 
+    @override
     def failed(self, problem: Problem) -> None:
         """Report a failure; study, analysis and review are kept."""
         self._set(activity=None, problem=problem, **self._settled())

@@ -65,7 +65,6 @@ class Choices:
     candidate: int | None = None
     """Id of the candidate in focus."""
     sequence: MrSequence | None = None
-    """Shown sequence."""
     region: Region = Region.WT
     """Region whose contour and attention are shown."""
     layer: int | SecondOpinion | None = None
@@ -90,6 +89,5 @@ class Choices:
     """Whether all overlays are hidden while a key is held."""
     plane: Plane = Plane.AXIAL
     views: ViewChoices = field(default_factory=ViewChoices)
-    """Layout and drawing of the views."""
     before: MrSequence | None = None
     """Previously shown sequence, for comparison."""

@@ -33,7 +33,6 @@ class Tools:
     ball: bool = False
     """Whether the brush is a ball instead of a disc on the slice."""
     limit: Limit = Limit.ANYWHERE
-    """Limit of the brush."""
     low: float = 0.0
     high: float = 1.0
     """Range of the limit."""

@@ -71,7 +71,6 @@ class ViewChoices:
     """Choices of the views; they do not affect exports."""
 
     layout: Layout = Layout.SINGLE
-    """Layout of the views."""
     hung: tuple[MrSequence, ...] = ()
     """Order of the sequences by a hanging rule; empty for the study's order."""
     acquired: bool = True

@@ -25,7 +25,6 @@ class HeadMask:
 
     mask: NDArray[np.bool_]
     grid: Grid
-    """Grid of the image."""
     steps: tuple[int, int, int]
     """Image voxels per mask voxel."""
 

@@ -89,7 +89,6 @@ class RegionStatistics:
     least: float
     most: float
     area_mm2: float
-    """Area of the ellipse."""
     volume_ml: float
     """Volume of the ellipse times the slice thickness."""
     empty: int = 0

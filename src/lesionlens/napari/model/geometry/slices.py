@@ -104,9 +104,7 @@ class Slice:
     count: int
     """Number of the slice, from 1 (0 outside the volume), and number of slices."""
     step_mm: float
-    """Distance between slices, mm."""
     interpolated: bool
-    """Whether the values are interpolated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +114,6 @@ class Picture:
     data: NDArray[Any]
     """(I, J, K) array of any dtype; a view of the loaded array, never a copy."""
     grid: Grid
-    """Grid of the voxels."""
     source: NDArray[Any]
     """Array before reordering."""
 
@@ -178,8 +175,6 @@ class Picture:
 
         Parameters
         ----------
-        frame, plane
-            Frame and plane of the slices.
         number : int
             Number of the slice, from 0, as counted by `depths`.
         nearest : bool

@@ -36,12 +36,8 @@ def stroked_voxels(
 
     Parameters
     ----------
-    grid : Grid
-        Grid of the labels.
     path_mm : two points
         Start and end of the stroke, RAS+ mm.
-    radius_mm : float
-        Radius of the brush.
     slab : Slab or None
         Slice; None for a ball.
 

@@ -47,7 +47,6 @@ class MapView:
     role: str = "attention"
     """Role, which selects the colours."""
     statistics: str = ""
-    """Statistics of this map, in words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +68,6 @@ class Overlays:
     attention: Mapping[Region, MapView]
     """Attention by region; empty without attention."""
     uncertainty: MapView | None = None
-    """Uncertainty, 0 to 1."""
     probe: MapView | None = None
     """Attention of the probed voxel."""
     layer_choice: tuple[LayerChoice, MapView] | None = None

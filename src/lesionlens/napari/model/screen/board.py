@@ -55,9 +55,7 @@ class Board:
     scene: ShownScene = field(default_factory=ShownScene)
     """Outline, box and map, as in the single view."""
     views: ViewChoices = field(default_factory=ViewChoices)
-    """The reader's choices."""
     opened: bool = False
-    """Whether there is a study."""
     grid: Grid | None = None
     """Grid of the shown sequence; None without a study."""
     series: Mapping[MrSequence, str] = field(default_factory=dict)
@@ -65,13 +63,11 @@ class Board:
     corner: tuple[str, ...] = ()
     """Lines of the patient's identity."""
     editing: bool = False
-    """Whether an outline is being redrawn."""
     analysis: Analysis | None = None
     """Analysis with the outlined candidates."""
     preliminary: PreliminaryFindings | None = None
     """Preliminary candidates, outlined until there is an analysis."""
     overlays: Overlays | None = None
-    """Overlays with the maps."""
     second: SecondResult | None = None
     """Second result, outlined too."""
     marks: tuple[Point, ...] = ()

@@ -74,13 +74,11 @@ class Drawing:
     box: tuple[float, float, float, float] | None = None
     """(left, top, width, height) of the candidate in focus, or None."""
     preliminary: bool = False
-    """Whether the outlines are preliminary."""
     rulers: tuple[tuple[int, Line, str], ...] = ()
     """Index of each ruler, its ends in millimetres on the screen, its length in words."""
     marks: tuple[tuple[int, tuple[float, float]], ...] = ()
     """Number and screen position of each mark near this slice."""
     measures: tuple[DrawnMeasure, ...] = ()
-    """Measurements on this slice."""
 
 
 class Artist:

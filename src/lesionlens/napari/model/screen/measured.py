@@ -18,12 +18,10 @@ class DrawnMeasure:
     """A measurement on a slice, in millimetres on the screen."""
 
     index: int
-    """Index of the measurement."""
     points: NDArray[np.float64]
     """(N, 2) float64: points that can be dragged."""
     line: Line
     lines: tuple[str, ...]
-    """Lines of text."""
     text_at: tuple[float, float]
     """(2,): the text is to the right of this point."""
 

@@ -99,7 +99,6 @@ class ShownOutline:
     original: int | None = None
     """Candidate whose original outline is shown beside the reader's."""
     preliminary: bool = False
-    """Whether the outlines are preliminary."""
     cavity: bool = True
     """Whether the resection cavity is outlined; not while it is drawn."""
 
@@ -149,7 +148,6 @@ class Screen:
     can_analyse: bool = False
     analysed: bool = False
     preliminary: bool = False
-    """Whether the candidates are preliminary."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""

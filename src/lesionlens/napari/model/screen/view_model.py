@@ -21,17 +21,11 @@ class ViewModel:
     """Content of the window; widgets and views receive this or a part of it, never the state."""
 
     screen: Screen = field(default_factory=Screen)
-    """Content of the panel."""
     board: Board = field(default_factory=Board)
-    """Content of the views."""
     map: ShownMap = field(default_factory=ShownMap)
-    """Map of the legend."""
     followup: ShownFollowup | None = None
-    """Changes since an earlier examination."""
     second: ShownSecond | None = None
-    """Agreement with a second result."""
     study: Study | None = None
-    """Open study."""
     aside: Study | None = None
     """Study set aside while another one is opened."""
     query: Query | None = None

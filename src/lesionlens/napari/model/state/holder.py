@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
 from psygnal import Signal
+from typing_extensions import override
 
 from lesionlens.base.records.findings import Candidate
 from lesionlens.napari.model.choices.choices import Choices
-from lesionlens.napari.model.state.state import State, listed
+from lesionlens.napari.model.state.state import Activity, Problem, State, listed
 
 
-class StateHolder:
+class JobReports(ABC):
+    """Keeps in a state what a job reports on the main thread; see `qt.jobs.Jobs`."""
+
+    state: Any
+    """Frozen record with at least `activity`, `problem` and `message`."""
+
+    @abstractmethod
+    def _set(self, **changes: Any) -> None:
+        """Replace fields of the state, and emit that it changed."""
+
+    def begin(self, words: str) -> None:
+        """Report that a job runs."""
+        self._set(activity=Activity(words), problem=None, message="")
+
+    def progressed(self, stage: str, fraction: float) -> None:
+        """Report the progress of the job, 0 to 1 in each stage."""
+        if self.state.activity is not None:
+            self._set(activity=self.state.activity.at(stage, fraction))
+
+    def stopping(self) -> None:
+        """Report that a stop was requested."""
+        if self.state.activity is not None:
+            self._set(activity=replace(self.state.activity, stopping=True))
+
+    def ended(self, message: str = "") -> None:
+        """Report that the job has ended."""
+        self._set(activity=None, message=message)
+
+    def failed(self, problem: Problem) -> None:
+        """Report a failure; everything else is kept."""
+        self._set(activity=None, problem=problem)
+
+    def decline(self, why: str) -> None:
+        """Show why an act was not done."""
+        self._set(message=why)
+
+    def clear_problem(self, cause: str) -> None:
+        """Hide a failure whose cause is gone."""
+        if self.state.problem is not None and self.state.problem.cause == cause:
+            self._set(problem=None)
+
+
+class StateHolder(JobReports):
     """Holds the state; an act without a change emits nothing."""
 
     changed = Signal(State, State)
@@ -24,10 +68,12 @@ class StateHolder:
         self._state = State(choices=choices)
 
     @property
+    @override
     def state(self) -> State:
         """The current state."""
         return self._state
 
+    @override
     def _set(self, **changes: Any) -> None:
         old = self._state
         if all(getattr(old, name) is value for name, value in changes.items()):
@@ -59,11 +105,7 @@ class StateHolder:
         """Show a message."""
         self._set(message=message)
 
+    @override
     def decline(self, why: str) -> None:
         """Show why an act was not done; empty clears the message."""
         self._set(message=why, declined=bool(why))
-
-    def clear_problem(self, cause: str) -> None:
-        """Hide a failure whose cause is gone."""
-        if self._state.problem is not None and self._state.problem.cause == cause:
-            self._set(problem=None)

@@ -134,7 +134,6 @@ class State:
 
     study: Study | None = None
     identity: StudyIdentity = field(default_factory=StudyIdentity)
-    """Identity of patient and study."""
     analysis: Analysis | None = None
     overlays: Overlays | None = None
     review: Review = field(default_factory=Review)
@@ -169,7 +168,6 @@ class State:
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     second_opinions: tuple[SecondOpinion, ...] = ()
-    """Available second opinions."""
 
     @property
     def analysing(self) -> bool:
@@ -179,7 +177,6 @@ class State:
     reopened: bool = False
     """Whether the result comes from files, without its engine."""
     second: SecondResult | None = None
-    """Second result of the open study."""
     marks: tuple[Point, ...] = ()
     """The reader's marks, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)

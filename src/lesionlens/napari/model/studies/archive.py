@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
+from typing_extensions import override
 
 from lesionlens.base import user_files, user_folders
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
 from lesionlens.site.pacs.peer import (
@@ -235,13 +237,13 @@ class ArchiveState:
         )
 
 
-class ArchiveSession:
+class ArchiveSession(JobReports):
     """The state of one dialog; every change replaces it and emits its screen."""
 
     changed = Signal(ArchiveScreen)
 
     def __init__(self) -> None:
-        self.state = ArchiveState(studies_folder())
+        self.state: ArchiveState = ArchiveState(studies_folder())
 
     @property
     def screen(self) -> ArchiveScreen:
@@ -254,6 +256,7 @@ class ArchiveSession:
         number = self.state.chosen
         return None if number is None else self.state.studies[number]
 
+    @override
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
         self.changed.emit(self.screen)
@@ -279,24 +282,13 @@ class ArchiveSession:
         cut = ": narrow the search to see the others" if len(studies) == LIMIT else ""
         return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}{cut}."
 
-    def begin(self, words: str) -> None:
-        """Report that a job runs."""
-        self._set(activity=Activity(words), problem=None, message="")
-
+    @override
     def progressed(self, stage: str, fraction: float) -> None:
-        """Report the progress of the job."""
+        """Report the progress of the job, which has one stage."""
         if self.state.activity is not None:
             self._set(activity=replace(self.state.activity, stage=stage, fraction=fraction))
 
-    def stopping(self) -> None:
-        """Report that a stop was requested."""
-        if self.state.activity is not None:
-            self._set(activity=replace(self.state.activity, stopping=True))
-
-    def ended(self, message: str = "") -> None:
-        """Report that the job has ended."""
-        self._set(activity=None, message=message)
-
+    @override
     def failed(self, problem: Problem) -> None:
         """Report a failure; the studies found stay listed."""
         shown = replace(
@@ -306,10 +298,6 @@ class ArchiveSession:
             next_step=in_dialog_terms(problem.next_step),
         )
         self._set(activity=None, problem=shown)
-
-    def decline(self, why: str) -> None:
-        """Show why an act was not done."""
-        self._set(message=why)
 
     def dismiss(self) -> None:
         """Hide the failure."""

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
+from typing_extensions import override
 
 from lesionlens.base.errors import LesionLensError, ReadError
+from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.site.database.records import ReadKey, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
@@ -23,7 +25,6 @@ class WorklistScreen:
     """What the worklist dock paints."""
 
     opened: bool = False
-    """Whether a list is open."""
     title: str = ""
     rows: tuple[WorklistRow, ...] = ()
     focus: tuple[str, int] | None = None
@@ -46,7 +47,6 @@ class WorklistState:
     title: str = ""
     rows: tuple[WorklistRow, ...] = ()
     filter_text: str = ""
-    """Text of the filter."""
     current: tuple[str, int] | None = None
     """`WorklistRow.key` of the open study."""
     opening: tuple[str, int] | None = None
@@ -95,13 +95,13 @@ class WorklistState:
         return " · ".join(parts)
 
 
-class WorklistSession:
+class WorklistSession(JobReports):
     """The open list; every change replaces the state and emits its screen."""
 
     changed = Signal(WorklistScreen)
 
     def __init__(self) -> None:
-        self.state = WorklistState()
+        self.state: WorklistState = WorklistState()
         self.database: WorklistDatabase | None = None
         self.protocol: ReadingProtocol | None = None
         self.reader, self.unaided_first = "", False
@@ -118,6 +118,7 @@ class WorklistSession:
         """What the dock paints now."""
         return self.state.screen
 
+    @override
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
         self.changed.emit(self.screen)
@@ -285,37 +286,6 @@ class WorklistSession:
             under_way=now.under_way if running else None,
             message="" if running else now.message,
         )
-
-    # --- jobs (qt.jobs.Listener) ----------------------------------------------------------
-
-    def begin(self, words: str) -> None:
-        """Report that a job runs."""
-        self._set(activity=Activity(words), problem=None, message="")
-
-    def progressed(self, stage: str, fraction: float) -> None:
-        """Report the progress of the job."""
-        if self.state.activity is not None:
-            self._set(activity=self.state.activity.at(stage, fraction))
-
-    def stopping(self) -> None:
-        """Report that a stop was requested."""
-
-    def ended(self, message: str = "") -> None:
-        """Report that the job has ended."""
-        self._set(activity=None, message=message)
-
-    def failed(self, problem: Problem) -> None:
-        """Report a failure; the list is kept."""
-        self._set(activity=None, problem=problem)
-
-    def clear_problem(self, cause: str) -> None:
-        """Hide a failure with this cause."""
-        if self.state.problem is not None and self.state.problem.cause == cause:
-            self._set(problem=None)
-
-    def decline(self, why: str) -> None:
-        """Show why an act was not done."""
-        self._set(message=why)
 
 
 def _place_of(reader: str) -> str:

@@ -40,10 +40,6 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis with the candidate's labels.
-    sources : SourceFrames
-        Frames of the reference series.
     candidate : Candidate
         The candidate; its diameters are of the enhancing part if there is one, else of the whole.
     """

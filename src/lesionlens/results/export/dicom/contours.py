@@ -115,8 +115,6 @@ def build_contours(
 
     Parameters
     ----------
-    sources : SourceFrames
-        Of the reference series.
     segments : tuple of Segment
         From `seg.segments_of`.
     """
@@ -152,14 +150,8 @@ def empty_object(
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis, with engine and version.
-    sources : SourceFrames
-        Source headers, with patient and study.
     kind : str
         A key of `identity.SERIES`.
-    sop_class_uid : str
-        SOP class of the object.
     """
     about = identity.of_new_object(analysis, kind)
     meta = FileMetaDataset()

@@ -104,8 +104,6 @@ class Characters:
 
         Parameters
         ----------
-        text : bytes
-            Bytes in the file.
         person : bool
             Whether it is a person name (PN).
         """

@@ -17,8 +17,6 @@ def plane_positions(
 
     Parameters
     ----------
-    sources : SourceFrames
-        The reference series.
     chosen : (N,) int
         Indices of the selected frames.
     corner : (2,) int

@@ -72,7 +72,7 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
         "specific_character_set": CHARACTER_SET,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": algorithm_name(analysis),
-        "software_versions": package_version(analysis),
+        "software_versions": analysis.run.versions.get("lesionlens", "unknown")[:64],
         "device_serial_number": serial_number(analysis),
     }
     if kind in WITH_OWN_CODES:
@@ -142,11 +142,6 @@ def exported(analysis: Analysis) -> tuple[Candidate, ...]:
 def tracking_id(candidate: Candidate, region: Region | None = None) -> str:
     """Return the human-readable tracking identifier of a candidate, or of one of its regions."""
     return f"Candidate {candidate.id}" + ("" if region is None else f", {region.display_name}")
-
-
-def package_version(analysis: Analysis) -> str:
-    """Return the version of this package that made the analysis."""
-    return analysis.run.versions.get("lesionlens", "unknown")[:64]
 
 
 def serial_number(analysis: Analysis) -> str:

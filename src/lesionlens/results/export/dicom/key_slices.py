@@ -47,10 +47,6 @@ def build_key_slices(
 
     Parameters
     ----------
-    analysis : Analysis
-        Whose candidates they show.
-    sources : SourceFrames
-        Of the reference series.
     segments : tuple of Segment
         From `seg.segments_of`.
     """

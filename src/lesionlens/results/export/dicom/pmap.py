@@ -113,8 +113,6 @@ def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapF
     ----------
     analysis : Analysis
         Analysis with an attention map of the region.
-    sources : SourceFrames
-        Of the reference series.
     """
     depths = sources.positions @ sources.normal
     values = analysis.volumes.attention[region].data
@@ -132,13 +130,7 @@ def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapF
 def build_pmap(
     analysis: Analysis, sources: SourceFrames, frames: MapFrames
 ) -> highdicom.pm.ParametricMap:
-    """Build the Parametric Map of one region.
-
-    Parameters
-    ----------
-    sources : SourceFrames
-        Of the reference series.
-    """
+    """Build the Parametric Map of one region."""
     region = frames.region
     method = analysis.maps.method if analysis.maps is not None else "attention"
     made = highdicom.pm.ParametricMap(

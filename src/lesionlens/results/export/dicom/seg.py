@@ -214,8 +214,6 @@ def build_seg(
     ----------
     analysis : Analysis
         Analysis with at least one segment.
-    sources : SourceFrames
-        Of the reference series.
     segments : tuple of SegmentMask
         From `segments_of` and `cavity_of`.
     """

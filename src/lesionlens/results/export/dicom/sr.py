@@ -56,10 +56,6 @@ def build_sr(
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis, with or without candidates.
-    sources : SourceFrames
-        Of the reference series.
     segments : tuple of SegmentMask
         Segments of the Segmentation.
     pointed_at : groups.ReferencedObjects

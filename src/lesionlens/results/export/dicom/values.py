@@ -38,12 +38,8 @@ def valid(keyword: str, vr: str, text: str) -> str | None:
 
     Parameters
     ----------
-    keyword : str
-        Keyword of the attribute.
     vr : str
         Its value representation, a key of `BY_VR`.
-    text : str
-        The original value.
 
     Examples
     --------

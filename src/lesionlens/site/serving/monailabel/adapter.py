@@ -66,13 +66,7 @@ _POINTED: dict[str, Any] = {
 
 
 class Adapter:
-    """Objects shared by the routes.
-
-    Parameters
-    ----------
-    sessions : Sessions
-        Models and job queue of the server.
-    """
+    """Objects shared by the routes."""
 
     def __init__(self, sessions: Sessions, folder: Path | None) -> None:
         self.sessions, self.datastore = sessions, Datastore(folder)

@@ -210,13 +210,13 @@ class Datastore:
             ) from error
 
 
-def _keep(place: Path, content: BinaryIO) -> None:
-    with atomic_file(place) as aside, aside.open("wb") as file:
+def _keep(path: Path, content: BinaryIO) -> None:
+    with atomic_file(path) as aside, aside.open("wb") as file:
         shutil.copyfileobj(content, file, _CHUNK_BYTES)
 
 
-def _ext(place: Path, name: str) -> str:
-    return place.name.removeprefix(name)
+def _ext(path: Path, name: str) -> str:
+    return path.name.removeprefix(name)
 
 
 def _none(what: str, name: str) -> UnusableInputError:

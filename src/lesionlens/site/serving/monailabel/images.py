@@ -68,13 +68,13 @@ def image_name(file: str) -> str:
 
 
 def study_of(
-    place: Path, request_params: Mapping[str, Any], aside: Path, context: RunContext
+    path: Path, request_params: Mapping[str, Any], aside: Path, context: RunContext
 ) -> Study:
     """Open an image as a study.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         A NIfTI file, a folder, or a zip archive of one.
     request_params : mapping
         Parameters of the request: `sequence` is the sequence of a 3-D file ("auto" or missing: by
@@ -87,23 +87,23 @@ def study_of(
     UnusableInputError
         The image cannot be read, a 4-D file has no `channels`, or the sequence is unknown.
     """
-    if place.is_file() and zipfile.is_zipfile(place):
-        unpack(place, aside)
+    if path.is_file() and zipfile.is_zipfile(path):
+        unpack(path, aside)
         return open_study(_only_folder(aside), context=context)
     sequence = request_params.get("sequence")
     sequence = None if sequence in ("", AUTO) else sequence
-    if place.is_dir() or sequence is not None:
-        named = {} if sequence is None else {_sequence(sequence): place}
-        return open_study(place, named=named or None, context=context)
-    if _volumes(place) > 1:
-        place = _split(place, request_params.get("channels"), aside)
+    if path.is_dir() or sequence is not None:
+        named = {} if sequence is None else {_sequence(sequence): path}
+        return open_study(path, named=named or None, context=context)
+    if _volumes(path) > 1:
+        path = _split(path, request_params.get("channels"), aside)
     try:
-        return open_study(place, context=context)
+        return open_study(path, context=context)
     except NothingRecognisedError as error:
-        return _as_likeliest(place, error, context)
+        return _as_likeliest(path, error, context)
 
 
-def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContext) -> Study:
+def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext) -> Study:
     """Open a volume as its most likely sequence, with a notice about the uncertainty.
 
     Raises
@@ -131,7 +131,7 @@ def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContex
     )
     if {sequence, other} == {MrSequence.T1, MrSequence.T1C}:
         notice += " Whether contrast was given is in doubt, and so is every enhancing region."
-    study = open_study(place, named={sequence: place}, context=context)
+    study = open_study(path, named={sequence: path}, context=context)
     series = replace(
         study.series[sequence],
         detected_by=f"the image itself, in doubt: {words}",
@@ -141,7 +141,7 @@ def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContex
     return replace(study, series={sequence: series}, notices=(*study.notices, notice))
 
 
-def as_volume(place: Path, aside: Path) -> Path:
+def as_volume(path: Path, aside: Path) -> Path:
     """Return an image as one file for a viewer.
 
     Of a folder or archive, the reference sequence, which has the grid of the label maps, is written
@@ -152,12 +152,12 @@ def as_volume(place: Path, aside: Path) -> Path:
     UnusableInputError
         The image cannot be read.
     """
-    if place.is_file() and not zipfile.is_zipfile(place):
-        return place
-    study = study_of(place, {}, aside, SILENT)
+    if path.is_file() and not zipfile.is_zipfile(path):
+        return path
+    study = study_of(path, {}, aside, SILENT)
     series = study.series[reference_of(study.series)]
     volume = Volume(series.load(), series.grid)
-    return write_volume(aside / volume_name(place), volume, codes=series.nifti_codes)
+    return write_volume(aside / volume_name(path), volume, codes=series.nifti_codes)
 
 
 def checksum_of(volume: Path) -> str:
@@ -168,7 +168,7 @@ def checksum_of(volume: Path) -> str:
     return f"SHA256:{sha256_of(volume)}"
 
 
-def volume_name(place: Path) -> str:
+def volume_name(path: Path) -> str:
     """Return the file name for a viewer, which depends on the suffix.
 
     Examples
@@ -176,8 +176,8 @@ def volume_name(place: Path) -> str:
     >>> volume_name(Path("case.zip")), volume_name(Path("case.nii"))
     ('case.nii.gz', 'case.nii')
     """
-    plain = place.name.lower().endswith((".nii", ".nii.gz")) and not place.is_dir()
-    return place.name if plain else f"{image_name(place.name)}.nii.gz"
+    plain = path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir()
+    return path.name if plain else f"{image_name(path.name)}.nii.gz"
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -224,9 +224,9 @@ def _sequence(name: Any) -> MrSequence:
         ) from None
 
 
-def _volumes(place: Path) -> int:
+def _volumes(path: Path) -> int:
     try:
-        shape = nib.load(place).shape
+        shape = nib.load(path).shape
     except Exception as error:  # noqa: BLE001  nibabel raises many types
         raise UnusableInputError(
             found=f"an image that cannot be read ({type(error).__name__})",
@@ -236,16 +236,16 @@ def _volumes(place: Path) -> int:
     return int(np.prod(shape[3:], dtype=int))
 
 
-def _split(place: Path, channels: Any, aside: Path) -> Path:
+def _split(path: Path, channels: Any, aside: Path) -> Path:
     """Write each volume of a 4-D file under the name of its sequence."""
     if channels is None:
-        raise _unnamed(f"a 4-D file of {_volumes(place)} volumes and no names for them")
+        raise _unnamed(f"a 4-D file of {_volumes(path)} volumes and no names for them")
     if not isinstance(channels, Sequence) or isinstance(channels, str):
         channels = str(channels).split(",")
     names = [_sequence(str(name).strip()) for name in channels]
-    if len(names) != _volumes(place) or len(set(names)) != len(names):
-        raise _unnamed(f"{len(names)} names for {_volumes(place)} volumes")
-    image = nib.load(place)
+    if len(names) != _volumes(path) or len(set(names)) != len(names):
+        raise _unnamed(f"{len(names)} names for {_volumes(path)} volumes")
+    image = nib.load(path)
     for number, name in enumerate(names):
         nib.save(image.slicer[..., number], aside / f"{name.value}.nii.gz")
     return aside

@@ -52,7 +52,6 @@ class InferenceRequest:
     image: Path
     """Path of the image, as for `images.study_of`."""
     request_params: Mapping[str, Any]
-    """The request's parameters."""
     output: RequestedOutput
 
 
