@@ -22,9 +22,9 @@ import numpy as np
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import exchanged_names as names
+from lesionlens.imaging.preparation.checks import exchanged_names as names
+from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.imaging.preparation.tissue_contrast import t2_log_odds
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.draw import DrawConfig, draw
 

@@ -1,4 +1,4 @@
-"""Fit `preparation.tissue_contrast` on synthetic brains; print numbers and a confusion table.
+"""Fit `preparation.checks.tissue_contrast` on synthetic brains; print a confusion table.
 
     python research/fit_sequence_from_image.py --brains 36
     # folders of t1, t1c, t2, flair; nothing is fitted
@@ -19,7 +19,7 @@ import numpy as np
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation import tissue_contrast
+from lesionlens.imaging.preparation.checks import tissue_contrast
 from lesionlens.imaging.preparation.tissue_template import load_template
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study

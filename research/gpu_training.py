@@ -32,8 +32,8 @@ import run_state
 import torch
 from gpu_batches import FINE, WHOLE, Blend, Drawn, Kept, Mixture, Piece, collated, draw_by_device
 
-from lesionlens.base import array_cache
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import array_cache
 from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
 from lesionlens.network.lesion_queries import LesionOutput

@@ -19,7 +19,7 @@ from page import put_between
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import ghosts, quality
+from lesionlens.imaging.preparation.checks import ghosts, quality
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.shading import shading_of
 from lesionlens.imaging.reading.readers import open_study

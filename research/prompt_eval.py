@@ -34,8 +34,8 @@ from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.prompt_study import PromptStudy
-from lesionlens.engines.prompts import Prompter
+from lesionlens.engines.prompting.prompts import Prompter
+from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.network.prompt.crop import Crop, paste, sample
 from lesionlens.network.prompt.weights import load_file
 

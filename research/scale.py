@@ -51,7 +51,7 @@ class _Light(importlib.abc.MetaPathFinder):
 
 def analysed(job, choice, context):
     import time
-    from lesionlens.base.atomic_file import atomic_file
+    from lesionlens.base.files.atomic_file import atomic_file
     from lesionlens.site.cohort import work
     start = time.perf_counter()
     about = work.load_lens(choice.engine).engine.info

@@ -26,8 +26,8 @@ import typer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
-from lesionlens.base.memory import release_memory
-from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.process.memory import release_memory
+from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.choices import Overlay

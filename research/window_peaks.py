@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.host_process import TUNE
+from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.run_context import RunContext
 
 MIB, TICK_MS, EVERY_S = 2**20, 30, 0.005

@@ -20,8 +20,8 @@ from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 from tests.phantoms.headers import PatientIdentity
 
-from lesionlens.base import memory
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.process import memory
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.imaging.preparation import brain_extraction, working_grid

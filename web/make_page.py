@@ -22,9 +22,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.errors import MissingPluginError, ResourceError
+from lesionlens.base.files import user_folders
+from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.network.brain import BRAIN
 from lesionlens.network.notes import WeightsInfo

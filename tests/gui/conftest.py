@@ -22,8 +22,8 @@ from tests.reviewed_head import (
     without_right,
 )
 
-from lesionlens.base import memory
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.process import memory
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.nifti import NiftiExporter

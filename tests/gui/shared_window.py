@@ -27,7 +27,7 @@ from npe2._pytest_plugin import TestPluginManager
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
-from lesionlens.base import memory
+from lesionlens.base.process import memory
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import KEY, layers_of

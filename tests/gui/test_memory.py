@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import PATIENCE_MS, wait
 
-from lesionlens.base.memory import release_memory
+from lesionlens.base.process.memory import release_memory
 from lesionlens.napari.loading import own_type
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of

@@ -7,7 +7,7 @@ import os
 import pytest
 from tests.gui.window import reads
 
-from lesionlens.base import user_folders
+from lesionlens.base.files import user_folders
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.site.monitoring import monitor_warning
 

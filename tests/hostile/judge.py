@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lesionlens.base import scan_limits
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.cli.main import explain
-from lesionlens.imaging.preparation.lost_signal import finite
+from lesionlens.imaging.preparation.checks.lost_signal import finite
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 
 MAX_MIB = 150

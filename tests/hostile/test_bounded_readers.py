@@ -19,9 +19,9 @@ from tests.conftest import REPOSITORY
 
 from lesionlens.analysis.evaluation.cases import _of_dataset
 from lesionlens.analysis.followup import study_locations
-from lesionlens.base import user_folders
-from lesionlens.base.bounded_read import JSON_BYTES
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.files import user_folders
+from lesionlens.base.files.bounded_read import JSON_BYTES
 from lesionlens.engines.remote.address import read_keys
 from lesionlens.imaging.deidentification.pseudonyms import key_at
 from lesionlens.imaging.reading import bids

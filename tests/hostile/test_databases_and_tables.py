@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
-from lesionlens.base import bounded_read, databases
-from lesionlens.base.bounded_read import JSON_BYTES
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.files import bounded_read, databases
+from lesionlens.base.files.bounded_read import JSON_BYTES
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.site.acceptance.facts import scanners_table
 from lesionlens.site.cohort.study_table import read_table

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Protocol
 
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.file_fields import STRICT, Decimals
-from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.files.file_fields import STRICT, Decimals
+from lesionlens.base.process.peak_memory import peak_memory_mib
 
 
 class Progress(Protocol):

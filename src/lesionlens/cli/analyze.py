@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.safe_paths import check_outside
 from lesionlens.base.text import millilitres
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison

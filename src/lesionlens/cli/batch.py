@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.processors import usable_processors
+from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.safe_paths import check_outside
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lesionlens.base.manifest import check_free, listed, write_listed
-from lesionlens.base.processors import usable_processors
+from lesionlens.base.files.manifest import check_free, listed, write_listed
+from lesionlens.base.files.staging import check_target
+from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
-from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base.arguments import path_of
-from lesionlens.base.bounded_read import open_regular
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import open_regular
 from lesionlens.cli.console import plain
 
 _LOOKED_AT = 2**16

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.safe_paths import check_outside
-from lesionlens.base.staging import check_target
+from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar
 

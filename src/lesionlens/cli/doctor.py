@@ -8,7 +8,7 @@ from typing import Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.processors import usable_processors
+from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer

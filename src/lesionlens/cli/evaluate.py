@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.atomic_file import write_atomically
+from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.text import first_few
 from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar

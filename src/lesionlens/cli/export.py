@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.safe_paths import check_outside
-from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.safe_paths import check_outside
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
 from lesionlens.cli.option_groups import takes

@@ -22,7 +22,6 @@ from typing import Annotated, Any
 
 import typer
 
-from lesionlens.base import access
 from lesionlens.base.errors import (
     INTERRUPTED,
     LesionLensError,
@@ -31,6 +30,7 @@ from lesionlens.base.errors import (
     missing_package,
     of_system,
 )
+from lesionlens.base.files import access
 from lesionlens.cli import (
     acceptance,
     analyze,

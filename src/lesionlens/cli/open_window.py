@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.host_process import TUNE
 from lesionlens.base.plugins import check_window
+from lesionlens.base.process.host_process import TUNE
 from lesionlens.cli.console import Answer
 
 _LEAVE_S = 30.0

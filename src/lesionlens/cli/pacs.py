@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.staging import check_target
 from lesionlens.base.text import LINE_BREAKS
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, count_of_studies, plain, progress_bar

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.safe_paths import check_outside
 from lesionlens.base.text import millilitres
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain, progress_bar

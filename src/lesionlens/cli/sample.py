@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
+from lesionlens.base.files.staging import check_target, staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.staging import check_target, staged
 from lesionlens.cli.console import Answer, plain
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.safe_paths import check_outside
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lesionlens.base import host_process
+from lesionlens.base.process import host_process
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1

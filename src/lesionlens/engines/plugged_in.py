@@ -18,7 +18,7 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
-from lesionlens.engines.prompt_rules import is_inside, outside_brain
+from lesionlens.engines.prompting.rules import is_inside, outside_brain
 from lesionlens.engines.turns import turn_of
 from lesionlens.engines.validation import (
     defects,

@@ -15,9 +15,9 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
-from lesionlens.base import host_process
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.process import host_process
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED

@@ -112,7 +112,7 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSe
 
     from lesionlens.base.grid import Grid  # noqa: PLC0415
     from lesionlens.base.labels import MrSequence  # noqa: PLC0415
-    from lesionlens.imaging.preparation.early_name_check import exchanged_before_registration  # noqa: PLC0415
+    from lesionlens.imaging.preparation.checks.early_name_check import exchanged_before_registration  # noqa: PLC0415
 
     scans = {}
     for data, keywords, _ in layers:

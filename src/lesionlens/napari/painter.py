@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from napari.components import ViewerModel
 
-from lesionlens.base.memory import collect_and_freeze
+from lesionlens.base.process.memory import collect_and_freeze
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.preferences import read_preferences

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.base.host_process import TUNE
+from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress, read_key

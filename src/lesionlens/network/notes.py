@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from lesionlens.base.bounded_read import parse_json
+from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.network.config import NetworkConfig
 
 AGREEMENT = (-0.62, 0.55, 10.7, 17 / 18)

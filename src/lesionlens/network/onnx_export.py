@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.errors import MissingPluginError
+from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.attention import Form
 from lesionlens.network.encoder import STRIDE

@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lesionlens.base import access, user_folders
-from lesionlens.base.atomic_file import atomic_file, write_atomically
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError, WeightsError
-from lesionlens.base.file_model import FileModel
-from lesionlens.base.folder_lock import alone_in
+from lesionlens.base.files import access, user_folders
+from lesionlens.base.files.atomic_file import atomic_file, write_atomically
+from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files.file_model import FileModel
+from lesionlens.base.files.folder_lock import alone_in
 from lesionlens.base.provenance import sha256_of, utc_now
 
 SHIPPED_NAME = "default"

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.errors import WeightsError
+from lesionlens.base.files.atomic_file import atomic_file, write_error
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig

@@ -17,6 +17,7 @@ from lesionlens.analysis.findings.components import component_mask_of, component
 from lesionlens.base import plugins
 from lesionlens.base.arguments import check_kind, member_of, path_of, whole_number
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
 from lesionlens.base.notebook import RENDERERS
 from lesionlens.base.records.analysis import Analysis
@@ -32,7 +33,6 @@ from lesionlens.base.records.prompts import (
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
 from lesionlens.engines.turns import turn_of
@@ -345,6 +345,6 @@ class Result:
 
 
 def _local_prompts() -> SupportsPrompts:
-    from lesionlens.engines.prompting import StudyPrompts  # noqa: PLC0415  (loads torch)
+    from lesionlens.engines.prompting.on_study import StudyPrompts  # noqa: PLC0415  (loads torch)
 
     return StudyPrompts()

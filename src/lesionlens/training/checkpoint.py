@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lesionlens.base.bounded_read import parse_json, read_file, read_json
 from lesionlens.base.errors import ReadError, ResourceError, WeightsError
+from lesionlens.base.files.bounded_read import parse_json, read_file, read_json
 
 PART_BYTES = 15 * 2**20
 _POINTER = "latest.json"

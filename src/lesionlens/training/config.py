@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.network.config import PRESETS
 from lesionlens.network.synth.draw import DrawConfig
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch import multiprocessing as processes
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.worker_processes import (
+from lesionlens.base.process.worker_processes import (
     end_with_parent,
     interrupts_blocked,
     leave_interrupts_to_parent,

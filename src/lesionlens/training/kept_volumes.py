@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionlens.base import array_cache
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files import array_cache
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import Batch, Packed, collate
 from lesionlens.training.variation import varied

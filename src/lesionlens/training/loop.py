@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from lesionlens.base.access import make_folder
-from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.folder_lock import alone_in
+from lesionlens.base.files.access import make_folder
+from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.manifest import claim_names
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import ComputePrecision
-from lesionlens.base.logs import REPORT
-from lesionlens.base.manifest import claim_names
+from lesionlens.base.process.logs import REPORT
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.staging import check_target
 from lesionlens.engines.device import autocast, choose, choose_precision
 from lesionlens.network.build import build
 from lesionlens.network.model import channels_last

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
-from lesionlens.base import array_cache
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
+from lesionlens.base.files import array_cache
+from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import share_beyond
 from lesionlens.base.labels import ComputePrecision, Label, Region

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lesionlens.base import staging
-from lesionlens.base.journal import PREFIX, recover
+from lesionlens.base.files import staging
+from lesionlens.base.files.journal import PREFIX, recover
 
 OURS = {"a.txt": None, "b.txt": None, "dicom/seg.dcm": None, "edits/1.txt": None}
 NEW = ("a.txt", "c.txt", "dicom/seg.dcm", "new/n.txt")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lesionlens.base.exchange import exchange
-from lesionlens.base.journal import recover
-from lesionlens.base.staging import check_target
+from lesionlens.base.files.exchange import exchange
+from lesionlens.base.files.journal import recover
+from lesionlens.base.files.staging import check_target
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from lesionlens.base import errors
-from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 
 

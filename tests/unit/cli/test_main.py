@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.base.safe_paths import check_outside
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.cli import checks, console, main
 from lesionlens.cli.console import Stop, plain
 from lesionlens.cli.main import app, explain

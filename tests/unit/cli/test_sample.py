@@ -10,7 +10,7 @@ from importlib import util
 import pytest
 
 from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableInputError
-from lesionlens.base.host_process import TUNE
+from lesionlens.base.process.host_process import TUNE
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
 from lesionlens.imaging.reading.readers import open_study

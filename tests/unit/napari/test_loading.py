@@ -6,7 +6,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import SILENT
-from lesionlens.imaging.preparation import early_name_check
+from lesionlens.imaging.preparation.checks import early_name_check
 from lesionlens.napari.loading import KEY, exchanged_in
 
 

@@ -9,8 +9,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from lesionlens.base import user_folders
 from lesionlens.base.errors import WeightsError
+from lesionlens.base.files import user_folders
 from lesionlens.base.provenance import sha256_of
 from lesionlens.cli import weights as command
 from lesionlens.network import versions, weights

@@ -16,8 +16,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lesionlens.base.bounded_read import open_regular, read_json, read_rows
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
+from lesionlens.base.files.bounded_read import open_regular, read_json, read_rows
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.imaging.reading.nifti.header import NiftiHeader, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlens.analysis.explain import shapley
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import CandidateRow, FindingsFile, RunFile
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lesionlens.analysis.evaluation.metrics import BINS, Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, column
-from lesionlens.base.atomic_file import atomic_file
+from lesionlens.base.files.atomic_file import atomic_file
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 
 _GREY = "#777777"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.cases import read_volume
 from lesionlens.analysis.evaluation.summary import CaseScore
-from lesionlens.base.bounded_read import read_model, read_object
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import read_model, read_object
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, ReviewState, Source
 from lesionlens.base.records.files import FindingsFile, RunFile

@@ -17,7 +17,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
 from lesionlens.base.records.review import Outline
-from lesionlens.engines.prompt_rules import refused
+from lesionlens.engines.prompting.rules import refused
 
 _SMALLEST = 8
 """Minimum voxels of 1 mm of a lesion outlined by one prompt."""

@@ -11,7 +11,7 @@ from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.laterality_check import (
+from lesionlens.imaging.preparation.checks.laterality_check import (
     BLOCK,
     MIRRORED_ABOVE,
     gain_of_mirror,

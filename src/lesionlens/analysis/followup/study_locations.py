@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base import user_files, user_folders
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files.bounded_read import read_object
 
 _MAX_LOCATIONS = 2000  # stored locations; the oldest are dropped
 

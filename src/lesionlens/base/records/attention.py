@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.file_fields import stored_as
+from lesionlens.base.files.file_fields import stored_as
 from lesionlens.base.labels import Region, without_enhancing
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base import notebook
-from lesionlens.base.file_fields import STRICT, Decimals, Keys
+from lesionlens.base.files.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import (
     DrawingMethod,
     LesionClass,

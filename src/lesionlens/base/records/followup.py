@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
-from lesionlens.base.file_fields import STRICT, Keys
+from lesionlens.base.files.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
 from lesionlens.base.records.joint_change import JointChange

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from lesionlens.base.file_fields import STRICT, Decimals
+from lesionlens.base.files.file_fields import STRICT, Decimals
 
 
 class Unmeasurable(StrEnum):

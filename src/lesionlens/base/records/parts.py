@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.manifest import is_inside
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, RunFile
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.file_fields import STRICT, Decimals, stored_as
+from lesionlens.base.files.file_fields import STRICT, Decimals, stored_as
 from lesionlens.base.geometry import Affine, Box, Shape3, filled_polygon, nearest
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.arrays import Volume, frozen

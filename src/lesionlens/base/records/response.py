@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from lesionlens.base.file_fields import STRICT
+from lesionlens.base.files.file_fields import STRICT
 
 
 class Criterion(StrEnum):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.file_fields import STRICT, stored_as
+from lesionlens.base.files.file_fields import STRICT, stored_as
 from lesionlens.base.geometry import Shape3
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen

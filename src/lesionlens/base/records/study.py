@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base import notebook
-from lesionlens.base.file_fields import STRICT
+from lesionlens.base.files.file_fields import STRICT
 from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, SequenceKey

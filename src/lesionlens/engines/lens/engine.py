@@ -26,7 +26,7 @@ from lesionlens.engines.interruptible import interruptible, leave_uncounted
 from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
-from lesionlens.engines.prompting import StudyPrompts
+from lesionlens.engines.prompting.on_study import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.deterministic import thread_count, with_threads
 from lesionlens.network.model import LensNetwork, LensOutput

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.files import user_folders
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import MIB, read_text
 from lesionlens.base.hosts import is_loopback
 
 KEY_VARIABLE = "LESIONLENS_API_KEY"

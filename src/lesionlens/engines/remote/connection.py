@@ -22,8 +22,8 @@ from requests.exceptions import ConnectionError as CutError
 from typing_extensions import TypedDict
 
 from lesionlens.base import errors
-from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
+from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 

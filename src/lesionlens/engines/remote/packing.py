@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import ServerError
+from lesionlens.base.files.bounded_read import parse_json
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
-from lesionlens.base.manifest import OwnedFiles
+from lesionlens.base.files.manifest import OwnedFiles
+from lesionlens.base.files.staging import staged
 from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.staging import staged
 from lesionlens.imaging.deidentification.clean import Cleaner, coded, identifying_words
 from lesionlens.imaging.deidentification.defacing import (
     METHOD,

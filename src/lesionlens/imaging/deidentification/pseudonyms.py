@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lesionlens.base import access, user_folders
-from lesionlens.base.atomic_file import write_atomically, write_error
-from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.folder_lock import alone_in
+from lesionlens.base.files import access, user_folders
+from lesionlens.base.files.atomic_file import write_atomically, write_error
+from lesionlens.base.files.bounded_read import MIB, read_text
+from lesionlens.base.files.folder_lock import alone_in
 from lesionlens.base.uids import is_uid
 
 _REGISTERED = "1.2.840.10008."

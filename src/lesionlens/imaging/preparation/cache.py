@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base import array_cache, user_folders
+from lesionlens.base.files import array_cache, user_folders
 from lesionlens.base.geometry import Affine
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid, check_voxels
-from lesionlens.imaging.preparation import brain, lost_signal
+from lesionlens.imaging.preparation import brain
+from lesionlens.imaging.preparation.checks import lost_signal
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest

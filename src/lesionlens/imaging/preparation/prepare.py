@@ -13,13 +13,19 @@ from lesionlens.base.geometry import index_map
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import exchanged_names, ghosts, lost_signal, overflow, quality
 from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
+from lesionlens.imaging.preparation.checks import (
+    exchanged_names,
+    ghosts,
+    lost_signal,
+    overflow,
+    quality,
+)
+from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
+from lesionlens.imaging.preparation.checks.laterality_check import sides
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
-from lesionlens.imaging.preparation.half_turn_check import half_turn
-from lesionlens.imaging.preparation.laterality_check import sides
 from lesionlens.imaging.preparation.loading import load
 from lesionlens.imaging.preparation.working_grid import resample_all
 from lesionlens.network.forked import works_when_forked

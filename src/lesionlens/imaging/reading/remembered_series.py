@@ -12,8 +12,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from lesionlens.base import user_files, user_folders
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import EvidenceKind, Series, Study

@@ -13,9 +13,13 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
+from lesionlens.imaging.preparation.checks.lost_signal import finite
+from lesionlens.imaging.preparation.checks.tissue_contrast import (
+    CONTRADICTED,
+    measured,
+    probabilities,
+)
 from lesionlens.imaging.preparation.intensity_units import standard_units
-from lesionlens.imaging.preparation.lost_signal import finite
-from lesionlens.imaging.preparation.tissue_contrast import CONTRADICTED, measured, probabilities
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
 
 SURE = 0.9

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from typing_extensions import override
 
 from lesionlens.analysis.followup import study_locations
-from lesionlens.base import host_process, memory
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.process import host_process, memory
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.safe_paths import check_outside
 from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with

@@ -18,7 +18,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.prompt_rules import refused
+from lesionlens.engines.prompting.rules import refused
 from lesionlens.napari.controllers.review_controller import ANSWERED, ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.memory import passing_over
+from lesionlens.base.process.memory import passing_over
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.preparation.exchanged_names import listed
+from lesionlens.imaging.preparation.checks.exchanged_names import listed
 from lesionlens.imaging.reading.remembered_series import name_for_reader
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import (

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import WeightsError
+from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
 from lesionlens.network.shipped_unet import shipped_file
 from lesionlens.network.weights import write_tensors
 
 NAME, SMALL_NAME = "prompt.safetensors", "prompt_small.safetensors"
-"""Files of the general network, and of the one for small objects (`engines.prompt_small`)."""
+"""Files of the general network and of the one for small objects (`prompting.small_objects`)."""
 FORMAT = "lesionlens-prompt-1"
 
 

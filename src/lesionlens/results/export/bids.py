@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base import manifest
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import manifest
+from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files.manifest import OwnedFiles
+from lesionlens.base.files.staging import staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
-from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import counts_as_tumour
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.staging import staged
 from lesionlens.imaging.reading import bids
 from lesionlens.results.export import lookup, result_files
 from lesionlens.results.export.caveats import NOT_STANDING

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import ReviewFile
 from lesionlens.base.records.review import Review

@@ -22,14 +22,14 @@ import numpy as np
 from lesionlens.analysis.findings.edits import applied, unedited
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
-from lesionlens.base.manifest import OwnedFiles
-from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.files.manifest import OwnedFiles
+from lesionlens.base.files.staging import staged
+from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import DOUBTFUL, left_out_warning
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
-from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import sent_documents
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.nifti import codes_of, write_volume

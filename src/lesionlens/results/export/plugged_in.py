@@ -11,8 +11,8 @@ from typing import Any
 from lesionlens.base import plugins
 from lesionlens.base.declared import as_declared
 from lesionlens.base.errors import LesionLensError, PluginError
+from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import Extra, Identity, Region
-from lesionlens.base.manifest import is_inside
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.parts import MAPS
 from lesionlens.base.text import is_writable, writable

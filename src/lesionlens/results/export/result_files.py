@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from lesionlens.base import manifest
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.files import manifest
+from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL
 

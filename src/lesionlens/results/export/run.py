@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import AttentionMethod, InputRow, RunFile
 from lesionlens.base.run_context import StageTime

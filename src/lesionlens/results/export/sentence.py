@@ -25,8 +25,8 @@ from typing_extensions import override
 from lesionlens.analysis.findings.measure import Diameters, diameters
 from lesionlens.analysis.followup.response_case import name_of
 from lesionlens.base import geometry
-from lesionlens.base.bounded_read import read_text
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.bounded_read import read_text
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.analysis.explain.faithfulness import faults_of, too_coarse
-from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen

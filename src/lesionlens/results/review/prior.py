@@ -16,8 +16,8 @@ from lesionlens.analysis.followup.patient import (
     visit_of_result,
 )
 from lesionlens.analysis.followup.same_examination import digests_of, is_same_examination
-from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
 from lesionlens.analysis.findings.edits import applied, is_of_edits
-from lesionlens.base.bounded_read import read_json, read_model
 from lesionlens.base.errors import GeometryError
+from lesionlens.base.files.bounded_read import read_json, read_model
+from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
-from lesionlens.base.journal import recover
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume, without_cavity

@@ -20,13 +20,13 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import atomic_file, write_atomically
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError
-from lesionlens.base.folder_lock import alone_in
+from lesionlens.base.files import user_folders
+from lesionlens.base.files.atomic_file import atomic_file, write_atomically
+from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
-from lesionlens.base.journal import recover
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import CandidateReference, OutlineRow, ReviewFile
 from lesionlens.base.records.review import Outline, Review

@@ -16,12 +16,12 @@ from lesionlens.analysis.evaluation.evaluate import evaluate
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
-from lesionlens.base.bounded_read import MIB, read_json, read_text
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
-from lesionlens.base.manifest import OwnedFiles, check_free
+from lesionlens.base.files.bounded_read import MIB, read_json, read_text
+from lesionlens.base.files.manifest import OwnedFiles, check_free
+from lesionlens.base.files.staging import staged
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.staging import staged
 from lesionlens.base.text import is_writable, writable
 from lesionlens.results.export.run import read_run_json
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
-from lesionlens.base.file_model import first_problem
+from lesionlens.base.files.bounded_read import read_toml
+from lesionlens.base.files.file_model import first_problem
 
 _ROUNDING = 1e-9
 

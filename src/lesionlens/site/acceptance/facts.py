@@ -15,8 +15,8 @@ from lesionlens.analysis.evaluation.cases import (
     read_cases,
     read_table,
 )
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lesionlens.base.file_model import FileModel
+from lesionlens.base.files.file_model import FileModel
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.results.export.html import environment, number
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import read_model
 from lesionlens.site.acceptance.bounds import METRICS
 from lesionlens.site.acceptance.report import AcceptanceReport, CaseReport
 

@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
+from lesionlens.base.process.worker_processes import interrupts_blocked, leave_interrupts_to_parent
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.worker_processes import interrupts_blocked, leave_interrupts_to_parent
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.records import Status, StudyOutcome
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.databases import database_errors, open_database
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.describing import (
     Description,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.logs import REPORT, duration_in_words
-from lesionlens.base.processors import usable_processors
+from lesionlens.base.process.logs import REPORT, duration_in_words
+from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_equal_names

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
 
-from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.safe_paths import DEVICES
+from lesionlens.base.files.bounded_read import read_rows
+from lesionlens.base.files.safe_paths import DEVICES
 from lesionlens.site.database.records import StudyEntry
 
 COLUMNS = ("study", "name", "patient", "date")

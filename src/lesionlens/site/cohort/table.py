@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import ReadError, ResourceError
-from lesionlens.base.manifest import check_free, listed, write_listed
+from lesionlens.base.files.bounded_read import read_rows
+from lesionlens.base.files.manifest import check_free, listed, write_listed
 from lesionlens.results.export.cells import safe_text
 from lesionlens.results.export.tables import columns
 from lesionlens.site.database.records import Status, StudyOutcome

@@ -14,9 +14,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory, missing_package
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.staging import check_target
 from lesionlens.base.text import writable
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort.studies import StudyJob

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError
+from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.findings import OTHER_FINDINGS

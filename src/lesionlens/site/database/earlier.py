@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.databases import database_errors, open_database
+from lesionlens.base.files.databases import database_errors, open_database
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
 from lesionlens.site.database.reads import ACT

@@ -20,9 +20,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from lesionlens.base.bounded_read import parse_json
-from lesionlens.base.databases import database_errors, may_write, open_database
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError
+from lesionlens.base.files.bounded_read import parse_json
+from lesionlens.base.files.databases import database_errors, may_write, open_database
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size

@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files.manifest import rows_in
 from lesionlens.base.labels import ReviewAct, ReviewState
-from lesionlens.base.manifest import rows_in
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.parts import ORIGINAL, AlteredResultError
 from lesionlens.base.records.study import StepName

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base import user_folders
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError
-from lesionlens.base.file_model import FileModel
+from lesionlens.base.files import user_folders
+from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files.file_model import FileModel
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.text import writable
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lesionlens.base.manifest import write_listed
+from lesionlens.base.files.manifest import write_listed
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.staging import check_target
 from lesionlens.base.text import first_few
 from lesionlens.site.monitoring import figures, page, stop_rules
 from lesionlens.site.monitoring.gather import gather, with_images

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
+from lesionlens.base.files.staging import staged
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.staging import staged
 from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from lesionlens.base import user_folders
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.files import user_folders
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.findings import Point

@@ -17,9 +17,9 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ReadError
-from lesionlens.base.file_model import first_problem
+from lesionlens.base.files.bounded_read import read_toml
+from lesionlens.base.files.file_model import first_problem
 from lesionlens.site.database.records import Arm
 
 FILE = "protocol.toml"

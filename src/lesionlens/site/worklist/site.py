@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base import user_folders
-from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.files import user_folders
+from lesionlens.base.files.bounded_read import read_toml
 
 _TABLES = {"reading", "hanging"}
 _UNAIDED = "unaided_first"

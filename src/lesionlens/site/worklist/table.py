@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesionlens.base.bounded_read import read_json, read_object
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files.bounded_read import read_json, read_object
+from lesionlens.base.files.manifest import write_listed
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
-from lesionlens.base.manifest import write_listed
-from lesionlens.base.staging import check_target
 from lesionlens.results.export.cells import safe_text
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.describing import RESULT

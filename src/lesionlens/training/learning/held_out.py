@@ -13,8 +13,8 @@ import nibabel as nib
 from lesionlens.analysis.evaluation.cases import Case
 from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
-from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import CancelledError, ReadError
+from lesionlens.base.files.atomic_file import atomic_file
 from lesionlens.base.records.files import RunFile
 from lesionlens.base.records.parts import MAPS, MEASURED, check_parts, read_run_file
 from lesionlens.base.run_context import RunContext

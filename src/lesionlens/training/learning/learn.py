@@ -14,15 +14,15 @@ import torch
 
 from lesionlens.analysis.evaluation.paired import paired
 from lesionlens.analysis.evaluation.summary import CaseScore
-from lesionlens.base.access import make_folder
-from lesionlens.base.atomic_file import write_atomically
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError
-from lesionlens.base.folder_lock import alone_in
-from lesionlens.base.manifest import check_free
+from lesionlens.base.files.access import make_folder
+from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.manifest import check_free
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.staging import check_target
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
 from lesionlens.engines.threads import use_threads

@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from lesionlens.analysis.evaluation.paired import PairedFigure
-from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError, WeightsError
-from lesionlens.base.file_model import FileModel
+from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files.file_model import FileModel
 from lesionlens.base.provenance import sha256_of
 
 RECORD, WEIGHTS, PAGE = "proposal.json", "proposed.safetensors", "comparison.html"

@@ -21,8 +21,8 @@ from lesionlens.analysis.evaluation.evaluate import evaluate
 from lesionlens.analysis.evaluation.metrics import candidate_hits
 from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import summarise
-from lesionlens.base import atomic_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.files import atomic_file
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import CandidateRow

@@ -23,7 +23,7 @@ from tests.files_below import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
-from lesionlens.base.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import alone_in
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words

@@ -12,8 +12,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind, Series
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import tissue_contrast
-from lesionlens.imaging.preparation.tissue_contrast import TissueContrast
+from lesionlens.imaging.preparation.checks import tissue_contrast
+from lesionlens.imaging.preparation.checks.tissue_contrast import TissueContrast
 from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess

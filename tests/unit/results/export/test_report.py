@@ -27,7 +27,7 @@ from lesionlens.base.records.findings import Appearance, Location, MapAgreement
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import PreparationStep, QualityCheck, StepName
 from lesionlens.engines.testing.simple import Lesion
-from lesionlens.imaging.preparation import quality
+from lesionlens.imaging.preparation.checks import quality
 from lesionlens.results.export import pictures
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html

@@ -13,7 +13,7 @@ import typer
 from tests.saved_results import write_saved
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.logs import REPORT
+from lesionlens.base.process.logs import REPORT
 from lesionlens.cli.main import app
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort import run

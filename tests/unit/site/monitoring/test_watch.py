@@ -13,8 +13,8 @@ import pytest
 from pydantic import TypeAdapter
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import user_folders
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion, make_patient

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.unit.site.pacs.conftest import STUDY, files_of
 
 from lesionlens.base.errors import CancelledError, ReadError, ResourceError
+from lesionlens.base.files.staging import staged
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.staging import staged
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake
 from lesionlens.site.pacs.multipart import Broken, boundary_of, parts

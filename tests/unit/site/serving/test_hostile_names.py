@@ -15,7 +15,7 @@ pytest.importorskip("fastapi")
 from tests.serving_here import QuickEngine
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.safe_paths import inside, safe_name
+from lesionlens.base.files.safe_paths import inside, safe_name
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
 from lesionlens.site.serving.sessions import Limits, Sessions

@@ -18,14 +18,14 @@ from tests.kept_reads import autosave_as_before
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.training.runs import small_recipe
 
-from lesionlens.base import user_folders
 from lesionlens.base.errors import (
     CancelledError,
     ConfigError,
     UnusableInputError,
     WeightsError,
 )
-from lesionlens.base.folder_lock import alone_in
+from lesionlens.base.files import user_folders
+from lesionlens.base.files.folder_lock import alone_in
 from lesionlens.base.labels import (
     ComputePrecision,
     DrawingMethod,

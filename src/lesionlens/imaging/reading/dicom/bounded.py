@@ -25,8 +25,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from lesionlens.base.bounded_read import open_regular
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files.bounded_read import open_regular
 
 MAX_BYTES = 512 * 2**20
 """Inflated size limit; the largest multi-frame MR objects have half of it."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from lesionlens.base.atomic_file import write_atomically, write_error
-from lesionlens.base.bounded_read import read_object, set_aside_damaged
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.folder_lock import alone_in
+from lesionlens.base.files.atomic_file import write_atomically, write_error
+from lesionlens.base.files.bounded_read import read_object, set_aside_damaged
+from lesionlens.base.files.folder_lock import alone_in
 from lesionlens.base.records.analysis import Document
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk

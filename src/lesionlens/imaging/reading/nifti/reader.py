@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
+from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind

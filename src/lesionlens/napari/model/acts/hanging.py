@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base import user_files, user_folders
-from lesionlens.base.bounded_read import read_object, read_toml
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files.bounded_read import read_object, read_toml
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.napari.model.choices.views import Layout

@@ -16,9 +16,9 @@ from typing import Any
 from psygnal import Signal
 from typing_extensions import override
 
-from lesionlens.base import user_files, user_folders
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files.bounded_read import read_json
 from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base import user_files, user_folders
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files.bounded_read import read_object
 
 STUDIES, LISTS = "studies", "lists"
 _MAX_PATHS = 8

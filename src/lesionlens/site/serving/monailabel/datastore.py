@@ -2,7 +2,7 @@
 
 Images are NIfTI files, zip archives and folders in the folder itself; labels are stored in
 `labels/TAG/NAME.nii.gz`, metadata in `labels/notes.json`, as in MONAI Label. All paths come from
-`base.safe_paths.inside`, so that no name and no link leads out of the folder.
+`base.files.safe_paths.inside`, so that no name and no link leads out of the folder.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lesionlens.base.atomic_file import atomic_file, write_atomically
-from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.folder_lock import alone_in
-from lesionlens.base.safe_paths import inside, safe_name
+from lesionlens.base.files.atomic_file import atomic_file, write_atomically
+from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.safe_paths import inside, safe_name
 from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, suffix_of
 
 FINAL, ORIGINAL = "final", "original"

@@ -25,7 +25,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines import native
 from lesionlens.engines.engine import as_promptable
 from lesionlens.engines.plugged_in import answer_prompts, predict
-from lesionlens.engines.prompting import StudyPrompts
+from lesionlens.engines.prompting.on_study import StudyPrompts
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored

@@ -15,8 +15,8 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 from urllib3.filepost import encode_multipart_formdata
 
-from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.site.serving.admission import Admission, admitted, no_key
 from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.adapter import Adapter

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lesionlens.base.errors import FullError, GoneError, UnusableInputError
-from lesionlens.base.safe_paths import inside, safe_name
+from lesionlens.base.files.safe_paths import inside, safe_name
 from lesionlens.site.serving.monailabel.images import suffix_of
 
 MAX_UPLOADS_EACH = 16

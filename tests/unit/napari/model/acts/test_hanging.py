@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lesionlens.base import user_folders
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.files import user_folders
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study, StudyKind

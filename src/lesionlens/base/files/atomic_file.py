@@ -1,0 +1,51 @@
+"""Replace a file atomically: write a temporary file, flush it, rename it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lesionlens.base.errors import ResourceError
+from lesionlens.base.files import access
+from lesionlens.base.text import writable
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; on a clean exit it replaces the file, otherwise it is deleted.
+
+    Yields
+    ------
+    Path
+        Path in the same folder, which is created; the name begins with a dot, keeps the extension
+        and is used once: threads, and containers whose processes have equal numbers, may write the
+        same file.
+    """
+    access.make_folder(path.parent)
+    aside = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name}")
+    try:
+        yield aside
+        access.restrict(aside)
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file's content atomically; text is written as UTF-8 (`base.text.writable`)."""
+    with atomic_file(path) as aside:
+        aside.write_bytes(writable(content).encode() if isinstance(content, str) else content)
+
+
+def write_error(what: str, path: Path, error: Exception) -> ResourceError:
+    """Return the error for a file that could not be written while the earlier one is intact."""
+    return ResourceError(
+        found=f"{what} that could not be written ({getattr(error, 'strerror', None) or error})",
+        expected=f"room and permission to write {path.name}",
+        next_step="Free some space and start again; what was there before is intact",
+    )

@@ -1,0 +1,116 @@
+"""Open SQLite files from untrusted folders with size limits and readable errors."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.files import access
+
+MAX_BYTES = 2**30
+"""Upper limit of a database file; ten thousand reviewed studies take a tenth of it."""
+MAX_CELL_BYTES = 16 * 2**20
+_DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
+
+
+def open_database(
+    folder: Path, name: str, timeout_s: float, *, reading: bool = False
+) -> sqlite3.Connection:
+    """Open a database, creating it and its folder (owner only) if missing.
+
+    Parameters
+    ----------
+    folder : Path
+        On a disk of this machine.
+    timeout_s : float
+        How long to wait for another process's lock.
+    reading : bool
+        Whether a database that this user may not write is opened as well, for reading only.
+
+    Raises
+    ------
+    ReadError
+        Not a regular file, or larger than `MAX_BYTES`.
+    ResourceError
+        The folder cannot be written.
+    """
+    place = folder / name
+    aside = reading and place.exists() and not may_write(folder, name)
+    try:
+        access.make_folder(folder)
+        new = not place.exists()
+        if not new and not stat.S_ISREG(place.stat().st_mode):
+            raise _unreadable(folder, name, "it is not a regular file")
+        if not new and not os.access(place, os.R_OK if aside else os.R_OK | os.W_OK):
+            raise _unreadable(folder, name, "you may not read and write it")
+        if not new and place.stat().st_size > MAX_BYTES:
+            raise _unreadable(folder, name, f"it is larger than {MAX_BYTES // 2**20} MiB")
+        where = _address_for_reading(place) if aside else place
+        connection = sqlite3.connect(where, timeout=timeout_s, uri=aside)
+        if new:
+            access.restrict(place)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _unwritable(folder, error) from error
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
+    return connection
+
+
+def may_write(folder: Path, name: str) -> bool:
+    """Return whether this user may write a database, and the files that SQLite puts beside it."""
+    place = folder / name
+    return os.access(folder, os.W_OK) and (not place.exists() or os.access(place, os.W_OK))
+
+
+def _address_for_reading(path: Path) -> str:
+    """Return the address of a database that is only read.
+
+    Without a write-ahead log beside it nobody has it open for writing, and SQLite cannot begin one
+    here to take part in: the file alone is the database.
+    """
+    alone = not path.with_name(f"{path.name}-wal").exists() and _is_write_ahead(path)
+    return f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' * alone}"
+
+
+def _is_write_ahead(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(20)[18:] == b"\x02\x02"
+
+
+@contextmanager
+def database_errors(folder: Path, name: str) -> Iterator[None]:
+    """Translate SQLite errors within the block into LesionLens errors.
+
+    Raises
+    ------
+    ReadError
+        The database is damaged, or has content that LesionLens did not write.
+    ResourceError
+        It cannot be written.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise _unwritable(folder, error) from error
+    except _DAMAGE as error:
+        raise _unreadable(folder, name, str(error)) from error
+
+
+def _unwritable(folder: Path, error: Exception) -> ResourceError:
+    return ResourceError(
+        found=f"that {folder.name!r} cannot be written ({error})",
+        expected="a folder on a disk of this machine, with room, that you may write",
+        next_step="Free some space, or choose another folder",
+    )
+
+
+def _unreadable(folder: Path, name: str, why: str) -> ReadError:
+    return ReadError(
+        found=f"a {name} in {folder.name!r} that cannot be read ({why})",
+        expected="the one that LesionLens wrote",
+        next_step="Move it away, restore it from a backup, or choose another folder",
+    )

@@ -1,0 +1,184 @@
+"""Recover an output folder after the process that was writing it was killed.
+
+While a result is written, there is a hidden folder `.lesionlens-…` in or beside the output folder:
+`lock` is held by the writing process, `journal.json` lists its moves, and `done` marks that all are
+complete. The next process that reads or writes the folder rolls an incomplete move back, or cleans
+up after a complete one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files.manifest import is_inside
+
+PREFIX = ".lesionlens-"
+_LOCK, _JOURNAL, _DONE = "lock", "journal.json", "done"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFolder:
+    """The hidden working folder of one process: `new` is filled, `old` keeps replaced files."""
+
+    folder: Path
+
+    @property
+    def new(self) -> Path:
+        """The complete new content."""
+        return self.folder / "new"
+
+    @property
+    def old(self) -> Path:
+        """The replaced files, while files are moved one by one."""
+        return self.folder / "old"
+
+    def begin(self, files: Sequence[str], made: Sequence[str]) -> None:
+        """Record the planned moves and new folders in the journal, before anything is moved."""
+        place = self.folder / _JOURNAL
+        with place.open("w", encoding="utf-8") as file:
+            json.dump({"files": list(files), "made": list(made)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def end(self) -> None:
+        """Mark all moves as complete: from now on the new result is valid."""
+        (self.folder / _DONE).touch()
+
+    def remove(self) -> None:
+        """Remove the folder, except files to be moved back; safe to interrupt at any step."""
+        journal = self.folder / _JOURNAL
+        if journal.exists() and not (self.folder / _DONE).exists() and _files_in(self.old):
+            return
+        shutil.rmtree(self.old, ignore_errors=True)
+        journal.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def work_folder(home: Path, target: Path) -> Iterator[WorkFolder]:
+    """Yield a locked hidden folder for one target; it is removed when the block ends."""
+    work = WorkFolder(home / f"{_prefix_of(target)}{uuid.uuid4().hex[:12]}")
+    work.new.mkdir(parents=True)
+    for folder in (work.folder, work.new):
+        folder.chmod(0o700)
+    lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        with suppress(OSError):  # a disk without locks
+            _lock(lock)
+        yield work
+    finally:
+        _remove_and_unlock(lock, work)
+
+
+def _lock(lock: int) -> None:
+    """Lock an open file; the system releases the lock when the process ends."""
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415
+
+        os.lseek(lock, 0, os.SEEK_SET)
+        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl  # noqa: PLC0415
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_and_unlock(lock: int, work: WorkFolder) -> None:
+    """Remove a hidden folder and release its lock, in the order that the system requires."""
+    if sys.platform == "win32":
+        os.close(lock)
+        work.remove()
+    else:
+        work.remove()
+        os.close(lock)
+
+
+def recover(target: Path) -> None:
+    """Recover a folder in which a process was killed while writing a result.
+
+    Incomplete moves are rolled back; complete ones stay. Does nothing if no process was killed, if
+    one is still writing, or if the folder is not writable.
+    """
+    with suppress(OSError):
+        target = target.resolve()
+        for work in (
+            *_work_folders_in(target, PREFIX),
+            *_work_folders_in(target.parent, _prefix_of(target)),
+        ):
+            _recover_one(work, target)
+
+
+def _prefix_of(target: Path) -> str:
+    """Return the name prefix of hidden folders beside a target that belong to it."""
+    return f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
+
+
+def _work_folders_in(folder: Path, prefix: str) -> list[WorkFolder]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [
+            WorkFolder(Path(entry.path))
+            for entry in entries
+            if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)
+        ]
+
+
+def _recover_one(work: WorkFolder, target: Path) -> None:
+    """Roll back or complete a working folder, unless its process is alive."""
+    try:
+        lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return
+    try:
+        _lock(lock)
+        if not (work.folder / _DONE).exists():
+            _undo(work, target)
+    except OSError:  # at work, or not ours to write
+        os.close(lock)
+        return
+    _remove_and_unlock(lock, work)
+
+
+def _undo(work: WorkFolder, target: Path) -> None:
+    """Move replaced files back and remove new ones; safe to repeat after an interruption."""
+    noted = read_object(work.folder / _JOURNAL)
+    files, made = (
+        [name for name in noted.get(key) or () if is_inside(name)] for key in ("files", "made")
+    )
+    kept, coming = _files_in(work.old), _files_in(work.new)
+    if not noted and not coming:
+        return  # of a release without a journal, which had finished
+    for name in {*files, *kept} - coming:
+        if os.path.lexists(target / name) and _is_plain(target, name):
+            _move(target / name, work.new / name)
+    for name in kept:
+        if _is_plain(target, name):
+            _move(work.old / name, target / name)
+    for name in sorted(made, reverse=True):
+        with suppress(OSError):  # not empty: somebody put a file there
+            (target / name).rmdir()
+
+
+def _files_in(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+
+
+def _move(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(path)
+
+
+def _is_plain(target: Path, name: str) -> bool:
+    """Return whether no parent folder of a name is a link."""
+    return not any((target / p).is_symlink() for p in Path(name).parents)

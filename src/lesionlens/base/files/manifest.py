@@ -1,0 +1,167 @@
+"""Record which files of a folder LesionLens wrote, so that no other is overwritten.
+
+A result lists its files in `run.json`; other outputs have a list of their own, such as
+`monitor.files.json`. Names alone are no evidence: a user's PDF or folder `surfaces/` is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.text import first_few
+
+SCHEMA = "lesionlens/files/1"
+OwnedFiles = Mapping[str, str | None]
+"""Files written by LesionLens, by their path below a folder (with `/`), and their SHA-256; None if
+they may have changed since.
+"""
+_SHOWN = 3
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Return path and SHA-256 of every file below a folder, sorted by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [{"file": p.relative_to(folder).as_posix(), "sha256": sha256_of(p)} for p in files]
+
+
+def listed(folder: Path, name: str) -> dict[str, str | None]:
+    """Return the files that a list in a folder names, the list itself included.
+
+    Parameters
+    ----------
+    name : str
+        File name of the list: JSON with a LesionLens schema and `files`.
+    """
+    found = read_object(folder / name)
+    if not str(found.get("schema", "")).startswith("lesionlens/"):
+        return {}
+    return {**rows_in(found), name: None}
+
+
+def rows_in(content: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return names and digests under `files`, without invalid rows and paths outside the folder."""
+    rows = content.get("files")
+    return {
+        str(row["file"]): None if row["sha256"] is None else str(row["sha256"])
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict) and "sha256" in row and is_inside(row.get("file"))
+    }
+
+
+def is_inside(name: object) -> bool:
+    r"""Return whether a path from a file stays below the folder, judged by its text.
+
+    Examples
+    --------
+    >>> [is_inside(n) for n in ("dicom/seg.dcm", "../x", "/etc/x", "a\\b", "C:x", "", 3)]
+    [True, False, False, False, False, False, False]
+    """
+    if not isinstance(name, str) or not name or set(name) & set("\\:\0"):
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name != "."
+
+
+def write_list(folder: Path, names: Iterable[str], name: str) -> None:
+    """Write the list of a folder's files with their SHA-256."""
+    _write_rows(folder / name, {key: sha256_of(folder / key) for key in names})
+
+
+def _write_rows(path: Path, digests: OwnedFiles) -> None:
+    rows = [{"file": key, "sha256": sha} for key, sha in sorted(digests.items())]
+    write_atomically(path, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
+
+
+def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -> tuple[Path, ...]:
+    """Write LesionLens files into a shared folder, each atomically.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if missing.
+    contents : mapping of str to str or bytes
+        Content by file name.
+    name : str
+        File name of the list; it is written first, so that an interruption leaves no file unlisted.
+
+    Returns
+    -------
+    tuple of Path
+        The written files.
+
+    Raises
+    ------
+    UnusableInputError
+        A file of another has one of the names.
+    """
+    claim_names(folder, contents, name)
+    for key, content in contents.items():
+        write_atomically(folder / key, content)
+    return tuple(folder / key for key in contents)
+
+
+def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool = False) -> None:
+    """List names as ours before their files are written, unless another program's files have them.
+
+    Parameters
+    ----------
+    begun : bool
+        Whether an earlier release, which wrote no list, is known to have written here.
+
+    Raises
+    ------
+    UnusableInputError
+        A file of another has one of the names.
+    """
+    ours = dict.fromkeys((*listed(folder, name), *(names if begun else ())))
+    check_free(folder, (*names, name), ours)
+    _write_rows(folder / name, dict.fromkeys(key for key in (*ours, *names) if key != name))
+
+
+def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
+    """Refuse to overwrite existing files that no list names as ours.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    names : iterable of str
+        Names about to be written, with forward slashes.
+    owned : mapping
+        Files written by LesionLens.
+
+    Raises
+    ------
+    UnusableInputError
+        A foreign file, or one that was changed since it was written, has such a name.
+    """
+    others, changed = [], []
+    for name in names:
+        place = folder / name
+        if place.is_symlink() or (place.exists() and name not in owned):
+            others.append(name)
+        elif place.is_file() and (sha := owned[name]) is not None and sha256_of(place) != sha:
+            changed.append(name)
+    if others:
+        raise _refused(f"not of an earlier result: {first_few(sorted(others), _SHOWN)}", folder)
+    if changed:
+        raise _refused(
+            f"changed since the earlier result was written: {first_few(sorted(changed), _SHOWN)}",
+            folder,
+        )
+
+
+def _refused(what: str, folder: Path) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"files in {folder.name!r} that would be overwritten and are {what}",
+        expected="a folder without them: only what an earlier result lists as its own is replaced",
+        next_step="Move them away, or choose another folder with --out; nothing was changed",
+        in_window="Move them away, or choose another folder; nothing was changed",
+    )

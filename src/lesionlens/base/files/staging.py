@@ -1,0 +1,273 @@
+"""Write an output folder atomically: it is complete or unchanged.
+
+Files are written into a hidden folder on the same file system. When all are complete, they replace
+the earlier ones: by an exchange of folders if the system supports it, else one by one with a
+journal from which the next start recovers. Foreign files in the folder are kept; if one of them has
+a name that is to be written, nothing is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk, of_system
+from lesionlens.base.files import access
+from lesionlens.base.files.exchange import (
+    can_exchange,
+    exchange,
+    foreign_files,
+    hard_link,
+    move_late_files,
+)
+from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.journal import WorkFolder, recover, work_folder
+from lesionlens.base.files.manifest import OwnedFiles, check_free
+
+_CHOOSE, _CHOOSE_IN_WINDOW = "Choose another folder with --out", "Choose another folder"
+
+
+def check_target(target: Path) -> None:
+    """Refuse a path that cannot become an output folder, and recover from an interrupted write.
+
+    Raises
+    ------
+    UnusableInputError
+        The path, or a parent of it, is a file or not writable, or the name is invalid.
+    """
+    try:
+        dangling = _leads_nowhere(target)
+        nearest = next(p for p in (target, *target.absolute().parents) if p.exists())
+        folder, writable = nearest.is_dir(), os.access(nearest, os.W_OK | os.X_OK)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _unusable(f"an output folder that cannot be looked up ({reason})") from error
+    if not folder:
+        raise _unusable(f"a file where the output folder should be: {nearest.name}")
+    if dangling:
+        raise _unusable(f"a link that leads nowhere: {target.name}")
+    if not writable:
+        raise _unusable(f"no permission to write into {nearest.name or nearest}")
+    recover(target)
+
+
+def _leads_nowhere(target: Path) -> bool:
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not target.exists()
+
+
+def _unusable(found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=found,
+        expected="a folder that you may write, or a free name",
+        next_step=_CHOOSE,
+        in_window=_CHOOSE_IN_WINDOW,
+    )
+
+
+def _nothing(target: Path) -> OwnedFiles:
+    del target
+    return {}
+
+
+@contextmanager
+def staged(
+    target: Path, *, ours: Callable[[Path], OwnedFiles] = _nothing, shared: bool = False
+) -> Iterator[Path]:
+    """Yield a folder to write into; on a clean exit its content replaces that of `target`.
+
+    Parameters
+    ----------
+    target : Path
+        The output folder; created if missing.
+    ours : callable
+        Returns the files of the target that LesionLens wrote, none by default: they are replaced
+        or, if the staged folder lacks them, removed, so that two results never mix. All others
+        stay. Called while no other process replaces anything beside the target.
+    shared : bool
+        Whether other processes may write into the target concurrently: files are then moved one by
+        one, and the folder itself is kept.
+
+    Yields
+    ------
+    Path
+        An empty folder on the same file system.
+
+    Raises
+    ------
+    UnusableInputError
+        The target is, or is below, a file, or is not writable; or a foreign file has a name that is
+        to be written.
+    ResourceError
+        The disk is full or the system refuses.
+
+    Notes
+    -----
+    On the main thread SIGINT and SIGTERM are ignored during the replacement (milliseconds).
+    """
+    check_target(target)
+    place = target.resolve()
+    made: tuple[Path, ...] = ()
+    try:
+        made = access.make_folder(place if shared else place.parent)
+        whole = not place.exists() or (not shared and can_exchange(place))
+        with work_folder(place.parent if whole else place, place) as work:
+            yield work.new
+            access.restrict_tree(work.new)
+            with alone_in(place.parent):
+                files, gone = _planned(work, place, ours(place))
+                with _uninterrupted():
+                    _commit(work, place, files, gone, whole=whole)
+    except OSError as error:
+        _remove(made)
+        raise _explained(error, target) from error
+    except BaseException:
+        _remove(made)
+        raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM in the block; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in held:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _planned(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[str], list[str]]:
+    """Return the names to write and our names to remove; raises if that is not possible."""
+    files = sorted(p.relative_to(work.new) for p in work.new.rglob("*") if not p.is_dir())
+    for name in files:
+        _check_place(target, name)
+    gone = [name for name in owned if _is_there(target, name)]
+    names = [name.as_posix() for name in files]
+    check_free(target, dict.fromkeys((*names, *gone)), owned)
+    return names, gone
+
+
+def _commit(
+    work: WorkFolder, target: Path, files: list[str], gone: list[str], *, whole: bool
+) -> None:
+    """Move the new files to the target: all of them, or none."""
+    if not target.exists():
+        work.new.rename(target)
+    elif not (whole and _exchanged(work, target, {*files, *gone})):
+        _swap(work, target, gone, files)
+        for folder in {Path(name).parent for name in gone} - {Path()}:
+            with suppress(OSError):  # not empty: it holds the new result or a user's file
+                (target / folder).rmdir()
+
+
+def _is_there(target: Path, name: str) -> bool:
+    """Return whether a file exists in the target, and not through a link."""
+    return os.path.lexists(target / name) and not any(
+        (target / parent).is_symlink() for parent in Path(name).parents
+    )
+
+
+def _check_place(target: Path, name: Path) -> None:
+    """Refuse to replace a folder by a file, or to write into a file or through a foreign link."""
+    for parent in name.parents:
+        if (target / parent).is_symlink():
+            raise _unusable(f"a link named {parent} in the output folder")
+        if (target / parent).exists() and not (target / parent).is_dir():
+            raise _unusable(f"a file named {parent} in the output folder")
+    place = target / name
+    if place.is_dir() and not place.is_symlink():
+        raise _unusable(f"a folder named {name} in the output folder")
+
+
+def _exchanged(work: WorkFolder, target: Path, ours: set[str]) -> bool:
+    """Exchange the whole folder; False, with nothing changed, if that is not possible."""
+    others = foreign_files(target, ours)
+    if others is None:
+        return False
+    others = [name for name in others if _holds_others(target, name, ours)]
+    aside = work.folder / "whole"
+    if not (
+        hard_link(work.new, aside) and hard_link(target, aside, others) and exchange(aside, target)
+    ):
+        return False
+    move_late_files(aside, target, ours)
+    return True
+
+
+def _holds_others(target: Path, name: Path, ours: set[str]) -> bool:
+    """Return whether a name is a folder that contains foreign files."""
+    path = target / name
+    if path.is_symlink() or not path.is_dir():
+        return True
+    within = [p.relative_to(target).as_posix() for p in path.rglob("*") if not p.is_dir()]
+    return not within or not set(within) <= ours
+
+
+def _swap(work: WorkFolder, target: Path, gone: list[str], files: list[str]) -> None:
+    """Move earlier entries out and new files in; on any failure everything is moved back."""
+    folders = {parent for name in files for parent in Path(name).parents}
+    made = sorted(f.as_posix() for f in folders if not (target / f).exists())
+    work.begin(files, made)
+    undo: list[Callable[[], object]] = []
+    try:
+        for name in dict.fromkeys((*gone, *files)):
+            place, kept = target / name, work.old / name
+            if os.path.lexists(place):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                place.rename(kept)
+                undo.append(partial(kept.rename, place))
+        for folder in made:
+            (target / folder).mkdir()
+            access.restrict(target / folder)
+            undo.append((target / folder).rmdir)
+        for name in files:
+            (work.new / name).rename(target / name)
+            undo.append(partial((target / name).rename, work.new / name))
+        work.end()
+    except BaseException:
+        for act in reversed(undo):
+            act()
+        raise
+
+
+def _remove(made: tuple[Path, ...]) -> None:
+    """Remove the parents that were created, deepest first."""
+    for folder in made:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _explained(error: OSError, target: Path) -> ResourceError | UnusableInputError:
+    error = of_system(error)
+    if is_full_disk(error):
+        return ResourceError(
+            found="a full disk while writing the result",
+            expected=f"room in {target.name}",
+            next_step="Free some space or choose another folder with --out; nothing was changed",
+            in_window="Free some space or choose another folder; nothing was changed",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return _unusable(f"no permission to write into {target.name}")
+    return ResourceError(
+        found=f"the system's refusal to write the result ({error.strerror or error})",
+        expected="a folder that can be written",
+        next_step=_CHOOSE,
+        in_window=_CHOOSE_IN_WINDOW,
+    )

@@ -1,0 +1,80 @@
+"""Run a prompt network on one crop of a study."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import Box, relative
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prompts import Points, PromptRequest
+from lesionlens.engines.prompting.study_features import PromptStudy
+from lesionlens.network.deterministic import with_threads
+from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
+from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Answered = tuple[Box, Floats, Floats]
+"""A box of the study; probability and attention there."""
+THREADS = 2
+"""Of a pass and of its input: fixed, so that results do not depend on the machine."""
+
+
+class PromptPass:
+    """One prompt network, in evaluation mode on one device."""
+
+    def __init__(self, network: PromptNetwork) -> None:
+        self._network = network
+
+    def at(self, study: PromptStudy, request: PromptRequest, crop: Crop) -> Answered:
+        """Run the network on one crop; return its box, probability and attention."""
+        spacing = float(crop.step[0, 0])
+        images = sample(study.images, crop)
+        brain = sample(study.brain[None], crop).round()
+        probability = None if study.probability is None else sample(study.probability, crop)
+        scene = Scene(images * brain, brain, study.present, probability, spacing)
+        drawn = None
+        if request.outline is not None:
+            drawn = sample(request.outline[None], crop)[0].numpy() >= 0.5
+        marked = _marked(request.foreground, crop), _marked(request.background, crop)
+        found = self._run(scene, Question(*marked, drawn, region_index(request)))
+        box, logits = paste(found.logits[0, 0].float(), crop, study.brain.shape)
+        chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
+        return box, chance.astype(np.float32), _attended(found, crop, study.brain, box)
+
+    @with_threads(THREADS)
+    @torch.inference_mode()
+    def _run(self, scene: Scene, question: Question) -> PromptAnswer:
+        device = next(self._network.parameters()).device
+        maps, facts = network_input(scene, question)
+        x = PromptInput(maps.to(device), facts.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            found = self._network(x, trace=True)
+        kept = found.attention
+        return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
+
+
+def region_index(request: PromptRequest) -> int | None:
+    """Return the position of the prompted region in `Region`."""
+    return None if request.region is None else list(Region).index(request.region)
+
+
+def _marked(points: Points, crop: Crop) -> Mask:
+    out = np.zeros((crop.size,) * 3, bool)
+    out[tuple(crop.inside(points).T)] = True
+    return out
+
+
+def _attended(found: PromptAnswer, crop: Crop, brain: Mask, box: Box) -> Floats:
+    """Resample the attention to the voxels of a box, with sum one."""
+    out = np.zeros(brain[box].shape, np.float32)
+    if found.attention is None:
+        return out
+    coarse = found.attention[0]
+    step = crop.size / coarse.shape[0]
+    covered, values = paste(coarse, Crop(crop.centre, crop.step * step, len(coarse)), brain.shape)
+    out[relative(covered, box)] = values * brain[covered]
+    total = float(out.sum(dtype=np.float64))
+    return out / np.float32(total) if total else out

@@ -1,0 +1,163 @@
+"""Prompts on a prepared study, with the network input cached between prompts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionlens.base import geometry
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.provenance import version_of
+from lesionlens.base.records.prompts import LOOK_MM, PromptRequest, PromptResponse
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines.kept_memory import trim_memory
+from lesionlens.engines.network_input import make_network_input
+from lesionlens.engines.prompting.crop_pass import THREADS
+from lesionlens.engines.prompting.prompts import Prompter
+from lesionlens.engines.prompting.rules import is_inside, outside_brain
+from lesionlens.engines.prompting.study_features import PromptStudy
+from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
+from lesionlens.network.deterministic import with_threads
+from lesionlens.network.prompt.model import PromptNetwork
+from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
+
+Floats = NDArray[np.float32]
+Chances = Mapping[Region, Floats]
+_SPACING_MM = 1.0
+_FEATURES = "computing features for prompts"
+_IDLE_S = 1.0
+
+
+class StudyPrompts:
+    """Answers prompts; caches the network input of the last study, at most 180 MB.
+
+    Parameters
+    ----------
+    device : torch.device or None
+        Device of the shipped networks, which the first prompt loads; None for the CPU.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._networks: tuple[PromptNetwork, ...] = ()
+        self._made_by = ""
+        self._device = device or torch.device("cpu")
+        self._kept: tuple[PreparedStudy, Chances | None, PromptStudy, Grid] | None = None
+        self._lock = threading.Lock()
+        self._returning: threading.Timer | None = None
+
+    def forget(self) -> None:
+        """Release the last study."""
+        self._kept = None
+
+    def move(self, device: torch.device) -> None:
+        """Run on another device from now on."""
+        self._device = device
+        for network in self._networks:
+            network.to(device)
+
+    def answer_prompts(
+        self,
+        prepared: PreparedStudy,
+        question: PromptRequest,
+        probability: Chances | None,
+        *,
+        context: RunContext = SILENT,
+    ) -> PromptResponse:
+        """Segment from prompts on the working grid; see `engines.engine.SupportsPrompts`."""
+        with self._lock:
+            context.check(_FEATURES)
+            if not self._networks:
+                self._load()
+            study, grid = self._read(prepared, probability, context)
+            context.check("answering a prompt")
+            request = _moved(question, prepared.working, grid)
+            found = Prompter(*self._networks).answer(study, request)
+            self._return_memory_later()
+            return replace(_back(found, grid, prepared, question), made_by=self._made_by)
+
+    def _load(self) -> None:
+        names = NAME, SMALL_NAME
+        loaded = [load_shipped(self._device, name) for name in names]
+        made_by = [f"LesionLens {version_of('lesionlens')}"]
+        for name, (_, notes, sha256) in zip(names, loaded, strict=True):
+            made_by.append(f"{Path(name).stem} {notes.version}, weights {sha256[:8]}")
+        self._networks, self._made_by = tuple(one[0] for one in loaded), "; ".join(made_by)
+
+    def _return_memory_later(self) -> None:
+        """Return what the prompts freed once none has come for a while: it takes 10 ms."""
+        if self._returning is not None:
+            self._returning.cancel()
+        self._returning = threading.Timer(_IDLE_S, trim_memory)
+        self._returning.daemon = True
+        self._returning.start()
+
+    def _read(
+        self, prepared: PreparedStudy, chances: Chances | None, context: RunContext
+    ) -> tuple[PromptStudy, Grid]:
+        kept = self._kept
+        if kept is not None and kept[0] is prepared and kept[1] is chances:
+            return kept[2], kept[3]
+        context.progress(_FEATURES, 0.0)
+        self._kept = None  # not beside the next one
+        trim_memory()  # what an analysis or a probe left
+        study, grid = _prompt_study(prepared, chances)
+        trim_memory()  # what it took to make the study
+        self._kept = (prepared, chances, study, grid)
+        context.progress(_FEATURES, 1.0)
+        return study, grid
+
+
+@with_threads(THREADS)
+def _prompt_study(prepared: PreparedStudy, chances: Chances | None) -> tuple[PromptStudy, Grid]:
+    """Resample a study, and what an engine predicted of it, to the grid of the prompt network."""
+    found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
+    known = None
+    if chances is not None:
+        known = np.zeros((len(Region), *found.grid.shape), np.float16)
+        for n, region in enumerate(Region):
+            if region in chances:  # without T1c there is no information on enhancement
+                known[n] = resample(chances[region], prepared.working, found.grid)
+    images, brain = found.channels[0].numpy(), found.brain[0].numpy()
+    return PromptStudy(images, brain, found.present, known), found.grid
+
+
+def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
+    """Resample prompts, and the outline near them, to another grid in the same space."""
+    index_map = geometry.index_map(source.affine, target.affine)
+
+    wanted = geometry.nearest(index_map, question.foreground)
+    unwanted = geometry.nearest(index_map, question.background)
+    inside = is_inside(unwanted, target.shape)
+    if len(unwanted) and not inside.any() and not len(wanted):
+        raise outside_brain()
+    outline = question.outline
+    if outline is not None:
+        every = np.concatenate([wanted, unwanted[inside]])
+        outline = resample_mask_near(outline, source, target, every, LOOK_MM)
+    return PromptRequest(wanted, unwanted[inside], outline, question.region)
+
+
+def _back(
+    found: PromptResponse, grid: Grid, prepared: PreparedStudy, question: PromptRequest
+) -> PromptResponse:
+    """Resample a response to the working grid; unchangeable voxels keep the previous outline."""
+    to_working = geometry.index_map(grid.affine, prepared.working.affine)
+    box = geometry.mapped_box(found.box, to_working, prepared.working.shape, 0.0)
+    source, target = cut_grid(grid, found.box), cut_grid(prepared.working, box)
+    probability = np.clip(resample(found.probability, source, target), 0, 1)
+    settled = np.zeros(target.shape, bool)
+    if question.outline is not None:
+        settled = resample((~found.settled).astype(np.float32), source, target) <= 0
+        probability = np.where(settled, question.outline[box], probability).astype(np.float32)
+    attention = resample(found.attention, source, target) * prepared.brain[box]
+    total = float(attention.sum(dtype=np.float64))
+    shares = attention / np.float32(total) if total else attention
+    return PromptResponse(box, probability.astype(np.float32), shares.astype(np.float32), settled)

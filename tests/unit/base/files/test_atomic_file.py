@@ -1,0 +1,38 @@
+"""A file is replaced whole, or is as it was."""
+
+import pytest
+
+from lesionlens.base.files.atomic_file import atomic_file
+
+
+def test_a_file_takes_the_place_of_the_earlier_one_in_a_folder_that_is_made(tmp_path):
+    place = tmp_path / "new" / "notes.json"
+    for text in ("first", "second"):
+        with atomic_file(place) as aside:
+            aside.write_text(text)
+    assert place.read_text() == "second"
+    assert [p.name for p in place.parent.iterdir()] == ["notes.json"]
+
+
+def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
+    place = tmp_path / "notes.json"
+    place.write_text("earlier")
+
+    def fail_halfway():
+        with atomic_file(place) as aside:
+            aside.write_text("ha")
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        fail_halfway()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("notes.json", "earlier")]
+
+
+def test_two_that_write_one_file_at_once_do_not_mix(tmp_path):
+    """Two threads, or two containers whose processes have the same number."""
+    place = tmp_path / "label.nii"
+    with atomic_file(place) as first, atomic_file(place) as second:
+        first.write_text("first, which is longer")
+        second.write_text("second")
+    assert place.read_text() == "first, which is longer"
+    assert [p.name for p in tmp_path.iterdir()] == ["label.nii"]

@@ -1,0 +1,100 @@
+"""Prompts about a study of which not every sequence is there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from lesionlens import __version__
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prompts import PromptRequest
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines.plugged_in import answer_prompts
+from lesionlens.engines.prompting import on_study
+from lesionlens.engines.prompting.on_study import StudyPrompts
+from lesionlens.engines.testing.engine_contract import prepared_head
+from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
+
+
+def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused_in_words():
+    head = prepared_head()
+    present = np.array(head.present)
+    present[list(MrSequence).index(MrSequence.T1C)] = False
+    channels = head.channels * present[:, None, None, None]
+    study = replace(head, channels=channels, present=present, reference=MrSequence.FLAIR)
+    here = np.argwhere(study.brain)[900]
+    known = np.zeros(study.working.shape, np.float32)
+    known[tuple(slice(v - 4, v + 5) for v in here)] = 0.9
+    chances = {Region.WT: known, Region.TC: known / 2}
+    nobody = np.zeros((0, 3), np.int64)
+
+    def asked(region):
+        question = PromptRequest(here[None], nobody, region=region)
+        return answer_prompts(StudyPrompts(), study, question, chances, context=SILENT)
+
+    assert asked(Region.WT).mask_over(None, study.working.shape)[tuple(here)]
+    with pytest.raises(UnusableInputError, match="without T1c"):
+        asked(Region.ET)
+
+
+def test_prompts_return_what_they_freed(monkeypatch):
+    """Before a study is read, after that, and once no prompt follows."""
+    given = []
+    monkeypatch.setattr(on_study, "trim_memory", lambda: given.append(1))
+    monkeypatch.setattr(on_study, "_IDLE_S", 600.0)
+    study, prompts = prepared_head(), StudyPrompts()
+    inside = np.argwhere(study.brain)
+    question = PromptRequest(inside[len(inside) // 2][None], np.zeros((0, 3), np.int64))
+    counts = []
+    for _ in range(2):
+        prompts.answer_prompts(study, question, None)
+        counts.append(len(given))
+    prompts._returning.cancel()
+    assert counts == [2, 2]
+    monkeypatch.setattr(on_study, "_IDLE_S", 0.0)
+    prompts.answer_prompts(study, question, None)
+    prompts._returning.join()
+    assert len(given) == 3
+
+
+def test_a_response_names_both_networks_and_the_release():
+    """Either may answer, so that other weights of one may change any answer."""
+    study, nobody = prepared_head(), np.zeros((0, 3), np.int64)
+    inside = np.argwhere(study.brain)
+    question = PromptRequest(inside[len(inside) // 2][None], nobody)
+    release, *networks = StudyPrompts().answer_prompts(study, question, None).made_by.split("; ")
+    assert release == f"LesionLens {__version__}"
+    for name, words in zip((NAME, SMALL_NAME), networks, strict=True):
+        _, notes, digest = load_shipped(name=name)
+        stem = name.removesuffix(".safetensors")
+        assert words == f"{stem} {notes.version}, weights {digest[:8]}"
+
+
+def test_a_response_does_not_depend_on_the_number_of_threads():
+    """The images were normalised by as many threads as there were: their sums round otherwise."""
+    head = prepared_head()
+    shape = (128, 128, 128)
+    brain = np.zeros(shape, bool)
+    brain[4:-4, 4:-4, 4:-4] = True
+    channels = np.random.default_rng(0).gamma(9, 30, (4, *shape)).astype(np.float32)
+    grid = Grid(shape, np.eye(4))
+    study = replace(
+        head, channels=channels, present=np.ones(4, bool), brain=brain, working=grid, native=grid,
+        to_native=np.eye(4),
+    )  # fmt: skip
+    question = PromptRequest(np.array([[64, 64, 64]]), np.zeros((0, 3), np.int64), region=Region.WT)
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(StudyPrompts().answer_prompts(study, question, None))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0].probability, found[1].probability)
+    np.testing.assert_array_equal(found[0].attention, found[1].attention)

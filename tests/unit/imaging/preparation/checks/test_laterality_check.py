@@ -1,0 +1,108 @@
+"""A series whose left and right were swapped is told; one that was not is left in peace."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.geometry import centre_mm
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation.checks.laterality_check import (
+    mirrored,
+    mutual_information,
+    symmetry,
+)
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+
+T1, T1C, T2, FLAIR = MrSequence
+HEAD = PrepareOptions(strip=False)
+"""Nobody asks whether the head, which has no skull, is one."""
+
+
+def checked(folder):
+    prepared = prepare(open_study(folder), RunContext(), HEAD)
+    return {item.check: item for item in prepared.quality}["sides"]
+
+
+def mirror(path):
+    image = nib.load(path)
+    nib.Nifti1Image(np.asanyarray(image.dataobj)[::-1], image.affine).to_filename(path)
+
+
+def test_sequences_whose_sides_agree_pass(make_study):
+    found = checked(make_study(sequences={"t1c", "t2", "flair"}))
+    assert found.passed, found.message
+
+
+@pytest.mark.parametrize("swapped", ["flair", "t1c"])
+def test_the_series_with_swapped_sides_is_named(make_study, swapped):
+    folder = make_study(sequences={"t1c", "t2", "flair"})
+    mirror(folder / f"{swapped}.nii.gz")
+    found = checked(folder)
+    assert not found.passed
+    named = {"flair": "FLAIR seems", "t1c": "T1c seems"}[swapped]
+    assert found.message.startswith(named)
+
+
+def test_a_pair_that_fits_better_mirrored_is_outvoted_by_the_others():
+    """Gains of a diffuse tumour whose T2 is as it should be, and with one sequence mirrored."""
+    order = (T1C, T1, T2, FLAIR)
+    found = (-0.48, 0.12, -0.38, -0.45, -0.48, -0.82)
+    gains = dict(zip(combinations(order, 2), found, strict=True))
+    assert mirrored(order, gains) == frozenset()
+    for one in order:
+        turned = {pair: 1 / (1 + gain) - 1 if one in pair else gain for pair, gain in gains.items()}
+        others = frozenset(order[1:])
+        assert mirrored(order, turned) == (others if one is T1C else {one})
+
+
+def test_of_two_sequences_alone_the_gain_decides():
+    assert mirrored((T1C, T2), {(T1C, T2): 0.01}) == {T2}
+    assert mirrored((T1C, T2), {(T1C, T2): 0.0}) == frozenset()
+
+
+def test_two_of_four_series_with_swapped_sides_are_named(make_study):
+    folder = make_study()
+    for swapped in ("t1", "flair"):
+        mirror(folder / f"{swapped}.nii.gz")
+    found = checked(folder)
+    assert not found.passed
+    assert found.message.startswith("T1, FLAIR seems")
+
+
+def test_one_sequence_alone_has_nothing_to_agree_with(make_study):
+    folder = make_study(sequences={"t2"})
+    prepared = prepare(open_study(folder), RunContext(), HEAD)
+    assert "sides" not in {item.check for item in prepared.quality}
+
+
+def test_it_can_be_left_out(make_study):
+    prepared = prepare(open_study(make_study()), RunContext(), replace(HEAD, sides=False))
+    assert "sides" not in {item.check for item in prepared.quality}
+
+
+def test_the_reflection_lies_on_the_head_s_own_plane():
+    at = np.stack(np.meshgrid(*[np.arange(40.0)] * 3, indexing="ij"))
+    head = (((at - 20) / np.array([11.0, 15, 13])[:, None, None, None]) ** 2).sum(axis=0) < 1
+    spots = ((at[0] - 20) ** 2 + (at[1] - 12) ** 2 + (at[2] - 24) ** 2) < 20
+    values = (500.0 * head + 400 * spots + 100 * head * np.sin(at[1])).astype(np.float32)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = (-95.0, -80.0, -70.0)
+    grid = Grid(values.shape, affine)
+    found = symmetry(values, grid)
+    assert np.linalg.det(found[:3, :3]) == pytest.approx(-1.0, abs=1e-6)
+    middle = grid.to_mm((20.0, 20.0, 20.0))
+    assert centre_mm(affine, values.shape)[0] != middle[0]
+    np.testing.assert_allclose((found @ [*middle, 1.0])[:3], middle, atol=1.0)
+
+
+def test_information_is_of_order_alone_and_none_between_strangers():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 40_000)).astype(np.float32)
+    assert mutual_information(one, other) < 0.02
+    assert mutual_information(one, np.exp(one)) == mutual_information(one, one) > 3
