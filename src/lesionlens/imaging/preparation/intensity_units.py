@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.scan_limits import corner_value
+from lesionlens.imaging.preparation.brain import is_noise
 
 USUAL = (-6, 20)
 """Range, as powers of two, in which the bright end of a scan is left unchanged."""
@@ -70,7 +71,8 @@ def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.boo
 def _without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a scan whose padding is raised to zero, or to the darkest other voxels.
 
-    To these if they are below zero, or far above it, as after an offset within the head alone.
+    To these if they are below zero, or far above it, as after an offset within the head alone; not
+    for an object without texture, of which a brain's contrast would be made.
     """
     darkest = values.min()
     some = values[::2, ::2, ::2]
@@ -81,4 +83,5 @@ def _without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
     gap = _PADDING_GAP * (top - low)
     if low - darkest <= gap:
         return values
-    return np.maximum(values, np.float32(0) if 0 <= low <= gap else low)
+    near = 0 <= low <= gap or (low > gap and is_noise(values, values > darkest))
+    return np.maximum(values, np.float32(0) if near else low)

@@ -121,8 +121,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     lost = share_beyond(values > 0, header.grid, grid)
     parted = meaning in (Meaning.PARTS, Meaning.TREATED)
     cavity = Volume(onto == Label.CAVITY, grid) if meaning is Meaning.TREATED else None
-    onto = onto if cavity is None else np.where(cavity.data, 0, onto)
-    marked = _components(onto, meaning, grid)
+    marked = _components(onto if cavity is None else np.where(cavity.data, 0, onto), meaning, grid)
     findings = describe(
         marked,
         Evidence([None] * marked.count),
@@ -142,8 +141,8 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     notices = [
         f"Opened from a mask: {meaning.value}",
         *said,
-        *_doubts(path, study, prepared, lost),
         *_made_elsewhere(path, inputs),
+        *_doubts(path, study, prepared, lost),
         *_spaces(header.codes, study.series[prepared.reference].nifti_codes) * moved,
     ]
     notices += ["The mask lies on other voxels than the reference: resampled"] * moved
