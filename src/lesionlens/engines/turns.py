@@ -42,7 +42,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def turn_of(engine: object, context: RunContext) -> Iterator[None]:
-    """Wait until no other thread uses an engine, and use it alone."""
+    """Wait until no other thread uses an engine, and use it alone.
+
+    Raises
+    ------
+    CancelledError
+        The user asked to stop while waiting.
+    """
     with _guard:
         turn = _turns.setdefault(id(engine), _Turn())
     while not turn.lock.acquire(timeout=_POLL_S):

@@ -122,6 +122,11 @@ def predict_subsets(
         Each component on the grid of `unperturbed`.
     finely : ComponentMask or None
         The same components, to compare the sequences at the prediction's own voxel size.
+
+    Raises
+    ------
+    CancelledError
+        The user asked to stop.
     """
     seen = prediction.unperturbed
     if seen is None:

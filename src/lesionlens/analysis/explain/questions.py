@@ -68,6 +68,11 @@ class Questions:
         -------
         PerturbedPrediction or None
             None if the time was too short.
+
+        Raises
+        ------
+        CancelledError
+            The user asked to stop.
         """
         if self._limit is None:
             self._limit = TimeLimit(self._seconds, self._context)

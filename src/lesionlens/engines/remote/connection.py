@@ -139,6 +139,8 @@ class Connection:
         ------
         ServerError
             The time limit was reached.
+        CancelledError
+            The user asked to stop.
         """
         end = time.monotonic() + self.address.patience_s
         while True:

@@ -83,6 +83,8 @@ class Peer:
         ------
         ResourceError
             The archive does not respond, rejects the association, or the connection breaks.
+        CancelledError
+            `stop` was set.
         """
         link = self._open(contexts, roles, handlers)
         done = threading.Event()

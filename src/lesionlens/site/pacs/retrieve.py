@@ -80,6 +80,8 @@ def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> No
     ------
     ResourceError
         The archive does not send it.
+    CancelledError
+        The user cancelled.
     """
     by = peer.access.by
     if by is Retrieval.MOVE or not _by_get(peer, study_uid, intake, context):
