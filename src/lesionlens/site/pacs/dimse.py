@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from typing_extensions import override
@@ -113,15 +114,15 @@ class DimsePacs(Pacs):
 
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send by C-STORE, with a presentation context for each SOP class."""
+        """Send by C-STORE, with a presentation context for each SOP class and transfer syntax."""
         items = ledger.left
-        pairs = sorted({(item.sop_class, item.syntax) for item in items})[:MAX_CONTEXTS]
+        pairs = sorted({pair for item in items for pair in _offers(item)})[:MAX_CONTEXTS]
         contexts = [build_context(kind, syntax) for kind, syntax in pairs]
         with self._peer.associated(contexts, stop=context.cancel) as link:
             agreed = {(c.abstract_syntax, c.transfer_syntax[0]) for c in link.accepted_contexts}
             for item in items:
                 context.check("sending")
-                if (item.sop_class, item.syntax) in agreed:
+                if not agreed.isdisjoint(_offers(item)):
                     self._store_one(link, item, ledger, context)
                 elif (item.sop_class, item.syntax) in pairs:
                     ledger.refuse(item, "it does not accept this kind of object")
@@ -149,6 +150,16 @@ class DimsePacs(Pacs):
             raise BrokenOffError(self.address, f"it is out of resources ({status.Status:#06x})")
         else:
             ledger.refuse(item, f"status {status.Status:#06x}")
+
+
+def _offers(item: Outgoing) -> tuple[tuple[str, str], ...]:
+    """Return a file's SOP class with each transfer syntax in which it can be sent.
+
+    Every archive must accept Implicit VR Little Endian (PS3.5, 10.1), some accept nothing else.
+    """
+    own = (item.sop_class, item.syntax)
+    default = (item.sop_class, str(ImplicitVRLittleEndian))
+    return (own, default) if item.syntax == ExplicitVRLittleEndian else (own,)
 
 
 def _query(level: str, **keys: str) -> Dataset:

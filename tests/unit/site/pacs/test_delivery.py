@@ -11,7 +11,13 @@ from http.server import BaseHTTPRequestHandler
 
 import pydicom
 import pytest
-from pydicom.uid import Comprehensive3DSRStorage, MRImageStorage, SegmentationStorage, generate_uid
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    SegmentationStorage,
+    generate_uid,
+)
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from tests.unit.site.pacs.conftest import files_of
@@ -226,7 +232,7 @@ def test_a_stop_ends_the_waiting(files, monkeypatch):
 
 
 @contextmanager
-def dimse(kinds, statuses, lists=True):
+def dimse(kinds, statuses, lists=True, syntaxes=None):
     """An archive by DIMSE that takes some kinds, and answers each object as it is told to.
 
     A status None breaks the connection in place of an answer.
@@ -234,7 +240,7 @@ def dimse(kinds, statuses, lists=True):
     entity, came = AE("STORE"), []
     entity.add_supported_context("1.2.840.10008.1.1")
     for kind in kinds:
-        entity.add_supported_context(kind)
+        entity.add_supported_context(kind, syntaxes)
 
     def store(event):
         came.append(event.request.AffectedSOPInstanceUID)
@@ -261,6 +267,14 @@ def test_an_archive_that_takes_no_report_gets_all_else_by_dimse(files):
     with pytest.raises(ExportError, match="1 × Comprehensive 3D SR Storage: it does not") as error:
         done.check()
     assert f"it stored the other {len(files) - 1}" in error.value.found
+
+
+def test_an_archive_that_takes_nothing_but_the_default_transfer_syntax_gets_all(files):
+    kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
+    with dimse(kinds, [], syntaxes=[ImplicitVRLittleEndian]) as (address, came):
+        done = connect(address).send(files)
+    assert not done.refused
+    assert len(came) == len(done.stored) == len(files)
 
 
 def test_one_object_that_is_refused_by_dimse_costs_no_other_and_a_full_archive_is_tried_again(
