@@ -201,22 +201,26 @@ class Pacs(ABC):
     def _settle_patients(
         self, items: Sequence[Outgoing], confirmed: bool, context: RunContext
     ) -> tuple[str, ...]:
-        """Refuse files whose study has another patient in the archive; return notices."""
+        """Refuse files of one study that differ in the patient, here or in the archive."""
         ours: dict[str, set[Patient]] = {}
         for item in items:
             study, patient = item.identity()
             ours.setdefault(study, set()).add(patient)
         fields: set[PatientField] = set()
         known: list[Patient] = []
+        unchecked: tuple[str, ...] = ()
         for study, patients in ours.items():
+            found: tuple[FoundStudy, ...] = ()
             try:
-                found = self.find(StudyQuery(study_uid=study, modality=""), context=context)
+                if not unchecked:
+                    query = StudyQuery(study_uid=study, modality="")
+                    found = self.find(query, context=context)
             except ResourceError:
-                return ("The patient of this study in the archive could not be checked.",)
-            for patient in (one.patient for one in found if one.study_uid == study):
-                known.extend((*patients, patient))
-                for mine in patients:
-                    fields.update(mine.compared(patient).conflicts)
+                unchecked = ("The patient of this study in the archive could not be checked.",)
+            every = [*patients, *(one.patient for one in found if one.study_uid == study)]
+            differing = conflict_among(every, gaps=False)
+            fields.update(differing)
+            known.extend(every if differing else ())
         notice = settle(
             [field for field in PatientField if field in fields],
             "these files and their study in the archive",
@@ -224,7 +228,7 @@ class Pacs(ABC):
             advice="Find out which is right: stored as they are, the files split the study",
             patients=known,
         )
-        return (notice,) if notice else ()
+        return (*unchecked, *filter(None, [notice]))
 
     @abstractmethod
     def _store(self, ledger: Ledger, context: RunContext) -> None:

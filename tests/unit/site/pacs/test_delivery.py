@@ -368,6 +368,31 @@ def test_a_study_that_is_another_patients_in_the_archive_is_not_sent_unless_conf
     assert "atient ID differs" in archive.send(files, same_patient=True).notices[0]
 
 
+@pytest.mark.parametrize("searchable", [True, False])
+def test_files_of_two_patients_under_one_study_are_not_sent_unless_confirmed(
+    files, tmp_path, searchable
+):
+    made = []
+    for name in ("ONE", "OTHER"):
+        image = pydicom.dcmread(files[0])
+        image.PatientID, image.SOPInstanceUID = name, generate_uid()
+        made.append(tmp_path / name)
+        image.save_as(made[-1])
+
+    class Silent(Archive):
+        def find(self, query, **_):
+            if not searchable:
+                raise ResourceError(found="no search", expected="one", next_step="None")
+            return ()
+
+    archive = Silent()
+    with pytest.raises(PatientConflictError, match="patient ID"):
+        archive.send(made)
+    assert archive.came == []
+    assert "atient ID differs" in archive.send(made, same_patient=True).notices[-1]
+    assert len(archive.came) == 2
+
+
 def test_files_of_two_patients_under_one_study_are_not_kept_unless_confirmed(files, tmp_path):
     """The confirmation is then told with what came."""
     one, other = (pydicom.dcmread(path) for path in files[:2])
