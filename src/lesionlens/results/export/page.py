@@ -225,7 +225,8 @@ def _heading(
     """Return patient and date, as far as known and not hidden."""
     header = _header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
-    name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
+    spellings = str(header.get("PatientName") or "").split("=")
+    name = " · ".join(", ".join(filter(None, one.split("^"))) for one in spellings if one)
     name, number = isolated(name), isolated(str(header.get("PatientID") or ""))
     described = isolated(str(header.get("StudyDescription") or "") or study.name)
     lines = (

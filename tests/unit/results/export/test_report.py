@@ -417,6 +417,8 @@ def test_patient_date_and_series_are_shown_or_hidden_by_choice(named, hidden, go
     ("name", "shown"),
     [
         ("Doe^Jane\u202e", "Doe, Jane · 12-34"),
+        ("Doe^Jane^^Dr.^", "Doe, Jane, Dr. · 12-34"),
+        ("Yamada^Tarou^=山田^太郎=", "Yamada, Tarou · 山田, 太郎 · 12-34"),
         ("שרה^דוד", "\u2068שרה, דוד\u2069 · 12-34"),
         ("محمد^علي", "\u2068محمد, علي\u2069 · 12-34"),
     ],
