@@ -32,6 +32,8 @@ from lesionlens.results.export.sections import CandidateSection
 
 JPEG_QUALITY = 88
 """High enough to show no visible loss compared with the WebP source."""
+TALLEST = 320.0
+"""Height limit of a row of images, in points: a narrow field of view would be taller than a page."""
 EDGES = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
 """Where the dark edge of a letter lies, in points: white alone is lost on a bright scalp."""
 
@@ -220,7 +222,7 @@ def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
 
     gap, line = 5.0, 8.0
     ratios = [p.width / p.height for p in pictures]
-    height = (width - gap * (len(pictures) - 1)) / sum(ratios)
+    height = min((width - gap * (len(pictures) - 1)) / sum(ratios), TALLEST)
     texts = [
         simpleSplit(f"{p.title} {p.caption}", "Sans", 6.5, height * ratio)
         for p, ratio in zip(pictures, ratios, strict=True)

@@ -8,7 +8,9 @@ import pytest
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Location, MapAgreement
+from lesionlens.results.export import pdf
 from lesionlens.results.export.followup import curves_of
+from lesionlens.results.export.page import page_of
 from lesionlens.results.export.pdf import PdfExporter
 from lesionlens.results.export.pdf_parts import displayable
 from lesionlens.results.export.words import load
@@ -31,6 +33,23 @@ def test_it_is_a_document_of_a_few_pages(make, tmp_path, lesions):
     assert document.rstrip().endswith(b"%%EOF")
     assert _pages(document) == (1 if lesions == () else 2)
     assert len(document) < 3_000_000
+
+
+def test_the_pictures_of_a_narrow_field_of_view_fit_on_a_page(make, tmp_path, monkeypatch):
+    """A sagittal slab of 40 mm had no report.pdf."""
+
+    def narrow(analysis):
+        page = page_of(analysis)
+        blocks = [
+            replace(block, pictures=replace(block.pictures, sequences=cut[:1], planes=cut[-2:]))
+            for block in page.blocks
+            for cut in [tuple(replace(p, width=40, height=256) for p in block.pictures.sequences)]
+        ]
+        return replace(page, blocks=tuple(blocks))
+
+    monkeypatch.setattr(pdf, "page_of", narrow)
+    (path,) = PdfExporter().write(make(), tmp_path)
+    assert path.read_bytes().rstrip().endswith(b"%%EOF")
 
 
 @pytest.mark.parametrize(
