@@ -109,16 +109,21 @@ class Peer:
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
-        link = entity.associate(
-            self.host,
-            self.port,
-            contexts=[*contexts, build_context(Verification)],
-            ae_title=self.title,
-            max_pdu=MAX_PDU_BYTES,
-            ext_neg=list(roles),
-            tls_args=self._tls,
-            evt_handlers=[*handlers, *WITHOUT_DELAYS],
-        )
+        try:
+            link = entity.associate(
+                self.host,
+                self.port,
+                contexts=[*contexts, build_context(Verification)],
+                ae_title=self.title,
+                max_pdu=MAX_PDU_BYTES,
+                ext_neg=list(roles),
+                tls_args=self._tls,
+                evt_handlers=[*handlers, *WITHOUT_DELAYS],
+            )
+        except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no valid host name
+            raise unreachable(
+                self.address, "its host is unknown here", "Check host and network"
+            ) from error
         if link.is_established:
             _keep_answers(link)
             return link

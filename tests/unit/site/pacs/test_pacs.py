@@ -223,10 +223,25 @@ def test_an_archive_without_trust_is_not_spoken_to(secure_orthanc, secret_way, p
     assert "certificate" in caught.value.found
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "dicom://A@127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/x", "dicom://A@127.0.0.1:9", "dicom://A@pacs..local:104"]
+)
 def test_an_archive_that_does_not_answer_is_named(address):
     with pytest.raises(ResourceError, match="no usable answer"):
         connect(address).find(StudyQuery())
+
+
+@pytest.mark.parametrize("address", ["http://pacs.invalid/x", "dicom://A@pacs.invalid:104"])
+def test_an_archive_whose_name_is_unknown_is_no_matter_of_the_disk(address, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    archive = connect(address)
+    for act in (lambda: archive.find(StudyQuery()), lambda: archive.objects_of("1.2", bool)):
+        with pytest.raises(ResourceError, match="no usable answer") as error:
+            act()
+        assert "network" in error.value.next_step
 
 
 def test_an_answer_waits_for_the_request_that_asked(orthanc):
