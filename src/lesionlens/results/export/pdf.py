@@ -33,7 +33,7 @@ from lesionlens.results.export.sections import CandidateSection
 JPEG_QUALITY = 88
 """High enough to show no visible loss compared with the WebP source."""
 TALLEST = 320.0
-"""Height limit of a row of images, in points: a narrow field of view would be taller than a page."""
+"""Height limit of a row of images, in points: a narrow field of view would exceed the page."""
 EDGES = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
 """Where the dark edge of a letter lies, in points: white alone is lost on a bright scalp."""
 
