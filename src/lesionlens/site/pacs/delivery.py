@@ -108,6 +108,11 @@ class Ledger:
         """Number of files that the archive has."""
         return sum(item.sop_instance in self._stored for item in self._items)
 
+    @property
+    def sent(self) -> bool:
+        """Return whether a file was stored or refused since the delivery began."""
+        return self.count > self._before or bool(self._refused)
+
     def store(self, item: Outgoing) -> None:
         """Record that the archive stored a file."""
         self._stored.add(item.sop_instance)
@@ -216,7 +221,8 @@ def deliver(
                 store()
             break
         except UnreachableError as error:
-            if not attempt and not isinstance(error, BrokenOffError):
+            first = not attempt and not ledger.sent
+            if first and not isinstance(error, BrokenOffError):
                 raise  # nothing was sent yet: the error says what to change
             certain = ledger.record_present(listed)
             if not ledger.left:

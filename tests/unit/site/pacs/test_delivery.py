@@ -34,6 +34,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import delivery
+from lesionlens.site.pacs import files as outgoing
 from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.delivery import BrokenOffError
@@ -336,6 +337,18 @@ def test_a_busy_archive_is_asked_again(files):
     ):
         connect(address).send(files)
     assert not came
+
+
+def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(files, monkeypatch):
+    monkeypatch.setattr(outgoing, "BATCH_FILES", 2)
+    with web([(200, {}), (500, {})]) as (address, came):
+        done = connect(address).send(files)
+    assert len(done.stored) == 2 + sum(came) == len(files)
+    with (
+        web([(200, {}), *[(401, {})] * 9]) as (address, _),
+        pytest.raises(ResourceError, match=f"not authorised; it has 2 of {len(files)} files"),
+    ):
+        connect(address).send(files)
 
 
 def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):
