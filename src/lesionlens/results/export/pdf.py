@@ -80,6 +80,7 @@ def report_pdf(analysis: Analysis) -> bytes:
         title=f"LesionLens: {page.conclusion}",
         author="LesionLens",
         subject=RESEARCH_USE_NOTICE,
+        lang=page.words("code"),
         invariant=True,
     )
     styles = styles_of_document()
@@ -154,7 +155,7 @@ def _list(page: Page, styles: dict[str, Any]) -> Any:
             block.state,
         )
         rows.append([paragraph(escape(cell), styles["plain"]) for cell in cells])
-    return ruled_table(rows, (16, 104, 90, 46, 46, 54, 52, 34, 69))
+    return ruled_table(rows, (24, 98, 90, 46, 46, 54, 52, 34, 67))
 
 
 def _candidate(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:

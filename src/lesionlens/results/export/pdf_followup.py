@@ -39,7 +39,7 @@ def followup_section(section: FollowupSection, words: Words, styles: dict[str, A
         CondPageBreak(330),
         paragraph(escape(words("followup")), styles["head"]),
         paragraph(aligned, plain),
-        ruled_table(rows, (16, 135, 60, 60, 60, 60, 60, 60)),
+        ruled_table(rows, (24, 127, 60, 60, 60, 60, 60, 60)),
         paragraph(escape(section.limits), soft),
         _curves(section.curves),
         paragraph(escape(words("fu_curves")), soft),

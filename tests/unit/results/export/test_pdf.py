@@ -12,7 +12,7 @@ from lesionlens.results.export import pdf
 from lesionlens.results.export.followup import curves_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.pdf import PdfExporter
-from lesionlens.results.export.pdf_parts import displayable
+from lesionlens.results.export.pdf_parts import displayable, ruled_table
 from lesionlens.results.export.words import load
 
 Canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="the extra pdf is missing").Canvas
@@ -33,6 +33,37 @@ def test_it_is_a_document_of_a_few_pages(make, tmp_path, lesions):
     assert document.rstrip().endswith(b"%%EOF")
     assert _pages(document) == (1 if lesions == () else 2)
     assert len(document) < 3_000_000
+
+
+def test_a_number_of_several_digits_stands_on_one_line(make, tmp_path, monkeypatch):
+    """Candidate 10 was listed as "1" above "0"."""
+    tables = []
+
+    def many(analysis):
+        page = page_of(analysis)
+        blocks = [replace(b, row=replace(b.row, id=10 + 90 * n)) for n, b in enumerate(page.blocks)]
+        return replace(page, blocks=tuple(blocks))
+
+    def kept(rows, widths):
+        tables.append(rows)
+        return ruled_table(rows, widths)
+
+    monkeypatch.setattr(pdf, "page_of", many)
+    monkeypatch.setattr(pdf, "ruled_table", kept)
+    PdfExporter().write(make(), tmp_path)
+    (rows,) = tables
+    assert [(row[0].getPlainText(), len(row[0].blPara.lines)) for row in rows[1:]] == [
+        ("10", 1),
+        ("100", 1),
+    ]
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_the_document_names_its_language(make, tmp_path, language):
+    analysis = make()
+    analysis = replace(analysis, options=replace(analysis.options, language=language))
+    (path,) = PdfExporter().write(analysis, tmp_path)
+    assert f"/Lang ({language})".encode() in path.read_bytes()
 
 
 def test_the_pictures_of_a_narrow_field_of_view_fit_on_a_page(make, tmp_path, monkeypatch):

@@ -628,6 +628,8 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
         ("T1/S02 (54 files)", "T1/S02 (54 Dateien)"),
         ("cpu (2 threads, float32)", "cpu (2 Threads, float32)"),
+        ("none: a mask was opened", "keines (eine Maske wurde geöffnet)"),
+        ("not known: from DICOM objects", "unbekannt (aus DICOM-Objekten)"),
     ],
 )  # fmt: skip
 def test_messages_are_translated_with_their_values(english, german):
