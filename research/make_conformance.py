@@ -1,6 +1,6 @@
 """Write the conformance statement from the code: what is read, sent, received and written.
 
-    python research/make_conformance.py    # writes both pages of it; a test compares
+    python research/make_conformance.py    # writes its pages; a test compares
 
 The attributes are those of objects that are really written, of a synthetic head.
 """
@@ -60,12 +60,16 @@ Made from the code by `python research/make_conformance.py`; a test compares the
 ## 1 Overview
 LesionLens reads MR images of the head from files or an archive, and writes Segmentation,
 Comprehensive 3D SR, Parametric Map and Key Object Selection, which it sends when a user says so.
-Nothing is sent or fetched on its own. Sections 4 and 5, what each object holds, are a page of their
-own: [attributes and terms](conformance_attributes.md).
+Nothing is sent or fetched on its own. Sections 4 and 5, what each object holds, are pages of their
+own: [attributes](conformance_attributes.md) and [coded terms](conformance_terms.md).
 """
-SECOND_HEAD = """# DICOM conformance: attributes and coded terms
+SECOND_HEAD = """# DICOM conformance: attributes
 
-Sections 4 and 5 of the [conformance statement](conformance.md), made from the same code.
+Section 4 of the [conformance statement](conformance.md), made from the same code.
+"""
+THIRD_HEAD = """# DICOM conformance: coded terms
+
+Section 5 of the [conformance statement](conformance.md), made from the same code.
 """
 
 
@@ -208,14 +212,10 @@ def series() -> str:
 
 
 def terms() -> str:
-    every = {v for v in vars(codes).values() if isinstance(v, codes.Code)}
-    every |= {
-        *BY_HIGHDICOM,
-        *codes.LABEL_TYPES.values(),
-        *codes.REGION_TYPES.values(),
-        *codes.REVIEW_STATES.values(),
-        *codes.KINDS.values(),
-    }
+    held = [v for v in vars(codes).values() if isinstance(v, codes.Code | dict)]
+    single = (list(v.values()) if isinstance(v, dict) else [v] for v in held)
+    every = {v for several in single for v in several if isinstance(v, codes.Code)}
+    every.update(BY_HIGHDICOM)
     public = sorted(c for c in every if c.scheme != codes.OWN_SCHEME)
     private = sorted(c for c in every if c.scheme == codes.OWN_SCHEME)
     heading = ("code", "scheme", "meaning")
@@ -230,7 +230,7 @@ def terms() -> str:
 
 
 def pages() -> dict[str, str]:
-    """Return both pages of the statement, by file name."""
+    """Return the pages of the statement, by file name."""
     made = objects()
     parts = {
         "conformance.md": (HEAD, overview(made), services(), network()),
@@ -239,8 +239,8 @@ def pages() -> dict[str, str]:
             attributes(made),
             travel(),
             series(),
-            terms(),
         ),
+        "conformance_terms.md": (THIRD_HEAD, terms()),
     }
     return {
         name: "\n\n".join(part.strip() for part in several) + "\n"

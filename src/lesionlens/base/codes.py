@@ -99,6 +99,13 @@ RESPONSES = {
     Response.STABLE: Code("112044", "DCM", "Target Lesion Stable Disease"),
     Response.NOT_ASSESSABLE: Code("response-ne", OWN_SCHEME, "Response not assessable"),
 }
+ABSENT_VOLUMES = {
+    region: Code(f"volume-{region.value}", OWN_SCHEME, f"{region.display_name.capitalize()} volume")
+    for region in (Region.TC, Region.ET)
+}
+"""Volume of a region that a candidate lacks. Not `VOLUME`: a program that looks for that code would
+read 0 ml beside the volume of the group's own region.
+"""
 LISTED = Code("listed", OWN_SCHEME, "Listing by the algorithm")
 LISTED_APART = Code("listed-apart", OWN_SCHEME, "Other finding, probably not tumour")
 KIND = Code("appearance", OWN_SCHEME, "Appearance by measured features, no diagnosis")

@@ -230,7 +230,7 @@ def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
             (own.SHORT_AXIS, candidate.perpendicular_diameter_mm, 3, codes.UCUM.Millimeter),
         ]
         empty = (other for other in reversed(Region) if known.get(other) == 0)
-        rows += [(_volume_of(other), 0.0, 4, ml) for other in empty if other is not region]
+        rows += [(own.ABSENT_VOLUMES[other], 0.0, 4, ml) for other in empty if other is not region]
     return [
         Measurement(identity.concept(name), round(value, digits), unit)
         for name, value, digits, unit in rows

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import highdicom
 import nrrd
 import numpy as np
 import pydicom
@@ -111,10 +112,26 @@ def test_zero_and_unknown_differ_in_the_report(make, tmp_path, contrast):
     written = objects(replace(analysis, volumes=volumes, findings=findings), tmp_path)
     found = [
         float(item.MeasuredValueSequence[0].NumericValue)
-        for item in named(written["sr"], own.VOLUME)
-        if "Enhancing" in item.ConceptNameCodeSequence[0].CodeMeaning
+        for item in named(written["sr"], own.ABSENT_VOLUMES[Region.ET])
     ]
     assert found == ([0.0] * len(candidates) if contrast else [])
+
+
+def test_a_program_that_looks_for_the_volume_of_a_group_finds_one(make, tmp_path):
+    """Volumes of 0 ml of what does not enhance had its code too: the last one read was 0."""
+    analysis = make(dicom=True)
+    bare = np.where(analysis.volumes.labels.data > 0, np.uint8(Label.OEDEMA), np.uint8(0))
+    candidates = tuple(
+        replace(c, volume_ml={Region.WT: 40.0, Region.TC: 0.0, Region.ET: 0.0})
+        for c in analysis.findings.candidates
+    )
+    volumes = replace(analysis.volumes, labels=Volume(bare, analysis.volumes.labels.grid))
+    findings = replace(analysis.findings, candidates=candidates)
+    objects(replace(analysis, volumes=volumes, findings=findings), tmp_path)
+    report = highdicom.sr.srread(next(tmp_path.rglob("sr.dcm")))
+    for group in report.content.get_volumetric_roi_measurement_groups():
+        (volume,) = group.get_measurements(name=codes.SCT.Volume)
+        assert volume.value == 40.0
 
 
 def test_each_volume_of_a_candidate_has_a_name_of_its_own(make, tmp_path):
