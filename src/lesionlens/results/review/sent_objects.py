@@ -12,7 +12,7 @@ from pydicom.uid import RTStructureSetStorage
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, MAX_BYTES, read_dicom
-from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
+from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, predecessors_of
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.results.review import report_items
 
@@ -36,6 +36,8 @@ class Objects:
 def find_objects(place: Path, study: Study) -> Objects:
     """Find the newest objects of a study in a folder (recursively) or file.
 
+    Machines write the time of their own zone: what a report names as its predecessor is older.
+
     Raises
     ------
     ReadError
@@ -50,12 +52,14 @@ def find_objects(place: Path, study: Study) -> Objects:
             kind, header = _header(path)
             if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study, path):
                 seen.setdefault(kind, []).append(header if kind == CONTOURS else _whole(path))
-    reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
+    reports, outdated = _last_of([ds for kind in REPORTS for ds in seen.get(kind, [])])
     segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
     ours = _newest([ds for ds in reports if report_items.is_builtin(ds)])
     if ours is not None:  # objects that a later report omits are superseded
         known = referenced(ours)
-        segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
+        old = [ds for ds in segs if str(ds.SOPInstanceUID) in outdated or _superseded(ds, ours)]
+        gone = {str(ds.SOPInstanceUID) for ds in old} - known
+        segs = [ds for ds in segs if str(ds.SOPInstanceUID) not in gone]
     seg = _newest(segs)
     if seg is not None:
         reports = [ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)]
@@ -154,6 +158,14 @@ def _age(ds: Dataset) -> tuple[str, ...]:
     names = ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime")
     dated = tuple(str(ds.get(name) or "") for name in names)
     return dated if dated[0] else (*dated[2:], *dated[2:])
+
+
+def _last_of(reports: Sequence[Dataset]) -> tuple[list[Dataset], set[str]]:
+    """Return the reports that no other one replaces, and what the replaced ones reference."""
+    named = set[str]().union(*map(predecessors_of, reports))
+    replaced = [ds for ds in reports if str(ds.SOPInstanceUID) in named]
+    last = [ds for ds in reports if str(ds.SOPInstanceUID) not in named]
+    return last, set[str]().union(*map(referenced, replaced))
 
 
 def _superseded(seg: Dataset, report: Dataset) -> bool:

@@ -31,6 +31,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewE
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.dicom.documents import newest_document
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
@@ -249,6 +250,25 @@ def test_the_newest_of_several_is_taken(analysed, tmp_path):
     again = reopen_folder(first, analysis.study, analysis.prepared)
     states = {again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
     assert states == {ReviewState.ACCEPTED, ReviewState.DEFERRED}
+
+
+def test_a_report_replaces_its_predecessor_whatever_the_clocks_say(analysed, tmp_path):
+    """A server wrote the first in UTC, a reader's machine the second five hours behind it."""
+    analysis = analysed()
+    first = _sent(analysis, tmp_path)
+    for name in ("seg", "sr"):
+        ahead = pydicom.dcmread(first / f"{name}.dcm")
+        ahead.SeriesDate = ahead.ContentDate = "29990101"
+        ahead.save_as(first / f"earlier_{name}.dcm")
+    earlier = newest_document(first / "earlier_sr.dcm", analysis.study.uid)
+    reviewed = _reviewed(analysis, ReviewState.ACCEPTED, ReviewState.DEFERRED)
+    known = replace(reviewed.run, documents=(earlier,))
+    _sent(replace(reviewed, run=known), tmp_path)
+    again = reopen_folder(first, analysis.study, analysis.prepared)
+    states = {again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
+    assert states == {ReviewState.ACCEPTED, ReviewState.DEFERRED}
+    second = pydicom.dcmread(first / "sr.dcm")
+    assert newest_document(first, analysis.study.uid).sop_instance_uid == second.SOPInstanceUID
 
 
 def test_what_a_later_report_accepts_no_more_does_not_come_back(analysed, tmp_path):

@@ -153,8 +153,18 @@ def _ours_in(path: Path) -> Dataset | None:
     return header if ours else None
 
 
+def predecessors_of(report: Dataset) -> set[str]:
+    """Return the SOP Instance UIDs of the earlier reports that a report replaces."""
+    named = report.get("PredecessorDocumentsSequence") or ()
+    every = (element for item in named for element in item.iterall())
+    return {str(e.value) for e in every if e.keyword == "ReferencedSOPInstanceUID"}
+
+
 def newest_document(place: Path, study_uid: str | None) -> Document:
     """Return the newest LesionLens report on a study in a folder.
+
+    A report that another one names as its predecessor is not the newest, whatever the clocks of
+    the machines that wrote them.
 
     Parameters
     ----------
@@ -169,6 +179,7 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
         There is no such report.
     """
     found: list[tuple[str, str, Document]] = []
+    earlier: set[str] = set()
     for path in [place] if place.is_file() else walk(place):
         if not looks_like_dicom(path):
             continue
@@ -178,6 +189,7 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
             if ours and header.StudyInstanceUID == study_uid:
                 day, time = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))
                 found.append((day, time, _named(header)))
+                earlier |= predecessors_of(header)
         except (OSError, *DAMAGED):
             continue
     if not found:
@@ -186,7 +198,8 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
             expected="a result folder of this study, or its DICOM objects",
             next_step="Name another folder, or none",
         )
-    return max(found, key=lambda row: row[:2])[2]
+    last = [row for row in found if row[2].sop_instance_uid not in earlier]
+    return max(last or found, key=lambda row: row[:2])[2]
 
 
 def _named(header: Dataset) -> Document:
