@@ -37,7 +37,7 @@ from lesionlens.site.pacs import delivery
 from lesionlens.site.pacs import files as outgoing
 from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.delivery import BrokenOffError
+from lesionlens.site.pacs.delivery import BrokenOffError, IncompleteDeliveryError
 from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.peer import FoundStudy, unreachable
@@ -346,9 +346,12 @@ def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(f
     assert len(done.stored) == 2 + sum(came) == len(files)
     with (
         web([(200, {}), *[(401, {})] * 9]) as (address, _),
-        pytest.raises(ResourceError, match=f"not authorised; it has 2 of {len(files)} files"),
+        pytest.raises(
+            IncompleteDeliveryError, match=f"not authorised; it has 2 of {len(files)} files"
+        ) as error,
     ):
         connect(address).send(files)
+    assert len(error.value.delivery.stored) == 2
 
 
 def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):

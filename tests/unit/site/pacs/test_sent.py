@@ -18,7 +18,7 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom import documents
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
-from lesionlens.site.pacs.delivery import Delivery
+from lesionlens.site.pacs.delivery import Delivery, IncompleteDeliveryError
 from lesionlens.site.pacs.outbox import files_to_send, send_result
 
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
@@ -90,6 +90,15 @@ def test_what_the_archive_refused_was_not_sent(result):
     with pytest.raises(ConnectionError):
         send_result(Shelf(ConnectionError()), result, ADDRESS)
     assert not (result / SENT).exists()
+
+
+def test_a_report_that_arrived_before_the_connection_broke_was_sent(result):
+    report = result / "dicom" / "sr.dcm"
+    words = {"found": "half of it", "expected": "all", "next_step": "Send it again"}
+    with pytest.raises(IncompleteDeliveryError):
+        send_result(Shelf(IncompleteDeliveryError(Delivery((report,)), **words)), result, ADDRESS)
+    (found,) = sent_documents(result)
+    assert found.sop_instance_uid == pydicom.dcmread(report).SOPInstanceUID
 
 
 def test_a_folder_of_others_gets_no_note(result):
