@@ -272,7 +272,8 @@ def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
     for colour, thick, offsets in (("#000000", 2.6, EDGES), ("#ffffff", 1.4, ((0.0, 0.0),))):
         canvas.setStrokeColor(colour)
         canvas.setLineWidth(thick)
-        canvas.line(wide - (picture.bar + 4) * scale, 4, wide - 4 * scale, 4)
+        if picture.bar:
+            canvas.line(wide - (picture.bar + 4) * scale, 4, wide - 4 * scale, 4)
         canvas.setFillColor(colour)
         for right, up in offsets:
             canvas.drawString(2 + right, high / 2 + up, picture.markers[0])

@@ -65,6 +65,7 @@ class ReportPicture:
     height: int
     markers: tuple[str, str]
     bar: float
+    """Length of the scale bar; 0 if the image is too narrow for it."""
     outlines: tuple[ContourPath, ...] = field(default=())
     box: Box | None = None
 
@@ -165,6 +166,7 @@ def _picture(
     layers: tuple[tuple[ContourPath, ...], Box | None],
 ) -> ReportPicture:
     height, width = pixels.shape[:2]
+    bar = BAR_MM / scene.edge_mm
     return ReportPicture(
         title=words[0],
         caption=words[1],
@@ -172,7 +174,7 @@ def _picture(
         width=width,
         height=height,
         markers=cut.plane.markers,
-        bar=BAR_MM / scene.edge_mm,
+        bar=bar if bar + 8 <= width else 0.0,
         outlines=layers[0],
         box=layers[1],
     )

@@ -300,6 +300,14 @@ def test_labels_and_greys_lie_on_each_other(make):
     assert np.median(grey[inside]) > np.median(grey[~inside & (grey > 30)]) + 20
 
 
+def test_a_scale_bar_longer_than_its_picture_is_left_out(make, monkeypatch):
+    """A slab of 40 mm showed 36 mm of a bar, named 50 mm."""
+    bar = '<path class="bar"'
+    assert bar in report_html(make())
+    monkeypatch.setattr(pictures, "BAR_MM", 500)
+    assert bar not in report_html(make())
+
+
 def test_heat_leaves_the_picture_alone_where_there_is_no_attention():
     grey = np.full((4, 5), 90, np.uint8)
     heat = np.zeros((4, 5), np.float32)
