@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,14 +128,19 @@ def _of_folder(folder: Path) -> Case | None:
         return None
     if not images and (folder / "findings.json").is_file():
         return None
-    if images and len({_FILE_ENDING.sub("", path.name) for path in truths}) > 1:
+    if images:
+        _check_one(f"in the case {folder.name!r}", truths)
+    return Case(folder.name, patient_of(folder.name), images, next(iter(truths), None))
+
+
+def _check_one(where: str, files: Sequence[Path]) -> None:
+    """Refuse several segmentations of one case; one that is also there unpacked is one."""
+    if len({_FILE_ENDING.sub("", path.name) for path in files}) > 1:
         raise ConfigError(
-            found=f"{len(truths)} segmentations in the case {folder.name!r}: "
-            + ", ".join(path.name for path in truths),
-            expected="one reference for each case",
+            found=f"{len(files)} segmentations {where}: {', '.join(p.name for p in files)}",
+            expected="one segmentation for each case",
             next_step="Move the others out of the folder",
         )
-    return Case(folder.name, patient_of(folder.name), images, next(iter(truths), None))
 
 
 def segmentations_in(folder: Path) -> dict[str, Path]:
@@ -143,13 +148,23 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
 
     A trailing `seg` (or `label`, `dseg` …) is not part of the case name. Empty if a file is named
     after a sequence: then they are the images of one case.
+
+    Raises
+    ------
+    ConfigError
+        Two files are named after the same case.
     """
     files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
     files = [p for p in files if not p.name.startswith(".")]
     if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
         return {}
-    named = ((_AFTER_CASE.sub("", p.name), p) for p in files)
-    return {name: path for name, path in named if name}
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(_AFTER_CASE.sub("", path.name), []).append(path)
+    found.pop("", None)
+    for name, several in found.items():
+        _check_one(f"named after the case {name!r} in {folder.name!r}", several)
+    return {name: several[-1] for name, several in found.items()}
 
 
 def segmentation_of(folder: Path) -> Path | None:

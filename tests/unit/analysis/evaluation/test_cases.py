@@ -60,6 +60,16 @@ def test_two_references_of_one_case_are_refused(tmp_path):
         find_cases(tmp_path)
 
 
+def test_two_segmentations_side_by_side_that_are_named_after_one_case_are_refused(tmp_path):
+    """Neither of a reference, nor of what is scored, does the order of names choose one."""
+    for name in ("one.nii.gz", "two.nii.gz", "two.nii"):
+        put(tmp_path / name)
+    assert [case.name for case in find_cases(tmp_path)] == ["one", "two"]
+    put(tmp_path / "one-seg.nii.gz")
+    with pytest.raises(ConfigError, match=r"after the case 'one' in '.*': one-seg.nii.gz, one.nii"):
+        find_cases(tmp_path)
+
+
 def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
     about = {
         "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
