@@ -59,6 +59,8 @@ class Case:
     """Reference segmentation."""
     convention: str | None = None
     """Label convention, if the collection states it."""
+    ambiguous: tuple[str, ...] = ()
+    """Names of the images of one sequence, if there are several; the first is in `images`."""
 
     @property
     def reference(self) -> MrSequence | None:
@@ -112,30 +114,44 @@ def _below(root: Path) -> list[Path]:
     return [p for p, parts in inside if not any(part.startswith(".") for part in parts)]
 
 
+def _niftis_in(folder: Path) -> list[Path]:
+    """Return the NIfTI files in a folder, without hidden ones (`._t1.nii.gz` of macOS)."""
+    named = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS))
+    return [p for p in named if not p.name.startswith(".")]
+
+
 def _of_folder(folder: Path) -> Case | None:
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS))
-    images: dict[MrSequence, ImageFile] = {}
+    named: dict[MrSequence, list[Path]] = {}
     truths: list[Path] = []
-    for path in files:
+    for path in _niftis_in(folder):
         words = words_of(path.name)
         if _TRUTH_WORDS & set(words):
             truths.append(path)
             continue
         sequence = None if is_label_name(path.name) else sequence_in_words(words)
         if sequence is not None:
-            images.setdefault(sequence, ImageFile(path))
+            named.setdefault(sequence, []).append(path)
+    images = {sequence: ImageFile(paths[0]) for sequence, paths in named.items()}
     if not images and not truths:
         return None
     if not images and (folder / "findings.json").is_file():
         return None
     if images:
         _check_one(f"in the case {folder.name!r}", truths)
-    return Case(folder.name, patient_of(folder.name), images, next(iter(truths), None))
+    several = next((paths for paths in named.values() if _are_several(paths)), [])
+    ambiguous = tuple(path.name for path in several)
+    truth = next(iter(truths), None)
+    return Case(folder.name, patient_of(folder.name), images, truth, ambiguous=ambiguous)
+
+
+def _are_several(files: Sequence[Path]) -> bool:
+    """Return whether files differ by more than being packed."""
+    return len({_FILE_ENDING.sub("", path.name) for path in files}) > 1
 
 
 def _check_one(where: str, files: Sequence[Path]) -> None:
-    """Refuse several segmentations of one case; one that is also there unpacked is one."""
-    if len({_FILE_ENDING.sub("", path.name) for path in files}) > 1:
+    """Refuse several segmentations of one case."""
+    if _are_several(files):
         raise ConfigError(
             found=f"{len(files)} segmentations {where}: {', '.join(p.name for p in files)}",
             expected="one segmentation for each case",
@@ -154,8 +170,7 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
     ConfigError
         Two files are named after the same case.
     """
-    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
-    files = [p for p in files if not p.name.startswith(".")]
+    files = _niftis_in(folder)
     if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
         return {}
     found: dict[str, list[Path]] = {}
@@ -169,7 +184,7 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
 
 def segmentation_of(folder: Path) -> Path | None:
     """Return the segmentation in a case's folder: the one named so, else the only file."""
-    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
+    files = _niftis_in(folder)
     called = [p for p in files if _TRUTH_WORDS & set(words_of(p.name))]
     return next((some[0] for some in (called, files) if len(some) == 1), None)
 

@@ -9,7 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lesionlens.analysis.evaluation.cases import ImageFile, find_cases, patient_of, read_volume
+from lesionlens.analysis.evaluation.cases import (
+    ImageFile,
+    find_cases,
+    patient_of,
+    read_volume,
+    segmentation_of,
+)
 from lesionlens.analysis.evaluation.label_conventions import (
     read_conventions,
     region_mask,
@@ -68,6 +74,16 @@ def test_two_segmentations_side_by_side_that_are_named_after_one_case_are_refuse
     put(tmp_path / "one-seg.nii.gz")
     with pytest.raises(ConfigError, match=r"after the case 'one' in '.*': one-seg.nii.gz, one.nii"):
         find_cases(tmp_path)
+
+
+def test_what_macos_leaves_beside_files_is_no_file_of_a_case(tmp_path):
+    for name in ("t1c.nii.gz", "seg.nii.gz"):
+        put(tmp_path / "one" / name)
+        (tmp_path / "one" / f"._{name}").write_bytes(b"Mac OS X")
+    (case,) = find_cases(tmp_path)
+    assert case.truth == tmp_path / "one" / "seg.nii.gz" == segmentation_of(tmp_path / "one")
+    assert case.images[MrSequence.T1C].path.name == "t1c.nii.gz"
+    assert not case.ambiguous
 
 
 def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
