@@ -56,7 +56,7 @@ def _certainty(reader: Any, what: str, paths: Sequence[Path]) -> float:
 def read_with(
     reader: Any, read: Callable[[], Study], named: Mapping[MrSequence, str], study: str | None
 ) -> Study:
-    """Call a reader; a third-party reader's result is validated.
+    """Call a reader; a third-party reader's result is validated, and a notice names its package.
 
     Parameters
     ----------
@@ -86,7 +86,8 @@ def read_with(
         raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
     series = {s: _guarded(reader, what, item) for s, item in checked.series.items()}
     aside = tuple(_guarded(reader, what, item) for item in checked.set_aside)
-    return replace(checked, series=series, set_aside=aside)
+    notices = (*checked.notices, f"Read by a plug-in: {plugins.name_of(reader, what)}")
+    return replace(checked, series=series, set_aside=aside, notices=notices)
 
 
 def _wrong_parts(study: Study) -> Iterator[tuple[str, str]]:

@@ -39,11 +39,14 @@ def with_reader(monkeypatch, tmp_path, *, claim="2.0", study="study"):
     install(monkeypatch, tmp_path, READER.format(claim=claim, study=study), readers="mine = Reader")
 
 
-def test_the_surest_reader_reads_whoever_wrote_it(monkeypatch, tmp_path, make_study):
+READ_BY = "Read by a plug-in: the reader 'mine' of crooked 0.7"
+
+
+def test_the_surest_reader_reads_whoever_wrote_it_and_is_named(monkeypatch, tmp_path, make_study):
     with_reader(monkeypatch, tmp_path)
     study = open_study(make_study())
     assert all(item.load().dtype == np.float32 for item in study.series.values())
-    assert not [notice for notice in study.notices if "mine" in notice]
+    assert [notice for notice in study.notices if "mine" in notice] == [READ_BY]
 
 
 REFUSES = "NiftiReader().read(path / 'none', {}, None)"
@@ -127,7 +130,8 @@ def test_names_that_are_not_utf_8_reach_no_file(monkeypatch, tmp_path, make_stud
     with_reader(monkeypatch, tmp_path, study=changed)
     study = open_study(make_study())
     t1 = study.series[MrSequence.T1]
-    texts = study.name, *study.notices, t1.detected_by, t1.description, t1.files[0].name
+    assert study.notices[-1] == READ_BY
+    texts = study.name, *study.notices[:-1], t1.detected_by, t1.description, t1.files[0].name
     assert set(texts) == {r"M\udcfcller"}
 
 
