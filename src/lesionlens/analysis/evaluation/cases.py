@@ -204,10 +204,9 @@ def _of_dataset(root: Path) -> list[Case]:
         raise _bad_dataset(root, f"whose channels are {channels}")
     convention = _dataset_convention(labels)
     cases = []
-    for path in sorted((root / "labelsTr").glob("*.nii*")):
-        if path.name.startswith("."):
-            continue
-        name = _FILE_ENDING.sub("", path.name)
+    folder = root / "labelsTr"
+    paths = _niftis_in(folder) if folder.is_dir() else []
+    for name, path in {_FILE_ENDING.sub("", path.name): path for path in paths}.items():
         images = _dataset_images(root / "imagesTr", name, sequences)
         cases.append(Case(name, patient_of(name), images, path, convention))
     return cases

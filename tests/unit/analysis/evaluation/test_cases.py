@@ -93,7 +93,8 @@ def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
     }
     tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
     put(tmp_path / "imagesTr" / "BRATS_001.nii.gz", np.stack([IMAGE + n for n in range(4)], -1))
-    put(tmp_path / "labelsTr" / "BRATS_001.nii.gz")
+    for ending in (".nii.gz", ".nii"):  # unpacked beside it
+        put(tmp_path / "labelsTr" / f"BRATS_001{ending}")
     (case,) = find_cases(tmp_path)
     assert case.convention == "msd"
     for sequence, channel in ((MrSequence.FLAIR, 0), (MrSequence.T1C, 2), (MrSequence.T2, 3)):
