@@ -92,6 +92,8 @@ def read_with(
 
 def _wrong_parts(study: Study) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a study, and what was expected; voxels are not read."""
+    if study.name in ("", ".", "..") or not {"/", "\0"}.isdisjoint(study.name):
+        yield f"the study name {study.name!r:.100}", "a name that a folder can have"
     for one in (*study.series.values(), *study.set_aside):
         if not one.files or not all(file.path.is_file() for file in one.files):
             yield "a series without its files", "each file that is read, as an existing SourceFile"

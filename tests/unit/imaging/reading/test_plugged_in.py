@@ -87,6 +87,8 @@ def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, mak
         "replace(study, series=dict(zip(study.series, reversed(study.series.values()))))",
         "replace(study, set_aside=(None,))",
         "replace(study, root=None)",
+        "replace(study, name='')",
+        "replace(study, name='../7')",  # its folder in a BIDS dataset of results
         "replace(study, notices=(5,))",
         "replace(study, kind='nifti file')",
         "replace(study, series={s: replace(v, detected_by=None) for s, v in study.series.items()})",
