@@ -255,7 +255,7 @@ def are_texts(values: Any) -> bool:
 
 def name_of(plugin: object, what: str) -> str:
     """Return the description of a third-party plug-in with its package, for messages."""
-    return f"the {what} of {_package(plugin)}"
+    return f"the {what} of {package_of(plugin)}"
 
 
 def _kind(group: str) -> str:
@@ -273,7 +273,7 @@ def _from_here(module: str) -> bool:
     return module.partition(".")[0] == _OURS
 
 
-def _package(plugin: object) -> str:
+def package_of(plugin: object) -> str:
     """Return the distribution of a plug-in, or its top-level module."""
     top = _module(plugin).partition(".")[0]
     for group in (READERS, ENGINES, EXPORTERS, VIEWERS):

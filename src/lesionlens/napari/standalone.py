@@ -63,6 +63,7 @@ def _check_study() -> None:
             expected="a folder of NIfTI or DICOM files, a NIfTI file, or a result folder",
             next_step="What only a plug-in reads is analysed by `lesionlens analyze`; then open "
             "the result",
+            in_window="Choose such a folder or file",
         )
     nifti = found[0].name.lower().endswith((".nii", ".nii.gz"))
     sys.argv[-1] = str(found[0] if found[0].is_dir() or nifti else found[0].parent)

@@ -72,7 +72,8 @@ def read_with(
     """
     if plugins.is_builtin(reader):
         return read()
-    what = f"reader {getattr(reader, 'name', type(reader).__name__)!r}"
+    name = getattr(reader, "name", type(reader).__name__)
+    what = f"reader {name!r}"
     with plugins.plugin_errors(reader, what, "when it read the study"):
         found: Any = read()
     if not isinstance(found, Study):
@@ -86,8 +87,8 @@ def read_with(
         raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
     series = {s: _guarded(reader, what, item) for s, item in checked.series.items()}
     aside = tuple(_guarded(reader, what, item) for item in checked.set_aside)
-    notices = (*checked.notices, f"Read by a plug-in: {plugins.name_of(reader, what)}")
-    return replace(checked, series=series, set_aside=aside, notices=notices)
+    by = f"Read by a plug-in: {name!r} of {plugins.package_of(reader)}"
+    return replace(checked, series=series, set_aside=aside, notices=(*checked.notices, by))
 
 
 def _wrong_parts(study: Study) -> Iterator[tuple[str, str]]:

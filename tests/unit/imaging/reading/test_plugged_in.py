@@ -39,7 +39,7 @@ def with_reader(monkeypatch, tmp_path, *, claim="2.0", study="study"):
     install(monkeypatch, tmp_path, READER.format(claim=claim, study=study), readers="mine = Reader")
 
 
-READ_BY = "Read by a plug-in: the reader 'mine' of crooked 0.7"
+READ_BY = "Read by a plug-in: 'mine' of crooked 0.7"
 
 
 def test_the_surest_reader_reads_whoever_wrote_it_and_is_named(monkeypatch, tmp_path, make_study):
