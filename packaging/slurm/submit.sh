@@ -9,4 +9,4 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 job=$(sbatch --parsable --array="1-$tasks" "$here/array.sbatch" "$@")
 printf -v rest ' %q' "${@:3}"
 printf -v table 'lesionlens batch %q --out %q --resume' "$1" "$2"
-sbatch --parsable --dependency="afterany:$job" --mem=8G --job-name=lesionlens-table --wrap="$table${3:+$rest}"
+sbatch --parsable --dependency="afterany:${job%%;*}" --mem=8G --job-name=lesionlens-table --wrap="$table${3:+$rest}"

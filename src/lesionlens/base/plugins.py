@@ -170,7 +170,7 @@ def plugin_errors(
 
     If it changes the working folder, that is undone: relative paths of the user keep their meaning.
     So are changes of numpy's handling of underflow and the like, and of torch's default type and
-    choice of algorithms: another engine would fail on them afterwards.
+    device and choice of algorithms: another engine would fail on them afterwards.
 
     Parameters
     ----------
@@ -218,23 +218,25 @@ def _state_kept() -> Iterator[None]:
         _set_torch_defaults(defaults)
 
 
-def _torch_defaults() -> tuple[str, bool] | None:
-    """Return torch's default type and whether it must be deterministic; None if not imported.
+def _torch_defaults() -> tuple[str, str, bool] | None:
+    """Return torch's default type and device and if it must be deterministic; None if not imported.
 
     Another thread may be importing it: its functions are there before the types that they return.
     """
     torch = sys.modules.get("torch")
     if torch is None or getattr(torch.__spec__, "_initializing", False):
         return None
-    return str(torch.get_default_dtype()), torch.are_deterministic_algorithms_enabled()
+    kind, device = torch.get_default_dtype(), torch.get_default_device()
+    return str(kind), str(device), torch.are_deterministic_algorithms_enabled()
 
 
-def _set_torch_defaults(wanted: tuple[str, bool] | None) -> None:
+def _set_torch_defaults(wanted: tuple[str, str, bool] | None) -> None:
     """Set these defaults, or torch's own if it was not imported before."""
-    name, deterministic = wanted or ("torch.float32", False)
-    if _torch_defaults() not in (None, (name, deterministic)):
+    name, device, deterministic = wanted = wanted or ("torch.float32", "cpu", False)
+    if _torch_defaults() not in (None, wanted):
         torch = sys.modules["torch"]
         torch.set_default_dtype(getattr(torch, name.removeprefix("torch.")))
+        torch.set_default_device(None if device == "cpu" else device)
         torch.use_deterministic_algorithms(deterministic)
 
 
@@ -253,7 +255,7 @@ def are_texts(values: Any) -> bool:
 
 def name_of(plugin: object, what: str) -> str:
     """Return the description of a third-party plug-in with its package, for messages."""
-    return f"the {what} of {_package(plugin)}"
+    return f"the {what} of {package_of(plugin)}"
 
 
 def _kind(group: str) -> str:
@@ -271,7 +273,7 @@ def _from_here(module: str) -> bool:
     return module.partition(".")[0] == _OURS
 
 
-def _package(plugin: object) -> str:
+def package_of(plugin: object) -> str:
     """Return the distribution of a plug-in, or its top-level module."""
     top = _module(plugin).partition(".")[0]
     for group in (READERS, ENGINES, EXPORTERS, VIEWERS):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lesionlens.base.files.manifest import check_free, listed, write_listed
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
@@ -54,6 +55,7 @@ def bench(
     Reports medians of warm runs and the load of the machine. Writes nothing without --out.
     """
     if out is not None:
+        check_outside(study, out)
         check_target(out)
         check_free(out, (JSON_NAME, TABLE_NAME), dict.fromkeys(listed(out, LIST_NAME)))
     with progress_bar() as context:

@@ -125,6 +125,13 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
             "nothing",
             next_step="Add it, or move the case out of the folder",
         )
+    if case.ambiguous:
+        raise UnusableInputError(
+            found=f"several images of one sequence in case {case.name!r}: "
+            + ", ".join(case.ambiguous),
+            expected="one image of each sequence",
+            next_step="Move the others out of the folder",
+        )
     if Region.ET not in regions_of(convention):
         raise ConfigError(
             found=f"case {case.name!r} in the convention {convention}, without an enhancing part",

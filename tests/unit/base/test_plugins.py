@@ -157,8 +157,10 @@ def test_a_plugin_that_changes_the_defaults_of_numpy_or_torch_breaks_no_other_en
     ):
         np.seterr(all="raise")
         torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
         torch.use_deterministic_algorithms(True)
         raise ValueError
     assert np.geterr() == before
     assert torch.get_default_dtype() is torch.float32
+    assert torch.get_default_device() == torch.device("cpu")
     assert not torch.are_deterministic_algorithms_enabled()

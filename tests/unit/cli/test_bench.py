@@ -54,6 +54,8 @@ def test_an_out_that_cannot_be_is_refused_before_anything_runs(tmp_path):
     place.write_text("mine")
     with pytest.raises(UnusableInputError):
         bench(STUDY, device="cpu", out=place)
+    with pytest.raises(UnusableInputError, match="within the study"):
+        bench(tmp_path, device="cpu", out=tmp_path / "out")
 
 
 def test_a_busy_machine_gets_a_warning():

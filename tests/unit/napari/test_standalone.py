@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from lesionlens.base.errors import ReadError
+from lesionlens.imaging.samples import DICOM_STUDY
 from lesionlens.napari import standalone
 
 
@@ -19,6 +21,7 @@ def run_napari(monkeypatch):
     """Sets what stands for napari's main function; the signals are as before afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(sys, "argv", ["napari"])
     started = ModuleType("napari.__main__")
     monkeypatch.setitem(sys.modules, "napari", ModuleType("napari"))
     monkeypatch.setitem(sys.modules, "napari.__main__", started)
@@ -70,6 +73,34 @@ def test_any_other_error_is_raised(run_napari):
 
     with pytest.raises(RuntimeError, match="a defect"):
         run_napari(main)
+
+
+def test_a_study_that_cannot_be_read_is_named_without_a_traceback(run_napari, capsys):
+    def main():
+        raise ReadError(
+            found="a damaged scan", expected="a whole one", next_step="Convert it again"
+        )
+
+    assert run_napari(main) == 2
+    assert capsys.readouterr().err.startswith("lesionlens: Found a damaged scan. Expected")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "head.npz", "empty"])
+def test_what_the_window_does_not_open_is_refused_before_it_opens(
+    run_napari, monkeypatch, tmp_path, capsys, name
+):
+    place = tmp_path / name
+    place.write_bytes(b"of others") if "." in name else place.mkdir()
+    monkeypatch.setattr(sys, "argv", ["napari", "--plugin", "lesionlens", str(place)])
+    assert run_napari(lambda: pytest.fail("it opened")) == 2
+    assert f"no scan in {name!r}" in capsys.readouterr().err
+
+
+def test_a_dicom_file_opens_its_folder(run_napari, monkeypatch):
+    series = DICOM_STUDY / "S01"
+    monkeypatch.setattr(sys, "argv", ["napari", str(series / "IM0001")])
+    assert run_napari(lambda: None) == 0
+    assert sys.argv[1] == str(series)
 
 
 SOURCES = """

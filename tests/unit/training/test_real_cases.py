@@ -161,6 +161,14 @@ def test_a_case_without_truth_is_refused_by_name(copy):
         find(copy)
 
 
+def test_a_case_with_two_images_of_one_sequence_is_refused_by_name(copy):
+    """Which of them is trained on is not for the order of their names to say."""
+    case = copy / NAMES[0]
+    shutil.copy(case / "t1c.nii.gz", case / "t1c-corrected.nii.gz")
+    with pytest.raises(UnusableInputError, match=rf"{NAMES[0]}.*t1c-corrected.nii.gz, t1c.nii.gz"):
+        find(copy)
+
+
 def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
     for sequence in ("t1c", "flair"):
         (copy / NAMES[2] / f"{sequence}.nii.gz").write_bytes(b"no scan")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class Case:
     """Reference segmentation."""
     convention: str | None = None
     """Label convention, if the collection states it."""
+    ambiguous: tuple[str, ...] = ()
+    """Names of the images of one sequence, if there are several; the first is in `images`."""
 
     @property
     def reference(self) -> MrSequence | None:
@@ -112,30 +114,49 @@ def _below(root: Path) -> list[Path]:
     return [p for p, parts in inside if not any(part.startswith(".") for part in parts)]
 
 
+def _niftis_in(folder: Path) -> list[Path]:
+    """Return the NIfTI files in a folder, without hidden ones (`._t1.nii.gz` of macOS)."""
+    named = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS))
+    return [p for p in named if not p.name.startswith(".")]
+
+
 def _of_folder(folder: Path) -> Case | None:
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS))
-    images: dict[MrSequence, ImageFile] = {}
+    named: dict[MrSequence, list[Path]] = {}
     truths: list[Path] = []
-    for path in files:
+    for path in _niftis_in(folder):
         words = words_of(path.name)
         if _TRUTH_WORDS & set(words):
             truths.append(path)
             continue
         sequence = None if is_label_name(path.name) else sequence_in_words(words)
         if sequence is not None:
-            images.setdefault(sequence, ImageFile(path))
+            named.setdefault(sequence, []).append(path)
+    images = {sequence: ImageFile(paths[0]) for sequence, paths in named.items()}
     if not images and not truths:
         return None
     if not images and (folder / "findings.json").is_file():
         return None
-    if images and len({_FILE_ENDING.sub("", path.name) for path in truths}) > 1:
+    if images:
+        _check_one(f"in the case {folder.name!r}", truths)
+    several = next((paths for paths in named.values() if _are_several(paths)), [])
+    ambiguous = tuple(path.name for path in several)
+    truth = next(iter(truths), None)
+    return Case(folder.name, patient_of(folder.name), images, truth, ambiguous=ambiguous)
+
+
+def _are_several(files: Sequence[Path]) -> bool:
+    """Return whether files differ by more than being packed."""
+    return len({_FILE_ENDING.sub("", path.name) for path in files}) > 1
+
+
+def _check_one(where: str, files: Sequence[Path]) -> None:
+    """Refuse several segmentations of one case."""
+    if _are_several(files):
         raise ConfigError(
-            found=f"{len(truths)} segmentations in the case {folder.name!r}: "
-            + ", ".join(path.name for path in truths),
-            expected="one reference for each case",
+            found=f"{len(files)} segmentations {where}: {', '.join(p.name for p in files)}",
+            expected="one segmentation for each case",
             next_step="Move the others out of the folder",
         )
-    return Case(folder.name, patient_of(folder.name), images, next(iter(truths), None))
 
 
 def segmentations_in(folder: Path) -> dict[str, Path]:
@@ -143,18 +164,27 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
 
     A trailing `seg` (or `label`, `dseg` …) is not part of the case name. Empty if a file is named
     after a sequence: then they are the images of one case.
+
+    Raises
+    ------
+    ConfigError
+        Two files are named after the same case.
     """
-    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
-    files = [p for p in files if not p.name.startswith(".")]
+    files = _niftis_in(folder)
     if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
         return {}
-    named = ((_AFTER_CASE.sub("", p.name), p) for p in files)
-    return {name: path for name, path in named if name}
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(_AFTER_CASE.sub("", path.name), []).append(path)
+    found.pop("", None)
+    for name, several in found.items():
+        _check_one(f"named after the case {name!r} in {folder.name!r}", several)
+    return {name: several[-1] for name, several in found.items()}
 
 
 def segmentation_of(folder: Path) -> Path | None:
     """Return the segmentation in a case's folder: the one named so, else the only file."""
-    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
+    files = _niftis_in(folder)
     called = [p for p in files if _TRUTH_WORDS & set(words_of(p.name))]
     return next((some[0] for some in (called, files) if len(some) == 1), None)
 
@@ -174,10 +204,9 @@ def _of_dataset(root: Path) -> list[Case]:
         raise _bad_dataset(root, f"whose channels are {channels}")
     convention = _dataset_convention(labels)
     cases = []
-    for path in sorted((root / "labelsTr").glob("*.nii*")):
-        if path.name.startswith("."):
-            continue
-        name = _FILE_ENDING.sub("", path.name)
+    folder = root / "labelsTr"
+    paths = _niftis_in(folder) if folder.is_dir() else []
+    for name, path in {_FILE_ENDING.sub("", path.name): path for path in paths}.items():
         images = _dataset_images(root / "imagesTr", name, sequences)
         cases.append(Case(name, patient_of(name), images, path, convention))
     return cases

@@ -14,7 +14,7 @@ import math
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -153,8 +153,8 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     Returns
     -------
     list of dict of str to str
-        One per row, by the headings in lower case without spaces around them; a missing cell is
-        absent or None.
+        One per row that is not blank, by the headings in lower case without spaces around them; a
+        missing cell is absent or None.
 
     Raises
     ------
@@ -168,16 +168,21 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         reader.fieldnames = _headings(reader.fieldnames or ())
-        rows = []
-        for row in islice(reader, MAX_ROWS + 1):
-            if any(cell.strip() for cell in row.pop(None, ())):
-                raise ValueError(f"more cells in line {reader.line_num} than headings")
-            rows.append(row)
+        rows = list(islice(_filled(reader), MAX_ROWS + 1))
     except csv.Error as error:
         raise ValueError(str(error)) from error
     if len(rows) > MAX_ROWS:
         raise ValueError(f"more than {MAX_ROWS} rows")
     return rows
+
+
+def _filled(reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows that are not blank, as spreadsheets leave some at the end."""
+    for row in reader:
+        if any(cell.strip() for cell in row.pop(None, ())):
+            raise ValueError(f"more cells in line {reader.line_num} than headings")
+        if any(cell and cell.strip() for cell in row.values()):
+            yield row
 
 
 def _headings(names: Sequence[str]) -> list[str]:

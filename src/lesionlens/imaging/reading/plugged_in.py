@@ -56,7 +56,7 @@ def _certainty(reader: Any, what: str, paths: Sequence[Path]) -> float:
 def read_with(
     reader: Any, read: Callable[[], Study], named: Mapping[MrSequence, str], study: str | None
 ) -> Study:
-    """Call a reader; a third-party reader's result is validated.
+    """Call a reader; a third-party reader's result is validated, and a notice names its package.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def read_with(
     """
     if plugins.is_builtin(reader):
         return read()
-    what = f"reader {getattr(reader, 'name', type(reader).__name__)!r}"
+    name = getattr(reader, "name", type(reader).__name__)
+    what = f"reader {name!r}"
     with plugins.plugin_errors(reader, what, "when it read the study"):
         found: Any = read()
     if not isinstance(found, Study):
@@ -86,11 +87,14 @@ def read_with(
         raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
     series = {s: _guarded(reader, what, item) for s, item in checked.series.items()}
     aside = tuple(_guarded(reader, what, item) for item in checked.set_aside)
-    return replace(checked, series=series, set_aside=aside)
+    by = f"Read by a plug-in: {name!r} of {plugins.package_of(reader)}"
+    return replace(checked, series=series, set_aside=aside, notices=(*checked.notices, by))
 
 
 def _wrong_parts(study: Study) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a study, and what was expected; voxels are not read."""
+    if study.name in ("", ".", "..") or not {"/", "\0"}.isdisjoint(study.name):
+        yield f"the study name {study.name!r:.100}", "a name that a folder can have"
     for one in (*study.series.values(), *study.set_aside):
         if not one.files or not all(file.path.is_file() for file in one.files):
             yield "a series without its files", "each file that is read, as an existing SourceFile"

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory, missing_package
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
@@ -133,6 +134,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     from lesionlens.results.review.earlier import check_own_name  # noqa: PLC0415
 
     start = time.perf_counter()
+    check_outside(job.study, job.out)  # a table's folder may be that of its studies
     check_target(job.out)
     check_folder(job.out)
     study = open_study(job.study, recall=True, context=context)

@@ -9,7 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lesionlens.analysis.evaluation.cases import ImageFile, find_cases, patient_of, read_volume
+from lesionlens.analysis.evaluation.cases import (
+    ImageFile,
+    find_cases,
+    patient_of,
+    read_volume,
+    segmentation_of,
+)
 from lesionlens.analysis.evaluation.label_conventions import (
     read_conventions,
     region_mask,
@@ -60,6 +66,26 @@ def test_two_references_of_one_case_are_refused(tmp_path):
         find_cases(tmp_path)
 
 
+def test_two_segmentations_side_by_side_that_are_named_after_one_case_are_refused(tmp_path):
+    """Neither of a reference, nor of what is scored, does the order of names choose one."""
+    for name in ("one.nii.gz", "two.nii.gz", "two.nii"):
+        put(tmp_path / name)
+    assert [case.name for case in find_cases(tmp_path)] == ["one", "two"]
+    put(tmp_path / "one-seg.nii.gz")
+    with pytest.raises(ConfigError, match=r"after the case 'one' in '.*': one-seg.nii.gz, one.nii"):
+        find_cases(tmp_path)
+
+
+def test_what_macos_leaves_beside_files_is_no_file_of_a_case(tmp_path):
+    for name in ("t1c.nii.gz", "seg.nii.gz"):
+        put(tmp_path / "one" / name)
+        (tmp_path / "one" / f"._{name}").write_bytes(b"Mac OS X")
+    (case,) = find_cases(tmp_path)
+    assert case.truth == tmp_path / "one" / "seg.nii.gz" == segmentation_of(tmp_path / "one")
+    assert case.images[MrSequence.T1C].path.name == "t1c.nii.gz"
+    assert not case.ambiguous
+
+
 def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
     about = {
         "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
@@ -67,7 +93,8 @@ def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
     }
     tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
     put(tmp_path / "imagesTr" / "BRATS_001.nii.gz", np.stack([IMAGE + n for n in range(4)], -1))
-    put(tmp_path / "labelsTr" / "BRATS_001.nii.gz")
+    for ending in (".nii.gz", ".nii"):  # unpacked beside it
+        put(tmp_path / "labelsTr" / f"BRATS_001{ending}")
     (case,) = find_cases(tmp_path)
     assert case.convention == "msd"
     for sequence, channel in ((MrSequence.FLAIR, 0), (MrSequence.T1C, 2), (MrSequence.T2, 3)):

@@ -39,11 +39,14 @@ def with_reader(monkeypatch, tmp_path, *, claim="2.0", study="study"):
     install(monkeypatch, tmp_path, READER.format(claim=claim, study=study), readers="mine = Reader")
 
 
-def test_the_surest_reader_reads_whoever_wrote_it(monkeypatch, tmp_path, make_study):
+READ_BY = "Read by a plug-in: 'mine' of crooked 0.7"
+
+
+def test_the_surest_reader_reads_whoever_wrote_it_and_is_named(monkeypatch, tmp_path, make_study):
     with_reader(monkeypatch, tmp_path)
     study = open_study(make_study())
     assert all(item.load().dtype == np.float32 for item in study.series.values())
-    assert not [notice for notice in study.notices if "mine" in notice]
+    assert [notice for notice in study.notices if "mine" in notice] == [READ_BY]
 
 
 REFUSES = "NiftiReader().read(path / 'none', {}, None)"
@@ -84,6 +87,8 @@ def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, mak
         "replace(study, series=dict(zip(study.series, reversed(study.series.values()))))",
         "replace(study, set_aside=(None,))",
         "replace(study, root=None)",
+        "replace(study, name='')",
+        "replace(study, name='../7')",  # its folder in a BIDS dataset of results
         "replace(study, notices=(5,))",
         "replace(study, kind='nifti file')",
         "replace(study, series={s: replace(v, detected_by=None) for s, v in study.series.items()})",
@@ -127,7 +132,8 @@ def test_names_that_are_not_utf_8_reach_no_file(monkeypatch, tmp_path, make_stud
     with_reader(monkeypatch, tmp_path, study=changed)
     study = open_study(make_study())
     t1 = study.series[MrSequence.T1]
-    texts = study.name, *study.notices, t1.detected_by, t1.description, t1.files[0].name
+    assert study.notices[-1] == READ_BY
+    texts = study.name, *study.notices[:-1], t1.detected_by, t1.description, t1.files[0].name
     assert set(texts) == {r"M\udcfcller"}
 
 

@@ -118,6 +118,17 @@ def test_a_failing_study_is_recorded_and_the_rest_is_analysed(studies, tmp_path)
         assert known[0].parent == studies
 
 
+def test_a_table_whose_results_would_go_into_a_study_leaves_the_study_as_it_was(studies, tmp_path):
+    """The results of a table beside the studies have the studies' own names."""
+    rows = tmp_path / "studies" / "rows.csv"
+    rows.write_text("study\na\nc\n", "utf-8")
+    before = {name: sorted((studies / name).iterdir()) for name in "ac"}
+    done = run_cohort(Cohort(rows, studies), CPU, HERE)
+    assert done.exit_status == 2
+    assert all("within the study" in outcome.message for outcome in done.outcomes)
+    assert {name: sorted((studies / name).iterdir()) for name in "ac"} == before
+
+
 def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run_cohort(Cohort(studies, out), CPU, HERE)

@@ -176,6 +176,9 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
         csv.writer(lines).writerows([("study", "patient", "date"), ("one", "P7", "2026-01-05")])
     (entry,) = studies_at(table, tmp_path / "list")
     assert (entry.place, entry.patient, entry.date) == (str(place), "P7", "2026-01-05")
+    with table.open("a") as lines:
+        lines.write(",,\n , ,\n")  # as spreadsheets leave them at the end
+    assert studies_at(table, tmp_path / "list") == (entry,)
     database = open_worklist_database(tmp_path / "list")
     database.add_studies([entry, StudyEntry("gone", str(tmp_path / "gone"))])
     describe_all(database)
@@ -185,6 +188,8 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
     database.close()
     refused = {
         "name\nx\n": "no column",
+        "study,name\na/x,\n,b\n": "no path in row 3",
+        "study,name\n,\n": "0 rows",
         "study\na/x\nb/x\n": "two studies",
         "study\na/x\nb/X\n": "two studies",  # one folder on Windows and macOS
     }
