@@ -25,7 +25,8 @@ def progressed(
     str
         The line that explains it; empty if there is nothing to say.
     """
-    absent = _reference_without(case, one.tracking_uid, nadir)
+    points = (case.choices.baseline, nadir)
+    absent = next((n for n in points if one.tracking_uid not in case.there(n)), None)
     before = case.there(nadir).get(one.tracking_uid)
     if absent is not None:
         part, before = _split_from(found, case, one.tracking_uid, absent)
@@ -96,11 +97,6 @@ def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
         named = f"{one.place}, {one.longest_mm:.1f} × {one.perpendicular_mm:.1f} mm"
     text = STEPS[step].format(place=named, mm=f"{CLEAR_GROWTH_MM:.0f}", day=day)
     return step in _PROGRESSION, text
-
-
-def _reference_without(case: ResponseCase, uid: str, nadir: int) -> int | None:
-    """Return the reference examination, baseline or nadir, without this lesion; None if neither."""
-    return next((n for n in (case.choices.baseline, nadir) if uid not in case.there(n)), None)
 
 
 def _new_lesion_line(case: ResponseCase, one: Measured, absent: int) -> str:

@@ -62,7 +62,7 @@ class Prompts:
             return cls(
                 tuple((_voxel(at), _kind(yes)) for at, yes in points),
                 tuple((tuple(map(_voxel, line)), _kind(yes)) for line, yes in scribbles),
-                None if box is None else _corners(*box),
+                None if box is None else (_voxel(box[0]), _voxel(box[1])),
                 _closed(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
@@ -152,10 +152,6 @@ def _kind(foreground: object) -> bool:
     if not isinstance(foreground, (bool, np.bool_, int, np.integer)) or foreground not in (0, 1):
         raise ValueError(f"{foreground!r} is neither True nor False")
     return bool(foreground)
-
-
-def _corners(one: Sequence[int], other: Sequence[int]) -> tuple[Voxel, Voxel]:
-    return _voxel(one), _voxel(other)
 
 
 def _of_box(box: tuple[Voxel, Voxel], belongs: bool) -> list[Voxel]:

@@ -156,11 +156,9 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
 
 def _without_scans(folder: Path) -> bool:
     files = [p for p in folder.rglob("*") if p.is_file()]
-    return bool(files) and all(_is_label(p) or p.suffix == ".toml" for p in files)
-
-
-def _is_label(path: Path) -> bool:
-    return is_nifti(path) and is_label_name(path.name)
+    return bool(files) and all(
+        p.suffix == ".toml" or (is_nifti(p) and is_label_name(p.name)) for p in files
+    )
 
 
 def left_out(studies: Path, out: Path) -> tuple[str, ...]:

@@ -138,7 +138,8 @@ def refreshed(database: WorklistDatabase, entry: StudyEntry, *, again: bool = Fa
         about, now = _described(database, replace(entry, patient=listed[0], date=listed[1]), study)
         about = replace(about, files=files)
         if known and before is None:
-            about = replace(about, listed=_not_of_images(listed, about.images))
+            patient, date = ("" if a == b else a for a, b in zip(listed, about.images, strict=True))
+            about = replace(about, listed=(patient, date))
     about.store(database, entry.name)
     failed = database.outcome(entry.name, files)
     if failed is not None and failed.status is Status.FAILED:
@@ -184,12 +185,6 @@ def _when_read(
     if known == (None, None) and _was_read(database, name):
         return before.images, before.contents
     return known
-
-
-def _not_of_images(listed: PatientAndDate, images: PatientAndDate) -> PatientAndDate:
-    """Return what a list of an earlier release names otherwise than the images."""
-    patient, date = (one if one != found else "" for one, found in zip(listed, images, strict=True))
-    return patient, date
 
 
 def _other_images(read_as: PatientAndDate | None, images: PatientAndDate) -> tuple[str, ...]:
