@@ -20,6 +20,7 @@ from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.site.database.reads import state_of
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome, StudyState
@@ -241,8 +242,7 @@ def fields_of(study: Study) -> Mapping[str, str]:
             header = read_dicom(file, stop_before_pixels=True, specific_tags=list(_TAGS))
             found = {tag: str(header.get(tag) or "") for tag in _TAGS}
         else:
-            sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", "", file.name) + ".json")
-            fields = read_json(sidecar) if sidecar.is_file() else {}
+            fields = read_sidecar(file, [])
             found = {
                 "PatientID": fields.get("PatientID"),
                 "StudyDate": fields.get("StudyDate") or fields.get("AcquisitionDateTime"),
