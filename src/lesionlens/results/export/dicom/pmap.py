@@ -229,8 +229,4 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
 
 
 def _differs() -> ExportError:
-    return ExportError(
-        found="a frame in attention.dcm that differs, read back, from the result",
-        expected="what was meant to be written",
-        next_step="Report this as a defect; nothing was saved",
-    )
+    return identity.differs("a frame in attention.dcm that differs, read back, from the result")

@@ -286,13 +286,7 @@ def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.fl
 
 
 def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> FramePlacement:
-    """Locate a frame on the grid.
-
-    Raises
-    ------
-    ExportError
-        Its pixels are not voxels of the grid.
-    """
+    """Locate a frame on the grid; ExportError if its pixels are not voxels of the grid."""
     corners = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]])
     lps = np.c_[corners, np.ones(4)] @ plane.T
     voxels = grid.to_voxel(geometry.points_lps_from_ras(lps))
