@@ -161,5 +161,4 @@ def _clearly(before: float | None, now: float | None) -> bool:
 
 
 def _ball_mm(volume_ml: float | None) -> float | None:
-    """Return the diameter of a ball."""
     return None if volume_ml is None else 10 * math.cbrt(6 / math.pi * volume_ml)

@@ -263,11 +263,6 @@ def _check_in_line(
     """Refuse slices that are shifted within their plane: one affine cannot hold them.
 
     A tilted gantry shifts each slice as much as the one before, which the affine's step holds.
-
-    Raises
-    ------
-    GeometryError
-        A slice begins elsewhere in its plane than the line through the first and last says.
     """
     if depth[-1] <= 0:
         return

@@ -218,7 +218,6 @@ def _size(content: BinaryIO) -> int:
 
 
 def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
-    """Write the files of one upload; return their path."""
     folder.mkdir(mode=0o700)
     for file_name, content in files:
         plain = _sole_name(file_name) if len(files) == 1 else safe_name(file_name)
