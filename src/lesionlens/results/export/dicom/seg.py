@@ -39,7 +39,6 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import frame_encoding, identity
-from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
 
 
@@ -234,7 +233,7 @@ def build_seg(
         content_label="CANDIDATES",
         content_description="; ".join(filter(None, words))[:64],
         # of single frames highdicom takes each image's own and says that locations are preserved
-        plane_positions=None if sources.numbers is None else plane_positions(sources, every),
+        plane_positions=None if sources.numbers is None else sources.plane_positions(every),
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)

@@ -163,13 +163,7 @@ class Uploads:
 
     @contextmanager
     def held(self, owner: str, name: str) -> Iterator[Upload]:
-        """Keep an upload while a request waits or is executed, however long.
-
-        Raises
-        ------
-        GoneError
-            The upload does not exist, or has expired.
-        """
+        """Keep an upload while a request waits or is executed, however long; raises as `find`."""
         upload = self.find(owner, name)
         with self._lock:
             upload.requests += 1
