@@ -26,7 +26,6 @@ from lesionlens.base.files.folder_lock import alone_in
 from lesionlens.base.provenance import sha256_of, utc_now
 
 SHIPPED_NAME = "default"
-"""Name of the shipped weights."""
 SHIPPED_NAMES = (SHIPPED_NAME, "synthetic")
 """Names of the packaged weights."""
 LOG_NAME = "versions.json"

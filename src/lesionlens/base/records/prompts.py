@@ -211,7 +211,6 @@ class PromptRound:
     __pydantic_config__: ClassVar = STRICT | stored_as(foreground="wanted", background="unwanted")
 
     kind: PromptKind
-    """Kind of prompt."""
     foreground: tuple[Voxel, ...]
     """All foreground voxels so far."""
     background: tuple[Voxel, ...]
