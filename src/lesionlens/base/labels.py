@@ -120,7 +120,6 @@ class Label(IntEnum):
 
 
 TUMOUR_LABELS = tuple(sorted(Region.WT.labels))
-"""The labels of tumour."""
 Value = TypeVar("Value")
 
 

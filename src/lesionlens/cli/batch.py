@@ -74,9 +74,8 @@ def batch(
         )
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
-        from lesionlens.site.cohort.repeated import repeated_scans
         from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-        from lesionlens.site.cohort.studies import Shard, find_jobs, left_out
+        from lesionlens.site.cohort.studies import Shard, find_jobs, left_out, repeated_scans
         from lesionlens.site.cohort.study_table import unread_columns
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice

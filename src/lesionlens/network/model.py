@@ -50,19 +50,6 @@ class LensOutput(NamedTuple):
     """None for networks without lesion queries."""
 
 
-def _padding(shape: torch.Size) -> list[int]:
-    """Return arguments of `functional.pad` that make (I, J, K) multiples of the stride."""
-    amounts: list[int] = []
-    for size in reversed(shape):
-        amounts += [0, -size % STRIDE]
-    return amounts
-
-
-def _add_up_to_one(attention: Tensor) -> Tensor:
-    """Renormalise (B, R, I, J, K) maps after the padding was cropped."""
-    return attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12)
-
-
 class LensNetwork(nn.Module):
     """Hybrid of convolutions, global self-attention, region queries and lesion queries."""
 
@@ -114,7 +101,7 @@ class LensNetwork(nn.Module):
         i, j, k = x.shape[2:]
         if place is None:
             place = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
-        padded = functional.pad(x, _padding(x.shape[2:]))
+        padded = functional.pad(x, [n for size in (k, j, i) for n in (0, -size % STRIDE)])
         size = (padded.shape[2], padded.shape[3], padded.shape[4])
         seen = self.encoder(padded, place, trace=trace)
         layers = seen.trace
@@ -126,11 +113,12 @@ class LensNetwork(nn.Module):
         kept = None
         if trace:
             kept = AttentionTrace(layers, answers.cross_attention, size)
+        attention = answers.attention[..., :i, :j, :k]
         return LensOutput(
             logits=logits[..., :i, :j, :k],
             deep=(half, quarter),
             presence=self.exists(answers.query)[..., 0].float(),
-            attention=_add_up_to_one(answers.attention[..., :i, :j, :k]),
+            attention=attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12),
             trace=kept,
             lesions=self.lesions(pyramid) if self.lesions is not None and lesions else None,
         )

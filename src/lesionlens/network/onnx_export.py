@@ -191,7 +191,7 @@ class _Prompted(nn.Module):
 
 
 def export_prompt(network: PromptNetwork, about: PromptNotes, digest: str, path: Path) -> None:
-    """Export a prompt network in float16, like the shipped weights.
+    """Export a prompt network in float16, like the shipped weights; raises as `export_lens`.
 
     Inputs, float32: `maps` (1, `MAPS`, I, J, K), multiples of 8, and `facts` (1, `FACTS`), both as
     `network.prompt.crop.network_input` makes them. Outputs, float32: `logits` (1, 1, I, J, K) and
@@ -207,13 +207,6 @@ def export_prompt(network: PromptNetwork, about: PromptNotes, digest: str, path:
         SHA-256 of the weights.
     path : Path
         Replaced only by a complete file.
-
-    Raises
-    ------
-    MissingPluginError
-        The extra `onnx` is not installed.
-    ResourceError
-        The file cannot be written.
     """
     maps = torch.zeros(1, MAPS, 5 * PROMPT_MULTIPLE, 3 * PROMPT_MULTIPLE, 4 * PROMPT_MULTIPLE)
     inputs = {"maps": maps, "facts": torch.zeros(1, FACTS)}

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 
 def lesion_logit(images: Floats) -> Floats:
-    """Return the logit of a small enhancing lesion.
+    """Return the logit of a small enhancing lesion; raises as `load_shipped_unet`.
 
     Parameters
     ----------
@@ -33,13 +33,6 @@ def lesion_logit(images: Floats) -> Floats:
     -------
     (I, J, K) float32
         Above zero in a lesion.
-
-    Raises
-    ------
-    MissingPluginError
-        Neither torch nor onnxruntime is installed.
-    WeightsError
-        The weights are missing or altered.
     """
     return next(iter(load_shipped_unet(NAME, CHANNELS)([images])))
 

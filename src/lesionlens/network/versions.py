@@ -21,12 +21,11 @@ from lesionlens.base.errors import ReadError, ResourceError, WeightsError
 from lesionlens.base.files import access, user_folders
 from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_model
-from lesionlens.base.files.file_model import FileModel
+from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.files.folder_lock import alone_in
 from lesionlens.base.provenance import sha256_of, utc_now
 
 SHIPPED_NAME = "default"
-"""Name of the shipped weights."""
 SHIPPED_NAMES = (SHIPPED_NAME, "synthetic")
 """Names of the packaged weights."""
 LOG_NAME = "versions.json"
@@ -83,10 +82,8 @@ class UseAct(FileModel):
 class _Log(FileModel):
     """Content of versions.json."""
 
-    schema_: Literal["lesionlens/weights-versions/1"] = Field(
-        default="lesionlens/weights-versions/1",
-        validation_alias="schema",
-        serialization_alias="schema",
+    schema_: Literal["lesionlens/weights-versions/1"] = schema_field(
+        "lesionlens/weights-versions/1"
     )
     versions: tuple[WeightsVersion, ...] = ()
     acts: tuple[UseAct, ...] = ()

@@ -202,16 +202,11 @@ def load_shipped(
 def load_chosen(
     chosen: str | Path | None, device: torch.device | str = "cpu"
 ) -> tuple[LensNetwork, WeightsInfo]:
-    """Load the user's choice: a name, a file, or None for the active weights.
+    """Load the user's choice: a name, a file, or None for the active weights; raises as `load`.
 
     Names are those in `SHIPPED` and of versions that were accepted on this machine (``v1``, see
     `network.versions`); in use is the version accepted or chosen last, else the default weights.
     A name wins over a file that is called the same; ``./synthetic`` is the file.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing, altered, unreadable or of another network.
     """
     if chosen in SHIPPED:
         return load_shipped(str(chosen), device)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.explain import Explained, explain
 from lesionlens.analysis.findings import preliminary
-from lesionlens.analysis.findings.cavity import find_cavity
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
-from lesionlens.analysis.findings.find import Flagged, find
+from lesionlens.analysis.findings.find import Flagged, find, find_cavity
 from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import brief, check_kind, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError

@@ -25,7 +25,6 @@ class ProcessGroup:
     """One process of a group that trains one network."""
 
     device: torch.device
-    """Device of this process."""
     rank: int = 0
     size: int = 1
     """Rank, from 0, and number of processes."""

@@ -174,7 +174,6 @@ def _step_of(line: str) -> float:
 
 
 def _rate(config: TrainConfig, step: int) -> float:
-    """Return the factor on the learning rate at a step."""
     index, within = config.stage_at(step)
     stage = config.stages[index]
     start, end = stage.rate

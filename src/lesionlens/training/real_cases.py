@@ -112,13 +112,7 @@ class RealCases:
         self._compare_scans()
 
     def _compare_scans(self) -> None:
-        """Note cases that are there twice; refuse one that is trained on and held out.
-
-        Raises
-        ------
-        ConfigError
-            A held-out case has a scan of a training case.
-        """
+        """Note cases that are there twice; refuse one that is trained on and held out."""
         parts, owners = self.parts, dict[str, RealCase]()
         for case in (*parts.training, *parts.validation) if parts.validation else ():
             scans = self._read_scans(case)

@@ -143,10 +143,7 @@ class TrainingRun:
     def _check_parent(self, before: str | None) -> None:
         """Refuse initial weights that differ from those of the earlier sessions.
 
-        Raises
-        ------
-        WeightsError
-            Their SHA-256 differs: metadata and record of training data would be of other weights.
+        Metadata and record of training data would be of other weights.
         """
         if before == self.parent_sha256:
             return

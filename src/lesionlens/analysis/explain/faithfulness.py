@@ -89,7 +89,6 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
 
 
 def _with_verdict(found: MapChecks) -> MapChecks:
-    """Add the verdict."""
     if found.peak_inside is None:
         return found
     faults = faults_of(found)

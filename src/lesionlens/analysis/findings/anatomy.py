@@ -390,16 +390,16 @@ def region_words(shares: Mapping[str, float], agreement: float) -> str:
     """
     ranked = [(name, share) for name, share in shares.items() if share > 0]
     if ranked and ranked[0][1] >= _SPREAD:
-        ranked = [ranked[0], *(one for one in ranked[1:] if _may_be_second(*one))]
+        ranked[1:] = [
+            (name, share)
+            for name, share in ranked[1:]
+            if name != _DEEP and (name != "ventricle" or share >= _BOTH)
+        ]
     (first, most), (second, next_most) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[:2]
     spans = most < _ALONE and next_most >= min(_BOTH, max(_BESIDE * most, _MENTIONED))
     sure = agreement >= _AGREED and most >= _MIN_SHARE
     words = f"{first} and {second}" if spans and OUTSIDE_BRAIN not in (first, second) else first
     return words if sure else words + UNCERTAIN_PLACE
-
-
-def _may_be_second(name: str, share: float) -> bool:
-    return name != _DEEP and (name != "ventricle" or share >= _BOTH)
 
 
 _DEEP = "deep white matter"

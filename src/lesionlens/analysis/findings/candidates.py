@@ -56,7 +56,6 @@ class Evidence:
     scores: Sequence[float | None]
     """0 to 1; None for a region added by a reader."""
     by_sequence: SequenceScores | None = None
-    """Scores by sequence."""
     uncertainty: Floats | None = None
     """(I, J, K) float32 or None: on the native grid."""
     attention: Floats | None = None

@@ -358,14 +358,9 @@ def _reach(analysis: Analysis, mine: NDArray[np.bool_], drawn: NDArray[np.bool_]
 def _strokes(
     labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, prepared: PreparedStudy
 ) -> NDArray[np.bool_]:
-    """Set the native voxel of each changed working voxel that no centre represents.
+    """Return the native voxels of changed working voxels that no centre represents, (I, J, K).
 
     Midway between two native voxels it is the same one however the scan is stored.
-
-    Returns
-    -------
-    (I, J, K) bool
-        Native voxels with a painted working voxel.
     """
     to_own = prepared.native.ras_order()
     to_ras = np.asarray(np.linalg.inv(to_own)) @ prepared.to_native

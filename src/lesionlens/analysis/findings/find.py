@@ -1,4 +1,4 @@
-"""Detect components in a prediction: segmented, scored, and dismissed below a threshold."""
+"""Detect the components of a prediction and score them; outline the resection cavity."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from lesionlens.analysis.findings.components import (
     doubtful_ml,
     draw_components,
     keep,
+    without_specks,
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import PerturbedPrediction, Prediction, Scoring
+from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
+from lesionlens.engines import native
 
 Floats = NDArray[np.float32]
 
@@ -91,3 +94,32 @@ def judged(found: ComponentMask, seen: PerturbedPrediction, scoring: Scoring) ->
         dismissed=keep(found, (~wanted).tolist()),
         dismissed_scores=scores[~wanted].tolist(),
     )
+
+
+THRESHOLD = 0.5
+
+
+def find_cavity(
+    prediction: Prediction, probability: Mapping[Region, Floats], prepared: PreparedStudy
+) -> Volume | None:
+    """Outline the cavity where it is likelier than not, and likelier than tumour.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        On the working grid.
+    probability : mapping of Region to (I, J, K) float32
+        On the native grid.
+
+    Returns
+    -------
+    Volume of bool or None
+        On the native grid, parts of at least the volume of a candidate's; None if the engine
+        outlines no cavity.
+    """
+    if prediction.cavity is None:
+        return None
+    share = native.resample_map(prediction.cavity, prepared)
+    inside = (share >= THRESHOLD) & (share > probability[Region.WT])
+    smallest = CandidateCriteria().smallest_vox(prepared.native)
+    return Volume(without_specks(inside, smallest), prepared.native)

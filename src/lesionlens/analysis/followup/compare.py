@@ -81,7 +81,8 @@ def compare(
         now.prepared.native,
         found.moved,
     )
-    names = _new_uids(now, dict(_matched_uids(matches, before.findings, now.findings)))
+    matched = dict(_matched_uids(matches, before.findings, now.findings))
+    names = {uid: matched.get(uid, own) for uid, own in _own_by_present(now).items()}
     redrawn = frozenset(names.get(uid, uid) for uid in now.run.redrawn)
     named = replace(
         now,
@@ -170,15 +171,6 @@ def _joint(
         return change
     first, second = (Side(side, frozenset(one.id for one in ours)) for side, ours in both)
     return replace(change, joint=joint_change(first, second, np.asarray(laid.moved)))
-
-
-def _new_uids(now: Analysis, matched: Mapping[str, str]) -> dict[str, str]:
-    """Return the new tracking UID by the present one: the prior's if matched, else the own one.
-
-    Without that a candidate would keep the UID that an earlier comparison gave it, which may be
-    another candidate's now.
-    """
-    return {uid: matched.get(uid, own) for uid, own in _own_by_present(now).items()}
 
 
 def renamed_uids(shown: Analysis, after: Analysis) -> dict[str, str]:

@@ -25,7 +25,8 @@ def progressed(
     str
         The line that explains it; empty if there is nothing to say.
     """
-    absent = _reference_without(case, one.tracking_uid, nadir)
+    points = (case.choices.baseline, nadir)
+    absent = next((n for n in points if one.tracking_uid not in case.there(n)), None)
     before = case.there(nadir).get(one.tracking_uid)
     if absent is not None:
         part, before = _split_from(found, case, one.tracking_uid, absent)
@@ -98,11 +99,6 @@ def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
     return step in _PROGRESSION, text
 
 
-def _reference_without(case: ResponseCase, uid: str, nadir: int) -> int | None:
-    """Return the reference examination, baseline or nadir, without this lesion; None if neither."""
-    return next((n for n in (case.choices.baseline, nadir) if uid not in case.there(n)), None)
-
-
 def _new_lesion_line(case: ResponseCase, one: Measured, absent: int) -> str:
     """Return the line for a lesion that was absent at an examination and split from none."""
     numbers = range(case.choices.baseline, len(case.points) - 1)
@@ -165,5 +161,4 @@ def _clearly(before: float | None, now: float | None) -> bool:
 
 
 def _ball_mm(volume_ml: float | None) -> float | None:
-    """Return the diameter of a ball."""
     return None if volume_ml is None else 10 * math.cbrt(6 / math.pi * volume_ml)

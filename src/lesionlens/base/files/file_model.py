@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class FileModel(BaseModel):
     """Frozen model that refuses undeclared fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def schema_field(name: str) -> Any:
+    """Return the field `schema_`: name and version of a file's schema, stored as `schema`."""
+    return Field(default=name, validation_alias="schema", serialization_alias="schema")
 
 
 def first_problem(error: ValidationError) -> str:

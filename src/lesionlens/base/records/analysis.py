@@ -99,7 +99,6 @@ class RunInfo:
     started: str
     """ISO 8601, UTC."""
     notices: tuple[str, ...] = ()
-    """All warnings."""
     trained_on: tuple[MrSequence, ...] = ()
     """The sequences of this study that were in the training data: results on it are too optimistic.
     """

@@ -67,7 +67,6 @@ class AttentionMaps:
     method: str
     """In words."""
     layers: tuple[str, ...]
-    """The layers used."""
     checks: Mapping[Region, MapChecks] = field(default_factory=dict)
     """Results of the checks of each map; empty if none were made."""
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, field_validator
 from pydantic.dataclasses import dataclass
 
+from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.labels import (
     RESEARCH_USE_NOTICE,
     ComputePrecision,
@@ -42,11 +43,7 @@ DOUBTFUL = "doubtful.nii.gz"
 """File with the number of the doubtful part at each voxel; only written if there are any."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class ReviewRow(_Strict):
+class ReviewRow(FileModel):
     """The last decision of a reader, as a row."""
 
     state: ReviewState
@@ -109,21 +106,17 @@ def rounded(candidate: Candidate) -> Candidate:
     return CandidateRow.of(candidate, Review()).candidate
 
 
-class SequenceRow(_Strict):
+class SequenceRow(FileModel):
     """The series of a sequence and the evidence for its identification."""
 
     file: str
     detected_by: str
 
 
-class FindingsFile(_Strict):
+class FindingsFile(FileModel):
     """The whole of findings.json."""
 
-    schema_: Literal["lesionlens/findings/1"] = Field(
-        default="lesionlens/findings/1",
-        validation_alias="schema",
-        serialization_alias="schema",
-    )
+    schema_: Literal["lesionlens/findings/1"] = schema_field("lesionlens/findings/1")
     candidates: tuple[CandidateRow, ...]
     quality: tuple[QualityCheck, ...]
     reference: MrSequence
@@ -149,7 +142,7 @@ class FindingsFile(_Strict):
         return rows
 
 
-class ConsideredRow(_Strict):
+class ConsideredRow(FileModel):
     """A region that scored below the threshold; millimetres are patient RAS+."""
 
     score: Score
@@ -169,29 +162,27 @@ class ConsideredRow(_Strict):
         return Considered(**dict(self))
 
 
-class ConsideredFile(_Strict):
+class ConsideredFile(FileModel):
     """The whole of considered.json."""
 
-    schema_: Literal["lesionlens/considered/1"] = Field(
-        default="lesionlens/considered/1", validation_alias="schema", serialization_alias="schema"
-    )
+    schema_: Literal["lesionlens/considered/1"] = schema_field("lesionlens/considered/1")
     considered: tuple[ConsideredRow, ...]
 
 
-class InputRow(_Strict):
+class InputRow(FileModel):
     """One input file, by its path below the study."""
 
     file: str
     sha256: str
 
 
-class AttentionMethod(_Strict):
+class AttentionMethod(FileModel):
     """The method of the attention maps, their raw range before scaling to 0–1, and the checks."""
 
     method: str
     layers: tuple[str, ...]
     raw_range: dict[Region, tuple[float, float]]
-    trust: dict[Region, MapChecks] = {}
+    trust: dict[Region, MapChecks] = Field(default_factory=dict)
 
 
 def trained_on_warning(sequences: Iterable[MrSequence]) -> str:
@@ -212,12 +203,10 @@ def left_out_warning(name: str, reason: str) -> str:
     return f"{name} was left out: {reason}"
 
 
-class RunFile(_Strict):
+class RunFile(FileModel):
     """The whole of run.json."""
 
-    schema_: Literal["lesionlens/run/1"] = Field(
-        default="lesionlens/run/1", validation_alias="schema", serialization_alias="schema"
-    )
+    schema_: Literal["lesionlens/run/1"] = schema_field("lesionlens/run/1")
     started: str
     engine: str
     engine_version: str
@@ -234,9 +223,9 @@ class RunFile(_Strict):
     attention: AttentionMethod | None = None
     study_uid: str | None = None
     warnings: tuple[str, ...]
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = Field(default_factory=dict)
     inputs: tuple[InputRow, ...]
-    series: dict[MrSequence, str] = {}
+    series: dict[MrSequence, str] = Field(default_factory=dict)
     """Joint digest of each sequence's files; empty in results of earlier releases."""
     trained_on: tuple[MrSequence, ...] = ()
     """The sequences of the study that were in the training data."""
@@ -248,7 +237,7 @@ class RunFile(_Strict):
     notice: str = RESEARCH_USE_NOTICE
 
 
-class OutlineRow(_Strict):
+class OutlineRow(FileModel):
     """An outline edited by a reader; its voxels are in `review_edits/<sha256>.nii.gz`."""
 
     sha256: str
@@ -256,7 +245,7 @@ class OutlineRow(_Strict):
     corner: tuple[int, int, int]
 
 
-class CandidateReference(_Strict):
+class CandidateReference(FileModel):
     """The candidate that an event's tracking UID refers to, so that a review is self-contained."""
 
     id: int
@@ -266,14 +255,10 @@ class CandidateReference(_Strict):
     volume_ml: Millilitres | None
 
 
-class ReviewFile(_Strict):
+class ReviewFile(FileModel):
     """The whole of review.json."""
 
-    schema_: Literal["lesionlens/review/1"] = Field(
-        default="lesionlens/review/1",
-        validation_alias="schema",
-        serialization_alias="schema",
-    )
+    schema_: Literal["lesionlens/review/1"] = schema_field("lesionlens/review/1")
     study_uid: str | None = None
     inputs_sha256: str | None = None
     """Digest of the analysed files; null in reviews of earlier releases."""

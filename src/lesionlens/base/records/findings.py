@@ -314,7 +314,6 @@ class Considered:
     peak_mm: Point
     """(3,): patient RAS+: centroid, and position of the highest whole-tumour probability."""
     volume_ml: float
-    """Volume of the region."""
     voxels: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
     """(N, 3) int32: indices on the native grid; empty if read from files."""
 

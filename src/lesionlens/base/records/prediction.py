@@ -73,7 +73,6 @@ class Trace:
     method: str
     """In words, for the report and the Parametric Map's label."""
     layers: tuple[str, ...]
-    """The layers used."""
     probe_row: Callable[[tuple[int, int, int]], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
@@ -258,13 +257,11 @@ class Prediction:
     TC within WT.
     """
     engine: EngineInfo
-    """Engine identity."""
     uncertainty: NDArray[np.float32] | None = None
     """(I, J, K) float32 or None: 0 to 1."""
     trace: Trace | None = None
     """For attention maps and the probe."""
     notices: tuple[str, ...] = ()
-    """Notices for the reader."""
     unperturbed: PerturbedPrediction | None = None
     """The prediction on the unperturbed study, from which scores are computed and with which
     predictions on perturbed inputs are compared.

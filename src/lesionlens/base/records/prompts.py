@@ -62,7 +62,7 @@ class Prompts:
             return cls(
                 tuple((_voxel(at), _kind(yes)) for at, yes in points),
                 tuple((tuple(map(_voxel, line)), _kind(yes)) for line, yes in scribbles),
-                None if box is None else _corners(*box),
+                None if box is None else (_voxel(box[0]), _voxel(box[1])),
                 _closed(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
@@ -154,10 +154,6 @@ def _kind(foreground: object) -> bool:
     return bool(foreground)
 
 
-def _corners(one: Sequence[int], other: Sequence[int]) -> tuple[Voxel, Voxel]:
-    return _voxel(one), _voxel(other)
-
-
 def _of_box(box: tuple[Voxel, Voxel], belongs: bool) -> list[Voxel]:
     low = tuple(min(a, b) for a, b in zip(*box, strict=True))
     high = tuple(max(a, b) for a, b in zip(*box, strict=True))
@@ -215,7 +211,6 @@ class PromptRound:
     __pydantic_config__: ClassVar = STRICT | stored_as(foreground="wanted", background="unwanted")
 
     kind: PromptKind
-    """Kind of prompt."""
     foreground: tuple[Voxel, ...]
     """All foreground voxels so far."""
     background: tuple[Voxel, ...]

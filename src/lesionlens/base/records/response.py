@@ -187,7 +187,6 @@ class SignedResponse:
     steps: tuple[str, ...]
     """The computation as it was signed."""
     reader: str
-    """The reader."""
     time: str
     """ISO 8601, UTC."""
     measures: tuple[SignedMeasure, ...] = ()

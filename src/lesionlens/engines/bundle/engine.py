@@ -358,7 +358,6 @@ class BundleEngine:
         return torch.sigmoid(torch.as_tensor(logits)[0].float())
 
     def _windows(self, grid: Grid) -> int:
-        """Return the number of windows of one pass."""
         steps = [
             1 + max(0, math.ceil((n - w) / (w * (1 - _OVERLAP))))
             for n, w in zip(grid.shape, self._bundle.window, strict=True)

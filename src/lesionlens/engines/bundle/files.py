@@ -258,13 +258,7 @@ def _only(entries: Mapping[str, Any], what: str) -> Mapping[str, Any]:
 
 
 def _channels(entry: Mapping[str, Any]) -> list[str]:
-    """Return the names of the channels in order, without spaces and hyphens.
-
-    Raises
-    ------
-    UnusableInputError
-        Channels are not numbered from 0 on without a gap: which is which is then unknown.
-    """
+    """Return the channels' names in order, without spaces and hyphens; refuse gaps in numbers."""
     named = {str(key): name for key, name in _table(entry.get("channel_def")).items()}
     order = [str(number) for number in range(len(named))]
     if named.keys() != set(order):

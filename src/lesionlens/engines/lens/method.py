@@ -133,7 +133,6 @@ class LensMethod(ABC):
 
     @property
     def _precision(self) -> ComputePrecision:
-        """Precision of the computation."""
         return ComputePrecision.FLOAT32
 
     @property
@@ -422,7 +421,6 @@ class LensMethod(ABC):
         return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
 
     def _calibrated(self, logits: Array) -> Array:
-        """Return the calibrated logits of the three regions."""
         temperature = np.asarray(self._about.temperature, np.float32).reshape(-1, 1, 1, 1)
         return floats(logits[:, : len(Region)]) / to_device(temperature, device_of(logits))
 

@@ -97,17 +97,7 @@ def _by_degrees(probability: Floats) -> Floats:
 
 
 def _refine_one(probability: Floats, soft: Floats, images: Floats, around: Floats) -> Floats:
-    """Refine one region's (I, J, K).
-
-    Parameters
-    ----------
-    probability, soft : (I, J, K) float32
-        Of the region, and its smoothed outline.
-    images : (C, I, J, K) float32
-        The sequences.
-    around : (I, J, K) float32
-        Weights of the surroundings.
-    """
+    """Refine the (I, J, K) probability of a region, `soft` its smoothed outline."""
     scanned = (images != 0).all(0)
     inside = (probability > _INSIDE) & scanned
     outside = around * ((probability < _OUTSIDE) & scanned)

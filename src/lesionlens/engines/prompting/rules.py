@@ -225,7 +225,6 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
 
 
 def _limited_to_certain(change: Mask, sure: Floats, most: int) -> Mask:
-    """Limit a large change to its most certain voxels."""
     if np.count_nonzero(change) <= most:
         return change
     return np.asarray(change & (sure >= np.partition(sure[change], -most)[-most]))

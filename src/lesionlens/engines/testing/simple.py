@@ -169,7 +169,6 @@ def _grow(
     rng: np.random.Generator,
     spacing: float,
 ) -> None:
-    """Write one lesion's labels."""
     half = (lesion.radius_mm, lesion.radius_mm * 1.1, lesion.radius_mm * 0.9)
     radius = _radius(points, lesion.centre_mm, half)
     radius = radius + 0.08 * _smooth(rng, labels.shape, 5.0 / spacing)

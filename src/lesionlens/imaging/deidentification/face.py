@@ -59,7 +59,8 @@ class Face:
     def at(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which points, (N, 3) RAS+ mm, are in the face."""
         template = load_template()
-        inside = _looked_up(template.zone, template.grid, apply(self.to_template, points_mm))
+        at = template.grid.nearest_voxel(apply(self.to_template, points_mm), clip=True)
+        inside = template.zone[tuple(at.T)]
         out = np.zeros(len(points_mm), bool)
         index = self.grid.nearest_voxel(points_mm[inside])
         held = self.grid.contains(index)
@@ -67,12 +68,6 @@ class Face:
         brain[held] = self.near[tuple(index[held].T)]
         out[inside] = ~brain
         return out
-
-
-def _looked_up(
-    values: NDArray[np.bool_], grid: Grid, points_mm: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    return np.asarray(values[tuple(grid.nearest_voxel(points_mm, clip=True).T)])
 
 
 @cache

@@ -167,7 +167,6 @@ def _of_patients(people: Iterable[_Person], of_study: Mapping[str, str]) -> list
 
 
 def _of_faces(kept: Counter[DefacingOutcome]) -> list[str]:
-    """Return notices about the outcome of defacing."""
     notices = []
     if kept[DefacingOutcome.TAKEN_OFF]:
         notices.append(f"{kept[DefacingOutcome.TAKEN_OFF]} × {TAKEN_OFF}")

@@ -50,13 +50,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
 
 
 def _doubt_of(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> str | None:
-    """Return a notice if the object of a stripped image may be no brain, or refuse it.
-
-    Raises
-    ------
-    UnusableInputError
-        Hardly any of it looks like brain, and it is homogeneous.
-    """
+    """Return a notice if the object of a stripped image may be no brain, or refuse it."""
     share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
     if share >= MIN_BRAIN_SHARE:
         return None

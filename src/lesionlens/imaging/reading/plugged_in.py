@@ -136,7 +136,6 @@ def _guarded(reader: Any, what: str, series: Series) -> Series:
 
 
 def _load(reader: Any, what: str, series: Series) -> NDArray[np.float32]:
-    """Load the voxels of a series and validate them."""
     with plugins.plugin_errors(reader, what, "when it read voxels"):
         voxels: Any = series.load()
     array = isinstance(voxels, np.ndarray) and not isinstance(voxels, np.ma.MaskedArray)

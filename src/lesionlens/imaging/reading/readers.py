@@ -158,13 +158,7 @@ def _read(
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:
-    """Return the deepest common folder of these paths.
-
-    Raises
-    ------
-    UnusableInputError
-        No paths, or on several drives.
-    """
+    """Return the deepest common folder of paths; refuse paths on several drives."""
     try:
         return Path(os.path.commonpath([p.parent for p in paths]))
     except ValueError as error:

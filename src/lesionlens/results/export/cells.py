@@ -1,8 +1,11 @@
-"""Spreadsheet-safe table cells: no text is executed as a formula."""
+"""CSV tables with spreadsheet-safe cells: no text is executed as a formula."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # characters that a spreadsheet may execute
@@ -29,3 +32,12 @@ def cell(value: Any) -> str | int | float:
         return safe_text(value)
     number: int | float = value
     return number
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table with a header line; values are written as they are, see `cell`."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ from lesionlens.base.records.followup import (
 )
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
-from lesionlens.results.export.cells import cell
+from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.words import Words
 
 FILE, TABLE = "followup.json", "followup.csv"
@@ -386,18 +384,16 @@ _COLUMNS = (
 
 def followup_csv(found: Comparison) -> str:
     """Return followup.csv: one row for each lesion and examination; one if there is no lesion."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    rows: list[list[str | int | float]] = []
     for number, point in enumerate(found.points, 1):
         if not point.lesions:
-            writer.writerow([number, cell(point.date), *[""] * (len(_COLUMNS) - 2)])
+            rows.append([number, cell(point.date), *[""] * (len(_COLUMNS) - 2)])
         for one in point.lesions:
             volumes = [_rounded(one.volume_ml.get(region)) for region in Region]
             measures = _rounded(one.longest_mm), _rounded(one.perpendicular_mm)
             row = (number, point.date, one.tracking_uid, one.id, one.place, one.state.value)
-            writer.writerow([cell(value) for value in (*row, *volumes, *measures)])
-    return text.getvalue()
+            rows.append([cell(value) for value in (*row, *volumes, *measures)])
+    return csv_text(_COLUMNS, rows)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -66,7 +66,8 @@ def _register_fonts() -> None:
     from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
     from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
 
-    fonts = _fonts()
+    # found without importing matplotlib, which takes long
+    fonts = Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
     for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
         pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
     pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
@@ -98,11 +99,6 @@ def displayable(words: str) -> str:
     )
     name = next(font for letters, font in fonts if letters.search(words))
     return _EAST_ASIAN.sub(rf'<font name="{_registered(name)}">\g<0></font>', words)
-
-
-def _fonts() -> Path:
-    """Return the folder of DejaVu Sans, found without importing matplotlib, which brings it."""
-    return Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
 
 
 def paragraph(words: str, style: Any) -> Any:

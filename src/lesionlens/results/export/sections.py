@@ -132,7 +132,6 @@ def _size(row: CandidateRow, words: Words) -> str:
 def _facts(
     row: CandidateRow, candidate: Candidate, attention: str, rano: str, words: Words
 ) -> tuple[tuple[str, str], ...]:
-    """Return the facts of a candidate by name."""
     volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
     if candidate.core_uncertain:
         volumes["tc"] = words("uncertain_core", volume=volumes["tc"])

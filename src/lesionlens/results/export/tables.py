@@ -5,8 +5,6 @@ Its public form is docs/reference/findings.schema.json.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -20,7 +18,7 @@ from lesionlens.base.records.files import CandidateRow, FindingsFile, ReviewRow,
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Series
-from lesionlens.results.export.cells import cell
+from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.followup import write_followup
 from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.written import AlwaysPossible
@@ -96,12 +94,8 @@ def findings_csv(content: FindingsFile) -> str:
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns(), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in content.candidates:
-        writer.writerow({name: cell(value) for name, value in flat_row(row).items()})
-    return text.getvalue()
+    rows = map(flat_row, content.candidates)
+    return csv_text(columns(), ([cell(row.get(name)) for name in columns()] for row in rows))
 
 
 def flat_row(row: CandidateRow) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.kinds import with_kinds
-from lesionlens.base import geometry
+from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid
@@ -94,7 +94,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         "Reopened from DICOM objects: probabilities, doubtful parts and which sequence mattered "
         "were not sent"
     )
-    if objects.report is not None and report_items.compares(objects.report):
+    if objects.report is not None and report_items.has(objects.report, report_items.TIME_POINT):
         notices.append("The comparison with an earlier examination was not sent: compare again")
     labels = np.where(findings.components > 0, marked.labels, np.uint8(0)).astype(np.uint8)
     run = _run(objects, inputs, tuple(notices))
@@ -409,7 +409,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
             version=str(about.get("AlgorithmVersion", "unknown")),
             weights_sha256=digest[0] if digest else None,
             capabilities=frozenset({Capability.SEGMENT}),
-            calibrated=report is not None and report_items.is_calibrated(report),
+            calibrated=report is not None and report_items.has(report, codes.PROBABILITY.value),
         ),
         device="not known: from DICOM objects",
         stages=(),

@@ -219,20 +219,7 @@ def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
 def _onto(
     values: NDArray[np.int32], numbers: frozenset[int], source: Grid, grid: Grid
 ) -> NDArray[np.int32]:
-    """Resample each label of a mask separately to another grid; majority wins.
-
-    Parameters
-    ----------
-    values : (I, J, K) int32
-        On `source`.
-    numbers : frozenset of int
-        Labels to resample; all others are background.
-
-    Returns
-    -------
-    (I, J, K) int32
-        On `grid`; of several labels the one that covers more.
-    """
+    """Return (I, J, K) int32 labels on `grid`, each resampled by itself; the majority wins."""
     most = np.full(grid.shape, np.float32(HALF))
     found = np.zeros(grid.shape, np.int32)
     for number in sorted(numbers):

@@ -150,7 +150,6 @@ def _files_named(inputs: Iterable[tuple[str, str]], name: str) -> list[str]:
 
 
 def _differences(study: Study, missing: Iterable[MrSequence]) -> str:
-    """Describe which sequences are missing, and which differ."""
     names = [s.display_name for s in missing if s in study.series]
     absent = [s.display_name for s in missing if s not in study.series]
     parts = [f"it has no {' and no '.join(absent)}"] if absent else []

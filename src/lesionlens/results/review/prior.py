@@ -131,7 +131,7 @@ def find_prior(
         The result is damaged.
     """
     visit = visit_of(now)
-    if not is_result(place) and _holds_results(place):
+    if not is_result(place) and any(True for _ in _possible_results(place)):
         place = latest_before(place, visit, digests_of(now))
     result = place if is_result(place) else None
     if result is not None:
@@ -224,10 +224,6 @@ def _possible_results(folder: Path) -> Iterator[Path]:
         for file in folder.glob(f"{depth}/findings.json"):
             if not any(part.startswith(".") for part in file.relative_to(folder).parts):
                 yield file.parent
-
-
-def _holds_results(folder: Path) -> bool:
-    return any(True for _ in _possible_results(folder))
 
 
 def _last_decision(result: Path) -> str:

@@ -112,25 +112,20 @@ def response_of(report: Dataset) -> SignedResponse | None:
         return None
 
 
+def has(report: Dataset, code: str) -> bool:
+    """Return whether a report has an item whose concept name has this code value."""
+    return any(_name(item) == code for item in items_below(report))
+
+
 def is_builtin(report: Dataset) -> bool:
     """Return whether a report was written by LesionLens."""
-    return any(_name(item) == codes.REVIEW.value for item in items_below(report))
+    return has(report, codes.REVIEW.value)
 
 
 def accepts_none(report: Dataset) -> bool:
     """Return whether a reader accepted none of the candidates."""
     concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in items_below(report))
     return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in concepts)
-
-
-def compares(report: Dataset) -> bool:
-    """Return whether it compares the study with an earlier examination."""
-    return any(_name(item) == TIME_POINT for item in items_below(report))
-
-
-def is_calibrated(report: Dataset) -> bool:
-    """Return whether its scores are probabilities."""
-    return any(_name(item) == codes.PROBABILITY.value for item in items_below(report))
 
 
 def iso(moment: str) -> str:

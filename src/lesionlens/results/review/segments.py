@@ -263,13 +263,7 @@ def _resampled(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> NDA
 
 
 def _check_stack(planes: list[NDArray[np.float64]]) -> None:
-    """Refuse frames that do not lie one behind the other, which no grid holds.
-
-    Raises
-    ------
-    ReadError
-        They differ in orientation or pixel spacing, or are shifted within their plane.
-    """
+    """Refuse frames that do not lie one behind the other, which no grid holds."""
     first = planes[0]
     sides = np.linalg.norm(first[:, :2], axis=0)
     for plane in planes:

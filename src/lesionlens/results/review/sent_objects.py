@@ -104,13 +104,7 @@ def _header(path: Path) -> tuple[str, Dataset]:
 
 
 def _whole(path: Path) -> Dataset:
-    """Read an object of this study with its pixels.
-
-    Raises
-    ------
-    ReadError
-        The file is too large or damaged.
-    """
+    """Read an object of this study with its pixels."""
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(
             found=f"more than {MAX_BYTES // 2**20} MiB in {path.name!r}",
@@ -132,13 +126,7 @@ def _damaged(path: Path) -> ReadError:
 
 
 def _belongs(header: Dataset, study: Study, path: Path) -> bool:
-    """Return whether an object belongs to this study, by its UID or its references.
-
-    Raises
-    ------
-    ReadError
-        An element of its header is damaged, or it has no identity.
-    """
+    """Return whether an object belongs to this study, by its UID or its references."""
     images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
     try:
         pointed_at = referenced(header)  # decodes every element

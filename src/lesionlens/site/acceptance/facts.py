@@ -15,10 +15,10 @@ from lesionlens.analysis.evaluation.cases import (
     read_cases,
     read_table,
 )
-from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.imaging.reading.readers import open_study
 
 UNKNOWN = "not known"
@@ -104,27 +104,20 @@ def thickness_range(mm: float) -> str:
 
 def _scanner(study: Study) -> str:
     file = next(iter(study.series.values())).files[0].path
-    fields = _of_header(file) if study.kind is StudyKind.DICOM else _of_sidecar(file)
+    dicom = study.kind is StudyKind.DICOM
+    try:
+        fields = _of_header(file) if dicom else _words(read_sidecar(file, []), _SIDECAR)
+    except (OSError, *DAMAGED):
+        return UNKNOWN
     maker, model, tesla = fields
     parts = [maker, model.removeprefix(maker).strip(), f"{tesla:g} T" if tesla else ""]
     return " ".join(part for part in parts if part) or UNKNOWN
 
 
 def _of_header(file: Path) -> tuple[str, str, float]:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            header: Any = read_dicom(file, stop_before_pixels=True, specific_tags=[*_TAGS])
-            return _words({tag: header.get(tag) for tag in _TAGS}, _TAGS)
-    except (OSError, *DAMAGED):
-        return "", "", 0.0
-
-
-def _of_sidecar(file: Path) -> tuple[str, str, float]:
-    place = file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    try:
-        return _words(read_json(place), _SIDECAR)
-    except (OSError, ValueError, TypeError, AttributeError, ReadError):
-        return "", "", 0.0
+    with warnings.catch_warnings(action="ignore"):
+        header: Any = read_dicom(file, stop_before_pixels=True, specific_tags=[*_TAGS])
+        return _words({tag: header.get(tag) for tag in _TAGS}, _TAGS)
 
 
 def _words(fields: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:

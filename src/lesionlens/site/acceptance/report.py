@@ -5,9 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
-
-from lesionlens.base.files.file_model import FileModel
+from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.results.export.html import environment, number
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
@@ -65,11 +63,7 @@ class CaseReport(FileModel):
 class AcceptanceReport(FileModel):
     """Content of acceptance.json."""
 
-    schema_: Literal["lesionlens/acceptance/1"] = Field(
-        default="lesionlens/acceptance/1",
-        validation_alias="schema",
-        serialization_alias="schema",
-    )
+    schema_: Literal["lesionlens/acceptance/1"] = schema_field("lesionlens/acceptance/1")
     made: str
     signed_by: str | None
     passed: bool

@@ -128,5 +128,4 @@ class _RemoteCancel:
 
 
 def _analyse_there(job: StudyJob, choice: CohortChoice, stop: str) -> StudyOutcome:
-    """Analyse a study in a worker of the cluster."""
     return analyse(job, choice, RunContext(cancel=_RemoteCancel(stop)))

@@ -222,7 +222,6 @@ def _outcomes(
 
 
 def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> StudyOutcome:
-    """Analyse a study in a worker of this machine."""
     return analyse(job, choice, context)
 
 

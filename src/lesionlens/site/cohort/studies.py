@@ -12,7 +12,8 @@ from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.site.cohort.study_table import read_table
-from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.study_files import analysed_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +157,9 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
 
 def _without_scans(folder: Path) -> bool:
     files = [p for p in folder.rglob("*") if p.is_file()]
-    return bool(files) and all(_is_label(p) or p.suffix == ".toml" for p in files)
-
-
-def _is_label(path: Path) -> bool:
-    return is_nifti(path) and is_label_name(path.name)
+    return bool(files) and all(
+        p.suffix == ".toml" or (is_nifti(p) and is_label_name(p.name)) for p in files
+    )
 
 
 def left_out(studies: Path, out: Path) -> tuple[str, ...]:
@@ -181,3 +180,27 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     loose = sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
     words = "Files beside the study folders belong to no study and were skipped"
     return (f"{words}: {loose}",) if loose else ()
+
+
+def repeated_scans(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
+    """Return a note that names the studies with a file of an earlier one.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the cohort. Results are compared by the files that they were made of.
+    outcomes : sequence of StudyOutcome
+        Outcomes of its studies, in row order.
+    """
+    owners: dict[str, str] = {}
+    found = []
+    for outcome in outcomes:
+        if outcome.status is not Status.ANALYSED:
+            continue
+        files = analysed_files(out / outcome.name)
+        other = next((owners[one] for one in sorted(files) if one in owners), None)
+        if other is not None:
+            found.append(f"{outcome.name} and {other}")
+        owners |= dict.fromkeys(files - owners.keys(), outcome.name)
+    named = first_few(found, 5, "; ")
+    return (f"The same scan is in two studies, and both are counted: {named}",) if found else ()

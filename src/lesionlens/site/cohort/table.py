@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.files.manifest import check_free, listed, write_listed
-from lesionlens.results.export.cells import safe_text
+from lesionlens.results.export.cells import csv_text, safe_text
 from lesionlens.results.export.tables import columns
 from lesionlens.site.database.records import Status, StudyOutcome
 
@@ -52,14 +50,12 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     ResourceError
         The disk is full or the folder cannot be written; the results are kept.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, (*STUDY_COLUMNS, *columns()), restval="", lineterminator="\n")
-    writer.writeheader()
-    for outcome in outcomes:
-        writer.writerows(_rows(out, outcome))
-    contents: dict[str, str | bytes] = {CSV_NAME: text.getvalue()}
+    names = (*STUDY_COLUMNS, *columns())
+    rows = (row for outcome in outcomes for row in _rows(out, outcome))
+    text = csv_text(names, ([row.get(name, "") for name in names] for row in rows))
+    contents: dict[str, str | bytes] = {CSV_NAME: text}
     if find_spec("pyarrow") is not None:
-        contents[PARQUET_NAME] = _parquet(text.getvalue())
+        contents[PARQUET_NAME] = _parquet(text)
     try:
         return write_listed(out, contents, LIST_NAME)
     except OSError as error:

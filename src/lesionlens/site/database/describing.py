@@ -20,6 +20,7 @@ from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.site.database.reads import state_of
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome, StudyState
@@ -138,7 +139,8 @@ def refreshed(database: WorklistDatabase, entry: StudyEntry, *, again: bool = Fa
         about, now = _described(database, replace(entry, patient=listed[0], date=listed[1]), study)
         about = replace(about, files=files)
         if known and before is None:
-            about = replace(about, listed=_not_of_images(listed, about.images))
+            patient, date = ("" if a == b else a for a, b in zip(listed, about.images, strict=True))
+            about = replace(about, listed=(patient, date))
     about.store(database, entry.name)
     failed = database.outcome(entry.name, files)
     if failed is not None and failed.status is Status.FAILED:
@@ -184,12 +186,6 @@ def _when_read(
     if known == (None, None) and _was_read(database, name):
         return before.images, before.contents
     return known
-
-
-def _not_of_images(listed: PatientAndDate, images: PatientAndDate) -> PatientAndDate:
-    """Return what a list of an earlier release names otherwise than the images."""
-    patient, date = (one if one != found else "" for one, found in zip(listed, images, strict=True))
-    return patient, date
 
 
 def _other_images(read_as: PatientAndDate | None, images: PatientAndDate) -> tuple[str, ...]:
@@ -246,8 +242,7 @@ def fields_of(study: Study) -> Mapping[str, str]:
             header = read_dicom(file, stop_before_pixels=True, specific_tags=list(_TAGS))
             found = {tag: str(header.get(tag) or "") for tag in _TAGS}
         else:
-            sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", "", file.name) + ".json")
-            fields = read_json(sidecar) if sidecar.is_file() else {}
+            fields = read_sidecar(file, [])
             found = {
                 "PatientID": fields.get("PatientID"),
                 "StudyDate": fields.get("StudyDate") or fields.get("AcquisitionDateTime"),

@@ -14,7 +14,7 @@ from lesionlens.base.records.review import (
     Review,
     ReviewEvent,
 )
-from lesionlens.site.database.records import Mark, Read, ReaderVerdict, ReadKey, StudyState
+from lesionlens.site.database.records import Mark, Read, ReadKey, StudyState
 
 ACT = TypeAdapter(ReviewEvent)
 """An act as stored in the database, in JSON."""
@@ -33,7 +33,7 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     stays, as the analysis was shown after it.
     """
     marks: dict[str, Mark] = {}
-    verdicts: dict[str, ReaderVerdict] = {}
+    verdicts: dict[str, ReviewEvent] = {}
     unaided = signed = None
     seconds = dict.fromkeys(Phase, 0.0)
     for act in acts:
@@ -54,9 +54,7 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
         elif uid not in NO_CANDIDATE:
             verdicts.pop(uid, None)
             if act.state is not ReviewState.UNREVIEWED:
-                verdicts[uid] = ReaderVerdict(
-                    uid, act.state, act.at_mm, act.confidence, act.reason or ""
-                )
+                verdicts[uid] = act
     return Read(
         key,
         tuple(marks.values()),

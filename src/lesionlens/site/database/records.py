@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from lesionlens.base.labels import Phase, ReviewState
-from lesionlens.base.records.findings import Point
+from lesionlens.base.labels import Phase
 from lesionlens.base.records.review import ReviewEvent, UnaidedMark
 
 
@@ -131,25 +130,14 @@ class Mark(UnaidedMark):
 
 
 @dataclass(frozen=True, slots=True)
-class ReaderVerdict:
-    """A reader's last decision on one candidate."""
-
-    tracking_uid: str
-    state: ReviewState
-    at_mm: Point | None
-    confidence: int | None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Read:
     """One reader's read of one study, derived from their acts."""
 
     key: ReadKey
     marks: tuple[Mark, ...] = ()
     """Marks that were not removed, oldest first, with their phase."""
-    verdicts: tuple[ReaderVerdict, ...] = ()
-    """Last verdict on each candidate."""
+    verdicts: tuple[ReviewEvent, ...] = ()
+    """The last decision on each candidate."""
     unaided: str | None = None
     signed: str | None = None
     """Statements signed before the analysis was shown, and at the end."""

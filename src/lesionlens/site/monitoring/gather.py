@@ -151,11 +151,6 @@ def with_images(
     return found, notices
 
 
-def _json(path: Path) -> dict[str, Any]:
-    read: dict[str, Any] = read_json(path)
-    return read
-
-
 @dataclass(frozen=True, slots=True)
 class _SavedFiles:
     """The files of one result folder."""
@@ -168,11 +163,11 @@ class _SavedFiles:
 
     @classmethod
     def read(cls, path: Path) -> _SavedFiles:
-        review = _json(path / "review.json") if (path / "review.json").is_file() else {}
-        findings, run = _json(path / "findings.json"), _json(path / "run.json")
+        review = read_json(path / "review.json") if (path / "review.json").is_file() else {}
+        findings, run = read_json(path / "findings.json"), read_json(path / "run.json")
         _check_digests(path, run)
         own = path / ORIGINAL / "findings.json"
-        made = _json(own) if own.is_file() else findings
+        made = read_json(own) if own.is_file() else findings
         _check_review((*findings["candidates"], *made["candidates"]), run, review)
         return cls(path, made, run, review.get("events", []))
 

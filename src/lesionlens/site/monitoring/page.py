@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 
-from lesionlens.results.export.cells import safe_text
+from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.html import environment, number
 from lesionlens.site.monitoring.figures import Drift, Group, Rate, ScoreReliability
 from lesionlens.site.monitoring.records import MonitoredStudy
@@ -96,24 +94,20 @@ def html(watched: MonitoringReport) -> str:
 
 def csv_table(watched: MonitoringReport) -> str:
     """Return a CSV with one row per candidate and reader, or per unreviewed candidate."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("study", "day", "week", "engine", "tracking_uid", "score", "volume_ml",
-                     "added", "apart", "reader", "verdict", "prompts",
-                     "prompt_seconds"))  # fmt: skip
+    columns = ("study", "day", "week", "engine", "tracking_uid", "score", "volume_ml", "added",
+               "apart", "reader", "verdict", "prompts", "prompt_seconds")  # fmt: skip
+    rows: list[list[str | int | float]] = []
     for study in watched.studies:
-        about = (safe_text(study.name), study.day.isoformat(), study.week, safe_text(study.engine))
+        about = (study.name, study.day.isoformat(), study.week, study.engine)
         for one in study.candidates:
-            verdicts = one.verdicts.items() or [("", "unreviewed")]
-            for reader, verdict in verdicts:
-                volume = "" if one.volume_ml is None else one.volume_ml
-                score = "" if one.added else one.score  # the network returned none
-                added, apart = ("true" if so else "false" for so in (one.added, one.apart))
+            score = None if one.added else one.score  # the network returned none
+            of_one = (one.tracking_uid, score, one.volume_ml, one.added, one.apart)
+            for reader, verdict in one.verdicts.items() or [("", "unreviewed")]:
                 effort = one.pointed.get(reader)
                 pointed = ("", "") if effort is None else (effort.prompts, round(effort.seconds, 1))
-                writer.writerow((*about, one.tracking_uid, score, volume, added, apart,
-                                 safe_text(reader), str(verdict), *pointed))  # fmt: skip
-    return text.getvalue()
+                row = (*about, *of_one, reader, str(verdict), *pointed)
+                rows.append([cell(value) for value in row])
+    return csv_text(columns, rows)
 
 
 def prometheus(watched: MonitoringReport) -> str:

@@ -232,13 +232,7 @@ class Pacs(ABC):
 
     @abstractmethod
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send the remaining files, and record the outcome of each.
-
-        Raises
-        ------
-        BrokenOffError
-            A retry may succeed.
-        """
+        """Send the remaining files, recording each outcome; BrokenOffError: retry."""
 
     def objects_of(
         self, study_uid: str, wanted: Callable[[str], bool], *, context: RunContext = SILENT
@@ -305,13 +299,7 @@ class Pacs(ABC):
 
 
 def _read_identity(path: Path) -> tuple[str, str, Patient]:
-    """Return a file's SOP Instance UID, Study UID and patient.
-
-    Raises
-    ------
-    ReadError
-        The file cannot be read as DICOM.
-    """
+    """Return a file's SOP Instance UID, Study UID and patient."""
     try:
         with warnings.catch_warnings(action="ignore"):
             header = read_dicom(path, stop_before_pixels=True, specific_tags=[*_IDENTITY])

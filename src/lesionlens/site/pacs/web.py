@@ -85,7 +85,9 @@ class WebPacs(Pacs):
         known = login(address, access.user)
         self._session = _Session()
         # without explicit authentication, requests would read passwords from ~/.netrc
-        self._session.auth = HTTPBasicAuth(*(k.encode() for k in known)) if known else _unchanged
+        self._session.auth = (
+            HTTPBasicAuth(*(k.encode() for k in known)) if known else lambda request: request
+        )
         client_context(access)  # unusable certificates are refused now
         if access.ca is not None:
             self._session.verify = str(access.ca)
@@ -125,11 +127,6 @@ class WebPacs(Pacs):
         """Search without characters that need escapes in an address, and compare them here.
 
         Orthanc's plug-in 1.7 takes `%C3%BC` literally, so that it finds no name with an umlaut.
-
-        Raises
-        ------
-        UnusableInputError
-            More studies than are listed could match, and those listed do not.
         """
         listed = self._matching(filters)
         differing = [tag for tag in _FREE_TEXT if filters.get(tag) != wanted.get(tag)]
@@ -272,10 +269,6 @@ def _bounded(answer: Response) -> BytesIO:
                 raise Broken(f"a response of more than {MAX_ANSWER_BYTES / 2**20:.3g} MB")
     body.seek(0)
     return body
-
-
-def _unchanged(request: PreparedRequest) -> PreparedRequest:
-    return request
 
 
 def _check_response(response: Response, *_: Any, **__: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from lesionlens.base.files.bounded_read import read_json, read_object
 from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
-from lesionlens.results.export.cells import safe_text
+from lesionlens.results.export.cells import csv_text, safe_text
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.describing import RESULT
 from lesionlens.site.database.records import Read
@@ -170,7 +168,7 @@ def _mark_rows(
                 "rating": verdict.confidence if known and verdict.confidence is not None else "",
                 "verdict": verdict.state.value,
                 "score": scores.get((read.key.study, verdict.tracking_uid), ""),
-                "reason": safe_text(verdict.reason),
+                "reason": safe_text(verdict.reason or ""),
                 **_at(verdict.at_mm),
             }
         )
@@ -183,8 +181,4 @@ def _at(point: tuple[float, float, float] | None) -> dict[str, float]:
 
 
 def _text(columns: tuple[str, ...], rows: list[dict[str, str | int | float]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))

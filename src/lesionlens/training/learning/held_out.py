@@ -22,7 +22,6 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose, choose_precision
 from lesionlens.network import weights as weight_files
 from lesionlens.network.synth.draw import DrawConfig
-from lesionlens.results.export.run import read_run_json
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse
 from lesionlens.site.database.records import Status
@@ -126,25 +125,16 @@ class HeldOutScorer:
 
 def _complete(path: Path, side: Side) -> bool:
     """Return whether these weights and this version made a result there that is still whole."""
-    if _made_by(path) != side.sha256 or _package(path) != version("lesionlens"):
-        return False
     try:
         run = read_run_file(path)
+        made_by = run.weights_sha256, run.versions.get("lesionlens")
+        if made_by != (side.sha256, version("lesionlens")):
+            return False
         check_parts(path, run, _SCORED)
     except ReadError:
         return False
     written = {row.file for row in run.files or ()}
     return all((path / part).is_file() for part in written.intersection(_SCORED))
-
-
-def _made_by(path: Path) -> str | None:
-    """Return the SHA-256 of the weights that made a result; None if there is no result."""
-    found = read_run_json(path).get("weights_sha256")
-    return None if found is None else str(found)
-
-
-def _package(path: Path) -> str:
-    return str(read_run_json(path).get("versions", {}).get("lesionlens"))
 
 
 def synthetic_metrics(

@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from lesionlens.analysis.evaluation.paired import PairedFigure
 from lesionlens.base.errors import ReadError, UnusableInputError, WeightsError
 from lesionlens.base.files.bounded_read import read_model
-from lesionlens.base.files.file_model import FileModel
+from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.provenance import sha256_of
 
 RECORD, WEIGHTS, PAGE = "proposal.json", "proposed.safetensors", "comparison.html"
@@ -71,9 +69,7 @@ class Proposal(FileModel):
         SHA-256 of patients, including those of ancestors; see `network.versions.WeightsVersion`.
     """
 
-    schema_: Literal["lesionlens/proposal/1"] = Field(
-        default="lesionlens/proposal/1", validation_alias="schema", serialization_alias="schema"
-    )
+    schema_: Literal["lesionlens/proposal/1"] = schema_field("lesionlens/proposal/1")
     made: str
     parent: NamedWeights
     proposed: NamedWeights

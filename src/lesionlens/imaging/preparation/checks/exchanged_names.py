@@ -76,7 +76,11 @@ def check(
     one_image.refuse_one_image_twice(channels, brain)
     pair = one_image.copies(channels, brain)
     if pair is not None:
-        return QualityCheck("names", False, copies_in_words(pair))
+        words = (
+            f"{listed(pair)} show the same detail: one seems a processed copy of the other. Check "
+            "that each is a scan of its own before you trust any result."
+        )
+        return QualityCheck("names", False, words)
     return _check_of(judge(channels, brain, grid))
 
 
@@ -87,7 +91,10 @@ def _check_of(found: NameVerdict | None) -> QualityCheck:
     if found.exchanged:
         return QualityCheck("names", False, in_words(found.exchanged))
     if found.undecided:
-        words = undecided_in_words(found.undecided)
+        words = (
+            "The images neither confirm nor contradict the names of "
+            f"{listed(found.undecided)}. Make sure that they are right."
+        )
         return QualityCheck("names", True, words, undecided=True)
     return QualityCheck("names", True, "Each sequence looks like what it is called.")
 
@@ -108,22 +115,6 @@ def in_words(exchanged: tuple[MrSequence, ...]) -> str:
     return (
         f"{one} and {other} seem exchanged: the image called {one} looks like {other}, and the "
         "reverse. Check which is which before you trust any result."
-    )
-
-
-def copies_in_words(pair: tuple[MrSequence, ...]) -> str:
-    """Return the notice about two sequences of which one is a copy of the other."""
-    return (
-        f"{listed(pair)} show the same detail: one seems a processed copy of the other. Check that "
-        "each is a scan of its own before you trust any result."
-    )
-
-
-def undecided_in_words(undecided: tuple[MrSequence, ...]) -> str:
-    """Return the statement that names are neither confirmed nor contradicted."""
-    return (
-        f"The images neither confirm nor contradict the names of {listed(undecided)}. Make sure "
-        "that they are right."
     )
 
 

@@ -63,7 +63,6 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
 
 
 def _scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask scaled to fill a cube, (40, 40, 40)."""
     planes = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))  # voxels in each
     ends = (np.percentile(np.repeat(np.arange(len(n)), n), _ENDS) for n in planes)
     sides = [np.linspace(low, high, _POINTS) for low, high in ends]

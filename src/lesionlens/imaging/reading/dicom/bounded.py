@@ -140,15 +140,7 @@ class _Bounded:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO | None:
-    """Return the inflated content of a deflated file; None if it is not deflated.
-
-    Raises
-    ------
-    TooLargeError
-        More than `MAX_BYTES`.
-    ValueError
-        A damaged stream.
-    """
+    """Return the inflated content of a deflated file; None if it is not deflated."""
     head = file.read(4096)
     if head[128:132] != b"DICM" or _DEFLATED not in head:
         return None

@@ -154,13 +154,7 @@ def _no_images(found: Scan) -> UnusableInputError:
 
 
 def _one_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlice]:
-    """Return the slices of the only study, or of the one that the user selected.
-
-    Raises
-    ------
-    SeveralStudiesError
-        Several studies and none selected, or none with that UID; the error lists them.
-    """
+    """Return the slices of the only study, or of the one that the user selected."""
     wanted = options.study_uid
     groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
@@ -186,13 +180,7 @@ def _listed(uid: str, items: list[DicomSlice]) -> ListedStudy:
 
 
 def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str, ...]:
-    """Return what the user confirmed about contradicting identities; empty if they agree.
-
-    Raises
-    ------
-    PatientConflictError
-        The identities contradict each other, and the user has not confirmed one patient.
-    """
+    """Return what the user confirmed about contradicting identities; empty if they agree."""
     notice = settle(
         conflict_among(patients),
         "the images of this folder",

@@ -240,13 +240,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
 
 
 def _header(path: Path) -> Any:
-    """Return the needed elements, by the fast parser or by pydicom; None if not DICOM.
-
-    Raises
-    ------
-    OSError and the others of `DAMAGED`
-        A DICOM file that cannot be read.
-    """
+    """Return the needed elements, by the fast parser or by pydicom; None if not DICOM."""
     try:
         with path.open("rb", buffering=0) as stream:
             head = stream.read(dicom_header.FIRST_BYTES)

@@ -161,7 +161,7 @@ def _groups(slices: Iterable[DicomSlice]) -> list[list[DicomSlice]]:
     groups: list[list[DicomSlice]] = []
     for item in sorted(slices, key=number_of):
         found, measures = alike[_key(item)], _measures(item)
-        near = (group for of_first, group in found if _same_measures(of_first, measures))
+        near = (group for first, group in found if (np.abs(first - measures) <= ROUNDING).all())
         group = next(near, None)
         if group is None:
             group = []
@@ -182,10 +182,6 @@ def _measures(item: DicomSlice) -> NDArray[np.float64]:
     te = item.number("EffectiveEchoTime") or item.number("EchoTime") or 0.0
     geometry = (("ImageOrientationPatient", 6), ("PixelSpacing", 2))
     return np.concatenate([*(_needed(item, *each) for each in geometry), [te]])
-
-
-def _same_measures(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    return bool((np.abs(one - other) <= ROUNDING).all())
 
 
 def _normal(item: DicomSlice) -> NDArray[np.float64]:
@@ -267,11 +263,6 @@ def _check_in_line(
     """Refuse slices that are shifted within their plane: one affine cannot hold them.
 
     A tilted gantry shifts each slice as much as the one before, which the affine's step holds.
-
-    Raises
-    ------
-    GeometryError
-        A slice begins elsewhere in its plane than the line through the first and last says.
     """
     if depth[-1] <= 0:
         return

@@ -69,7 +69,8 @@ def split_volumes(places: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice]
         return [([place[0] for place in places], [])]
     if len(counts) == 1 and len(places) > 1:
         parts = _separated(places)
-        if parts is None and all(map(_are_copies, places)):
+        copies = (item.frame is None and same_image(p[0], item) for p in places for item in p)
+        if parts is None and all(copies):
             notice = (
                 f"its images are there {len(places[0])} times with equal pixels, under other SOP "
                 "Instance UIDs; one of each was kept"
@@ -160,11 +161,6 @@ def _as_number(value: str) -> float:
         return float(value)
     except ValueError:
         return 0.0
-
-
-def _are_copies(place: list[DicomSlice]) -> bool:
-    """Return whether the images at a position are one image in files of their own."""
-    return all(item.frame is None and same_image(place[0], item) for item in place)
 
 
 def _by_number(places: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:

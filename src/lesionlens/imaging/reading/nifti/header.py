@@ -163,7 +163,7 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
     try:
-        affine = check_affine(affine_mm(image), where=repr(name))
+        affine = check_affine(_scaled(image.affine, _scale(image.header)), where=repr(name))
         notice = _forms_agree(header, affine, shape, _scale(header))
     except (ValueError, HeaderDataError) as error:
         raise GeometryError(
@@ -172,11 +172,6 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         ) from error
     return affine, (f"{name!r}: {notice}",) if notice else ()
-
-
-def affine_mm(image: Any) -> Affine:
-    """Return the (4, 4) affine of an opened NIfTI file in millimetres, whatever its unit."""
-    return _scaled(image.affine, _scale(image.header))
 
 
 def _scale(header: Any) -> float:

@@ -140,7 +140,6 @@ def named_place(value: str, root: Path, sequence: MrSequence) -> Path | None:
 
 
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
-    """Resolve a file given for a sequence."""
     place = named_place(value, root, sequence)
     if place is not None and place.is_file():
         return place
@@ -295,13 +294,7 @@ def _patient_of(path: Path) -> Patient:
 
 
 def _one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...]:
-    """Return what the user confirmed about contradicting sidecars or BIDS names.
-
-    Raises
-    ------
-    PatientConflictError
-        The user has not confirmed one patient.
-    """
+    """Return what the user confirmed about contradicting sidecars or BIDS names."""
     patients = tuple(patients_of(files))
     notice = settle(
         conflict_among(patients, gaps=False),

@@ -19,13 +19,7 @@ _TRAILING = 2**20
 
 
 def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
-    """Read the voxels as float32 in scanner units.
-
-    Raises
-    ------
-    ReadError
-        Truncated, damaged, or with an infinite scale.
-    """
+    """Read the voxels as float32 in scanner units; raises as `read_stored`."""
     try:
         values = np.asarray(_whole(path).get_fdata(dtype=np.float32, caching="unchanged"))
     except BROKEN as error:

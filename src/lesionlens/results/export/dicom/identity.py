@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, OWN_SCHEME, Code
+from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
@@ -84,6 +85,15 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
             )
         ]
     return attributes
+
+
+def differs(found: str) -> ExportError:
+    """Return the error for an object that, read back, is not what was to be written."""
+    return ExportError(
+        found=found,
+        expected="what was meant to be written",
+        next_step="Report this as a defect; nothing was saved",
+    )
 
 
 def decided(analysis: Analysis) -> int:

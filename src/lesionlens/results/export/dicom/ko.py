@@ -9,7 +9,6 @@ import pydicom
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 
 from lesionlens.base.codes import OF_INTEREST
-from lesionlens.base.errors import ExportError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.dicom import identity
@@ -68,11 +67,7 @@ def check_ko(path: Path, meant: KeyObjectSelectionDocument) -> None:
     """
     found, wanted = (_named(ds) for ds in (pydicom.dcmread(path), meant))
     if found != wanted:
-        raise ExportError(
-            found="other images in key_objects.dcm, read back, than were meant",
-            expected="what was meant to be written",
-            next_step="Report this as a defect; nothing was saved",
-        )
+        raise identity.differs("other images in key_objects.dcm, read back, than were meant")
 
 
 def _named(document: pydicom.Dataset) -> list[str]:

@@ -34,7 +34,6 @@ from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import MapExtent, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import identity
-from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
 
 BODY_PART = "BRAIN"
@@ -142,7 +141,7 @@ def build_pmap(
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
         pixel_measures=_measures(sources),
-        plane_positions=plane_positions(sources, frames.chosen, frames.corner),
+        plane_positions=sources.plane_positions(frames.chosen, frames.corner),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **identity.of_new_object(analysis, label_of(region)),
     )
@@ -229,8 +228,4 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
 
 
 def _differs() -> ExportError:
-    return ExportError(
-        found="a frame in attention.dcm that differs, read back, from the result",
-        expected="what was meant to be written",
-        next_step="Report this as a defect; nothing was saved",
-    )
+    return identity.differs("a frame in attention.dcm that differs, read back, from the result")

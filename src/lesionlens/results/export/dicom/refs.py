@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from highdicom import PlanePositionSequence
+from highdicom.enum import CoordinateSystemNames
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -90,6 +92,20 @@ class SourceFrames:
         if indices == list(range(len(turned))):
             return turned
         return turned[::-1] if indices == list(range(len(turned)))[::-1] else turned[indices]
+
+    def plane_positions(
+        self, chosen: NDArray[np.intp], corner: tuple[int, int] = (0, 0)
+    ) -> list[PlanePositionSequence]:
+        """Return the positions of chosen frames as DICOM items.
+
+        Parameters
+        ----------
+        corner : (2,) int
+            Row and column, in the source, of the first pixel of cropped frames.
+        """
+        row, column = corner
+        points = ((plane @ (column, row, 1.0)).tolist() for plane in self.planes[chosen])
+        return [PlanePositionSequence(CoordinateSystemNames.PATIENT, point) for point in points]
 
     def images(self, chosen: NDArray[np.intp]) -> list[Dataset]:
         """Return the source datasets of chosen frames (all of a multi-frame instance)."""
@@ -286,13 +302,7 @@ def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.fl
 
 
 def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> FramePlacement:
-    """Locate a frame on the grid.
-
-    Raises
-    ------
-    ExportError
-        Its pixels are not voxels of the grid.
-    """
+    """Locate a frame on the grid; ExportError if its pixels are not voxels of the grid."""
     corners = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]])
     lps = np.c_[corners, np.ones(4)] @ plane.T
     voxels = grid.to_voxel(geometry.points_lps_from_ras(lps))

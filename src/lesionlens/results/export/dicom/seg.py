@@ -39,7 +39,6 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import frame_encoding, identity
-from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
 
 
@@ -218,6 +217,7 @@ def build_seg(
         From `segments_of` and `cavity_of`.
     """
     every = np.arange(len(sources.placements))
+    words = ("Candidate regions, research use only", caveats.limits_in_brief(analysis))
     frames = frames_of(sources, segments)
     added = frame_encoding.empty_frames(
         frames_held(segments, len(every)), sources.rows * sources.columns
@@ -231,9 +231,9 @@ def build_seg(
         max_fractional_value=1,
         segment_descriptions=[_described(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
-        content_description=_description(analysis),
+        content_description="; ".join(filter(None, words))[:64],
         # of single frames highdicom takes each image's own and says that locations are preserved
-        plane_positions=None if sources.numbers is None else plane_positions(sources, every),
+        plane_positions=None if sources.numbers is None else sources.plane_positions(every),
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
@@ -241,11 +241,6 @@ def build_seg(
     if added.size:
         frame_encoding.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
     return seg
-
-
-def _description(analysis: Analysis) -> str:
-    words = ("Candidate regions, research use only", caveats.limits_in_brief(analysis))
-    return "; ".join(filter(None, words))[:64]
 
 
 def _name_segment_per_frame(seg: Dataset) -> None:
@@ -294,8 +289,4 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ..
 
 
 def _differs(what: str) -> ExportError:
-    return ExportError(
-        found=f"a {what} in seg.dcm that differs, read back, from the result",
-        expected="what was meant to be written",
-        next_step="Report this as a defect; nothing was saved",
-    )
+    return identity.differs(f"a {what} in seg.dcm that differs, read back, from the result")

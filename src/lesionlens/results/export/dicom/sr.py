@@ -33,7 +33,6 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
@@ -224,8 +223,4 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
     expected = {one.tracking_uid for one in segments}
     expected |= {one.tracking_uid for one in identity.exported(analysis)}  # or without an outline
     if found != expected:
-        raise ExportError(
-            found="other tracking UIDs in sr.dcm, read back, than in the result",
-            expected="what was meant to be written",
-            next_step="Report this as a defect; nothing was saved",
-        )
+        raise identity.differs("other tracking UIDs in sr.dcm, read back, than in the result")

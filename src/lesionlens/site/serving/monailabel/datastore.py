@@ -136,10 +136,6 @@ class Datastore:
         self.note(name, notes | {"ts": int(time.time())}, tag)
         return name
 
-    def remove_label(self, name: str, tag: str) -> None:
-        """Remove a label; clients cannot remove images."""
-        self.label(name, tag).unlink()
-
     def notes(self, name: str, tag: str = "") -> Notes:
         """Return the metadata of an image, or of its label."""
         return dict(self._all_notes().get(name, {}).get(tag, {}))

@@ -104,13 +104,7 @@ def study_of(
 
 
 def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext) -> Study:
-    """Open a volume as its most likely sequence, with a notice about the uncertainty.
-
-    Raises
-    ------
-    UnusableInputError
-        There are several volumes, or nothing is likely enough.
-    """
+    """Open a volume as its most likely sequence, with a notice about the uncertainty."""
     from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
 
     silent = error.study.set_aside

@@ -243,7 +243,7 @@ def _add_labels(router: APIRouter) -> None:
 
     @router.delete("/datastore/label", dependencies=[Depends(admitted)])
     def remove(adapter: All, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
-        adapter.datastore.remove_label(id, tag)
+        adapter.datastore.label(id, tag).unlink()
         return {}
 
     @router.get("/datastore/label/info", dependencies=[Depends(admitted)])
@@ -253,7 +253,6 @@ def _add_labels(router: APIRouter) -> None:
 
 
 def _named(file: UploadFile) -> tuple[str, BinaryIO]:
-    """Return name and content of an uploaded file."""
     return file.filename or "image.nii.gz", file.file
 
 

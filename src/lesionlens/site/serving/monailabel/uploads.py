@@ -163,13 +163,7 @@ class Uploads:
 
     @contextmanager
     def held(self, owner: str, name: str) -> Iterator[Upload]:
-        """Keep an upload while a request waits or is executed, however long.
-
-        Raises
-        ------
-        GoneError
-            The upload does not exist, or has expired.
-        """
+        """Keep an upload while a request waits or is executed, however long; raises as `find`."""
         upload = self.find(owner, name)
         with self._lock:
             upload.requests += 1
@@ -218,7 +212,6 @@ def _size(content: BinaryIO) -> int:
 
 
 def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
-    """Write the files of one upload; return their path."""
     folder.mkdir(mode=0o700)
     for file_name, content in files:
         plain = _sole_name(file_name) if len(files) == 1 else safe_name(file_name)

@@ -1,0 +1,29 @@
+"""What a list takes from the files of its studies."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.site.database.describing import fields_of
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "t1.NII.GZ", "t1.nii"])
+def test_a_sidecar_names_patient_and_date_however_the_ending_is_written(tmp_path, name):
+    (tmp_path / "t1.json").write_text(json.dumps({"PatientID": "P7", "StudyDate": "20260105"}))
+    series = Series(
+        sequence=MrSequence.T1,
+        detected_by="its name",
+        confidence=1.0,
+        grid=Grid((2, 2, 2), np.eye(4)),
+        files=(SourceFile(tmp_path / name, name),),
+        load=lambda: np.zeros((2, 2, 2), np.float32),
+        description=name,
+    )
+    study = Study("one", StudyKind.NIFTI, {MrSequence.T1: series}, tmp_path)
+    assert fields_of(study) == {"PatientID": "P7", "StudyDate": "2026-01-05"}
