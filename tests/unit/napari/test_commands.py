@@ -12,6 +12,7 @@ from tests.files_below import files_below
 import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands
 from lesionlens.napari.commands.table import BY_NAME, COMMANDS, KEYED
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.state.state import Activity
@@ -23,6 +24,12 @@ MANIFEST = Path(lesionlens.napari.__file__).with_name("napari.yaml")
 def test_names_and_keys_are_unique():
     assert len({command.name for command in COMMANDS}) == len(COMMANDS)
     assert len({command.key for command in KEYED}) == len(KEYED) > 50
+
+
+def test_every_command_has_an_act():
+    named = [command.name for command in COMMANDS if command.run is None]
+    assert named
+    assert all(callable(getattr(Actions, name, None)) for name in named)
 
 
 def test_the_manual_lists_every_key():
@@ -45,9 +52,9 @@ def test_the_answer_to_an_act_goes_when_the_next_one_begins():
     """It stood there, and was read as an answer to what was done since."""
     session, ran = ReviewSession(), []
     table = (
-        Command("one", "one", lambda acts: acts.append("one")),
-        Command("held", "held", lambda acts, down: acts.append(down), hold=True),
-        Command("never", "never", ran.append, unavailable=lambda _: "There is nothing"),
+        Command("one", "one", run=lambda acts: acts.append("one")),
+        Command("held", "held", hold=True, run=lambda acts, down: acts.append(down)),
+        Command("never", "never", unavailable=lambda _: "There is nothing", run=ran.append),
     )
     commands = Commands(table, ran, Screen, session.notify)
     session.notify("Saved.")
