@@ -12,7 +12,6 @@ from tests.files_below import files_below
 import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands
 from lesionlens.napari.commands.table import BY_NAME, COMMANDS, KEYED
-from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.state.state import Activity
@@ -27,9 +26,11 @@ def test_names_and_keys_are_unique():
 
 
 def test_every_command_has_an_act():
-    named = [command.name for command in COMMANDS if command.run is None]
-    assert named
-    assert all(callable(getattr(Actions, name, None)) for name in named)
+    rooms = (MANIFEST.parent / "controllers", MANIFEST.parent / "model" / "acts")
+    files = [path for room in rooms for path in files_below(room, "*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+    there = {n.name for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    assert {command.name for command in COMMANDS if command.run is None} <= there
 
 
 def test_the_manual_lists_every_key():

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from napari.components import ViewerModel
 from typing_extensions import override
 
 from lesionlens.analysis.followup import study_locations
@@ -24,7 +25,6 @@ from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, c
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
-from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
@@ -48,55 +48,10 @@ from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, is_result, result_folder
 from lesionlens.site.database.records import Mark
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
 _DECIDED_SINCE = "What you decided since is not in it: export again."
 
 
-class Dialogs(Protocol):
-    """Dialogs of the panel."""
-
-    def ask_folder(self) -> None:
-        """Ask for a folder and open it."""
-
-    def ask_file(self) -> None:
-        """Ask for a NIfTI file and open it."""
-
-    def ask_archive(self) -> None:
-        """Show the archive's dialog."""
-
-    def ask_result(self) -> None:
-        """Ask for a saved result and show it."""
-
-    def ask_prior(self) -> None:
-        """Ask for an earlier result and compare with it."""
-
-    def ask_second(self) -> None:
-        """Ask for another result of the open study and show it beside this one."""
-
-    def ask_mask(self) -> None:
-        """Ask for a segmentation and show it."""
-
-    def ask_export(self) -> None:
-        """Ask for a folder and export into it."""
-
-    def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
-        """Ask for confirmation; `then` is called if confirmed."""
-
-    def ask_worklist(self) -> None:
-        """Show the worklist."""
-
-    def type_reason(self) -> None:
-        """Put the cursor into the field for the reason."""
-
-    def show_keys(self) -> None:
-        """Show the table of keys."""
-
-
-class Actions(
-    MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs
-):
+class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs):
     """Every act of the reader.
 
     Parameters
@@ -119,8 +74,10 @@ class Actions(
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
         self.second = SecondReader(session, self.review_controller, jobs, self)
         self.exported: Path | None = None
-        self.dialogs: Dialogs
-        """Set by the panel."""
+        self.dialogs: Any = None
+        """The panel, whose dialogs commands open; set by it."""
+        self.confirm: Callable[[str, str, Callable[[], object]], object]
+        """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
         self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
@@ -358,7 +315,7 @@ class Actions(
             self.session.close()
             return self.reopen(path)
 
-        self.dialogs.confirm(words, "Close and open", go_on)
+        self.confirm(words, "Close and open", go_on)
         return False
 
     def compare(self, path: Path, study: Path | None = None) -> bool:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from qtpy.QtCore import QObject
 
 from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.site.pacs import credentials
 from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.peer import FoundStudy, check_address
 from lesionlens.site.pacs.server import Server
-
-if TYPE_CHECKING:
-    from qtpy.QtCore import QObject
-
-    from lesionlens.base.run_context import RunContext
-    from lesionlens.site.pacs.delivery import Delivery
 
 _UNCONFIRMED = "Nothing is retrieved or sent until you confirm that it is one patient."
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import frame_of
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 _STEP_MM = 2.0
 _NOWHERE = (
@@ -26,11 +21,10 @@ _SLICE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
 
 
-class EditActs(ViewActs):
+class EditActs(MarkActs):
     """Acts on outlines, implemented by `adder`."""
 
     adder: LesionAdder
-    viewer: ViewerModel
 
     # --- candidates -----------------------------------------------------------------------
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from napari.components import ViewerModel
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import free_tissue
@@ -24,9 +25,6 @@ from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer
 from lesionlens.results.review.drafts import OutlineDraft
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
 _MOVES = ("pan_zoom", "transform")

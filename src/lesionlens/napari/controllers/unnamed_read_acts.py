@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.mark_acts import WindowWorklist
-from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import keep_reader
 from lesionlens.results.review import drafts
@@ -47,12 +44,9 @@ AskReadOwner = Callable[[EarlierRead, Callable[[ReadOwner | None], object]], obj
 """Asks the reader, and calls back; None if the reader stays unnamed."""
 
 
-class UnnamedReadActs(ViewActs):
+class UnnamedReadActs(MarkActs):
     """Asks for the reader's name before a second read begins."""
 
-    session: ReviewSession
-    read_controller: ReadController
-    worklist: WindowWorklist | None
     ask_owner: AskReadOwner
     """Set by the window."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
@@ -22,9 +23,6 @@ from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
 from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 RING_MM = 4.0
 """Radius of the ring around a reader's mark."""

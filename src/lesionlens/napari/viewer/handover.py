@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from napari.components import ViewerModel
 
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.single import SPACE
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 
 class Handover:

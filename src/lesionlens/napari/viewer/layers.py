@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet, ref
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
@@ -38,9 +39,6 @@ from lesionlens.napari.viewer.colours import (
     label_colours,
     map_words,
 )
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _OPAQUE = 0.95

@@ -7,15 +7,13 @@ shown in two dimensions this is reversed, unless a preference keeps napari's beh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QCursor, QMouseEvent
 from qtpy.QtWidgets import QApplication, QWidget
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 ZOOM_STEP = 1.15
 _THEIRS = "dims_scroll"

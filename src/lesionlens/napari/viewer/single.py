@@ -10,18 +10,16 @@ time; it is restored at once with a message, and the letters are computed from t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.components.overlays import TextOverlay
 from numpy.typing import NDArray
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.millimetres import Millimetres
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 Point = tuple[float, float, float]
 Box = tuple[Point, Point]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.napari.model.choices.gestures import STILL_PX, line_of, switched
+from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.board import Tile
 from lesionlens.napari.model.screen.drawing import Drawing
 from lesionlens.napari.viewer.paint import (
@@ -22,9 +23,6 @@ from lesionlens.napari.viewer.paint import (
     paint_trail,
     paint_words,
 )
-
-if TYPE_CHECKING:
-    from lesionlens.napari.model.geometry.slices import Slice
 
 NOTCH = 120
 """Qt's angle delta of one wheel step."""

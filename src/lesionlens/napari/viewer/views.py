@@ -8,9 +8,10 @@ position, zoom and windows the same in both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
@@ -20,6 +21,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.process.memory import passing_over
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -41,11 +43,6 @@ from lesionlens.napari.viewer.second_window import SecondWindow
 from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
 from lesionlens.napari.viewer.view_toolbar import ViewToolbar
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
-    from lesionlens.napari.model.acts.views import ViewActs
 
 _IDLE_MS = 150
 """Idle time of linked views before napari's hidden canvas is updated."""

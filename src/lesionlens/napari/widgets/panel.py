@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari.components import ViewerModel
 from napari.settings import get_settings
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
@@ -76,10 +77,6 @@ from lesionlens.napari.widgets.study_menus import other_menu, recent_menu
 from lesionlens.results.review.reopen import is_mask
 from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
-
 WIDTH, PLAIN_PT = 372, 9.0
 """Minimum width of the panel, pixels, at napari's default font size."""
 _MENU = ("copy_study_sentence", "assess_response", "withdraw_response", "add_layers", "close")
@@ -101,7 +98,7 @@ class Panel(AskingPaths, QWidget):
         self.jobs = Jobs(session, self)
         self.questions = LatestRequest(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
-        self.actions_.dialogs = self
+        self.actions_.dialogs, self.actions_.confirm = self, partial(confirm, self)
         self.commands = Commands(
             COMMANDS, self.actions_, lambda: self.model.screen, session.decline
         )
@@ -313,10 +310,6 @@ class Panel(AskingPaths, QWidget):
     def ask_worklist(self) -> None:
         """Show the worklist beside the picture."""
         self.worklist_requested.emit()
-
-    def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
-        """Ask for confirmation; `then` is called if confirmed."""
-        confirm(self, words, action, then)
 
     def type_reason(self) -> None:
         """Put the cursor into the field for the reason; show why none is accepted."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
@@ -23,6 +23,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.choosing import Choosing
 from lesionlens.napari.model.acts.editing import ENDED, OUTLINE
 from lesionlens.napari.model.choices.choices import Choices, Overlay
+from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import PlaceVisited
@@ -40,10 +41,6 @@ from lesionlens.napari.model.state.state import (
 )
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.seen import looked_up
-
-if TYPE_CHECKING:
-    from lesionlens.napari.model.overlays.maps import Overlays
-
 
 QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that are cleared by the next success."""
