@@ -18,19 +18,19 @@ from lesionlens.napari.model.geometry.planes import Plane, value_words
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
+from lesionlens.napari.model.overlays.window_level import Limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
 from lesionlens.napari.model.screen.drawn_outline import Lines, OutlineArtist
 from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import DraggedEnds
-from lesionlens.napari.viewer.other_study import OtherStudies, OtherStudy
+from lesionlens.napari.viewer.other_study import OtherStudy
 from lesionlens.napari.viewer.tile import TileView
 
 ROOM = 1.25
 """Minimum size of a view, relative to the candidate that it centres."""
 ZOOM_STEP = 1.15
 _FILL = 0.96
-Window = tuple[float, float]
 
 
 class BoardView(QWidget):
@@ -38,8 +38,8 @@ class BoardView(QWidget):
 
     Parameters
     ----------
-    window_of : callable
-        Returns the current window of a sequence.
+    limits_of : callable
+        Returns the values of a sequence that are shown black and white.
     """
 
     probe_requested = Signal(object)
@@ -54,7 +54,7 @@ class BoardView(QWidget):
     """Window dragged: sequence, pixels to the right, pixels down."""
 
     def __init__(
-        self, viewpoint: SharedViewpoint, window_of: Callable[[MrSequence], Window], parent: QWidget
+        self, viewpoint: SharedViewpoint, limits_of: Callable[[MrSequence], Limits], parent: QWidget
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
@@ -68,11 +68,11 @@ class BoardView(QWidget):
         self.brush: Brush | None = None
         """Handles the pointer while an outline is drawn."""
         self._outlines = OutlineArtist()
-        self._viewpoint, self._window_of = viewpoint, window_of
+        self._viewpoint, self._limits_of = viewpoint, limits_of
         self.board: Board | None = None
         self._alone: int | None = None
         self._artist = Artist({})
-        self._others = OtherStudies()
+        self._other: OtherStudy | None = None
         self._fitted = True
         self._turns = 0.0
         self.ends = DraggedEnds(lambda: self.board, self)
@@ -101,7 +101,7 @@ class BoardView(QWidget):
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
         """Set the images to draw."""
         self._artist = Artist(pictures)
-        self._others.forget()
+        self._other = None
         self.repaint_all()
 
     def forget(self) -> None:
@@ -109,7 +109,7 @@ class BoardView(QWidget):
         self.board = self._foot = None
         self.ends.forget()
         self._artist = Artist({})
-        self._others.forget()
+        self._other = None
         self.repaint_all()
 
     def repaint_all(self) -> None:
@@ -249,12 +249,18 @@ class BoardView(QWidget):
 
     def _compared(self, tile: Tile) -> OtherStudy | None:
         """Return the images shown instead of a tile's, if any."""
-        return None if self.board is None else self._others.of(self.board, tile)
+        views = None if self.board is None else self.board.views
+        compared = views.compared if views is not None and (views.swapped or tile.prior) else None
+        if compared is None or tile.sequence not in compared.volumes:
+            return None
+        if self._other is None or self._other.compared is not compared:
+            self._other = OtherStudy.of(compared)
+        return self._other
 
-    def limits(self, tile: Tile) -> Window:
+    def limits(self, tile: Tile) -> Limits:
         """Return the values shown black and white."""
         other = self._compared(tile)
-        return self._window_of(tile.sequence) if other is None else other.limits[tile.sequence]
+        return self._limits_of(tile.sequence) if other is None else other.limits[tile.sequence]
 
     def zoom(self) -> float:
         """Return the zoom, pixels per millimetre."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.choices.views import ComparedPictures, Window
 from lesionlens.napari.model.overlays.maps import (
     MapView,
     Overlays,
@@ -28,7 +28,7 @@ from lesionlens.napari.model.overlays.maps import (
     geometry_keywords,
     image_keywords,
 )
-from lesionlens.napari.model.overlays.window_level import full_range
+from lesionlens.napari.model.overlays.window_level import Limits, dragged, full_range, limits_of
 from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
 from lesionlens.napari.viewer.colours import (
     ATTENTION,
@@ -125,10 +125,26 @@ class Layers:
                 found[sequence] = (layer.data, Grid(layer.data.shape, affine))
         return found
 
-    def auto_limits(self, sequence: MrSequence) -> tuple[float, float]:
-        """Return the initial window of a sequence."""
+    def limits(self, sequence: MrSequence) -> Limits:
+        """Return the values shown black and white; 0 and 1 without a layer."""
         layer = self._get(sequence.value)
-        return (0.0, 1.0) if layer is None else layer.metadata[KEY]["auto"]
+        low, high = (0.0, 1.0) if layer is None else layer.contrast_limits
+        return float(low), float(high)
+
+    def choose_window(self, window: Window) -> None:
+        """Apply a preset to every sequence."""
+        for layer in self._pictures():
+            layer.contrast_limits = limits_of(np.asarray(layer.data), window)
+
+    def drag_window(self, sequence: MrSequence, right: float, down: float) -> None:
+        """Change a sequence's window by pixels to the right (width) and down (level)."""
+        layer = self._get(sequence.value)
+        if layer is not None:
+            auto = layer.metadata[KEY]["auto"]
+            low, high = dragged(self.limits(sequence), auto, (right, down))
+            lowest, highest = layer.contrast_limits_range
+            layer.contrast_limits_range = (min(low, lowest), max(high, highest))
+            layer.contrast_limits = (low, high)
 
     def set_right(self) -> bool:
         """Restore the transform of every LesionLens layer; return whether one was changed."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from napari.components import ViewerModel
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
 
@@ -29,11 +29,9 @@ from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.screen import ShownScene
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.events import Event, PlaceVisited
-from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.board_view import BoardView
-from lesionlens.napari.viewer.brightness import Brightness
 from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.handover import Handover
@@ -44,6 +42,8 @@ from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
 from lesionlens.napari.viewer.view_toolbar import ViewToolbar
 
+_CINE_MS = 83
+"""Milliseconds a slice: twelve slices a second."""
 _IDLE_MS = 150
 """Idle time of linked views before napari's hidden canvas is updated."""
 
@@ -80,7 +80,9 @@ class Views(QObject):
     ) -> None:
         super().__init__(docked)
         viewpoint = acts.viewpoint
-        self._acts, self._run, self._cine = acts, run, Cine(acts.scroll_looped, self)
+        self._acts, self._run, self._cine = acts, run, QTimer(self)
+        self._cine.setInterval(_CINE_MS)
+        self._cine.timeout.connect(acts.scroll_looped)
         self.toolbar: ViewToolbar | None = None
         self.bar: SliceBar | None = None
         self.single = SingleView(viewer)
@@ -89,13 +91,8 @@ class Views(QObject):
         self.second_window: SecondWindow | None = None
         self.brush: Brush | None = None
         """Handles the pointer over linked views while an outline is drawn; set by the window."""
-        self._viewer, self._layers, self._viewpoint, self._docked = (
-            viewer,
-            layers,
-            viewpoint,
-            docked,
-        )
-        self._brightness, self._handover = Brightness(layers), Handover(viewer, viewpoint)
+        self._viewer, self._layers, self._docked = viewer, layers, docked
+        self._viewpoint, self._handover = viewpoint, Handover(viewer, viewpoint)
         self.canvas: QWidget | None = None
         self._board: Board | None = None
         self._moving = self._turning = False
@@ -134,7 +131,8 @@ class Views(QObject):
         self._turning = False
         self.single.caption(model.screen.caption)
         self.single.identify(board.corner)
-        self._cine.run(board.views.cine)
+        if board.views.cine is not self._cine.isActive():
+            (self._cine.start if board.views.cine else self._cine.stop)()
         self._board = board
         if self.linked is None and board.opened:
             self._make()
@@ -156,7 +154,7 @@ class Views(QObject):
         if isinstance(event, PlaceVisited):
             self.go_to(event.point_mm, event.box_mm)
         else:
-            self._brightness.take(event.window)
+            self._layers.choose_window(event.window)
 
     def _show_bars(self) -> None:
         """Update the toolbar and the slice bar."""
@@ -229,7 +227,7 @@ class Views(QObject):
 
     def release(self) -> None:
         """Restore napari's canvas."""
-        self._cine.run(False)
+        self._cine.stop()
         self._later.stop()
         self._viewpoint.changed.disconnect(self._on_viewpoint)
         self._viewer.dims.events.point.disconnect(self._on_point)
@@ -319,12 +317,12 @@ class Views(QObject):
 
     def _board_view(self, home: QWidget) -> BoardView:
         """Return linked views connected to the window's acts."""
-        view = BoardView(self._viewpoint, self._brightness.window_of, home)
+        view = BoardView(self._viewpoint, self._layers.limits, home)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.probe_requested.connect(self.probe_requested)
         view.lesion_requested.connect(self.lesion_requested)
         view.pointed.connect(self._on_pointed)
-        view.window_dragged.connect(self._brightness.drag)
+        view.window_dragged.connect(self._layers.drag_window)
         view.ends.ruler_dragged.connect(self._acts.drag_rulers)
         view.ends.ruler_let_go.connect(self._acts.keep_rulers)
         view.ends.measure_begun.connect(self._acts.begin_measure)
@@ -422,4 +420,4 @@ class Views(QObject):
 
     def _drag_shown(self, right: float, down: float) -> None:
         if self._board is not None and self._board.scene.sequence is not None:
-            self._brightness.drag(self._board.scene.sequence, right, down)
+            self._layers.drag_window(self._board.scene.sequence, right, down)

@@ -27,6 +27,7 @@ from lesionlens.napari.widgets.parts import (
     Bars,
     Section,
     Segments,
+    choice_list,
     flat_button,
     label,
     row,
@@ -102,11 +103,8 @@ def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
 
 def _region_list() -> QComboBox:
     """Return the list of regions, which fills its row."""
-    made = QComboBox()
-    made.setMinimumContentsLength(8)
-    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made = choice_list("Region whose outline and attention are shown", letters=8)
     made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    made.setAccessibleName("Region whose outline and attention are shown")
     return made
 
 

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QMenu,
     QPushButton,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -21,7 +20,7 @@ from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.command_buttons import CommandButtons
-from lesionlens.napari.widgets.parts import flat_button, label, offer, row
+from lesionlens.napari.widgets.parts import flat_button, label, offer, row, stack
 
 _TOOLS = (
     ("ball", "brush_ball"),
@@ -87,12 +86,8 @@ class EditTools(QWidget):
         self.limit.activated.connect(lambda n: self.limit_chosen.emit(_LIMITS[n][0]))
         self.low, self.high = self._bound("Lowest value painted"), self._bound("Highest value")
         self._until = label("to", "dim")
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(4)
-        outer.addLayout(grid)
-        outer.addWidget(self.limit)
-        outer.addLayout(row(self.low, self._until, self.high, None, spacing=4))
+        bounds = row(self.low, self._until, self.high, None, spacing=4)
+        stack(self, grid, self.limit, bounds, spacing=4)
 
     def _button(self, words: str, act: str) -> QToolButton:
         button = QToolButton()
@@ -160,12 +155,8 @@ class AddRow(QWidget):
         self._open_wanted = commands.add(QPushButton(), EDIT, "Go on", tip)
         tip = "Discard the interrupted strokes"
         self._drop = commands.add(flat_button("drop it"), "discard_edit", tip=tip)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(4)
-        outer.addLayout(row(self._add, self._draw, self._cavity, self._merge, None, spacing=2))
-        outer.addWidget(self._draft)
-        outer.addLayout(row(self._open_wanted, self._drop, None))
+        adding = row(self._add, self._draw, self._cavity, self._merge, None, spacing=2)
+        stack(self, adding, self._draft, row(self._open_wanted, self._drop, None), spacing=4)
 
     def show_screen(self, screen: Screen) -> None:
         """Show the available acts."""

@@ -6,7 +6,7 @@ No request is sent before a button is pressed; closing the dialog stops the runn
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
-    QHBoxLayout,
     QHeaderView,
     QMessageBox,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -33,8 +31,10 @@ from lesionlens.napari.widgets.parts import (
     label,
     make_read_only,
     progress_bar,
+    push_button,
     row,
     show_text,
+    stack,
 )
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.run_block import ProblemBlock
@@ -70,7 +70,7 @@ class PacsDialog(QDialog):
         self._exported, self._make_list = exported, make_list
         self.controller = ArchiveController(open_study, PatientDialog(self).ask, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
-        self._screen = self.session.screen
+        self._screen = self.session.state
         self._began = 0.0
         self._build()
         self.session.changed.connect(self.show_screen)
@@ -90,27 +90,26 @@ class PacsDialog(QDialog):
         self._bar = progress_bar()
         self._cancel = self._button("Cancel", self.jobs.stop)
         self._build_buttons()
-        running = QHBoxLayout()
-        running.addWidget(self._stage, 1)
-        running.addWidget(self._cancel)
-        layout = QVBoxLayout(self)
-        layout.setSpacing(8)
-        for title, item, button in (
-            ("ARCHIVE", self.server, None),
-            ("SEARCH", self.form, self._search),
-        ):
-            layout.addWidget(label(title, "heading"))
-            if button is None:
-                layout.addWidget(item)
-            else:
-                layout.addLayout(row(item, button))
-        layout.addWidget(self.table, 1)
-        for block in (self.problem, self._message, self._bar):
-            layout.addWidget(block)
-        layout.addLayout(running)
-        layout.addLayout(row(self._keep, None, self._send, self._retrieve, self._list))
+        running = row(self._stage, self._cancel, spacing=-1)
+        running.setStretch(0, 1)
         notice = "Nothing is sent to an archive before you press Search, Retrieve or Send."
-        layout.addWidget(label(notice, "notice"))
+        layout = stack(
+            self,
+            label("ARCHIVE", "heading"),
+            self.server,
+            label("SEARCH", "heading"),
+            row(self.form, self._search),
+            self.table,
+            self.problem,
+            self._message,
+            self._bar,
+            running,
+            row(self._keep, None, self._send, self._retrieve, self._list),
+            label(notice, "notice"),
+            margins=None,
+            spacing=8,
+        )
+        layout.setStretchFactor(self.table, 1)
         self._clock = QTimer(self)
         self._clock.setInterval(500)
         self._clock.timeout.connect(self._tick)
@@ -124,11 +123,8 @@ class PacsDialog(QDialog):
         self._list.setVisible(self._make_list is not None)
 
     def _button(self, words: str, act: Callable[[], Any], role: str = "") -> QPushButton:
-        button = QPushButton(words)
+        button = push_button(words, act, role=role)
         button.setAutoDefault(False)  # Return in a field searches, and nothing else
-        if role:
-            button.setProperty("role", role)
-        button.clicked.connect(lambda _=False: act())
         return button
 
     # --- shown ----------------------------------------------------------------------------
@@ -146,17 +142,17 @@ class PacsDialog(QDialog):
             widget.setVisible(running)
         self.problem.show_problem(screen.problem)
         show_text(self._message, screen.message)
-        self._search.setEnabled(screen.can_search)
-        self._send.setEnabled(screen.can_send)
-        self._retrieve.setEnabled(screen.can_retrieve)
-        self._list.setEnabled(screen.can_list)
+        for button in (self._search, self._send):
+            button.setEnabled(screen.ready)
+        self._retrieve.setEnabled(screen.ready and screen.chosen is not None)
+        self._list.setEnabled(screen.ready and bool(screen.studies))
         self._keep.setText(f"Keep studies in: {screen.folder}")
         self._keep.setEnabled(not running)
         self._tick()
-        if screen.rows != before.rows:
-            self._show_rows(screen.rows)
+        if screen.studies != before.studies:
+            self._show_rows([archive.cells(study) for study in screen.studies])
 
-    def _show_rows(self, rows: tuple[tuple[str, ...], ...]) -> None:
+    def _show_rows(self, rows: Sequence[tuple[str, ...]]) -> None:
         self.table.clearSelection()
         self.table.setRowCount(len(rows))
         for number, row_ in enumerate(rows):

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from napari.components import ViewerModel
 from napari.settings import get_settings
@@ -19,7 +18,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QMenu,
     QSlider,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -57,7 +55,7 @@ from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, style_sheet
+from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, stack, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
@@ -148,30 +146,21 @@ class Panel(AskingPaths, QWidget):
     def _lay_out(self) -> None:
         """Arrange the blocks in a scrolling column, with messages and failures below."""
         inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(12, 10, 12, 10)
-        column.setSpacing(10)
-        for block in (
+        blocks = (
             self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.read_block, self.candidates, self.second, self.considered, self.followup,
             self.attention, self._clash,
-        ):  # fmt: skip
-            column.addWidget(block)
-        column.addStretch(1)
-        column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
+        )  # fmt: skip
+        notice = label(RESEARCH_USE_NOTICE, "notice", wrap=True)
+        stack(inner, *blocks, None, notice, margins=(12, 10, 12, 10), spacing=10)
         scroll = self._scroll = AnchoredScroll()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        outer.addWidget(self.message)
-        outer.addWidget(self.problem)
-        outer.addWidget(self.footer)
+        stack(self, scroll, self.message, self.problem, self.footer)
 
     def lead_tabs(self, *views: QWidget) -> None:
         """Set the tab order: views, sequences, *Analyse*, everything else."""
@@ -196,9 +185,9 @@ class Panel(AskingPaths, QWidget):
         menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
         return menu
 
-    def _entry(self, command: Command) -> tuple[str, Callable[..., Any]]:
-        """Return the text of a command, and the slot that runs it."""
-        return command.title, lambda _=False: self.commands.run(command.name)
+    def _entry(self, command: Command) -> tuple[str, Callable[[], object]]:
+        """Return the text of a command, and the act that runs it."""
+        return command.title, partial(self.commands.run, command.name)
 
     def _connect(self) -> None:
         acts, session = self.actions_, self.session

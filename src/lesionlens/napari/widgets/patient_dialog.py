@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QWidget
 
 from lesionlens.base.errors import PatientConflictError
-from lesionlens.napari.widgets.parts import label
+from lesionlens.napari.widgets.parts import label, stack
 
 _NOT_GIVEN = "not given"
 
@@ -25,7 +25,6 @@ class PatientDialog(QDialog):
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(420)
         self.message = label("", wrap=True)
-        self.message.setTextFormat(Qt.TextFormat.PlainText)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.yes = buttons.addButton("It is one patient", QDialogButtonBox.ButtonRole.AcceptRole)
         self.cancel = buttons.button(QDialogButtonBox.StandardButton.Cancel)
@@ -33,9 +32,7 @@ class PatientDialog(QDialog):
         buttons.accepted.connect(self._confirmed)
         buttons.rejected.connect(self.reject)
         self._then: Callable[[], object] = lambda: None
-        column = QVBoxLayout(self)
-        column.addWidget(self.message)
-        column.addWidget(buttons)
+        stack(self, self.message, buttons, margins=None)
 
     def ask(self, error: PatientConflictError, then: Callable[[], object]) -> None:
         """Ask; `then` is called if a person confirms that it is one patient."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
 
 from lesionlens.napari.controllers.unnamed_read_acts import EarlierRead, ReadOwner
-from lesionlens.napari.widgets.parts import label
+from lesionlens.napari.widgets.parts import label, stack
 
 _NAME = "your name"
 _WORDS = (
@@ -43,9 +43,7 @@ class ReadOwnerDialog(QDialog):
         self._mine.clicked.connect(lambda _=False: self._answer(mine=True))
         buttons.rejected.connect(self.reject)
         self._then: Callable[[ReadOwner | None], object] = lambda _: None
-        column = QVBoxLayout(self)
-        for widget in (self._who, self._what, self._field, buttons):
-            column.addWidget(widget)
+        stack(self, self._who, self._what, self._field, buttons, margins=None)
 
     def ask(self, asked: EarlierRead, then: Callable[[ReadOwner | None], object]) -> None:
         """Ask; `then` takes the answer, None if the reader stays unnamed."""

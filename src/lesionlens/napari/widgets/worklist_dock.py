@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,7 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLineEdit,
     QMenu,
-    QPushButton,
     QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -34,9 +33,11 @@ from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import (
     flat_button,
     label,
+    push_button,
     row,
     show_rows,
     show_text,
+    stack,
     style_sheet,
 )
 from lesionlens.napari.widgets.study_menus import recent_menu
@@ -91,15 +92,12 @@ class WorklistDock(QWidget):
         self.filter.setAccessibleName("Filter the list")
         self.filter.textChanged.connect(self.session.filter)
         self._open = flat_button("List ▾", menu=self._menu())
-        self._ahead = QPushButton("Analyse ahead")
-        self._ahead.setToolTip(
-            "Analyse the studies that have no result yet in the background, the next ones first"
-        )
-        self._ahead.clicked.connect(lambda _=False: self.controller.toggle_ahead())
-        self._before = QPushButton(commands["previous_study"].captioned("◀"))
-        self._before.clicked.connect(lambda _=False: commands.run("previous_study"))
-        self._next = QPushButton(f"{commands['next_study'].shown_key} ▶")
-        self._next.clicked.connect(lambda _=False: commands.run("next_study"))
+        tip = "Analyse the studies that have no result yet in the background, the next ones first"
+        self._ahead = push_button("Analyse ahead", self.controller.toggle_ahead, tip)
+        words = commands["previous_study"].captioned("◀")
+        self._before = push_button(words, partial(commands.run, "previous_study"))
+        words = f"{commands['next_study'].shown_key} ▶"
+        self._next = push_button(words, partial(commands.run, "next_study"))
         self._title = label("", "title")
         self._summary = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
@@ -110,16 +108,13 @@ class WorklistDock(QWidget):
         when_idle(self._move_down)
         when_idle(self._open_last)
         self._show_theme()
-        self.show_screen(self.session.screen)
+        self.show_screen(self.session.state)
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(10, 8, 10, 8)
-        column.addLayout(row(self._title, None, self._open))
-        column.addLayout(row(self.filter, self._before, self._next, self._ahead))
-        column.addWidget(self.table, 1)
-        column.addWidget(self._summary)
-        column.addWidget(self._problem)
+        title = row(self._title, None, self._open)
+        tools = row(self.filter, self._before, self._next, self._ahead)
+        parts = (title, tools, self.table, self._summary, self._problem)
+        stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -156,22 +151,23 @@ class WorklistDock(QWidget):
         self._follow(screen)
         if len(self.model.rows) != before:
             self._fit_columns()
-        self._title.setText(screen.title)
+        self._title.setText(screen.title or "No list is open")
         for widget in (self.filter, self._before, self._next, self._ahead, self._tables):
-            widget.setEnabled(screen.opened)
+            widget.setEnabled(screen.folder is not None)
         self._ahead.setText("Stop" if screen.ahead else "Analyse ahead")
         self._summary.setText(screen.summary)
-        show_text(self._problem, screen.problem)
+        show_text(self._problem, screen.failure)
 
     def _follow(self, screen: WorklistScreen) -> None:
         """Highlight the row in focus, and go to it or else to the row opened last.
 
         If a filter hides that row, the list begins with its first row.
         """
-        open_row, wanted = self._index_of(screen.focus), self._index_of(screen.place)
+        place = screen.focus or screen.place
+        open_row, wanted = self._index_of(screen.focus), self._index_of(place)
         highlight = self.table.selectionModel()
         shown = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])
-        followed, before = (screen.focus, screen.place, screen.filter_text), self._followed
+        followed, before = (screen.focus, place, screen.filter_text), self._followed
         if shown and followed == before:
             return
         self._followed = followed

@@ -22,26 +22,7 @@ from lesionlens.site.worklist.rows import matching, rows_of, too_early
 
 @dataclass(frozen=True, slots=True)
 class WorklistScreen:
-    """What the worklist dock paints."""
-
-    opened: bool = False
-    title: str = ""
-    rows: tuple[WorklistRow, ...] = ()
-    focus: tuple[str, int] | None = None
-    """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
-    place: tuple[str, int] | None = None
-    """`WorklistRow.key` of the row to go on at: the one in focus, else the last one opened."""
-    filter_text: str = ""
-    """Text of the filter, by which `rows` were chosen."""
-    ahead: bool = False
-    """Whether studies are analysed ahead."""
-    summary: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WorklistState:
-    """Everything that the worklist dock depends on."""
+    """What the worklist dock paints; frozen."""
 
     folder: Path | None = None
     title: str = ""
@@ -61,28 +42,25 @@ class WorklistState:
     message: str = ""
 
     @property
-    def screen(self) -> WorklistScreen:
-        """What the dock paints in this state."""
-        opened = self.folder is not None
-        focus = self.opening or self.current
-        activity, problem = self.activity, self.problem
-        running = "" if activity is None else f"{activity.name}: {activity.stage}"
+    def focus(self) -> tuple[str, int] | None:
+        """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
+        return self.opening or self.current
+
+    @property
+    def summary(self) -> str:
+        """What runs, the last message, and the counts, in one line."""
+        running = "" if self.activity is None else f"{self.activity.name}: {self.activity.stage}"
         ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
-        summary = (running, self.message, self._counts if opened else "", ahead)
-        failure = (
-            () if problem is None else (problem.title, f"Found {problem.found}", problem.next_step)
-        )
-        return WorklistScreen(
-            opened=opened,
-            title=self.title or "No list is open",
-            rows=self.rows,
-            focus=focus,
-            place=focus or self.place,
-            filter_text=self.filter_text,
-            ahead=self.ahead,
-            summary=" · ".join(part for part in summary if part),
-            problem=". ".join(part for part in failure if part),
-        )
+        counts = "" if self.folder is None else self._counts
+        return " · ".join(filter(None, (running, self.message, counts, ahead)))
+
+    @property
+    def failure(self) -> str:
+        """The problem in one paragraph; empty without one."""
+        problem = self.problem
+        if problem is None:
+            return ""
+        return ". ".join(filter(None, (problem.title, f"Found {problem.found}", problem.next_step)))
 
     @property
     def _counts(self) -> str:
@@ -101,7 +79,7 @@ class WorklistSession(JobReports):
     changed = Signal(WorklistScreen)
 
     def __init__(self) -> None:
-        self.state: WorklistState = WorklistState()
+        self.state: WorklistScreen = WorklistScreen()
         self.database: WorklistDatabase | None = None
         self.protocol: ReadingProtocol | None = None
         self.reader, self.unaided_first = "", False
@@ -113,15 +91,10 @@ class WorklistSession(JobReports):
         Returns whether the window closes its database later, once an outline is kept in it.
         """
 
-    @property
-    def screen(self) -> WorklistScreen:
-        """What the dock paints now."""
-        return self.state.screen
-
     @override
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
-        self.changed.emit(self.screen)
+        self.changed.emit(self.state)
 
     # --- the list -------------------------------------------------------------------------
 
