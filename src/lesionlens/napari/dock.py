@@ -26,6 +26,7 @@ from lesionlens.napari.controllers.linked_brush import LinkedBrush
 from lesionlens.napari.controllers.update_loop import UpdateLoop
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
@@ -71,7 +72,9 @@ class LesionLens(Panel):
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         preferences = read_preferences()
         host_process.set_tunable(preferences.tune_process)
-        session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
+        session = ReviewSession(
+            reader=preferences.reader_name, defaults=Choices(opacity=preferences.opacity)
+        )
         super().__init__(viewer, session)
         self.viewer = viewer
         self._moving = False

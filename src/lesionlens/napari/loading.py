@@ -39,7 +39,7 @@ def study_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
         Empty unless every path looks like a scan by name and header.
     """
     found = tuple(Path(path) for path in paths)
-    if not all(_looks_like_study(p) if p.is_dir() else _is_scan(p) for p in found):
+    if not all(map(_looks_like_scan, found)):
         return ()
     if len(found) == 1 and _is_one_of_many(found[0]):
         return (found[0].parent,)
@@ -204,9 +204,9 @@ def own_type(data: Any) -> Any:
     return data
 
 
-def _looks_like_study(folder: Path) -> bool:
-    """Whether the first names below a folder include a NIfTI or DICOM file."""
-    return any(_is_scan(path) for path in islice(_files(folder), NAMES_LOOKED_AT))
+def _looks_like_scan(path: Path) -> bool:
+    """Whether a file, or one of the first files below a folder, is NIfTI or DICOM."""
+    return any(map(_is_scan, islice(_files(path), NAMES_LOOKED_AT) if path.is_dir() else [path]))
 
 
 def _is_one_of_many(path: Path) -> bool:

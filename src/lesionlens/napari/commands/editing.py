@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from lesionlens.napari.commands.command import Command
-from lesionlens.napari.model.screen.screen import Screen
 
 EDIT = "edit_outline"
 FINISH = "finish_outline"
 """Bound to Enter, which is left to napari while nothing is drawn."""
-
-
-def _not_redrawn(screen: Screen) -> str:
-    return "" if screen.editing or screen.draft_words else screen.not_marked
 
 
 COMMANDS = (
@@ -19,7 +14,7 @@ COMMANDS = (
         EDIT,
         "redraw the candidate's outline, or finish and keep it",
         "Shift-E",
-        unavailable=_not_redrawn,
+        unavailable=lambda now: "" if now.editing or now.draft_words else now.not_marked,
         run=lambda acts: acts.review_controller.edit_outline(),
     ),
     Command(

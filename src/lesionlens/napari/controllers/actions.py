@@ -46,7 +46,6 @@ from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, is_result, result_folder
-from lesionlens.site.database.records import Mark
 
 _DECIDED_SINCE = "What you decided since is not in it: export again."
 
@@ -360,12 +359,9 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.session.decline("You have set no mark. Ctrl-click adds a lesion.")
             return
         named = next((mark for mark in marks if mark.uid == uid), None)
-        self.adder.from_mark((named or self._unlisted(marks)).at_mm)
-
-    def _unlisted(self, marks: Sequence[Mark]) -> Mark:
         overlays = self.session.state.overlays
         free = [m for m in marks if overlays is not None and overlays.candidate_at(m.at_mm) == 0]
-        return (free or marks)[-1]
+        self.adder.from_mark((named or (free or marks)[-1]).at_mm)
 
     def toggle_overlay(self) -> None:
         """Switch the overlay on (contours) or off."""

@@ -6,7 +6,7 @@ deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.site.pacs import credentials
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.peer import FoundStudy, check_address
 from lesionlens.site.pacs.server import Server
 
@@ -104,7 +103,10 @@ class ArchiveController:
             done, notices = send_result(
                 peer, result, server.address, chosen=chosen, context=context
             )
-            return _delivered(done, server.address, notices)
+            done.check()
+            before = f", {done.before} of them there before" if done.before else ""
+            stored = f"{len(done.stored)} objects stored in {server.address}{before}."
+            return "\n".join((stored, *notices))
 
         self._run("Sending", task, str)
 
@@ -133,17 +135,3 @@ class ArchiveController:
                 self.session.failed(problem_of(error))
 
         self.jobs.start(words, lambda context: task(context, same_patient), done, refused)
-
-
-def _delivered(done: Delivery, address: str, notices: Iterable[str]) -> str:
-    """Return a message about a delivery.
-
-    Raises
-    ------
-    ResourceError
-        The archive refused an object.
-    """
-    done.check()
-    before = f", {done.before} of them there before" if done.before else ""
-    stored = f"{len(done.stored)} objects stored in {address}{before}."
-    return "\n".join((stored, *notices))

@@ -25,10 +25,9 @@ from lesionlens.napari.model.screen.drawn_outline import Lines, OutlineArtist
 from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import DraggedEnds
 from lesionlens.napari.viewer.other_study import OtherStudy
+from lesionlens.napari.viewer.single import ROOM
 from lesionlens.napari.viewer.tile import TileView
 
-ROOM = 1.25
-"""Minimum size of a view, relative to the candidate that it centres."""
 ZOOM_STEP = 1.15
 _FILL = 0.96
 
@@ -230,7 +229,6 @@ class BoardView(QWidget):
         return self._outlines.lines(outline, frame, tile.plane, depth)
 
     def _draw_at(self, point: Point, slab: Slab | None) -> bool:
-        """Pass the pointer to the brush; False if it does not draw."""
         return self.brush is not None and slab is not None and self.brush.press(point, slab)
 
     def brush_mm(self) -> float | None:

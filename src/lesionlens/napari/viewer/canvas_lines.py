@@ -15,7 +15,8 @@ from napari.components import ViewerModel
 from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
-from lesionlens.napari.model.geometry.contours import Line, rectangle, ring
+from lesionlens.napari.model.geometry.contours import Line, rectangle
+from lesionlens.napari.model.geometry.measures import ellipse
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -113,7 +114,9 @@ def strokes_of(drawing: Drawing, onto: Callable[[Line], NDArray[np.float32]]) ->
     if drawing.box is not None:
         lines.append((rectangle(drawing.box), transform_color(BOX_COLOUR)[0], False))
     mark = transform_color(MARK_COLOUR)[0]
-    lines += [(ring(at, RING_MM), mark, False) for _, at in drawing.marks]
+    lines += [
+        (ellipse(np.add(at, [[-RING_MM], [RING_MM]])), mark, False) for _, at in drawing.marks
+    ]
     if not lines:
         return None
     points, colours, pieces, start = [], [], [], 0

@@ -39,10 +39,10 @@ from lesionlens.napari.viewer.colours import (
     label_colours,
     map_words,
 )
+from lesionlens.napari.viewer.single import TRANSFORM
 
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _OPAQUE = 0.95
-_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
@@ -88,13 +88,13 @@ class Layers:
         place = tuple(layer.scale), tuple(layer.translate)
         layer.metadata[KEY].setdefault("place", place)
         self._held.add(layer)
-        for name in _TRANSFORM:
+        for name in TRANSFORM:
             getattr(layer.events, name).connect(self._on_transform)
 
     def release(self) -> None:
         """Disconnect from the layers."""
         for layer in self._held:
-            for name in _TRANSFORM:
+            for name in TRANSFORM:
                 getattr(layer.events, name).disconnect(self._on_transform)
             layer.events.visible.disconnect(self._on_visible)
 

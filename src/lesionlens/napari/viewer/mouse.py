@@ -15,7 +15,8 @@ from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QCursor, QMouseEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
-ZOOM_STEP = 1.15
+from lesionlens.napari.viewer.board_view import ZOOM_STEP
+
 _THEIRS = "dims_scroll"
 _RIGHT = 2
 

@@ -40,7 +40,7 @@ _BEHIND_WORDS = (0.0, 0.0, 0.0, 0.5)
 """Background of texts, for legibility over a bright skull."""
 _BOXED = ("_brush_circle", "_zoom_box")
 """napari's overlays without text, which get no background."""
-_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
+TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
 
 def plane_of(order: tuple[int, ...]) -> Plane | None:
@@ -162,7 +162,7 @@ class SingleView:
         if picture is self._picture:
             return
         for layer, connect in ((self._picture, False), (picture, True)):
-            for name in _TRANSFORM if layer is not None else ():
+            for name in TRANSFORM if layer is not None else ():
                 event = getattr(layer.events, name)
                 (event.connect if connect else event.disconnect)(self._relabel)
         self._picture = picture

@@ -128,11 +128,7 @@ class AttentionBlock(Section):
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
-                (
-                    Overlay.CONTOUR,
-                    "contour",
-                    "Outlines, box of the one in focus (T)",
-                ),
+                (Overlay.CONTOUR, "contour", "Outlines, box of the one in focus (T)"),
                 (Overlay.MAP, "map", "Outline and attention map (G)"),
             ]
         )

@@ -109,7 +109,7 @@ class CandidateBlock(Section):
             kind = QHeaderView.ResizeMode
             header.setSectionResizeMode(column, kind.Stretch if column == PLACE else kind.Fixed)
         self._rows_due = once_idle(self._fit_rows, self)
-        self._sight_due = once_idle(self._bring_into_sight, self)
+        self._sight_due = once_idle(lambda: bring_into_sight(self._reject, table), self)
         header.sectionResized.connect(self._on_resized)
         table.selectionModel().currentRowChanged.connect(self._on_row)
         table.clicked.connect(self._on_click)
@@ -171,9 +171,6 @@ class CandidateBlock(Section):
                 named = header.fontMetrics().horizontalAdvance(title)
                 header.resizeSection(column, max(widest + 8, named + 6))
         self._fit_rows()
-
-    def _bring_into_sight(self) -> None:
-        bring_into_sight(self._reject, self.table)
 
     def _fit_rows(self) -> None:
         """Wrap long locations; show five rows."""

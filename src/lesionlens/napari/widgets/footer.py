@@ -31,7 +31,9 @@ class Footer(QWidget):
         self._signed = False
         self._commands = commands = CommandButtons(self.commanded.emit)
         self._export = commands.add(QPushButton("Export…"), "export")
-        self._sign = push_button("", self._on_sign)
+        self._sign = push_button(
+            "", lambda: self.commanded.emit("withdraw" if self._signed else "sign")
+        )
         keys = commands.add(flat_button(BY_NAME["show_keys"].hint("Keys")), "show_keys")
         tip = "Mask this candidate and run the network again"
         self._without = commands.add(flat_button("without it?"), "ask_without", tip=tip)
@@ -50,6 +52,3 @@ class Footer(QWidget):
         self._commands.show_screen(screen)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self.setVisible(screen.analysed)
-
-    def _on_sign(self) -> None:
-        self.commanded.emit("withdraw" if self._signed else "sign")

@@ -70,7 +70,7 @@ class PacsDialog(QDialog):
         self._exported, self._make_list = exported, make_list
         self.controller = ArchiveController(open_study, PatientDialog(self).ask, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
-        self._screen = self.session.state
+        self._screen = self.session.screen
         self._began = 0.0
         self._build()
         self.session.changed.connect(self.show_screen)

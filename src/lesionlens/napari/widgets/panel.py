@@ -105,7 +105,8 @@ class Panel(AskingPaths, QWidget):
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
         self.response = ResponseDialog(self, self.actions_.sign_response)
-        self.actions_.copy_text, self.actions_.ask_response = _copy_text, self.response.ask
+        self.actions_.copy_text = QApplication.clipboard().setText
+        self.actions_.ask_response = self.response.ask
         self.actions_.ask_signature = self.signing.ask
         self.read_owner = ReadOwnerDialog(self)
         self.actions_.ask_owner = self.read_owner.ask
@@ -338,10 +339,3 @@ class Panel(AskingPaths, QWidget):
         if paths:
             event.acceptProposedAction()
             self.take_dropped(paths)
-
-
-def _copy_text(text: str) -> None:
-    """Put text on the clipboard."""
-    clipboard = QApplication.clipboard()
-    if clipboard is not None:
-        clipboard.setText(text)

@@ -101,20 +101,17 @@ class WorklistDock(QWidget):
         self._title = label("", "title")
         self._summary = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
-        self._lay_out()
+        title = row(self._title, None, self._open)
+        tools = row(self.filter, self._before, self._next, self._ahead)
+        parts = (title, tools, self.table, self._summary, self._problem)
+        stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._here = True
         when_idle(self._move_down)
         when_idle(self._open_last)
         self._show_theme()
-        self.show_screen(self.session.state)
-
-    def _lay_out(self) -> None:
-        title = row(self._title, None, self._open)
-        tools = row(self.filter, self._before, self._next, self._ahead)
-        parts = (title, tools, self.table, self._summary, self._problem)
-        stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
+        self.show_screen(self.session.screen)
 
     def _set_up_table(self) -> None:
         table = self.table

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.maps import FAINT
 from lesionlens.base import geometry
-from lesionlens.base.geometry import Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
@@ -236,18 +235,13 @@ def axis_aligned(volume: Volume) -> Volume:
     straight = np.diag([*geometry.spacing_mm(affine), 1.0])
     half = (np.asarray(data.shape) - 1) / 2
     straight[:3, 3] = geometry.apply(affine, half) - straight[:3, :3] @ half
-    return Volume(data, Grid(_shape(data), straight, volume.grid.frame_uid))
+    return Volume(data, Grid(picture.grid.shape, straight, volume.grid.frame_uid))
 
 
 def as_acquired(volume: Volume) -> Volume | None:
     """Return a volume that is too oblique to be shown without resampling, else None."""
     picture = Picture.of(volume.data, volume.grid)
     return volume if tilt(picture.grid.affine, picture.data.shape) > TILT_ALLOWED else None
-
-
-def _shape(data: NDArray[Any]) -> Shape3:
-    i, j, k = data.shape
-    return i, j, k
 
 
 def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:

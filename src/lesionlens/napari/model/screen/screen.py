@@ -377,14 +377,10 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, .
             f"{sequence.display_name}: not in this study"
             if series is None
             else f"{sequence.display_name}: {series.description or 'unnamed'}, known by "
-            f"{series.detected_by}; {_edges(series.grid.spacing_mm)} mm"
+            f"{series.detected_by}; {' × '.join(f'{e:.3g}' for e in series.grid.spacing_mm)} mm"
         )
         rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
     return tuple(rows)
-
-
-def _edges(spacing_mm: Any) -> str:
-    return " × ".join(f"{float(edge):.3g}" for edge in spacing_mm)
 
 
 def _rows(

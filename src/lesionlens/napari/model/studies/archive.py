@@ -223,6 +223,11 @@ class ArchiveSession(JobReports):
         number = self.state.chosen
         return None if number is None else self.state.studies[number]
 
+    @property
+    def screen(self) -> ArchiveScreen:
+        """What the dialog paints now."""
+        return self.state
+
     @override
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)

@@ -91,6 +91,11 @@ class WorklistSession(JobReports):
         Returns whether the window closes its database later, once an outline is kept in it.
         """
 
+    @property
+    def screen(self) -> WorklistScreen:
+        """What the dock paints now."""
+        return self.state
+
     @override
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Considered, Point
+from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.wording.candidates import volume_words
 
 
@@ -20,9 +20,9 @@ class ShownConsidered:
 
 def shown_considered(analysis: Analysis) -> tuple[ShownConsidered, ...]:
     """Return the dismissed regions by falling score."""
-    return tuple(_line(one) for one in analysis.findings.considered)
-
-
-def _line(one: Considered) -> ShownConsidered:
-    words = f"{one.location.text}, {volume_words(one.volume_ml)}"
-    return ShownConsidered(f"{one.score:.2f}", words, one.peak_mm)
+    return tuple(
+        ShownConsidered(
+            f"{one.score:.2f}", f"{one.location.text}, {volume_words(one.volume_ml)}", one.peak_mm
+        )
+        for one in analysis.findings.considered
+    )
