@@ -51,7 +51,12 @@ COMMANDS = (
         "Control-F9",
         unavailable=_no_result,
     ),
-    Command("copy_study_sentence", "copy the study as a sentence to paste", unavailable=_no_result),
+    Command(
+        "copy_study_sentence",
+        "copy the study as a sentence to paste",
+        unavailable=_no_result,
+        run=lambda acts: acts.copy_sentence(whole=True),
+    ),
     Command(
         "assess_response", "assess the response (RANO 2.0) and sign it", unavailable=_no_result
     ),

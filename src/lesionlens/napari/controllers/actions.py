@@ -114,15 +114,11 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             return self.reopen(paths[0])
         return self.open(paths)
 
-    def analyse(self) -> bool:
-        """Analyse the open study."""
-        return self.leave_for(self._analyse)
+    def analyse(self, *, here: bool = False) -> bool:
+        """Analyse the open study; `here` on this machine although a server is selected."""
+        return self.leave_for(lambda: self._analyse(here))
 
-    def analyse_here(self) -> bool:
-        """Analyse once on this machine although a server is selected."""
-        return self.leave_for(lambda: self._analyse(here=True))
-
-    def _analyse(self, here: bool = False) -> bool:
+    def _analyse(self, here: bool) -> bool:
         study = self.session.state.study
         if study is None:
             return False

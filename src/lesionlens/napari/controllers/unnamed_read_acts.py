@@ -22,15 +22,6 @@ _OWN = "Your own read begins, as {}. What the unnamed reader decided stays in th
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierRead:
-    """Content of the dialog."""
-
-    identity: StudyIdentity
-    time: str
-    """Time of the unnamed reader's last act, ISO 8601, UTC."""
-
-
-@dataclass(frozen=True, slots=True)
 class ReadOwner:
     """The reader's answer."""
 
@@ -40,8 +31,9 @@ class ReadOwner:
     """Whether the earlier read is theirs."""
 
 
-AskReadOwner = Callable[[EarlierRead, Callable[[ReadOwner | None], object]], object]
-"""Asks the reader, and calls back; None if the reader stays unnamed."""
+AskReadOwner = Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
+"""Takes the time of the unnamed reader's last act, ISO 8601, UTC. Asks the reader, and calls back;
+None if the reader stays unnamed."""
 
 
 class UnnamedReadActs(MarkActs):
@@ -59,8 +51,8 @@ class UnnamedReadActs(MarkActs):
         study = self.session.state.study
         if study is None:
             return
-        asked = EarlierRead(self.session.state.identity, time)
-        self.ask_owner(asked, lambda owner: self._settle(study, owner))
+        identity = self.session.state.identity
+        self.ask_owner(identity, time, lambda owner: self._settle(study, owner))
 
     def withheld(self, analysis: Analysis, again: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""

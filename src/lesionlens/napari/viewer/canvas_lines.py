@@ -45,9 +45,9 @@ class CanvasLines:
         """Current strokes."""
         return self._canvas.strokes
 
-    def show(self, board: Board | None, place: Viewpoint) -> None:
+    def show(self, board: Board, place: Viewpoint) -> None:
         """Draw a board's lines for napari's slice; nothing in three dimensions."""
-        found = None if board is None else self._strokes(board, place)
+        found = self._strokes(board, place)
         if found is not None:
             self._canvas.draw(*found)
         elif self.strokes is not None:
@@ -55,7 +55,7 @@ class CanvasLines:
 
     def forget(self) -> None:
         """Release the volumes of a closed study."""
-        self.show(None, Viewpoint())
+        self.show(Board(), Viewpoint())
         self._artist = Artist({})
 
     def release(self) -> None:

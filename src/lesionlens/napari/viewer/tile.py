@@ -34,61 +34,30 @@ _NAMES = (
 )
 
 
-class TileListener(Protocol):
-    """Receives the events of a tile; `at` is in millimetres on the screen."""
+class _Listener(Protocol):
+    """What a tile asks of `BoardView`, and reports to it; `at` is in millimetres on the screen."""
 
-    def drawing(self, tile: Tile) -> Drawing | None:
-        """Return the content of the tile."""
-
-    def limits(self, tile: Tile) -> tuple[float, float]:
-        """Return the values shown black and white."""
-
-    def zoom(self) -> float:
-        """Return the zoom, pixels per millimetre."""
-
-    def corner(self, tile: Tile) -> tuple[str, ...]:
-        """Return the texts at the top right."""
-
-    def foot(self, tile: Tile) -> str:
-        """Return the text at the bottom left."""
-
-    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
-        """Move the crosshair; `ask` probes the voxel too."""
-
-    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
-        """Move the view, or change the window, by pixels."""
-
-    def released(self) -> None:
-        """Handle the release of the button."""
-
-    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
-        """Handle a position of the pointer; None when it leaves."""
-
-    def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
-        """Handle a wheel event."""
-
-    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
-        """Add the lesion at a point."""
-
-    def prompting(self) -> bool:
-        """Return whether the pointer makes prompts."""
-
-    def excluding(self) -> bool:
-        """Return whether prompts exclude unless Alt is held."""
-
+    def drawing(self, tile: Tile) -> Drawing | None: ...
+    def limits(self, tile: Tile) -> tuple[float, float]: ...
+    def zoom(self) -> float: ...
+    def corner(self, tile: Tile) -> tuple[str, ...]: ...
+    def foot(self, tile: Tile) -> str: ...
+    def brush_mm(self) -> float | None: ...
+    def prompting(self) -> bool: ...
+    def excluding(self) -> bool: ...
+    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None: ...
+    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None: ...
+    def released(self) -> None: ...
+    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None: ...
+    def turned(
+        self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool
+    ) -> None: ...
+    def added_at(self, tile: Tile, at: tuple[float, float]) -> None: ...
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
-    ) -> None:
-        """Handle a prompt: the path of the pointer, and the modifiers at its start."""
-
-    def brush_mm(self) -> float | None:
-        """Return the radius of the brush; None if the pointer does not draw."""
-
-    def doubled(self, tile: Tile) -> None:
-        """Show this view alone, or all views again."""
-
-    def resized(self) -> None:
-        """Handle a change of size."""
+    ) -> None: ...
+    def doubled(self, tile: Tile) -> None: ...
+    def resized(self) -> None: ...
 
 
 @dataclass
@@ -110,7 +79,7 @@ class _Way:
 class TileView(QWidget):
     """Paints one tile, and forwards the mouse to the listener."""
 
-    def __init__(self, tile: Tile, listener: TileListener, parent: QWidget) -> None:
+    def __init__(self, tile: Tile, listener: _Listener, parent: QWidget) -> None:
         super().__init__(parent)
         self.tile = tile
         self._listener = listener

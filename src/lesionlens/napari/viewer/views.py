@@ -94,7 +94,7 @@ class Views(QObject):
         self._viewer, self._layers, self._docked = viewer, layers, docked
         self._viewpoint, self._handover = viewpoint, Handover(viewer, viewpoint)
         self.canvas: QWidget | None = None
-        self._board: Board | None = None
+        self._board = Board()
         self._moving = self._turning = False
         self._pictures: dict[MrSequence, Picture] = {}
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
@@ -158,7 +158,7 @@ class Views(QObject):
 
     def _show_bars(self) -> None:
         """Update the toolbar and the slice bar."""
-        if self.toolbar is not None and self.bar is not None and self._board is not None:
+        if self.toolbar is not None and self.bar is not None:
             self.toolbar.show_board(self._board, linked=self._is_linked)
             self.bar.show_board(self._board, flat=self._viewer.dims.ndisplay < SPACE)
 
@@ -186,16 +186,12 @@ class Views(QObject):
             self.linked.go_to(point_mm, box_mm)
             return
         self.single.go_to(point_mm, box_mm)
-        if self.second_window is not None and self.second_window.isVisible():
-            self.second_window.view.go_to(point_mm, box_mm)
+        if self._second_view is not None:
+            self._second_view.go_to(point_mm, box_mm)
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
         """Whether a view shows one of some points, (N, 3) RAS+ mm, on its slice of a plane."""
-        if (
-            self.second_window is not None
-            and self.second_window.isVisible()
-            and self.second_window.view.in_sight(plane, points_mm)
-        ):
+        if self._second_view is not None and self._second_view.in_sight(plane, points_mm):
             return True
         if self.linked is not None and self._is_linked:
             return self.linked.in_sight(plane, points_mm)
@@ -206,8 +202,14 @@ class Views(QObject):
         self.single.fit()
         if self.linked is not None and self._is_linked:
             self.linked.fit()
-        elif self.second_window is not None and self.second_window.isVisible():
-            self.second_window.view.fit()
+        elif self._second_view is not None:
+            self._second_view.fit()
+
+    @property
+    def _second_view(self) -> BoardView | None:
+        """The linked views of the second window, if it is visible."""
+        window = self.second_window
+        return window.view if window is not None and window.isVisible() else None
 
     def on_images_loaded(self) -> None:
         """Paint a study's first image immediately, and focus it.
@@ -260,8 +262,8 @@ class Views(QObject):
     def _swap(self) -> None:
         """Show the linked views if the layout has any, else napari's canvas."""
         board = self._board
-        wanted = board is not None and bool(board.tiles) and self._viewer.dims.ndisplay == 2
-        if self.linked is None or board is None:
+        wanted = bool(board.tiles) and self._viewer.dims.ndisplay == 2
+        if self.linked is None:
             return
         if wanted:
             self._take_pictures()
@@ -419,5 +421,5 @@ class Views(QObject):
             view.repaint_all()
 
     def _drag_shown(self, right: float, down: float) -> None:
-        if self._board is not None and self._board.scene.sequence is not None:
+        if self._board.scene.sequence is not None:
             self._layers.drag_window(self._board.scene.sequence, right, down)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from qtpy.QtCore import QEvent, QModelIndex, QSignalBlocker, Qt, Signal
@@ -40,23 +41,26 @@ NARROWEST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
 
 
 class CandidateBlock(Section):
-    """Shows the candidates and forwards the reader's acts."""
+    """Shows the candidates and forwards the reader's acts.
+
+    Parameters
+    ----------
+    run : callable
+        Takes the name of a command.
+    """
 
     go_to_requested = Signal(int)
     threshold_chosen = Signal(float)
-    commanded = Signal(str)
-    """The name of a command."""
     reason_changed = Signal(str)
     reason_settled = Signal()
-    merged = Signal(int)
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         self._count, self._cavity = label("", "dim", wrap=True), label("", "dim", wrap=True)
         self._cavity_colour = label("■")
         self._cavity_colour.setStyleSheet(f"color: {Label.CAVITY.colour}")
         self._cavity_colour.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
         super().__init__("CANDIDATES")
-        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._commands = commands = CommandButtons(run)
         self._undo = commands.add(flat_button("↶"), "undo", tip="Undo")
         self._redo = commands.add(flat_button("↷"), "redo", tip="Redo")
         self.model = CandidateModel(self)
@@ -75,11 +79,8 @@ class CandidateBlock(Section):
         self._edit = commands.add(QPushButton(), EDIT, "Edit", tip)
         self._discard = commands.add(flat_button("discard"), "discard_edit")
         self._outline = label("", "dim", wrap=True)
-        self.tools, self.adding = EditTools(), AddRow()
+        self.tools, self.adding = EditTools(run), AddRow(run)
         self._offered = ""  # interrupted strokes that were already scrolled into view
-        for part in (self.tools, self.adding):
-            part.commanded.connect(self.commanded)
-        self.adding.merged.connect(self.merged)
         self._reason = ReasonBox()
         self._reason.currentTextChanged.connect(self.reason_changed)
         self._reason.settled.connect(self.reason_settled)

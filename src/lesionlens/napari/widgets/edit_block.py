@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QLocale, QSignalBlocker, Signal
@@ -60,15 +61,14 @@ class NumberBox(QDoubleSpinBox):
 
 
 class EditTools(QWidget):
-    """Tools shown while an outline is drawn; emits commands and the range."""
+    """Tools shown while an outline is drawn; runs commands, and emits the range."""
 
-    commanded = Signal(str)
     limit_chosen = Signal(object)
     range_chosen = Signal(float, float)
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__()
-        self._commands = CommandButtons(self.commanded.emit)
+        self._commands = CommandButtons(run)
         self._buttons = {act: self._button(words, act) for words, act in _TOOLS}
         for act in ("brush_ball", "split", "prompts_exclude"):
             self._buttons[act].setCheckable(True)
@@ -134,12 +134,11 @@ class EditTools(QWidget):
 class AddRow(QWidget):
     """Buttons for adding, drawing and merging, and for continuing interrupted strokes."""
 
-    commanded = Signal(str)
     merged = Signal(int)
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__()
-        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._commands = commands = CommandButtons(run)
         tip = "Add the lesion at the crosshair or pointer"
         self._add = commands.add(flat_button(""), "add_lesion", "+ add", tip)
         self._draw = commands.add(flat_button(""), "draw_lesion", "draw")

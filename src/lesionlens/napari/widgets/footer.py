@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from collections.abc import Callable
+
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from lesionlens.napari.commands.table import BY_NAME
@@ -20,20 +21,15 @@ from lesionlens.napari.widgets.parts import (
 
 
 class Footer(QWidget):
-    """Shows the progress of the review and forwards commands; hidden before an analysis."""
+    """Shows the progress of the review, and runs commands; hidden before an analysis."""
 
-    commanded = Signal(str)
-    """The name of a command."""
-
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__()
         self._reviewed = label("", "dim", wrap=True)
         self._signed = False
-        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._commands = commands = CommandButtons(run)
         self._export = commands.add(QPushButton("Export…"), "export")
-        self._sign = push_button(
-            "", lambda: self.commanded.emit("withdraw" if self._signed else "sign")
-        )
+        self._sign = push_button("", lambda: run("withdraw" if self._signed else "sign"))
         keys = commands.add(flat_button(BY_NAME["show_keys"].hint("Keys")), "show_keys")
         tip = "Mask this candidate and run the network again"
         self._without = commands.add(flat_button("without it?"), "ask_without", tip=tip)

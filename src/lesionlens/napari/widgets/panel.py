@@ -129,15 +129,15 @@ class Panel(AskingPaths, QWidget):
         self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
         self.read_block = ReadBlock(self.actions_.read_controller)
-        self.candidates = CandidateBlock()
+        self.candidates = CandidateBlock(self.commands.run)
         self.considered, self.followup = ConsideredBlock(), FollowupBlock()
-        self.second = SecondBlock()
+        self.second = SecondBlock(self.commands.run)
         self.attention = AttentionBlock()
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
         self._stops = label("", "warn", wrap=True)
         self.show_stops()
-        self.footer = Footer()
+        self.footer = Footer(self.commands.run)
         self._lay_out()
         guard = WheelGuard(self)
         for kind in (QComboBox, QSlider, QAbstractSpinBox):
@@ -201,7 +201,7 @@ class Panel(AskingPaths, QWidget):
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
         acts.ask_prior_images = self.ask_prior_images
-        self.problem.here.connect(acts.analyse_here)
+        self.problem.here.connect(partial(acts.analyse, here=True))
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
         acts.read_controller.changed.connect(self._show_closed)
@@ -214,14 +214,12 @@ class Panel(AskingPaths, QWidget):
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
         self.candidates.reason_settled.connect(acts.review_controller.settle_reason)
-        self.candidates.commanded.connect(self.commands.run)
-        self.candidates.merged.connect(acts.adder.merge)
+        self.candidates.adding.merged.connect(acts.adder.merge)
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
         self.considered.looked_at.connect(acts.go_to_point)
         self.followup.go_to_requested.connect(acts.go_to)
         self.second.go_to_requested.connect(acts.second.visit)
-        self.second.commanded.connect(self.commands.run)
         self._connect_attention()
 
     def _connect_attention(self) -> None:
@@ -233,7 +231,6 @@ class Panel(AskingPaths, QWidget):
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
         self.attention.unreliable_chosen.connect(session.choose_unreliable)
-        self.footer.commanded.connect(self.commands.run)
         self.attention.probe_ended.connect(acts.end_probe)
 
     # --- shown ----------------------------------------------------------------------------

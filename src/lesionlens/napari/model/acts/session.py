@@ -328,11 +328,12 @@ class ReviewSession(Choosing):
 
     def mark(self, state: ReviewState) -> Candidate | None:
         """Record a decision on the candidate in focus; return that candidate."""
-        candidate = self.candidate()
-        if candidate is not None:
-            reason = self.reason_for(candidate, state)
-            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
-            self._reviewed()
+        candidate, analysis = self.candidate(), self._state.analysis
+        if candidate is not None and analysis is not None:
+            reason, log = self.reason_for(candidate, state), self.log()
+            log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
+            self.settle(log, *reviewed(analysis, self._state.overlays, log.review))
+            self._moved_on()
         return candidate
 
     def log(self) -> ReviewLog:
@@ -363,22 +364,6 @@ class ReviewSession(Choosing):
             can_undo=log.can_undo,
             can_redo=log.can_redo,
         )
-
-    def _reviewed(self) -> None:
-        state, review = self._state, self._log.review
-        typed = self._undecided_reasons(review)
-        analysis, overlays = state.analysis, state.overlays
-        if analysis is not None:
-            analysis, overlays = reviewed(analysis, overlays, review)
-        self._set(
-            review=review,
-            analysis=analysis,
-            overlays=overlays,
-            typed=typed,
-            can_undo=self._log.can_undo,
-            can_redo=self._log.can_redo,
-        )
-        self._moved_on()
 
     def _undecided_reasons(self, review: Review) -> dict[str, str]:
         """Return typed reasons of candidates without a new decision in a review."""

@@ -76,11 +76,8 @@ class Overlays:
         """Return a region's attention, or that of a single layer if available."""
         if layer_choice is None:
             return self.attention.get(region)
-        return (
-            self.layer_choice[1]
-            if self.layer_choice is not None and self.layer_choice[0] == layer_choice
-            else None
-        )
+        known = self.layer_choice
+        return known[1] if known is not None and known[0] == layer_choice else None
 
     def alone(self, view: MapView, candidate: int | None) -> MapView:
         """Return a map without the other candidates."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from lesionlens.base.geometry import corners
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.preliminary import PreliminaryCandidate
 from lesionlens.napari.model.geometry.contours import box_on_screen
 from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -20,16 +18,10 @@ MARK_MM = 3.0
 def box_of(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
     """Return the box of the candidate in focus on the screen, if the slice cuts it."""
     found, outline = board.analysis, board.scene.outline
-    first = board.preliminary
-    there: tuple[Candidate | PreliminaryCandidate, ...] = ()
-    if found is not None:
-        there = found.findings.candidates
-    elif first is not None:
-        there = first.candidates
+    shown = board.preliminary if found is None else found.findings
+    there = () if shown is None else shown.candidates
     candidate = next((c for c in there if c.id == outline.boxed), None)
-    if not outline.visible:
-        return None
-    if candidate is None:
+    if candidate is None or not outline.visible:
         return None
     ends = corners(*candidate.bounding_box_mm)
     depths = board.frame.depth(tile.plane, ends)

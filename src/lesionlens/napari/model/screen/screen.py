@@ -9,7 +9,7 @@ from typing import Any
 from lesionlens.analysis.explain.shapley import deciding_words
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Point
+from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
@@ -42,7 +42,6 @@ from lesionlens.napari.model.wording.candidates import (
     threshold_words,
     volume_words,
 )
-from lesionlens.napari.model.wording.considered import ShownConsidered, shown_considered
 from lesionlens.napari.model.wording.edits import (
     draft_words,
     outline_words,
@@ -163,7 +162,7 @@ class Screen:
     threshold_costs: str = ""
     threshold_floor: float = 0.0
     below_threshold: int = 0
-    considered: tuple[ShownConsidered, ...] = ()
+    considered: tuple[Considered, ...] = ()
     not_marked: str = ""
     """Why no candidate can be decided or redrawn; empty if possible."""
     not_added: str = ""
@@ -268,7 +267,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
-        considered=shown_considered(analysis),
+        considered=analysis.findings.considered,
         **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
