@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 from lesionlens.base.labels import ReviewState
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.qt.clashes import napari_key
+from lesionlens.napari.widgets import asking_paths
 
 
 def test_no_key_takes_one_of_naparis():
@@ -152,7 +153,7 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
 
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     asked = []
-    monkeypatch.setattr(loaded, "_ask_path", lambda *words: asked.append(words))
+    monkeypatch.setattr(asking_paths, "ask_path", lambda *words: asked.append(words))
     loaded.commands.run("export")
     assert not asked
     assert "no result to export" in loaded.session.state.message

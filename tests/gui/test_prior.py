@@ -208,7 +208,7 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", find)
     answers = [str(tmp_path), ""]
     monkeypatch.setattr(
-        "lesionlens.napari.widgets.asking_paths.QFileDialog.getExistingDirectory",
+        "lesionlens.napari.widgets.asking.QFileDialog.getExistingDirectory",
         lambda *_: answers.pop(0),
     )
     assert reviewed.actions_.compare(analysis.study.root)

@@ -110,7 +110,6 @@ class LesionLens(Panel):
 
     def _listen(self) -> None:
         """Connect to the session, the views and napari."""
-        viewer = self.viewer
         self.views.probe_requested.connect(self.actions_.probe)
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
@@ -118,12 +117,20 @@ class LesionLens(Panel):
         self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removed.connect(self._on_removed)
-        viewer.events.theme.connect(self._on_theme)
-        get_settings().appearance.events.font_size.connect(self._on_theme)
-        viewer.dims.events.order.connect(self._on_order)
-        viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        for event, act in self._events():
+            event.connect(act)
+
+    def _events(self) -> tuple[tuple[Any, Callable[..., None]], ...]:
+        """Return the events of napari that the panel follows, each with what it does."""
+        layers, dims = self.viewer.layers.events, self.viewer.dims.events
+        return (
+            (layers.inserted, self._on_inserted),
+            (layers.removed, self._on_removed),
+            (self.viewer.events.theme, self._on_theme),
+            (get_settings().appearance.events.font_size, self._on_theme),
+            (dims.order, self._on_order),
+            (dims.ndisplay, self._on_ndisplay),
+        )
 
     # --- session → screen -----------------------------------------------------------------
 
@@ -272,7 +279,7 @@ class LesionLens(Panel):
         if not self.here:
             return
         self.actions_.review_controller.settle_reason()
-        self.here, viewer = False, self.viewer
+        self.here = False
         self.jobs.abandon()
         self.questions.abandon()
         self.actions_.opener.name_check.abandon()
@@ -282,12 +289,8 @@ class LesionLens(Panel):
             self.archive.release()
         self.loop.release()
         self.actions_.read_controller.release()
-        viewer.layers.events.inserted.disconnect(self._on_inserted)
-        viewer.layers.events.removed.disconnect(self._on_removed)
-        viewer.events.theme.disconnect(self._on_theme)
-        get_settings().appearance.events.font_size.disconnect(self._on_theme)
-        viewer.dims.events.order.disconnect(self._on_order)
-        viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+        for event, act in self._events():
+            event.disconnect(act)
         self.gestures.release()
         self.views.release()
         self.layers.release()

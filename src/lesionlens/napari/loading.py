@@ -108,11 +108,9 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSe
 
     An oblique scan is read as it was acquired: its layer has several times as many voxels.
     """
-    import numpy as np  # noqa: PLC0415
-
-    from lesionlens.base.grid import Grid  # noqa: PLC0415
     from lesionlens.base.labels import MrSequence  # noqa: PLC0415
     from lesionlens.imaging.preparation.checks.early_name_check import exchanged_before_registration  # noqa: PLC0415
+    from lesionlens.napari.model.overlays.maps import grid_of  # noqa: PLC0415
 
     scans = {}
     for data, keywords, _ in layers:
@@ -121,9 +119,7 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSe
         if acquired is not None:
             scans[sequence] = (acquired.data, acquired.grid)
             continue
-        affine = np.diag([*keywords["scale"], 1.0])
-        affine[:3, 3] = keywords["translate"]
-        scans[sequence] = (data, Grid(data.shape, affine))
+        scans[sequence] = (data, grid_of(data, keywords["scale"], keywords["translate"]))
     return exchanged_before_registration(scans, context=context)
 
 

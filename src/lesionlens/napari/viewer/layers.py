@@ -26,6 +26,7 @@ from lesionlens.napari.model.overlays.maps import (
     axis_aligned,
     contrast_limits,
     geometry_keywords,
+    grid_of,
     image_keywords,
 )
 from lesionlens.napari.model.overlays.window_level import Limits, dragged, full_range, limits_of
@@ -120,9 +121,7 @@ class Layers:
             if ours.get("acquired") is not None:
                 found[sequence] = (ours["acquired"].data, ours["acquired"].grid)
             else:
-                affine = np.diag([*ours["place"][0], 1.0])
-                affine[:3, 3] = ours["place"][1]
-                found[sequence] = (layer.data, Grid(layer.data.shape, affine))
+                found[sequence] = (layer.data, grid_of(layer.data, *ours["place"]))
         return found
 
     def limits(self, sequence: MrSequence) -> Limits:

@@ -13,7 +13,6 @@ from typing import Any
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QDialog,
-    QFileDialog,
     QHeaderView,
     QMessageBox,
     QPushButton,
@@ -24,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.studies import archive
+from lesionlens.napari.widgets.asking import ask_path
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
@@ -195,12 +195,8 @@ class PacsDialog(QDialog):
 
     def ask_send(self) -> None:
         """Ask for a result, and send it once the user agrees."""
-        start = self._exported() or Path()
-        chosen = QFileDialog.getExistingDirectory(
-            self, "Send the result in this folder", str(start)
-        )
-        if chosen:
-            self.send(Path(chosen))
+        start = str(self._exported() or Path())
+        ask_path(self, self.send, "Send the result in this folder", start=start)
 
     def send(self, result: Path) -> None:
         """Send the DICOM objects of a result once the user agrees."""
@@ -228,9 +224,7 @@ class PacsDialog(QDialog):
 
     def _ask_folder(self) -> None:
         start = str(self._screen.folder.parent)
-        chosen = QFileDialog.getExistingDirectory(self, "Keep studies in", start)
-        if chosen:
-            self.session.choose_folder(Path(chosen))
+        ask_path(self, self.session.choose_folder, "Keep studies in", start=start)
 
     def release(self) -> None:
         """Stop the running job and disconnect: the panel is being closed."""

@@ -46,10 +46,10 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.widgets.asking import confirm
 from lesionlens.napari.widgets.asking_paths import AskingPaths
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
-from lesionlens.napari.widgets.confirm_box import confirm
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer

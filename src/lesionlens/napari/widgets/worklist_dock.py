@@ -29,6 +29,7 @@ from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
+from lesionlens.napari.widgets.asking import ask_path
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import (
     flat_button,
@@ -44,6 +45,7 @@ from lesionlens.napari.widgets.study_menus import recent_menu
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
+_KEEP_HERE = "Keep the list and its results here"
 _HEIGHT = 220
 _WIDEST = 260
 _WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
@@ -208,27 +210,19 @@ class WorklistDock(QWidget):
 
     def ask_list(self) -> None:
         """Ask for the folder of a list and open it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Open the list in this folder")
-        if chosen:
-            self.controller.open(Path(chosen))
+        ask_path(self, self.controller.open, "Open the list in this folder")
 
     def ask_folder(self) -> None:
         """Ask for studies and for the folder of a new list."""
-        chosen = QFileDialog.getExistingDirectory(self, "Studies: one sub-folder each, or BIDS")
-        if chosen:
-            self._ask_target(Path(chosen))
+        ask_path(self, self._ask_target, "Studies: one sub-folder each, or BIDS")
 
     def ask_table(self) -> None:
         """Ask for a CSV table and for the folder of a new list."""
-        chosen, _ = QFileDialog.getOpenFileName(self, "Table of studies", "", "CSV (*.csv)")
-        if chosen:
-            self._ask_target(Path(chosen))
+        ask_path(self, self._ask_target, "Table of studies", "CSV (*.csv)")
 
     def ask_tables(self) -> None:
         """Ask for a folder and write the tables of all reads into it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Write reads.csv and marks.csv here")
-        if chosen:
-            self.controller.write_tables(Path(chosen))
+        ask_path(self, self.controller.write_tables, "Write reads.csv and marks.csv here")
 
     def ask_archive(self) -> None:
         """Open the archive's dialog, which makes a list of the studies found."""
@@ -243,17 +237,11 @@ class WorklistDock(QWidget):
         self.archive.raise_()
 
     def _list_archived(self, studies: tuple[FoundStudy, ...], server: Server) -> bool:
-        target = self._target()
-        return target is not None and self.controller.list_archived(studies, server, target)
+        chosen = QFileDialog.getExistingDirectory(self, _KEEP_HERE)
+        return bool(chosen) and self.controller.list_archived(studies, server, Path(chosen))
 
     def _ask_target(self, source: Path) -> None:
-        target = self._target()
-        if target is not None:
-            self.controller.scan(source, target)
-
-    def _target(self) -> Path | None:
-        chosen = QFileDialog.getExistingDirectory(self, "Keep the list and its results here")
-        return Path(chosen) if chosen else None
+        ask_path(self, partial(self.controller.scan, source), _KEEP_HERE)
 
     # --- acts -----------------------------------------------------------------------------
 

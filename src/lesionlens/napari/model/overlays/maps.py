@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lesionlens.analysis.explain.maps import FAINT
 from lesionlens.base import geometry
@@ -274,6 +274,14 @@ def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
 
 AXIS_LABELS = ("left–right", "back–front", "bottom–top")
 """Axis labels of layers and sliders; each axis grows towards the second word."""
+
+
+def grid_of(data: NDArray[Any], scale: ArrayLike, translate: ArrayLike) -> Grid:
+    """Return the axis-aligned grid of a layer's voxels, as `geometry_keywords` describes it."""
+    affine = np.diag([*np.asarray(scale, np.float64), 1.0])
+    affine[:3, 3] = translate
+    i, j, k = data.shape
+    return Grid((i, j, k), affine)
 
 
 def geometry_keywords(grid: Grid) -> dict[str, Any]:
