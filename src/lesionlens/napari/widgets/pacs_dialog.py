@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.studies import archive
-from lesionlens.napari.widgets.asking import ask_path
+from lesionlens.napari.widgets.asking import ask_path, confirm_patient
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
@@ -36,7 +37,6 @@ from lesionlens.napari.widgets.parts import (
     show_text,
     stack,
 )
-from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.run_block import ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
@@ -68,7 +68,8 @@ class PacsDialog(QDialog):
         self.setWindowTitle("LesionLens: archive (PACS)")
         self.resize(QSize(760, 560).boundedTo(self.screen().availableSize() * 0.9))
         self._exported, self._make_list = exported, make_list
-        self.controller = ArchiveController(open_study, PatientDialog(self).ask, self)
+        ask_patient = partial(confirm_patient, self)
+        self.controller = ArchiveController(open_study, ask_patient, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
         self._screen = self.session.screen
         self._began = 0.0

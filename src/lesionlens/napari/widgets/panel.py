@@ -46,7 +46,7 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
-from lesionlens.napari.widgets.asking import confirm
+from lesionlens.napari.widgets.asking import confirm, confirm_patient
 from lesionlens.napari.widgets.asking_paths import AskingPaths
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
@@ -56,7 +56,6 @@ from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, stack, style_sheet
-from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
@@ -110,7 +109,7 @@ class Panel(AskingPaths, QWidget):
         self.actions_.ask_signature = self.signing.ask
         self.read_owner = ReadOwnerDialog(self)
         self.actions_.ask_owner = self.read_owner.ask
-        self.actions_.opener.ask_patient = PatientDialog(self).ask
+        self.actions_.opener.ask_patient = partial(confirm_patient, self)
         self._study: Study | None = None
         self._build()
         self._connect()
