@@ -66,7 +66,6 @@ def examine() -> dict[str, Any]:
 
 
 def _has_sample() -> bool:
-    """Whether the sample studies are in the package."""
     return samples.STUDY.is_dir() and samples.DICOM_STUDY.is_dir()
 
 
@@ -145,7 +144,6 @@ def _in_use() -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """Return the report in words."""
     device, weights = found["device"], found["weights"]
     gpus = (
         ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"

@@ -135,7 +135,6 @@ class LesionLens(Panel):
     # --- session → screen -----------------------------------------------------------------
 
     def _paint(self, before: ViewModel, model: ViewModel) -> None:
-        """Paint layers and views."""
         self.model = model
         if self.dock_layout is not None:
             self.dock_layout.draw(model.board.editing, wait=self.actions_.prompting.held)
@@ -368,7 +367,6 @@ def open_worklist() -> None:
 
 
 def _raise_dock(widget: QWidget) -> None:
-    """Show the dock of a widget in front of others."""
     dock = widget.parentWidget()
     if dock is not None:
         dock.show()

@@ -37,7 +37,7 @@ from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
@@ -373,18 +373,14 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         """Show the next region: whole tumour, tumour core, with T1c enhancing tumour."""
         analysis, now = self.session.state.analysis, self.session.state.choices.region
         regions = tuple(Region) if analysis is None else analysis.prepared.regions
-        self.session.choose_region(_after(regions, now))
+        self.session.choose_region(after(regions, now))
 
     def next_sequence(self) -> None:
         """Show the next sequence of the study."""
         study, now = self.session.state.study, self.session.state.choices.sequence
         if study is not None and study.series:
-            self.session.choose_sequence(_after(tuple(study.series), now))
+            self.session.choose_sequence(after(tuple(study.series), now))
 
     def next_plane(self) -> None:
         """Show the next plane: axial, coronal, sagittal."""
-        self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
-
-
-def _after(choices: tuple[Any, ...], now: Any) -> Any:
-    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]
+        self.session.choose_plane(after(tuple(Plane), self.session.state.choices.plane))

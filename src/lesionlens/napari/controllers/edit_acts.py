@@ -8,6 +8,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.mark_acts import MarkActs
+from lesionlens.napari.model.choices.choices import after
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import frame_of
@@ -82,9 +83,7 @@ class EditActs(MarkActs):
 
     def brush_limit(self) -> None:
         """Choose the next brush limit: none, intensity range, probability range."""
-        kinds = tuple(Limit)
-        now = kinds.index(self.session.state.tools.limit)
-        self.session.choose_limit(kinds[(now + 1) % len(kinds)])
+        self.session.choose_limit(after(tuple(Limit), self.session.state.tools.limit))
 
     def split(self) -> None:
         """Begin a split, or take the pointer as one of its points, else linked views' crosshair."""

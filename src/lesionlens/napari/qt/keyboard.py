@@ -121,7 +121,6 @@ class Keyboard(QObject):
             self._end(key)
 
     def _end(self, key: int) -> None:
-        """End a held command."""
         self._go_on(key)
         self._held.pop(key)(False)
 

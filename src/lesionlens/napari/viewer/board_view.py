@@ -216,7 +216,6 @@ class BoardView(QWidget):
         return other.draw(self.board, tile, self._viewpoint.now)
 
     def _drawn_by_hand(self, tile: Tile) -> Lines:
-        """Return the outline being drawn."""
         outline = None if self.brush is None or tile.prior else self.brush.outline
         if outline is None:
             return ()
@@ -232,7 +231,6 @@ class BoardView(QWidget):
         return None if self.brush is None else self.brush.radius_mm
 
     def _slab(self, tile: Tile) -> Slab | None:
-        """Return the slice of a tile."""
         picture = self._artist.pictures.get(tile.sequence)
         if picture is None or self._compared(tile) is not None:
             return None

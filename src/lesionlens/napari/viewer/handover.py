@@ -44,7 +44,6 @@ class Handover:
                 self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
 
     def _fitting_zoom(self) -> float:
-        """Return the zoom that fits the study into napari's canvas."""
         dims = self._viewer.dims
         size = [
             max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]

@@ -84,7 +84,6 @@ class CanvasMouse:
             self._zoom(ZOOM_STEP**steps, event.position)
 
     def _zoom(self, by: float, at: tuple[float, ...]) -> None:
-        """Zoom about the pointer."""
         camera, dims = self._viewer.scene.camera, self._viewer.dims
         shown = list(dims.displayed)
         pointer = np.asarray(at)[shown]

@@ -96,7 +96,6 @@ class PromptMouse:
         return through, down, right
 
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
-        """Draw the line of a drag."""
         through, down, right = self._axes()
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)

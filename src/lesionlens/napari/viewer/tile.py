@@ -132,7 +132,6 @@ class TileView(QWidget):
         painter.end()
 
     def _image(self, name: str, key: Any, make: Callable[[], QImage]) -> QImage:
-        """Return the cached image of a slice, or a new one."""
         known = self._images.get(name)
         if known is None or known[0][0] is not key[0] or known[0][1] != key[1]:
             known = (key, make())

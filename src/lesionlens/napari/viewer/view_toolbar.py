@@ -116,7 +116,6 @@ class ViewToolbar(QWidget):
         return button
 
     def _measure_button(self, run: Callable[[str], object]) -> QToolButton:
-        """Return the button with the menu of measuring tools."""
         keys = ", ".join(command.shown_key for command in MEASURES[:-1])
         made = self._menu_button("mm", f"Measure a length, an angle or intensities ({keys})")
         made.setAccessibleName("Measure")
@@ -127,7 +126,6 @@ class ViewToolbar(QWidget):
         return made
 
     def _menu_button(self, words: str, tip: str) -> QToolButton:
-        """Return a button with an empty menu."""
         made = _plain_button(words, tip)
         made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         made.setMenu(QMenu(made))

@@ -157,7 +157,6 @@ class Views(QObject):
             self._layers.choose_window(event.window)
 
     def _show_bars(self) -> None:
-        """Update the toolbar and the slice bar."""
         if self.toolbar is not None and self.bar is not None:
             self.toolbar.show_board(self._board, linked=self._is_linked)
             self.bar.show_board(self._board, flat=self._viewer.dims.ndisplay < SPACE)
@@ -282,7 +281,6 @@ class Views(QObject):
         return tuple(view for view in (self.linked, second) if view is not None)
 
     def _show_second_window(self, board: Board) -> None:
-        """Show or hide the second window."""
         if self.linked is None or (self.second_window is None and not board.second_window):
             return
         if self.second_window is None:

@@ -162,7 +162,6 @@ class CandidateBlock(Section):
             when_idle(self._fit_table)
 
     def _fit_table(self) -> None:
-        """Fit columns and rows to their texts."""
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
         shown = [NARROWEST, *(cells_of(one) for one in self.model.rows)]

@@ -186,7 +186,6 @@ class Panel(AskingPaths, QWidget):
         return menu
 
     def _entry(self, command: Command) -> tuple[str, Callable[[], object]]:
-        """Return the text of a command, and the act that runs it."""
         return command.title, partial(self.commands.run, command.name)
 
     def _connect(self) -> None:

@@ -59,7 +59,6 @@ class PreparationBlock(QWidget):
         stack(self, self._fold, self._body, spacing=4)
 
     def _make_server_choices(self) -> None:
-        """Create the fields of the server's address and model."""
         self._server = QLineEdit()
         self._server.setAccessibleName("Server that runs the network")
         self._server.setPlaceholderText("none: this machine")

@@ -161,13 +161,8 @@ class ReviewSession(Choosing):
         aside, self._aside = self._aside, None
         if aside is None or self._state.study is not None:
             return
-        now = self._state
-        kept = {
-            "activity": now.activity,
-            "problem": now.problem,
-            "message": now.message,
-            "declined": now.declined,
-        }
+        names = ("activity", "problem", "message", "declined")
+        kept = {name: getattr(self._state, name) for name in names}
         state, self.result, self._log = aside
         self._set(**_fields_of(state) | kept)
 

@@ -15,7 +15,7 @@ from lesionlens.base.text import millilitres
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion, after
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
@@ -106,9 +106,7 @@ class ViewActs(MeasureActs):
 
     def next_row_layout(self) -> None:
         """Show the next layout of: two in a row, three in a row, single view."""
-        now = self.session.state.choices.views.layout
-        place = _ROWS.index(now) if now in _ROWS else len(_ROWS) - 1
-        self.show_layout(_ROWS[(place + 1) % len(_ROWS)])
+        self.show_layout(after(_ROWS, self.session.state.choices.views.layout))
 
     def toggle_acquired_slices(self) -> None:
         """Switch between acquired slices, and slices along the patient's axes."""

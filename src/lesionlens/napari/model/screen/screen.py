@@ -211,15 +211,12 @@ class Screen:
 
 def resolve(state: State) -> Screen:
     """Return the screen of a state."""
+    names = ("activity", "problem", "message", "declined")
+    running = {name: getattr(state, name) for name in names}
     if state.study is None:
-        return Screen(
-            activity=state.activity,
-            problem=state.problem,
-            message=state.message,
-            declined=state.declined,
-        )
+        return Screen(**running)
     study, analysis, choices = state.study, state.analysis, state.choices
-    common: dict[str, Any] = {
+    common: dict[str, Any] = running | {
         "title": state.identity.study,
         "who": who(state.identity),
         "subtitle": subtitle(study, analysis, state),
@@ -228,10 +225,6 @@ def resolve(state: State) -> Screen:
         "notices": notices_of(study, analysis),
         "exchanged": state.exchanged,
         "can_analyse": bool(study.series) and state.activity is None,
-        "activity": state.activity,
-        "problem": state.problem,
-        "message": state.message,
-        "declined": state.declined,
         "region": choices.region,
         "opacity": choices.opacity,
         "threshold": choices.threshold,
@@ -297,7 +290,6 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
 
 
 def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
-    """Return the fields about drawing."""
     return {
         "editing": state.editing is not None,
         "tools": state.tools,
