@@ -134,7 +134,7 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     qtbot.waitUntil(lambda: reviewed.drops is not None)
     reviewed.commands.run("type_reason")
     assert "Go to a candidate first" in reviewed.session.state.message
-    field, table = reviewed.candidates._reason, reviewed.candidates.table
+    field, table = reviewed.candidates.reason, reviewed.candidates.table
     assert reviewed.window().focusWidget() is field
     qtbot.keyClicks(field, "vessel, not a lesion")  # each letter was a command
     assert not reviewed.session.state.review.events
@@ -167,7 +167,7 @@ def test_a_focus_that_falls_on_a_text_field_goes_to_the_panel(reviewed, qtbot):
     panel.session.go_to(1)
     panel.commands.run("edit_outline")
     settled_in(panel, qtbot)
-    field, last = panel.candidates._reason, panel.candidates.tools.limit
+    field, last = panel.candidates.reason, panel.candidates.tools.limit
     last.setFocus()
     qtbot.waitUntil(lambda: QApplication.focusWidget() is last, timeout=10_000)
     panel.candidates.tools.hide()  # the field is the next control

@@ -19,7 +19,7 @@ from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.site.pacs import credentials
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import FoundStudy, check_address
+from lesionlens.site.pacs.peer import check_address
 from lesionlens.site.pacs.server import Server
 
 _UNCONFIRMED = "Nothing is retrieved or sent until you confirm that it is one patient."
@@ -84,10 +84,6 @@ class ArchiveController:
                 return target
 
             self._run("Retrieving", task, self._opened)
-
-    def studies_by_date(self) -> tuple[FoundStudy, ...]:
-        """Return the studies found, oldest first."""
-        return tuple(reversed(self.session.state.studies))
 
     def send(self, server: Server, result: Path) -> None:
         """Send the DICOM objects of a result."""

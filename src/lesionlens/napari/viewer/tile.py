@@ -14,6 +14,7 @@ from lesionlens.napari.model.choices.gestures import STILL_PX, line_of, switched
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.board import Tile
 from lesionlens.napari.model.screen.drawing import Drawing
+from lesionlens.napari.qt.keyboard import modifiers_of
 from lesionlens.napari.viewer.paint import (
     Projection,
     colour_image,
@@ -27,11 +28,6 @@ from lesionlens.napari.viewer.paint import (
 NOTCH = 120
 """Qt's angle delta of one wheel step."""
 _SMALLEST = QSize(120, 120)
-_NAMES = (
-    (Qt.KeyboardModifier.ControlModifier, "Control"),
-    (Qt.KeyboardModifier.ShiftModifier, "Shift"),
-    (Qt.KeyboardModifier.AltModifier, "Alt"),
-)
 
 
 class _Listener(Protocol):
@@ -152,27 +148,23 @@ class TileView(QWidget):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
-        where = self._where(event.position())
-        left = event.button() == Qt.MouseButton.LeftButton
-        if left and where is not None and self._listener.prompting():
-            names = {name for modifier, name in _NAMES if event.modifiers() & modifier}
-            modifiers = switched(names, self._listener.excluding())
-            self._way = _Way(event.position(), [where], modifiers)
-            return
-        held = event.modifiers() & Qt.KeyboardModifier.ControlModifier
-        if held and event.button() == Qt.MouseButton.LeftButton and where is not None:
-            self._listener.added_at(self.tile, where)
-            return
+        where, held = self._where(event.position()), set(modifiers_of(event))
+        if event.button() == Qt.MouseButton.LeftButton and where is not None:
+            if self._listener.prompting():
+                modifiers = switched(held, self._listener.excluding())
+                self._way = _Way(event.position(), [where], modifiers)
+                return
+            if "Control" in held:
+                self._listener.added_at(self.tile, where)
+                return
         self._at = event.position()
         self._cross(event)
 
     def _cross(self, event: QMouseEvent) -> None:
-        held = event.modifiers()
-        where = self._where(event.position())
+        where, held = self._where(event.position()), modifiers_of(event)
         left = bool(event.buttons() & Qt.MouseButton.LeftButton)
-        if where is not None and left and not held & Qt.KeyboardModifier.AltModifier:
-            ask = bool(held & Qt.KeyboardModifier.ShiftModifier)
-            self._listener.pressed(self.tile, where, ask=ask)
+        if where is not None and left and "Alt" not in held:
+            self._listener.pressed(self.tile, where, ask="Shift" in held)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Continue a drag; without a button, report the position."""
@@ -188,10 +180,9 @@ class TileView(QWidget):
             return
         by = (event.position().x() - before.x(), event.position().y() - before.y())
         self._at = event.position()
-        alt = bool(event.modifiers() & Qt.KeyboardModifier.AltModifier)
         if buttons & Qt.MouseButton.RightButton:
             self._listener.dragged(self.tile, by, window=True)
-        elif buttons & Qt.MouseButton.MiddleButton or alt:
+        elif buttons & Qt.MouseButton.MiddleButton or "Alt" in modifiers_of(event):
             self._listener.dragged(self.tile, by, window=False)
         else:
             self._cross(event)
@@ -217,7 +208,7 @@ class TileView(QWidget):
         delta = event.angleDelta()
         where = self._where(event.position())
         if where is not None:
-            control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+            control = "Control" in modifiers_of(event)
             steps = (delta.y() or delta.x()) / NOTCH
             self._listener.turned(self.tile, steps, where, control=control)
         event.accept()

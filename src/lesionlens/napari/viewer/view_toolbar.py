@@ -74,7 +74,6 @@ class ViewToolbar(QWidget):
 
     def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:
         super().__init__(parent)
-        self.setObjectName("lesionlens_strip")
         self._is_roomy = False
         self._stated: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)

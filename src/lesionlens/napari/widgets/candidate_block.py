@@ -81,10 +81,10 @@ class CandidateBlock(Section):
         self._outline = label("", "dim", wrap=True)
         self.tools, self.adding = EditTools(run), AddRow(run)
         self._offered = ""  # interrupted strokes that were already scrolled into view
-        self._reason = ReasonBox()
-        self._reason.currentTextChanged.connect(self.reason_changed)
-        self._reason.settled.connect(self.reason_settled)
-        self._reason.left.connect(self.table.setFocus)
+        self.reason = ReasonBox()
+        self.reason.currentTextChanged.connect(self.reason_changed)
+        self.reason.settled.connect(self.reason_settled)
+        self.reason.left.connect(self.table.setFocus)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -97,7 +97,7 @@ class CandidateBlock(Section):
         self.body.addWidget(self.adding)
         self.body.addLayout(row(self._outline, self._discard))
         self.body.addWidget(self.tools)
-        self.body.addLayout(row(self._reason, self._undo, self._redo))
+        self.body.addLayout(row(self.reason, self._undo, self._redo))
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -206,21 +206,12 @@ class CandidateBlock(Section):
         if row_of is not None and row_of.id == clicked:
             self.go_to_requested.emit(clicked)
 
-    def type_reason(self) -> None:
-        """Put the cursor into the field for the reason."""
-        self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
-
-    @property
-    def refuses_a_reason(self) -> bool:
-        """Whether no reason can be given now."""
-        return self._reason.refusing
-
     def _show_reason(self, screen: Screen) -> None:
         """Show the reason of the candidate in focus; keep the cursor if unchanged."""
-        self._reason.refuse(screen.not_marked)
-        if self._reason.currentText() != screen.reason:
-            with QSignalBlocker(self._reason):
-                self._reason.setCurrentText(screen.reason)
+        self.reason.refuse(screen.not_marked)
+        if self.reason.currentText() != screen.reason:
+            with QSignalBlocker(self.reason):
+                self.reason.setCurrentText(screen.reason)
 
 
 def _counted(screen: Screen) -> str:

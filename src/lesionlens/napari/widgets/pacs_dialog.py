@@ -188,7 +188,7 @@ class PacsDialog(QDialog):
 
     def make_list(self) -> None:
         """Make a worklist of all studies found, oldest first."""
-        server, studies = self._server(), self.controller.studies_by_date()
+        server, studies = self._server(), self._screen.studies[::-1]
         if server is None or self._make_list is None or not studies:
             return
         if self._make_list(studies, server):

@@ -292,14 +292,10 @@ class Panel(AskingPaths, QWidget):
 
     # --- asked ----------------------------------------------------------------------------
 
-    def ask_worklist(self) -> None:
-        """Show the worklist beside the picture."""
-        self.worklist_requested.emit()
-
     def type_reason(self) -> None:
         """Put the cursor into the field for the reason; show why none is accepted."""
-        self.candidates.type_reason()
-        if self.candidates.refuses_a_reason:
+        self.candidates.reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        if self.candidates.reason.refusing:
             self.actions_.review_controller.explain()
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -17,7 +17,6 @@ from lesionlens.napari.model.wording.candidates import date_words
 from lesionlens.napari.widgets.parts import label, make_read_only, stack
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
-_UID = Qt.ItemDataRole.UserRole
 
 
 class StudiesDialog(QDialog):
@@ -59,9 +58,7 @@ class StudiesDialog(QDialog):
             name = study.description or study.uid
             cells = (date_words(study.date), name, str(study.series), str(study.images))
             for column, text in enumerate(cells):
-                item = QTableWidgetItem(text)
-                item.setData(_UID, study.uid)
-                self._table.setItem(row, column, item)
+                self._table.setItem(row, column, QTableWidgetItem(text))
         self._table.selectRow(len(studies) - 1)
         self.open()
 
