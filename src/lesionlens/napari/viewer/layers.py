@@ -417,14 +417,8 @@ class Layers:
     def _keywords(self, role: str) -> dict[str, Any]:
         if self._overlays is None:
             raise RuntimeError("an overlay was requested before there is an analysis")
-        study = next(
-            (
-                layer.metadata[KEY]["study"]
-                for layer in self._viewer.layers
-                if KEY in layer.metadata
-            ),
-            None,
-        )
+        ours = (layer.metadata[KEY] for layer in self._viewer.layers if KEY in layer.metadata)
+        study = next((one["study"] for one in ours), None)
         metadata = {KEY: {"study": study, "role": role}}
         return geometry_keywords(self._overlays.grid) | {"name": role, "metadata": metadata}
 

@@ -90,7 +90,12 @@ class PacsDialog(QDialog):
         self._message, self._stage = label("", "good", wrap=True), ElidedLabel("dim")
         self._bar = progress_bar()
         self._cancel = self._button("Cancel", self.jobs.stop)
-        self._build_buttons()
+        self._keep = flat_button("")
+        self._keep.clicked.connect(lambda _=False: self._ask_folder())
+        self._send = self._button("Send a result…", self.ask_send)
+        self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
+        self._list = self._button("Make a list of these…", self.make_list, "primary")
+        self._list.setVisible(self._make_list is not None)
         running = row(self._stage, self._cancel, spacing=-1)
         running.setStretch(0, 1)
         notice = "Nothing is sent to an archive before you press Search, Retrieve or Send."
@@ -114,14 +119,6 @@ class PacsDialog(QDialog):
         self._clock = QTimer(self)
         self._clock.setInterval(500)
         self._clock.timeout.connect(self._tick)
-
-    def _build_buttons(self) -> None:
-        self._keep = flat_button("")
-        self._keep.clicked.connect(lambda _=False: self._ask_folder())
-        self._send = self._button("Send a result…", self.ask_send)
-        self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
-        self._list = self._button("Make a list of these…", self.make_list, "primary")
-        self._list.setVisible(self._make_list is not None)
 
     def _button(self, words: str, act: Callable[[], Any], role: str = "") -> QPushButton:
         button = push_button(words, act, role=role)

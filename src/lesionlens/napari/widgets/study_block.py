@@ -187,9 +187,8 @@ class QualityBlock(Section):
         passed = [fact for fact in screen.quality if fact.good]
         warned = [fact for fact in screen.quality if fact.good is False]
         undecided = [fact for fact in screen.quality if fact.good is None]
-        self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
+        show_text(self._passed, "   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
         self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
-        self._passed.setVisible(bool(passed))
         show_text(self._warned, "\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
         show_text(
             self._undecided, "\n".join(f"– {fact.text}: {fact.tooltip}" for fact in undecided)

@@ -13,13 +13,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from psygnal import Signal
 from typing_extensions import override
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.napari.model.state.holder import JobReports
+from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
 from lesionlens.site.pacs.peer import (
@@ -209,10 +208,8 @@ class ArchiveScreen:
         return self.activity is None and bool(self.address)
 
 
-class ArchiveSession(JobReports):
+class ArchiveSession(ScreenHolder):
     """The state of one dialog; every change replaces it and emits its screen."""
-
-    changed = Signal(ArchiveScreen)
 
     def __init__(self) -> None:
         self.state: ArchiveScreen = ArchiveScreen(studies_folder())
@@ -222,16 +219,6 @@ class ArchiveSession(JobReports):
         """The selected study."""
         number = self.state.chosen
         return None if number is None else self.state.studies[number]
-
-    @property
-    def screen(self) -> ArchiveScreen:
-        """What the dialog paints now."""
-        return self.state
-
-    @override
-    def _set(self, **changes: Any) -> None:
-        self.state = replace(self.state, **changes)
-        self.changed.emit(self.state)
 
     def type_address(self, address: str) -> None:
         """Set the address of the archive."""

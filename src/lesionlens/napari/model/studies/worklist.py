@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from psygnal import Signal
-from typing_extensions import override
 
 from lesionlens.base.errors import LesionLensError, ReadError
-from lesionlens.napari.model.state.holder import JobReports
+from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.site.database.records import ReadKey, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
@@ -73,10 +69,8 @@ class WorklistScreen:
         return " · ".join(parts)
 
 
-class WorklistSession(JobReports):
+class WorklistSession(ScreenHolder):
     """The open list; every change replaces the state and emits its screen."""
-
-    changed = Signal(WorklistScreen)
 
     def __init__(self) -> None:
         self.state: WorklistScreen = WorklistScreen()
@@ -90,16 +84,6 @@ class WorklistSession(JobReports):
 
         Returns whether the window closes its database later, once an outline is kept in it.
         """
-
-    @property
-    def screen(self) -> WorklistScreen:
-        """What the dock paints now."""
-        return self.state
-
-    @override
-    def _set(self, **changes: Any) -> None:
-        self.state = replace(self.state, **changes)
-        self.changed.emit(self.state)
 
     # --- the list -------------------------------------------------------------------------
 
