@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import napari
 from npe2 import PluginManager
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.napari.dock import LesionLens, open_panel
 from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.waiting import when_idle
@@ -35,21 +35,15 @@ def offer_panel() -> None:
     """Open the panel if the preferences say so."""
     viewer = _viewer()
     if viewer is not None and read_preferences().open_panel:
-        _panel_of(viewer)
+        open_panel(viewer)
 
 
-def _in_panel(act: Callable[[Any], object]) -> bool:
+def _in_panel(act: Callable[[LesionLens], object]) -> bool:
     viewer = _viewer()
     if viewer is None:
         return False
-    when_idle(lambda: act(_panel_of(viewer)))
+    when_idle(lambda: act(open_panel(viewer)))
     return True
-
-
-def _panel_of(viewer: napari.Viewer) -> Any:
-    from lesionlens.napari.dock import open_panel  # noqa: PLC0415  not before it is shown
-
-    return open_panel(viewer)
 
 
 def _viewer() -> napari.Viewer | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lesionlens.napari.loading import LayerData, read_study, study_paths
@@ -47,17 +48,23 @@ def read(path: str | list[str]) -> list[LayerData]:
         NothingRecognisedError,
         SeveralStudiesError,
     )
-    from lesionlens.napari import current_window  # noqa: PLC0415
     from lesionlens.napari.qt.waiting import painted, when_idle  # noqa: PLC0415
     from lesionlens.results.review.reopen import is_result  # noqa: PLC0415
 
-    if len(paths) == 1 and is_result(paths[0]) and current_window.reopen_in_panel(paths[0]):
+    if len(paths) == 1 and is_result(paths[0]) and _window().reopen_in_panel(paths[0]):
         return NOTHING_YET
     try:
         layers = painted(lambda: read_study(paths))
     except (SeveralStudiesError, NothingRecognisedError) as error:
-        if not current_window.ask_in_panel(paths, error):
+        if not _window().ask_in_panel(paths, error):
             raise
         return NOTHING_YET
-    when_idle(current_window.offer_panel)
+    when_idle(lambda: _window().offer_panel())
     return layers
+
+
+def _window() -> ModuleType:
+    """Return the module that knows the panel: it takes a second to import."""
+    from lesionlens.napari import current_window  # noqa: PLC0415
+
+    return current_window
