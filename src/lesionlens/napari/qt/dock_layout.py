@@ -40,9 +40,7 @@ class DockLayout(QObject):
         self._later = once_idle(self._undo_growth, self, _SETTLED_MS)
         self._soon = once_idle(self.make, self)
         self._drawing_controls_due = once_idle(self._show_drawing_controls, self)
-        self._fit_to_screen = once_idle(
-            lambda: _fit_to_screen(main_window(panel)), self, _SETTLED_MS
-        )
+        self._fit_to_screen = once_idle(self._place, self, _SETTLED_MS)
         window.installEventFilter(self)
 
     def make(self) -> None:
@@ -123,6 +121,11 @@ class DockLayout(QObject):
             window.layout().activate()
             window.resize(width, window.height())
 
+    def _place(self) -> None:
+        window = main_window(self.parent())
+        if window is not None:
+            _fit_to_screen(window)
+
     def release(self) -> None:
         """Show napari's docks again."""
         window = main_window(self.parent())
@@ -151,10 +154,10 @@ class DockLayout(QObject):
         return False
 
 
-def _fit_to_screen(window: QMainWindow | None) -> None:
+def _fit_to_screen(window: QMainWindow) -> None:
     """Fit a window that grew by the panel onto its screen."""
-    screen = None if window is None else window.screen()
-    if window is None or screen is None or window.isMaximized() or window.isFullScreen():
+    screen = window.screen()
+    if screen is None or window.isMaximized() or window.isFullScreen():
         return
     room, frame = screen.availableGeometry(), window.frameGeometry()
     beside = frame.size() - window.size()
