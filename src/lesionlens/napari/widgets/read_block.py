@@ -53,7 +53,8 @@ class ReadBlock(Section):
         tip = remove.hint("Remove the selected mark, or the last one")
         self._back = push_button(remove.captioned("Remove"), self._unmark, tip)
         tip = "Sign your own read under your name; then the analysis is shown"
-        self._sign = push_button("", self.signed.emit, tip, "primary")
+        words = BY_NAME["sign"].captioned("Sign")
+        self._sign = push_button(words, self.signed.emit, tip, "primary")
         tip = "Outline the lesion at the selected mark, or at the last one"
         tip = BY_NAME["mark_to_candidate"].hint(tip)
         self._add = push_button("Make it a candidate", self._make_candidate, tip)
