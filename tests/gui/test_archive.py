@@ -16,7 +16,7 @@ pytest.importorskip("dicomweb_client")
 
 from qtpy.QtCore import QSize
 from tests.files_below import files_below
-from tests.gui.window import control, reads, wait
+from tests.gui.window import control, question, reads, wait
 from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.errors import PatientConflictError, ResourceError, UnusableInputError
@@ -24,7 +24,6 @@ from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, SENT
 from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.site.pacs import outbox
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.peer import FoundStudy
@@ -262,12 +261,11 @@ def conflict(peer, monkeypatch):
     return words
 
 
-def _answered(dialog, qtbot, button):
-    asked = dialog.findChild(PatientDialog)
-    qtbot.waitUntil(asked.isVisible, timeout=10000)
-    assert "1950-01-01 / 1951-01-01" in asked.message.text()
-    button(asked).click()
-    qtbot.waitUntil(lambda: not dialog.jobs.running and not asked.isVisible(), timeout=10000)
+def _answered(dialog, qtbot, words):
+    asked = question(qtbot, dialog)
+    assert "1950-01-01 / 1951-01-01" in asked.text()
+    control(asked, words).click()
+    wait(qtbot, dialog)
 
 
 def test_another_patient_in_the_archive_is_confirmed_and_noted(
@@ -284,12 +282,12 @@ def test_another_patient_in_the_archive_is_confirmed_and_noted(
     monkeypatch.setattr(outbox, "check_objects", lambda _: None)
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
     dialog.send(result)
-    _answered(dialog, qtbot, lambda asked: asked.cancel)
+    _answered(dialog, qtbot, "Cancel")
     assert not peer.asked
     assert dialog.session.screen.problem is None
     assert "until you confirm that it is one patient" in dialog.session.screen.message
     dialog.send(result)
-    _answered(dialog, qtbot, lambda asked: asked.yes)
+    _answered(dialog, qtbot, "It is one patient")
     assert conflict in dialog.session.screen.message
     (noted,) = json.loads((result / SENT).read_text())["notices"]
     assert (noted["to"], noted["notice"]) == (ADDRESS, conflict)
@@ -299,7 +297,7 @@ def test_another_patient_in_what_is_fetched_is_confirmed(dialog, peer, conflict,
     search(dialog, qtbot)
     dialog.table.selectRow(0)
     control(dialog, "Retrieve and open").click()
-    _answered(dialog, qtbot, lambda asked: asked.yes)
+    _answered(dialog, qtbot, "It is one patient")
     assert "Retrieved completely" in dialog.session.screen.message
 
 

@@ -13,7 +13,7 @@ from napari.settings import get_settings
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QTableWidget
-from tests.gui.window import PATIENCE_MS, control, reads, wait
+from tests.gui.window import PATIENCE_MS, control, question, reads, wait
 from tests.phantoms.files import DicomLayout
 from tests.phantoms.headers import PatientIdentity
 
@@ -22,7 +22,6 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.overlays.maps import axis_aligned, contrast_limits
 from lesionlens.napari.preferences import FOLDERS, use_for_folders
-from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.results.export.exporter import save
 
 NAPARIS_OWN = "napari._qt.qt_viewer.QtViewer._qt_open"
@@ -294,10 +293,9 @@ def test_two_patients_together_are_not_opened_unless_a_person_confirms(
     drop(window(), folder.parent)
     settled(panel, qtbot)
     assert not panel.studies.isVisible()
-    dialog = panel.findChild(PatientDialog)
-    qtbot.waitUntil(dialog.isVisible, timeout=PATIENCE_MS)
-    assert "more than one patient" in dialog.message.text()
-    dialog.reject()
+    asked = question(qtbot, panel)
+    assert "more than one patient" in asked.text()
+    asked.reject()
     assert panel.session.state.study is None
     assert panel.session.state.problem is None
 

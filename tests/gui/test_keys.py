@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 from lesionlens.base.labels import ReviewState
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.qt.clashes import napari_key
+from lesionlens.napari.widgets import asking_paths
 
 
 def test_no_key_takes_one_of_naparis():
@@ -133,7 +134,7 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     qtbot.waitUntil(lambda: reviewed.drops is not None)
     reviewed.commands.run("type_reason")
     assert "Go to a candidate first" in reviewed.session.state.message
-    field, table = reviewed.candidates._reason, reviewed.candidates.table
+    field, table = reviewed.candidates.reason, reviewed.candidates.table
     assert reviewed.window().focusWidget() is field
     qtbot.keyClicks(field, "vessel, not a lesion")  # each letter was a command
     assert not reviewed.session.state.review.events
@@ -152,7 +153,7 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
 
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     asked = []
-    monkeypatch.setattr(loaded, "_ask_path", lambda *words: asked.append(words))
+    monkeypatch.setattr(asking_paths, "ask_path", lambda *words: asked.append(words))
     loaded.commands.run("export")
     assert not asked
     assert "no result to export" in loaded.session.state.message
@@ -166,7 +167,7 @@ def test_a_focus_that_falls_on_a_text_field_goes_to_the_panel(reviewed, qtbot):
     panel.session.go_to(1)
     panel.commands.run("edit_outline")
     settled_in(panel, qtbot)
-    field, last = panel.candidates._reason, panel.candidates.tools.limit
+    field, last = panel.candidates.reason, panel.candidates.tools.limit
     last.setFocus()
     qtbot.waitUntil(lambda: QApplication.focusWidget() is last, timeout=10_000)
     panel.candidates.tools.hide()  # the field is the next control

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from qtpy.QtCore import Qt
-from tests.gui.window import reads, wait
+from tests.gui.window import control, question, reads, wait
 
 from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
@@ -16,7 +16,6 @@ from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
-from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.prior import PriorImagesError
 from lesionlens.site.worklist import own_log
@@ -208,7 +207,7 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", find)
     answers = [str(tmp_path), ""]
     monkeypatch.setattr(
-        "lesionlens.napari.widgets.asking_paths.QFileDialog.getExistingDirectory",
+        "lesionlens.napari.widgets.asking.QFileDialog.getExistingDirectory",
         lambda *_: answers.pop(0),
     )
     assert reviewed.actions_.compare(analysis.study.root)
@@ -234,21 +233,20 @@ def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
 
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", find)
     reviewed.actions_.ask_prior_images = None
-    dialog = reviewed.findChild(PatientDialog)
     assert reviewed.actions_.compare(tmp_path)
-    qtbot.waitUntil(dialog.isVisible, timeout=60_000)
-    assert "name: Doe^Jane / Roe^Jane" in dialog.message.text()
+    box = question(qtbot, reviewed)
+    assert "name: Doe^Jane / Roe^Jane" in box.text()
+    assert box.textFormat() == Qt.TextFormat.PlainText
     assert reviewed.session.state.problem is None
     assert "until you confirm that it is one patient" in reviewed.session.state.message
     assert "Jane" not in reviewed.session.state.message
-    assert dialog.cancel.isDefault()
-    qtbot.keyClick(dialog, Qt.Key.Key_Return)
-    assert not dialog.isVisible()
+    control(box, "It is one patient").setFocus()
+    qtbot.keyClick(box, Qt.Key.Key_Return)
+    assert not box.isVisible()
     assert reviewed.session.state.problem is None
     assert asked == [False]
     assert reviewed.actions_.compare(tmp_path)
-    qtbot.waitUntil(dialog.isVisible, timeout=60_000)
-    dialog.yes.click()
+    control(question(qtbot, reviewed), "It is one patient").click()
     qtbot.waitUntil(lambda: len(asked) == 3 and not reviewed.jobs.running, timeout=60_000)
     assert asked == [False, False, True]
     assert reviewed.session.state.problem.found == "gone on"
@@ -262,13 +260,12 @@ def test_a_study_of_two_identities_opens_once_a_person_confirmed_it(
     header = pydicom.dcmread(file)
     header.PatientName = "Roe^Jane"
     header.save_as(file)
-    dialog = panel.findChild(PatientDialog)
     assert panel.actions_.open(place)
-    qtbot.waitUntil(dialog.isVisible, timeout=60_000)
-    assert "Roe^Jane" in dialog.message.text()
+    box = question(qtbot, panel)
+    assert "Roe^Jane" in box.text()
     assert panel.session.state.study is None
     assert panel.session.state.problem is None
     assert "until you confirm that it is one patient" in panel.session.state.message
-    dialog.yes.click()
+    control(box, "It is one patient").click()
     qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=60_000)
     assert any("a person confirmed" in text for text in panel.session.state.study.notices)

@@ -486,7 +486,7 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
     panel.commands.run("accept")
     out = tmp_path / "tables"
     monkeypatch.setattr(
-        "lesionlens.napari.widgets.worklist_dock.QFileDialog.getExistingDirectory",
+        "lesionlens.napari.widgets.asking.QFileDialog.getExistingDirectory",
         lambda *_: str(out),
     )
     entry.trigger()

@@ -26,8 +26,7 @@ from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts import hanging, views
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
-from lesionlens.napari.model.geometry.contours import ring
-from lesionlens.napari.model.geometry.measures import MeasureKind
+from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import rulers_of
 from lesionlens.napari.model.geometry.slices import Frame
@@ -1032,7 +1031,7 @@ def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(show
     shown.commands.run("second_window")
     beside, before = shown.views.second_window, shown.actions_.viewpoint.now
     view = beside.view.tiles[0]
-    shown.confirm("Close the study?", "Close", lambda: None)
+    shown.actions_.confirm("Close the study?", "Close", lambda: None)
     (box,) = shown.findChildren(QMessageBox)
     qtbot.waitUntil(box.isVisible, timeout=60_000)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
@@ -1060,7 +1059,7 @@ def rings(panel):
     strokes = panel.views.lines.strokes
     colour = transform_color(MARK_COLOUR)[0]
     drawn = 0 if strokes is None else np.isclose(strokes.colours, colour).all(axis=1).sum()
-    return drawn // len(ring((0.0, 0.0), 1.0))
+    return drawn // len(ellipse(np.eye(2)))
 
 
 def test_a_mark_is_seen_on_the_slices_near_it_alone(shown):

@@ -3,7 +3,7 @@
 from napari import current_viewer
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QMessageBox, QWidget
 
 from lesionlens.site.database.records import ReadKey
 
@@ -24,6 +24,17 @@ def settled(panel, qtbot):
     """Wait likewise, for a job that must not fail."""
     wait(qtbot, panel)
     assert panel.session.state.problem is None, panel.session.state.problem
+
+
+def question(qtbot, widget):
+    """The question that is asked over a widget, once it is shown."""
+
+    def asked():
+        return [box for box in widget.findChildren(QMessageBox) if box.isVisible()]
+
+    qtbot.waitUntil(lambda: bool(asked()), timeout=PATIENCE_MS)
+    (box,) = asked()
+    return box
 
 
 def at_rest(qtbot, widget):

@@ -39,7 +39,7 @@ class Answer:
         return cls((json.dumps(content, indent=1),), notes, status)
 
 
-class Stop:
+class Stop(threading.Event):
     """A request to stop (SIGINT, SIGTERM).
 
     The first signal raises KeyboardInterrupt on the main thread; the request stays set for
@@ -47,7 +47,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        super().__init__()
         self._raises = True
         self.answered = False
         """Whether the outcome was printed."""
@@ -56,14 +56,6 @@ class Stop:
         """From now on only record the request: the work polls it and saves its state."""
         self._raises = False
 
-    def is_set(self) -> bool:
-        """Whether to stop now."""
-        return self._event.is_set()
-
-    def set(self) -> None:
-        """Request a stop without a signal; nothing is raised."""
-        self._event.set()
-
     def listen(self) -> None:
         """Install handlers for both signals (main thread only)."""
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -71,8 +63,8 @@ class Stop:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         del number, frame
-        if not self._event.is_set():
-            self._event.set()
+        if not self.is_set():
+            self.set()
             if self._raises:
                 raise Interrupt
 

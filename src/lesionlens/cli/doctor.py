@@ -16,18 +16,14 @@ from lesionlens.imaging import samples
 
 _CORE = ("torch", "monai", "numpy", "SimpleITK", "nibabel", "pydicom", "highdicom", "safetensors")
 _EXTRAS = {
-    "gui": (("napari", "napari"), ("qtpy", "qtpy")),
-    "pacs": (("dicomweb_client", "dicomweb-client"), ("pynetdicom", "pynetdicom")),
-    "cohort": (("distributed", "distributed"), ("pandas", "pandas")),
-    "train": (("tensorboard", "tensorboard"),),
-    "pdf": (("reportlab", "reportlab"),),
-    "mesh": (("trimesh", "trimesh"),),
-    "onnx": (("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("onnxscript", "onnxscript")),
-    "serve": (
-        ("fastapi", "fastapi"),
-        ("python_multipart", "python-multipart"),
-        ("uvicorn", "uvicorn"),
-    ),
+    "gui": ("napari", "qtpy"),
+    "pacs": ("dicomweb-client", "pynetdicom"),
+    "cohort": ("distributed", "pandas"),
+    "train": ("tensorboard",),
+    "pdf": ("reportlab",),
+    "mesh": ("trimesh",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "serve": ("fastapi", "python-multipart", "uvicorn"),
 }
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
@@ -70,15 +66,14 @@ def examine() -> dict[str, Any]:
 
 
 def _has_sample() -> bool:
-    """Whether the sample studies are in the package."""
     return samples.STUDY.is_dir() and samples.DICOM_STUDY.is_dir()
 
 
-def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    missing = [name for module, name in parts if util.find_spec(module) is None]
+def _extra(extra: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    missing = [name for name in parts if util.find_spec(name.replace("-", "_")) is None]
     return {
         "installed": not missing,
-        "versions": {name: version_of(name) for _, name in parts if name not in missing},
+        "versions": {name: version_of(name) for name in parts if name not in missing},
         "missing": missing,
         "add": f'pip install "lesionlens[{extra}]"' if missing else None,
     }
@@ -149,7 +144,6 @@ def _in_use() -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """Return the report in words."""
     device, weights = found["device"], found["weights"]
     gpus = (
         ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"

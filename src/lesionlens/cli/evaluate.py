@@ -90,7 +90,9 @@ def evaluate(
         if plot is not None:
             done.plot(plot)
     notes = [f"{s.case}: {problem}" for s in done.scores for problem in s.problems]
-    notes += _left_out(done.left_out)
+    if done.left_out:
+        names = first_few([*map(plain, done.left_out)], 5)
+        notes.append(f"No reference case is named {names}: skipped")
     if len(done.engines) > 1:
         notes.append(f"Results of {len(done.engines)} engines or weights are scored together")
     if reviewed := sum(s.reviewed for s in done.scores):
@@ -101,12 +103,6 @@ def evaluate(
     files = tuple(f"Written: {plain(str(file))}" for file in (json, plot) if file is not None)
     tables = (_case_table(done.scores), _summary_table(done.summary))
     return Answer((*tables, *_last(done.summary, done.engines), *files), (*notes,))
-
-
-def _left_out(names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    return [f"No reference case is named {first_few([*map(plain, names)], 5)}: skipped"]
 
 
 def _cell(value: float | None, digits: int) -> str:

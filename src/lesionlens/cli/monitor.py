@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer, plain, progress_bar
+from lesionlens.cli.console import Answer, count_of_studies, plain, progress_bar
 
 
 def monitor(
@@ -52,10 +52,9 @@ def monitor(
     write(watched, out)
     monitor_warning.keep(watched.stops, out / PAGE)
     judged = sum(group.verdicts for group in watched.weeks)
-    counts = (("study", "studies", len(watched.studies)), ("verdict", "verdicts", judged))
-    seen = ", ".join(f"{n} {one if n == 1 else many}" for one, many, n in counts)
+    seen = f"{count_of_studies(len(watched.studies))}, {judged} verdict{'s' * (judged != 1)}"
     weeks = len(watched.weeks)
-    parts = [f"{seen} in {weeks} week{'' if weeks == 1 else 's'}"]
+    parts = [f"{seen} in {weeks} week{'s' * (weeks != 1)}"]
     parts += [f"STOP AND LOOK  {plain(one)}" for one in watched.stops]
     if watched.not_evaluated:
         parts.append(f"Not evaluated yet: {'; '.join(watched.not_evaluated)}")

@@ -7,9 +7,11 @@ import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_type_hints
 
-from lesionlens.base.labels import MapExtent, MrSequence
+import typer
+
+from lesionlens.base.labels import Extra, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer
@@ -17,6 +19,9 @@ from lesionlens.cli.console import Answer
 if TYPE_CHECKING:
     from lesionlens.base.records.study import Study
     from lesionlens.base.run_context import RunContext
+
+
+_FILE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
 
 
 class OptionGroup(Protocol):
@@ -41,7 +46,7 @@ def takes(
     """
 
     def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
-        taken = {name: _options(kind, without) for name, kind in groups.items()}
+        taken = {name: parameters_of(kind, without) for name, kind in groups.items()}
 
         @functools.wraps(command)
         def wrapped(*given: Any, **arguments: Any) -> Answer:
@@ -51,19 +56,21 @@ def takes(
                 arguments[name] = kind(**chosen).choice()
             return command(*given, **arguments)
 
-        own = get_type_hints(command, include_extras=True)
-        parameters: list[inspect.Parameter] = []
-        for one in inspect.signature(command).parameters.values():
-            parameters += taken.get(one.name) or [one.replace(annotation=own[one.name])]
-        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        set_parameters(wrapped, [new for one in own for new in taken.get(one.name, [one])])
         return wrapped
 
     return decorate
 
 
-def _options(kind: Any, without: Collection[str]) -> list[inspect.Parameter]:
-    """Return the fields of a group as parameters of a command."""
+def set_parameters(wrapper: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
+    """Give a wrapper of a command its signature, from which typer makes options."""
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
+
+
+def parameters_of(kind: Any, without: Collection[str] = ()) -> list[inspect.Parameter]:
+    """Return the fields of a group as parameters of a command, without those that are named."""
     hints = get_type_hints(kind, include_extras=True)
     plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return [
@@ -77,11 +84,14 @@ def _options(kind: Any, without: Collection[str]) -> list[inspect.Parameter]:
 class SourceOptions:
     """Options that select the series of a folder."""
 
-    t1: options.T1 = None
-    t1c: options.T1c = None
-    t2: options.T2 = None
-    flair: options.Flair = None
-    study_uid: options.StudyUid = None
+    t1: Annotated[str | None, typer.Option(help=f"{_FILE} T1.", metavar="F")] = None
+    t1c: Annotated[str | None, typer.Option(help=f"{_FILE} T1 after contrast.", metavar="F")] = None
+    t2: Annotated[str | None, typer.Option(help=f"{_FILE} T2.", metavar="F")] = None
+    flair: Annotated[str | None, typer.Option(help=f"{_FILE} FLAIR.", metavar="F")] = None
+    study_uid: Annotated[
+        str | None,
+        typer.Option("--study", help="Study to use if the folder holds several.", metavar="UID"),
+    ] = None
     same_patient: options.SamePatient = False
 
     def choice(self) -> SourceOptions:
@@ -114,12 +124,42 @@ class FileOptions:
 
     language: options.Language = "en"
     sentence_template: options.SentenceTemplate = None
-    hide: options.Hide = None
-    surfaces: options.Surfaces = False
-    maps: options.Maps = MapExtent.CUT
-    also: options.Also = None
-    evidence: options.Evidence = False
-    rest: options.Rest = False
+    hide: Annotated[
+        list[Identity] | None,
+        typer.Option(help="Omit patient, date or series from the report; repeatable."),
+    ] = None
+    surfaces: Annotated[
+        bool,
+        typer.Option(
+            "--surfaces", help="Write the candidates' surfaces too (glTF, STL): extra mesh."
+        ),
+    ] = False
+    maps: Annotated[
+        MapExtent,
+        typer.Option(
+            help="DICOM attention maps: cut (cropped to the visible part) or full (for OHIF)."
+        ),
+    ] = MapExtent.CUT
+    also: Annotated[
+        list[Extra] | None,
+        typer.Option(
+            help="Also write contours (RTSTRUCT) or key-slices (pictures) into dicom; repeatable."
+        ),
+    ] = None
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence",
+            help="Also write the contribution of each sequence at every voxel (evidence_*.nii.gz), "
+            "and the regions that were considered and dismissed (considered.json).",
+        ),
+    ] = False
+    rest: Annotated[
+        bool,
+        typer.Option(
+            "--rest", help="Include candidates that a reader did not accept in DICOM objects."
+        ),
+    ] = False
 
     def choice(self) -> ExportOptions:
         """Return the export options.
@@ -134,6 +174,7 @@ class FileOptions:
         from importlib.util import find_spec
 
         from lesionlens.base.errors import MissingPluginError
+        from lesionlens.results.export.sentence import read_template
         from lesionlens.results.export.words import load
 
         load(self.language)
@@ -150,7 +191,7 @@ class FileOptions:
             evidence=self.evidence,
             also=frozenset(self.also or ()),
             language=self.language,
-            sentence_template=options.read_sentence(self.sentence_template),
+            sentence_template=read_template(file) if (file := self.sentence_template) else "",
             hidden=frozenset(self.hide or ()),
         )
 

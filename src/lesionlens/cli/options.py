@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.files.staging import check_target
-from lesionlens.base.labels import Extra, Identity, MapExtent
 from lesionlens.base.records.export import ExportOptions
 
 if TYPE_CHECKING:
@@ -36,20 +35,10 @@ class ResultLayout(StrEnum):
     BIDS = "bids"
 
 
-_SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
-
 StudyPath = Annotated[
     Path, typer.Argument(help="Folder of NIfTI or DICOM files, or one NIfTI file.", metavar="STUDY")
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the result.", metavar="DIR")]
-T1 = Annotated[str | None, typer.Option(help=f"{_SOURCE} T1.", metavar="F")]
-T1c = Annotated[str | None, typer.Option(help=f"{_SOURCE} T1 after contrast.", metavar="F")]
-T2 = Annotated[str | None, typer.Option(help=f"{_SOURCE} T2.", metavar="F")]
-Flair = Annotated[str | None, typer.Option(help=f"{_SOURCE} FLAIR.", metavar="F")]
-StudyUid = Annotated[
-    str | None,
-    typer.Option("--study", help="Study to use if the folder holds several.", metavar="UID"),
-]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -82,34 +71,6 @@ SentenceTemplate = Annotated[
         help="Your own Jinja template for the sentence to paste into a report.", metavar="FILE"
     ),
 ]
-Hide = Annotated[
-    list[Identity] | None,
-    typer.Option(help="Omit patient, date or series from the report; repeatable."),
-]
-Surfaces = Annotated[
-    bool,
-    typer.Option("--surfaces", help="Write the candidates' surfaces too (glTF, STL): extra mesh."),
-]
-Maps = Annotated[
-    MapExtent,
-    typer.Option(
-        help="DICOM attention maps: cut (cropped to the visible part) or full (for OHIF)."
-    ),
-]
-Also = Annotated[
-    list[Extra] | None,
-    typer.Option(
-        help="Also write contours (RTSTRUCT) or key-slices (pictures) into dicom; repeatable."
-    ),
-]
-Evidence = Annotated[
-    bool,
-    typer.Option(
-        "--evidence",
-        help="Also write the contribution of each sequence at every voxel (evidence_*.nii.gz), "
-        "and the regions that were considered and dismissed (considered.json).",
-    ),
-]
 Prior = Annotated[
     Path | None,
     typer.Option(
@@ -136,12 +97,6 @@ SamePatient = Annotated[
         "--same-patient",
         help="Confirm that files with different patient ID, issuer, name, birth date or sex are "
         "of one patient; the result records this.",
-    ),
-]
-Rest = Annotated[
-    bool,
-    typer.Option(
-        "--rest", help="Include candidates that a reader did not accept in DICOM objects."
     ),
 ]
 Convention = Annotated[
@@ -185,13 +140,6 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
 
     check_dataset(out)
     return out / RESULTS
-
-
-def read_sentence(path: Path | None) -> str:
-    """Read a site's sentence template; empty if none is named."""
-    from lesionlens.results.export.sentence import read_template
-
-    return "" if path is None else read_template(path)
 
 
 def with_export_options(reopened: Analysis, wanted: ExportOptions) -> Analysis:

@@ -35,30 +35,26 @@ Address = Annotated[
         metavar="ADDRESS",
     ),
 ]
-User = Annotated[
-    str | None,
-    typer.Option(
-        help="User name; the password comes from LESIONLENS_PACS_PASSWORD or the keyring."
-    ),
-]
-Authorities = Annotated[
-    Path | None,
-    typer.Option(help="Certificates to trust instead of the usual, PEM.", metavar="FILE"),
-]
-Certificate = Annotated[
-    Path | None, typer.Option(help="Client certificate with its key (PEM).", metavar="FILE")
-]
-Title = Annotated[str, typer.Option(help="Local AE title (DIMSE).", metavar="TITLE")]
 
 
 @dataclass(frozen=True, slots=True)
 class AccessOptions:
     """How an archive is accessed; each field is an option."""
 
-    user: User = None
-    ca: Authorities = None
-    cert: Certificate = None
-    aet: Title = OWN_TITLE
+    user: Annotated[
+        str | None,
+        typer.Option(
+            help="User name; the password comes from LESIONLENS_PACS_PASSWORD or the keyring."
+        ),
+    ] = None
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="Certificates to trust instead of the usual, PEM.", metavar="FILE"),
+    ] = None
+    cert: Annotated[
+        Path | None, typer.Option(help="Client certificate with its key (PEM).", metavar="FILE")
+    ] = None
+    aet: Annotated[str, typer.Option(help="Local AE title (DIMSE).", metavar="TITLE")] = OWN_TITLE
 
     def choice(self) -> Access:
         """Return the access options; raises UnusableInputError if one of them is invalid."""

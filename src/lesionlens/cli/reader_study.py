@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from lesionlens.base.errors import ReadError
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, new_table, plain
 from lesionlens.cli.worklist import List
 
-if TYPE_CHECKING:
-    from lesionlens.site.worklist.protocol import ReadingProtocol
-
 
 def plan(folder: List, json: options.Json = False) -> Answer:
     """Show the reading order and arms of each reader in LIST/protocol.toml."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
-    from lesionlens.site.worklist.protocol import assignments
+    from lesionlens.site.worklist.protocol import FILE, assignments, read_protocol
 
     with existing_worklist_database(folder, reading=True) as database:
-        protocol = _protocol(folder)
+        protocol = read_protocol(folder)
+        if protocol is None:
+            raise ReadError(
+                found=f"no {FILE} in {folder.name!r}",
+                expected="the protocol of a reader study beside the list",
+                next_step="Write one, see docs/how-to/reading.md",
+            )
         cases = tuple(entry.name for entry in database.entries())
     plans = [one for reader in protocol.readers for one in assignments(protocol, reader, cases)]
     if json:
@@ -44,16 +44,3 @@ def table(folder: List, out: options.Out) -> Answer:
 
     written = tables_of(folder, out)
     return Answer((written.progress_text, plain(str(written.reads)), plain(str(written.marks))))
-
-
-def _protocol(folder: Path) -> ReadingProtocol:
-    from lesionlens.site.worklist.protocol import FILE, read_protocol
-
-    found = read_protocol(folder)
-    if found is None:
-        raise ReadError(
-            found=f"no {FILE} in {folder.name!r}",
-            expected="the protocol of a reader study beside the list",
-            next_step="Write one, see docs/how-to/reading.md",
-        )
-    return found

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 from typing_extensions import override
@@ -18,6 +18,7 @@ from typing_extensions import override
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.process.logs import REPORT
 from lesionlens.cli.console import QUIET, plain
+from lesionlens.cli.option_groups import parameters_of, set_parameters
 
 
 class _Line(logging.Formatter):
@@ -76,22 +77,12 @@ def take_from(arguments: dict[str, Any]) -> Verbosity:
 
 def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> None:
     """Set the signature of `wrapper` to that of `command` plus the common options."""
-    common = get_type_hints(Verbosity, include_extras=True)
-    kinds = {**get_type_hints(command, include_extras=True), **common}
-    for kind in kinds.values():
-        for about in getattr(kind, "__metadata__", ()):
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [*own, *parameters_of(Verbosity)]
+    for one in parameters:
+        for about in getattr(one.annotation, "__metadata__", ()):
             about.readable = False  # `check_readable` reports it, with the next step
-    parameters = [
-        *inspect.signature(command).parameters.values(),
-        *(
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default)
-            for f in fields(Verbosity)
-        ),
-    ]
-    wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [parameter.replace(annotation=kinds[parameter.name]) for parameter in parameters]
-    )
-    wrapper.__annotations__ = kinds
+    set_parameters(wrapper, parameters)
 
 
 @contextmanager

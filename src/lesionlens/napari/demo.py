@@ -8,18 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import napari
 import typer
 from qtpy.QtWidgets import QApplication
 
 from lesionlens.base.errors import LesionLensError, ResourceError
-from lesionlens.napari.dock import open_panel
+from lesionlens.napari.dock import LesionLens, open_panel
 from lesionlens.napari.model.choices.choices import Overlay
-
-if TYPE_CHECKING:
-    from lesionlens.napari.dock import LesionLens
 
 WINDOW = (1500, 950)
 PATIENCE_S = 600.0

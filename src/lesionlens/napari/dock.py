@@ -26,6 +26,7 @@ from lesionlens.napari.controllers.linked_brush import LinkedBrush
 from lesionlens.napari.controllers.update_loop import UpdateLoop
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
@@ -71,7 +72,9 @@ class LesionLens(Panel):
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         preferences = read_preferences()
         host_process.set_tunable(preferences.tune_process)
-        session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
+        session = ReviewSession(
+            reader=preferences.reader_name, defaults=Choices(opacity=preferences.opacity)
+        )
         super().__init__(viewer, session)
         self.viewer = viewer
         self._moving = False
@@ -107,7 +110,6 @@ class LesionLens(Panel):
 
     def _listen(self) -> None:
         """Connect to the session, the views and napari."""
-        viewer = self.viewer
         self.views.probe_requested.connect(self.actions_.probe)
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
@@ -115,17 +117,24 @@ class LesionLens(Panel):
         self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removed.connect(self._on_removed)
-        viewer.events.theme.connect(self._on_theme)
-        get_settings().appearance.events.font_size.connect(self._on_theme)
-        viewer.dims.events.order.connect(self._on_order)
-        viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        for event, act in self._events():
+            event.connect(act)
+
+    def _events(self) -> tuple[tuple[Any, Callable[..., None]], ...]:
+        """Return the events of napari that the panel follows, each with what it does."""
+        layers, dims = self.viewer.layers.events, self.viewer.dims.events
+        return (
+            (layers.inserted, self._on_inserted),
+            (layers.removed, self._on_removed),
+            (self.viewer.events.theme, self._on_theme),
+            (get_settings().appearance.events.font_size, self._on_theme),
+            (dims.order, self._on_order),
+            (dims.ndisplay, self._on_ndisplay),
+        )
 
     # --- session → screen -----------------------------------------------------------------
 
     def _paint(self, before: ViewModel, model: ViewModel) -> None:
-        """Paint layers and views."""
         self.model = model
         if self.dock_layout is not None:
             self.dock_layout.draw(model.board.editing, wait=self.actions_.prompting.held)
@@ -269,7 +278,7 @@ class LesionLens(Panel):
         if not self.here:
             return
         self.actions_.review_controller.settle_reason()
-        self.here, viewer = False, self.viewer
+        self.here = False
         self.jobs.abandon()
         self.questions.abandon()
         self.actions_.opener.name_check.abandon()
@@ -279,12 +288,8 @@ class LesionLens(Panel):
             self.archive.release()
         self.loop.release()
         self.actions_.read_controller.release()
-        viewer.layers.events.inserted.disconnect(self._on_inserted)
-        viewer.layers.events.removed.disconnect(self._on_removed)
-        viewer.events.theme.disconnect(self._on_theme)
-        get_settings().appearance.events.font_size.disconnect(self._on_theme)
-        viewer.dims.events.order.disconnect(self._on_order)
-        viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+        for event, act in self._events():
+            event.disconnect(act)
         self.gestures.release()
         self.views.release()
         self.layers.release()
@@ -362,7 +367,6 @@ def open_worklist() -> None:
 
 
 def _raise_dock(widget: QWidget) -> None:
-    """Show the dock of a widget in front of others."""
     dock = widget.parentWidget()
     if dock is not None:
         dock.show()

@@ -39,7 +39,7 @@ def study_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
         Empty unless every path looks like a scan by name and header.
     """
     found = tuple(Path(path) for path in paths)
-    if not all(_looks_like_study(p) if p.is_dir() else _is_scan(p) for p in found):
+    if not all(map(_looks_like_scan, found)):
         return ()
     if len(found) == 1 and _is_one_of_many(found[0]):
         return (found[0].parent,)
@@ -108,11 +108,9 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSe
 
     An oblique scan is read as it was acquired: its layer has several times as many voxels.
     """
-    import numpy as np  # noqa: PLC0415
-
-    from lesionlens.base.grid import Grid  # noqa: PLC0415
     from lesionlens.base.labels import MrSequence  # noqa: PLC0415
     from lesionlens.imaging.preparation.checks.early_name_check import exchanged_before_registration  # noqa: PLC0415
+    from lesionlens.napari.model.overlays.maps import grid_of  # noqa: PLC0415
 
     scans = {}
     for data, keywords, _ in layers:
@@ -121,9 +119,7 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSe
         if acquired is not None:
             scans[sequence] = (acquired.data, acquired.grid)
             continue
-        affine = np.diag([*keywords["scale"], 1.0])
-        affine[:3, 3] = keywords["translate"]
-        scans[sequence] = (data, Grid(data.shape, affine))
+        scans[sequence] = (data, grid_of(data, keywords["scale"], keywords["translate"]))
     return exchanged_before_registration(scans, context=context)
 
 
@@ -204,9 +200,9 @@ def own_type(data: Any) -> Any:
     return data
 
 
-def _looks_like_study(folder: Path) -> bool:
-    """Whether the first names below a folder include a NIfTI or DICOM file."""
-    return any(_is_scan(path) for path in islice(_files(folder), NAMES_LOOKED_AT))
+def _looks_like_scan(path: Path) -> bool:
+    """Whether a file, or one of the first files below a folder, is NIfTI or DICOM."""
+    return any(map(_is_scan, islice(_files(path), NAMES_LOOKED_AT) if path.is_dir() else [path]))
 
 
 def _is_one_of_many(path: Path) -> bool:

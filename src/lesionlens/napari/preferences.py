@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.process.host_process import TUNE
@@ -13,7 +14,7 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress, read_key
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.imaging.preparation.prepare import PrepareOptions
-from lesionlens.napari.model.choices.choices import Choices, Overlay
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.site.worklist.site import unaided_first_required
 
 
@@ -112,18 +113,12 @@ class Preferences:
         template = read_template(Path(file)) if file else ""
         return replace(options, language=self.sentence_language, sentence_template=template)
 
-    def choices(self) -> Choices:
-        """Return the initial choices for a study."""
-        return Choices(opacity=self.opacity)
-
 
 def read_preferences() -> Preferences:
     """Return the current settings; defaults if napari has none of this plugin."""
-    from napari.settings import get_plugin_settings  # noqa: PLC0415
-
     required, site_problem = _policy()
     try:
-        settings = get_plugin_settings("lesionlens")
+        settings = _settings()
     except KeyError:
         return Preferences(unaided_first=required, site_problem=site_problem)
     review, engine = settings.review, settings.engine
@@ -148,6 +143,12 @@ def read_preferences() -> Preferences:
     )
 
 
+def _settings() -> Any:
+    from napari.settings import get_plugin_settings  # noqa: PLC0415
+
+    return get_plugin_settings("lesionlens")
+
+
 def _policy() -> tuple[bool, str]:
     """Return whether the site requires unaided reads, and why that is unknown; then it does."""
     try:
@@ -158,18 +159,14 @@ def _policy() -> tuple[bool, str]:
 
 def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
     """Store the preparation settings."""
-    from napari.settings import get_plugin_settings  # noqa: PLC0415
-
-    settings = get_plugin_settings("lesionlens").preparation
+    settings = _settings().preparation
     settings.brain_extraction = brain_extraction
     settings.bias_correction = bias_correction
 
 
 def keep_reader(name: str) -> None:
     """Store the reader's name."""
-    from napari.settings import get_plugin_settings  # noqa: PLC0415
-
-    get_plugin_settings("lesionlens").review.reader_name = name
+    _settings().review.reader_name = name
 
 
 def keep_server(server: str, model: str = "") -> None:
@@ -180,11 +177,9 @@ def keep_server(server: str, model: str = "") -> None:
     UnusableInputError
         The address is invalid.
     """
-    from napari.settings import get_plugin_settings  # noqa: PLC0415
-
     if server:
         ServerAddress(server)
-    settings = get_plugin_settings("lesionlens").engine
+    settings = _settings().engine
     settings.server, settings.server_model = server, model
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 from lesionlens.napari.loading import LayerData, read_study, study_paths
-
-if TYPE_CHECKING:
-    from lesionlens.base.errors import UnusableInputError
 
 NOTHING_YET: list[Any] = [(None,)]
 """Return value for a read without layers, by napari's convention."""
@@ -53,31 +51,20 @@ def read(path: str | list[str]) -> list[LayerData]:
     from lesionlens.napari.qt.waiting import painted, when_idle  # noqa: PLC0415
     from lesionlens.results.review.reopen import is_result  # noqa: PLC0415
 
-    if len(paths) == 1 and is_result(paths[0]) and _reopen_in_panel(paths[0]):
+    if len(paths) == 1 and is_result(paths[0]) and _window().reopen_in_panel(paths[0]):
         return NOTHING_YET
     try:
         layers = painted(lambda: read_study(paths))
     except (SeveralStudiesError, NothingRecognisedError) as error:
-        if not _ask_in_panel(paths, error):
+        if not _window().ask_in_panel(paths, error):
             raise
         return NOTHING_YET
-    when_idle(_offer_panel)
+    when_idle(lambda: _window().offer_panel())
     return layers
 
 
-def _offer_panel() -> None:
-    from lesionlens.napari.current_window import offer_panel  # noqa: PLC0415
+def _window() -> ModuleType:
+    """Return the module that knows the panel: it takes a second to import."""
+    from lesionlens.napari import current_window  # noqa: PLC0415
 
-    offer_panel()
-
-
-def _reopen_in_panel(result: Path) -> bool:
-    from lesionlens.napari.current_window import reopen_in_panel  # noqa: PLC0415
-
-    return reopen_in_panel(result)
-
-
-def _ask_in_panel(paths: tuple[Path, ...], error: UnusableInputError) -> bool:
-    from lesionlens.napari.current_window import ask_in_panel  # noqa: PLC0415
-
-    return ask_in_panel(paths, error)
+    return current_window

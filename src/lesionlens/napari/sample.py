@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lesionlens.imaging import samples
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lesionlens.napari.loading import LayerData
+from lesionlens.napari.loading import LayerData
+from lesionlens.napari.reader import read
 
 
 def nifti() -> list[LayerData]:
     """Return the real patient's layers, read from NIfTI."""
-    return _read(samples.STUDY)
+    return read(str(samples.STUDY))
 
 
 def dicom() -> list[LayerData]:
     """Return the synthetic patient's layers, read from DICOM."""
-    return _read(samples.DICOM_STUDY)
-
-
-def _read(path: Path) -> list[LayerData]:
-    from lesionlens.napari.reader import read  # noqa: PLC0415
-
-    return read(str(path))
+    return read(str(samples.DICOM_STUDY))

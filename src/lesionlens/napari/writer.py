@@ -10,8 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-LayerData = tuple[Any, dict[str, Any], str]
-"""Data, attributes and type of a layer, as napari passes them."""
+from lesionlens.napari.loading import LayerData
+
 _NIFTI = r"\.nii(\.gz)?$"
 
 

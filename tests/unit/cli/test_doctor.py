@@ -22,7 +22,7 @@ def test_every_extra_is_listed_by_packages_that_it_installs():
     }
     assert set(doctor._EXTRAS) == set(extras)
     for extra, parts in doctor._EXTRAS.items():
-        assert {name for _, name in parts} <= extras[extra]
+        assert set(parts) <= extras[extra]
 
 
 def test_packages_of_an_extra_that_are_missing_are_named_beside_those_there(monkeypatch):

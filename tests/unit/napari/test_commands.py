@@ -25,6 +25,14 @@ def test_names_and_keys_are_unique():
     assert len({command.key for command in KEYED}) == len(KEYED) > 50
 
 
+def test_every_command_has_an_act():
+    rooms = (MANIFEST.parent / "controllers", MANIFEST.parent / "model" / "acts")
+    files = [path for room in rooms for path in files_below(room, "*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+    there = {n.name for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    assert {command.name for command in COMMANDS if command.run is None} <= there
+
+
 def test_the_manual_lists_every_key():
     manual = (REPOSITORY / "docs" / "reference" / "window.md").read_text(encoding="utf-8")
     for command in KEYED:
@@ -45,9 +53,9 @@ def test_the_answer_to_an_act_goes_when_the_next_one_begins():
     """It stood there, and was read as an answer to what was done since."""
     session, ran = ReviewSession(), []
     table = (
-        Command("one", "one", lambda acts: acts.append("one")),
-        Command("held", "held", lambda acts, down: acts.append(down), hold=True),
-        Command("never", "never", ran.append, unavailable=lambda _: "There is nothing"),
+        Command("one", "one", run=lambda acts: acts.append("one")),
+        Command("held", "held", hold=True, run=lambda acts, down: acts.append(down)),
+        Command("never", "never", unavailable=lambda _: "There is nothing", run=ran.append),
     )
     commands = Commands(table, ran, Screen, session.notify)
     session.notify("Saved.")

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from lesionlens.napari.model.screen.screen import Screen
 
 
-def _always(_: Screen) -> str:
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """An act that a key, a button, a menu or napari's palette runs."""
@@ -20,18 +16,19 @@ class Command:
     """Unique name; in napari's palette prefixed by `lesionlens.`."""
     description: str
     """Description for the table of keys and for tooltips."""
-    run: Callable[..., object]
-    """Takes the `Actions` of a window; with `hold` also whether the key is down."""
     key: str = ""
     """Key in napari's notation, such as "Shift-N"; empty if there is none."""
     menu: str = ""
-    """Text in menus, if it differs from `words`."""
+    """Text in menus, if it differs from `description`."""
     hold: bool = False
     """Whether it lasts while the key is held: `run` is called with True, then with False."""
     repeats: bool = False
     """Whether it repeats while the key is held."""
-    unavailable: Callable[[Screen], str] = _always
+    unavailable: Callable[[Screen], str] = lambda _: ""
     """Returns why the command is unavailable on a screen; empty if it is available."""
+    run: Callable[..., object] | None = None
+    """Takes the `Actions` of a window; with `hold` also whether the key is down. None runs the act
+    that is called like the command."""
 
     @property
     def shown_key(self) -> str:
@@ -90,4 +87,6 @@ class Commands:
             self._decline(f"{reason}." if reason else "")
             if reason:
                 return None
+        if command.run is None:
+            return getattr(self._acts, name)(*held)
         return command.run(self._acts, *held)

@@ -3,124 +3,107 @@
 from __future__ import annotations
 
 from lesionlens.napari.commands.command import Command
-from lesionlens.napari.model.screen.screen import Screen
 
 EDIT = "edit_outline"
 FINISH = "finish_outline"
 """Bound to Enter, which is left to napari while nothing is drawn."""
 
 
-def _not_redrawn(screen: Screen) -> str:
-    return "" if screen.editing or screen.draft_words else screen.not_marked
-
-
 COMMANDS = (
     Command(
         EDIT,
         "redraw the candidate's outline, or finish and keep it",
-        lambda acts: acts.review_controller.edit_outline(),
         "Shift-E",
-        unavailable=_not_redrawn,
+        unavailable=lambda now: "" if now.editing or now.draft_words else now.not_marked,
+        run=lambda acts: acts.review_controller.edit_outline(),
     ),
     Command(
         "discard_edit",
         "leave the outline as it was",
-        lambda acts: acts.review_controller.discard_edit(),
+        run=lambda acts: acts.review_controller.discard_edit(),
     ),
     Command(
         "add_lesion",
         "add the lesion at the crosshair, or under the pointer",
-        lambda acts: acts.add_lesion(),
         "Shift-P",
         unavailable=lambda screen: screen.not_added,
     ),
     Command(
         "draw_lesion",
         "draw a lesion by hand",
-        lambda acts: acts.adder.draw(),
         "Shift-L",
         unavailable=lambda screen: screen.not_added,
+        run=lambda acts: acts.adder.draw(),
     ),
     Command(
         "draw_cavity",
         "draw the resection cavity, which is no tumour",
-        lambda acts: acts.adder.draw_cavity(),
         "Control-Shift-V",
         unavailable=lambda screen: screen.not_added,
+        run=lambda acts: acts.adder.draw_cavity(),
     ),
     Command(
         "merge",
         "merge the candidate with the nearest one",
-        lambda acts: acts.adder.merge(),
         "Shift-K",
         unavailable=lambda screen: "" if screen.editing else screen.not_merged,
+        run=lambda acts: acts.adder.merge(),
     ),
     Command(
         "hold_prompt",
         "hold and point: click to include, Alt-click to exclude; drag to scribble, with Shift for "
         "a box, with Ctrl for a lasso",
-        lambda acts, held: acts.prompting.hold(held),
         "F2",
         hold=True,
+        run=lambda acts, held: acts.prompting.hold(held),
     ),
     Command(
         "prompts_exclude",
         "let prompts exclude, or include again (as Alt does for one)",
-        lambda acts: acts.prompting.switch(),
         "F5",
         "let prompts exclude, or include again",
         unavailable=lambda screen: screen.not_added,
+        run=lambda acts: acts.prompting.switch(),
     ),
     Command(
         FINISH,
         "edit: done; keep what is drawn",
-        lambda acts: acts.review_controller.edit_outline(),
         "Return",
         unavailable=lambda screen: "" if screen.editing else "No outline is drawn now",
+        run=lambda acts: acts.review_controller.edit_outline(),
     ),
-    Command(
-        "brush_ball",
-        "edit: 3-D brush, or 2-D on the slice",
-        lambda acts: acts.brush_ball(),
-        "Shift-T",
-    ),
+    Command("brush_ball", "edit: 3-D brush, or 2-D on the slice", "Shift-T"),
     Command(
         "brush_limit",
         "edit: paint anywhere, or only within a range of intensity or probability",
-        lambda acts: acts.brush_limit(),
         "Shift-R",
     ),
-    Command("smooth", "edit: smooth the outline", lambda acts: acts.adder.smooth(), ","),
+    Command("smooth", "edit: smooth the outline", ",", run=lambda acts: acts.adder.smooth()),
     Command(
         "fill_holes",
         "edit: fill its holes",
-        lambda acts: acts.adder.fill_holes(),
         ".",
         "fill the outline's holes",
+        run=lambda acts: acts.adder.fill_holes(),
     ),
     Command(
         "remove_islands",
         "edit: remove its islands",
-        lambda acts: acts.adder.remove_islands(),
         "Control-I",
-        menu="remove the outline's islands",
+        "remove the outline's islands",
+        run=lambda acts: acts.adder.remove_islands(),
     ),
     Command(
         "interpolate",
         "edit: interpolate the slices between those drawn",
-        lambda acts: acts.adder.interpolate(),
         "Shift-W",
+        run=lambda acts: acts.adder.interpolate(),
     ),
-    Command(
-        "split",
-        "edit: split between two points, each under the pointer",
-        lambda acts: acts.split(),
-        "Shift-Y",
-    ),
+    Command("split", "edit: split between two points, each under the pointer", "Shift-Y"),
     Command(
         "split_here",
         "edit: split at the slice shown",
-        lambda acts: acts.adder.split_at(acts.viewpoint.now.point_mm),
         "Shift-H",
+        run=lambda acts: acts.adder.split_at(acts.viewpoint.now.point_mm),
     ),
 )

@@ -13,59 +13,62 @@ def _no_result(screen: Screen) -> str:
 
 
 OPENERS = (
-    Command("open_folder", "Open a folder…", lambda acts: acts.dialogs.ask_folder()),
-    Command("open_file", "Open a NIfTI file…", lambda acts: acts.dialogs.ask_file()),
-    Command("archive", "From the archive (PACS)…", lambda acts: acts.dialogs.ask_archive()),
-    Command("reopen_result", "Reopen a saved result…", lambda acts: acts.dialogs.ask_result()),
-    Command("compare", "Compare with an earlier result…", lambda acts: acts.dialogs.ask_prior()),
-    Command("open_second", "Second result of this study…", lambda acts: acts.dialogs.ask_second()),
+    Command("open_folder", "Open a folder…", run=lambda acts: acts.dialogs.ask_folder()),
+    Command("open_file", "Open a NIfTI file…", run=lambda acts: acts.dialogs.ask_file()),
+    Command("archive", "From the archive (PACS)…", run=lambda acts: acts.dialogs.ask_archive()),
+    Command("reopen_result", "Reopen a saved result…", run=lambda acts: acts.dialogs.ask_result()),
     Command(
-        "reopen_mask", "Reopen a segmentation (NIfTI, DICOM)…", lambda acts: acts.dialogs.ask_mask()
+        "compare", "Compare with an earlier result…", run=lambda acts: acts.dialogs.ask_prior()
     ),
-    Command("worklist", "Worklist…", lambda acts: acts.dialogs.ask_worklist()),
-    Command("open_sample", "Try the sample", lambda acts: acts.open_sample()),
+    Command(
+        "open_second", "Second result of this study…", run=lambda acts: acts.dialogs.ask_second()
+    ),
+    Command(
+        "reopen_mask",
+        "Reopen a segmentation (NIfTI, DICOM)…",
+        run=lambda acts: acts.dialogs.ask_mask(),
+    ),
+    Command("worklist", "Worklist…", run=lambda acts: acts.dialogs.worklist_requested.emit()),
+    Command("open_sample", "Try the sample"),
 )
 """Entries of the menu that open a study."""
 OF_AN_OPEN_STUDY = ("compare", "open_second")
 """Openers that need a result first."""
 
 COMMANDS = (
-    Command("analyse", "analyse the study", lambda acts: acts.analyse()),
-    Command("add_layers", "add the result as plain layers", lambda acts: acts.add_layers()),
+    Command("analyse", "analyse the study"),
+    Command("add_layers", "add the result as plain layers"),
     Command(
         "export",
         "export the result and your review",
-        lambda acts: acts.dialogs.ask_export(),
         "Control-Shift-S",
         unavailable=_no_result,
+        run=lambda acts: acts.dialogs.ask_export(),
     ),
     Command(
         "copy_sentence",
         "copy the candidate as a sentence to paste",
-        lambda acts: acts.copy_sentence(),
         "Control-F9",
         unavailable=_no_result,
     ),
     Command(
         "copy_study_sentence",
         "copy the study as a sentence to paste",
-        lambda acts: acts.copy_study_sentence(),
         unavailable=_no_result,
+        run=lambda acts: acts.copy_sentence(whole=True),
     ),
     Command(
-        "assess_response",
-        "assess the response (RANO 2.0) and sign it",
-        lambda acts: acts.assess_response(),
-        unavailable=_no_result,
+        "assess_response", "assess the response (RANO 2.0) and sign it", unavailable=_no_result
     ),
     Command(
-        "withdraw_response",
-        "withdraw the signed response, with a reason",
-        lambda acts: acts.withdraw_response(),
-        unavailable=_no_result,
+        "withdraw_response", "withdraw the signed response, with a reason", unavailable=_no_result
     ),
-    Command("close", "close the study", lambda acts: acts.close()),
+    Command("close", "close the study"),
     Command(
-        "show_keys", "show these keys", lambda acts: acts.dialogs.show_keys(), "K", "show the keys"
+        "show_keys",
+        "show these keys",
+        "K",
+        "show the keys",
+        run=lambda acts: acts.dialogs.show_keys(),
     ),
 )

@@ -7,102 +7,69 @@ from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.geometry.measures import MeasureKind
 
 _OVERLAYS = (
-    Command("toggle_overlay", "overlay on or off", lambda acts: acts.toggle_overlay(), "T"),
+    Command("toggle_overlay", "overlay on or off", "T"),
     Command(
         "hold_hidden",
         "hide every overlay while held",
-        lambda acts, held: acts.session.hold_hidden(held),
         "H",
         hold=True,
+        run=lambda acts, held: acts.session.hold_hidden(held),
     ),
-    Command("next_overlay", "contour or attention map", lambda acts: acts.next_overlay(), "G"),
+    Command("next_overlay", "contour or attention map", "G"),
     Command(
-        "next_evidence",
-        "contributions of T1, T1c, T2 and FLAIR, one after another",
-        lambda acts: acts.next_evidence(),
-        "Control-D",
+        "next_evidence", "contributions of T1, T1c, T2 and FLAIR, one after another", "Control-D"
     ),
     Command(
-        "toggle_first_layer",
-        "attention of the first layer, or of the deciding layers",
-        lambda acts: acts.toggle_first_layer(),
-        "Shift-B",
+        "toggle_first_layer", "attention of the first layer, or of the deciding layers", "Shift-B"
     ),
-    Command(
-        "next_region",
-        "whole tumour, tumour core or enhancing tumour",
-        lambda acts: acts.next_region(),
-        "W",
-    ),
-    Command("next_sequence", "show the next sequence", lambda acts: acts.next_sequence(), "S"),
-    Command("next_plane", "axial, coronal or sagittal", lambda acts: acts.next_plane(), "J"),
+    Command("next_region", "whole tumour, tumour core or enhancing tumour", "W"),
+    Command("next_sequence", "show the next sequence", "S"),
+    Command("next_plane", "axial, coronal or sagittal", "J"),
     Command(
         "probe_cursor",
         "show what the voxel under the pointer attended to; hold and move to continue",
-        lambda acts, held: acts.probe_cursor(held),
         "Q",
         hold=True,
     ),
-    Command("end_probe", "close the probe", lambda acts: acts.end_probe(), "Shift-Q"),
-    Command(
-        "ask_without",
-        "run the network again with the candidate masked",
-        lambda acts: acts.ask_without(),
-    ),
+    Command("end_probe", "close the probe", "Shift-Q"),
+    Command("ask_without", "run the network again with the candidate masked"),
 )
 _LAYOUTS = (
     Command(
         "four_views",
         "four sequences side by side, or one view",
-        lambda acts: acts.toggle_layout(Layout.FOUR),
         "Shift-F",
+        run=lambda acts: acts.toggle_layout(Layout.FOUR),
     ),
-    Command(
-        "next_row_layout",
-        "two sequences in a row, three, or one view",
-        lambda acts: acts.next_row_layout(),
-        "Shift-S",
-    ),
+    Command("next_row_layout", "two sequences in a row, three, or one view", "Shift-S"),
     Command(
         "three_planes",
         "axial, coronal and sagittal together, or one view",
-        lambda acts: acts.toggle_layout(Layout.PLANES),
         "Shift-J",
+        run=lambda acts: acts.toggle_layout(Layout.PLANES),
     ),
-    Command(
-        "toggle_prior",
-        "an earlier examination beside this one, or one view",
-        lambda acts: acts.toggle_prior(),
-        "Control-B",
-    ),
+    Command("toggle_prior", "an earlier examination beside this one, or one view", "Control-B"),
     Command(
         "second_window",
         "a second window with other linked views, on or off",
-        lambda acts: acts.toggle_second_window(),
         "F9",
+        run=lambda acts: acts.toggle_second_window(),
     ),
-    Command(
-        "show_subtraction",
-        "T1c - T1 beside the sequence shown, on or off",
-        lambda acts: acts.show_subtraction(),
-        "Control-F7",
-    ),
+    Command("show_subtraction", "T1c - T1 beside the sequence shown, on or off", "Control-F7"),
     Command(
         "next_other",
         "show the next other series (ADC, SWI…) beside it, or none after the last",
-        lambda acts: acts.next_other(),
         "Control-F8",
         "show the next other series",
     ),
     Command(
         "toggle_acquired_slices",
         "slices as they were acquired, or along the patient's axes",
-        lambda acts: acts.toggle_acquired_slices(),
         "Shift-O",
     ),
 )
 _SHOWN_LAYOUTS = tuple(
-    Command(f"layout_{name}", f"layout: {words}", lambda acts, at=layout: acts.show_layout(at))
+    Command(f"layout_{name}", f"layout: {words}", run=lambda acts, at=layout: acts.show_layout(at))
     for name, layout, words in (
         ("single", Layout.SINGLE, "one view on the napari canvas"),
         ("acquired", Layout.ONE, "slices as they were acquired"),
@@ -117,113 +84,88 @@ _POSITIONS = (
     Command(
         "next_slice",
         "next slice, towards the top, front or right",
-        lambda acts: acts.scroll(1),
         "Up",
         repeats=True,
+        run=lambda acts: acts.scroll(1),
     ),
-    Command("previous_slice", "previous slice", lambda acts: acts.scroll(-1), "Down", repeats=True),
+    Command(
+        "previous_slice", "previous slice", "Down", repeats=True, run=lambda acts: acts.scroll(-1)
+    ),
     Command(
         "crosshair_left",
         "move the crosshair of linked views to the left",
-        lambda acts: acts.move_crosshair(-1, 0),
         "Control-Shift-Left",
         repeats=True,
+        run=lambda acts: acts.move_crosshair(-1, 0),
     ),
     Command(
         "crosshair_right",
         "move it to the right",
-        lambda acts: acts.move_crosshair(1, 0),
         "Control-Shift-Right",
-        menu="move the crosshair of linked views to the right",
+        "move the crosshair of linked views to the right",
         repeats=True,
+        run=lambda acts: acts.move_crosshair(1, 0),
     ),
     Command(
         "crosshair_up",
         "move it up",
-        lambda acts: acts.move_crosshair(0, -1),
         "Control-Shift-Up",
-        menu="move the crosshair of linked views up",
+        "move the crosshair of linked views up",
         repeats=True,
+        run=lambda acts: acts.move_crosshair(0, -1),
     ),
     Command(
         "crosshair_down",
         "move it down",
-        lambda acts: acts.move_crosshair(0, 1),
         "Control-Shift-Down",
-        menu="move the crosshair of linked views down",
+        "move the crosshair of linked views down",
         repeats=True,
+        run=lambda acts: acts.move_crosshair(0, 1),
     ),
-    Command(
-        "toggle_cine", "play or stop the slices (cine)", lambda acts: acts.toggle_cine(), "Shift-C"
-    ),
+    Command("toggle_cine", "play or stop the slices (cine)", "Shift-C"),
 )
 _PICTURE = (
+    Command("hold_comparison", "the previously shown sequence, while held", "I", hold=True),
     Command(
-        "hold_comparison",
-        "the previously shown sequence, while held",
-        lambda acts, held: acts.hold_comparison(held),
-        "I",
-        hold=True,
+        "window_auto",
+        "brightness: initial window",
+        "8",
+        run=lambda acts: acts.show_window(Window.AUTO),
     ),
     Command(
-        "window_auto", "brightness: initial window", lambda acts: acts.show_window(Window.AUTO), "8"
+        "window_brain",
+        "brightness: brain window",
+        "9",
+        run=lambda acts: acts.show_window(Window.BRAIN),
     ),
     Command(
-        "window_brain", "brightness: brain window", lambda acts: acts.show_window(Window.BRAIN), "9"
+        "window_wide", "brightness: full range", "0", run=lambda acts: acts.show_window(Window.WIDE)
     ),
-    Command(
-        "window_wide", "brightness: full range", lambda acts: acts.show_window(Window.WIDE), "0"
-    ),
-    Command(
-        "toggle_slab",
-        "T1c as a maximum intensity projection",
-        lambda acts: acts.toggle_slab(),
-        "Shift-M",
-    ),
-    Command(
-        "toggle_isolines",
-        "maps as isolines, or in colour",
-        lambda acts: acts.toggle_isolines(),
-        "Shift-G",
-    ),
-    Command(
-        "toggle_rulers",
-        "both diameters of the candidate, which can be dragged",
-        lambda acts: acts.toggle_rulers(),
-        "Shift-D",
-    ),
-    Command(
-        "toggle_names",
-        "patient, date and series on linked views, on or off",
-        lambda acts: acts.toggle_names(),
-        "Shift-I",
-    ),
+    Command("toggle_slab", "T1c as a maximum intensity projection", "Shift-M"),
+    Command("toggle_isolines", "maps as isolines, or in colour", "Shift-G"),
+    Command("toggle_rulers", "both diameters of the candidate, which can be dragged", "Shift-D"),
+    Command("toggle_names", "patient, date and series on linked views, on or off", "Shift-I"),
 )
 MEASURES = (
     Command(
         "measure_length",
         "measure a length on a slice, on or off",
-        lambda acts: acts.choose_measure(MeasureKind.RULER),
         "F3",
+        run=lambda acts: acts.choose_measure(MeasureKind.RULER),
     ),
     Command(
         "measure_angle",
         "measure an angle on a slice, on or off",
-        lambda acts: acts.choose_measure(MeasureKind.ANGLE),
         "F4",
+        run=lambda acts: acts.choose_measure(MeasureKind.ANGLE),
     ),
     Command(
         "measure_region",
         "measure intensities in an ellipse, on or off",
-        lambda acts: acts.choose_measure(MeasureKind.REGION),
         "F6",
+        run=lambda acts: acts.choose_measure(MeasureKind.REGION),
     ),
-    Command(
-        "remove_measure",
-        "remove the last measurement",
-        lambda acts: acts.remove_measure(),
-        "Shift-F3",
-    ),
+    Command("remove_measure", "remove the last measurement", "Shift-F3"),
 )
 """Measurements by hand."""
 COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES)

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from napari.components import ViewerModel
 from typing_extensions import override
 
 from lesionlens.analysis.followup import study_locations
@@ -24,7 +25,6 @@ from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, c
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
-from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
@@ -37,7 +37,7 @@ from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
@@ -46,57 +46,11 @@ from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, is_result, result_folder
-from lesionlens.site.database.records import Mark
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 _DECIDED_SINCE = "What you decided since is not in it: export again."
 
 
-class Dialogs(Protocol):
-    """Dialogs of the panel."""
-
-    def ask_folder(self) -> None:
-        """Ask for a folder and open it."""
-
-    def ask_file(self) -> None:
-        """Ask for a NIfTI file and open it."""
-
-    def ask_archive(self) -> None:
-        """Show the archive's dialog."""
-
-    def ask_result(self) -> None:
-        """Ask for a saved result and show it."""
-
-    def ask_prior(self) -> None:
-        """Ask for an earlier result and compare with it."""
-
-    def ask_second(self) -> None:
-        """Ask for another result of the open study and show it beside this one."""
-
-    def ask_mask(self) -> None:
-        """Ask for a segmentation and show it."""
-
-    def ask_export(self) -> None:
-        """Ask for a folder and export into it."""
-
-    def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
-        """Ask for confirmation; `then` is called if confirmed."""
-
-    def ask_worklist(self) -> None:
-        """Show the worklist."""
-
-    def type_reason(self) -> None:
-        """Put the cursor into the field for the reason."""
-
-    def show_keys(self) -> None:
-        """Show the table of keys."""
-
-
-class Actions(
-    MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs
-):
+class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs):
     """Every act of the reader.
 
     Parameters
@@ -119,8 +73,10 @@ class Actions(
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
         self.second = SecondReader(session, self.review_controller, jobs, self)
         self.exported: Path | None = None
-        self.dialogs: Dialogs
-        """Set by the panel."""
+        self.dialogs: Any = None
+        """The panel, whose dialogs commands open; set by it."""
+        self.confirm: Callable[[str, str, Callable[[], object]], object]
+        """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
         self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
@@ -158,15 +114,11 @@ class Actions(
             return self.reopen(paths[0])
         return self.open(paths)
 
-    def analyse(self) -> bool:
-        """Analyse the open study."""
-        return self.leave_for(self._analyse)
+    def analyse(self, *, here: bool = False) -> bool:
+        """Analyse the open study; `here` on this machine although a server is selected."""
+        return self.leave_for(lambda: self._analyse(here))
 
-    def analyse_here(self) -> bool:
-        """Analyse once on this machine although a server is selected."""
-        return self.leave_for(lambda: self._analyse(here=True))
-
-    def _analyse(self, here: bool = False) -> bool:
+    def _analyse(self, here: bool) -> bool:
         study = self.session.state.study
         if study is None:
             return False
@@ -358,7 +310,7 @@ class Actions(
             self.session.close()
             return self.reopen(path)
 
-        self.dialogs.confirm(words, "Close and open", go_on)
+        self.confirm(words, "Close and open", go_on)
         return False
 
     def compare(self, path: Path, study: Path | None = None) -> bool:
@@ -403,12 +355,9 @@ class Actions(
             self.session.decline("You have set no mark. Ctrl-click adds a lesion.")
             return
         named = next((mark for mark in marks if mark.uid == uid), None)
-        self.adder.from_mark((named or self._unlisted(marks)).at_mm)
-
-    def _unlisted(self, marks: Sequence[Mark]) -> Mark:
         overlays = self.session.state.overlays
         free = [m for m in marks if overlays is not None and overlays.candidate_at(m.at_mm) == 0]
-        return (free or marks)[-1]
+        self.adder.from_mark((named or (free or marks)[-1]).at_mm)
 
     def toggle_overlay(self) -> None:
         """Switch the overlay on (contours) or off."""
@@ -424,18 +373,14 @@ class Actions(
         """Show the next region: whole tumour, tumour core, with T1c enhancing tumour."""
         analysis, now = self.session.state.analysis, self.session.state.choices.region
         regions = tuple(Region) if analysis is None else analysis.prepared.regions
-        self.session.choose_region(_after(regions, now))
+        self.session.choose_region(after(regions, now))
 
     def next_sequence(self) -> None:
         """Show the next sequence of the study."""
         study, now = self.session.state.study, self.session.state.choices.sequence
         if study is not None and study.series:
-            self.session.choose_sequence(_after(tuple(study.series), now))
+            self.session.choose_sequence(after(tuple(study.series), now))
 
     def next_plane(self) -> None:
         """Show the next plane: axial, coronal, sagittal."""
-        self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
-
-
-def _after(choices: tuple[Any, ...], now: Any) -> Any:
-    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]
+        self.session.choose_plane(after(tuple(Plane), self.session.state.choices.plane))

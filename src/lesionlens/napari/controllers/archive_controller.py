@@ -6,24 +6,21 @@ deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from qtpy.QtCore import QObject
 
 from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.site.pacs import credentials
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import FoundStudy, check_address
+from lesionlens.site.pacs.peer import check_address
 from lesionlens.site.pacs.server import Server
-
-if TYPE_CHECKING:
-    from qtpy.QtCore import QObject
-
-    from lesionlens.base.run_context import RunContext
-    from lesionlens.site.pacs.delivery import Delivery
 
 _UNCONFIRMED = "Nothing is retrieved or sent until you confirm that it is one patient."
 
@@ -88,10 +85,6 @@ class ArchiveController:
 
             self._run("Retrieving", task, self._opened)
 
-    def studies_by_date(self) -> tuple[FoundStudy, ...]:
-        """Return the studies found, oldest first."""
-        return tuple(reversed(self.session.state.studies))
-
     def send(self, server: Server, result: Path) -> None:
         """Send the DICOM objects of a result."""
 
@@ -106,7 +99,10 @@ class ArchiveController:
             done, notices = send_result(
                 peer, result, server.address, chosen=chosen, context=context
             )
-            return _delivered(done, server.address, notices)
+            done.check()
+            before = f", {done.before} of them there before" if done.before else ""
+            stored = f"{len(done.stored)} objects stored in {server.address}{before}."
+            return "\n".join((stored, *notices))
 
         self._run("Sending", task, str)
 
@@ -135,17 +131,3 @@ class ArchiveController:
                 self.session.failed(problem_of(error))
 
         self.jobs.start(words, lambda context: task(context, same_patient), done, refused)
-
-
-def _delivered(done: Delivery, address: str, notices: Iterable[str]) -> str:
-    """Return a message about a delivery.
-
-    Raises
-    ------
-    ResourceError
-        The archive refused an object.
-    """
-    done.check()
-    before = f", {done.before} of them there before" if done.before else ""
-    stored = f"{len(done.stored)} objects stored in {address}{before}."
-    return "\n".join((stored, *notices))

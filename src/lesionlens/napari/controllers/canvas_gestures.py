@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.viewer.prompt_mouse import PromptMouse
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
 
 _NO_DEPTH = "A click in 3-D has no depth: return to the slices, then point."
 

@@ -55,9 +55,9 @@ class PriorChoice:
 class PriorDialogs:
     """Dialogs for questions that only the reader can answer."""
 
-    images: Callable[[Path], object] | None = None
+    images: Callable[[Path], object] | None
     """Asks for the images of a result."""
-    patient: AskPatient | None = None
+    patient: AskPatient | None
     """Asks about contradicting identities."""
 
     def ask(
@@ -84,8 +84,8 @@ def compare_with(
     session: ReviewSession,
     jobs: Jobs,
     chosen: PriorChoice,
-    closed: Analysis | None = None,
-    questions: PriorDialogs | None = None,
+    closed: Analysis | None,
+    asks: PriorDialogs,
 ) -> bool:
     """Compare the open result with a prior result (or a folder of results), in the background.
 
@@ -95,14 +95,12 @@ def compare_with(
     ----------
     closed : Analysis or None
         Analysis withheld until the reader has signed.
-    questions : PriorDialogs or None
-        Dialogs; None if there are none.
     """
     analysis = session.state.analysis or closed
     if analysis is None:
         session.decline("Analyse the study first: the earlier one is registered to its result.")
         return False
-    options, asks = read_preferences().preparation, questions or PriorDialogs()
+    options = read_preferences().preparation
 
     def task(context: RunContext) -> tuple[Analysis, ComparedPictures]:
         context.progress("looking for the earlier examination", 0.0)
@@ -137,9 +135,7 @@ def compare_with(
 
     def refused(error: BaseException) -> None:
         waits_for = asks.ask(
-            error,
-            chosen,
-            lambda sure: compare_with(session, jobs, sure, closed, questions),
+            error, chosen, lambda sure: compare_with(session, jobs, sure, closed, asks)
         )
         _show_refusal(session, error, waits_for)
 

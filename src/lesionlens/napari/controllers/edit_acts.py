@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.mark_acts import MarkActs
+from lesionlens.napari.model.choices.choices import after
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import frame_of
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 _STEP_MM = 2.0
 _NOWHERE = (
@@ -26,11 +22,10 @@ _SLICE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
 
 
-class EditActs(ViewActs):
+class EditActs(MarkActs):
     """Acts on outlines, implemented by `adder`."""
 
     adder: LesionAdder
-    viewer: ViewerModel
 
     # --- candidates -----------------------------------------------------------------------
 
@@ -88,9 +83,7 @@ class EditActs(ViewActs):
 
     def brush_limit(self) -> None:
         """Choose the next brush limit: none, intensity range, probability range."""
-        kinds = tuple(Limit)
-        now = kinds.index(self.session.state.tools.limit)
-        self.session.choose_limit(kinds[(now + 1) % len(kinds)])
+        self.session.choose_limit(after(tuple(Limit), self.session.state.tools.limit))
 
     def split(self) -> None:
         """Begin a split, or take the pointer as one of its points, else linked views' crosshair."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from napari.components import ViewerModel
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import free_tissue
@@ -25,9 +26,6 @@ from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer
 from lesionlens.results.review.drafts import OutlineDraft
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
 _MOVES = ("pan_zoom", "transform")
 _OWN_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
@@ -42,20 +40,10 @@ class OutlineEditor:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._layer: Any = None
-        self._before: Any = None
-        self._mode = _PAINT
-        self._shown: Labelled = np.zeros((0, 0, 0), np.uint8)
-        self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
-        self._values: NDArray[np.float32] | None = None
-        self._tools = Tools()
+        self._clear()
         self._labels, self._usual = TUMOUR_LABELS, Label.OEDEMA
         self._uid = ""
         self.assisted = False
-        self.rounds: list[PromptRound] = []
-        """Prompts of the outline, oldest first."""
-        self._steps: list[_Step] = []
-        self._taken_back: list[_Step] = []
         self.drew: Callable[[OutlineDraft], None] = lambda _: None
         """Called with the labels after each stroke."""
         self.repaint: Callable[[], None] = lambda: None
@@ -68,7 +56,20 @@ class OutlineEditor:
         self.redo_asked: Callable[[], object] = self.redo
         """Called by napari's own keys for undo and redo."""
         self._version = 0
+
+    def _clear(self) -> None:
+        """Forget the outline that was drawn."""
+        self._layer: Any = None
+        self._before: Any = None
         self._grid: Grid | None = None
+        self._values: NDArray[np.float32] | None = None
+        self._mode, self._tools = _PAINT, Tools()
+        self._shown: Labelled = np.zeros((0, 0, 0), np.uint8)
+        self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
+        self.rounds: list[PromptRound] = []
+        """Prompts of the outline, oldest first."""
+        self._steps: list[_Step] = []
+        self._taken_back: list[_Step] = []
 
     def apply(self, old: State, new: State) -> None:
         """Create the layer when an edit begins, remove it when it ends, apply the tools."""
@@ -312,11 +313,7 @@ class OutlineEditor:
         if self._there():
             self._viewer.layers.remove(self._layer)
             self._select_again()
-        self._layer = self._before = self._values = self._grid = None
-        self._mode, self._tools = _PAINT, Tools()
-        self.rounds, self._steps, self._taken_back = [], [], []
-        self._shown = np.zeros((0, 0, 0), np.uint8)
-        self._free = np.zeros((0, 0, 0), bool)
+        self._clear()
 
     def _select_again(self) -> None:
         """Select the layer of before the edit, or the sequence that has replaced it meanwhile."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
-
-if TYPE_CHECKING:
-    from lesionlens.napari.controllers.editor import OutlineEditor
 
 _ELSEWHERE = (
     "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -10,9 +12,6 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.state.state import State
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 
 class WindowWorklist(Protocol):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
+from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.acts.session import QUESTION
-from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
@@ -16,18 +17,12 @@ from lesionlens.napari.model.state.state import State
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
-    from lesionlens.base.records.study import Study
-
-
-class NetworkRequests(ViewActs):
+class NetworkRequests(MarkActs):
     """Requests to the network; repeated ones run by `questions`, others as jobs."""
 
     jobs: Jobs
     questions: LatestRequest
-    viewer: ViewerModel
     probing = False
 
     def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:

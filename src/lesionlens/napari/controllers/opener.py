@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from napari.components import ViewerModel
 
 from lesionlens.base.errors import CancelledError, PatientConflictError, UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
@@ -17,11 +20,6 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import results_in
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
-    from lesionlens.base.records.study import Study
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""

@@ -15,8 +15,7 @@ from lesionlens.imaging.preparation.other_images import (
     subtraction,
 )
 from lesionlens.napari.controllers.comparing import resampled
-from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
 from lesionlens.napari.qt.jobs import Jobs
 
@@ -25,11 +24,10 @@ _NOT_YET = "Analyse the study first, which registers its sequences."
 _NONE = "The study has no other series."
 
 
-class OtherImageActs(ViewActs):
+class OtherImageActs(MarkActs):
     """Acts that show another image beside the shown sequence, in place of a prior."""
 
     jobs: Jobs
-    read_controller: ReadController
 
     def show_subtraction(self) -> None:
         """Show T1c - T1 beside the shown sequence, or hide it."""

@@ -270,12 +270,10 @@ class Prompting:
         overlays = self.session.state.overlays
         if overlays is None:
             return 0
+        listed = {one.id for one in self.session.listed()}
         at = overlays.grid.nearest_voxel(gesture.path_mm[0])
         box = tuple(slice(max(0, i - _BESIDE_VOX), max(0, i + _BESIDE_VOX + 1)) for i in at)
-        return max(set(overlays.components[box].ravel().tolist()) & self._listed(), default=0)
-
-    def _listed(self) -> set[int]:
-        return {one.id for one in self.session.listed()}
+        return max(set(overlays.components[box].ravel().tolist()) & listed, default=0)
 
     def _region(self) -> Region | None:
         """Return the region of the prompts: the shown one for a network's candidate, else None."""

@@ -34,15 +34,8 @@ class ReportActs(ViewActs):
     ask_signature: AskSignature
     _asked: Study | None = None
 
-    def copy_sentence(self) -> None:
-        """Copy the candidate in focus, or else the study, as a sentence."""
-        self._copy(whole=False)
-
-    def copy_study_sentence(self) -> None:
-        """Copy the study as a sentence."""
-        self._copy(whole=True)
-
-    def _copy(self, *, whole: bool) -> None:
+    def copy_sentence(self, *, whole: bool = False) -> None:
+        """Copy the candidate in focus as a sentence; else, or if `whole`, the study."""
         state, candidate = self.session.state, self.session.candidate()
         if state.analysis is None:
             self.session.decline("There is no result to describe in a sentence yet.")

@@ -129,7 +129,6 @@ class ReviewController:
         return " ".join(words)
 
     def _record(self, act: Callable[[ReviewLog], None]) -> None:
-        """Record an act on the whole study."""
         state, log = self.session.state, self.session.log()
         if state.analysis is not None:
             act(log)

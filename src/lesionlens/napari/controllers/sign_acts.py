@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.mark_acts import WindowWorklist
-from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.read_words import what_is_signed
 from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import keep_reader
 
@@ -36,12 +33,9 @@ AskSignature = Callable[[Signature, Callable[[str], object]], object]
 """Asks the reader, and calls back with the name or the reason."""
 
 
-class SignActs(ViewActs):
+class SignActs(MarkActs):
     """Acts that sign a study or withdraw the signature."""
 
-    session: ReviewSession
-    read_controller: ReadController
-    worklist: WindowWorklist | None
     review_controller: ReviewController
     ask_signature: AskSignature
     """Set by the window."""

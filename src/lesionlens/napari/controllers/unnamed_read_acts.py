@@ -12,25 +12,13 @@ from dataclasses import dataclass
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.mark_acts import WindowWorklist
-from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import keep_reader
 from lesionlens.results.review import drafts
 
 _CONTINUES = "You continue this read as {}."
 _OWN = "Your own read begins, as {}. What the unnamed reader decided stays in the log."
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierRead:
-    """Content of the dialog."""
-
-    identity: StudyIdentity
-    time: str
-    """Time of the unnamed reader's last act, ISO 8601, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +31,14 @@ class ReadOwner:
     """Whether the earlier read is theirs."""
 
 
-AskReadOwner = Callable[[EarlierRead, Callable[[ReadOwner | None], object]], object]
-"""Asks the reader, and calls back; None if the reader stays unnamed."""
+AskReadOwner = Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
+"""Takes the time of the unnamed reader's last act, ISO 8601, UTC. Asks the reader, and calls back;
+None if the reader stays unnamed."""
 
 
-class UnnamedReadActs(ViewActs):
+class UnnamedReadActs(MarkActs):
     """Asks for the reader's name before a second read begins."""
 
-    session: ReviewSession
-    read_controller: ReadController
-    worklist: WindowWorklist | None
     ask_owner: AskReadOwner
     """Set by the window."""
 
@@ -65,8 +51,8 @@ class UnnamedReadActs(ViewActs):
         study = self.session.state.study
         if study is None:
             return
-        asked = EarlierRead(self.session.state.identity, time)
-        self.ask_owner(asked, lambda owner: self._settle(study, owner))
+        identity = self.session.state.identity
+        self.ask_owner(identity, time, lambda owner: self._settle(study, owner))
 
     def withheld(self, analysis: Analysis, again: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""

@@ -370,17 +370,13 @@ class WorklistController:
     # --- analysed ahead -------------------------------------------------------------------
 
     def toggle_ahead(self) -> None:
-        """Start the analysis ahead, or stop it."""
+        """Start a process that analyses the list and ends with this window, or stop it."""
+        folder = self.session.state.folder
         if self.session.state.ahead:
             self.stop_ahead()
-        else:
-            self.start_ahead()
-
-    def start_ahead(self) -> bool:
-        """Start a process that analyses the list; it ends with this window."""
-        folder = self.session.state.folder
+            return
         if folder is None or self._process is not None:
-            return False
+            return
         preferences = read_preferences()
         command = [
             sys.executable, "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
@@ -394,7 +390,6 @@ class WorklistController:
             stderr=subprocess.DEVNULL,
         )
         self.session.ahead(True)
-        return True
 
     def stop_ahead(self) -> None:
         """Stop the analysis ahead; finished results are kept."""

@@ -22,8 +22,7 @@ HEADINGS = (
     "Score of the network, 0 to 1",
     "○ unreviewed, ✓ accepted, ✕ rejected, … deferred, ✎ redrawn",
 )
-STATE_ROLE = int(Qt.ItemDataRole.UserRole) + 1
-ID_ROLE = int(Qt.ItemDataRole.UserRole) + 2
+ID_ROLE = int(Qt.ItemDataRole.UserRole) + 1
 
 _LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
@@ -62,7 +61,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
         return super().headerData(section, orientation, role)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return text, colour, alignment, tooltip, state or id of a cell."""
+        """Return text, colour, alignment, tooltip or id of a cell."""
         if not index.isValid():
             return None
         row = self._rows[index.row()]
@@ -71,7 +70,6 @@ class CandidateModel(RowsModel[ShownCandidate]):
             int(Qt.ItemDataRole.TextAlignmentRole): _ALIGN[index.column()],
             int(Qt.ItemDataRole.ToolTipRole): row.details,
             int(Qt.ItemDataRole.AccessibleTextRole): _spoken(row),
-            STATE_ROLE: row.state,
             ID_ROLE: row.id,
         }
         if role == Qt.ItemDataRole.ForegroundRole:

@@ -180,5 +180,4 @@ def _has_room(window: QMainWindow | None, dock: QDockWidget, panel: QObject | No
 
 
 def _own(window: QMainWindow) -> list[QDockWidget]:
-    """Return napari's docks that may be hidden."""
     return [dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() in _ASIDE]

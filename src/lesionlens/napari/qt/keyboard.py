@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QKeyEvent, QKeySequence
+from qtpy.QtGui import QInputEvent, QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
@@ -53,11 +53,14 @@ def is_typed_into(widget: QObject | None) -> bool:
     return editable or isinstance(widget, _TYPED_INTO)
 
 
+def modifiers_of(event: QInputEvent) -> list[str]:
+    """Return the names of the modifiers held, in napari's notation and order."""
+    return [name for modifier, name in _MODIFIERS if event.modifiers() & modifier]
+
+
 def name_of(event: QKeyEvent) -> str:
     """Return a key with modifiers in napari's notation, such as "Shift-N"."""
-    held = event.modifiers()
-    words = [name for modifier, name in _MODIFIERS if held & modifier]
-    return "-".join([*words, QKeySequence(event.key()).toString()])
+    return "-".join([*modifiers_of(event), QKeySequence(event.key()).toString()])
 
 
 class Keyboard(QObject):
@@ -121,7 +124,6 @@ class Keyboard(QObject):
             self._end(key)
 
     def _end(self, key: int) -> None:
-        """End a held command."""
         self._go_on(key)
         self._held.pop(key)(False)
 

@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtCore import QModelIndex, QObject, Qt
 from qtpy.QtGui import QFont
 
+from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.wording.candidates import score_words
 from lesionlens.napari.qt.rows_model import RowsModel
 from lesionlens.site.database.records import StudyState, WorklistRow
@@ -81,4 +82,4 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
     )
 
 
-_NAMES = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
+_NAMES = {sequence.value: sequence.display_name for sequence in MrSequence}

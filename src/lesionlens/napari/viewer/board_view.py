@@ -18,19 +18,18 @@ from lesionlens.napari.model.geometry.planes import Plane, value_words
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
+from lesionlens.napari.model.overlays.window_level import Limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
 from lesionlens.napari.model.screen.drawn_outline import Lines, OutlineArtist
 from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import DraggedEnds
-from lesionlens.napari.viewer.other_study import OtherStudies, OtherStudy
+from lesionlens.napari.viewer.other_study import OtherStudy
+from lesionlens.napari.viewer.single import ROOM
 from lesionlens.napari.viewer.tile import TileView
 
-ROOM = 1.25
-"""Minimum size of a view, relative to the candidate that it centres."""
 ZOOM_STEP = 1.15
 _FILL = 0.96
-Window = tuple[float, float]
 
 
 class BoardView(QWidget):
@@ -38,8 +37,8 @@ class BoardView(QWidget):
 
     Parameters
     ----------
-    window_of : callable
-        Returns the current window of a sequence.
+    limits_of : callable
+        Returns the values of a sequence that are shown black and white.
     """
 
     probe_requested = Signal(object)
@@ -54,7 +53,7 @@ class BoardView(QWidget):
     """Window dragged: sequence, pixels to the right, pixels down."""
 
     def __init__(
-        self, viewpoint: SharedViewpoint, window_of: Callable[[MrSequence], Window], parent: QWidget
+        self, viewpoint: SharedViewpoint, limits_of: Callable[[MrSequence], Limits], parent: QWidget
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
@@ -68,11 +67,11 @@ class BoardView(QWidget):
         self.brush: Brush | None = None
         """Handles the pointer while an outline is drawn."""
         self._outlines = OutlineArtist()
-        self._viewpoint, self._window_of = viewpoint, window_of
-        self.board: Board | None = None
+        self._viewpoint, self._limits_of = viewpoint, limits_of
+        self.board = Board()
         self._alone: int | None = None
         self._artist = Artist({})
-        self._others = OtherStudies()
+        self._other: OtherStudy | None = None
         self._fitted = True
         self._turns = 0.0
         self.ends = DraggedEnds(lambda: self.board, self)
@@ -92,8 +91,8 @@ class BoardView(QWidget):
     def show_board(self, board: Board) -> None:
         """Show a board; existing views are kept if the layout is unchanged."""
         before, self.board = self.board, board
-        if before is None or before.tiles != board.tiles:
-            same = before is not None and _rooms(before.tiles) == _rooms(board.tiles)
+        if before.tiles != board.tiles:
+            same = _rooms(before.tiles) == _rooms(board.tiles)
             self._alone = self._alone if same else None
             self._lay_out()
         self.repaint_all()
@@ -101,15 +100,15 @@ class BoardView(QWidget):
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
         """Set the images to draw."""
         self._artist = Artist(pictures)
-        self._others.forget()
+        self._other = None
         self.repaint_all()
 
     def forget(self) -> None:
         """Release a closed study."""
-        self.board = self._foot = None
+        self.board, self._foot = Board(), None
         self.ends.forget()
         self._artist = Artist({})
-        self._others.forget()
+        self._other = None
         self.repaint_all()
 
     def repaint_all(self) -> None:
@@ -122,8 +121,6 @@ class BoardView(QWidget):
         self.repaint_all()
 
     def _shown(self) -> tuple[Tile, ...]:
-        if self.board is None:
-            return ()
         tiles = self.board.tiles
         if self._alone is None or self._alone >= len(tiles):
             return tiles
@@ -184,7 +181,7 @@ class BoardView(QWidget):
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view, and zoom out if a box is larger than a view."""
         zoom = self._viewpoint.now.zoom
-        if box_mm is not None and self.board is not None:
+        if box_mm is not None:
             ends = corners(*box_mm)
             for view in self.tiles:
                 flat = self.board.frame.on_screen(view.tile.plane, ends)
@@ -200,8 +197,6 @@ class BoardView(QWidget):
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
         """Whether a view of a plane is wide enough to show one of some points, (N, 3) RAS+ mm."""
-        if self.board is None:
-            return False
         now, frame = self._viewpoint.now, self.board.frame
         away = np.abs(frame.on_screen(plane, points_mm - np.array(now.centre_mm))) * now.zoom
         views = [view for view in self.tiles if view.tile.plane is plane]
@@ -211,7 +206,7 @@ class BoardView(QWidget):
 
     def drawing(self, tile: Tile) -> Drawing | None:
         """Return the content of a tile."""
-        if self.board is None:
+        if not self.board.opened:
             return None
         other = self._compared(tile)
         if other is None:
@@ -221,16 +216,14 @@ class BoardView(QWidget):
         return other.draw(self.board, tile, self._viewpoint.now)
 
     def _drawn_by_hand(self, tile: Tile) -> Lines:
-        """Return the outline being drawn."""
         outline = None if self.brush is None or tile.prior else self.brush.outline
-        if self.board is None or outline is None:
+        if outline is None:
             return ()
         frame = self.board.frame
         depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
         return self._outlines.lines(outline, frame, tile.plane, depth)
 
     def _draw_at(self, point: Point, slab: Slab | None) -> bool:
-        """Pass the pointer to the brush; False if it does not draw."""
         return self.brush is not None and slab is not None and self.brush.press(point, slab)
 
     def brush_mm(self) -> float | None:
@@ -238,9 +231,8 @@ class BoardView(QWidget):
         return None if self.brush is None else self.brush.radius_mm
 
     def _slab(self, tile: Tile) -> Slab | None:
-        """Return the slice of a tile."""
         picture = self._artist.pictures.get(tile.sequence)
-        if self.board is None or picture is None or self._compared(tile) is not None:
+        if picture is None or self._compared(tile) is not None:
             return None
         frame, plane = self.board.frame, tile.plane
         depth = float(frame.depth(plane, self._viewpoint.now.point_mm))
@@ -249,12 +241,18 @@ class BoardView(QWidget):
 
     def _compared(self, tile: Tile) -> OtherStudy | None:
         """Return the images shown instead of a tile's, if any."""
-        return None if self.board is None else self._others.of(self.board, tile)
+        views = self.board.views
+        compared = views.compared if views.swapped or tile.prior else None
+        if compared is None or tile.sequence not in compared.volumes:
+            return None
+        if self._other is None or self._other.compared is not compared:
+            self._other = OtherStudy.of(compared)
+        return self._other
 
-    def limits(self, tile: Tile) -> Window:
+    def limits(self, tile: Tile) -> Limits:
         """Return the values shown black and white."""
         other = self._compared(tile)
-        return self._window_of(tile.sequence) if other is None else other.limits[tile.sequence]
+        return self._limits_of(tile.sequence) if other is None else other.limits[tile.sequence]
 
     def zoom(self) -> float:
         """Return the zoom, pixels per millimetre."""
@@ -262,7 +260,7 @@ class BoardView(QWidget):
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return the patient's identity and the series, unless hidden."""
-        if self.board is None or not self.board.corner or self._compared(tile) is not None:
+        if not self.board.corner or self._compared(tile) is not None:
             return ()  # the comparison has its own texts
         series = self.board.series.get(tile.sequence)
         return (*self.board.corner, *(() if series is None else (series,)))
@@ -277,8 +275,6 @@ class BoardView(QWidget):
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
         """Draw, grab a ruler's end, or else move the crosshair; `ask` probes the voxel too."""
         point, slab = self._patient(tile, at), self._slab(tile)
-        if point is None:
-            return
         if not ask and (self._draw_at(point, slab) or self._drag_end(tile, at, point)):
             return
         self._viewpoint.move(point_mm=point)
@@ -287,27 +283,24 @@ class BoardView(QWidget):
 
     def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
         """Move the crosshair and add the lesion there."""
-        if self.board is not None and self.board.editing:
+        if self.board.editing:
             self.pressed(tile, at, ask=False)
             return
         point = self._patient(tile, at)
-        if point is not None:
-            self._viewpoint.move(point_mm=point)
-            self.lesion_requested.emit(point)
+        self._viewpoint.move(point_mm=point)
+        self.lesion_requested.emit(point)
 
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
     ) -> None:
         """Emit a prompt."""
-        way = traced(path, moved, modifiers)
-        points = [point for at in way if (point := self._patient(tile, at)) is not None]
-        if points:
-            self._viewpoint.move(point_mm=points[0])
-            self.prompted.emit(gesture_of(points, moved, modifiers))
+        points = [self._patient(tile, at) for at in traced(path, moved, modifiers)]
+        self._viewpoint.move(point_mm=points[0])
+        self.prompted.emit(gesture_of(points, moved, modifiers))
 
     def _drag_end(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
         drawing = self.drawing(tile)
-        if self.board is None or drawing is None:
+        if drawing is None:
             return False
         rulers = self._artist.rulers(self.board)
         return self.ends.drag(drawing, rulers, at, point, pixels_per_mm=self.zoom())
@@ -318,9 +311,7 @@ class BoardView(QWidget):
             self.brush.lift()
         self.ends.let_go()
 
-    def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:
-        if self.board is None:
-            return None
+    def _patient(self, tile: Tile, at: tuple[float, float]) -> Point:
         frame = self.board.frame
         depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
         return as_vec3(frame.in_patient(tile.plane, at, depth))
@@ -333,7 +324,7 @@ class BoardView(QWidget):
             self.repaint_all()
         elif window:
             self.window_dragged.emit(tile.sequence, *by)
-        elif self.board is not None:
+        else:
             place = self._viewpoint.now
             move = -(np.asarray(by) / place.zoom) @ self.board.frame.screen(tile.plane)
             self._fitted = False
@@ -341,9 +332,9 @@ class BoardView(QWidget):
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
         """Show the value under the pointer."""
-        point = None if tile is None else self._patient(tile, at)
         before, self._foot = self._foot, None
-        if tile is not None and point is not None:
+        if tile is not None:
+            point = self._patient(tile, at)
             self.pointed.emit(point)
             self._foot = (tile, self._value(tile, point))
         touched = {kept[0] for kept in (before, self._foot) if kept is not None}
@@ -352,8 +343,6 @@ class BoardView(QWidget):
                 view.update()
 
     def _value(self, tile: Tile, point: Point) -> str:
-        if self.board is None:
-            return ""
         other = self._compared(tile)
         if other is None:
             return self._artist.value(self.board, tile, point)
@@ -361,8 +350,6 @@ class BoardView(QWidget):
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference swaps both."""
-        if self.board is None:
-            return
         if control is self.wheel_zooms:
             self._turns += steps  # touchpads send fractions of a notch
             by = int(self._turns)
@@ -380,7 +367,7 @@ class BoardView(QWidget):
 
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all views again."""
-        if self.board is None or len(self.board.tiles) < 2:
+        if len(self.board.tiles) < 2:
             return
         places = [(one.sequence, one.plane, one.prior) for one in self.board.tiles]
         here = (tile.sequence, tile.plane, tile.prior)

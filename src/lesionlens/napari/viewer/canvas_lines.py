@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
-from lesionlens.napari.model.geometry.contours import Line, rectangle, ring
+from lesionlens.napari.model.geometry.contours import Line, rectangle
+from lesionlens.napari.model.geometry.measures import ellipse
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -22,9 +24,6 @@ from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
 from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 RING_MM = 4.0
 """Radius of the ring around a reader's mark."""
@@ -46,9 +45,9 @@ class CanvasLines:
         """Current strokes."""
         return self._canvas.strokes
 
-    def show(self, board: Board | None, place: Viewpoint) -> None:
+    def show(self, board: Board, place: Viewpoint) -> None:
         """Draw a board's lines for napari's slice; nothing in three dimensions."""
-        found = None if board is None else self._strokes(board, place)
+        found = self._strokes(board, place)
         if found is not None:
             self._canvas.draw(*found)
         elif self.strokes is not None:
@@ -56,7 +55,7 @@ class CanvasLines:
 
     def forget(self) -> None:
         """Release the volumes of a closed study."""
-        self.show(None, Viewpoint())
+        self.show(Board(), Viewpoint())
         self._artist = Artist({})
 
     def release(self) -> None:
@@ -115,7 +114,9 @@ def strokes_of(drawing: Drawing, onto: Callable[[Line], NDArray[np.float32]]) ->
     if drawing.box is not None:
         lines.append((rectangle(drawing.box), transform_color(BOX_COLOUR)[0], False))
     mark = transform_color(MARK_COLOUR)[0]
-    lines += [(ring(at, RING_MM), mark, False) for _, at in drawing.marks]
+    lines += [
+        (ellipse(np.add(at, [[-RING_MM], [RING_MM]])), mark, False) for _, at in drawing.marks
+    ]
     if not lines:
         return None
     points, colours, pieces, start = [], [], [], 0

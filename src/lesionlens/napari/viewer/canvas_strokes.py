@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.components.overlays import SceneOverlay
 from napari.layers import Vectors
 from napari.layers.base._base_constants import Blending
@@ -18,9 +19,6 @@ from numpy.typing import NDArray
 from vispy.scene.visuals import Line as LineVisual
 
 from lesionlens.napari.loading import KEY
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 logger = logging.getLogger(__name__)
 NAME = "lesionlens_lines"

@@ -30,7 +30,7 @@ class DraggedEnds(QObject):
     """A measurement point was moved: measurement, point, RAS+ mm."""
     measure_ended = Signal()
 
-    def __init__(self, board: Callable[[], Board | None], parent: QObject) -> None:
+    def __init__(self, board: Callable[[], Board], parent: QObject) -> None:
         super().__init__(parent)
         self._board = board
         self._pressing = False
@@ -88,16 +88,13 @@ class DraggedEnds(QObject):
 
     def _begun(self, drawing: Drawing, point: Point) -> tuple[bool, int, int] | None:
         """Begin a measurement if a tool is selected; return its point."""
-        board = self._board()
-        if board is None or board.views.measuring is None:
+        views = self._board().views
+        if views.measuring is None:
             return None
-        last = len(board.views.measures) - 1
+        last = len(views.measures) - 1
         self.measure_begun.emit(point, any(one.index == last for one in drawing.measures))
-        board = self._board()  # with the new measurement
-        if board is None:
-            return None
-        last = len(board.views.measures) - 1
-        return True, last, len(board.views.measures[last].points) - 1
+        measures = self._board().views.measures  # with the new one
+        return True, len(measures) - 1, len(measures[-1].points) - 1
 
     def let_go(self) -> None:
         """End the drag."""

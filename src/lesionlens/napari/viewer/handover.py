@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from napari.components import ViewerModel
 
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.single import SPACE
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 
 class Handover:
@@ -48,7 +44,6 @@ class Handover:
                 self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
 
     def _fitting_zoom(self) -> float:
-        """Return the zoom that fits the study into napari's canvas."""
         dims = self._viewer.dims
         size = [
             max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet, ref
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.choices.views import ComparedPictures, Window
 from lesionlens.napari.model.overlays.maps import (
     MapView,
     Overlays,
     axis_aligned,
     contrast_limits,
     geometry_keywords,
+    grid_of,
     image_keywords,
 )
-from lesionlens.napari.model.overlays.window_level import full_range
+from lesionlens.napari.model.overlays.window_level import Limits, dragged, full_range, limits_of
 from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
 from lesionlens.napari.viewer.colours import (
     ATTENTION,
@@ -38,13 +40,10 @@ from lesionlens.napari.viewer.colours import (
     label_colours,
     map_words,
 )
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
+from lesionlens.napari.viewer.single import TRANSFORM
 
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _OPAQUE = 0.95
-_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
@@ -90,13 +89,13 @@ class Layers:
         place = tuple(layer.scale), tuple(layer.translate)
         layer.metadata[KEY].setdefault("place", place)
         self._held.add(layer)
-        for name in _TRANSFORM:
+        for name in TRANSFORM:
             getattr(layer.events, name).connect(self._on_transform)
 
     def release(self) -> None:
         """Disconnect from the layers."""
         for layer in self._held:
-            for name in _TRANSFORM:
+            for name in TRANSFORM:
                 getattr(layer.events, name).disconnect(self._on_transform)
             layer.events.visible.disconnect(self._on_visible)
 
@@ -122,15 +121,29 @@ class Layers:
             if ours.get("acquired") is not None:
                 found[sequence] = (ours["acquired"].data, ours["acquired"].grid)
             else:
-                affine = np.diag([*ours["place"][0], 1.0])
-                affine[:3, 3] = ours["place"][1]
-                found[sequence] = (layer.data, Grid(layer.data.shape, affine))
+                found[sequence] = (layer.data, grid_of(layer.data, *ours["place"]))
         return found
 
-    def auto_limits(self, sequence: MrSequence) -> tuple[float, float]:
-        """Return the initial window of a sequence."""
+    def limits(self, sequence: MrSequence) -> Limits:
+        """Return the values shown black and white; 0 and 1 without a layer."""
         layer = self._get(sequence.value)
-        return (0.0, 1.0) if layer is None else layer.metadata[KEY]["auto"]
+        low, high = (0.0, 1.0) if layer is None else layer.contrast_limits
+        return float(low), float(high)
+
+    def choose_window(self, window: Window) -> None:
+        """Apply a preset to every sequence."""
+        for layer in self._pictures():
+            layer.contrast_limits = limits_of(np.asarray(layer.data), window)
+
+    def drag_window(self, sequence: MrSequence, right: float, down: float) -> None:
+        """Change a sequence's window by pixels to the right (width) and down (level)."""
+        layer = self._get(sequence.value)
+        if layer is not None:
+            auto = layer.metadata[KEY]["auto"]
+            low, high = dragged(self.limits(sequence), auto, (right, down))
+            lowest, highest = layer.contrast_limits_range
+            layer.contrast_limits_range = (min(low, lowest), max(high, highest))
+            layer.contrast_limits = (low, high)
 
     def set_right(self) -> bool:
         """Restore the transform of every LesionLens layer; return whether one was changed."""
@@ -404,14 +417,8 @@ class Layers:
     def _keywords(self, role: str) -> dict[str, Any]:
         if self._overlays is None:
             raise RuntimeError("an overlay was requested before there is an analysis")
-        study = next(
-            (
-                layer.metadata[KEY]["study"]
-                for layer in self._viewer.layers
-                if KEY in layer.metadata
-            ),
-            None,
-        )
+        ours = (layer.metadata[KEY] for layer in self._viewer.layers if KEY in layer.metadata)
+        study = next((one["study"] for one in ours), None)
         metadata = {KEY: {"study": study, "role": role}}
         return geometry_keywords(self._overlays.grid) | {"name": role, "metadata": metadata}
 

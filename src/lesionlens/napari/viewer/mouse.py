@@ -7,17 +7,16 @@ shown in two dimensions this is reversed, unless a preference keeps napari's beh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QCursor, QMouseEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
+from lesionlens.napari.viewer.board_view import ZOOM_STEP
 
-ZOOM_STEP = 1.15
 _THEIRS = "dims_scroll"
 _RIGHT = 2
 
@@ -85,7 +84,6 @@ class CanvasMouse:
             self._zoom(ZOOM_STEP**steps, event.position)
 
     def _zoom(self, by: float, at: tuple[float, ...]) -> None:
-        """Zoom about the pointer."""
         camera, dims = self._viewer.scene.camera, self._viewer.dims
         shown = list(dims.displayed)
         pointer = np.asarray(at)[shown]

@@ -25,6 +25,14 @@ class OtherStudy:
     auto: dict[MrSequence, Limits]
     """Initial windows."""
 
+    @classmethod
+    def of(cls, compared: ComparedPictures) -> OtherStudy:
+        """Prepare the images of a comparison, with their initial windows."""
+        pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
+        limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
+        name = compared.plain if compared.other_image else ""
+        return cls(compared, Artist(pictures, name), {**limits}, limits)
+
     def board(self, board: Board) -> Board:
         """Return the board without anything of the open study; only T1c is projected."""
         slab = board.views.slab and not self.compared.other_image
@@ -51,26 +59,3 @@ class OtherStudy:
         shown = [sequence] if not self.compared.other_image else list(self.limits)
         for one in shown:
             self.limits[one] = dragged(self.limits[one], self.auto[one], by)
-
-
-class OtherStudies:
-    """Cache of the current comparison."""
-
-    def __init__(self) -> None:
-        self._made: OtherStudy | None = None
-
-    def forget(self) -> None:
-        """Clear the cache."""
-        self._made = None
-
-    def of(self, board: Board, tile: Tile) -> OtherStudy | None:
-        """Return the images shown instead of a tile's, if any."""
-        compared = board.views.compared if board.views.swapped or tile.prior else None
-        if compared is None or tile.sequence not in compared.volumes:
-            return None
-        if self._made is None or self._made.compared is not compared:
-            pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
-            limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
-            name = compared.plain if compared.other_image else ""
-            self._made = OtherStudy(compared, Artist(pictures, name), {**limits}, limits)
-        return self._made

@@ -13,8 +13,8 @@ from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPo
 
 from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.slices import Slice
+from lesionlens.napari.model.screen.around_slice import DrawnMeasure
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
-from lesionlens.napari.model.screen.measured import DrawnMeasure
 from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 
 LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
@@ -258,7 +258,6 @@ def paint_trail(
 
 
 def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:
-    """Paint a crosshair with a gap at the point."""
     painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
     painter.setPen(QPen(CROSS, 1.0))
     x, y = round(at.x()), round(at.y())

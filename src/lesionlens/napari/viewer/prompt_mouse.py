@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
@@ -20,9 +21,6 @@ from lesionlens.napari.model.choices.gestures import (
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 from lesionlens.napari.viewer.single import SPACE
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 _TRAIL = "lesionlens_trail"
 _HELD = ("Alt", "Shift", "Control")
@@ -98,7 +96,6 @@ class PromptMouse:
         return through, down, right
 
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
-        """Draw the line of a drag."""
         through, down, right = self._axes()
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)

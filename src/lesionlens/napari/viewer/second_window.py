@@ -28,7 +28,6 @@ class SecondWindow(QWidget):
 
     def __init__(self, view: BoardView, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Window)
-        self.setObjectName("lesionlens_second_window")
         self.view = view
         parent.window().installEventFilter(self)
         column = QVBoxLayout(self)

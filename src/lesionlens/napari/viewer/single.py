@@ -10,18 +10,16 @@ time; it is restored at once with a message, and the letters are computed from t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.components.overlays import TextOverlay
 from numpy.typing import NDArray
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.millimetres import Millimetres
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 Point = tuple[float, float, float]
 Box = tuple[Point, Point]
@@ -42,7 +40,7 @@ _BEHIND_WORDS = (0.0, 0.0, 0.0, 0.5)
 """Background of texts, for legibility over a bright skull."""
 _BOXED = ("_brush_circle", "_zoom_box")
 """napari's overlays without text, which get no background."""
-_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
+TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
 
 def plane_of(order: tuple[int, ...]) -> Plane | None:
@@ -164,7 +162,7 @@ class SingleView:
         if picture is self._picture:
             return
         for layer, connect in ((self._picture, False), (picture, True)):
-            for name in _TRANSFORM if layer is not None else ():
+            for name in TRANSFORM if layer is not None else ():
                 event = getattr(layer.events, name)
                 (event.connect if connect else event.disconnect)(self._relabel)
         self._picture = picture

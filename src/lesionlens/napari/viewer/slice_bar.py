@@ -44,7 +44,6 @@ class SliceBar(QWidget):
 
     def __init__(self, acts: ViewActs, parent: QWidget) -> None:
         super().__init__(parent)
-        self.setObjectName("lesionlens_slices")
         self._acts = acts
         self._slices: Slices | None = None
         self._beneath = next(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.napari.model.choices.gestures import STILL_PX, line_of, switched
+from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.board import Tile
 from lesionlens.napari.model.screen.drawing import Drawing
+from lesionlens.napari.qt.keyboard import modifiers_of
 from lesionlens.napari.viewer.paint import (
     Projection,
     colour_image,
@@ -23,74 +25,35 @@ from lesionlens.napari.viewer.paint import (
     paint_words,
 )
 
-if TYPE_CHECKING:
-    from lesionlens.napari.model.geometry.slices import Slice
-
 NOTCH = 120
 """Qt's angle delta of one wheel step."""
 _SMALLEST = QSize(120, 120)
-_NAMES = (
-    (Qt.KeyboardModifier.ControlModifier, "Control"),
-    (Qt.KeyboardModifier.ShiftModifier, "Shift"),
-    (Qt.KeyboardModifier.AltModifier, "Alt"),
-)
 
 
-class TileListener(Protocol):
-    """Receives the events of a tile; `at` is in millimetres on the screen."""
+class _Listener(Protocol):
+    """What a tile asks of `BoardView`, and reports to it; `at` is in millimetres on the screen."""
 
-    def drawing(self, tile: Tile) -> Drawing | None:
-        """Return the content of the tile."""
-
-    def limits(self, tile: Tile) -> tuple[float, float]:
-        """Return the values shown black and white."""
-
-    def zoom(self) -> float:
-        """Return the zoom, pixels per millimetre."""
-
-    def corner(self, tile: Tile) -> tuple[str, ...]:
-        """Return the texts at the top right."""
-
-    def foot(self, tile: Tile) -> str:
-        """Return the text at the bottom left."""
-
-    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
-        """Move the crosshair; `ask` probes the voxel too."""
-
-    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
-        """Move the view, or change the window, by pixels."""
-
-    def released(self) -> None:
-        """Handle the release of the button."""
-
-    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
-        """Handle a position of the pointer; None when it leaves."""
-
-    def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
-        """Handle a wheel event."""
-
-    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
-        """Add the lesion at a point."""
-
-    def prompting(self) -> bool:
-        """Return whether the pointer makes prompts."""
-
-    def excluding(self) -> bool:
-        """Return whether prompts exclude unless Alt is held."""
-
+    def drawing(self, tile: Tile) -> Drawing | None: ...
+    def limits(self, tile: Tile) -> tuple[float, float]: ...
+    def zoom(self) -> float: ...
+    def corner(self, tile: Tile) -> tuple[str, ...]: ...
+    def foot(self, tile: Tile) -> str: ...
+    def brush_mm(self) -> float | None: ...
+    def prompting(self) -> bool: ...
+    def excluding(self) -> bool: ...
+    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None: ...
+    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None: ...
+    def released(self) -> None: ...
+    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None: ...
+    def turned(
+        self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool
+    ) -> None: ...
+    def added_at(self, tile: Tile, at: tuple[float, float]) -> None: ...
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
-    ) -> None:
-        """Handle a prompt: the path of the pointer, and the modifiers at its start."""
-
-    def brush_mm(self) -> float | None:
-        """Return the radius of the brush; None if the pointer does not draw."""
-
-    def doubled(self, tile: Tile) -> None:
-        """Show this view alone, or all views again."""
-
-    def resized(self) -> None:
-        """Handle a change of size."""
+    ) -> None: ...
+    def doubled(self, tile: Tile) -> None: ...
+    def resized(self) -> None: ...
 
 
 @dataclass
@@ -112,7 +75,7 @@ class _Way:
 class TileView(QWidget):
     """Paints one tile, and forwards the mouse to the listener."""
 
-    def __init__(self, tile: Tile, listener: TileListener, parent: QWidget) -> None:
+    def __init__(self, tile: Tile, listener: _Listener, parent: QWidget) -> None:
         super().__init__(parent)
         self.tile = tile
         self._listener = listener
@@ -165,7 +128,6 @@ class TileView(QWidget):
         painter.end()
 
     def _image(self, name: str, key: Any, make: Callable[[], QImage]) -> QImage:
-        """Return the cached image of a slice, or a new one."""
         known = self._images.get(name)
         if known is None or known[0][0] is not key[0] or known[0][1] != key[1]:
             known = (key, make())
@@ -186,27 +148,23 @@ class TileView(QWidget):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
-        where = self._where(event.position())
-        left = event.button() == Qt.MouseButton.LeftButton
-        if left and where is not None and self._listener.prompting():
-            names = {name for modifier, name in _NAMES if event.modifiers() & modifier}
-            modifiers = switched(names, self._listener.excluding())
-            self._way = _Way(event.position(), [where], modifiers)
-            return
-        held = event.modifiers() & Qt.KeyboardModifier.ControlModifier
-        if held and event.button() == Qt.MouseButton.LeftButton and where is not None:
-            self._listener.added_at(self.tile, where)
-            return
+        where, held = self._where(event.position()), set(modifiers_of(event))
+        if event.button() == Qt.MouseButton.LeftButton and where is not None:
+            if self._listener.prompting():
+                modifiers = switched(held, self._listener.excluding())
+                self._way = _Way(event.position(), [where], modifiers)
+                return
+            if "Control" in held:
+                self._listener.added_at(self.tile, where)
+                return
         self._at = event.position()
         self._cross(event)
 
     def _cross(self, event: QMouseEvent) -> None:
-        held = event.modifiers()
-        where = self._where(event.position())
+        where, held = self._where(event.position()), modifiers_of(event)
         left = bool(event.buttons() & Qt.MouseButton.LeftButton)
-        if where is not None and left and not held & Qt.KeyboardModifier.AltModifier:
-            ask = bool(held & Qt.KeyboardModifier.ShiftModifier)
-            self._listener.pressed(self.tile, where, ask=ask)
+        if where is not None and left and "Alt" not in held:
+            self._listener.pressed(self.tile, where, ask="Shift" in held)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Continue a drag; without a button, report the position."""
@@ -222,10 +180,9 @@ class TileView(QWidget):
             return
         by = (event.position().x() - before.x(), event.position().y() - before.y())
         self._at = event.position()
-        alt = bool(event.modifiers() & Qt.KeyboardModifier.AltModifier)
         if buttons & Qt.MouseButton.RightButton:
             self._listener.dragged(self.tile, by, window=True)
-        elif buttons & Qt.MouseButton.MiddleButton or alt:
+        elif buttons & Qt.MouseButton.MiddleButton or "Alt" in modifiers_of(event):
             self._listener.dragged(self.tile, by, window=False)
         else:
             self._cross(event)
@@ -251,7 +208,7 @@ class TileView(QWidget):
         delta = event.angleDelta()
         where = self._where(event.position())
         if where is not None:
-            control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+            control = "Control" in modifiers_of(event)
             steps = (delta.y() or delta.x()) / NOTCH
             self._listener.turned(self.tile, steps, where, control=control)
         event.accept()

@@ -74,7 +74,6 @@ class ViewToolbar(QWidget):
 
     def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:
         super().__init__(parent)
-        self.setObjectName("lesionlens_strip")
         self._is_roomy = False
         self._stated: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)
@@ -116,7 +115,6 @@ class ViewToolbar(QWidget):
         return button
 
     def _measure_button(self, run: Callable[[str], object]) -> QToolButton:
-        """Return the button with the menu of measuring tools."""
         keys = ", ".join(command.shown_key for command in MEASURES[:-1])
         made = self._menu_button("mm", f"Measure a length, an angle or intensities ({keys})")
         made.setAccessibleName("Measure")
@@ -127,7 +125,6 @@ class ViewToolbar(QWidget):
         return made
 
     def _menu_button(self, words: str, tip: str) -> QToolButton:
-        """Return a button with an empty menu."""
         made = _plain_button(words, tip)
         made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         made.setMenu(QMenu(made))

@@ -8,11 +8,12 @@ position, zoom and windows the same in both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
 
@@ -20,6 +21,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.process.memory import passing_over
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -27,11 +29,9 @@ from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.screen import ShownScene
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.events import Event, PlaceVisited
-from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.board_view import BoardView
-from lesionlens.napari.viewer.brightness import Brightness
 from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.handover import Handover
@@ -42,11 +42,8 @@ from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
 from lesionlens.napari.viewer.view_toolbar import ViewToolbar
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
-    from lesionlens.napari.model.acts.views import ViewActs
-
+_CINE_MS = 83
+"""Milliseconds a slice: twelve slices a second."""
 _IDLE_MS = 150
 """Idle time of linked views before napari's hidden canvas is updated."""
 
@@ -83,7 +80,9 @@ class Views(QObject):
     ) -> None:
         super().__init__(docked)
         viewpoint = acts.viewpoint
-        self._acts, self._run, self._cine = acts, run, Cine(acts.scroll_looped, self)
+        self._acts, self._run, self._cine = acts, run, QTimer(self)
+        self._cine.setInterval(_CINE_MS)
+        self._cine.timeout.connect(acts.scroll_looped)
         self.toolbar: ViewToolbar | None = None
         self.bar: SliceBar | None = None
         self.single = SingleView(viewer)
@@ -92,15 +91,10 @@ class Views(QObject):
         self.second_window: SecondWindow | None = None
         self.brush: Brush | None = None
         """Handles the pointer over linked views while an outline is drawn; set by the window."""
-        self._viewer, self._layers, self._viewpoint, self._docked = (
-            viewer,
-            layers,
-            viewpoint,
-            docked,
-        )
-        self._brightness, self._handover = Brightness(layers), Handover(viewer, viewpoint)
+        self._viewer, self._layers, self._docked = viewer, layers, docked
+        self._viewpoint, self._handover = viewpoint, Handover(viewer, viewpoint)
         self.canvas: QWidget | None = None
-        self._board: Board | None = None
+        self._board = Board()
         self._moving = self._turning = False
         self._pictures: dict[MrSequence, Picture] = {}
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
@@ -137,7 +131,8 @@ class Views(QObject):
         self._turning = False
         self.single.caption(model.screen.caption)
         self.single.identify(board.corner)
-        self._cine.run(board.views.cine)
+        if board.views.cine is not self._cine.isActive():
+            (self._cine.start if board.views.cine else self._cine.stop)()
         self._board = board
         if self.linked is None and board.opened:
             self._make()
@@ -159,11 +154,10 @@ class Views(QObject):
         if isinstance(event, PlaceVisited):
             self.go_to(event.point_mm, event.box_mm)
         else:
-            self._brightness.take(event.window)
+            self._layers.choose_window(event.window)
 
     def _show_bars(self) -> None:
-        """Update the toolbar and the slice bar."""
-        if self.toolbar is not None and self.bar is not None and self._board is not None:
+        if self.toolbar is not None and self.bar is not None:
             self.toolbar.show_board(self._board, linked=self._is_linked)
             self.bar.show_board(self._board, flat=self._viewer.dims.ndisplay < SPACE)
 
@@ -191,16 +185,12 @@ class Views(QObject):
             self.linked.go_to(point_mm, box_mm)
             return
         self.single.go_to(point_mm, box_mm)
-        if self.second_window is not None and self.second_window.isVisible():
-            self.second_window.view.go_to(point_mm, box_mm)
+        if self._second_view is not None:
+            self._second_view.go_to(point_mm, box_mm)
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
         """Whether a view shows one of some points, (N, 3) RAS+ mm, on its slice of a plane."""
-        if (
-            self.second_window is not None
-            and self.second_window.isVisible()
-            and self.second_window.view.in_sight(plane, points_mm)
-        ):
+        if self._second_view is not None and self._second_view.in_sight(plane, points_mm):
             return True
         if self.linked is not None and self._is_linked:
             return self.linked.in_sight(plane, points_mm)
@@ -211,8 +201,14 @@ class Views(QObject):
         self.single.fit()
         if self.linked is not None and self._is_linked:
             self.linked.fit()
-        elif self.second_window is not None and self.second_window.isVisible():
-            self.second_window.view.fit()
+        elif self._second_view is not None:
+            self._second_view.fit()
+
+    @property
+    def _second_view(self) -> BoardView | None:
+        """The linked views of the second window, if it is visible."""
+        window = self.second_window
+        return window.view if window is not None and window.isVisible() else None
 
     def on_images_loaded(self) -> None:
         """Paint a study's first image immediately, and focus it.
@@ -232,7 +228,7 @@ class Views(QObject):
 
     def release(self) -> None:
         """Restore napari's canvas."""
-        self._cine.run(False)
+        self._cine.stop()
         self._later.stop()
         self._viewpoint.changed.disconnect(self._on_viewpoint)
         self._viewer.dims.events.point.disconnect(self._on_point)
@@ -265,8 +261,8 @@ class Views(QObject):
     def _swap(self) -> None:
         """Show the linked views if the layout has any, else napari's canvas."""
         board = self._board
-        wanted = board is not None and bool(board.tiles) and self._viewer.dims.ndisplay == 2
-        if self.linked is None or board is None:
+        wanted = bool(board.tiles) and self._viewer.dims.ndisplay == 2
+        if self.linked is None:
             return
         if wanted:
             self._take_pictures()
@@ -285,7 +281,6 @@ class Views(QObject):
         return tuple(view for view in (self.linked, second) if view is not None)
 
     def _show_second_window(self, board: Board) -> None:
-        """Show or hide the second window."""
         if self.linked is None or (self.second_window is None and not board.second_window):
             return
         if self.second_window is None:
@@ -322,12 +317,12 @@ class Views(QObject):
 
     def _board_view(self, home: QWidget) -> BoardView:
         """Return linked views connected to the window's acts."""
-        view = BoardView(self._viewpoint, self._brightness.window_of, home)
+        view = BoardView(self._viewpoint, self._layers.limits, home)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.probe_requested.connect(self.probe_requested)
         view.lesion_requested.connect(self.lesion_requested)
         view.pointed.connect(self._on_pointed)
-        view.window_dragged.connect(self._brightness.drag)
+        view.window_dragged.connect(self._layers.drag_window)
         view.ends.ruler_dragged.connect(self._acts.drag_rulers)
         view.ends.ruler_let_go.connect(self._acts.keep_rulers)
         view.ends.measure_begun.connect(self._acts.begin_measure)
@@ -424,5 +419,5 @@ class Views(QObject):
             view.repaint_all()
 
     def _drag_shown(self, right: float, down: float) -> None:
-        if self._board is not None and self._board.scene.sequence is not None:
-            self._brightness.drag(self._board.scene.sequence, right, down)
+        if self._board.scene.sequence is not None:
+            self._layers.drag_window(self._board.scene.sequence, right, down)

@@ -8,8 +8,6 @@ from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
-    QLabel,
     QSizePolicy,
     QSlider,
     QVBoxLayout,
@@ -27,6 +25,7 @@ from lesionlens.napari.widgets.parts import (
     Bars,
     Section,
     Segments,
+    choice_list,
     flat_button,
     label,
     row,
@@ -91,25 +90,6 @@ class Legend(QWidget):
         painter.drawText(QRectF(left, _BAR, width, self._line), align, words)
 
 
-def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
-    """Arrange two facts per row."""
-    rows = QVBoxLayout()
-    rows.setSpacing(2)
-    for some in (facts[:2], facts[2:]):
-        rows.addLayout(row(*some, None, spacing=10))
-    return rows
-
-
-def _region_list() -> QComboBox:
-    """Return the list of regions, which fills its row."""
-    made = QComboBox()
-    made.setMinimumContentsLength(8)
-    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    made.setAccessibleName("Region whose outline and attention are shown")
-    return made
-
-
 class AttentionBlock(Section):
     """Shows and changes the overlay."""
 
@@ -122,7 +102,8 @@ class AttentionBlock(Section):
 
     def __init__(self) -> None:
         super().__init__("ATTENTION")
-        self._region = _region_list()
+        self._region = choice_list("Region whose outline and attention are shown", letters=8)
+        self._region.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._region.activated.connect(
             lambda _: self.region_chosen.emit(Region(self._region.currentData()))
         )
@@ -130,11 +111,7 @@ class AttentionBlock(Section):
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
-                (
-                    Overlay.CONTOUR,
-                    "contour",
-                    "Outlines, box of the one in focus (T)",
-                ),
+                (Overlay.CONTOUR, "contour", "Outlines, box of the one in focus (T)"),
                 (Overlay.MAP, "map", "Outline and attention map (G)"),
             ]
         )
@@ -167,7 +144,11 @@ class AttentionBlock(Section):
         self.body.addWidget(self._legend)
         self.body.addLayout(row(self._trust, self._anyway))
         self.body.addWidget(self._title)
-        self.body.addLayout(_fact_rows(self._facts))
+        facts = QVBoxLayout()
+        facts.setSpacing(2)
+        for some in (self._facts[:2], self._facts[2:]):
+            facts.addLayout(row(*some, None, spacing=10))
+        self.body.addLayout(facts)
         self.body.addWidget(self._bars)
         self.body.addWidget(self._no_bars)
         self.body.addWidget(self._without)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from qtpy.QtCore import QEvent, QModelIndex, QSignalBlocker, Qt, Signal
@@ -40,23 +41,26 @@ NARROWEST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
 
 
 class CandidateBlock(Section):
-    """Shows the candidates and forwards the reader's acts."""
+    """Shows the candidates and forwards the reader's acts.
+
+    Parameters
+    ----------
+    run : callable
+        Takes the name of a command.
+    """
 
     go_to_requested = Signal(int)
     threshold_chosen = Signal(float)
-    commanded = Signal(str)
-    """The name of a command."""
     reason_changed = Signal(str)
     reason_settled = Signal()
-    merged = Signal(int)
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         self._count, self._cavity = label("", "dim", wrap=True), label("", "dim", wrap=True)
         self._cavity_colour = label("■")
         self._cavity_colour.setStyleSheet(f"color: {Label.CAVITY.colour}")
         self._cavity_colour.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
         super().__init__("CANDIDATES")
-        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._commands = commands = CommandButtons(run)
         self._undo = commands.add(flat_button("↶"), "undo", tip="Undo")
         self._redo = commands.add(flat_button("↷"), "redo", tip="Redo")
         self.model = CandidateModel(self)
@@ -75,15 +79,12 @@ class CandidateBlock(Section):
         self._edit = commands.add(QPushButton(), EDIT, "Edit", tip)
         self._discard = commands.add(flat_button("discard"), "discard_edit")
         self._outline = label("", "dim", wrap=True)
-        self.tools, self.adding = EditTools(), AddRow()
+        self.tools, self.adding = EditTools(run), AddRow(run)
         self._offered = ""  # interrupted strokes that were already scrolled into view
-        for part in (self.tools, self.adding):
-            part.commanded.connect(self.commanded)
-        self.adding.merged.connect(self.merged)
-        self._reason = ReasonBox()
-        self._reason.currentTextChanged.connect(self.reason_changed)
-        self._reason.settled.connect(self.reason_settled)
-        self._reason.left.connect(self.table.setFocus)
+        self.reason = ReasonBox()
+        self.reason.currentTextChanged.connect(self.reason_changed)
+        self.reason.settled.connect(self.reason_settled)
+        self.reason.left.connect(self.table.setFocus)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -96,7 +97,7 @@ class CandidateBlock(Section):
         self.body.addWidget(self.adding)
         self.body.addLayout(row(self._outline, self._discard))
         self.body.addWidget(self.tools)
-        self.body.addLayout(row(self._reason, self._undo, self._redo))
+        self.body.addLayout(row(self.reason, self._undo, self._redo))
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -109,7 +110,7 @@ class CandidateBlock(Section):
             kind = QHeaderView.ResizeMode
             header.setSectionResizeMode(column, kind.Stretch if column == PLACE else kind.Fixed)
         self._rows_due = once_idle(self._fit_rows, self)
-        self._sight_due = once_idle(self._bring_into_sight, self)
+        self._sight_due = once_idle(lambda: bring_into_sight(self._reject, table), self)
         header.sectionResized.connect(self._on_resized)
         table.selectionModel().currentRowChanged.connect(self._on_row)
         table.clicked.connect(self._on_click)
@@ -161,7 +162,6 @@ class CandidateBlock(Section):
             when_idle(self._fit_table)
 
     def _fit_table(self) -> None:
-        """Fit columns and rows to their texts."""
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
         shown = [NARROWEST, *(cells_of(one) for one in self.model.rows)]
@@ -171,9 +171,6 @@ class CandidateBlock(Section):
                 named = header.fontMetrics().horizontalAdvance(title)
                 header.resizeSection(column, max(widest + 8, named + 6))
         self._fit_rows()
-
-    def _bring_into_sight(self) -> None:
-        bring_into_sight(self._reject, self.table)
 
     def _fit_rows(self) -> None:
         """Wrap long locations; show five rows."""
@@ -209,21 +206,12 @@ class CandidateBlock(Section):
         if row_of is not None and row_of.id == clicked:
             self.go_to_requested.emit(clicked)
 
-    def type_reason(self) -> None:
-        """Put the cursor into the field for the reason."""
-        self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
-
-    @property
-    def refuses_a_reason(self) -> bool:
-        """Whether no reason can be given now."""
-        return self._reason.refusing
-
     def _show_reason(self, screen: Screen) -> None:
         """Show the reason of the candidate in focus; keep the cursor if unchanged."""
-        self._reason.refuse(screen.not_marked)
-        if self._reason.currentText() != screen.reason:
-            with QSignalBlocker(self._reason):
-                self._reason.setCurrentText(screen.reason)
+        self.reason.refuse(screen.not_marked)
+        if self.reason.currentText() != screen.reason:
+            with QSignalBlocker(self.reason):
+                self.reason.setCurrentText(screen.reason)
 
 
 def _counted(screen: Screen) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 
 from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.model.wording.candidates import considered_words
 from lesionlens.napari.widgets.parts import Section, label
 from lesionlens.napari.widgets.pick_rows import PickRows
 
@@ -31,6 +32,5 @@ class ConsideredBlock(Section):
     def show_screen(self, screen: Screen) -> None:
         """Show the dismissed regions; hidden if there are none."""
         self.setVisible(bool(screen.considered))
-        self.lines.show_lines(
-            [(one.point_mm, one.score, one.text) for one in screen.considered[:MAX_LINES]]
-        )
+        shown = screen.considered[:MAX_LINES]
+        self.lines.show_lines([(c.peak_mm, f"{c.score:.2f}", considered_words(c)) for c in shown])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QLocale, QSignalBlocker, Signal
@@ -12,7 +13,6 @@ from qtpy.QtWidgets import (
     QMenu,
     QPushButton,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -21,7 +21,7 @@ from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.command_buttons import CommandButtons
-from lesionlens.napari.widgets.parts import flat_button, label, offer, row
+from lesionlens.napari.widgets.parts import flat_button, label, offer, row, stack
 
 _TOOLS = (
     ("ball", "brush_ball"),
@@ -61,15 +61,14 @@ class NumberBox(QDoubleSpinBox):
 
 
 class EditTools(QWidget):
-    """Tools shown while an outline is drawn; emits commands and the range."""
+    """Tools shown while an outline is drawn; runs commands, and emits the range."""
 
-    commanded = Signal(str)
     limit_chosen = Signal(object)
     range_chosen = Signal(float, float)
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__()
-        self._commands = CommandButtons(self.commanded.emit)
+        self._commands = CommandButtons(run)
         self._buttons = {act: self._button(words, act) for words, act in _TOOLS}
         for act in ("brush_ball", "split", "prompts_exclude"):
             self._buttons[act].setCheckable(True)
@@ -87,12 +86,8 @@ class EditTools(QWidget):
         self.limit.activated.connect(lambda n: self.limit_chosen.emit(_LIMITS[n][0]))
         self.low, self.high = self._bound("Lowest value painted"), self._bound("Highest value")
         self._until = label("to", "dim")
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(4)
-        outer.addLayout(grid)
-        outer.addWidget(self.limit)
-        outer.addLayout(row(self.low, self._until, self.high, None, spacing=4))
+        bounds = row(self.low, self._until, self.high, None, spacing=4)
+        stack(self, grid, self.limit, bounds, spacing=4)
 
     def _button(self, words: str, act: str) -> QToolButton:
         button = QToolButton()
@@ -139,12 +134,11 @@ class EditTools(QWidget):
 class AddRow(QWidget):
     """Buttons for adding, drawing and merging, and for continuing interrupted strokes."""
 
-    commanded = Signal(str)
     merged = Signal(int)
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__()
-        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._commands = commands = CommandButtons(run)
         tip = "Add the lesion at the crosshair or pointer"
         self._add = commands.add(flat_button(""), "add_lesion", "+ add", tip)
         self._draw = commands.add(flat_button(""), "draw_lesion", "draw")
@@ -160,12 +154,8 @@ class AddRow(QWidget):
         self._open_wanted = commands.add(QPushButton(), EDIT, "Go on", tip)
         tip = "Discard the interrupted strokes"
         self._drop = commands.add(flat_button("drop it"), "discard_edit", tip=tip)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(4)
-        outer.addLayout(row(self._add, self._draw, self._cavity, self._merge, None, spacing=2))
-        outer.addWidget(self._draft)
-        outer.addLayout(row(self._open_wanted, self._drop, None))
+        adding = row(self._add, self._draw, self._cavity, self._merge, None, spacing=2)
+        stack(self, adding, self._draft, row(self._open_wanted, self._drop, None), spacing=4)
 
     def show_screen(self, screen: Screen) -> None:
         """Show the available acts."""

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from collections.abc import Callable
+
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.command_buttons import CommandButtons
-from lesionlens.napari.widgets.parts import flat_button, label, row, set_role, show_text
+from lesionlens.napari.widgets.parts import (
+    flat_button,
+    label,
+    push_button,
+    row,
+    set_role,
+    show_text,
+    stack,
+)
 
 
 class Footer(QWidget):
-    """Shows the progress of the review and forwards commands; hidden before an analysis."""
+    """Shows the progress of the review, and runs commands; hidden before an analysis."""
 
-    commanded = Signal(str)
-    """The name of a command."""
-
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__()
         self._reviewed = label("", "dim", wrap=True)
         self._signed = False
-        self._sign = QPushButton()
-        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._commands = commands = CommandButtons(run)
         self._export = commands.add(QPushButton("Export…"), "export")
-        self._sign.clicked.connect(lambda _=False: self._on_sign())
+        self._sign = push_button("", lambda: run("withdraw" if self._signed else "sign"))
         keys = commands.add(flat_button(BY_NAME["show_keys"].hint("Keys")), "show_keys")
         tip = "Mask this candidate and run the network again"
         self._without = commands.add(flat_button("without it?"), "ask_without", tip=tip)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(12, 4, 12, 6)
-        column.setSpacing(4)
-        column.addWidget(self._reviewed)
-        column.addLayout(row(keys, self._without, None, self._sign, self._export))
+        buttons = row(keys, self._without, None, self._sign, self._export)
+        stack(self, self._reviewed, buttons, margins=(12, 4, 12, 6), spacing=4)
 
     def show_screen(self, screen: Screen) -> None:
         """Show a screen."""
@@ -46,6 +48,3 @@ class Footer(QWidget):
         self._commands.show_screen(screen)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self.setVisible(screen.analysed)
-
-    def _on_sign(self) -> None:
-        self.commanded.emit("withdraw" if self._signed else "sign")

@@ -6,9 +6,10 @@ from html import escape
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QWidget
 
 from lesionlens.napari.commands.table import KEYED
+from lesionlens.napari.widgets.parts import stack
 
 _COLUMNS, _LETTERS = 2, 164
 """Number of columns, and their total width in letters."""
@@ -30,9 +31,7 @@ class KeysDialog(QDialog):
         self._scroll = scroll = QScrollArea()
         scroll.setWidget(self._table)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
+        stack(self, scroll)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Fit the size to the text in the window's font, and stay on the screen."""

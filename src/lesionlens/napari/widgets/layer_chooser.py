@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 
 from lesionlens.napari.model.choices.choices import SecondOpinion
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.widgets.parts import row
+from lesionlens.napari.widgets.parts import choice_list, row
 
 
 class LayerChooser(QWidget):
@@ -63,12 +63,8 @@ class LayerChooser(QWidget):
 
 
 def _list(tooltip: str) -> QComboBox:
-    """Make a list that may be narrow."""
-    made = QComboBox()
+    made = choice_list(tooltip, letters=5)
     made.setToolTip(tooltip)
-    made.setAccessibleName(tooltip)
-    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    made.setMinimumContentsLength(5)
     return made
 
 

@@ -6,26 +6,25 @@ No request is sent before a button is pressed; closing the dialog stops the runn
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QDialog,
-    QFileDialog,
-    QHBoxLayout,
     QHeaderView,
     QMessageBox,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.studies import archive
+from lesionlens.napari.widgets.asking import ask_path, confirm_patient
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
@@ -33,10 +32,11 @@ from lesionlens.napari.widgets.parts import (
     label,
     make_read_only,
     progress_bar,
+    push_button,
     row,
     show_text,
+    stack,
 )
-from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.run_block import ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
@@ -68,7 +68,8 @@ class PacsDialog(QDialog):
         self.setWindowTitle("LesionLens: archive (PACS)")
         self.resize(QSize(760, 560).boundedTo(self.screen().availableSize() * 0.9))
         self._exported, self._make_list = exported, make_list
-        self.controller = ArchiveController(open_study, PatientDialog(self).ask, self)
+        ask_patient = partial(confirm_patient, self)
+        self.controller = ArchiveController(open_study, ask_patient, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
         self._screen = self.session.screen
         self._began = 0.0
@@ -89,46 +90,39 @@ class PacsDialog(QDialog):
         self._message, self._stage = label("", "good", wrap=True), ElidedLabel("dim")
         self._bar = progress_bar()
         self._cancel = self._button("Cancel", self.jobs.stop)
-        self._build_buttons()
-        running = QHBoxLayout()
-        running.addWidget(self._stage, 1)
-        running.addWidget(self._cancel)
-        layout = QVBoxLayout(self)
-        layout.setSpacing(8)
-        for title, item, button in (
-            ("ARCHIVE", self.server, None),
-            ("SEARCH", self.form, self._search),
-        ):
-            layout.addWidget(label(title, "heading"))
-            if button is None:
-                layout.addWidget(item)
-            else:
-                layout.addLayout(row(item, button))
-        layout.addWidget(self.table, 1)
-        for block in (self.problem, self._message, self._bar):
-            layout.addWidget(block)
-        layout.addLayout(running)
-        layout.addLayout(row(self._keep, None, self._send, self._retrieve, self._list))
-        notice = "Nothing is sent to an archive before you press Search, Retrieve or Send."
-        layout.addWidget(label(notice, "notice"))
-        self._clock = QTimer(self)
-        self._clock.setInterval(500)
-        self._clock.timeout.connect(self._tick)
-
-    def _build_buttons(self) -> None:
         self._keep = flat_button("")
         self._keep.clicked.connect(lambda _=False: self._ask_folder())
         self._send = self._button("Send a result…", self.ask_send)
         self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
         self._list = self._button("Make a list of these…", self.make_list, "primary")
         self._list.setVisible(self._make_list is not None)
+        running = row(self._stage, self._cancel, spacing=-1)
+        running.setStretch(0, 1)
+        notice = "Nothing is sent to an archive before you press Search, Retrieve or Send."
+        layout = stack(
+            self,
+            label("ARCHIVE", "heading"),
+            self.server,
+            label("SEARCH", "heading"),
+            row(self.form, self._search),
+            self.table,
+            self.problem,
+            self._message,
+            self._bar,
+            running,
+            row(self._keep, None, self._send, self._retrieve, self._list),
+            label(notice, "notice"),
+            margins=None,
+            spacing=8,
+        )
+        layout.setStretchFactor(self.table, 1)
+        self._clock = QTimer(self)
+        self._clock.setInterval(500)
+        self._clock.timeout.connect(self._tick)
 
     def _button(self, words: str, act: Callable[[], Any], role: str = "") -> QPushButton:
-        button = QPushButton(words)
+        button = push_button(words, act, role=role)
         button.setAutoDefault(False)  # Return in a field searches, and nothing else
-        if role:
-            button.setProperty("role", role)
-        button.clicked.connect(lambda _=False: act())
         return button
 
     # --- shown ----------------------------------------------------------------------------
@@ -146,17 +140,17 @@ class PacsDialog(QDialog):
             widget.setVisible(running)
         self.problem.show_problem(screen.problem)
         show_text(self._message, screen.message)
-        self._search.setEnabled(screen.can_search)
-        self._send.setEnabled(screen.can_send)
-        self._retrieve.setEnabled(screen.can_retrieve)
-        self._list.setEnabled(screen.can_list)
+        for button in (self._search, self._send):
+            button.setEnabled(screen.ready)
+        self._retrieve.setEnabled(screen.ready and screen.chosen is not None)
+        self._list.setEnabled(screen.ready and bool(screen.studies))
         self._keep.setText(f"Keep studies in: {screen.folder}")
         self._keep.setEnabled(not running)
         self._tick()
-        if screen.rows != before.rows:
-            self._show_rows(screen.rows)
+        if screen.studies != before.studies:
+            self._show_rows([archive.cells(study) for study in screen.studies])
 
-    def _show_rows(self, rows: tuple[tuple[str, ...], ...]) -> None:
+    def _show_rows(self, rows: Sequence[tuple[str, ...]]) -> None:
         self.table.clearSelection()
         self.table.setRowCount(len(rows))
         for number, row_ in enumerate(rows):
@@ -191,7 +185,7 @@ class PacsDialog(QDialog):
 
     def make_list(self) -> None:
         """Make a worklist of all studies found, oldest first."""
-        server, studies = self._server(), self.controller.studies_by_date()
+        server, studies = self._server(), self._screen.studies[::-1]
         if server is None or self._make_list is None or not studies:
             return
         if self._make_list(studies, server):
@@ -199,12 +193,8 @@ class PacsDialog(QDialog):
 
     def ask_send(self) -> None:
         """Ask for a result, and send it once the user agrees."""
-        start = self._exported() or Path()
-        chosen = QFileDialog.getExistingDirectory(
-            self, "Send the result in this folder", str(start)
-        )
-        if chosen:
-            self.send(Path(chosen))
+        start = str(self._exported() or Path())
+        ask_path(self, self.send, "Send the result in this folder", start=start)
 
     def send(self, result: Path) -> None:
         """Send the DICOM objects of a result once the user agrees."""
@@ -232,9 +222,7 @@ class PacsDialog(QDialog):
 
     def _ask_folder(self) -> None:
         start = str(self._screen.folder.parent)
-        chosen = QFileDialog.getExistingDirectory(self, "Keep studies in", start)
-        if chosen:
-            self.session.choose_folder(Path(chosen))
+        ask_path(self, self.session.choose_folder, "Keep studies in", start=start)
 
     def release(self) -> None:
         """Stop the running job and disconnect: the panel is being closed."""

@@ -11,11 +11,10 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QSizePolicy,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
 
-from lesionlens.napari.widgets.parts import flat_button, label
+from lesionlens.napari.widgets.parts import flat_button, label, row, stack
 from lesionlens.site.pacs.peer import Retrieval
 from lesionlens.site.pacs.server import Server
 
@@ -49,13 +48,7 @@ class ServerForm(QWidget):
         )
         self._more = flat_button("Access…")
         self._more.setCheckable(True)
-        line = QHBoxLayout()
-        line.addWidget(self._address)
-        line.addWidget(self._more)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(line)
-        layout.addWidget(self._access())
+        stack(self, row(self._address, self._more, spacing=-1), self._access())
         self.password.setPlaceholderText("from the keyring or LESIONLENS_PACS_PASSWORD")
         self._address.currentTextChanged.connect(self._on_address)
         self._on_address(self._address.currentText())

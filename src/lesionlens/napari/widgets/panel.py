@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from napari.components import ViewerModel
 from napari.settings import get_settings
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QMenu,
     QSlider,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -47,17 +46,16 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.widgets.asking import confirm, confirm_patient
 from lesionlens.napari.widgets.asking_paths import AskingPaths
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
-from lesionlens.napari.widgets.confirm_box import confirm
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, style_sheet
-from lesionlens.napari.widgets.patient_dialog import PatientDialog
+from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, stack, style_sheet
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
@@ -75,10 +73,6 @@ from lesionlens.napari.widgets.study_block import (
 from lesionlens.napari.widgets.study_menus import other_menu, recent_menu
 from lesionlens.results.review.reopen import is_mask
 from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
 
 WIDTH, PLAIN_PT = 372, 9.0
 """Minimum width of the panel, pixels, at napari's default font size."""
@@ -101,7 +95,7 @@ class Panel(AskingPaths, QWidget):
         self.jobs = Jobs(session, self)
         self.questions = LatestRequest(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
-        self.actions_.dialogs = self
+        self.actions_.dialogs, self.actions_.confirm = self, partial(confirm, self)
         self.commands = Commands(
             COMMANDS, self.actions_, lambda: self.model.screen, session.decline
         )
@@ -110,11 +104,12 @@ class Panel(AskingPaths, QWidget):
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
         self.response = ResponseDialog(self, self.actions_.sign_response)
-        self.actions_.copy_text, self.actions_.ask_response = _copy_text, self.response.ask
+        self.actions_.copy_text = QApplication.clipboard().setText
+        self.actions_.ask_response = self.response.ask
         self.actions_.ask_signature = self.signing.ask
         self.read_owner = ReadOwnerDialog(self)
         self.actions_.ask_owner = self.read_owner.ask
-        self.actions_.opener.ask_patient = PatientDialog(self).ask
+        self.actions_.opener.ask_patient = partial(confirm_patient, self)
         self._study: Study | None = None
         self._build()
         self._connect()
@@ -133,15 +128,15 @@ class Panel(AskingPaths, QWidget):
         self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
         self.read_block = ReadBlock(self.actions_.read_controller)
-        self.candidates = CandidateBlock()
+        self.candidates = CandidateBlock(self.commands.run)
         self.considered, self.followup = ConsideredBlock(), FollowupBlock()
-        self.second = SecondBlock()
+        self.second = SecondBlock(self.commands.run)
         self.attention = AttentionBlock()
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
         self._stops = label("", "warn", wrap=True)
         self.show_stops()
-        self.footer = Footer()
+        self.footer = Footer(self.commands.run)
         self._lay_out()
         guard = WheelGuard(self)
         for kind in (QComboBox, QSlider, QAbstractSpinBox):
@@ -151,30 +146,21 @@ class Panel(AskingPaths, QWidget):
     def _lay_out(self) -> None:
         """Arrange the blocks in a scrolling column, with messages and failures below."""
         inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(12, 10, 12, 10)
-        column.setSpacing(10)
-        for block in (
+        blocks = (
             self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.read_block, self.candidates, self.second, self.considered, self.followup,
             self.attention, self._clash,
-        ):  # fmt: skip
-            column.addWidget(block)
-        column.addStretch(1)
-        column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
+        )  # fmt: skip
+        notice = label(RESEARCH_USE_NOTICE, "notice", wrap=True)
+        stack(inner, *blocks, None, notice, margins=(12, 10, 12, 10), spacing=10)
         scroll = self._scroll = AnchoredScroll()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        outer.addWidget(self.message)
-        outer.addWidget(self.problem)
-        outer.addWidget(self.footer)
+        stack(self, scroll, self.message, self.problem, self.footer)
 
     def lead_tabs(self, *views: QWidget) -> None:
         """Set the tab order: views, sequences, *Analyse*, everything else."""
@@ -199,9 +185,8 @@ class Panel(AskingPaths, QWidget):
         menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
         return menu
 
-    def _entry(self, command: Command) -> tuple[str, Callable[..., Any]]:
-        """Return the text of a command, and the slot that runs it."""
-        return command.title, lambda _=False: self.commands.run(command.name)
+    def _entry(self, command: Command) -> tuple[str, Callable[[], object]]:
+        return command.title, partial(self.commands.run, command.name)
 
     def _connect(self) -> None:
         acts, session = self.actions_, self.session
@@ -214,7 +199,7 @@ class Panel(AskingPaths, QWidget):
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
         acts.ask_prior_images = self.ask_prior_images
-        self.problem.here.connect(acts.analyse_here)
+        self.problem.here.connect(partial(acts.analyse, here=True))
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
         acts.read_controller.changed.connect(self._show_closed)
@@ -227,14 +212,12 @@ class Panel(AskingPaths, QWidget):
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
         self.candidates.reason_settled.connect(acts.review_controller.settle_reason)
-        self.candidates.commanded.connect(self.commands.run)
-        self.candidates.merged.connect(acts.adder.merge)
+        self.candidates.adding.merged.connect(acts.adder.merge)
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
         self.considered.looked_at.connect(acts.go_to_point)
         self.followup.go_to_requested.connect(acts.go_to)
         self.second.go_to_requested.connect(acts.second.visit)
-        self.second.commanded.connect(self.commands.run)
         self._connect_attention()
 
     def _connect_attention(self) -> None:
@@ -246,7 +229,6 @@ class Panel(AskingPaths, QWidget):
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
         self.attention.unreliable_chosen.connect(session.choose_unreliable)
-        self.footer.commanded.connect(self.commands.run)
         self.attention.probe_ended.connect(acts.end_probe)
 
     # --- shown ----------------------------------------------------------------------------
@@ -310,18 +292,10 @@ class Panel(AskingPaths, QWidget):
 
     # --- asked ----------------------------------------------------------------------------
 
-    def ask_worklist(self) -> None:
-        """Show the worklist beside the picture."""
-        self.worklist_requested.emit()
-
-    def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
-        """Ask for confirmation; `then` is called if confirmed."""
-        confirm(self, words, action, then)
-
     def type_reason(self) -> None:
         """Put the cursor into the field for the reason; show why none is accepted."""
-        self.candidates.type_reason()
-        if self.candidates.refuses_a_reason:
+        self.candidates.reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        if self.candidates.reason.refusing:
             self.actions_.review_controller.explain()
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
@@ -356,10 +330,3 @@ class Panel(AskingPaths, QWidget):
         if paths:
             event.acceptProposedAction()
             self.take_dropped(paths)
-
-
-def _copy_text(text: str) -> None:
-    """Put text on the clipboard."""
-    clipboard = QApplication.clipboard()
-    if clipboard is not None:
-        clipboard.setText(text)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QAbstractItemModel, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QBoxLayout,
     QButtonGroup,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QMenu,
     QProgressBar,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QTableView,
@@ -142,16 +146,69 @@ def show_fact(widget: QLabel, fact: Fact | None) -> None:
 
 
 def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
-    """Arrange widgets side by side; None stretches."""
+    """Arrange widgets side by side; None stretches. A spacing of -1 is that of Qt's style."""
     layout = QHBoxLayout()
-    layout.setContentsMargins(0, 0, 0, 0)
+    _arrange(layout, items, (0, 0, 0, 0), spacing)
+    return layout
+
+
+def stack(
+    parent: QWidget,
+    *items: QWidget | QLayout | None,
+    margins: tuple[int, int, int, int] | None = (0, 0, 0, 0),
+    spacing: int = -1,
+) -> QVBoxLayout:
+    """Arrange widgets and rows below each other in a widget; None stretches.
+
+    Parameters
+    ----------
+    margins : left, top, right, bottom, or None
+        Pixels; None for those of Qt's style.
+    spacing : int
+        Pixels; -1 for that of Qt's style.
+    """
+    layout = QVBoxLayout(parent)
+    _arrange(layout, items, margins, spacing)
+    return layout
+
+
+def _arrange(
+    layout: QBoxLayout,
+    items: Sequence[QWidget | QLayout | None],
+    margins: tuple[int, int, int, int] | None,
+    spacing: int,
+) -> None:
+    if margins is not None:
+        layout.setContentsMargins(*margins)
     layout.setSpacing(spacing)
     for item in items:
         if item is None:
             layout.addStretch(1)
+        elif isinstance(item, QLayout):
+            layout.addLayout(item)
         else:
             layout.addWidget(item)
-    return layout
+
+
+def push_button(
+    words: str, act: Callable[[], object], tip: str = "", role: str = ""
+) -> QPushButton:
+    """Make a button that calls `act`."""
+    button = QPushButton(words)
+    button.setToolTip(tip)
+    if role:
+        button.setProperty("role", role)
+    button.clicked.connect(lambda _=False: act())
+    return button
+
+
+def choice_list(name: str, letters: int) -> QComboBox:
+    """Make a list that may be narrower than its texts, down to a number of letters."""
+    made = QComboBox()
+    made.setAccessibleName(name)
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setMinimumContentsLength(letters)
+    return made
 
 
 def flat_button(text: str, tooltip: str = "", menu: QMenu | None = None) -> QToolButton:
@@ -216,12 +273,8 @@ class Section(QWidget):
 
     def __init__(self, title: str, corner: QWidget | None = None) -> None:
         super().__init__()
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(6)
         rule = QFrame()
         rule.setProperty("role", "rule")
-        outer.addWidget(rule)
         self.heading = QToolButton()
         self.heading.setText(title)
         self.heading.setProperty("role", "fold")
@@ -232,13 +285,10 @@ class Section(QWidget):
         self.heading.setToolTip("Collapse or expand this section")
         self.heading.setAccessibleName(f"{title.capitalize()}: shown")
         self.heading.toggled.connect(self._unfold)
-        items = [self.heading, None] + ([corner] if corner is not None else [])
-        outer.addLayout(row(*items))
         self._inside = QWidget()
-        self.body = QVBoxLayout(self._inside)
-        self.body.setContentsMargins(0, 0, 0, 0)
-        self.body.setSpacing(6)
-        outer.addWidget(self._inside)
+        self.body = stack(self._inside, spacing=6)
+        heading = row(self.heading, None, *([corner] if corner is not None else []))
+        stack(self, rule, heading, self._inside, spacing=6)
 
     def _unfold(self, wanted: bool) -> None:
         self._inside.setVisible(wanted)

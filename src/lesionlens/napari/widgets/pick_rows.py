@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QMouseEvent
-from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QToolButton, QWidget
 
-from lesionlens.napari.widgets.parts import flat_button, label, row
+from lesionlens.napari.widgets.parts import flat_button, label, row, stack
 
 Line = tuple[object, str, str]
 """Value (None for no button), text of the button, text beside it."""
@@ -39,9 +38,7 @@ class PickRows(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.shown: tuple[Line, ...] = ()
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(2)
+        self._layout = stack(self, spacing=2)
         self._inside: QWidget | None = None
 
     def show_lines(self, lines: Sequence[Line]) -> None:
@@ -53,16 +50,11 @@ class PickRows(QWidget):
             self._layout.removeWidget(self._inside)
             self._inside.deleteLater()
         self._inside = QWidget()
-        inner = QVBoxLayout(self._inside)
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.setSpacing(2)
+        inner = stack(self._inside, spacing=2)
         for value, head, words in lines:
             button = flat_button(head)
             button.setToolTip("Show this place")
             button.setEnabled(value is not None)
-            button.clicked.connect(partial(self._emit, value))
+            button.clicked.connect(lambda _=False, value=value: self.picked.emit(value))
             inner.addWidget(_Line(button, words))
         self._layout.addWidget(self._inside)
-
-    def _emit(self, value: object, _: bool = False) -> None:
-        self.picked.emit(value)

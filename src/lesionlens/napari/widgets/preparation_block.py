@@ -6,18 +6,11 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QStandardItemModel
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QFrame,
-    QLineEdit,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFrame, QLineEdit, QWidget
 
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.napari.preferences import Preferences
-from lesionlens.napari.widgets.parts import flat_button, label, row
+from lesionlens.napari.widgets.parts import flat_button, label, row, stack
 
 _WORDS = {
     skull_stripping.AUTO: (
@@ -58,22 +51,14 @@ class PreparationBlock(QWidget):
         self._make_server_choices()
         self._body = QFrame()
         self._body.setProperty("role", "card")
-        inside = QVBoxLayout(self._body)
-        inside.setContentsMargins(8, 8, 8, 8)
-        inside.addLayout(row(label("brain extraction", "dim"), self._brain))
-        inside.addWidget(self._bias)
-        inside.addLayout(row(label("server", "dim"), self._server))
-        inside.addWidget(self._model_row)
+        brain = row(label("brain extraction", "dim"), self._brain)
+        server = row(label("server", "dim"), self._server)
+        stack(self._body, brain, self._bias, server, self._model_row, margins=(8, 8, 8, 8))
         self._body.hide()
         self._fold.toggled.connect(self._unfold)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self._fold)
-        layout.addWidget(self._body)
+        stack(self, self._fold, self._body, spacing=4)
 
     def _make_server_choices(self) -> None:
-        """Create the fields of the server's address and model."""
         self._server = QLineEdit()
         self._server.setAccessibleName("Server that runs the network")
         self._server.setPlaceholderText("none: this machine")

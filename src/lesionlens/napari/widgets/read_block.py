@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QListWidget, QListWidgetItem, QPushButton, QSpinBox
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSpinBox
 
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_words import phase_words, sign_words
 from lesionlens.napari.model.geometry.planes import place_words
-from lesionlens.napari.widgets.parts import Section, label, row, set_role
+from lesionlens.napari.widgets.parts import Section, label, push_button, row
 from lesionlens.site.database.records import Mark
 
 _UNSAID = -1
@@ -45,23 +45,19 @@ class ReadBlock(Section):
         self._confidence.setToolTip("Confidence of the next mark or decision")
         self._confidence.valueChanged.connect(self._on_confidence)
         mark, remove = BY_NAME["mark_here"], BY_NAME["unmark"]
-        self._mark = QPushButton(mark.captioned("Mark"))
-        self._mark.setToolTip(
+        tip = (
             "Mark the crosshair position of linked views, or the next position you click; "
             f"{mark.shown_key} marks the position under the pointer"
         )
-        self._mark.clicked.connect(lambda _=False: self.marked.emit())
-        self._back = QPushButton(remove.captioned("Remove"))
-        self._back.setToolTip(remove.hint("Remove the selected mark, or the last one"))
-        self._back.clicked.connect(lambda _=False: self.unmark_requested.emit(self._chosen()))
-        self._sign = QPushButton(BY_NAME["sign"].captioned("Sign"))
-        self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
-        self._sign.clicked.connect(lambda _=False: self.signed.emit())
-        set_role(self._sign, "primary")
-        self._add = QPushButton("Make it a candidate")
-        words = "Outline the lesion at the selected mark, or at the last one"
-        self._add.setToolTip(BY_NAME["mark_to_candidate"].hint(words))
-        self._add.clicked.connect(lambda _=False: self.added.emit(self._chosen()))
+        self._mark = push_button(mark.captioned("Mark"), self.marked.emit, tip)
+        tip = remove.hint("Remove the selected mark, or the last one")
+        self._back = push_button(remove.captioned("Remove"), self._unmark, tip)
+        tip = "Sign your own read under your name; then the analysis is shown"
+        words = BY_NAME["sign"].captioned("Sign")
+        self._sign = push_button(words, self.signed.emit, tip, "primary")
+        tip = "Outline the lesion at the selected mark, or at the last one"
+        tip = BY_NAME["mark_to_candidate"].hint(tip)
+        self._add = push_button("Make it a candidate", self._make_candidate, tip)
         self.body.addWidget(self._words)
         self.body.addWidget(self._list)
         self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._back))
@@ -98,6 +94,12 @@ class ReadBlock(Section):
 
     def _on_confidence(self, value: int) -> None:
         self._controller.confidence = None if value == _UNSAID else value
+
+    def _unmark(self) -> None:
+        self.unmark_requested.emit(self._chosen())
+
+    def _make_candidate(self) -> None:
+        self.added.emit(self._chosen())
 
     def _chosen(self) -> str:
         item = self._list.currentItem()

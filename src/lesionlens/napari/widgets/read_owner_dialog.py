@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
 
-from lesionlens.napari.controllers.unnamed_read_acts import EarlierRead, ReadOwner
-from lesionlens.napari.widgets.parts import label
+from lesionlens.napari.controllers.unnamed_read_acts import ReadOwner
+from lesionlens.napari.model.state.identity import StudyIdentity
+from lesionlens.napari.widgets.parts import label, stack
 
 _NAME = "your name"
 _WORDS = (
@@ -43,15 +44,15 @@ class ReadOwnerDialog(QDialog):
         self._mine.clicked.connect(lambda _=False: self._answer(mine=True))
         buttons.rejected.connect(self.reject)
         self._then: Callable[[ReadOwner | None], object] = lambda _: None
-        column = QVBoxLayout(self)
-        for widget in (self._who, self._what, self._field, buttons):
-            column.addWidget(widget)
+        stack(self, self._who, self._what, self._field, buttons, margins=None)
 
-    def ask(self, asked: EarlierRead, then: Callable[[ReadOwner | None], object]) -> None:
-        """Ask; `then` takes the answer, None if the reader stays unnamed."""
+    def ask(
+        self, identity: StudyIdentity, time: str, then: Callable[[ReadOwner | None], object]
+    ) -> None:
+        """Ask about acts up to a time (ISO 8601); `then` takes None if the reader stays unnamed."""
         self._then = then
-        self._who.setText("\n".join(asked.identity.lines))
-        self._what.setText(_WORDS.format(asked.time[:10], asked.time[11:16]))
+        self._who.setText("\n".join(identity.lines))
+        self._what.setText(_WORDS.format(time[:10], time[11:16]))
         self._field.clear()
         self._field.setFocus()
         self._offer()

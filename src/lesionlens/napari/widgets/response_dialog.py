@@ -164,7 +164,6 @@ class ResponseDialog(QDialog):
         return usable and self._chosen() is not None and bool(self._reader.text().strip())
 
     def _chosen(self) -> Response | None:
-        """Return the reader's category, or None."""
         chosen = self._category.currentData()
         return None if chosen is None else Response(chosen)
 

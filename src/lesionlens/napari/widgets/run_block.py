@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import (
-    QApplication,
-    QFrame,
-    QHBoxLayout,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QFrame, QWidget
 
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.state.state import Problem
-from lesionlens.napari.widgets.parts import ElidedLabel, label, progress_bar, row, set_role
+from lesionlens.napari.widgets.parts import (
+    ElidedLabel,
+    label,
+    progress_bar,
+    push_button,
+    row,
+    set_role,
+    stack,
+)
 
 
 class RunBlock(QWidget):
@@ -27,22 +28,12 @@ class RunBlock(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        self._analyse = QPushButton("Analyse")
-        self._analyse.setProperty("role", "primary")
-        self._analyse.clicked.connect(lambda _=False: self.analyse.emit())
+        self._analyse = push_button("Analyse", self.analyse.emit, role="primary")
         self._bar, self._stage = progress_bar(), ElidedLabel("dim")
-        self._cancel = QPushButton("Cancel")
-        self._cancel.clicked.connect(lambda _=False: self.cancel.emit())
-        line = QHBoxLayout()
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(self._stage, 1)
-        line.addWidget(self._cancel)
-        layout.addWidget(self._analyse)
-        layout.addLayout(line)
-        layout.addWidget(self._bar)
+        self._cancel = push_button("Cancel", self.cancel.emit)
+        line = row(self._stage, self._cancel, spacing=-1)
+        line.setStretch(0, 1)
+        stack(self, self._analyse, line, self._bar, spacing=4)
         self._began = 0.0
         self._closed: str | None = None
         self._screen = Screen()
@@ -107,9 +98,7 @@ class MessageBlock(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._words = label("", "good", wrap=True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(12, 4, 12, 8)
-        layout.addWidget(self._words)
+        stack(self, self._words, margins=(12, 4, 12, 8))
 
     def show_screen(self, screen: Screen, run: RunBlock) -> None:
         """Show the last message, or the running job if `run` is not visible."""
@@ -131,23 +120,17 @@ class ProblemBlock(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self.setProperty("role", "problem")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(10, 8, 8, 8)
-        layout.setSpacing(4)
         self._title = label("", "title")
         self._found = label("", wrap=True)
         self._expected = label("", "dim", wrap=True)
         self._next = label("", "warn", wrap=True)
-        self._copy = QPushButton("Copy details")
-        close = QPushButton("Back")
-        close.setToolTip("Your study and your decisions are kept")
-        close.clicked.connect(lambda _=False: self.dismissed.emit())
-        self._copy.clicked.connect(self._copy_details)
-        self._here = QPushButton("Analyse on this machine")
-        self._here.clicked.connect(lambda _=False: self.here.emit())
-        for item in (self._title, self._found, self._expected, self._next):
-            layout.addWidget(item)
-        layout.addLayout(row(None, self._here, self._copy, close))
+        self._copy = push_button("Copy details", self._copy_details)
+        tip = "Your study and your decisions are kept"
+        close = push_button("Back", self.dismissed.emit, tip)
+        self._here = push_button("Analyse on this machine", self.here.emit)
+        texts = (self._title, self._found, self._expected, self._next)
+        buttons = row(None, self._here, self._copy, close)
+        stack(self, *texts, buttons, margins=(10, 8, 8, 8), spacing=4)
         self._problem: Problem | None = None
 
     def show_problem(self, problem: Problem | None) -> None:

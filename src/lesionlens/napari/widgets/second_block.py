@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qtpy.QtCore import Signal
 
 from lesionlens.napari.model.wording.second import ShownSecond
@@ -18,15 +20,13 @@ class SecondBlock(Section):
 
     go_to_requested = Signal(object)
     """RAS+ mm."""
-    commanded = Signal(str)
-    """The name of a command."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__("SECOND RESULT")
         self._title, self._agreement = label("", wrap=True), label("", "dim", wrap=True)
         self.lines = PickRows()
         self.lines.picked.connect(self.go_to_requested)
-        commands = CommandButtons(self.commanded.emit)
+        commands = CommandButtons(run)
         take = commands.add(flat_button(""), "take_second", "adopt this part")
         close = commands.add(flat_button("✕"), "close_second")
         self.body.addWidget(self._title)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
 
 from lesionlens.napari.controllers.sign_acts import Signature
-from lesionlens.napari.widgets.parts import label
+from lesionlens.napari.widgets.parts import label, stack
 
 _NAME, _REASON = "your name", "why the signature is withdrawn"
 
@@ -32,9 +32,7 @@ class SignDialog(QDialog):
         self._field.textChanged.connect(self._offer)
         self._then: Callable[[str], object] = lambda _: None
         self._fixed = ""
-        column = QVBoxLayout(self)
-        for widget in (self._who, self._what, self._field, self._buttons):
-            column.addWidget(widget)
+        stack(self, self._who, self._what, self._field, self._buttons, margins=None)
 
     def ask(self, asked: Signature, then: Callable[[str], object]) -> None:
         """Ask; `then` takes the reader's name, or the reason of a withdrawal."""

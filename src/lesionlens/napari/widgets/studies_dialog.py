@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QDialog,
     QDialogButtonBox,
     QHeaderView,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
 from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.wording.candidates import date_words
-from lesionlens.napari.widgets.parts import label
+from lesionlens.napari.widgets.parts import label, make_read_only, stack
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
-_UID = Qt.ItemDataRole.UserRole
 
 
 class StudiesDialog(QDialog):
@@ -34,12 +31,7 @@ class StudiesDialog(QDialog):
         self._listed: tuple[ListedStudy, ...] = ()
         self._table = QTableWidget(0, len(_COLUMNS))
         self._table.setHorizontalHeaderLabels(_COLUMNS)
-        self._table.verticalHeader().hide()
-        self._table.setShowGrid(False)
-        self._table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self._table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self._table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self._table.setAccessibleName("Studies")
+        make_read_only(self._table, "Studies")
         header = self._table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
@@ -49,10 +41,8 @@ class StudiesDialog(QDialog):
         box.accepted.connect(self.accept)
         box.rejected.connect(self.reject)
         self.accepted.connect(self._choose)
-        layout = QVBoxLayout(self)
-        layout.addWidget(label("There is more than one study here. Studies are never mixed."))
-        layout.addWidget(self._table)
-        layout.addWidget(box)
+        words = label("There is more than one study here. Studies are never mixed.")
+        stack(self, words, self._table, box, margins=None)
         self.resize(560, 320)
 
     def show_studies(self, studies: tuple[ListedStudy, ...]) -> None:
@@ -68,9 +58,7 @@ class StudiesDialog(QDialog):
             name = study.description or study.uid
             cells = (date_words(study.date), name, str(study.series), str(study.images))
             for column, text in enumerate(cells):
-                item = QTableWidgetItem(text)
-                item.setData(_UID, study.uid)
-                self._table.setItem(row, column, item)
+                self._table.setItem(row, column, QTableWidgetItem(text))
         self._table.selectRow(len(studies) - 1)
         self.open()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Signal
@@ -10,11 +10,8 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QFrame,
-    QHBoxLayout,
     QMenu,
-    QPushButton,
     QSizePolicy,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -27,9 +24,13 @@ from lesionlens.napari.widgets.parts import (
     ElidedLabel,
     Section,
     Segments,
+    choice_list,
     flat_button,
     label,
+    push_button,
+    row,
     show_text,
+    stack,
 )
 
 
@@ -53,24 +54,18 @@ class StudyBlock(Section):
         self._change = flat_button("change…")
         self._change.setToolTip("Assign the sequences yourself")
         self._change.setCheckable(True)
-        line = QHBoxLayout()
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(self._chips)
-        line.addStretch(1)
-        line.addWidget(self._change)
         self._editor = AssignmentEditor()
         self._editor.hide()
         self._change.toggled.connect(self._editor.setVisible)
         self._editor.applied.connect(self._apply)
         self._notices = label("", "warn", wrap=True)
         self._doubt = label("", "warn", wrap=True)
-        self._swap = QPushButton("Swap names")
-        self._swap.clicked.connect(self._swap_names)
+        self._swap = push_button("Swap names", self._swap_names)
         self._study: Study | None = None
         self._exchanged: tuple[MrSequence, ...] = ()
         for item in (self._title, self._who, self._subtitle):
             self.body.addWidget(item)
-        self.body.addLayout(line)
+        self.body.addLayout(row(self._chips, None, self._change, spacing=-1))
         self.body.addWidget(self._editor)
         for item in (self._notices, self._doubt, self._swap):
             self.body.addWidget(item)
@@ -146,21 +141,12 @@ class AssignmentEditor(QFrame):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self._boxes: dict[MrSequence, QComboBox] = {}
         for sequence in MrSequence:
-            box = QComboBox()
-            box.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
-            box.setMinimumContentsLength(10)
+            box = choice_list(f"Series that is {sequence.display_name}", letters=10)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-            box.setAccessibleName(f"Series that is {sequence.display_name}")
             self._boxes[sequence] = box
             form.addRow(label(sequence.display_name), box)
-        button = QPushButton("Use these")
-        button.clicked.connect(lambda _=False: self.applied.emit(self.assignment()))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 8, 8, 8)
-        layout.addLayout(form)
-        layout.addWidget(button)
+        button = push_button("Use these", lambda: self.applied.emit(self.assignment()))
+        stack(self, form, button, margins=(8, 8, 8, 8))
 
     def show_study(self, study: Study | None) -> None:
         """List the series of a study."""
@@ -201,9 +187,8 @@ class QualityBlock(Section):
         passed = [fact for fact in screen.quality if fact.good]
         warned = [fact for fact in screen.quality if fact.good is False]
         undecided = [fact for fact in screen.quality if fact.good is None]
-        self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
+        show_text(self._passed, "   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
         self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
-        self._passed.setVisible(bool(passed))
         show_text(self._warned, "\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
         show_text(
             self._undecided, "\n".join(f"– {fact.text}: {fact.tooltip}" for fact in undecided)
@@ -211,18 +196,11 @@ class QualityBlock(Section):
         self.setVisible(bool(screen.quality))
 
 
-def empty_state(menu_actions: Sequence[tuple[str, object]]) -> QWidget:
-    """Return the content of an empty panel, with a button for each (text, slot)."""
+def empty_state(menu_actions: Sequence[tuple[str, Callable[[], object]]]) -> QWidget:
+    """Return the content of an empty panel, with a button for each (text, act)."""
     widget = QFrame()
     widget.setProperty("role", "card")
-    layout = QVBoxLayout(widget)
-    layout.setContentsMargins(14, 14, 14, 14)
-    layout.addWidget(label("Open a scan", "title"))
-    layout.addWidget(
-        label("Drop a folder here, use File → Open, or try the sample.", "dim", wrap=True)
-    )
-    for words, slot in menu_actions:
-        button = QPushButton(words)
-        button.clicked.connect(slot)
-        layout.addWidget(button)
+    hint = label("Drop a folder here, use File → Open, or try the sample.", "dim", wrap=True)
+    buttons = [push_button(words, act) for words, act in menu_actions]
+    stack(widget, label("Open a scan", "title"), hint, *buttons, margins=(14, 14, 14, 14))
     return widget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,7 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLineEdit,
     QMenu,
-    QPushButton,
     QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -30,19 +29,23 @@ from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
+from lesionlens.napari.widgets.asking import ask_path
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import (
     flat_button,
     label,
+    push_button,
     row,
     show_rows,
     show_text,
+    stack,
     style_sheet,
 )
 from lesionlens.napari.widgets.study_menus import recent_menu
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
+_KEEP_HERE = "Keep the list and its results here"
 _HEIGHT = 220
 _WIDEST = 260
 _WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
@@ -91,19 +94,19 @@ class WorklistDock(QWidget):
         self.filter.setAccessibleName("Filter the list")
         self.filter.textChanged.connect(self.session.filter)
         self._open = flat_button("List ▾", menu=self._menu())
-        self._ahead = QPushButton("Analyse ahead")
-        self._ahead.setToolTip(
-            "Analyse the studies that have no result yet in the background, the next ones first"
-        )
-        self._ahead.clicked.connect(lambda _=False: self.controller.toggle_ahead())
-        self._before = QPushButton(commands["previous_study"].captioned("◀"))
-        self._before.clicked.connect(lambda _=False: commands.run("previous_study"))
-        self._next = QPushButton(f"{commands['next_study'].shown_key} ▶")
-        self._next.clicked.connect(lambda _=False: commands.run("next_study"))
+        tip = "Analyse the studies that have no result yet in the background, the next ones first"
+        self._ahead = push_button("Analyse ahead", self.controller.toggle_ahead, tip)
+        words = commands["previous_study"].captioned("◀")
+        self._before = push_button(words, partial(commands.run, "previous_study"))
+        words = f"{commands['next_study'].shown_key} ▶"
+        self._next = push_button(words, partial(commands.run, "next_study"))
         self._title = label("", "title")
         self._summary = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
-        self._lay_out()
+        title = row(self._title, None, self._open)
+        tools = row(self.filter, self._before, self._next, self._ahead)
+        parts = (title, tools, self.table, self._summary, self._problem)
+        stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._here = True
@@ -111,15 +114,6 @@ class WorklistDock(QWidget):
         when_idle(self._open_last)
         self._show_theme()
         self.show_screen(self.session.screen)
-
-    def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(10, 8, 10, 8)
-        column.addLayout(row(self._title, None, self._open))
-        column.addLayout(row(self.filter, self._before, self._next, self._ahead))
-        column.addWidget(self.table, 1)
-        column.addWidget(self._summary)
-        column.addWidget(self._problem)
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -156,22 +150,23 @@ class WorklistDock(QWidget):
         self._follow(screen)
         if len(self.model.rows) != before:
             self._fit_columns()
-        self._title.setText(screen.title)
+        self._title.setText(screen.title or "No list is open")
         for widget in (self.filter, self._before, self._next, self._ahead, self._tables):
-            widget.setEnabled(screen.opened)
+            widget.setEnabled(screen.folder is not None)
         self._ahead.setText("Stop" if screen.ahead else "Analyse ahead")
         self._summary.setText(screen.summary)
-        show_text(self._problem, screen.problem)
+        show_text(self._problem, screen.failure)
 
     def _follow(self, screen: WorklistScreen) -> None:
         """Highlight the row in focus, and go to it or else to the row opened last.
 
         If a filter hides that row, the list begins with its first row.
         """
-        open_row, wanted = self._index_of(screen.focus), self._index_of(screen.place)
+        place = screen.focus or screen.place
+        open_row, wanted = self._index_of(screen.focus), self._index_of(place)
         highlight = self.table.selectionModel()
         shown = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])
-        followed, before = (screen.focus, screen.place, screen.filter_text), self._followed
+        followed, before = (screen.focus, place, screen.filter_text), self._followed
         if shown and followed == before:
             return
         self._followed = followed
@@ -215,27 +210,19 @@ class WorklistDock(QWidget):
 
     def ask_list(self) -> None:
         """Ask for the folder of a list and open it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Open the list in this folder")
-        if chosen:
-            self.controller.open(Path(chosen))
+        ask_path(self, self.controller.open, "Open the list in this folder")
 
     def ask_folder(self) -> None:
         """Ask for studies and for the folder of a new list."""
-        chosen = QFileDialog.getExistingDirectory(self, "Studies: one sub-folder each, or BIDS")
-        if chosen:
-            self._ask_target(Path(chosen))
+        ask_path(self, self._ask_target, "Studies: one sub-folder each, or BIDS")
 
     def ask_table(self) -> None:
         """Ask for a CSV table and for the folder of a new list."""
-        chosen, _ = QFileDialog.getOpenFileName(self, "Table of studies", "", "CSV (*.csv)")
-        if chosen:
-            self._ask_target(Path(chosen))
+        ask_path(self, self._ask_target, "Table of studies", "CSV (*.csv)")
 
     def ask_tables(self) -> None:
         """Ask for a folder and write the tables of all reads into it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Write reads.csv and marks.csv here")
-        if chosen:
-            self.controller.write_tables(Path(chosen))
+        ask_path(self, self.controller.write_tables, "Write reads.csv and marks.csv here")
 
     def ask_archive(self) -> None:
         """Open the archive's dialog, which makes a list of the studies found."""
@@ -250,17 +237,11 @@ class WorklistDock(QWidget):
         self.archive.raise_()
 
     def _list_archived(self, studies: tuple[FoundStudy, ...], server: Server) -> bool:
-        target = self._target()
-        return target is not None and self.controller.list_archived(studies, server, target)
+        chosen = QFileDialog.getExistingDirectory(self, _KEEP_HERE)
+        return bool(chosen) and self.controller.list_archived(studies, server, Path(chosen))
 
     def _ask_target(self, source: Path) -> None:
-        target = self._target()
-        if target is not None:
-            self.controller.scan(source, target)
-
-    def _target(self) -> Path | None:
-        chosen = QFileDialog.getExistingDirectory(self, "Keep the list and its results here")
-        return Path(chosen) if chosen else None
+        ask_path(self, partial(self.controller.scan, source), _KEEP_HERE)
 
     # --- acts -----------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from lesionlens.results.review.log import new_tracking_uid
 
 OUTLINE = "outline"
 """Cause of a failure that is cleared when an outline is kept or discarded."""
+_NO_PROBABILITY = "This result contains no probabilities: paint within an intensity range instead."
 _UNDECIDED = (
     "There are strokes from an earlier session: continue them (Shift+E) or discard them first."
 )
@@ -113,15 +114,13 @@ class Editing(StateHolder):
         before, probability = state.tools, state.probability
         tools = Tools(ball=before.ball, limit=limit, excluding=before.excluding)
         whole = state.analysis.volumes.probability.get(Region.WT)
-        if limit is Limit.PROBABILITY and whole is None:
-            self.decline(
-                "This result contains no probabilities: paint within an intensity range instead."
-            )
-            return
-        if limit is Limit.PROBABILITY and whole is not None and probability is None:
-            data = np.asarray(whole.data, np.float32)
-            probability = frozen(onto(data, whole.grid, overlays.grid))
         if limit is Limit.PROBABILITY:
+            if whole is None:
+                self.decline(_NO_PROBABILITY)
+                return
+            if probability is None:
+                data = np.asarray(whole.data, np.float32)
+                probability = frozen(onto(data, whole.grid, overlays.grid))
             tools = replace(tools, low=0.1, high=1.0)
         sequence = state.choices.sequence
         if limit is Limit.INTENSITY and sequence is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
@@ -23,6 +23,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.choosing import Choosing
 from lesionlens.napari.model.acts.editing import ENDED, OUTLINE
 from lesionlens.napari.model.choices.choices import Choices, Overlay
+from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import PlaceVisited
@@ -40,10 +41,6 @@ from lesionlens.napari.model.state.state import (
 )
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.seen import looked_up
-
-if TYPE_CHECKING:
-    from lesionlens.napari.model.overlays.maps import Overlays
-
 
 QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that are cleared by the next success."""
@@ -164,13 +161,8 @@ class ReviewSession(Choosing):
         aside, self._aside = self._aside, None
         if aside is None or self._state.study is not None:
             return
-        now = self._state
-        kept = {
-            "activity": now.activity,
-            "problem": now.problem,
-            "message": now.message,
-            "declined": now.declined,
-        }
+        names = ("activity", "problem", "message", "declined")
+        kept = {name: getattr(self._state, name) for name in names}
         state, self.result, self._log = aside
         self._set(**_fields_of(state) | kept)
 
@@ -331,11 +323,12 @@ class ReviewSession(Choosing):
 
     def mark(self, state: ReviewState) -> Candidate | None:
         """Record a decision on the candidate in focus; return that candidate."""
-        candidate = self.candidate()
-        if candidate is not None:
-            reason = self.reason_for(candidate, state)
-            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
-            self._reviewed()
+        candidate, analysis = self.candidate(), self._state.analysis
+        if candidate is not None and analysis is not None:
+            reason, log = self.reason_for(candidate, state), self.log()
+            log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
+            self.settle(log, *reviewed(analysis, self._state.overlays, log.review))
+            self._moved_on()
         return candidate
 
     def log(self) -> ReviewLog:
@@ -366,22 +359,6 @@ class ReviewSession(Choosing):
             can_undo=log.can_undo,
             can_redo=log.can_redo,
         )
-
-    def _reviewed(self) -> None:
-        state, review = self._state, self._log.review
-        typed = self._undecided_reasons(review)
-        analysis, overlays = state.analysis, state.overlays
-        if analysis is not None:
-            analysis, overlays = reviewed(analysis, overlays, review)
-        self._set(
-            review=review,
-            analysis=analysis,
-            overlays=overlays,
-            typed=typed,
-            can_undo=self._log.can_undo,
-            can_redo=self._log.can_redo,
-        )
-        self._moved_on()
 
     def _undecided_reasons(self, review: Review) -> dict[str, str]:
         """Return typed reasons of candidates without a new decision in a review."""

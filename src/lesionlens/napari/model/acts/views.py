@@ -15,15 +15,15 @@ from lesionlens.base.text import millilitres
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion, after
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
-from lesionlens.napari.model.geometry.slices import Frame
+from lesionlens.napari.model.geometry.slices import Frame, Slices
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
-from lesionlens.napari.model.screen.board import frame_of, slices_of
+from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
 from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
-from lesionlens.napari.model.wording.considered import shown_considered
+from lesionlens.napari.model.wording.candidates import considered_words
 from lesionlens.napari.model.wording.edits import awaited, why_not_measured
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
@@ -106,9 +106,7 @@ class ViewActs(MeasureActs):
 
     def next_row_layout(self) -> None:
         """Show the next layout of: two in a row, three in a row, single view."""
-        now = self.session.state.choices.views.layout
-        place = _ROWS.index(now) if now in _ROWS else len(_ROWS) - 1
-        self.show_layout(_ROWS[(place + 1) % len(_ROWS)])
+        self.show_layout(after(_ROWS, self.session.state.choices.views.layout))
 
     def toggle_acquired_slices(self) -> None:
         """Switch between acquired slices, and slices along the patient's axes."""
@@ -125,8 +123,7 @@ class ViewActs(MeasureActs):
 
     def scroll(self, by: int) -> bool:
         """Go forward or back by a number of slices; False at the end."""
-        state, before = self.session.state, self.viewpoint.now.point_mm
-        slices = slices_of(state, state.choices.plane)
+        slices, before = self._slices(), self.viewpoint.now.point_mm
         if slices is None:
             return False
         point = slices.stepped(before, by)
@@ -135,9 +132,13 @@ class ViewActs(MeasureActs):
 
     def show_slice(self, number: int) -> None:
         """Go to a slice of the shown plane, from 1."""
-        slices = slices_of(self.session.state, self.session.state.choices.plane)
+        slices = self._slices()
         if slices is not None:
             self.viewpoint.move(point_mm=slices.at(self.viewpoint.now.point_mm, number))
+
+    def _slices(self) -> Slices | None:
+        state = self.session.state
+        return slices_of(shown_grid(state), frame_of(state), state.choices.plane)
 
     def scroll_looped(self) -> None:
         """Go to the next slice, cyclically."""
@@ -224,16 +225,16 @@ class ViewActs(MeasureActs):
         analysis = self._analysed()
         if analysis is None:
             return
-        rows = shown_considered(analysis)
+        rows = analysis.findings.considered
         if not rows:
             self.session.decline("Nothing else was considered.")
             return
-        here = [n for n, one in enumerate(rows) if one.point_mm == self.viewpoint.now.point_mm]
+        here = [n for n, one in enumerate(rows) if one.peak_mm == self.viewpoint.now.point_mm]
         number = (here[0] + 1) % len(rows) if here else 0
         one = rows[number]
-        self.go_to_point(one.point_mm)
-        words = f"Also considered, {number + 1} of {len(rows)}: {one.text}, score {one.score}."
-        self.session.notify(words)
+        self.go_to_point(one.peak_mm)
+        words = f"Also considered, {number + 1} of {len(rows)}: {considered_words(one)}"
+        self.session.notify(f"{words}, score {one.score:.2f}.")
 
     def step_doubtful(self, step: int) -> None:
         """Go to the next or previous doubtful part of an outline, cyclically; show its contour."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.model.choices.views import ViewChoices
 from lesionlens.napari.model.geometry.planes import Plane
+
+Choice = TypeVar("Choice")
+
+
+def after(choices: Sequence[Choice], now: object) -> Choice:
+    """Return the choice after the current one, cyclically; the first if it is none of them."""
+    place = next((n for n, one in enumerate(choices) if one == now), -1)
+    return choices[(place + 1) % len(choices)]
 
 
 class SecondOpinion(StrEnum):

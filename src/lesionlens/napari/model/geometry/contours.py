@@ -13,7 +13,6 @@ from lesionlens.napari.model.geometry.slices import Slice
 Line = NDArray[np.float64]
 """(N, 2) millimetres on the screen, x and y; closed where the first point is the last."""
 _CUTS = 2  # how often corners are cut: twice takes the steps of voxels away
-_RING_PIECES = 48
 
 
 def lines_around(mask: NDArray[np.bool_], of: Slice) -> tuple[Line, ...]:
@@ -74,15 +73,3 @@ def rectangle(box: tuple[float, float, float, float]) -> Line:
     left, top, width, height = box
     right, bottom = left + width, top + height
     return np.asarray([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
-
-
-def ring(centre: tuple[float, float], radius: float) -> Line:
-    """Return the closed line around a point.
-
-    Examples
-    --------
-    >>> np.abs(np.linalg.norm(ring((1.0, 2.0), 4.0) - (1.0, 2.0), axis=1) - 4.0).max() < 1e-9
-    np.True_
-    """
-    turn = np.linspace(0.0, 2 * np.pi, _RING_PIECES + 1)
-    return np.asarray(centre) + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lesionlens.analysis.explain.maps import FAINT
 from lesionlens.base import geometry
-from lesionlens.base.geometry import Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
@@ -77,11 +76,8 @@ class Overlays:
         """Return a region's attention, or that of a single layer if available."""
         if layer_choice is None:
             return self.attention.get(region)
-        return (
-            self.layer_choice[1]
-            if self.layer_choice is not None and self.layer_choice[0] == layer_choice
-            else None
-        )
+        known = self.layer_choice
+        return known[1] if known is not None and known[0] == layer_choice else None
 
     def alone(self, view: MapView, candidate: int | None) -> MapView:
         """Return a map without the other candidates."""
@@ -236,18 +232,13 @@ def axis_aligned(volume: Volume) -> Volume:
     straight = np.diag([*geometry.spacing_mm(affine), 1.0])
     half = (np.asarray(data.shape) - 1) / 2
     straight[:3, 3] = geometry.apply(affine, half) - straight[:3, :3] @ half
-    return Volume(data, Grid(_shape(data), straight, volume.grid.frame_uid))
+    return Volume(data, Grid(picture.grid.shape, straight, volume.grid.frame_uid))
 
 
 def as_acquired(volume: Volume) -> Volume | None:
     """Return a volume that is too oblique to be shown without resampling, else None."""
     picture = Picture.of(volume.data, volume.grid)
     return volume if tilt(picture.grid.affine, picture.data.shape) > TILT_ALLOWED else None
-
-
-def _shape(data: NDArray[Any]) -> Shape3:
-    i, j, k = data.shape
-    return i, j, k
 
 
 def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
@@ -283,6 +274,14 @@ def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
 
 AXIS_LABELS = ("left–right", "back–front", "bottom–top")
 """Axis labels of layers and sliders; each axis grows towards the second word."""
+
+
+def grid_of(data: NDArray[Any], scale: ArrayLike, translate: ArrayLike) -> Grid:
+    """Return the axis-aligned grid of a layer's voxels, as `geometry_keywords` describes it."""
+    affine = np.diag([*np.asarray(scale, np.float64), 1.0])
+    affine[:3, 3] = translate
+    i, j, k = data.shape
+    return Grid((i, j, k), affine)
 
 
 def geometry_keywords(grid: Grid) -> dict[str, Any]:

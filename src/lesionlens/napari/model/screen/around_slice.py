@@ -1,12 +1,16 @@
-"""Annotations of a slice: texts, the box in focus, marks."""
+"""Annotations of a slice: texts, the box in focus, marks, measurements."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
 from lesionlens.base.geometry import corners
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.preliminary import PreliminaryCandidate
-from lesionlens.napari.model.geometry.contours import box_on_screen
+from lesionlens.napari.model.geometry.contours import Line, box_on_screen
+from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse, statistics_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
@@ -20,16 +24,10 @@ MARK_MM = 3.0
 def box_of(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
     """Return the box of the candidate in focus on the screen, if the slice cuts it."""
     found, outline = board.analysis, board.scene.outline
-    first = board.preliminary
-    there: tuple[Candidate | PreliminaryCandidate, ...] = ()
-    if found is not None:
-        there = found.findings.candidates
-    elif first is not None:
-        there = first.candidates
+    shown = board.preliminary if found is None else found.findings
+    there = () if shown is None else shown.candidates
     candidate = next((c for c in there if c.id == outline.boxed), None)
-    if not outline.visible:
-        return None
-    if candidate is None:
+    if candidate is None or not outline.visible:
         return None
     ends = corners(*candidate.bounding_box_mm)
     depths = board.frame.depth(tile.plane, ends)
@@ -91,3 +89,45 @@ def words_of(
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
     first += projection_words(board, tile)
     return (first, second, how) if how else (first, second)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnMeasure:
+    """A measurement on a slice, in millimetres on the screen."""
+
+    index: int
+    points: NDArray[np.float64]
+    """(N, 2) float64: points that can be dragged."""
+    line: Line
+    lines: tuple[str, ...]
+    text_at: tuple[float, float]
+    """(2,): the text is to the right of this point."""
+
+
+def measures_on(
+    board: Board, tile: Tile, image: Slice, picture: Picture | None, name: str
+) -> tuple[DrawnMeasure, ...]:
+    """Return the measurements on the slice of a tile, and intensities of the image `name`."""
+    found = []
+    for index, measure in enumerate(board.views.measures):
+        depths = np.atleast_1d(board.frame.depth(tile.plane, measure.points))
+        if (
+            picture is None
+            or not image.number
+            or any(
+                picture.number_at(board.frame, tile.plane, float(depth)) + 1 != image.number
+                for depth in depths
+            )
+        ):
+            continue
+        points = board.frame.on_screen(tile.plane, measure.points)
+        if measure.kind is MeasureKind.REGION and not measure.empty:
+            words = (name, *statistics_of(image, points).lines)
+            text_at = (float(points[:, 0].max()), float(points[:, 1].min()))
+            found.append(DrawnMeasure(index, points, ellipse(points), words, text_at))
+        else:
+            words = (measure.text,) if measure.text else ()
+            ruler = measure.kind is MeasureKind.RULER
+            x, y = points[points[:, 0].argmax() if ruler else 1].tolist()
+            found.append(DrawnMeasure(index, points, points, words, (x, y)))
+    return tuple(found)

@@ -75,7 +75,7 @@ class Board:
 
     def slices(self, plane: Plane) -> Slices | None:
         """Return the slices of the shown sequence in a plane; None without a study."""
-        return _slices(self.grid, self.frame, plane)
+        return slices_of(self.grid, self.frame, plane)
 
 
 def board_of(state: State, scene: ShownScene) -> Board:
@@ -199,12 +199,8 @@ def kind_of(study: Study) -> str:
     return f"{study.kind.value}; {', '.join(parts) or 'no sequence'}"
 
 
-def slices_of(state: State, plane: Plane) -> Slices | None:
-    """Return the slices of the shown sequence in a plane; None without a study."""
-    return _slices(shown_grid(state), frame_of(state), plane)
-
-
-def _slices(grid: Grid | None, frame: Frame, plane: Plane) -> Slices | None:
+def slices_of(grid: Grid | None, frame: Frame, plane: Plane) -> Slices | None:
+    """Return the slices of a grid in a plane of a frame; None without a grid."""
     if grid is None:
         return None
     picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)

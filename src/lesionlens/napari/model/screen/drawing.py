@@ -22,14 +22,15 @@ from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.around_slice import (
+    DrawnMeasure,
     box_of,
     marks_of,
+    measures_on,
     projection_words,
     slab_of,
     words_of,
 )
 from lesionlens.napari.model.screen.board import Board, Tile
-from lesionlens.napari.model.screen.measured import DrawnMeasure, measures_on
 
 KEPT = 96
 ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF4060"
@@ -198,7 +199,6 @@ class Artist:
     # --- overlays -------------------------------------------------------------------------
 
     def _outlines(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
-        """Return all outlines; the last is on top."""
         analysis, outline, at = board.analysis, board.scene.outline, (board, tile, place)
         if not outline.visible:
             return ()
@@ -248,7 +248,6 @@ class Artist:
         return ((colour, lines),) if lines else ()
 
     def _cavity(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
-        """Return the outline of the resection cavity."""
         cavity = None if board.analysis is None else board.analysis.volumes.cavity
         if cavity is None or not board.scene.outline.cavity:
             return ()
@@ -283,7 +282,6 @@ class Artist:
         return ((DOUBT_COLOUR, lines),) if lines else ()
 
     def _preliminary(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
-        """Return the preliminary outlines."""
         found, colours = board.preliminary, board.scene.outline.colours
         if found is None:
             return ()

@@ -9,7 +9,7 @@ from typing import Any
 from lesionlens.analysis.explain.shapley import deciding_words
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Point
+from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
@@ -42,7 +42,6 @@ from lesionlens.napari.model.wording.candidates import (
     threshold_words,
     volume_words,
 )
-from lesionlens.napari.model.wording.considered import ShownConsidered, shown_considered
 from lesionlens.napari.model.wording.edits import (
     draft_words,
     outline_words,
@@ -163,7 +162,7 @@ class Screen:
     threshold_costs: str = ""
     threshold_floor: float = 0.0
     below_threshold: int = 0
-    considered: tuple[ShownConsidered, ...] = ()
+    considered: tuple[Considered, ...] = ()
     not_marked: str = ""
     """Why no candidate can be decided or redrawn; empty if possible."""
     not_added: str = ""
@@ -212,15 +211,12 @@ class Screen:
 
 def resolve(state: State) -> Screen:
     """Return the screen of a state."""
+    names = ("activity", "problem", "message", "declined")
+    running = {name: getattr(state, name) for name in names}
     if state.study is None:
-        return Screen(
-            activity=state.activity,
-            problem=state.problem,
-            message=state.message,
-            declined=state.declined,
-        )
+        return Screen(**running)
     study, analysis, choices = state.study, state.analysis, state.choices
-    common: dict[str, Any] = {
+    common: dict[str, Any] = running | {
         "title": state.identity.study,
         "who": who(state.identity),
         "subtitle": subtitle(study, analysis, state),
@@ -229,10 +225,6 @@ def resolve(state: State) -> Screen:
         "notices": notices_of(study, analysis),
         "exchanged": state.exchanged,
         "can_analyse": bool(study.series) and state.activity is None,
-        "activity": state.activity,
-        "problem": state.problem,
-        "message": state.message,
-        "declined": state.declined,
         "region": choices.region,
         "opacity": choices.opacity,
         "threshold": choices.threshold,
@@ -268,7 +260,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
-        considered=shown_considered(analysis),
+        considered=analysis.findings.considered,
         **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
@@ -298,7 +290,6 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
 
 
 def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
-    """Return the fields about drawing."""
     return {
         "editing": state.editing is not None,
         "tools": state.tools,
@@ -377,14 +368,10 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, .
             f"{sequence.display_name}: not in this study"
             if series is None
             else f"{sequence.display_name}: {series.description or 'unnamed'}, known by "
-            f"{series.detected_by}; {_edges(series.grid.spacing_mm)} mm"
+            f"{series.detected_by}; {' × '.join(f'{e:.3g}' for e in series.grid.spacing_mm)} mm"
         )
         rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
     return tuple(rows)
-
-
-def _edges(spacing_mm: Any) -> str:
-    return " × ".join(f"{float(edge):.3g}" for edge in spacing_mm)
 
 
 def _rows(

@@ -56,6 +56,23 @@ class JobReports(ABC):
             self._set(problem=None)
 
 
+class ScreenHolder(JobReports):
+    """Holds the frozen screen of a dialog or dock; every change replaces it and emits it."""
+
+    changed = Signal(object)
+    """The new screen."""
+
+    @property
+    def screen(self) -> Any:
+        """What is painted now."""
+        return self.state
+
+    @override
+    def _set(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        self.changed.emit(self.state)
+
+
 class StateHolder(JobReports):
     """Holds the state; an act without a change emits nothing."""
 

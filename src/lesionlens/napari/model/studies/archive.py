@@ -13,13 +13,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from psygnal import Signal
 from typing_extensions import override
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.napari.model.state.holder import JobReports
+from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
 from lesionlens.site.pacs.peer import (
@@ -189,24 +188,7 @@ def in_dialog_terms(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveScreen:
-    """What the dialog paints."""
-
-    rows: tuple[tuple[str, ...], ...] = ()
-    """One row of texts per study, newest study first; columns as in `HEADINGS`."""
-    activity: Activity | None = None
-    problem: Problem | None = None
-    message: str = ""
-    folder: Path = Path()
-    """Where retrieved studies are stored."""
-    can_search: bool = False
-    can_retrieve: bool = False
-    can_send: bool = False
-    can_list: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveState:
-    """Everything that the dialog depends on."""
+    """What the dialog paints; frozen."""
 
     folder: Path
     """Retrieved studies are stored below it."""
@@ -221,45 +203,22 @@ class ArchiveState:
     message: str = ""
 
     @property
-    def screen(self) -> ArchiveScreen:
-        """What the dialog paints in this state."""
-        idle = self.activity is None and bool(self.address)
-        return ArchiveScreen(
-            rows=tuple(cells(study) for study in self.studies),
-            activity=self.activity,
-            problem=self.problem,
-            message=self.message,
-            folder=self.folder,
-            can_search=idle,
-            can_retrieve=idle and self.chosen is not None,
-            can_send=idle,
-            can_list=idle and bool(self.studies),
-        )
+    def ready(self) -> bool:
+        """Whether a request can be sent."""
+        return self.activity is None and bool(self.address)
 
 
-class ArchiveSession(JobReports):
+class ArchiveSession(ScreenHolder):
     """The state of one dialog; every change replaces it and emits its screen."""
 
-    changed = Signal(ArchiveScreen)
-
     def __init__(self) -> None:
-        self.state: ArchiveState = ArchiveState(studies_folder())
-
-    @property
-    def screen(self) -> ArchiveScreen:
-        """What the dialog paints now."""
-        return self.state.screen
+        self.state: ArchiveScreen = ArchiveScreen(studies_folder())
 
     @property
     def chosen(self) -> FoundStudy | None:
         """The selected study."""
         number = self.state.chosen
         return None if number is None else self.state.studies[number]
-
-    @override
-    def _set(self, **changes: Any) -> None:
-        self.state = replace(self.state, **changes)
-        self.changed.emit(self.screen)
 
     def type_address(self, address: str) -> None:
         """Set the address of the archive."""

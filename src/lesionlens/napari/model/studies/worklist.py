@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from psygnal import Signal
-from typing_extensions import override
 
 from lesionlens.base.errors import LesionLensError, ReadError
-from lesionlens.napari.model.state.holder import JobReports
+from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.site.database.records import ReadKey, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
@@ -22,26 +18,7 @@ from lesionlens.site.worklist.rows import matching, rows_of, too_early
 
 @dataclass(frozen=True, slots=True)
 class WorklistScreen:
-    """What the worklist dock paints."""
-
-    opened: bool = False
-    title: str = ""
-    rows: tuple[WorklistRow, ...] = ()
-    focus: tuple[str, int] | None = None
-    """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
-    place: tuple[str, int] | None = None
-    """`WorklistRow.key` of the row to go on at: the one in focus, else the last one opened."""
-    filter_text: str = ""
-    """Text of the filter, by which `rows` were chosen."""
-    ahead: bool = False
-    """Whether studies are analysed ahead."""
-    summary: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WorklistState:
-    """Everything that the worklist dock depends on."""
+    """What the worklist dock paints; frozen."""
 
     folder: Path | None = None
     title: str = ""
@@ -61,28 +38,25 @@ class WorklistState:
     message: str = ""
 
     @property
-    def screen(self) -> WorklistScreen:
-        """What the dock paints in this state."""
-        opened = self.folder is not None
-        focus = self.opening or self.current
-        activity, problem = self.activity, self.problem
-        running = "" if activity is None else f"{activity.name}: {activity.stage}"
+    def focus(self) -> tuple[str, int] | None:
+        """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
+        return self.opening or self.current
+
+    @property
+    def summary(self) -> str:
+        """What runs, the last message, and the counts, in one line."""
+        running = "" if self.activity is None else f"{self.activity.name}: {self.activity.stage}"
         ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
-        summary = (running, self.message, self._counts if opened else "", ahead)
-        failure = (
-            () if problem is None else (problem.title, f"Found {problem.found}", problem.next_step)
-        )
-        return WorklistScreen(
-            opened=opened,
-            title=self.title or "No list is open",
-            rows=self.rows,
-            focus=focus,
-            place=focus or self.place,
-            filter_text=self.filter_text,
-            ahead=self.ahead,
-            summary=" · ".join(part for part in summary if part),
-            problem=". ".join(part for part in failure if part),
-        )
+        counts = "" if self.folder is None else self._counts
+        return " · ".join(filter(None, (running, self.message, counts, ahead)))
+
+    @property
+    def failure(self) -> str:
+        """The problem in one paragraph; empty without one."""
+        problem = self.problem
+        if problem is None:
+            return ""
+        return ". ".join(filter(None, (problem.title, f"Found {problem.found}", problem.next_step)))
 
     @property
     def _counts(self) -> str:
@@ -95,13 +69,11 @@ class WorklistState:
         return " · ".join(parts)
 
 
-class WorklistSession(JobReports):
+class WorklistSession(ScreenHolder):
     """The open list; every change replaces the state and emits its screen."""
 
-    changed = Signal(WorklistScreen)
-
     def __init__(self) -> None:
-        self.state: WorklistState = WorklistState()
+        self.state: WorklistScreen = WorklistScreen()
         self.database: WorklistDatabase | None = None
         self.protocol: ReadingProtocol | None = None
         self.reader, self.unaided_first = "", False
@@ -112,16 +84,6 @@ class WorklistSession(JobReports):
 
         Returns whether the window closes its database later, once an outline is kept in it.
         """
-
-    @property
-    def screen(self) -> WorklistScreen:
-        """What the dock paints now."""
-        return self.state.screen
-
-    @override
-    def _set(self, **changes: Any) -> None:
-        self.state = replace(self.state, **changes)
-        self.changed.emit(self.screen)
 
     # --- the list -------------------------------------------------------------------------
 

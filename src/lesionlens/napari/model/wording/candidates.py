@@ -15,6 +15,7 @@ from lesionlens.base.records.findings import (
     UNCERTAIN_PLACE,
     UNSURE,
     Candidate,
+    Considered,
     appearance_words,
     counts_as_tumour,
     resemblance_words,
@@ -190,6 +191,11 @@ def volume_words(volume_ml: float | None) -> str:
     if volume_ml >= 10:
         return f"{volume_ml:.0f} ml"
     return f"{volume_ml:.1f} ml" if volume_ml >= 0.05 else "<0.1 ml"
+
+
+def considered_words(region: Considered) -> str:
+    """Return location and volume of a dismissed region."""
+    return f"{region.location.text}, {volume_words(region.volume_ml)}"
 
 
 def facts_of(candidate: Candidate) -> tuple[Fact, ...]:

@@ -17,6 +17,7 @@ from lesionlens.napari.model.choices.choices import LayerChoice, Overlay, Second
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.screen import resolve
+from lesionlens.napari.model.wording.candidates import considered_words
 
 DISMISSED = Considered(
     0.07, Location("left", "insula"), (-38, 0, 4), (-38, 0, 5), 0.4, np.array([[12, 20, 18]])
@@ -111,11 +112,12 @@ def test_a_result_that_was_reopened_without_them_says_how_to_get_them(session, a
 
 def test_what_was_dismissed_is_listed_and_not_counted(session):
     screen = resolve(session.state)
-    assert [(c.score, c.text) for c in screen.considered] == [("0.07", "left insula, 0.4 ml")]
+    listed = [(f"{c.score:.2f}", considered_words(c)) for c in screen.considered]
+    assert listed == [("0.07", "left insula, 0.4 ml")]
     assert len(screen.candidates) == 2
     assert screen.conclusion == "2 candidate regions"
     acts = ViewActs(session)
-    acts.go_to_point(screen.considered[0].point_mm)
+    acts.go_to_point(screen.considered[0].peak_mm)
     assert acts.viewpoint.now.point_mm == (-38, 0, 5)
     assert session.state.choices.candidate is None
     acts.go_to_point((0, 0, 0))

@@ -1,0 +1,57 @@
+"""Questions to the reader: a confirmation, whether it is one patient, a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
+
+from lesionlens.base.errors import PatientConflictError
+
+
+def confirm(
+    parent: QWidget, words: str, action: str, then: Callable[[], object], title: str = "LesionLens"
+) -> QPushButton:
+    """Ask without blocking; `then` is called if the action is chosen, whose button is returned."""
+    box = QMessageBox(parent)
+    box.setWindowTitle(title)
+    box.setTextFormat(Qt.TextFormat.PlainText)
+    box.setText(words)
+    yes = box.addButton(action, QMessageBox.ButtonRole.AcceptRole)
+    box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+    box.finished.connect(lambda _: then() if box.clickedButton() is yes else None)
+    box.finished.connect(lambda _: box.deleteLater())
+    box.open()
+    return yes
+
+
+def confirm_patient(
+    parent: QWidget, error: PatientConflictError, then: Callable[[], object]
+) -> None:
+    """Ask whether files are of one patient, with the differing attributes; Enter cancels.
+
+    Values are shown on the screen only; messages, logs and records contain the attribute names.
+    """
+    compared = error.values or ((),) * len(error.fields)
+    rows = [
+        f"{field}: {' / '.join(one or 'not given' for one in values)}" if values else field
+        for field, values in zip(error.fields, compared, strict=True)
+    ]
+    last = "If you are sure that it is one person, confirm it: your confirmation is recorded."
+    words = "\n".join((f"Found {error.found}.", *rows, last))
+    yes = confirm(parent, words, "It is one patient", then, "Is it one patient?")
+    yes.setAutoDefault(False)
+
+
+def ask_path(
+    parent: QWidget, then: Callable[[Path], object], words: str, kinds: str = "", start: str = ""
+) -> None:
+    """Ask for a file of these kinds, or for a folder if none are named; `then` takes the path."""
+    if kinds:
+        chosen, _ = QFileDialog.getOpenFileName(parent, words, start, kinds)
+    else:
+        chosen = QFileDialog.getExistingDirectory(parent, words, start)
+    if chosen:
+        then(Path(chosen))
