@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
 _MOVES = ("pan_zoom", "transform")
+_BY_HAND = 255
 _OWN_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 
@@ -54,6 +55,8 @@ class OutlineEditor:
         self.assisted = False
         self.rounds: list[PromptRound] = []
         """Prompts of the outline, oldest first."""
+        self._made: Labelled = np.zeros((0, 0, 0), np.uint8)
+        """What the outline would be without strokes; `_BY_HAND` where a draft has some."""
         self._steps: list[_Step] = []
         self._taken_back: list[_Step] = []
         self.drew: Callable[[OutlineDraft], None] = lambda _: None
@@ -98,28 +101,32 @@ class OutlineEditor:
         chosen = int(self._layer.selected_label) if self._there() else 0
         return Label(chosen) if chosen in self._labels else self._usual
 
-    def change(self, changed: Labelled) -> bool:
-        """Replace the labels, as one stroke; False if nothing changes."""
+    @property
+    def by_hand(self) -> NDArray[np.bool_]:
+        """Mask of the voxels that a stroke painted or erased, on the working grid."""
+        return np.asarray(np.asarray(self._layer.data) != self._made)
+
+    def change(self, changed: Labelled, asked: PromptRound | None = None) -> bool:
+        """Replace the labels, as one stroke; False if nothing changes.
+
+        Parameters
+        ----------
+        asked : PromptRound or None
+            The prompt that this is the response to; None for a tool.
+        """
         if not self._there():
             return False
-        now = np.asarray(self._layer.data)
+        now, before = np.asarray(self._layer.data), self._digest()
         places = np.nonzero(now != changed)
         if not places[0].size:
             return False
         self.assisted = True
+        self._made[places] = changed[places]
+        self.rounds = self.rounds if asked is None else [*self.rounds, asked]
         with self._layer.block_history():  # one event at the end
             self._layer.data_setitem(places, changed[places].tolist())
-        return True
-
-    def prompted(self, changed: Labelled, asked: PromptRound) -> bool:
-        """Draw the response to a prompt, as one stroke; False if nothing changes."""
-        before = self._digest()
-        if not self.change(changed):
-            return False
         self._steps.append(_Step(asked, before, self._digest()))
         self._taken_back.clear()
-        self.rounds = [*self.rounds, asked]
-        self._on_stroke()  # the draft holds the prompt too
         return True
 
     # --- the brush of linked views --------------------------------------------------------
@@ -182,22 +189,30 @@ class OutlineEditor:
     def undo(self) -> None:
         """Undo the last stroke, and its prompt."""
         if self._there():
-            now = self._digest()
+            now, before = self._digest(), np.array(self._layer.data)
             self._layer.step_back()
             if self._steps and (now, self._digest()) == self._steps[-1][:0:-1]:
                 self._taken_back.append(self._steps.pop())
-                self.rounds = self.rounds[:-1]
+                self.rounds = self.rounds[: -1 if self._taken_back[-1].asked else None]
+                self._note_made(before)
             self._on_stroke()
 
     def redo(self) -> None:
         """Redo the stroke."""
         if self._there():
-            now = self._digest()
+            now, before = self._digest(), np.array(self._layer.data)
             self._layer.step_on()
             if self._taken_back and (now, self._digest()) == self._taken_back[-1][1:]:
                 self._steps.append(self._taken_back.pop())
-                self.rounds = [*self.rounds, self._steps[-1].asked]
+                asked = self._steps[-1].asked
+                self.rounds = self.rounds if asked is None else [*self.rounds, asked]
+                self._note_made(before)
             self._on_stroke()
+
+    def _note_made(self, before: Labelled) -> None:
+        """Note that what changed was changed by no stroke."""
+        data = np.asarray(self._layer.data)
+        np.copyto(self._made, data, where=data != before, casting="unsafe")
 
     def _digest(self) -> bytes:
         return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()
@@ -241,6 +256,9 @@ class OutlineEditor:
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
         self.rounds = [] if draft is None else [*draft.prompts]
         data = self._shown.copy() if draft is None else draft.drawn.copy()
+        self._made = data.copy()
+        if draft is not None and draft.by_hand is not None:
+            self._made[draft.by_hand] = _BY_HAND
         layer = OutlineLayer(
             data,
             name=_OWN_NAMES.get(candidate, f"Outline of candidate {candidate}"),
@@ -294,7 +312,9 @@ class OutlineEditor:
         if self._there():
             self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
-            self.drew(OutlineDraft(self._uid, drawn, self.assisted, tuple(self.rounds)))
+            self.drew(
+                OutlineDraft(self._uid, drawn, self.assisted, tuple(self.rounds), self.by_hand)
+            )
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:
@@ -315,7 +335,7 @@ class OutlineEditor:
         self._layer = self._before = self._values = self._grid = None
         self._mode, self._tools = _PAINT, Tools()
         self.rounds, self._steps, self._taken_back = [], [], []
-        self._shown = np.zeros((0, 0, 0), np.uint8)
+        self._shown = self._made = np.zeros((0, 0, 0), np.uint8)
         self._free = np.zeros((0, 0, 0), bool)
 
     def _select_again(self) -> None:
@@ -329,7 +349,7 @@ class OutlineEditor:
 
 
 class _Step(NamedTuple):
-    asked: PromptRound
+    asked: PromptRound | None
     before: bytes
     after: bytes
 
