@@ -117,7 +117,8 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft | 
     drawn[i, j, k] = part
     uid, prompts = str(held["uid"]), _PROMPTS.validate_json(held["prompts"].tobytes())
     uid = compared_uids(analysis.followup).get(uid, uid)
-    by_hand = np.unpackbits(held["by_hand"], count=drawn.size).reshape(drawn.shape) > 0
+    by_hand, bits = np.zeros(drawn.shape, bool), np.unpackbits(held["by_hand"])[: drawn.size]
+    by_hand.flat[: bits.size] = bits
     return OutlineDraft(uid, drawn, bool(held["assisted"]), prompts, by_hand)
 
 
