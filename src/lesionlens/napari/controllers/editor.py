@@ -18,7 +18,7 @@ from lesionlens.base.records.prompts import PromptRound
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
-from lesionlens.napari.model.overlays.maps import Overlays, geometry_keywords, onto
+from lesionlens.napari.model.overlays.maps import Overlays, cavity_of, geometry_keywords
 from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
@@ -48,6 +48,7 @@ class OutlineEditor:
         self._mode = _PAINT
         self._shown: Labelled = np.zeros((0, 0, 0), np.uint8)
         self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
+        self._allowed = self._free
         self._values: NDArray[np.float32] | None = None
         self._tools = Tools()
         self._labels, self._usual = TUMOUR_LABELS, Label.OEDEMA
@@ -92,8 +93,11 @@ class OutlineEditor:
 
     @property
     def allowed(self) -> NDArray[np.bool_]:
-        """Mask of paintable voxels on the working grid: tissue outside other candidates."""
-        return self._free
+        """Mask of the voxels that prompts and tools may fill, on the working grid.
+
+        Tissue outside other candidates and the resection cavity, which a brush alone paints over.
+        """
+        return self._allowed
 
     @property
     def label(self) -> Label:
@@ -242,16 +246,17 @@ class OutlineEditor:
         mine = (overlays.components == candidate) & (overlays.components > 0)
         self._shown = np.where(mine, overlays.labels, 0).astype(np.uint8)
         others = (overlays.components > 0) & ~mine
-        self._free = ~others
+        self._free = self._allowed = ~others
         self._usual = _FIRST_LABEL[state.choices.region]
         if state.analysis is not None:
-            prepared, every = state.analysis.prepared, state.analysis.volumes.all_labels
+            prepared, cavity = state.analysis.prepared, cavity_of(state.analysis)
             self._labels = prepared.labels
+            self._free = free_tissue(prepared, others)
+            self._allowed = self._free & ~cavity
             if candidate == DRAWN_CAVITY:
                 self._labels, self._usual = (Label.CAVITY,), Label.CAVITY
-                cavity = onto(every.data, every.grid, overlays.grid, nearest=True) == Label.CAVITY
                 self._shown = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
-            self._free = free_tissue(prepared, others)
+                self._allowed = self._free
         draft = state.draft if state.resumed else None
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
         self.rounds = [] if draft is None else [*draft.prompts]
@@ -336,7 +341,7 @@ class OutlineEditor:
         self._mode, self._tools = _PAINT, Tools()
         self.rounds, self._steps, self._taken_back = [], [], []
         self._shown = self._made = np.zeros((0, 0, 0), np.uint8)
-        self._free = np.zeros((0, 0, 0), bool)
+        self._free = self._allowed = np.zeros((0, 0, 0), bool)
 
     def _select_again(self) -> None:
         """Select the layer of before the edit, or the sequence that has replaced it meanwhile."""

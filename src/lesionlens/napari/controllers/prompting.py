@@ -265,9 +265,9 @@ class Prompting:
         marked = wanted if len(wanted) else unwanted
         if not editor.allowed[tuple(marked.T)].any():
             raise refused(
-                "a prompt on air or on another candidate",
+                "a prompt on air, in the resection cavity or on another candidate",
                 "a place that nothing else holds",
-                "Other candidates are not changed: redraw or merge that one",
+                "What lies there is not changed: redraw or merge that one",
             )
         before = editor.rounds[-1] if editor.rounds else None
         sides = prompts_that_hold(editor.rounds, labels, pointed.region)
