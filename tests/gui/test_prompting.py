@@ -17,7 +17,7 @@ from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
 
 from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
-from lesionlens.base.labels import DrawingMethod, PromptKind, Region
+from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
@@ -544,3 +544,22 @@ def test_a_waiting_prompt_means_the_region_that_was_shown_when_it_was_made(revie
     reviewed.session.choose_region(Region.ET)
     answered(reviewed, qtbot)
     assert [one.region for one in reviewed.actions_.editor.rounds] == [Region.WT, Region.WT]
+
+
+def test_what_is_added_to_the_whole_is_oedema_though_the_edit_began_with_the_enhancing_part(
+    reviewed, qtbot
+):
+    """The brush began with the enhancing part, and all that was added later enhanced."""
+    reviewed.session.go_to(1)
+    reviewed.session.choose_region(Region.ET)
+    reviewed.commands.run("edit_outline")
+    reviewed.session.choose_region(Region.WT)
+    mine, free = drawn(reviewed) > 0, reviewed.actions_.editor.allowed
+    near = np.argwhere(ndimage.binary_dilation(mine, iterations=2) & ~mine & free)[0]
+    at_mm = tuple(reviewed.session.state.overlays.grid.to_mm(near))
+    point(reviewed, qtbot, at_mm)
+    assert drawn(reviewed)[tuple(near)] == Label.OEDEMA
+    reviewed.commands.run("undo")
+    edit_layer(reviewed).selected_label = int(Label.CORE)
+    point(reviewed, qtbot, at_mm)
+    assert drawn(reviewed)[tuple(near)] == Label.CORE, "the reader chose that part"

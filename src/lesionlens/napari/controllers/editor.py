@@ -105,6 +105,11 @@ class OutlineEditor:
         chosen = int(self._layer.selected_label) if self._there() else 0
         return Label(chosen) if chosen in self._labels else self._usual
 
+    def prompt_label(self, region: Region | None) -> Label:
+        """Return the part that a prompt adds to: the reader's choice, else the region's usual."""
+        own = self.label is not self._usual or self._usual is Label.CAVITY
+        return self.label if own else _FIRST_LABEL[region or Region.WT]
+
     @property
     def by_hand(self) -> NDArray[np.bool_]:
         """Mask of the voxels that a stroke painted or erased, on the working grid."""

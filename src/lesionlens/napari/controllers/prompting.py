@@ -127,8 +127,9 @@ class Prompting:
             return
         if self.session.state.editing is None and not self._begin(gesture):
             return
-        label = self.review_controller.editor.label
-        self._waiting.append(_Pointed(gesture, self._region(), int(label)))
+        region = self._region()
+        label = self.review_controller.editor.prompt_label(region)
+        self._waiting.append(_Pointed(gesture, region, int(label)))
         self._next()
 
     def _begin(self, gesture: Gesture) -> bool:
