@@ -24,7 +24,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.prompting.rules import marks, part_of, refused
+from lesionlens.engines.prompting.rules import part_of, refused
 from lesionlens.napari.controllers.review_controller import ANSWERED, ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -256,7 +256,10 @@ class Prompting:
         by_hand = self.review_controller.editor.by_hand
         inside = region_of(labels, pointed.region)
         for marked, wrong in zip(self._voxels(pointed.gesture), (~inside, inside), strict=True):
-            by_hand &= ~part_of(by_hand & wrong, marked) & ~marks(marked, by_hand.shape)
+            part = by_hand & wrong
+            if part[tuple(marked.T)].any():
+                by_hand &= ~part_of(part, marked)
+            by_hand[tuple(marked.T)] = False
         return by_hand
 
     def _round(self, pointed: _Pointed, labels: NDArray[np.uint8]) -> PromptRound:
