@@ -503,7 +503,10 @@ def test_what_was_erased_or_painted_by_hand_stays_when_another_place_is_pointed_
     assert drawn(missed)[painted] == 1
     missed.commands.run("undo")
     missed.commands.run("undo")
+    missed.commands.run("redo")
     assert (drawn(missed)[erased], drawn(missed)[painted]) == (0, 1)
+    assert missed.actions_.editor.by_hand[erased].all()
+    assert np.count_nonzero(missed.actions_.editor.by_hand) == 2
     point(missed, qtbot, beside(RIGHT))
     assert drawn(missed)[erased] > 0, "the reader pointed into it: the last act counts"
     point(missed, qtbot, beside(RIGHT, 2), belongs=False)
