@@ -85,7 +85,7 @@ class FakeResult:
         return SimpleNamespace(attribute=lambda prepared, target, method: Volume(weights, grid))
 
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
-        """Answer a ball of 20 mm round the newest prompt: in it, or out of it."""
+        """Answer a ball of 20 mm round the newest prompt, in it or out of it, and obey them all."""
         grid = self.analysis.prepared.working
         belongs = question.outline is None or not len(question.background)
         newest = (question.foreground if belongs else question.background)[-1]
@@ -93,9 +93,11 @@ class FakeResult:
         ball = np.sqrt(((far.T * grid.spacing_mm) ** 2).sum(-1)).T <= 10
         outline = np.zeros(grid.shape, bool) if question.outline is None else question.outline
         whole = tuple(slice(0, n) for n in grid.shape)
-        chance = np.where(ball, float(belongs), outline).astype(np.float32)
+        chance, settled = np.where(ball, float(belongs), outline).astype(np.float32), ~ball
+        for points, value in ((question.foreground, 1.0), (question.background, 0.0)):
+            chance[tuple(points.T)], settled[tuple(points.T)] = value, False
         nowhere = np.zeros(grid.shape, np.float32)
-        return PromptResponse(whole, chance, nowhere, ~ball, "a stand-in")
+        return PromptResponse(whole, chance, nowhere, settled, "a stand-in")
 
     @property
     def trace(self) -> Trace:

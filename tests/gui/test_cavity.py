@@ -9,11 +9,13 @@ import pytest
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtWidgets import QApplication, QLabel
 from tests.gui.conftest import RIGHT
-from tests.gui.window import settled
+from tests.gui.test_prompting import drawn, point
+from tests.gui.window import reads, settled
 
 from lesionlens.base.labels import Label
 from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.overlays.maps import cavity_of
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, read_reviewed, reopen
@@ -96,3 +98,27 @@ def test_an_interrupted_one_goes_on_and_all_of_it_can_be_erased(painted, qtbot):
     painted.commands.run("edit_outline")
     settled(painted, qtbot)
     assert shown(painted).volumes.cavity_ml == 0
+
+
+def test_prompts_and_tools_of_a_candidate_leave_it_whole_and_a_brush_paints_over_it(painted, qtbot):
+    """An outline that was pointed at took it in, and it shrank without a word."""
+    painted.commands.run("edit_outline")
+    settled(painted, qtbot)
+    at = painted.session.state.overlays.grid.nearest_voxel(RIGHT)
+    point(painted, qtbot, RIGHT)
+    assert "in the resection cavity" in reads(painted)
+    assert painted.session.state.editing is None
+    point(painted, qtbot, (RIGHT[0], RIGHT[1] + 16.0, RIGHT[2]))
+    editor, before = painted.actions_.editor, drawn(painted) > 0
+    assert before.any()
+    cavity = cavity_of(shown(painted))
+    assert cavity[tuple(at)]
+    assert not (before & cavity).any()
+    around = np.zeros(cavity.shape, np.uint8)
+    around[tuple(slice(i - 5, i + 6) for i in at)] = 2
+    editor.change(np.where(editor.allowed, around, 0).astype(np.uint8))
+    painted.commands.run("fill_holes")
+    assert not (drawn(painted)[cavity] > 0).any()
+    layer = painted.viewer.layers.selection.active
+    layer.paint(tuple(at), int(Label.OEDEMA))
+    assert drawn(painted)[tuple(at)] == Label.OEDEMA

@@ -17,7 +17,7 @@ from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
 
 from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
-from lesionlens.base.labels import DrawingMethod, PromptKind
+from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
@@ -462,3 +462,107 @@ def test_a_candidate_below_the_threshold_is_named_and_no_other_one_is_taken_for_
     assert f"Candidate {hidden} is not listed" in reads(reviewed)
     assert session.state.editing is None
     assert session.state.choices.candidate == shown
+
+
+def beside(at_mm, along=0, by_mm=8.0):
+    return tuple(v + by_mm * (axis == along) for axis, v in enumerate(at_mm))
+
+
+def brush(panel, at_mm, label, half=1):
+    """Paint a cube by hand; 0 erases."""
+    at = panel.session.state.overlays.grid.nearest_voxel(at_mm)
+    sides = [np.arange(i - half, i + half + 1) for i in at]
+    taken = tuple(axis.ravel() for axis in np.meshgrid(*sides, indexing="ij"))
+    with panel.actions_.editor.one_stroke():
+        edit_layer(panel).data_setitem(taken, label)
+    return taken
+
+
+def reopened(panel):
+    """What a kill leaves: the file, and nothing said."""
+    panel.session.end_edit()
+    panel.actions_.show_result(panel.session.result, panel.session.state.overlays)
+    panel.commands.run("edit_outline")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_erased_or_painted_by_hand_stays_when_another_place_is_pointed_at(
+    missed, qtbot, killed
+):
+    """The network brought back, without a word, what the reader had just erased."""
+    point(missed, qtbot, RIGHT)
+    erased = brush(missed, beside(RIGHT), 0, half=0)
+    painted = brush(missed, beside(RIGHT, 2), 1, half=0)
+    if killed:
+        reopened(missed)
+    point(missed, qtbot, beside(RIGHT, 1, 4.0))
+    assert drawn(missed)[erased] == 0
+    assert drawn(missed)[painted] == 1
+    (other,) = np.argwhere(drawn(missed) > 0)[:1]
+    point(missed, qtbot, tuple(missed.session.state.overlays.grid.to_mm(other)), belongs=False)
+    assert drawn(missed)[painted] == 1
+    missed.commands.run("undo")
+    missed.commands.run("undo")
+    missed.commands.run("redo")
+    assert (drawn(missed)[erased], drawn(missed)[painted]) == (0, 1)
+    assert missed.actions_.editor.by_hand[erased].all()
+    assert np.count_nonzero(missed.actions_.editor.by_hand) == 2
+    point(missed, qtbot, beside(RIGHT))
+    assert drawn(missed)[erased] > 0, "the reader pointed into it: the last act counts"
+    point(missed, qtbot, beside(RIGHT, 2), belongs=False)
+    assert drawn(missed)[painted] == 0
+
+
+def test_an_erased_prompt_is_not_asked_again(missed, qtbot):
+    point(missed, qtbot, RIGHT)
+    (first,) = missed.actions_.editor.rounds[-1].foreground
+    brush(missed, RIGHT, 0)
+    assert drawn(missed).any()
+    point(missed, qtbot, beside(RIGHT))
+    assert first not in missed.actions_.editor.rounds[-1].foreground
+    assert drawn(missed)[first] == 0
+
+
+def test_a_prompt_of_one_region_is_none_of_the_part_that_is_shown_next(reviewed, qtbot):
+    """A point in the oedema became enhancing when the enhancing part was pointed at elsewhere."""
+    reviewed.session.go_to(1)
+    reviewed.commands.run("edit_outline")
+    brush(reviewed, LEFT, 2, half=2)
+    point(reviewed, qtbot, LEFT, belongs=False)
+    point(reviewed, qtbot, LEFT)
+    assert reviewed.session.state.choices.region is Region.WT
+    (whole,) = reviewed.actions_.editor.rounds[-1].foreground
+    label = drawn(reviewed)[whole]
+    reviewed.session.choose_region(Region.ET)
+    point(reviewed, qtbot, tuple(np.add(LEFT, (0.0, -16.0, 0.0))))
+    last = reviewed.actions_.editor.rounds[-1]
+    assert last.region is Region.ET
+    assert whole not in last.foreground
+    assert drawn(reviewed)[whole] == label
+
+
+def test_a_waiting_prompt_means_the_region_that_was_shown_when_it_was_made(reviewed, qtbot):
+    ask(reviewed, LEFT, belongs=False)
+    ask(reviewed, beside(LEFT), belongs=False)
+    reviewed.session.choose_region(Region.ET)
+    answered(reviewed, qtbot)
+    assert [one.region for one in reviewed.actions_.editor.rounds] == [Region.WT, Region.WT]
+
+
+def test_what_is_added_to_the_whole_is_oedema_though_the_edit_began_with_the_enhancing_part(
+    reviewed, qtbot
+):
+    """The brush began with the enhancing part, and all that was added later enhanced."""
+    reviewed.session.go_to(1)
+    reviewed.session.choose_region(Region.ET)
+    reviewed.commands.run("edit_outline")
+    reviewed.session.choose_region(Region.WT)
+    mine, free = drawn(reviewed) > 0, reviewed.actions_.editor.allowed
+    near = np.argwhere(ndimage.binary_dilation(mine, iterations=2) & ~mine & free)[0]
+    at_mm = tuple(reviewed.session.state.overlays.grid.to_mm(near))
+    point(reviewed, qtbot, at_mm)
+    assert drawn(reviewed)[tuple(near)] == Label.OEDEMA
+    reviewed.commands.run("undo")
+    edit_layer(reviewed).selected_label = int(Label.CORE)
+    point(reviewed, qtbot, at_mm)
+    assert drawn(reviewed)[tuple(near)] == Label.CORE, "the reader chose that part"

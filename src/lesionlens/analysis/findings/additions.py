@@ -37,7 +37,7 @@ def lesion_at(
     answer : callable
         Segments from prompts on the working grid.
     free : (I, J, K) bool
-        Voxels of the working grid that may be labelled: tissue outside existing candidates.
+        Voxels of the working grid that may be labelled: tissue that nothing else holds.
     point_mm : (3,)
         RAS+ mm.
 
@@ -49,16 +49,15 @@ def lesion_at(
     Raises
     ------
     UnusableInputError
-        The point is outside the head or inside an existing candidate, or nothing around it looks
-        like it.
+        The point is where nothing may be labelled, or nothing around it looks like it.
     """
     working = analysis.prepared.working
     seed = working.nearest_voxel(point_mm)
     i, j, k = seed.tolist()
     if not working.contains(seed) or not free[i, j, k]:
         raise refused(
-            "a point outside the head or inside an existing candidate",
-            "a point in tissue outside every candidate",
+            "a point outside the head, in the resection cavity or inside an existing candidate",
+            "a point in tissue that nothing else holds",
             _DRAW_IT,
         )
     asked = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.enhancement import enhancing_in
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound, Voxel
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 _ADDED: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 _LEFT: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
+_NESTED = (None, *Region)
+"""Every region lies within those before it."""
 
 
 def region_of(labels: Labels, region: Region | None) -> Mask:
@@ -30,6 +34,25 @@ def question_of(labels: Labels, prompt_round: PromptRound) -> PromptRequest:
         for some in (prompt_round.foreground, prompt_round.background)
     )
     return PromptRequest(wanted, unwanted, outline if outline.any() else None, prompt_round.region)
+
+
+def prompts_that_hold(
+    rounds: Sequence[PromptRound], labels: Labels, region: Region | None
+) -> tuple[tuple[Voxel, ...], tuple[Voxel, ...]]:
+    """Return the foreground and background voxels of earlier rounds that hold for a region.
+
+    What belongs to a region belongs to those around it, what does not to those within it.
+    Voxels where the outline says otherwise were changed since, as by a brush, and do not hold.
+    """
+    outline, here = region_of(labels, region), _NESTED.index(region)
+    foreground: dict[Voxel, None] = {}
+    background: dict[Voxel, None] = {}
+    for one in {past.region: past for past in rounds}.values():
+        there = _NESTED.index(one.region)
+        foreground |= dict.fromkeys(one.foreground if there >= here else ())
+        background |= dict.fromkeys(one.background if there <= here else ())
+    kept = tuple(at for at in foreground if outline[at])
+    return kept, tuple(at for at in background if not outline[at])
 
 
 def redrawn(

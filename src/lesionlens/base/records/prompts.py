@@ -212,9 +212,9 @@ class PromptRound:
 
     kind: PromptKind
     foreground: tuple[Voxel, ...]
-    """All foreground voxels so far."""
+    """All foreground voxels so far that hold for the region."""
     background: tuple[Voxel, ...]
-    """All background voxels so far."""
+    """All background voxels so far that hold for the region."""
     region: Region | None
     """The intended region; None for the object at the prompts."""
     paint: int

@@ -19,7 +19,7 @@ from lesionlens.base.records.prompts import PromptRound
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
-from lesionlens.napari.model.overlays.maps import Overlays, geometry_keywords, onto
+from lesionlens.napari.model.overlays.maps import Overlays, cavity_of, geometry_keywords
 from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
@@ -28,6 +28,7 @@ from lesionlens.results.review.drafts import OutlineDraft
 
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
 _MOVES = ("pan_zoom", "transform")
+_BY_HAND = 255
 _OWN_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 
@@ -65,7 +66,10 @@ class OutlineEditor:
         self._values: NDArray[np.float32] | None = None
         self._mode, self._tools = _PAINT, Tools()
         self._shown: Labelled = np.zeros((0, 0, 0), np.uint8)
+        self._made = self._shown
+        """What the outline would be without strokes; `_BY_HAND` where a draft has some."""
         self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
+        self._allowed = self._free
         self.rounds: list[PromptRound] = []
         """Prompts of the outline, oldest first."""
         self._steps: list[_Step] = []
@@ -90,8 +94,11 @@ class OutlineEditor:
 
     @property
     def allowed(self) -> NDArray[np.bool_]:
-        """Mask of paintable voxels on the working grid: tissue outside other candidates."""
-        return self._free
+        """Mask of the voxels that prompts and tools may fill, on the working grid.
+
+        Tissue outside other candidates and the resection cavity, which a brush alone paints over.
+        """
+        return self._allowed
 
     @property
     def label(self) -> Label:
@@ -99,28 +106,37 @@ class OutlineEditor:
         chosen = int(self._layer.selected_label) if self._there() else 0
         return Label(chosen) if chosen in self._labels else self._usual
 
-    def change(self, changed: Labelled) -> bool:
-        """Replace the labels, as one stroke; False if nothing changes."""
+    def prompt_label(self, region: Region | None) -> Label:
+        """Return the part that a prompt adds to: the reader's choice, else the region's usual."""
+        own = self.label is not self._usual or self._usual is Label.CAVITY
+        return self.label if own else _FIRST_LABEL[region or Region.WT]
+
+    @property
+    def by_hand(self) -> NDArray[np.bool_]:
+        """Mask of the voxels that a stroke painted or erased, on the working grid."""
+        return np.asarray(np.asarray(self._layer.data) != self._made)
+
+    def change(self, changed: Labelled, asked: PromptRound | None = None) -> bool:
+        """Replace the labels, as one stroke; False if nothing changes.
+
+        Parameters
+        ----------
+        asked : PromptRound or None
+            The prompt that this is the response to; None for a tool.
+        """
         if not self._there():
             return False
-        now = np.asarray(self._layer.data)
+        now, before = np.asarray(self._layer.data), self._digest()
         places = np.nonzero(now != changed)
         if not places[0].size:
             return False
         self.assisted = True
+        self._made[places] = changed[places]
+        self.rounds = self.rounds if asked is None else [*self.rounds, asked]
         with self._layer.block_history():  # one event at the end
             self._layer.data_setitem(places, changed[places].tolist())
-        return True
-
-    def prompted(self, changed: Labelled, asked: PromptRound) -> bool:
-        """Draw the response to a prompt, as one stroke; False if nothing changes."""
-        before = self._digest()
-        if not self.change(changed):
-            return False
         self._steps.append(_Step(asked, before, self._digest()))
         self._taken_back.clear()
-        self.rounds = [*self.rounds, asked]
-        self._on_stroke()  # the draft holds the prompt too
         return True
 
     # --- the brush of linked views --------------------------------------------------------
@@ -183,22 +199,30 @@ class OutlineEditor:
     def undo(self) -> None:
         """Undo the last stroke, and its prompt."""
         if self._there():
-            now = self._digest()
+            now, before = self._digest(), np.array(self._layer.data)
             self._layer.step_back()
             if self._steps and (now, self._digest()) == self._steps[-1][:0:-1]:
                 self._taken_back.append(self._steps.pop())
-                self.rounds = self.rounds[:-1]
+                self.rounds = self.rounds[: -1 if self._taken_back[-1].asked else None]
+                self._note_made(before)
             self._on_stroke()
 
     def redo(self) -> None:
         """Redo the stroke."""
         if self._there():
-            now = self._digest()
+            now, before = self._digest(), np.array(self._layer.data)
             self._layer.step_on()
             if self._taken_back and (now, self._digest()) == self._taken_back[-1][1:]:
                 self._steps.append(self._taken_back.pop())
-                self.rounds = [*self.rounds, self._steps[-1].asked]
+                asked = self._steps[-1].asked
+                self.rounds = self.rounds if asked is None else [*self.rounds, asked]
+                self._note_made(before)
             self._on_stroke()
+
+    def _note_made(self, before: Labelled) -> None:
+        """Note that what changed was changed by no stroke."""
+        data = np.asarray(self._layer.data)
+        np.copyto(self._made, data, where=data != before, casting="unsafe")
 
     def _digest(self) -> bytes:
         return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()
@@ -228,20 +252,24 @@ class OutlineEditor:
         mine = (overlays.components == candidate) & (overlays.components > 0)
         self._shown = np.where(mine, overlays.labels, 0).astype(np.uint8)
         others = (overlays.components > 0) & ~mine
-        self._free = ~others
+        self._free = self._allowed = ~others
         self._usual = _FIRST_LABEL[state.choices.region]
         if state.analysis is not None:
-            prepared, every = state.analysis.prepared, state.analysis.volumes.all_labels
+            prepared, cavity = state.analysis.prepared, cavity_of(state.analysis)
             self._labels = prepared.labels
+            self._free = free_tissue(prepared, others)
+            self._allowed = self._free & ~cavity
             if candidate == DRAWN_CAVITY:
                 self._labels, self._usual = (Label.CAVITY,), Label.CAVITY
-                cavity = onto(every.data, every.grid, overlays.grid, nearest=True) == Label.CAVITY
                 self._shown = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
-            self._free = free_tissue(prepared, others)
+                self._allowed = self._free
         draft = state.draft if state.resumed else None
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
         self.rounds = [] if draft is None else [*draft.prompts]
         data = self._shown.copy() if draft is None else draft.drawn.copy()
+        self._made = data.copy()
+        if draft is not None and draft.by_hand is not None:
+            self._made[draft.by_hand] = _BY_HAND
         layer = OutlineLayer(
             data,
             name=_OWN_NAMES.get(candidate, f"Outline of candidate {candidate}"),
@@ -295,7 +323,9 @@ class OutlineEditor:
         if self._there():
             self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
-            self.drew(OutlineDraft(self._uid, drawn, self.assisted, tuple(self.rounds)))
+            self.drew(
+                OutlineDraft(self._uid, drawn, self.assisted, tuple(self.rounds), self.by_hand)
+            )
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:
@@ -326,7 +356,7 @@ class OutlineEditor:
 
 
 class _Step(NamedTuple):
-    asked: PromptRound
+    asked: PromptRound | None
     before: bytes
     after: bytes
 

@@ -19,6 +19,7 @@ from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.overlays.maps import cavity_of
 from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -59,7 +60,8 @@ class LesionAdder:
         prepared, reader = analysis.prepared, self.review_controller.reader
 
         def make(log: ReviewLog) -> None:
-            free = edit_tools.free_tissue(prepared, overlays.components > 0)
+            others = (overlays.components > 0) | cavity_of(analysis)
+            free = edit_tools.free_tissue(prepared, others)
             drawn, asked = additions.lesion_at(analysis, result.answer_prompts, free, point_mm)
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
             log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(asked,))

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
+from lesionlens.analysis.findings.prompt_response import (
+    parts_in,
+    prompts_that_hold,
+    question_of,
+    redrawn,
+    region_of,
+)
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.prompting.rules import refused
+from lesionlens.engines.prompting.rules import part_of, refused
 from lesionlens.napari.controllers.review_controller import ANSWERED, ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -52,6 +58,12 @@ _NO_VOXELS = np.zeros((0, 3), np.int64)
 _BESIDE_VOX = 5
 
 
+class _Pointed(NamedTuple):
+    gesture: Gesture
+    region: Region | None
+    paint: int
+
+
 class Prompting:
     """Processes the prompts of one session.
 
@@ -72,7 +84,7 @@ class Prompting:
         self.session, self.questions = session, questions
         self.review_controller = review_controller
         self.held = False
-        self._waiting: list[Gesture] = []
+        self._waiting: list[_Pointed] = []
         self._opened = False
         self._outline = 0
         """Number of the outline being drawn: none takes the answer to a prompt of another one."""
@@ -115,7 +127,9 @@ class Prompting:
             return
         if self.session.state.editing is None and not self._begin(gesture):
             return
-        self._waiting.append(gesture)
+        region = self._region()
+        label = self.review_controller.editor.prompt_label(region)
+        self._waiting.append(_Pointed(gesture, region, int(label)))
         self._next()
 
     def _begin(self, gesture: Gesture) -> bool:
@@ -150,29 +164,30 @@ class Prompting:
     def _next(self) -> None:
         if self._asked is not None or not self._waiting:
             return
-        gesture, editor = self._waiting.pop(0), self.review_controller.editor
+        pointed, editor = self._waiting.pop(0), self.review_controller.editor
         sides, result = editor.drawn(), self.session.result
         analysis = self.session.state.analysis
         if sides is None or result is None or analysis is None:
             self._waiting.clear()
             return
         try:
-            asked = self._round(gesture)
+            asked = self._round(pointed, sides[1])
         except LesionLensError as refusal:
             self._show_refusal(refusal)
             self._next()
             return
         labels, free, outline = sides[1], editor.allowed, self._outline
+        stays = self._stays(pointed, labels)
 
         def task(context: RunContext) -> Any:  # noqa: ARG001
             found = result.answer_prompts(question_of(labels, asked))
             changed = redrawn(labels, found, asked, free, parts_in(analysis, found))
-            return replace(asked, made_by=found.made_by), changed
+            return replace(asked, made_by=found.made_by), np.where(stays, labels, changed)
 
         def done(answered: Any) -> None:
             self._asked = None
             if outline == self._outline:
-                self._draw(gesture, answered[0], labels, answered[1])
+                self._draw(pointed.gesture, answered[0], labels, answered[1])
             self._next()
 
         def refused(error: BaseException) -> None:
@@ -198,7 +213,7 @@ class Prompting:
         editor = self.review_controller.editor
         sides = editor.drawn()
         now = before if sides is None else sides[1]
-        if editor.prompted(np.where(changed == before, now, changed), asked):
+        if editor.change(np.where(now == before, changed, now), asked):
             self.session.clear_problem(OUTLINE)
             self._tell(gesture, before, changed)
         else:
@@ -236,19 +251,30 @@ class Prompting:
         self._opened = False
         self.session.refused(replace(problem_of(error), cause=OUTLINE))
 
-    def _round(self, gesture: Gesture) -> PromptRound:
+    def _stays(self, pointed: _Pointed, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return what strokes painted or erased, except where the gesture says the opposite."""
+        by_hand = self.review_controller.editor.by_hand
+        inside = region_of(labels, pointed.region)
+        for marked, wrong in zip(self._voxels(pointed.gesture), (~inside, inside), strict=True):
+            part = by_hand & wrong
+            if part[tuple(marked.T)].any():
+                by_hand &= ~part_of(part, marked)
+            by_hand[tuple(marked.T)] = False
+        return by_hand
+
+    def _round(self, pointed: _Pointed, labels: NDArray[np.uint8]) -> PromptRound:
         """Return the record of a gesture, with the earlier prompts that it does not contradict."""
         editor = self.review_controller.editor
-        wanted, unwanted = self._voxels(gesture)
+        wanted, unwanted = self._voxels(pointed.gesture)
         marked = wanted if len(wanted) else unwanted
         if not editor.allowed[tuple(marked.T)].any():
             raise refused(
-                "a prompt on air or on another candidate",
+                "a prompt on air, in the resection cavity or on another candidate",
                 "a place that nothing else holds",
-                "Other candidates are not changed: redraw or merge that one",
+                "What lies there is not changed: redraw or merge that one",
             )
         before = editor.rounds[-1] if editor.rounds else None
-        sides = [before.foreground, before.background] if before else [(), ()]
+        sides = prompts_that_hold(editor.rounds, labels, pointed.region)
         new = [wanted, unwanted]
         kept: list[tuple[Voxel, ...]] = []
         for old, added, opposite in zip(sides, new, reversed(new), strict=True):
@@ -261,7 +287,7 @@ class Prompting:
         if before is None or self._begun[0] != uid:  # strokes of an earlier session are continued
             self._begun = uid, time.monotonic() - seconds
         return PromptRound(
-            gesture.kind, kept[0], kept[1], self._region(), int(editor.label),
+            pointed.gesture.kind, kept[0], kept[1], pointed.region, pointed.paint,
             round(time.monotonic() - self._begun[1], 1),
         )  # fmt: skip
 

@@ -46,6 +46,8 @@ class OutlineDraft:
     """Whether a program made part of it."""
     prompts: tuple[PromptRound, ...] = ()
     """Prompts used for it, oldest first."""
+    by_hand: NDArray[np.bool_] | None = None
+    """(I, J, K): voxels that a brush painted or erased; None if unknown."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", frozen(self.drawn))
@@ -73,6 +75,7 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
         affine=analysis.prepared.working.affine,
         assisted=np.array(draft.assisted),
         prompts=np.frombuffer(_PROMPTS.dump_json(draft.prompts, by_alias=True), np.uint8),
+        by_hand=np.packbits(np.zeros(0, bool) if draft.by_hand is None else draft.by_hand),
     )
     try:
         write_atomically(place, held.getvalue())
@@ -93,6 +96,7 @@ def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | 
         ):
             held = {name: np.asarray(file[name]) for name in _KEYS}
             held["prompts"] = file.get("prompts", np.frombuffer(b"[]", np.uint8))
+            held["by_hand"] = file.get("by_hand", np.zeros(0, np.uint8))
         return _draft(held, analysis)
     except FileNotFoundError:
         return None
@@ -113,7 +117,9 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft | 
     drawn[i, j, k] = part
     uid, prompts = str(held["uid"]), _PROMPTS.validate_json(held["prompts"].tobytes())
     uid = compared_uids(analysis.followup).get(uid, uid)
-    return OutlineDraft(uid, drawn, bool(held["assisted"]), prompts)
+    by_hand, bits = np.zeros(drawn.shape, bool), np.unpackbits(held["by_hand"])[: drawn.size]
+    by_hand.flat[: bits.size] = bits
+    return OutlineDraft(uid, drawn, bool(held["assisted"]), prompts, by_hand)
 
 
 def delete_draft(analysis: Analysis, reader: str | None = None) -> None:

@@ -32,7 +32,9 @@ def draft(analysis, uid="2.25.5"):
     drawn[3:6, 4:5, 2:9] = 3
     drawn[-1, -1, -1] = 1
     asked = PromptRound(PromptKind.POINT, ((3, 4, 2),), (), Region.WT, 2, 4.5)
-    return drafts.OutlineDraft(uid, drawn, True, (asked,))
+    by_hand = np.zeros(drawn.shape, bool)
+    by_hand[4, 5:7, 3] = True
+    return drafts.OutlineDraft(uid, drawn, True, (asked,), by_hand)
 
 
 def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysis):
@@ -43,6 +45,7 @@ def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysi
     assert (back.tracking_uid, back.assisted) == ("2.25.5", True)
     np.testing.assert_array_equal(back.drawn, made.drawn)
     assert back.prompts == made.prompts
+    np.testing.assert_array_equal(back.by_hand, made.by_hand)
     empty = replace(made, drawn=np.zeros_like(made.drawn))
     drafts.write_draft(analysis, empty)
     assert not drafts.read_draft(analysis).drawn.any()
@@ -51,15 +54,16 @@ def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysi
     assert drafts.read_draft(analysis) is None
 
 
-def test_a_draft_of_an_earlier_release_has_no_prompts(analysis, home):
+def test_a_draft_of_an_earlier_release_has_no_prompts_and_no_voxels_by_hand(analysis, home):
     drafts.write_draft(analysis, draft(analysis))
     (place,) = home.iterdir()
     with np.load(place) as file:
-        held = {name: file[name] for name in file.files if name != "prompts"}
+        held = {name: file[name] for name in file.files if name not in {"prompts", "by_hand"}}
     with place.open("wb") as stream:
         np.savez_compressed(stream, **held)
     assert drafts.read_draft(analysis).drawn.any()
     assert drafts.read_draft(analysis).prompts == ()
+    assert not drafts.read_draft(analysis).by_hand.any()
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):

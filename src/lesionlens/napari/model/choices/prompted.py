@@ -13,14 +13,14 @@ from lesionlens.base.records.prompts import Points, Prompts
 from lesionlens.napari.model.choices.gestures import Gesture
 
 _NOTHING = 1e-9
-_BOX_CORNERS = 4
+_BOX_CORNERS, _MIN_CORNERS = 4, 3
 
 
 def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     """Return the foreground and the background voxels of a gesture, (N, 3) each, on a grid.
 
     Boxes and lassos lie on the slice that they were drawn on, also across the grid's axes. Voxels
-    outside the grid are omitted.
+    outside the grid are omitted. A lasso of one or two voxels is a scribble over them.
 
     Raises
     ------
@@ -29,11 +29,12 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     """
     at = grid.nearest_voxel(gesture.path_mm)
     line: list[Any] = list(dict.fromkeys(map(tuple, at[grid.contains(at)].tolist())))
-    if gesture.kind is PromptKind.SCRIBBLE:
+    lasso = gesture.kind is PromptKind.LASSO
+    if gesture.kind is PromptKind.SCRIBBLE or (lasso and 0 < len(line) < _MIN_CORNERS):
         prompts = Prompts.of(scribbles=[(line, gesture.belongs)])
     elif gesture.kind is PromptKind.POINT:
         prompts = Prompts.of(points=[(one, gesture.belongs) for one in line[:1]])
-    elif np.ptp(at, axis=0).min() > 0 and len(at) >= _BOX_CORNERS:
+    elif np.ptp(at, axis=0).min() > 0 and (lasso or len(at) >= _BOX_CORNERS):
         return _across(gesture, grid)
     elif gesture.kind is PromptKind.BOX:
         prompts = Prompts.of(box=(at.min(axis=0).tolist(), at.max(axis=0).tolist()))
@@ -46,9 +47,10 @@ def _across(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     """Return the voxels of a box or a lasso on a slice across the grid's axes."""
     path = np.asarray(gesture.path_mm, np.float64)
     origin, step_mm = path[0], float(grid.spacing_mm.min())
-    sides = _unit(path[[1, 3]] - origin)
     if gesture.kind is PromptKind.LASSO:
         sides = np.linalg.svd(path - path.mean(axis=0), full_matrices=False)[2][:2]
+    else:
+        sides = _unit(path[[1, 3]] - origin)
     flat = np.rint((path - origin) @ sides.T / step_mm).astype(np.int64)
     on_slice = [(i, j, 0) for i, j in flat.tolist()]
     prompts = (

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from lesionlens.analysis.explain.maps import FAINT
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume, frozen
 from lesionlens.base.records.findings import Point
@@ -198,6 +198,15 @@ def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = Fals
         return data
     moved = resample(data.astype(np.float32), source, target, nearest=nearest)
     return np.asarray(moved).astype(data.dtype)
+
+
+def cavity_of(analysis: Analysis) -> NDArray[np.bool_]:
+    """Return the mask of the resection cavity on the working grid."""
+    grid, volumes = analysis.prepared.working, analysis.volumes
+    if volumes.cavity is None:
+        return np.zeros(grid.shape, bool)
+    every = volumes.all_labels
+    return np.asarray(onto(every.data, every.grid, grid, nearest=True) == Label.CAVITY)
 
 
 def axis_aligned(volume: Volume) -> Volume:

@@ -74,3 +74,20 @@ def test_a_box_that_begins_outside_the_grid_is_still_a_box(tilt):
     assert GRID.to_mm(foreground)[0] == pytest.approx(place((-32.0, 0.0)), abs=1.0)
     assert GRID.contains(background).all()
     assert len(background)
+
+
+def test_a_lasso_within_a_voxel_or_two_marks_them():
+    """The window answered how Python's arguments are written."""
+    turn = Gesture(PromptKind.LASSO, True, [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0), (0.8, 0.2, 0.0)])
+    foreground, background = voxels_of(turn, GRID)
+    assert foreground.tolist() == GRID.nearest_voxel([(0, 0, 0), (1, 0, 0)]).tolist()
+    assert not len(background)
+
+
+def test_a_fast_lasso_of_three_corners_lies_on_a_tilted_slice_too():
+    place, normal = on_slice(18.0, 9.0)
+    corners = [place(at) for at in ((-12, -10), (12, -10), (0, 14))]
+    foreground, background = voxels_of(Gesture(PromptKind.LASSO, True, corners), GRID)
+    assert len(foreground)
+    assert len(background)
+    assert np.abs(GRID.to_mm(np.concatenate([foreground, background])) @ normal).max() <= 1.0
