@@ -21,6 +21,7 @@ from lesionlens.imaging.preparation.checks import (
     lost_signal,
     overflow,
     quality,
+    repeated_slices,
 )
 from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
 from lesionlens.imaging.preparation.checks.laterality_check import sides
@@ -133,6 +134,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm)) or covered,
             lost_signal.check(acquired),
+            repeated_slices.check(acquired),
             overflow.check(acquired) or quality.saturation(acquired),
             ghosts.check(acquired),
             quality.spacing(series),
