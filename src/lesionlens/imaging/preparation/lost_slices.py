@@ -38,7 +38,7 @@ def lit_areas_mm2(values: NDArray[np.float32], grid: Grid, axis: int) -> NDArray
     lines = np.moveaxis(values, axis, 0)[:, ::2, ::2]
     top = float(np.quantile(lines[::2], 0.995))
     cell = 4 * grid.voxel_ml * 1000 / float(grid.spacing_mm[axis])
-    return (lines > _LIT * top).sum(axis=(1, 2)) * cell
+    return np.asarray((lines > _LIT * top).sum(axis=(1, 2)) * cell, np.float64)
 
 
 def gaps(values: NDArray[np.float32], grid: Grid) -> list[Gap]:
