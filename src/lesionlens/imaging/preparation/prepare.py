@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
@@ -28,12 +30,15 @@ from lesionlens.imaging.preparation.checks.laterality_check import sides
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
+from lesionlens.imaging.preparation.resampling import resample_mask
 from lesionlens.imaging.preparation.working_grid import resample_all
 from lesionlens.network.forked import works_when_forked
 
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
 
 DEFAULT_OPTIONS = PrepareOptions()
+Acquired = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
+"""Voxels as acquired, (I, J, K), with their grid."""
 
 
 @works_when_forked
@@ -135,7 +140,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.cut_off(brain, min(working.spacing_mm)) or covered,
             lost_signal.check(acquired),
             repeated_slices.check(acquired),
-            overflow.check(acquired) or quality.saturation(acquired),
+            _bright_end(draft, acquired),
             ghosts.check(acquired),
             quality.spacing(series),
             quality.motion(acquired),
@@ -147,3 +152,18 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
         ]
         found.insert(1, names.result())
     return tuple(item for item in found if item is not None)
+
+
+def _bright_end(draft: Draft, acquired: Acquired) -> QualityCheck:
+    """Check for overflow and saturation; where one is found, in the brain alone.
+
+    The scalp does not count: fat beside a coil is cut off often, and drawn scalp is even.
+    """
+    found = overflow.check(acquired) or quality.saturation(acquired)
+    if found.passed:
+        return found
+    brains = {}
+    for sequence, (values, grid) in acquired.items():
+        inside = resample_mask(draft.brain, draft.working, draft.loaded[sequence].moved_grid())
+        brains[sequence] = np.where(inside, values, np.float32(0)), grid
+    return overflow.check(brains) or quality.saturation(brains)
