@@ -18,6 +18,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
 from lesionlens.imaging.preparation.checks import (
+    equalised,
     exchanged_names,
     ghosts,
     lost_signal,
@@ -141,6 +142,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             lost_signal.check(acquired),
             repeated_slices.check(acquired),
             _bright_end(draft, acquired),
+            equalised.check(acquired),
             ghosts.check(acquired),
             quality.spacing(series),
             quality.motion(acquired),

@@ -37,7 +37,7 @@ def test_one_stripped_sequence_is_not_of_another_patient(head, monkeypatch, stri
         series[sequence] = Series(sequence, "x", 1.0, brain.grid, (), lambda v=values: v, name)
     study = Study("x", StudyKind.NIFTI, series, root=None)
     prepared = prepare(study, RunContext(), OPTIONS)
-    doubtful = pronounced < (0.11 if stripped else 0.2)
+    doubtful = pronounced < (0.125 if stripped else 0.2)
     assert any("different patients" in notice for notice in prepared.notices) is doubtful
     checks = {check.check: check for check in prepared.quality}
     assert checks["registration"].passed is not doubtful
