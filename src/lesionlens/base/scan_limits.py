@@ -16,6 +16,7 @@ MAX_EDGE_MM = 15.0
 MIN_VIEW_MM, MAX_VIEW_MM = 30.0, 600.0
 MAX_CENTRE_MM = 5000.0
 MIN_SLICES = 5
+AIR_HU, AIR_WITHIN_HU, AIR_BELOW_HU = -1000.0, 150.0, -500.0
 
 
 def check_size(shape: tuple[int, ...], where: str) -> None:
@@ -112,7 +113,7 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
     """
     low, high = _range(values, where)
     coarse = values[::2, ::2, ::2] if values.size > 10**6 else values
-    if low < -500 and _is_ct(coarse):
+    if low < AIR_BELOW_HU and _is_ct(coarse):
         raise UnusableInputError(
             found=f"intensities of {low:g} to {high:g} in {where}: CT (Hounsfield units), not MR",
             expected="an MR scan: T1, T1c, T2 or FLAIR",
@@ -164,9 +165,12 @@ def _range(values: NDArray[np.float32], where: str) -> tuple[float, float]:
 
 def _is_ct(values: NDArray[np.float32]) -> bool:
     """Return whether air is near -1000 and most other voxels are soft tissue, near 0."""
-    rest = values[values > -500]
-    if rest.size > 0.95 * values.size or not rest.size:
+    air, rest = values[values < AIR_BELOW_HU], values[values > AIR_BELOW_HU]
+    if air.size < 0.05 * values.size or not rest.size:
         return False
+    padding = air == air.min()
+    if float((padding | (np.abs(air - AIR_HU) < AIR_WITHIN_HU)).mean()) < 0.8:
+        return False  # a brain's own dark voxels, as after z-scoring in large units
     return float((np.abs(rest) < 150).mean()) > 0.5
 
 

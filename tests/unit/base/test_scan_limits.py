@@ -36,3 +36,21 @@ def test_an_image_below_its_background_is_called_inverted(head, scale):
 def test_an_image_below_zero_on_a_dark_background_is_taken(head):
     scan_limits.check_voxels(head - 1000, "x")
     scan_limits.check_voxels(head, "x")
+
+
+@pytest.mark.parametrize("padding", [-1000, -2048])
+def test_air_near_minus_1000_is_a_ct(head, padding):
+    air = np.random.default_rng(0).normal(-1000, 20, head.shape)
+    air[:8] = padding
+    scan = np.where(head > 0, head / 10, air).astype(np.float32)
+    with pytest.raises(UnusableInputError, match="CT"):
+        scan_limits.check_voxels(scan, "x")
+
+
+@pytest.mark.parametrize("unit", [500, 1000, 5000])
+def test_a_brain_that_was_z_scored_in_large_units_is_no_ct(head, unit):
+    inside = head > 0
+    scores = (head - head[inside].mean()) / head[inside].std()
+    scan = np.where(inside, unit * scores, 0).astype(np.float32)
+    assert (scan < -500).mean() > 0.05
+    scan_limits.check_voxels(scan, "x")

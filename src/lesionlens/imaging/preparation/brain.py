@@ -13,6 +13,7 @@ from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
+from lesionlens.imaging.preparation.lost_slices import gaps
 
 MAX_BRAIN_ML = 2300.0
 MIN_BRAIN_ML = 150.0
@@ -30,6 +31,8 @@ interpolation. Measured: .17 and more in scans as acquired, at most .05 after re
 EDGE_SHARE = 0.5
 """Of the brain's median, at the edge of a smoothed brain."""
 
+PART_SHARE = 0.1
+"""Of the largest part of a stripped brain: parts from here on belong to it. Lost slices cut it."""
 UNEVEN = 0.12
 """Of the median brightness: larger residuals indicate another material."""
 NOISE_SHARE = 0.25
@@ -115,12 +118,18 @@ def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArr
     Parameters
     ----------
     images : sequence of (I, J, K) float32
-        On `grid`, background zero; the object of the first image is used.
+        On `grid`, background zero; the object of the first image is used, in its blank slices that
+        of the others.
     """
-    mask = fill_holes(largest(foreground(images[0])))
+    shown, lost = foreground(images[0]), gaps(images[0], grid)
+    for gap in lost:
+        shown[gap.where] = np.any([foreground(image)[gap.where] for image in images], axis=0)
+    mask = fill_holes(large_parts(shown))
     if max(grid.nominal_spacing_mm) >= PARTIAL_FROM_MM:
         bright = images[0] >= PARTIAL_SHARE * float(np.median(images[0][mask]))
-        return fill_holes(largest(mask & bright))
+        for gap in lost:
+            bright[gap.where] = True
+        return fill_holes(large_parts(mask & bright))
     box = bounding_box(mask)
     if box is None:
         return mask
@@ -140,7 +149,7 @@ def _without_rim(
     for _ in range(2):  # the rim itself lowers the first median
         kept = np.zeros_like(mask)
         kept[mask] = _brightest(images, sure, mask) >= EDGE_SHARE
-        sure = fill_holes(largest(kept))
+        sure = fill_holes(large_parts(kept))
     return sure
 
 
@@ -198,6 +207,11 @@ def _texture(
 
 def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest connected component (6-neighbourhood)."""
+    return large_parts(mask, 1.0)
+
+
+def large_parts(mask: NDArray[np.bool_], share: float = PART_SHARE) -> NDArray[np.bool_]:
+    """Return the connected components of at least a share of the largest (6-neighbourhood)."""
     box = bounding_box(mask)  # half of a head's image is air
     if box is None:
         return mask
@@ -207,7 +221,7 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     kept = np.zeros_like(mask)
-    kept[box] = parts == int(sizes.argmax())
+    kept[box] = (sizes >= share * sizes.max())[parts] & (parts > 0)
     return kept
 
 

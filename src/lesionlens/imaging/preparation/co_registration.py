@@ -51,7 +51,8 @@ def register_sequences(draft: Draft, context: RunContext) -> None:
     with ThreadPoolExecutor(max(options.threads, 1)) as pool:  # ITK releases the GIL
         jobs = [pool.submit(_registered, fixed, loaded[s], lent, options, context) for s in others]
         for number, (sequence, job) in enumerate(zip(others, jobs, strict=True), 1):
-            found, moving = job.result(), loaded[sequence]
+            moving = loaded[sequence]
+            found = replace(job.result(), one_stripped=fixed.stripped != moving.stripped)
             if _at_rest(fixed, moving, found):
                 found = replace(found, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
             else:

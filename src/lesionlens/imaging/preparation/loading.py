@@ -12,7 +12,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid, check_voxels
-from lesionlens.imaging.preparation import brain
+from lesionlens.imaging.preparation import brain, lost_slices
 from lesionlens.imaging.preparation.checks import lost_signal
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.intensity_units import standard_units
@@ -47,7 +47,8 @@ def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     values, notice = lost_signal.finite(raw, series.grid, where)
     check_voxels(values, where)
     values = standard_units(values)
-    notices = [notice] if notice else []
+    values, lost = lost_slices.filled(values, series.grid, where)
+    notices = [words for words in (notice, lost) if words]
     capped, share = _capped(values)
     if share:
         notices.append(f"{where}: {share} voxels far brighter than all others were capped.")

@@ -7,32 +7,39 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
 from lesionlens.imaging.preparation.checks import (
+    equalised,
     exchanged_names,
     ghosts,
     lost_signal,
     overflow,
     quality,
+    repeated_slices,
 )
 from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
 from lesionlens.imaging.preparation.checks.laterality_check import sides
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
+from lesionlens.imaging.preparation.resampling import resample_mask
 from lesionlens.imaging.preparation.working_grid import resample_all
 from lesionlens.network.forked import works_when_forked
 
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
 
 DEFAULT_OPTIONS = PrepareOptions()
+Acquired = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
+"""Voxels as acquired, (I, J, K), with their grid."""
 
 
 @works_when_forked
@@ -133,7 +140,9 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm)) or covered,
             lost_signal.check(acquired),
-            overflow.check(acquired) or quality.saturation(acquired),
+            repeated_slices.check(acquired),
+            _bright_end(draft, acquired),
+            equalised.check(acquired),
             ghosts.check(acquired),
             quality.spacing(series),
             quality.motion(acquired),
@@ -145,3 +154,18 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
         ]
         found.insert(1, names.result())
     return tuple(item for item in found if item is not None)
+
+
+def _bright_end(draft: Draft, acquired: Acquired) -> QualityCheck:
+    """Check for overflow and saturation; where one is found, in the brain alone.
+
+    The scalp does not count: fat beside a coil is cut off often, and drawn scalp is even.
+    """
+    found = overflow.check(acquired) or quality.saturation(acquired)
+    if found.passed:
+        return found
+    brains = {}
+    for sequence, (values, grid) in acquired.items():
+        inside = resample_mask(draft.brain, draft.working, draft.loaded[sequence].moved_grid())
+        brains[sequence] = np.where(inside, values, np.float32(0)), grid
+    return overflow.check(brains) or quality.saturation(brains)

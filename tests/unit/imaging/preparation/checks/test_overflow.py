@@ -9,7 +9,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.checks import overflow
+from lesionlens.imaging.preparation.checks import overflow, quality
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -68,3 +68,22 @@ def test_the_report_of_a_study_says_so(make_study):
     checks = {c.check: c for c in prepare(open_study(folder), RunContext(), options).quality}
     assert not checks["saturation"].passed
     assert "overflow" in checks["saturation"].message
+
+
+@pytest.mark.parametrize("noise", [0, 60])
+def test_an_even_scalp_is_neither_cut_off_nor_an_overflow(make_study, noise):
+    head = make_patient(spacing_mm=2.0, skull=True)
+    folder = make_study(patient=head, sequences={"t1"})
+    path = folder / "t1.nii.gz"
+    image = nib.load(path)
+    values = np.asarray(image.dataobj, np.float32)
+    scalp = (values > 300) & ~ndimage.binary_dilation(head.brain.data, iterations=4)
+    random = np.random.default_rng(0)
+    values += np.abs(random.normal(0, 20, values.shape)).astype(np.float32)
+    values[scalp] = 3000 - np.abs(random.normal(0, noise, int(scalp.sum())))
+    nib.save(nib.Nifti1Image(values, image.affine), path)
+    options = PrepareOptions(cache=False)
+    found = prepare(open_study(folder), RunContext(), options).quality
+    assert next(c for c in found if c.check == "saturation").passed
+    raw = {MrSequence.T1: (values, head.brain.grid)}
+    assert overflow.check(raw) or not quality.saturation(raw).passed

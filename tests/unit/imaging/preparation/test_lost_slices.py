@@ -1,0 +1,78 @@
+"""Slices that were lost: a few are interpolated and named, more cost no part of the brain."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.run_context import RunContext
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation import lost_slices
+from lesionlens.imaging.preparation.brain import mask_of_stripped
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+
+
+@pytest.fixture(scope="module", params=[2.0, 3.0])
+def head(request):
+    spacing_mm = request.param
+    volumes = make_patient(spacing_mm=spacing_mm).sequences.values()
+    images = [volume.data for volume in volumes]
+    return images, next(iter(volumes)).grid
+
+
+def without(values, axis, start, count):
+    cut = values.copy()
+    np.moveaxis(cut, axis, 0)[start : start + count] = 0
+    return cut
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_two_lost_slices_are_interpolated_and_counted(head, axis):
+    (image, *_), grid = head
+    place = image.shape[axis] // 2
+    found, notice = lost_slices.filled(without(image, axis, place, 2), grid, "T1c ('x')")
+    tissue = image > 100
+    assert np.abs(found - image)[tissue].mean() < 0.05 * image[tissue].mean()
+    assert notice is not None
+    assert notice.startswith("T1c ('x'): 2 blank slice(s) within the head")
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_a_whole_scan_and_a_wide_gap_are_left_as_they_are(head, count):
+    (image, *_), grid = head
+    cut = without(image, 2, 25, count)
+    found, notice = lost_slices.filled(cut, grid, "x")
+    assert found is cut
+    assert notice is None
+
+
+def test_blank_slices_beside_the_head_are_none_of_it(head):
+    (image, *_), grid = head
+    assert lost_slices.gaps(image, grid) == []
+    dotted = image.copy()
+    dotted[:, :, -1] = 0
+    dotted[10, 10, -1] = image.max()
+    assert lost_slices.gaps(dotted, grid) == []
+
+
+def test_a_wide_gap_in_one_sequence_costs_no_part_of_the_brain(head):
+    images, grid = head
+    whole = mask_of_stripped(images, grid)
+    cut = without(images[0], 2, 25, 5)
+    assert (mask_of_stripped([cut, *images[1:]], grid) == whole).mean() > 0.99
+    alone = mask_of_stripped([cut], grid)
+    assert alone[:, :, :25].any()
+    assert alone[:, :, 30:].any()
+    assert not alone[:, :, 25:30].any()
+
+
+def test_the_report_of_a_study_names_lost_slices(make_study):
+    folder = make_study()
+    path = folder / "t1c.nii.gz"
+    image = nib.load(path)
+    values = np.asarray(image.dataobj, np.float32)
+    nib.save(nib.Nifti1Image(without(values, 2, values.shape[2] // 2, 2), image.affine), path)
+    options = PrepareOptions(cache=False, sides=False)
+    found = prepare(open_study(folder), RunContext(), options)
+    assert [n for n in found.notices if "2 blank slice(s)" in n and "T1c" in n]
+    assert all(c.passed for c in found.quality if c.check in ("coverage", "signal"))
