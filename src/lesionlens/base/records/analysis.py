@@ -192,7 +192,7 @@ class Analysis:
         if found is None:
             state = self.review.state_of
             here = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
-            now = measures_of((TimePoint("", None, tuple(here)),))
+            now = measures_of((TimePoint("", None, tuple(here), cavity_ml=self.volumes.cavity_ml),))
             then = tuple(one for one in signed.measures if one.ago == 0)
             if [m.tracking_uid for m in now] != [m.tracking_uid for m in then]:
                 now, then = _nameless(now), _nameless(then)

@@ -14,8 +14,8 @@ from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
-from lesionlens.base.records.response import SignedMeasure
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.response import SignedMeasure, in_order
+from lesionlens.base.records.review import CAVITY, Review
 
 
 class ChangeKind(StrEnum):
@@ -441,8 +441,8 @@ class Comparison:
 
 
 def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
-    """Return the measurements behind a response: of the lesions that count."""
-    return tuple(
+    """Return the measurements behind a response: lesions that count, and resection cavities."""
+    found = (
         SignedMeasure(
             len(points) - 1 - number,
             one.tracking_uid,
@@ -452,9 +452,15 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
             one.perpendicular_mm,
         )
         for number, point in enumerate(points)
-        for one in sorted(point.lesions, key=lambda lesion: lesion.tracking_uid)
+        for one in point.lesions
         if one.counts
     )
+    cavities = (
+        SignedMeasure(len(points) - 1 - number, CAVITY, point.cavity_ml, None, None, None)
+        for number, point in enumerate(points)
+        if point.cavity_ml
+    )
+    return in_order((*found, *cavities))
 
 
 def _added(one: Measured, whole: Change | None) -> Change:
