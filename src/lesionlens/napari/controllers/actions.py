@@ -151,7 +151,7 @@ class Actions(
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
         if self.jobs.running:
-            self.session.decline("A job is still running. Cancel it first, then drop again.")
+            self.session.decline(self.jobs.why_busy)
             return False
         mask = len(paths) == 1 and is_mask(paths[0])
         if mask and self.session.state.study is not None:
