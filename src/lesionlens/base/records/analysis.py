@@ -15,10 +15,11 @@ from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.followup import Comparison, Measured, TimePoint, measures_of
+from lesionlens.base.records.followup import Comparison, Measured, TimePoint
 from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
+from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
 

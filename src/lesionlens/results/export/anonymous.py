@@ -232,6 +232,7 @@ def tracking_uids(analysis: Analysis) -> frozenset[str]:
     if followup is not None:
         known |= {uid for p in followup.points for uid in p.tangled}
         known |= {m.tracking_uid for p in followup.points for m in p.lesions}
+        known |= {one.tracking_uid for one in followup.gone}
         sides = (m for c in followup.changes for m in (c.before, c.now))
         known |= {m.tracking_uid for m in sides if m is not None}
     return frozenset(known)
@@ -317,4 +318,5 @@ def _comparison(found: Comparison, new: NewUid) -> Comparison:
         points=tuple(points),
         changes=tuple(map(change, found.changes)),
         own_uids={new(prior): new(own) for prior, own in found.own_uids.items()},
+        gone=tuple(replace(one, tracking_uid=new(one.tracking_uid)) for one in found.gone),
     )

@@ -397,7 +397,7 @@ def _followup(folder: Path) -> Comparison | None:
             {name: row.get(name) for name in ("before", "now", "beside", "joint")}
             for row in known["changes"]
         ]
-        known["own_uids"] = content.get("own_uids", {})  # earlier releases stored none
+        known |= {"own_uids": content.get("own_uids", {}), "gone": content.get("gone", ())}
         return TypeAdapter(Comparison).validate_json(json.dumps(known))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable_part(path, error) from error

@@ -204,6 +204,34 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     assert gone.volume_percent is None
 
 
+def test_a_lesion_that_is_back_keeps_its_name(compared, before, tmp_path, monkeypatch):
+    """It was new, with a name of its own, and missing in the sum of the targets."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    matrix = np.linalg.inv(compared.followup.alignment.matrix)
+    laid = Registration(matrix, 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
+    save(compared, tmp_path / "then")
+    stored = read_result(tmp_path / "then").followup
+    assert [(one.tracking_uid, one.at_mm) for one in stored.gone] == [
+        (one.tracking_uid, pytest.approx(one.at_mm, abs=1e-3)) for one in compared.followup.gone
+    ]
+    then = Prior(Examination(SOMEBODY, "2026-03-05"), replace(compared, followup=stored))
+    lesions = (Lesion(LEFT, 12.0), Lesion(RIGHT, 8.0), Lesion((30.0, 20.0, 55.0), 6.0))
+    last = analysis_of(tmp_path / "head", lesions)
+    found = compare(last, Examination(SOMEBODY, "2026-05-05"), then)
+    gone = next(c.before for c in compared.followup.changes if c.kind == "gone")
+    one = next(c for c in found.followup.changes if c.shown.tracking_uid == gone.tracking_uid)
+    assert (one.kind, one.now.place) == ("new", gone.place)
+    curve = [ml > 0 for _, ml in found.followup.curve(gone.tracking_uid)]
+    assert curve == [True, False, True]
+    said = "flagged before, not at the earlier examination: 2026-01-05"
+    assert sum(row.note == said for row in section_of(found, load("en")).rows) == 1
+    assert sum(said in line for _, line in lines_of(found)) == 1
+    assert {c.kind for c in found.followup.changes} == {"matched", "new", "gone"}
+    (left,) = found.followup.gone
+    assert left.tracking_uid not in {c.tracking_uid for c in found.findings.candidates}
+
+
 def test_growth_is_measured_by_one_criterion_too_and_written(compared):
     grown = next(c for c in compared.followup.changes if c.kind == "matched")
     assert grown.joint.percent == pytest.approx(grown.volume_percent, abs=15)

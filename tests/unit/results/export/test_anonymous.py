@@ -33,7 +33,6 @@ from lesionlens.base.records.followup import (
     Comparison,
     Measured,
     TimePoint,
-    measures_of,
 )
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import (
@@ -52,6 +51,7 @@ from lesionlens.base.records.review import (
     UnaidedMark,
     UnaidedRead,
 )
+from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options

@@ -17,7 +17,7 @@ from lesionlens.analysis.findings.edits import applied, unedited
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import Measured, TimePoint, measures_of
+from lesionlens.base.records.followup import Measured, TimePoint
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -28,6 +28,7 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 from lesionlens.base.records.review import CAVITY, Outline
+from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.response import response
 from lesionlens.engines.testing.simple import Lesion, make_patient
