@@ -758,6 +758,20 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
     assert percent(None, 1.0) is None
 
 
+def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
+    """It was passed over, or taken for another day, and an older one was the prior."""
+    for folder, day in (("sub-07_ses-20250301", "20250301"), ("second look", "20250601"),
+                        ("sub-07_ses-20240101", "20250901")):  # fmt: skip
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "findings.json").write_text("{}")
+        inputs = [{"file": f"anat/sub-07_ses-{day}_T1w.nii.gz", "sha256": day}]
+        (tmp_path / folder / "run.json").write_text(json.dumps({"inputs": inputs}))
+    now = Examination(Patient("sub-07"), "2025-08-01")
+    assert latest_before(tmp_path, now).name == "second look"
+    later = replace(now, date="2025-10-01")
+    assert latest_before(tmp_path, later).name == "sub-07_ses-20240101"
+
+
 def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_path, monkeypatch):
     """The second one took the UID of the prior's lesion, which the first one kept."""
     at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
