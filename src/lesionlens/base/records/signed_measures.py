@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.followup import TimePoint
-from lesionlens.base.records.response import SignedMeasure, in_order
+from lesionlens.base.records.response import SignedMeasure, SignedResponse, in_order
 from lesionlens.base.records.review import CAVITY
 
 
@@ -31,3 +31,13 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
         if point.cavity_ml
     )
     return in_order((*found, *cavities))
+
+
+def is_outdated(signed: SignedResponse, points: Sequence[TimePoint]) -> bool:
+    """Return whether a response was signed on other measurements than those of the examinations."""
+    return not are_same(measures_of(points), signed.measures)
+
+
+def are_same(now: Sequence[SignedMeasure], then: Sequence[SignedMeasure]) -> bool:
+    """Return whether two sequences are of the same lesions with the same figures, in this order."""
+    return len(now) == len(then) and all(map(SignedMeasure.same, now, then))

@@ -50,6 +50,7 @@ from lesionlens.base.records.response import (
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.prior import table_of
+from lesionlens.cli.response import response as command
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
@@ -62,6 +63,7 @@ from lesionlens.results.export.report import report_html
 from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.words import load
+from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import find_prior, latest_before, open_prior
 from lesionlens.results.review.reopen import read_result
@@ -230,6 +232,24 @@ def test_a_lesion_that_is_back_keeps_its_name(compared, before, tmp_path, monkey
     assert {c.kind for c in found.followup.changes} == {"matched", "new", "gone"}
     (left,) = found.followup.gone
     assert left.tracking_uid not in {c.tracking_uid for c in found.findings.candidates}
+
+
+def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date(
+    compared, tmp_path
+):
+    """It proposed anew without a word on the signature."""
+    out = tmp_path / "out"
+    save(compared, out)
+    assert not any("Signed" in line for line in command(out).output)
+    command(out, sign="B. Reader", category=Response.STABLE)
+    assert "Signed by B. Reader: SD (stable disease)" in command(out).output
+    grown = next(c.now for c in compared.followup.changes if c.kind == "matched")
+    log = ReviewLog(read_result(out).review)
+    log.mark(grown.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+    store.save(replace(compared, review=log.review), out)
+    said = next(line for line in command(out).output if "Signed by" in line)
+    assert said.endswith("SD (stable disease), based on other measurements: sign it again or "
+                         "withdraw it")  # fmt: skip
 
 
 def test_growth_is_measured_by_one_criterion_too_and_written(compared):
