@@ -156,6 +156,8 @@ def test_a_response_is_withdrawn_for_a_reason_and_signed_anew(
     assert store.load(tmp_path).events[-1].reader == "B. Reader"
     (tmp_path / "review.json").write_bytes(kept)
     store.change_response(tmp_path, lambda log: log.withdraw_response("wrong", reader="A"))
+    with pytest.raises(UnusableInputError, match=r"no signed response.*nothing was changed"):
+        response(tmp_path, withdraw="wrong", sign="A")
     back = store.load(tmp_path)
     assert (back.response, len(back.responses)) == (None, 1)
     assert (back.events[-1].act, back.events[-1].reason) == ("withdraw response", "wrong")
