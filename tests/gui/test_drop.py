@@ -178,7 +178,7 @@ def test_welcome_page_and_panel_take_a_drop_and_a_second_one_waits_for_nothing(
 ):
     drop(window()._welcome_widget, make_study())
     drop(window(), make_study(name="other", sequences={"t2"}))
-    assert "Cancel it first" in panel.session.state.message
+    assert "cancel it" in panel.session.state.message
     settled(panel, qtbot)
     check_layers(panel.viewer, ALL)
     (tmp_path / "notes.txt").write_text("no scan")

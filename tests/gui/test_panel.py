@@ -389,6 +389,23 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
     ]
 
 
+@pytest.mark.parametrize("names", [["segmentation", "probability_wt"], ["segmentation"]])
+def test_dropped_files_of_a_result_open_the_result(
+    panel, analysis, qtbot, tmp_path: Path, monkeypatch, names
+):
+    """They were opened as scans, and the reader was asked which sequences they are."""
+    monkeypatch.setattr(
+        "lesionlens.analysis.followup.study_locations.location_file",
+        lambda: tmp_path / "studies.json",
+    )
+    save(analysis, tmp_path / "out")
+    study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+    panel.take_dropped([tmp_path / "out" / f"{name}.nii.gz" for name in names])
+    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
+    assert (panel.session.state.problem, panel.session.state.query) == (None, None)
+    assert panel.session.state.reopened
+
+
 def test_a_reopened_result_shows_the_series_that_it_was_made_of(
     panel, analysis, qtbot, tmp_path: Path
 ):

@@ -14,6 +14,7 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
+from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
@@ -79,6 +80,7 @@ def export(
             folder, notes = _save_nameless(analysis, out, key, map_file, context)
         else:
             folder, analysis, notes = options.save(analysis, out, layout, context)
+            comparison.remember(analysis)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (

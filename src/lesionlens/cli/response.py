@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,14 @@ from lesionlens.base.records.response import (
     Disease,
     Response,
     ResponseChoices,
+    SignedResponse,
     Steroids,
 )
 from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, plain
+
+if TYPE_CHECKING:
+    from lesionlens.base.records.followup import Comparison
 
 
 def response(
@@ -78,8 +82,9 @@ def response(
     draft = followup.propose(found, choices)
     listed = ", ".join(f"{n + 1}: {name_of(found.points, n)}" for n in range(len(found.points)))
     lines = (plain(f"Examinations {listed}"), *map(plain, draft.steps), draft.text)
+    there = _signed_words(saved.review.response, found)
     if sign is None:
-        return Answer((*lines, RESEARCH_USE_NOTICE))
+        return Answer((*lines, *there, RESEARCH_USE_NOTICE))
     chosen = category or draft.category
     if chosen is None:
         raise UnusableInputError(
@@ -91,3 +96,15 @@ def response(
     store.change_response(result, lambda log: log.sign_response(signed))
     signature = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
     return Answer((*lines[:-1], signature, RESEARCH_USE_NOTICE))
+
+
+def _signed_words(signed: SignedResponse | None, found: Comparison) -> tuple[str, ...]:
+    """Return the line on the response that is signed already; empty if there is none."""
+    from lesionlens.base.records.signed_measures import is_outdated
+
+    if signed is None:
+        return ()
+    words = f"Signed by {plain(signed.reader)}: {signed.category} ({signed.category.display_name})"
+    if is_outdated(signed, found.points):
+        words += ", based on other measurements: sign it again or withdraw it"
+    return (words,)

@@ -13,6 +13,7 @@ from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
 from lesionlens.cli import options
+from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
 
@@ -64,6 +65,7 @@ def review(
         if out is not None:
             own = options.ResultLayout.OWN
             _, analysis, more = options.save(analysis, out, own, context)
+            comparison.remember(analysis)
             notes = tuple(dict.fromkeys((*notes, *more)))
     if out is None:
         from lesionlens.results.result import Result

@@ -49,9 +49,10 @@ def read(path: str | list[str]) -> list[LayerData]:
         SeveralStudiesError,
     )
     from lesionlens.napari.qt.waiting import painted, when_idle  # noqa: PLC0415
-    from lesionlens.results.review.reopen import is_result  # noqa: PLC0415
+    from lesionlens.results.review.reopen import result_of  # noqa: PLC0415
 
-    if len(paths) == 1 and is_result(paths[0]) and _window().reopen_in_panel(paths[0]):
+    result = result_of([Path(one) for one in wanted])
+    if result is not None and _window().reopen_in_panel(result):
         return NOTHING_YET
     try:
         layers = painted(lambda: read_study(paths))

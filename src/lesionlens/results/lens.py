@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from lesionlens.analysis.explain.explain import Explained, explain
 from lesionlens.analysis.findings import preliminary
@@ -45,7 +46,8 @@ class Lens:
     """The whole analysis with one engine; loads it once, analyses any number of studies.
 
     Several threads may share one: studies are read and prepared side by side, and the engine takes
-    one at a time.
+    one at a time. Pickled, as for another process, it loads its engine again there; an engine of
+    your own is pickled with it.
 
     Parameters
     ----------
@@ -91,19 +93,30 @@ class Lens:
         if not isinstance(engine, str):
             if not isinstance(engine, Future) and not hasattr(engine, "predict"):
                 check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HOW)
+            self._choice: EngineChoice | None = None
             self._engine: Engine | Future[Engine] = engine
             return
         check_kind(device, str, "the name of a device", 'Such as Lens("cpu")')
         if server is not None and not isinstance(server, ServerAddress):
             check_kind(server, str, "a server's address", 'Such as "https://HOST:PORT"')
-        self._engine = EngineChoice(
+        self._choice = EngineChoice(
             device,
             engine,
             None if weights is None else str(path_of(weights, "weights: a file or a name")),
             None if bundle is None else path_of(bundle, "the folder of a MONAI bundle"),
             member_of(ComputePrecision, precision, "a precision"),
             server=server,
-        ).load()
+        )
+        self._engine = self._choice.load()
+
+    @override
+    def __getstate__(self) -> tuple[EngineChoice | None, Engine | None]:
+        """Return what a copy in another process needs."""
+        return self._choice, self.engine if self._choice is None else None
+
+    def __setstate__(self, state: tuple[EngineChoice | None, Engine]) -> None:
+        self._choice, engine = state
+        self._engine = engine if self._choice is None else self._choice.load()
 
     @property
     def engine(self) -> Engine:

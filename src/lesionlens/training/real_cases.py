@@ -209,12 +209,13 @@ class RealCases:
             self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
         )
         key = hashlib.sha256(repr((draw, stage.window, config.paintings)).encode()).hexdigest()
-        folder = self._out / DRAWN_NAME / key[:12]
-        for number in range(config.drawn_kept):
+        place = self._out / DRAWN_NAME / key[:12]
+        folders = [place / f"{number:05d}" for number in range(config.drawn_kept)]
+        for number, folder in enumerate(folders):
             self._context.check("drawing volumes")
             self._context.progress("drawing volumes", number / config.drawn_kept)
-            _draw_once(folder / f"{number:05d}", draw, stage, config.paintings)
-        return sorted(folder.glob(f"*/*{array_cache.SUFFIX}"))
+            _draw_once(folder, draw, stage, config.paintings)
+        return [file for one in folders for file in sorted(one.glob(f"*{array_cache.SUFFIX}"))]
 
 
 def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:

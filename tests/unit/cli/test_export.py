@@ -10,13 +10,16 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, make_reviewed, write_study
 
+from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.export import export
+from lesionlens.cli.review import review
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
+from lesionlens.results.review.reopen import read_run
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,18 @@ def test_the_new_result_says_what_the_readers_decided(reviewed, tmp_path):
     assert states == ["unreviewed", "rejected"]
     assert "1 rejected" in str(answer.output[0])
     assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize("command", [export, review])
+def test_the_study_of_what_was_written_is_found_where_it_is_a_prior(
+    reviewed, tmp_path, monkeypatch, command
+):
+    """Only `analyze` remembered where its images lie: --prior asked for them."""
+    monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
+    study, result = reviewed
+    command(result, study, tmp_path / "out")
+    known = study_locations.recall(read_run(tmp_path / "out").inputs)
+    assert known == (study, open_study(study).uid)
 
 
 def test_another_study_is_refused_and_nothing_is_written(reviewed, make_study, tmp_path):

@@ -280,6 +280,15 @@ def test_a_fresh_result_is_returned_by_another_process(result):
     assert copy.copy(result).engine is result.engine
 
 
+def test_a_lens_is_sent_to_another_process(lens):
+    """multiprocessing ended in "cannot pickle '_thread.lock' object"."""
+    sent = pickle.loads(pickle.dumps(lens))
+    assert sent.engine.info == lens.engine.info
+    assert sent.engine is not lens.engine
+    own = pickle.loads(pickle.dumps(Lens(engine=Scripted())))
+    assert isinstance(own.engine, Scripted)
+
+
 def test_a_result_of_a_head_is_opened_with_its_brain_where_none_is_cached(tmp_path, monkeypatch):
     """On another machine, or once the cache was emptied, the whole head counted as brain: prompts
     gave other outlines, and the images were corrected for a shading that they do not have.

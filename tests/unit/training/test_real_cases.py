@@ -319,6 +319,22 @@ def test_a_case_that_was_trained_on_is_not_held_out_under_another_name(copy, rer
         rerun(2)
 
 
+def test_fewer_drawn_volumes_are_used_where_more_lie_there(root, tmp_path, monkeypatch):
+    """A run with --fresh trained on all that an earlier configuration had made."""
+    used = []
+
+    def source(files, *given):
+        used.append(list(files))
+        return FolderSource(files, *given)
+
+    monkeypatch.setattr("lesionlens.training.real_cases.FolderSource", source)
+    cases = RealCases(find(root), tmp_path, RECIPE)
+    for kept in (2, 1):
+        data = dataclasses.replace(DATA, drawn_share=1.0, drawn_kept=kept, paintings=1)
+        cases.source(STAGE, data, 3, 0).batch(1)
+    assert [len(files) for files in used if "drawn" in files[0].parts] == [2, 1]
+
+
 def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     data = dataclasses.replace(DATA, drawn_share=0.5, drawn_kept=2, paintings=1)
     patches = PatchConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))

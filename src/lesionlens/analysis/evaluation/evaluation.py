@@ -18,6 +18,7 @@ from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
 from lesionlens.base.arguments import check_kind, path_of
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.atomic_file import write_error
 from lesionlens.base.notebook import data_frame
 from lesionlens.base.run_context import SILENT, RunContext
 
@@ -65,11 +66,30 @@ class Evaluation:
         }
 
     def plot(self, path: str | Path) -> Path:
-        """Plot overlap, FROC, calibration and attention as PNG; return the path."""
+        """Plot overlap, FROC, calibration and attention as PNG; return the path.
+
+        An existing file is replaced, a missing folder is created.
+
+        Raises
+        ------
+        UnusableInputError
+            The path is a folder.
+        ResourceError
+            The file cannot be written.
+        """
         from lesionlens.analysis.evaluation.plots import plot  # noqa: PLC0415  (loads matplotlib)
 
         file = path_of(path, "the file for the plot")
-        plot(self.scores, self.summary, file)
+        if file.is_dir():
+            raise UnusableInputError(
+                found=f"a folder {file.name!r}",
+                expected="the file for the plot",
+                next_step="Name a file in it, such as 'plot.png'",
+            )
+        try:
+            plot(self.scores, self.summary, file)
+        except OSError as error:
+            raise write_error("a plot", file, error) from error
         return file
 
     @override

@@ -10,8 +10,9 @@ import numpy as np
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirrored
 from lesionlens.analysis.followup.joint import Side, joint_change
-from lesionlens.analysis.followup.matching import Matches, match
+from lesionlens.analysis.followup.matching import Matches, gone_lesions, match, returned
 from lesionlens.analysis.followup.patient import BOTH, Examination, Prior
+from lesionlens.base.geometry import Affine
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (
@@ -24,6 +25,7 @@ from lesionlens.base.records.followup import (
     compared_uids,
     own_uids,
 )
+from lesionlens.base.records.gone_lesion import GoneLesion
 from lesionlens.base.records.patient import IdentityMatch
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
@@ -81,8 +83,11 @@ def compare(
         now.prepared.native,
         found.moved,
     )
-    matched = dict(_matched_uids(matches, before.findings, now.findings))
-    names = {uid: matched.get(uid, own) for uid, own in _own_by_present(now).items()}
+    chain = before.compared
+    twice = chain is not None and _is_earlier_examination(chain, now)
+    back, gone = _returned_and_gone(now, before, matches, found.moved, known=not twice)
+    new = back | dict(_matched_uids(matches, before.findings, now.findings))
+    names = {uid: new.get(uid, own) for uid, own in _own_by_present(now).items()}
     redrawn = frozenset(names.get(uid, uid) for uid in now.run.redrawn)
     named = replace(
         now,
@@ -93,8 +98,6 @@ def compare(
     if now.original is not None:
         own = replace(now.original, findings=_renamed(now.original.findings, names))
         named = replace(named, original=own)
-    chain = before.compared
-    twice = chain is not None and _is_earlier_examination(chain, now)
     earlier = () if chain is None or twice else chain.points[:-1]
     points = (*earlier, _prior_point(before, prior.visit), _time_point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
@@ -103,6 +106,7 @@ def compare(
         changes,
         _alignment(found, sequence.display_name, swapped),
         _own_uids(now, names),
+        gone,
     )
     laid = replace(laid, points=(*points[:-1], replace(points[-1], tangled=laid.tangled_now)))
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
@@ -195,6 +199,25 @@ def _matched_uids(matches: Matches, before: Findings, now: Findings) -> Iterator
     new = {c.id: c.tracking_uid for c in now.candidates}
     for one, other in matches.pairs:
         yield new[other], old[one]
+
+
+def _returned_and_gone(
+    now: Analysis, before: Analysis, matches: Matches, moved: Affine, *, known: bool
+) -> tuple[dict[str, str], tuple[GoneLesion, ...]]:
+    """Return the earlier tracking UIDs of candidates that are back, and what is gone now.
+
+    `known` says whether lesions of the examinations before the prior are of earlier ones.
+    """
+    back = np.asarray(np.linalg.inv(moved), np.float64)
+    chain = before.compared
+    earlier = [one.moved(back) for one in (() if chain is None or not known else chain.gone)]
+    found, native = now.findings, now.prepared.native
+    ours = returned(earlier, found.components, native, matches)
+    names = {c.tracking_uid: ours[c.id] for c in found.candidates if c.id in ours}
+    then = before.findings
+    new = gone_lesions(then.candidates, then.components, before.prepared.native, matches)
+    still = (one for one in earlier if one.tracking_uid not in names.values())
+    return names, (*still, *(one.moved(back) for one in new))
 
 
 def _is_earlier_examination(chain: Comparison, now: Analysis) -> bool:

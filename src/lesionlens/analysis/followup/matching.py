@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from scipy.spatial import cKDTree
 
 from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.grid import Grid
+from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.gone_lesion import GoneLesion, ball_mm
 
 Points = NDArray[np.float64]
 NEAR_MM = 5.0
@@ -76,6 +78,51 @@ def match(
         if (rows[i], columns[j]) not in taken
     ]
     return Matches(tuple(taken), tuple(further))
+
+
+def returned(
+    gone: Sequence[GoneLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
+) -> dict[int, str]:
+    """Return which lesions are back that an earlier examination showed and the prior did not.
+
+    Parameters
+    ----------
+    gone : sequence of GoneLesion
+        In the grid's RAS+ mm.
+    now, grid, matches
+        As in `match`, and what it returned.
+
+    Returns
+    -------
+    dict of int to str
+        Tracking UID by candidate, each at most once, the nearest first: a candidate without a match
+        that reaches into the ball of a lesion, or within `NEAR_MM` of its centre.
+    """
+    taken = {number for _, number in (*matches.pairs, *matches.further)}
+    pairs = []
+    for number, one in _lesions(now, grid):
+        for lesion in gone if number not in taken else ():
+            away = float(np.linalg.norm(one.points - lesion.at_mm, axis=1).min())
+            if away <= max(lesion.radius_mm, NEAR_MM) + one.reach_mm:
+                pairs.append((away, number, lesion.tracking_uid))
+    found: dict[int, str] = {}
+    for _, number, uid in sorted(pairs):
+        if number not in found and uid not in found.values():
+            found[number] = uid
+    return found
+
+
+def gone_lesions(
+    candidates: Sequence[Candidate], prior: NDArray[np.int32], prior_grid: Grid, matches: Matches
+) -> tuple[GoneLesion, ...]:
+    """Return the candidates of the prior, on its own grid, that are not flagged now."""
+    taken = {number for number, _ in (*matches.pairs, *matches.further)}
+    lesions = dict(_lesions(prior, prior_grid))
+    return tuple(
+        GoneLesion(c.tracking_uid, c.centroid_mm, ball_mm(lesions[c.id].ml) / 2)
+        for c in candidates
+        if c.id in lesions and c.id not in taken
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.labels import Region
 from lesionlens.base.records.followup import ChangeKind, Comparison, Measured, enhancing_ml
+from lesionlens.base.records.gone_lesion import ball_mm
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a lesion that is no target."""
@@ -145,8 +144,8 @@ def _has_grown(case: ResponseCase, before: Measured, now: Measured) -> bool | No
         return _larger(before, now)
     if not case.volumetric:
         return None
-    sizes = _ball_mm(case.volume(before)), _ball_mm(case.volume(now))
-    return _clearly(*sizes)
+    volumes = case.volume(before), case.volume(now)
+    return _clearly(*(None if one is None else ball_mm(one) for one in volumes))
 
 
 def _larger(before: Measured, now: Measured) -> bool:
@@ -158,7 +157,3 @@ def _larger(before: Measured, now: Measured) -> bool:
 
 def _clearly(before: float | None, now: float | None) -> bool:
     return before is not None and now is not None and now - before >= CLEAR_GROWTH_MM
-
-
-def _ball_mm(volume_ml: float | None) -> float | None:
-    return None if volume_ml is None else 10 * math.cbrt(6 / math.pi * volume_ml)

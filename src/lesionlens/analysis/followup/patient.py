@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
@@ -86,14 +88,18 @@ def visit_of(study: Study) -> Examination:
 
 
 def visit_of_result(folder: Path) -> Examination:
-    """Return patient and date of a saved result: from its DICOM objects, else from BIDS names."""
+    """Return patient and date of a saved result: from its DICOM objects, else from BIDS names.
+
+    Names of the analysed files are preferred to that of the folder, which may be renamed.
+    """
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
-    subject, session = entities(f"{folder.name}_")
-    if not subject:
-        return Examination()
-    return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)
+    for name in (*_input_names(folder), folder.name):
+        subject, session = entities(f"{name}_")
+        if subject and (session or name == folder.name):
+            return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)
+    return Examination()
 
 
 def check_same_patient(now: Examination, prior: Examination, *, same_patient: bool = False) -> str:
@@ -152,6 +158,15 @@ def _of_header(path: Path) -> Examination:
         values["StudyInstanceUID"] or None,
         "" if time is None else time[0],
     )
+
+
+def _input_names(result: Path) -> Iterator[str]:
+    """Yield the names of the files that a result was made of, without folders."""
+    listed = read_object(result / "run.json").get("inputs")
+    for row in listed if isinstance(listed, list) else ():
+        name = row.get("file") if isinstance(row, dict) else None
+        if isinstance(name, str):
+            yield PurePosixPath(name).name
 
 
 def _order(text: str) -> tuple[str, int] | None:

@@ -24,7 +24,6 @@ from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import (
     Comparison,
     changed_words,
-    measures_of,
     percent,
     reached,
 )
@@ -37,6 +36,7 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
+from lesionlens.base.records.signed_measures import measures_of
 
 _MINOR = -25.0  # percent: from it a decrease may be a minor response
 _GENERAL = frozenset(
@@ -359,9 +359,13 @@ def _sum_progressed(
 def _otherwise(
     found: Comparison, case: ResponseCase, targets: tuple[str, ...], nadir: int
 ) -> tuple[bool, list[str]]:
-    """Return whether something other than the sum of the targets progressed, with the lines."""
+    """Return whether something other than the sum of the targets progressed, with the lines.
+
+    A target that the nadir does not show, and this examination does, is back.
+    """
+    known = {uid for uid in targets if case.points[nadir].lesion(uid) is not None}
     others = case.there(len(case.points) - 1).items()
-    lines = [progressed(found, case, one, nadir) for uid, one in others if uid not in targets]
+    lines = [progressed(found, case, one, nadir) for uid, one in others if uid not in known]
     enhancing, more = transformed(found, case, nadir)
     steps = [*(step for _, step in lines if step), *more]
     return any(worse for worse, _ in lines) or enhancing, list(dict.fromkeys(steps))

@@ -15,10 +15,11 @@ from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.followup import Comparison, Measured, TimePoint, measures_of
+from lesionlens.base.records.followup import Comparison, Measured, TimePoint
 from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
+from lesionlens.base.records.signed_measures import are_same, is_outdated, measures_of
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
 
@@ -188,16 +189,15 @@ class Analysis:
         signed, found = self.review.response, self.compared
         if signed is None:
             return False
-        if found is None:
-            state = self.review.state_of
-            here = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
-            now = measures_of((TimePoint("", None, tuple(here)),))
-            then = tuple(one for one in signed.measures if one.ago == 0)
-            if [m.tracking_uid for m in now] != [m.tracking_uid for m in then]:
-                now, then = _nameless(now), _nameless(then)
-        else:
-            now, then = measures_of(found.points), signed.measures
-        return len(now) != len(then) or not all(map(SignedMeasure.same, now, then))
+        if found is not None:
+            return is_outdated(signed, found.points)
+        state = self.review.state_of
+        here = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
+        now = measures_of((TimePoint("", None, tuple(here), cavity_ml=self.volumes.cavity_ml),))
+        then = tuple(one for one in signed.measures if one.ago == 0)
+        if [m.tracking_uid for m in now] != [m.tracking_uid for m in then]:
+            now, then = _nameless(now), _nameless(then)
+        return not are_same(now, then)
 
 
 def _nameless(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:

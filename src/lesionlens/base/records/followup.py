@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar
 from lesionlens.base.files.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
+from lesionlens.base.records.gone_lesion import GoneLesion
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
-from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 
 
@@ -253,6 +253,8 @@ class Comparison:
 
     What is stored about the result apart from it, such as a reader's log, uses the replaced ones.
     """
+    gone: tuple[GoneLesion, ...] = ()
+    """Lesions of earlier examinations that are not flagged now, in this one's RAS+ mm."""
 
     def at(
         self, candidates: Iterable[Candidate], review: Review, cavity_ml: float | None
@@ -419,12 +421,23 @@ class Comparison:
             rows.append((_total(products), _total(volumes)))
         return tuple(rows)
 
+    def flagged_before(self, tracking_uid: str) -> tuple[int, ...]:
+        """Return the numbers of the examinations before the prior that show a lesion."""
+        earlier = enumerate(self.points[:-2])
+        return tuple(n for n, point in earlier if point.lesion(tracking_uid) is not None)
+
     def curve(self, tracking_uid: str) -> Iterator[tuple[int, float]]:
-        """Yield the number of each examination at which a lesion was found, and its ml."""
-        for number, point in enumerate(self.points):
-            one = point.lesion(tracking_uid)
-            if one is not None and one.whole_ml is not None:
-                yield number, one.whole_ml
+        """Yield the number of each examination at which a lesion was found, and its ml.
+
+        Between the first and the last of them it is 0 ml where it was gone.
+        """
+        found = [point.lesion(tracking_uid) for point in self.points]
+        there = [number for number, one in enumerate(found) if one is not None]
+        for number in range(there[0], there[-1] + 1) if there else ():
+            one = found[number]
+            volume = 0.0 if one is None else one.whole_ml
+            if volume is not None:
+                yield number, volume
 
     def days(self) -> tuple[float, ...]:
         """Return the time of each examination in days since the first.
@@ -438,23 +451,6 @@ class Comparison:
         if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
             return tuple(float(n) for n in range(len(self.points)))
         return tuple(float(day - found[0]) for day in found)
-
-
-def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
-    """Return the measurements behind a response: of the lesions that count."""
-    return tuple(
-        SignedMeasure(
-            len(points) - 1 - number,
-            one.tracking_uid,
-            one.whole_ml,
-            one.volume_ml.get(Region.ET),
-            one.longest_mm,
-            one.perpendicular_mm,
-        )
-        for number, point in enumerate(points)
-        for one in sorted(point.lesions, key=lambda lesion: lesion.tracking_uid)
-        if one.counts
-    )
 
 
 def _added(one: Measured, whole: Change | None) -> Change:

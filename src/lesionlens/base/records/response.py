@@ -6,6 +6,7 @@ reader's category may differ from the proposed one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -140,13 +141,17 @@ SAME_WITHIN = 0.002
 
 @dataclass(frozen=True, slots=True)
 class SignedMeasure:
-    """Measurements of a counted lesion when a response was signed; None if unknown."""
+    """Measurements of a counted lesion, or of the resection cavity, when a response was signed.
+
+    None if unknown, or not measured of a cavity.
+    """
 
     __pydantic_config__: ClassVar = STRICT
 
     ago: int
     """How many examinations before the assessed one; 0 for the assessed one."""
     tracking_uid: str
+    """The lesion's, or `records.review.CAVITY`."""
     whole_ml: float | None
     enhancing_ml: float | None
     longest_mm: float | None
@@ -165,6 +170,11 @@ class SignedMeasure:
     def figures(self) -> tuple[float | None, ...]:
         """Both volumes and both diameters."""
         return self.whole_ml, self.enhancing_ml, self.longest_mm, self.perpendicular_mm
+
+
+def in_order(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
+    """Return measurements in the order in which they are stored and compared."""
+    return tuple(sorted(measures, key=lambda one: (-one.ago, one.tracking_uid)))
 
 
 @dataclass(frozen=True, slots=True)

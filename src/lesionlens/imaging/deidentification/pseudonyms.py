@@ -144,13 +144,25 @@ def _text_of(path: Path) -> str:
 
 
 def _rows_of(text: str, path: Path) -> set[tuple[str, ...]]:
+    reader, rows, line = csv.reader(io.StringIO(text, newline=""), strict=True), [], 1
     try:
-        rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)]
+        for row in reader:
+            rows.append(tuple(row))
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise _no_table(path) from error
+        raise _damaged_row(path, line, error) from error
     if rows and rows[0] != _COLUMNS:
         raise _no_table(path)
     return set(rows)
+
+
+def _damaged_row(path: Path, line: int, error: csv.Error) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"line {line} of {path.name!r}, which is cut off or damaged ({error})",
+        expected="rows as LesionLens writes them: kind, original, replacement",
+        next_step=f"Delete line {line} in a text editor. No pseudonym changes: all follow from the "
+        "key, and the row is written again when it is needed",
+    )
 
 
 def _no_table(path: Path) -> UnusableInputError:

@@ -36,6 +36,7 @@ from lesionlens.napari.controllers.second_reader import SecondReader
 from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
+from lesionlens.napari.loading import study_paths
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.geometry.planes import Plane
@@ -45,7 +46,7 @@ from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.results.review import drafts
-from lesionlens.results.review.reopen import is_mask, is_result, result_folder
+from lesionlens.results.review.reopen import is_mask, result_of
 
 _DECIDED_SINCE = "What you decided since is not in it: export again."
 
@@ -104,15 +105,17 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         return self.leave_study(self.session.close)
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
-        """Open dropped paths: scans, or a saved result of the open study."""
+        """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
         if self.jobs.running:
-            self.session.decline("A job is still running. Cancel it first, then drop again.")
+            self.session.decline(self.jobs.why_busy)
             return False
-        opened = self.session.state.study is not None
-        paths = tuple(result_folder(place) for place in paths)
-        if len(paths) == 1 and (is_result(paths[0]) or (opened and is_mask(paths[0]))):
+        mask = len(paths) == 1 and is_mask(paths[0])
+        if mask and self.session.state.study is not None:
             return self.reopen(paths[0])
-        return self.open(paths)
+        result = result_of(paths)
+        if result is not None:
+            return self.reopen(result)
+        return self.open(paths if mask else study_paths(paths) or paths)
 
     def analyse(self, *, here: bool = False) -> bool:
         """Analyse the open study; `here` on this machine although a server is selected."""

@@ -254,7 +254,7 @@ class WorklistController:
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
-            self.actions.session.decline("A job is still running. Cancel it first, then continue.")
+            self.actions.session.decline(self.actions.jobs.why_busy)
             return False
 
         self._opening = row

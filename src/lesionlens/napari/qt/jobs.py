@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _TELL_S = 0.15  # minimum seconds between two progress reports of a stage
 _BUSY = "A job is still running: wait for it or cancel it, then try again."
+_STOPPING = "The last job is being stopped: its present step has to end first. Try again then."
 _LEAVE_S = 10.0  # longest wait for cancelled tasks when the application ends
 _running: dict[threading.Thread, threading.Event] = {}
 Task = Callable[[RunContext], Any]
@@ -65,6 +66,11 @@ class Jobs(QObject):
         """Whether a task is running."""
         return self._thread is not None
 
+    @property
+    def why_busy(self) -> str:
+        """Why no other task can be started while one is running."""
+        return _STOPPING if self._cancel.is_set() else _BUSY
+
     def start(
         self,
         words: str,
@@ -95,7 +101,7 @@ class Jobs(QObject):
             False if another job is running; nothing is started then, and the session shows why.
         """
         if self.running:
-            self._session.decline(_BUSY)
+            self._session.decline(self.why_busy)
             return False
         self._cancel = self._newest[0] = threading.Event()
         self._done, self._refused = done, refused

@@ -29,7 +29,6 @@ from lesionlens.napari.commands.study import OF_AN_OPEN_STUDY, OPENERS
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_words import analyse_words
-from lesionlens.napari.loading import study_paths
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.state import Query
@@ -71,7 +70,6 @@ from lesionlens.napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.napari.widgets.study_menus import other_menu, recent_menu
-from lesionlens.results.review.reopen import is_mask
 from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 
 WIDTH, PLAIN_PT = 372, 9.0
@@ -316,8 +314,7 @@ class Panel(AskingPaths, QWidget):
 
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open paths dropped on the panel or the canvas; report those that are not scans."""
-        one_mask = len(paths) == 1 and is_mask(paths[0])
-        self.actions_.open_dropped(tuple(paths) if one_mask else study_paths(paths) or tuple(paths))
+        self.actions_.open_dropped(tuple(paths))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept local files and folders."""

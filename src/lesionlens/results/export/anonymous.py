@@ -17,7 +17,7 @@ from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Change, Comparison, Measured, own_uids
-from lesionlens.base.records.response import SignedResponse
+from lesionlens.base.records.response import SignedResponse, in_order
 from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
 from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
@@ -226,12 +226,13 @@ def tracking_uids(analysis: Analysis) -> frozenset[str]:
     known |= {e.tracking_uid for e in review.events} - NO_CANDIDATE
     known |= {o.tracking_uid for o in review.outlines.values()} - NO_CANDIDATE
     known |= {mark.uid for read in review.unaided for mark in read.marks}
-    known |= {m.tracking_uid for r in _responses(review) for m in r.measures}
+    known |= {m.tracking_uid for r in _responses(review) for m in r.measures} - NO_CANDIDATE
     followup = analysis.followup
     known |= {uid for pair in own_uids(followup).items() for uid in pair}
     if followup is not None:
         known |= {uid for p in followup.points for uid in p.tangled}
         known |= {m.tracking_uid for p in followup.points for m in p.lesions}
+        known |= {one.tracking_uid for one in followup.gone}
         sides = (m for c in followup.changes for m in (c.before, c.now))
         known |= {m.tracking_uid for m in sides if m is not None}
     return frozenset(known)
@@ -288,10 +289,12 @@ def _read(read: UnaidedRead, new: NewUid) -> UnaidedRead:
 
 
 def _response(one: SignedResponse, new: NewUid) -> SignedResponse:
-    """Rename the measurements, in the order of `followup.measures_of`: by tracking UID."""
-    measures = (replace(m, tracking_uid=new(m.tracking_uid)) for m in one.measures)
-    ordered = sorted(measures, key=lambda m: (-m.ago, m.tracking_uid))
-    return replace(one, measures=tuple(ordered))
+    """Rename the measured lesions."""
+    measures = (
+        m if m.tracking_uid in NO_CANDIDATE else replace(m, tracking_uid=new(m.tracking_uid))
+        for m in one.measures
+    )
+    return replace(one, measures=in_order(measures))
 
 
 def _comparison(found: Comparison, new: NewUid) -> Comparison:
@@ -315,4 +318,5 @@ def _comparison(found: Comparison, new: NewUid) -> Comparison:
         points=tuple(points),
         changes=tuple(map(change, found.changes)),
         own_uids={new(prior): new(own) for prior, own in found.own_uids.items()},
+        gone=tuple(replace(one, tracking_uid=new(one.tracking_uid)) for one in found.gone),
     )

@@ -95,7 +95,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     found = analysis.compared
     if found is None:
         return None
-    dates = _dates(found, words, hidden=Identity.DATE in analysis.options.hidden)
+    dates = dates_of(found, words, hidden=Identity.DATE in analysis.options.hidden)
     shift = words.number(found.alignment.shift_mm, 1)
     angle = words.number(found.alignment.angle_deg, 1)
     prior = found.points[-2].date
@@ -111,7 +111,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             angle=angle,
         ),
         doubtful=doubt_words(found, words),
-        rows=tuple(_row(change, found, words) for change in found.changes),
+        rows=tuple(_row(change, found, dates, words) for change in found.changes),
         sums=_sums(found, words),
         limits=_limits(words),
         curves=_drawn(found, dates, words),
@@ -149,18 +149,20 @@ def doubt_words(found: Comparison, words: Words) -> str:
     return " ".join(parts)
 
 
-def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
+def dates_of(found: Comparison, words: Words, *, hidden: bool = False) -> tuple[str, ...]:
+    """Return the dates of the examinations, or their ordinals."""
     return tuple(
         words("fu_examination", n=number) if hidden or not point.date else point.date
         for number, point in enumerate(found.points, start=1)
     )
 
 
-def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
+def _row(change: Change, found: Comparison, dates: Sequence[str], words: Words) -> FollowupRow:
     place = words.place_named(change.shown.place)
     number = words("unknown") if change.now is None else str(change.now.id)
     changed = change.volume_percent, change.product_percent
     plain = change.kind is ChangeKind.MATCHED
+    back = returned_words(change, found, dates, words)
     return FollowupRow(
         name=number,
         place=place,
@@ -170,7 +172,7 @@ def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
             words.signed(changed[0]) if plain else words(f"fu_{change.kind.value}"),
             words.signed(changed[1]) if plain else "",
         ),
-        note=_note(change, found, words),
+        note="; ".join(filter(None, (back, _note(change, found, words)))),
     )
 
 
@@ -198,6 +200,12 @@ def _note(change: Change, found: Comparison, words: Words) -> str:
     if change.joint is not None:
         parts.append(words("fu_joint", changed=_joint(change.joint, words)))
     return "; ".join(parts)
+
+
+def returned_words(change: Change, found: Comparison, dates: Sequence[str], words: Words) -> str:
+    """Return at which earlier examinations a lesion was flagged that is new since the prior."""
+    earlier = () if change.before else found.flagged_before(change.shown.tracking_uid)
+    return words("fu_returned", dates=", ".join(dates[n] for n in earlier)) if earlier else ""
 
 
 def _joint(joint: JointChange, words: Words) -> str:
@@ -242,7 +250,7 @@ def _limits(words: Words) -> str:
 
 def curves_of(found: Comparison, words: Words) -> Curves:
     """Return the volume curve of every lesion over all examinations."""
-    return _drawn(found, _dates(found, words, hidden=False), words)
+    return _drawn(found, dates_of(found, words), words)
 
 
 def _drawn(found: Comparison, dates: tuple[str, ...], words: Words) -> Curves:

@@ -156,10 +156,15 @@ class ReviewLog:
                 in_window="Enter a name in the preferences",
             )
         if self._signed or signed is None or not reason.strip():
+            found, next_step = "no reason", "State the reason"
+            if self._signed:
+                found, next_step = "a study that is signed", "Withdraw the signature first"
+            elif signed is None:
+                found, next_step = "no signed response", "Check the result: nothing was changed"
             raise UnusableInputError(
-                found="a study that is signed" if self._signed else "no response, or no reason",
+                found=found,
                 expected="a signed response, and why it is withdrawn",
-                next_step="Withdraw the signature first" if self._signed else "State the reason",
+                next_step=next_step,
             )
         self._withdrawn(ReviewAct.WITHDRAW_RESPONSE, reason, reader, signed)
 

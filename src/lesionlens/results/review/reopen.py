@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from lesionlens.analysis.findings.edits import applied, is_of_edits
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.files.bounded_read import read_json, read_model
 from lesionlens.base.files.journal import recover
+from lesionlens.base.files.manifest import listed
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -86,6 +87,20 @@ def is_result(folder: Path) -> bool:
 def result_folder(path: Path) -> Path:
     """Return the folder of a result of which `findings.json` is named, else the path itself."""
     return path.parent if path.name == "findings.json" and is_result(path.parent) else path
+
+
+def result_of(paths: Sequence[Path]) -> Path | None:
+    """Return the result that is named, or one of whose files all paths are; None if there is none.
+
+    Files are those that its `run.json` lists: other images may lie in its folder.
+    """
+    if len(paths) == 1 and is_result(result_folder(paths[0])):
+        return result_folder(paths[0])
+    for folder in (paths[0].parent, paths[0].parent.parent) if paths else ():
+        if is_result(folder):
+            files = {folder / name for name in listed(folder, "run.json")}
+            return folder if files.issuperset(paths) else None
+    return None
 
 
 def results_in(folder: Path) -> list[Path]:
@@ -382,7 +397,7 @@ def _followup(folder: Path) -> Comparison | None:
             {name: row.get(name) for name in ("before", "now", "beside", "joint")}
             for row in known["changes"]
         ]
-        known["own_uids"] = content.get("own_uids", {})  # earlier releases stored none
+        known |= {"own_uids": content.get("own_uids", {}), "gone": content.get("gone", ())}
         return TypeAdapter(Comparison).validate_json(json.dumps(known))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable_part(path, error) from error

@@ -18,10 +18,11 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate
+from lesionlens.analysis.evaluation.evaluation import Evaluation
 from lesionlens.analysis.evaluation.metrics import candidate_hits
 from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import summarise
-from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.errors import ConfigError, ResourceError, UnusableInputError
 from lesionlens.base.files import atomic_file
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.provenance import sha256_of
@@ -548,9 +549,19 @@ def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monke
 
     monkeypatch.setattr(atomic_file.os, "fsync", full)
     for how in ({"json": json_file}, {"plot": picture}):
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises((OSError, ResourceError), match="No space"):
             command(*cohort, **how)
     assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [EARLIER, EARLIER]
+
+
+def test_a_plot_refuses_a_place_that_cannot_be(scores, tmp_path):
+    done = Evaluation(tuple(scores.values()), summarise([*scores.values()]), ())
+    with pytest.raises(UnusableInputError, match="Name a file in it"):
+        done.plot(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match=r"a plot that could not be written \(Not a directory"):
+        done.plot(tmp_path / "file" / "s.png")
+    assert done.plot(tmp_path / "new" / "plot").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path, monkeypatch):

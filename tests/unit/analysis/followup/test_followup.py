@@ -50,6 +50,7 @@ from lesionlens.base.records.response import (
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.prior import table_of
+from lesionlens.cli.response import response as command
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
@@ -62,6 +63,7 @@ from lesionlens.results.export.report import report_html
 from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.words import load
+from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import find_prior, latest_before, open_prior
 from lesionlens.results.review.reopen import read_result
@@ -202,6 +204,52 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     assert 60 < grown.volume_percent < 85  # a radius of 18 instead of 15 mm: +73 %
     gone = next(c for c in compared.followup.changes if c.kind == "gone")
     assert gone.volume_percent is None
+
+
+def test_a_lesion_that_is_back_keeps_its_name(compared, before, tmp_path, monkeypatch):
+    """It was new, with a name of its own, and missing in the sum of the targets."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    matrix = np.linalg.inv(compared.followup.alignment.matrix)
+    laid = Registration(matrix, 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
+    save(compared, tmp_path / "then")
+    stored = read_result(tmp_path / "then").followup
+    assert [(one.tracking_uid, one.at_mm) for one in stored.gone] == [
+        (one.tracking_uid, pytest.approx(one.at_mm, abs=1e-3)) for one in compared.followup.gone
+    ]
+    then = Prior(Examination(SOMEBODY, "2026-03-05"), replace(compared, followup=stored))
+    lesions = (Lesion(LEFT, 12.0), Lesion(RIGHT, 8.0), Lesion((30.0, 20.0, 55.0), 6.0))
+    last = analysis_of(tmp_path / "head", lesions)
+    found = compare(last, Examination(SOMEBODY, "2026-05-05"), then)
+    gone = next(c.before for c in compared.followup.changes if c.kind == "gone")
+    one = next(c for c in found.followup.changes if c.shown.tracking_uid == gone.tracking_uid)
+    assert (one.kind, one.now.place) == ("new", gone.place)
+    curve = [ml > 0 for _, ml in found.followup.curve(gone.tracking_uid)]
+    assert curve == [True, False, True]
+    said = "flagged before, not at the earlier examination: 2026-01-05"
+    assert sum(row.note == said for row in section_of(found, load("en")).rows) == 1
+    assert sum(said in line for _, line in lines_of(found)) == 1
+    assert {c.kind for c in found.followup.changes} == {"matched", "new", "gone"}
+    (left,) = found.followup.gone
+    assert left.tracking_uid not in {c.tracking_uid for c in found.findings.candidates}
+
+
+def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date(
+    compared, tmp_path
+):
+    """It proposed anew without a word on the signature."""
+    out = tmp_path / "out"
+    save(compared, out)
+    assert not any("Signed" in line for line in command(out).output)
+    command(out, sign="B. Reader", category=Response.STABLE)
+    assert "Signed by B. Reader: SD (stable disease)" in command(out).output
+    grown = next(c.now for c in compared.followup.changes if c.kind == "matched")
+    log = ReviewLog(read_result(out).review)
+    log.mark(grown.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+    store.save(replace(compared, review=log.review), out)
+    said = next(line for line in command(out).output if "Signed by" in line)
+    assert said.endswith("SD (stable disease), based on other measurements: sign it again or "
+                         "withdraw it")  # fmt: skip
 
 
 def test_growth_is_measured_by_one_criterion_too_and_written(compared):
@@ -728,6 +776,20 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
     study = open_study(tmp_path / "sub-07_ses-20250301")
     assert visit_of(study) == Examination(Patient("sub-07"), "2025-03-01")
     assert percent(None, 1.0) is None
+
+
+def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
+    """It was passed over, or taken for another day, and an older one was the prior."""
+    for folder, day in (("sub-07_ses-20250301", "20250301"), ("second look", "20250601"),
+                        ("sub-07_ses-20240101", "20250901")):  # fmt: skip
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "findings.json").write_text("{}")
+        inputs = [{"file": f"anat/sub-07_ses-{day}_T1w.nii.gz", "sha256": day}]
+        (tmp_path / folder / "run.json").write_text(json.dumps({"inputs": inputs}))
+    now = Examination(Patient("sub-07"), "2025-08-01")
+    assert latest_before(tmp_path, now).name == "second look"
+    later = replace(now, date="2025-10-01")
+    assert latest_before(tmp_path, later).name == "sub-07_ses-20240101"
 
 
 def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_path, monkeypatch):

@@ -71,6 +71,17 @@ def test_products_by_the_published_limits(
     assert any("mm²" in step and "limit" in step for step in draft.steps)
 
 
+@pytest.mark.parametrize("fewer", [Steroids.SAME, Steroids.LOWER])
+def test_a_target_that_the_nadir_does_not_show_is_back_and_counted(fewer: Steroids) -> None:
+    """As a lesion of another name it was missing in the sum: -12 % of the baseline."""
+    large, small = lesion("a", 30, 30), lesion("b", 11, 11)
+    found = compared((large, small), (large,), (large, small))
+    draft = propose(found, replace(ENTERED, steroids=fewer))
+    assert draft.category is R.PROGRESSION
+    assert any("baseline 2025-01-01: 1021 → 1021 mm²" in step for step in draft.steps)
+    assert any("not flagged as tumour on 2025-02-01: place b" in step for step in draft.steps)
+
+
 @pytest.mark.parametrize(
     ("ml", "category"),
     [(3.5, R.PARTIAL), (3.6, R.STABLE), (14.0, R.PROGRESSION), (13.9, R.STABLE)],

@@ -38,7 +38,7 @@ from lesionlens.imaging.deidentification.profile import (
     Options,
     action_of,
 )
-from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, key_at
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, check_map, key_at
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -496,6 +496,21 @@ def test_key_and_map_are_their_owner_s_alone(tmp_path):
     (tmp_path / "bad").write_text("secret")
     with pytest.raises(UnusableInputError, match="no key"):
         key_at(tmp_path / "bad")
+
+
+def test_a_row_of_the_map_that_was_cut_off_is_named_by_its_line(tmp_path):
+    """The whole map was refused, without a word where it is damaged."""
+    names, path = Pseudonyms(b"k" * 32), tmp_path / "map.csv"
+    for patient in ("first", 'of "two" names'):
+        names.patient(patient)
+    names.write_map(path)
+    whole = path.read_text()
+    path.write_text(whole[: whole.index("names")])  # the process ended within quotes
+    with pytest.raises(UnusableInputError, match=r"line 3 of 'map\.csv'.*Delete line 3"):
+        check_map(path)
+    path.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    names.write_map(path)
+    assert path.read_text() == whole
 
 
 def test_a_key_is_made_whole_or_not_at_all_and_by_one_of_two(tmp_path, monkeypatch):

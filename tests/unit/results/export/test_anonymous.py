@@ -33,8 +33,8 @@ from lesionlens.base.records.followup import (
     Comparison,
     Measured,
     TimePoint,
-    measures_of,
 )
+from lesionlens.base.records.gone_lesion import GoneLesion
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import (
     Clinical,
@@ -52,6 +52,7 @@ from lesionlens.base.records.review import (
     UnaidedMark,
     UnaidedRead,
 )
+from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
@@ -137,7 +138,8 @@ def earlier(made):
     changes = (*(Change(one, one) for one in now), Change(gone, None))
     rows = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
     alignment = Alignment(rows, 0.0, 0.0, False, "T1c")
-    return Comparison(points, changes, alignment, {now[0].tracking_uid: OWN})
+    left = GoneLesion(GONE, (1.0, 2.0, 3.0), 5.0)
+    return Comparison(points, changes, alignment, {now[0].tracking_uid: OWN}, (left,))
 
 
 def test_no_name_is_in_any_byte(analysis, tmp_path):

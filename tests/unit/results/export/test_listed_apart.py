@@ -9,8 +9,9 @@ import pytest
 from lesionlens.analysis.followup.response_case import ResponseCase
 from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.base.records.findings import OTHER_FINDINGS, conclusion_of
-from lesionlens.base.records.followup import Measured, TimePoint, measures_of
+from lesionlens.base.records.followup import Measured, TimePoint
 from lesionlens.base.records.response import Disease, ResponseChoices
+from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.cli.analyze import summary
 from lesionlens.napari.model.wording.candidates import details
 from lesionlens.results.export.bids import save_bids

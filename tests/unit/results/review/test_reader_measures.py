@@ -15,9 +15,9 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.edits import applied, unedited
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, ReviewState, Source
+from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import Measured, TimePoint, measures_of
+from lesionlens.base.records.followup import Measured, TimePoint
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -27,10 +27,15 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
+from lesionlens.base.records.review import CAVITY, Outline
+from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.response import response
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.deidentification.profile import Options
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.napari.model.wording.followup import shown_followup
+from lesionlens.results.export.anonymous import anonymous
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.sentence import Sentences
@@ -102,6 +107,35 @@ def test_other_diameters_put_a_signed_response_out_of_date(
     )
 
 
+def test_a_cavity_outlined_later_puts_a_signed_response_out_of_date(
+    plain: Analysis, measured: Analysis, tmp_path: Path
+) -> None:
+    """What is gone may have been removed: no response is proposed then."""
+    log = ReviewLog(measured.review)
+    labels = np.full((2, 2, 2), Label.CAVITY, np.uint8)
+    log.mark(
+        CAVITY, ReviewState.EDITED, reader="A. Reader", outline=Outline(CAVITY, (1, 1, 1), labels)
+    )
+    after = applied(replace(plain, review=log.review))
+    assert after.volumes.cavity_ml
+    assert after.response_outdated
+    lesions = tuple(map(Measured.of, after.findings.candidates))
+    points = (TimePoint("", None, lesions, cavity_ml=after.volumes.cavity_ml),)
+    log.sign_response(replace(SIGNED, measures=measures_of(points)))
+    again = applied(replace(plain, review=log.review))
+    assert not again.response_outdated
+    nameless = anonymous(again, Pseudonyms(b"k" * 32), Options()).analysis
+    assert not nameless.response_outdated
+    DicomExporter().write(again, tmp_path)
+    report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
+    assert report_items.response_of(report) == again.review.response
+    study = tmp_path / "study"
+    shutil.copytree(measured.study.root, study)
+    for path in (tmp_path / "dicom").iterdir():
+        shutil.copy(path, study / path.name)
+    assert not reopen_folder(study, measured.study, measured.prepared).response_outdated
+
+
 def test_a_response_is_withdrawn_for_a_reason_and_signed_anew(
     measured: Analysis, tmp_path: Path
 ) -> None:
@@ -122,6 +156,8 @@ def test_a_response_is_withdrawn_for_a_reason_and_signed_anew(
     assert store.load(tmp_path).events[-1].reader == "B. Reader"
     (tmp_path / "review.json").write_bytes(kept)
     store.change_response(tmp_path, lambda log: log.withdraw_response("wrong", reader="A"))
+    with pytest.raises(UnusableInputError, match=r"no signed response.*nothing was changed"):
+        response(tmp_path, withdraw="wrong", sign="A")
     back = store.load(tmp_path)
     assert (back.response, len(back.responses)) == (None, 1)
     assert (back.events[-1].act, back.events[-1].reason) == ("withdraw response", "wrong")

@@ -35,6 +35,7 @@ from lesionlens.results.review.reopen import (
     reopen,
     reopen_folder,
     result_folder,
+    result_of,
 )
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
@@ -293,6 +294,18 @@ def test_a_result_is_named_by_its_folder_or_by_its_findings(closed, tmp_path):
     again = reopen_folder(folder / "findings.json", analysis.study, analysis.prepared)
     assert findings_json(again) == findings_json(analysis)
     assert result_folder(tmp_path / "findings.json") == tmp_path / "findings.json"
+
+
+def test_a_result_is_named_by_files_of_it_but_not_by_images_beside_them(closed, tmp_path):
+    analysis, _ = closed
+    save(analysis, tmp_path / "out")
+    ours = [tmp_path / "out" / name for name in ("segmentation.nii.gz", "findings.csv")]
+    scan = tmp_path / "out" / "t1.nii.gz"
+    scan.touch()
+    (tmp_path / "segmentation.nii.gz").touch()
+    assert result_of(ours) == result_of([tmp_path / "out"]) == tmp_path / "out"
+    assert result_of([*ours, scan]) is result_of([scan]) is None
+    assert result_of([ours[0], tmp_path / "segmentation.nii.gz"]) is result_of([]) is None
 
 
 def test_a_result_is_recognised_by_its_files(closed, tmp_path):

@@ -16,7 +16,14 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.napari.model.wording.candidates import volume_words
-from lesionlens.results.export.followup import Curves, curves_of, doubt_words, resection_words
+from lesionlens.results.export.followup import (
+    Curves,
+    curves_of,
+    dates_of,
+    doubt_words,
+    resection_words,
+    returned_words,
+)
 from lesionlens.results.export.words import load
 
 
@@ -90,7 +97,8 @@ def _words(change: Change, found: Comparison) -> str:
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
     if change.kind is ChangeKind.NEW:
-        words = f"new, {volume_words(now)}"
+        back = returned_words(change, found, dates_of(found, load("en")), load("en"))
+        words = f"new, {volume_words(now)}{f'; {back}' if back else ''}"
     elif change.kind is ChangeKind.GONE:
         words = f"no longer flagged, was {volume_words(before)}"
     elif change.kind is ChangeKind.SPLIT:
