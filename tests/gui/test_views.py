@@ -1011,6 +1011,20 @@ def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     assert not beside.isVisible()
 
 
+def test_a_second_window_stays_where_the_reader_put_it(shown):
+    """Each new showing, so each next study, gave it its first size and monitor again."""
+    shown.commands.run("second_window")
+    beside = shown.views.second_window
+    beside.setGeometry(40, 60, 700, 500)
+    QApplication.processEvents()
+    put = beside.geometry()
+    shown.commands.run("second_window")
+    assert not beside.isVisible()
+    shown.commands.run("second_window")
+    assert beside.isVisible()
+    assert beside.size() == put.size()
+
+
 def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(shown):
     """napari's canvas has a zoom of its own: the head lay in a corner, at a pixel a millimetre."""
     shown.actions_.show_layout(Layout.SINGLE)

@@ -30,6 +30,7 @@ class SecondWindow(QWidget):
         super().__init__(parent, Qt.WindowType.Window)
         self.setObjectName("lesionlens_second_window")
         self.view = view
+        self._placed = False
         parent.window().installEventFilter(self)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -48,9 +49,13 @@ class SecondWindow(QWidget):
             self.show()
 
     def _place(self) -> None:
-        """Fill a second monitor; with only one, use part of it."""
+        """Fill a second monitor, or part of the only one; later, stay where the reader put it."""
+        screens = QApplication.screens()
+        if self._placed and any(s.geometry().intersects(self.geometry()) for s in screens):
+            return
+        self._placed = True
         first = self.parentWidget().window().screen()
-        others = [screen for screen in QApplication.screens() if screen is not first]
+        others = [screen for screen in screens if screen is not first]
         if others:
             self.setGeometry(others[0].availableGeometry())
         else:
