@@ -10,6 +10,10 @@ FINISH = "finish_outline"
 """Bound to Enter, which is left to napari while nothing is drawn."""
 
 
+def _not_editing(screen: Screen) -> str:
+    return "" if screen.editing else "No outline is drawn now"
+
+
 def _not_redrawn(screen: Screen) -> str:
     return "" if screen.editing or screen.draft_words else screen.not_marked
 
@@ -26,6 +30,7 @@ COMMANDS = (
         "discard_edit",
         "leave the outline as it was",
         lambda acts: acts.review_controller.discard_edit(),
+        unavailable=lambda screen: "" if screen.draft_words else _not_editing(screen),
     ),
     Command(
         "add_lesion",
@@ -76,7 +81,7 @@ COMMANDS = (
         "edit: done; keep what is drawn",
         lambda acts: acts.review_controller.edit_outline(),
         "Return",
-        unavailable=lambda screen: "" if screen.editing else "No outline is drawn now",
+        unavailable=_not_editing,
     ),
     Command(
         "brush_ball",
@@ -89,6 +94,7 @@ COMMANDS = (
         "edit: paint anywhere, or only within a range of intensity or probability",
         lambda acts: acts.brush_limit(),
         "Shift-R",
+        unavailable=_not_editing,
     ),
     Command("smooth", "edit: smooth the outline", lambda acts: acts.adder.smooth(), ","),
     Command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lesionlens.base.labels import ReviewState
-from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.screen.screen import Screen
 
 
@@ -12,18 +12,29 @@ def not_marked(screen: Screen) -> str:
     return "" if screen.editing else screen.not_marked
 
 
+def _no_candidate(screen: Screen) -> str:
+    return no_result(screen) or ("" if screen.candidates else "No candidate is listed")
+
+
 def _nothing_to(act: str, screen: Screen, possible: bool) -> str:
     """Return that there is nothing to undo or redo; for a signed study the act reports why."""
     return "" if possible or screen.editing or screen.signed else f"There is nothing to {act}"
 
 
 COMMANDS = (
-    Command("next_candidate", "go to the next candidate", lambda acts: acts.step_candidate(1), "N"),
+    Command(
+        "next_candidate",
+        "go to the next candidate",
+        lambda acts: acts.step_candidate(1),
+        "N",
+        unavailable=_no_candidate,
+    ),
     Command(
         "previous_candidate",
         "go to the previous candidate",
         lambda acts: acts.step_candidate(-1),
         "Shift-N",
+        unavailable=_no_candidate,
     ),
     Command(
         "next_considered",
@@ -96,6 +107,7 @@ COMMANDS = (
         "type the reason; Enter or Escape returns to the candidates",
         lambda acts: acts.dialogs.type_reason(),
         "Control-Shift-R",
+        unavailable=no_result,
     ),
     Command(
         "sign",
@@ -109,8 +121,15 @@ COMMANDS = (
         "mark the position under the pointer (worklists, unaided reading)",
         lambda acts: acts.mark_here(),
         "Shift-X",
+        unavailable=no_study,
     ),
-    Command("unmark", "remove the last mark", lambda acts: acts.unmark(), "Shift-Z"),
+    Command(
+        "unmark",
+        "remove the last mark",
+        lambda acts: acts.unmark(),
+        "Shift-Z",
+        unavailable=no_study,
+    ),
     Command(
         "mark_to_candidate",
         "turn your mark into a candidate, after you have signed",

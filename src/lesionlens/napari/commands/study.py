@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.screen.screen import Screen
 
 
 def _no_result(screen: Screen) -> str:
     if screen.analysed and screen.activity is not None:
         return f"{screen.activity.name}: wait until it has ended"
-    return "" if screen.can_export else "There is no result to export yet"
+    return "" if screen.can_export else no_result(screen) or "There is no result yet"
 
 
 OPENERS = (
@@ -17,8 +17,18 @@ OPENERS = (
     Command("open_file", "Open a NIfTI file…", lambda acts: acts.dialogs.ask_file()),
     Command("archive", "From the archive (PACS)…", lambda acts: acts.dialogs.ask_archive()),
     Command("reopen_result", "Reopen a saved result…", lambda acts: acts.dialogs.ask_result()),
-    Command("compare", "Compare with an earlier result…", lambda acts: acts.dialogs.ask_prior()),
-    Command("open_second", "Second result of this study…", lambda acts: acts.dialogs.ask_second()),
+    Command(
+        "compare",
+        "Compare with an earlier result…",
+        lambda acts: acts.dialogs.ask_prior(),
+        unavailable=_no_result,
+    ),
+    Command(
+        "open_second",
+        "Second result of this study…",
+        lambda acts: acts.dialogs.ask_second(),
+        unavailable=_no_result,
+    ),
     Command(
         "reopen_mask", "Reopen a segmentation (NIfTI, DICOM)…", lambda acts: acts.dialogs.ask_mask()
     ),
@@ -30,7 +40,7 @@ OF_AN_OPEN_STUDY = ("compare", "open_second")
 """Openers that need a result first."""
 
 COMMANDS = (
-    Command("analyse", "analyse the study", lambda acts: acts.analyse()),
+    Command("analyse", "analyse the study", lambda acts: acts.analyse(), unavailable=no_study),
     Command("add_layers", "add the result as plain layers", lambda acts: acts.add_layers()),
     Command(
         "export",
@@ -64,7 +74,12 @@ COMMANDS = (
         lambda acts: acts.withdraw_response(),
         unavailable=_no_result,
     ),
-    Command("close", "close the study", lambda acts: acts.close()),
+    Command(
+        "close",
+        "close the study",
+        lambda acts: acts.close(),
+        unavailable=lambda screen: "" if screen.activity else no_study(screen),
+    ),
     Command(
         "show_keys", "show these keys", lambda acts: acts.dialogs.show_keys(), "K", "show the keys"
     ),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from lesionlens.napari.commands.command import Command
+from collections.abc import Callable
+from dataclasses import replace
+
+from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.geometry.measures import MeasureKind
+from lesionlens.napari.model.screen.screen import Screen
 
 _OVERLAYS = (
     Command("toggle_overlay", "overlay on or off", lambda acts: acts.toggle_overlay(), "T"),
@@ -34,8 +38,6 @@ _OVERLAYS = (
         lambda acts: acts.next_region(),
         "W",
     ),
-    Command("next_sequence", "show the next sequence", lambda acts: acts.next_sequence(), "S"),
-    Command("next_plane", "axial, coronal or sagittal", lambda acts: acts.next_plane(), "J"),
     Command(
         "probe_cursor",
         "show what the voxel under the pointer attended to; hold and move to continue",
@@ -51,6 +53,8 @@ _OVERLAYS = (
     ),
 )
 _LAYOUTS = (
+    Command("next_sequence", "show the next sequence", lambda acts: acts.next_sequence(), "S"),
+    Command("next_plane", "axial, coronal or sagittal", lambda acts: acts.next_plane(), "J"),
     Command(
         "four_views",
         "four sequences side by side, or one view",
@@ -226,4 +230,13 @@ MEASURES = (
     ),
 )
 """Measurements by hand."""
-COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES)
+
+
+def _needing(unavailable: Callable[[Screen], str], *commands: Command) -> tuple[Command, ...]:
+    return tuple(replace(command, unavailable=unavailable) for command in commands)
+
+
+COMMANDS = (
+    *_needing(no_result, *_OVERLAYS),
+    *_needing(no_study, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES),
+)

@@ -218,6 +218,9 @@ def resolve(state: State) -> Screen:
             problem=state.problem,
             message=state.message,
             declined=state.declined,
+            not_marked=why_not_marked(state),
+            not_added=why_not_added(state),
+            not_merged=why_not_merged(state),
         )
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
