@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from lesionlens.base.records.study import Study
 
+_DISPLACED = (
+    " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
+    "affine, and files saved of them, are right."
+)
+
 
 class NetworkRequests(ViewActs):
     """Requests to the network; repeated ones run by `questions`, others as jobs."""
@@ -109,7 +114,8 @@ class NetworkRequests(ViewActs):
         self.viewer.layers.extend(made)
         self._copies += [(analysis.study, layer) for layer in made]
         names = ", ".join(layer.name for layer in made)
-        self.session.notify(f"Added as layers, a copy: {names}.")
+        displaced = "" if any(layer.visible for layer in made) else _DISPLACED
+        self.session.notify(f"Added as layers, a copy: {names}.{displaced}")
         return True
 
     def watch_copies(self) -> None:
