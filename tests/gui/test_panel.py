@@ -596,6 +596,19 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     assert asked == [("own", True)]
 
 
+def test_preferences_changed_while_a_study_is_open_are_shown_at_once(loaded):
+    """The panel named the settings of its start, and the images went to the new server."""
+    settings = get_plugin_settings("lesionlens")
+    settings.preparation.brain_extraction = "own"
+    settings.engine.server = "https://reading-room.example:8443"
+    settings.review.opacity = 0.3
+    words = reads(loaded.preparation)
+    assert "Preparation: built-in, network on reading-room.example:8443" in words
+    assert loaded.session.defaults.opacity == 0.3
+    settings.engine.server = ""
+    assert "network on" not in reads(loaded.preparation)
+
+
 def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):
     monkeypatch.setattr(
         "lesionlens.imaging.preparation.skull_stripping.installed", lambda: ("synthstrip",)

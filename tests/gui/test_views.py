@@ -10,6 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from napari.layers import Layer
+from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, Qt
 from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
@@ -242,7 +243,7 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
     shown.commands.run("next_slice")
     shown.views.settle()
     assert viewer.dims.point[2] == pytest.approx(shown.actions_.viewpoint.now.point_mm[2], abs=2.1)
-    shown.views.set_wheel(zooms=True)
+    get_plugin_settings("lesionlens").review.wheel = "zoom"
     zoom = shown.actions_.viewpoint.now.zoom
     wheel(view, 1)
     assert shown.actions_.viewpoint.now.zoom > zoom

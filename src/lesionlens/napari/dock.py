@@ -6,6 +6,7 @@ napari imports this module when the panel is first opened, not to list plugins.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.painter import WindowPainter
-from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.preferences import preference_events, read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
@@ -74,7 +75,7 @@ class LesionLens(Panel):
         session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
         super().__init__(viewer, session)
         self.viewer = viewer
-        self._moving = False
+        self._moving, self._preferences = False, preference_events()
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
@@ -100,6 +101,7 @@ class LesionLens(Panel):
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None
         self._listen()
+        self._on_preferences()
         when_idle(self._connect_to_window)
         self.show_model(self.model)
         for layer in list(viewer.layers):
@@ -119,6 +121,8 @@ class LesionLens(Panel):
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.events.theme.connect(self._on_theme)
         get_settings().appearance.events.font_size.connect(self._on_theme)
+        for preferences in self._preferences:
+            preferences.connect(self._on_preferences)
         viewer.dims.events.order.connect(self._on_order)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
 
@@ -222,6 +226,12 @@ class LesionLens(Panel):
         self.show_theme(self.viewer.theme)
         self._lay_out_docks()
 
+    def _on_preferences(self) -> None:
+        now, session = read_preferences(), self.session
+        session.defaults = replace(session.defaults, opacity=now.opacity)
+        self.views.set_wheel(zooms=now.wheel_zooms)
+        self.preparation.show_preferences(now)
+
     def _on_order(self) -> None:
         plane = plane_of(self.viewer.dims.order)
         if plane is not None and self.model.study is not None:
@@ -283,6 +293,8 @@ class LesionLens(Panel):
         viewer.layers.events.removed.disconnect(self._on_removed)
         viewer.events.theme.disconnect(self._on_theme)
         get_settings().appearance.events.font_size.disconnect(self._on_theme)
+        for preferences in self._preferences:
+            preferences.disconnect(self._on_preferences)
         viewer.dims.events.order.disconnect(self._on_order)
         viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.gestures.release()
