@@ -13,7 +13,15 @@ from napari.layers import Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, Qt
-from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtGui import (
+    QCursor,
+    QFont,
+    QFontMetricsF,
+    QKeySequence,
+    QMouseEvent,
+    QResizeEvent,
+    QWheelEvent,
+)
 from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QToolButton
 from tests.gui.window import wait
 
@@ -1041,6 +1049,13 @@ def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(s
     shown.session.step(1)
     at = shown.session.candidate().centroid_mm
     np.testing.assert_allclose(shown.actions_.viewpoint.now.centre_mm, at)
+
+
+def test_the_palette_opens_from_the_second_window_too(shown):
+    """It did not, and the letters typed to find a command were commands: U undid, R rejected."""
+    shown.commands.run("second_window")
+    sequences = [key for act in shown.views.second_window.actions() for key in act.shortcuts()]
+    assert QKeySequence("Ctrl+Shift+P") in sequences
 
 
 def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(shown, qtbot):

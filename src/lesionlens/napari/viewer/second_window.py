@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QMenu, QVBoxLayout, QWidget
 
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.viewer.board_view import BoardView
 
 _SIZE = (900, 800)
+_PALETTE = "napari.window.view.toggle_command_palette"
 TITLE = "LesionLens: second window"
 
 
@@ -32,6 +33,11 @@ class SecondWindow(QWidget):
         self.view = view
         self._placed = False
         parent.window().installEventFilter(self)
+        menus = parent.window().findChildren(QMenu)
+        for palette in (one for menu in menus for one in menu.actions()):
+            if palette.objectName() == _PALETTE:
+                self.addAction(palette)  # else the letters typed into it would be commands
+                palette.triggered.connect(self._leave)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(view)
@@ -47,6 +53,10 @@ class SecondWindow(QWidget):
             self._place()
             self.view.setFocus()  # a window that is activated takes keys at once
             self.show()
+
+    def _leave(self) -> None:
+        """Let what is typed next go to the first window."""
+        self.parentWidget().window().activateWindow()
 
     def _place(self) -> None:
         """Fill a second monitor, or part of the only one; later, stay where the reader put it."""
