@@ -338,6 +338,14 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     assert reviewed.session.state.message == "Saved in out."
 
 
+def test_an_export_that_is_cancelled_writes_nothing(reviewed, qtbot, tmp_path: Path):
+    assert reviewed.actions_.export(tmp_path / "out")
+    reviewed.jobs.stop()
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.message == "Stopped. Nothing was changed."
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_an_export_left_out_is_reported_in_the_panel(
     reviewed, qtbot, tmp_path: Path, monkeypatch
 ):
