@@ -156,7 +156,7 @@ def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     monkeypatch.setattr(asking_paths, "ask_path", lambda *words: asked.append(words))
     loaded.commands.run("export")
     assert not asked
-    assert "no result to export" in loaded.session.state.message
+    assert loaded.session.state.message == "Analyse the study first."
 
 
 def test_a_focus_that_falls_on_a_text_field_goes_to_the_panel(reviewed, qtbot):

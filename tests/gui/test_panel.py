@@ -338,6 +338,14 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     assert reviewed.session.state.message == "Saved in out."
 
 
+def test_an_export_that_is_cancelled_writes_nothing(reviewed, qtbot, tmp_path: Path):
+    assert reviewed.actions_.export(tmp_path / "out")
+    reviewed.jobs.stop()
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.message == "Stopped. Nothing was changed."
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_an_export_left_out_is_reported_in_the_panel(
     reviewed, qtbot, tmp_path: Path, monkeypatch
 ):
@@ -611,6 +619,19 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     loaded.run.analyse.emit()
     wait(qtbot, loaded)
     assert asked == [("own", True)]
+
+
+def test_preferences_changed_while_a_study_is_open_are_shown_at_once(loaded):
+    """The panel named the settings of its start, and the images went to the new server."""
+    settings = get_plugin_settings("lesionlens")
+    settings.preparation.brain_extraction = "own"
+    settings.engine.server = "https://reading-room.example:8443"
+    settings.review.opacity = 0.3
+    words = reads(loaded.preparation)
+    assert "Preparation: built-in, network on reading-room.example:8443" in words
+    assert loaded.session.defaults.opacity == 0.3
+    settings.engine.server = ""
+    assert "network on" not in reads(loaded.preparation)
 
 
 def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):

@@ -10,9 +10,18 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from napari.layers import Layer
+from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, Qt
-from qtpy.QtGui import QCursor, QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtGui import (
+    QCursor,
+    QFont,
+    QFontMetricsF,
+    QKeySequence,
+    QMouseEvent,
+    QResizeEvent,
+    QWheelEvent,
+)
 from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QToolButton
 from tests.gui.window import wait
 
@@ -241,7 +250,7 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
     shown.commands.run("next_slice")
     shown.views.settle()
     assert viewer.dims.point[2] == pytest.approx(shown.actions_.viewpoint.now.point_mm[2], abs=2.1)
-    shown.views.set_wheel(zooms=True)
+    get_plugin_settings("lesionlens").review.wheel = "zoom"
     zoom = shown.actions_.viewpoint.now.zoom
     wheel(view, 1)
     assert shown.actions_.viewpoint.now.zoom > zoom
@@ -1010,6 +1019,20 @@ def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     assert not beside.isVisible()
 
 
+def test_a_second_window_stays_where_the_reader_put_it(shown):
+    """Each new showing, so each next study, gave it its first size and monitor again."""
+    shown.commands.run("second_window")
+    beside = shown.views.second_window
+    beside.setGeometry(40, 60, 700, 500)
+    QApplication.processEvents()
+    put = beside.geometry()
+    shown.commands.run("second_window")
+    assert not beside.isVisible()
+    shown.commands.run("second_window")
+    assert beside.isVisible()
+    assert beside.size() == put.size()
+
+
 def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(shown):
     """napari's canvas has a zoom of its own: the head lay in a corner, at a pixel a millimetre."""
     shown.actions_.show_layout(Layout.SINGLE)
@@ -1025,6 +1048,13 @@ def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(s
     shown.session.step(1)
     at = shown.session.candidate().centroid_mm
     np.testing.assert_allclose(shown.actions_.viewpoint.now.centre_mm, at)
+
+
+def test_the_palette_opens_from_the_second_window_too(shown):
+    """It did not, and the letters typed to find a command were commands: U undid, R rejected."""
+    shown.commands.run("second_window")
+    sequences = [key for act in shown.views.second_window.actions() for key in act.shortcuts()]
+    assert QKeySequence("Ctrl+Shift+P") in sequences
 
 
 def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(shown, qtbot):

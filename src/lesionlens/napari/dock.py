@@ -6,6 +6,7 @@ napari imports this module when the panel is first opened, not to list plugins.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.painter import WindowPainter
-from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.preferences import preference_events, read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
@@ -77,7 +78,7 @@ class LesionLens(Panel):
         )
         super().__init__(viewer, session)
         self.viewer = viewer
-        self._moving = False
+        self._moving, self._preferences = False, preference_events()
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
@@ -103,6 +104,7 @@ class LesionLens(Panel):
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None
         self._listen()
+        self._on_preferences()
         when_idle(self._connect_to_window)
         self.show_model(self.model)
         for layer in list(viewer.layers):
@@ -130,6 +132,7 @@ class LesionLens(Panel):
             (get_settings().appearance.events.font_size, self._on_theme),
             (dims.order, self._on_order),
             (dims.ndisplay, self._on_ndisplay),
+            *((event, self._on_preferences) for event in self._preferences),
         )
 
     # --- session → screen -----------------------------------------------------------------
@@ -230,6 +233,12 @@ class LesionLens(Panel):
             self.dock_layout.keep()
         self.show_theme(self.viewer.theme)
         self._lay_out_docks()
+
+    def _on_preferences(self) -> None:
+        now, session = read_preferences(), self.session
+        session.defaults = replace(session.defaults, opacity=now.opacity)
+        self.views.set_wheel(zooms=now.wheel_zooms)
+        self.preparation.show_preferences(now)
 
     def _on_order(self) -> None:
         plane = plane_of(self.viewer.dims.order)

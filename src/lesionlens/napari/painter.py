@@ -9,7 +9,6 @@ from napari.components import ViewerModel
 from lesionlens.base.process.memory import collect_and_freeze
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.screen.view_model import ViewModel
-from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.views import Views
@@ -46,7 +45,6 @@ class WindowPainter:
             views.without_events(lambda: layers.forget_others(model.study, model.aside))
             if model.study is not None:
                 views.set_up()
-                views.set_wheel(zooms=read_preferences().wheel_zooms)
         if model.overlays is not before.overlays:
             self._take_overlays(before, model)
         elif model.study is not before.study is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.process.host_process import TUNE
@@ -16,6 +16,9 @@ from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.site.worklist.site import unaided_first_required
+
+if TYPE_CHECKING:
+    from napari.utils.events import EmitterGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,15 @@ def _settings() -> Any:
     from napari.settings import get_plugin_settings  # noqa: PLC0415
 
     return get_plugin_settings("lesionlens")
+
+
+def preference_events() -> tuple[EmitterGroup, ...]:
+    """Return napari's events of changed settings; none if napari has none of this plugin."""
+    try:
+        settings = _settings()
+    except KeyError:
+        return ()
+    return tuple(group.events for group in (settings.review, settings.engine, settings.preparation))
 
 
 def _policy() -> tuple[bool, str]:

@@ -1,6 +1,7 @@
 """napari's writers: image and labels layers as NIfTI, in patient coordinates.
 
-napari offers them first for any layer; layers of others are left to its own writers.
+napari offers them first for several layers, after its own writers for one; layers of others are
+left to those.
 """
 
 from __future__ import annotations

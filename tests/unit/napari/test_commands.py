@@ -13,8 +13,8 @@ import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands
 from lesionlens.napari.commands.table import BY_NAME, COMMANDS, KEYED
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.model.state.state import Activity
+from lesionlens.napari.model.screen.screen import Screen, resolve
+from lesionlens.napari.model.state.state import Activity, State
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MANIFEST = Path(lesionlens.napari.__file__).with_name("napari.yaml")
@@ -95,5 +95,5 @@ def test_while_something_runs_an_export_waits_for_it():
     export = BY_NAME["export"].unavailable
     measuring = Screen(analysed=True, activity=Activity("Measuring"))
     assert export(measuring) == "Measuring: wait until it has ended"
-    assert export(Screen()) == "There is no result to export yet"
+    assert export(resolve(State())) == "No study is open"
     assert export(Screen(analysed=True, can_export=True)) == ""

@@ -8,6 +8,16 @@ from dataclasses import dataclass
 from lesionlens.napari.model.screen.screen import Screen
 
 
+def no_study(screen: Screen) -> str:
+    """Return why there is no study to show; empty if one is open."""
+    return "" if screen.sequences else screen.not_added
+
+
+def no_result(screen: Screen) -> str:
+    """Return why there are no candidates or maps to show; empty if there is a result."""
+    return "" if screen.analysed or screen.preliminary else screen.not_added
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """An act that a key, a button, a menu or napari's palette runs."""

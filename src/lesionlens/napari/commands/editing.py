@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from lesionlens.napari.commands.command import Command
+from lesionlens.napari.model.screen.screen import Screen
 
 EDIT = "edit_outline"
 FINISH = "finish_outline"
 """Bound to Enter, which is left to napari while nothing is drawn."""
+
+
+def _not_editing(screen: Screen) -> str:
+    return "" if screen.editing else "No outline is drawn now"
 
 
 COMMANDS = (
@@ -20,6 +25,7 @@ COMMANDS = (
     Command(
         "discard_edit",
         "leave the outline as it was",
+        unavailable=lambda screen: "" if screen.draft_words else _not_editing(screen),
         run=lambda acts: acts.review_controller.discard_edit(),
     ),
     Command(
@@ -69,7 +75,7 @@ COMMANDS = (
         FINISH,
         "edit: done; keep what is drawn",
         "Return",
-        unavailable=lambda screen: "" if screen.editing else "No outline is drawn now",
+        unavailable=_not_editing,
         run=lambda acts: acts.review_controller.edit_outline(),
     ),
     Command("brush_ball", "edit: 3-D brush, or 2-D on the slice", "Shift-T"),
@@ -77,6 +83,7 @@ COMMANDS = (
         "brush_limit",
         "edit: paint anywhere, or only within a range of intensity or probability",
         "Shift-R",
+        unavailable=_not_editing,
     ),
     Command("smooth", "edit: smooth the outline", ",", run=lambda acts: acts.adder.smooth()),
     Command(

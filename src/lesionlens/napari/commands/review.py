@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from lesionlens.base.labels import ReviewState
-from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.screen.screen import Screen
 
 
 def not_marked(screen: Screen) -> str:
     """Return why no decision is possible; while an outline is drawn, it is kept first."""
     return "" if screen.editing else screen.not_marked
+
+
+def _no_candidate(screen: Screen) -> str:
+    return no_result(screen) or ("" if screen.candidates else "No candidate is listed")
 
 
 def _nothing_to(act: str, screen: Screen, possible: bool) -> str:
@@ -19,12 +23,17 @@ def _nothing_to(act: str, screen: Screen, possible: bool) -> str:
 
 COMMANDS = (
     Command(
-        "next_candidate", "go to the next candidate", "N", run=lambda acts: acts.step_candidate(1)
+        "next_candidate",
+        "go to the next candidate",
+        "N",
+        unavailable=_no_candidate,
+        run=lambda acts: acts.step_candidate(1),
     ),
     Command(
         "previous_candidate",
         "go to the previous candidate",
         "Shift-N",
+        unavailable=_no_candidate,
         run=lambda acts: acts.step_candidate(-1),
     ),
     Command("next_considered", "go to the next region that was also considered", "Control-Shift-N"),
@@ -91,6 +100,7 @@ COMMANDS = (
         "type_reason",
         "type the reason; Enter or Escape returns to the candidates",
         "Control-Shift-R",
+        unavailable=no_result,
         run=lambda acts: acts.dialogs.type_reason(),
     ),
     Command(
@@ -98,9 +108,12 @@ COMMANDS = (
     ),
     Command("withdraw", "withdraw the signature, with a reason"),
     Command(
-        "mark_here", "mark the position under the pointer (worklists, unaided reading)", "Shift-X"
+        "mark_here",
+        "mark the position under the pointer (worklists, unaided reading)",
+        "Shift-X",
+        unavailable=no_study,
     ),
-    Command("unmark", "remove the last mark", "Shift-Z"),
+    Command("unmark", "remove the last mark", "Shift-Z", unavailable=no_study),
     Command(
         "mark_to_candidate",
         "turn your mark into a candidate, after you have signed",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.screen.screen import Screen
 
 
 def _no_result(screen: Screen) -> str:
     if screen.analysed and screen.activity is not None:
         return f"{screen.activity.name}: wait until it has ended"
-    return "" if screen.can_export else "There is no result to export yet"
+    return "" if screen.can_export else no_result(screen) or "There is no result yet"
 
 
 OPENERS = (
@@ -18,10 +18,16 @@ OPENERS = (
     Command("archive", "From the archive (PACS)…", run=lambda acts: acts.dialogs.ask_archive()),
     Command("reopen_result", "Reopen a saved result…", run=lambda acts: acts.dialogs.ask_result()),
     Command(
-        "compare", "Compare with an earlier result…", run=lambda acts: acts.dialogs.ask_prior()
+        "compare",
+        "Compare with an earlier result…",
+        unavailable=_no_result,
+        run=lambda acts: acts.dialogs.ask_prior(),
     ),
     Command(
-        "open_second", "Second result of this study…", run=lambda acts: acts.dialogs.ask_second()
+        "open_second",
+        "Second result of this study…",
+        unavailable=_no_result,
+        run=lambda acts: acts.dialogs.ask_second(),
     ),
     Command(
         "reopen_mask",
@@ -36,7 +42,7 @@ OF_AN_OPEN_STUDY = ("compare", "open_second")
 """Openers that need a result first."""
 
 COMMANDS = (
-    Command("analyse", "analyse the study"),
+    Command("analyse", "analyse the study", unavailable=no_study),
     Command("add_layers", "add the result as plain layers"),
     Command(
         "export",
@@ -63,7 +69,11 @@ COMMANDS = (
     Command(
         "withdraw_response", "withdraw the signed response, with a reason", unavailable=_no_result
     ),
-    Command("close", "close the study"),
+    Command(
+        "close",
+        "close the study",
+        unavailable=lambda screen: "" if screen.activity else no_study(screen),
+    ),
     Command(
         "show_keys",
         "show these keys",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from lesionlens.napari.commands.command import Command
+from collections.abc import Callable
+from dataclasses import replace
+
+from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.geometry.measures import MeasureKind
+from lesionlens.napari.model.screen.screen import Screen
 
 _OVERLAYS = (
     Command("toggle_overlay", "overlay on or off", "T"),
@@ -23,8 +27,6 @@ _OVERLAYS = (
         "toggle_first_layer", "attention of the first layer, or of the deciding layers", "Shift-B"
     ),
     Command("next_region", "whole tumour, tumour core or enhancing tumour", "W"),
-    Command("next_sequence", "show the next sequence", "S"),
-    Command("next_plane", "axial, coronal or sagittal", "J"),
     Command(
         "probe_cursor",
         "show what the voxel under the pointer attended to; hold and move to continue",
@@ -35,6 +37,8 @@ _OVERLAYS = (
     Command("ask_without", "run the network again with the candidate masked"),
 )
 _LAYOUTS = (
+    Command("next_sequence", "show the next sequence", "S"),
+    Command("next_plane", "axial, coronal or sagittal", "J"),
     Command(
         "four_views",
         "four sequences side by side, or one view",
@@ -168,4 +172,13 @@ MEASURES = (
     Command("remove_measure", "remove the last measurement", "Shift-F3"),
 )
 """Measurements by hand."""
-COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES)
+
+
+def _needing(unavailable: Callable[[Screen], str], *commands: Command) -> tuple[Command, ...]:
+    return tuple(replace(command, unavailable=unavailable) for command in commands)
+
+
+COMMANDS = (
+    *_needing(no_result, *_OVERLAYS),
+    *_needing(no_study, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES),
+)

@@ -276,10 +276,9 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             from lesionlens.results.export.run import warnings_of  # noqa: PLC0415
 
             check_outside(analysis.study.root, folder)
-            context.progress("write and read back", 0.0)
             known = set(warnings_of(analysis))
             asked = preferences.asked_of_report(analysis.options)
-            _, found = save(replace(analysis, options=asked), folder)
+            _, found = save(replace(analysis, options=asked), folder, context=context)
             return tuple(words for words in found if words not in known)
 
         def done(of_writing: tuple[str, ...]) -> str:

@@ -17,6 +17,11 @@ from lesionlens.napari.model.state.state import State
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 
+_DISPLACED = (
+    " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
+    "affine, and files saved of them, are right."
+)
+
 
 class NetworkRequests(MarkActs):
     """Requests to the network; repeated ones run by `questions`, others as jobs."""
@@ -104,7 +109,8 @@ class NetworkRequests(MarkActs):
         self.viewer.layers.extend(made)
         self._copies += [(analysis.study, layer) for layer in made]
         names = ", ".join(layer.name for layer in made)
-        self.session.notify(f"Added as layers, a copy: {names}.")
+        displaced = "" if any(layer.visible for layer in made) else _DISPLACED
+        self.session.notify(f"Added as layers, a copy: {names}.{displaced}")
         return True
 
     def watch_copies(self) -> None:

@@ -320,11 +320,12 @@ class ReadController:
 
     def take_back(self, uid: str | None = None) -> None:
         """Remove a mark, by default the last one of this phase."""
-        if self.read_session is None:
-            return
-        mine = self.read_session.read.marks_of(self.read_session.phase)
-        wanted = uid or (mine[-1].uid if mine else None)
-        if wanted is not None:
+        held = self.read_session
+        mine = () if held is None else held.read.marks_of(held.phase)
+        wanted = uid or (mine[-1].uid if mine else "")
+        if held is not None and not wanted:
+            self.session.decline("There is no mark to remove.")
+        else:
             self._act(lambda read_session: read_session.take_back(wanted))
 
     def name_reader(self, reader: str) -> None:

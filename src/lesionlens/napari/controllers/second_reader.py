@@ -91,7 +91,10 @@ class SecondReader:
 
     def close(self) -> None:
         """Close the second result."""
-        self._session.take_second(None)
+        if self._session.state.second is None:
+            self._session.decline(_NONE)
+        else:
+            self._session.take_second(None)
 
     def follow(self) -> None:
         """Compare again after a change of the open result."""

@@ -240,7 +240,6 @@ def _paint_map(painter: QPainter, part: MapDrawing, image: QImage | None, to: Pr
 
 
 def _paint_lines(painter: QPainter, lines: Sequence[Line], pen: QPen, to: Projection) -> None:
-    pen.setCosmetic(True)
     painter.setPen(pen)
     painter.setBrush(Qt.BrushStyle.NoBrush)
     shift = np.asarray((to.width, to.height)) / 2

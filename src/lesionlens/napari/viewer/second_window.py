@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QMenu, QVBoxLayout, QWidget
 
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.viewer.board_view import BoardView
 
 _SIZE = (900, 800)
+_PALETTE = "napari.window.view.toggle_command_palette"
 TITLE = "LesionLens: second window"
 
 
@@ -29,7 +30,13 @@ class SecondWindow(QWidget):
     def __init__(self, view: BoardView, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Window)
         self.view = view
+        self._placed = False
         parent.window().installEventFilter(self)
+        menus = parent.window().findChildren(QMenu)
+        for palette in (one for menu in menus for one in menu.actions()):
+            if palette.objectName() == _PALETTE:
+                self.addAction(palette)  # else the letters typed into it would be commands
+                palette.triggered.connect(self._leave)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(view)
@@ -46,10 +53,18 @@ class SecondWindow(QWidget):
             self.view.setFocus()  # a window that is activated takes keys at once
             self.show()
 
+    def _leave(self) -> None:
+        """Let what is typed next go to the first window."""
+        self.parentWidget().window().activateWindow()
+
     def _place(self) -> None:
-        """Fill a second monitor; with only one, use part of it."""
+        """Fill a second monitor, or part of the only one; later, stay where the reader put it."""
+        screens = QApplication.screens()
+        if self._placed and any(s.geometry().intersects(self.geometry()) for s in screens):
+            return
+        self._placed = True
         first = self.parentWidget().window().screen()
-        others = [screen for screen in QApplication.screens() if screen is not first]
+        others = [screen for screen in screens if screen is not first]
         if others:
             self.setGeometry(others[0].availableGeometry())
         else:

@@ -106,7 +106,9 @@ def save(
     ResourceError
         The disk is full.
     ExportError
-        An essential file differs when read back. In every case the folder is unchanged.
+        An essential file differs when read back.
+    CancelledError
+        Saving was cancelled. In every case the folder is unchanged.
     """
     out = Path(out)
     analysis = applied(with_earlier_review(analysis, out))
@@ -158,6 +160,7 @@ def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRe
     ours_first = sorted(every.items(), key=lambda item: not plugins.is_builtin(item[1]))
     for index, (name, exporter) in enumerate(ours_first):
         stage = export_stage(name)
+        context.check("saving")
         context.progress("saving", index / len(every))
         start = time.perf_counter()
         if plugins.is_builtin(exporter):
@@ -171,6 +174,7 @@ def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRe
         left_out.update(done.left_out)
         notices += (*done.notices, *(left_out_warning(*item) for item in done.left_out.items()))
         times.append(StageTime(stage, time.perf_counter() - start, peak_memory_mib()))
+    context.check("saving")
     context.progress("saving", 1.0)
     return ExportRecord(tuple(times), left_out, tuple(dict.fromkeys(notices)))
 

@@ -7,10 +7,10 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from lesionlens.base.errors import ExportError, ResourceError, UnusableInputError
+from lesionlens.base.errors import CancelledError, ExportError, ResourceError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.base.run_context import RunContext, StageTime
+from lesionlens.base.run_context import CancelWhen, RunContext, StageTime
 from lesionlens.results.export import exporter, page
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
@@ -108,6 +108,22 @@ def test_an_earlier_result_stays_whole_when_an_essential_exporter_fails(
     with pytest.raises(ExportError):
         save(make(lesions=(), name="other"), out)
     assert _snapshot(out) == before
+
+
+@pytest.mark.parametrize("reached", [0.0, 0.5])
+def test_an_earlier_result_stays_whole_when_saving_is_cancelled(make, tmp_path, reached):
+    """The window ignored *Cancel*, and reported that it had saved."""
+    out, done = tmp_path / "out", []
+    save(make(), out)
+    before = _snapshot(out)
+    context = RunContext(
+        progress=lambda _, fraction: done.append(fraction),
+        cancel=CancelWhen(lambda: bool(done) and done[-1] >= reached),
+    )
+    with pytest.raises(CancelledError):
+        save(make(lesions=(), name="other"), out, context=context)
+    assert _snapshot(out) == before
+    assert done[-1] < 1.0
 
 
 def test_another_exporters_failure_costs_no_other_file(make, tmp_path, monkeypatch):

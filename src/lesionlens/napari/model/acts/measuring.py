@@ -25,9 +25,7 @@ class MeasureActs:
         """Select a measuring tool for the linked views, or deselect it."""
         state = self.session.state
         views = state.choices.views
-        if state.study is None:
-            self.session.decline("There is no study to measure in yet.")
-        elif state.editing is not None:
+        if state.editing is not None:
             self.session.decline("An outline is being edited: finish it first (Shift+E).")
         elif views.measuring is kind:
             self.session.choose_views(measuring=None, measures=_drawn(views.measures))

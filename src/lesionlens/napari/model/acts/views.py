@@ -65,7 +65,9 @@ class ViewActs(MeasureActs):
     def show_layout(self, layout: Layout) -> None:
         """Show a layout, and remember it for studies of this kind."""
         study = self.session.state.study
-        if study is not None:
+        if layout is Layout.PRIOR and self.session.state.choices.views.compared is None:
+            self.session.decline(_NO_PRIOR)
+        elif study is not None:
             self.session.choose_views(layout=layout)
             if layout is not Layout.PRIOR:  # other studies of the kind may have no prior
                 hanging.remember(study, layout)

@@ -9,7 +9,7 @@ import numpy as np
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.napari.model.overlays.maps import AXIS_LABELS
+from lesionlens.napari.model.overlays.maps import AXIS_LABELS, as_acquired
 
 PlainLayer = tuple[Any, dict[str, Any], str]
 
@@ -18,7 +18,7 @@ def plain_layers(analysis: Analysis) -> tuple[PlainLayer, ...]:
     """Return segmentation, probabilities, attention and uncertainty as layer data.
 
     All are on the voxels of the reference sequence, with an affine to the patient's RAS+
-    millimetres, also for oblique slices.
+    millimetres. Of an oblique scan all are hidden: napari's 2-D slices ignore the rotation.
     """
     volumes = analysis.volumes
     names = {int(label): label.display_name for label in Label}
@@ -29,7 +29,8 @@ def plain_layers(analysis: Analysis) -> tuple[PlainLayer, ...]:
     if volumes.uncertainty is not None:
         made.append(_image(volumes.uncertainty.data, volumes.uncertainty.grid, "uncertainty"))
     labels = volumes.all_labels
-    whole = _geometry(labels.grid, "segmentation") | {"metadata": {"labels": names}}
+    shown = {"metadata": {"labels": names}, "visible": as_acquired(labels) is None}
+    whole = _geometry(labels.grid, "segmentation") | shown
     made.append((np.array(labels.data), whole, "labels"))
     return tuple(made)
 

@@ -214,7 +214,12 @@ def resolve(state: State) -> Screen:
     names = ("activity", "problem", "message", "declined")
     running = {name: getattr(state, name) for name in names}
     if state.study is None:
-        return Screen(**running)
+        return Screen(
+            **running,
+            not_marked=why_not_marked(state),
+            not_added=why_not_added(state),
+            not_merged=why_not_merged(state),
+        )
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = running | {
         "title": state.identity.study,

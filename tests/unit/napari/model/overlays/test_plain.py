@@ -61,5 +61,7 @@ def test_an_oblique_grid_keeps_its_turn(analysis):  # noqa: F811
     turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
     grid = Grid(labels.grid.shape, turn @ labels.grid.affine)
     turned = replace(analysis, volumes=replace(analysis.volumes, labels=Volume(labels.data, grid)))
-    layer = Layer.create(*plain_layers(turned)[-1])
-    assert np.allclose(layer.data_to_world((3, 5, 7)), grid.to_mm((3, 5, 7)))
+    made = [Layer.create(*data) for data in plain_layers(turned)]
+    assert np.allclose(made[-1].data_to_world((3, 5, 7)), grid.to_mm((3, 5, 7)))
+    assert not any(layer.visible for layer in made), "napari would draw it beside the lesion"
+    assert Layer.create(*plain_layers(analysis)[-1]).visible
