@@ -21,6 +21,7 @@ from lesionlens.base.records.followup import Alignment, Change, Comparison, Meas
 from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
+from lesionlens.napari.widgets import asking_paths
 from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import open_worklist_database
 
@@ -354,12 +355,18 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     )
     acts, session = panel.actions_, panel.session
     study = session.state.study
+    monkeypatch.setattr(asking_paths, "ask_path", lambda _, then, __: then(study.root))
     session.close()
     session.open(study)
     assert not acts.compare(study.root)
     assert "Analyse the study first" in session.state.message
+    panel.commands.run("compare")
+    assert session.state.message == "Analyse the study first."
     acts.show_result(FakeResult(analysis), overlays_of(analysis))
-    assert acts.compare(study.root)
+    panel.commands.run("compare")
+    assert panel.jobs.running
+    panel.commands.run("compare")
+    assert "A job is still running" in session.state.message
     wait(qtbot, panel)
     there = session.state.choices.views.compared
     assert set(there.volumes) >= {MrSequence.T1C}

@@ -17,12 +17,7 @@ OPENERS = (
     Command("open_file", "Open a NIfTI file…", run=lambda acts: acts.dialogs.ask_file()),
     Command("archive", "From the archive (PACS)…", run=lambda acts: acts.dialogs.ask_archive()),
     Command("reopen_result", "Reopen a saved result…", run=lambda acts: acts.dialogs.ask_result()),
-    Command(
-        "compare",
-        "Compare with an earlier result…",
-        unavailable=_no_result,
-        run=lambda acts: acts.dialogs.ask_prior(),
-    ),
+    Command("compare", "Compare with an earlier result…", run=lambda acts: acts.ask_prior()),
     Command(
         "open_second",
         "Second result of this study…",

@@ -42,6 +42,7 @@ from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
+from lesionlens.napari.model.wording.edits import awaited
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -314,6 +315,16 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
         self.confirm(words, "Close and open", go_on)
         return False
+
+    def ask_prior(self) -> None:
+        """Ask for an earlier result to compare with, also while this study's result is withheld."""
+        state = self.session.state
+        if state.analysis is None and self.read_controller.held is None:
+            self.session.decline(f"{awaited(state, 'compare')}.")
+        elif self.jobs.running:
+            self.session.decline(self.jobs.why_busy)
+        else:
+            self.dialogs.ask_prior()
 
     def compare(self, path: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one, and show its images beside."""
