@@ -131,11 +131,11 @@ class OutlineEditor:
         if not places[0].size:
             return False
         self.assisted = True
-        self._made[places] = changed[places]
+        made, self._made[places] = self._made[places], changed[places]
         self.rounds = self.rounds if asked is None else [*self.rounds, asked]
         with self._layer.block_history():  # one event at the end
             self._layer.data_setitem(places, changed[places].tolist())
-        self._steps.append(_Step(asked, before, self._digest()))
+        self._steps.append(_Step(asked, before, self._digest(), places, made, changed[places]))
         self._taken_back.clear()
         return True
 
@@ -199,30 +199,26 @@ class OutlineEditor:
     def undo(self) -> None:
         """Undo the last stroke, and its prompt."""
         if self._there():
-            now, before = self._digest(), np.array(self._layer.data)
+            now = self._digest()
             self._layer.step_back()
-            if self._steps and (now, self._digest()) == self._steps[-1][:0:-1]:
+            step = self._steps[-1] if self._steps else None
+            if step is not None and (now, self._digest()) == (step.after, step.before):
                 self._taken_back.append(self._steps.pop())
-                self.rounds = self.rounds[: -1 if self._taken_back[-1].asked else None]
-                self._note_made(before)
+                self.rounds = self.rounds[: -1 if step.asked else None]
+                self._made[step.places] = step.made_before
             self._on_stroke()
 
     def redo(self) -> None:
         """Redo the stroke."""
         if self._there():
-            now, before = self._digest(), np.array(self._layer.data)
+            now = self._digest()
             self._layer.step_on()
-            if self._taken_back and (now, self._digest()) == self._taken_back[-1][1:]:
+            step = self._taken_back[-1] if self._taken_back else None
+            if step is not None and (now, self._digest()) == (step.before, step.after):
                 self._steps.append(self._taken_back.pop())
-                asked = self._steps[-1].asked
-                self.rounds = self.rounds if asked is None else [*self.rounds, asked]
-                self._note_made(before)
+                self.rounds = self.rounds if step.asked is None else [*self.rounds, step.asked]
+                self._made[step.places] = step.made_after
             self._on_stroke()
-
-    def _note_made(self, before: Labelled) -> None:
-        """Note that what changed was changed by no stroke."""
-        data = np.asarray(self._layer.data)
-        np.copyto(self._made, data, where=data != before, casting="unsafe")
 
     def _digest(self) -> bytes:
         return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()
@@ -359,6 +355,10 @@ class _Step(NamedTuple):
     asked: PromptRound | None
     before: bytes
     after: bytes
+    places: tuple[NDArray[np.intp], ...]
+    made_before: Labelled
+    made_after: Labelled
+    """Values of what strokes are compared with, at the places that the step changed."""
 
 
 def _is_pointing(tools: Tools) -> bool:
