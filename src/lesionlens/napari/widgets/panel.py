@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_words import analyse_words
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.state import Query
 from lesionlens.napari.model.studies import recent
@@ -74,6 +76,7 @@ from lesionlens.site.monitoring.monitor_warning import current as monitor_warnin
 
 WIDTH, PLAIN_PT = 372, 9.0
 """Minimum width of the panel, pixels, at napari's default font size."""
+_HIDDEN = "The analysis is hidden during your own read"
 _MENU = ("copy_study_sentence", "assess_response", "withdraw_response", "add_layers", "close")
 
 
@@ -94,9 +97,7 @@ class Panel(AskingPaths, QWidget):
         self.questions = LatestRequest(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.actions_.dialogs, self.actions_.confirm = self, partial(confirm, self)
-        self.commands = Commands(
-            COMMANDS, self.actions_, lambda: self.model.screen, session.decline
-        )
+        self.commands = Commands(COMMANDS, self.actions_, self._screen_now, session.decline)
         self.model = ViewModel()
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
@@ -255,6 +256,13 @@ class Panel(AskingPaths, QWidget):
         self.second.show_second(model.second)
         self.attention.show_screen(screen, model.map)
         self.footer.show_screen(screen)
+
+    def _screen_now(self) -> Screen:
+        """Return the screen; during an unaided read its reasons name that read."""
+        screen = self.model.screen
+        if not self.actions_.read_controller.closed:
+            return screen
+        return replace(screen, not_marked=_HIDDEN, not_added=_HIDDEN, not_merged=_HIDDEN)
 
     def _show_closed(self) -> None:
         self.run.show_closed(analyse_words(self.actions_.read_controller))
