@@ -15,6 +15,7 @@ from napari.layers import Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import PATIENCE_MS, canvas, control, names, reads, visible, wait
 from tests.phantoms.analysis import make_analysis
@@ -632,6 +633,23 @@ def test_preferences_changed_while_a_study_is_open_are_shown_at_once(loaded):
     assert loaded.session.defaults.opacity == 0.3
     settings.engine.server = ""
     assert "network on" not in reads(loaded.preparation)
+
+
+def test_the_models_of_a_server_stay_offered_until_another_server_is_named(panel):
+    """Each change of another setting, so each signature, emptied the list."""
+    settings = get_plugin_settings("lesionlens")
+    settings.engine.server = "https://reading-room.example:8443"
+    (offered,) = [
+        box
+        for box in panel.preparation.findChildren(QComboBox)
+        if box.accessibleName() == "Model of the server"
+    ]
+    panel.preparation.show_models(("lens", "other"))
+    settings.review.reader_name = "A. Reader"
+    panel.preparation.changed.emit("own", False)
+    assert [offered.itemData(n) for n in range(offered.count())] == ["", "lens", "other"]
+    settings.engine.server = "https://elsewhere.example:8443"
+    assert offered.count() == 1
 
 
 def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):

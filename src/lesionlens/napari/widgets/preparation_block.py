@@ -74,6 +74,7 @@ class PreparationBlock(QWidget):
         self._model_row = QWidget()
         self._model_row.setLayout(row(label("model", "dim"), self._model))
         self._kept = self._kept_model = ""
+        self._names: tuple[str, ...] = ()
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops."""
@@ -91,16 +92,18 @@ class PreparationBlock(QWidget):
         self._bias.setChecked(preferences.bias_correction)
         method = _WORDS[preferences.brain_extraction][0]
         shading = ", bias field corrected" if preferences.bias_correction else ""
+        names = self._names if preferences.server == self._kept else ()
         self._kept, self._kept_model = preferences.server, preferences.server_model
         self._server.setText(self._kept)
         self._model_row.setVisible(bool(self._kept))
-        self.show_models(())
+        self.show_models(names)
         where = f", network on {self._kept.partition('://')[2]}" if self._kept else ""
         where += f" ({self._kept_model})" if self._kept and self._kept_model else ""
         self._fold.setText(f"Preparation: {method}{shading}{where}")
 
     def show_models(self, names: Sequence[str]) -> None:
         """Offer the server's models, and the chosen one even if it is not among them."""
+        self._names = tuple(names)
         self._model.clear()
         self._model.addItem(f"its first ({names[0]})" if names else "its first", "")
         for name in dict.fromkeys([*names, *([self._kept_model] if self._kept_model else [])]):
