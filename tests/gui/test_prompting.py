@@ -513,21 +513,6 @@ def test_what_was_erased_or_painted_by_hand_stays_when_another_place_is_pointed_
     assert drawn(missed)[painted] == 0
 
 
-def test_a_stroke_stays_by_hand_when_a_tool_that_removed_it_is_undone(missed, qtbot):
-    """The next prompt removed it, as if the tool had painted it."""
-    point(missed, qtbot, RIGHT)
-    editor, painted = missed.actions_.editor, brush(missed, beside(RIGHT, 2), 1, half=0)
-    before = drawn(missed).copy()
-    removed = before.copy()
-    removed[painted] = 0
-    assert editor.change(removed)
-    missed.commands.run("undo")
-    assert np.array_equal(drawn(missed), before)
-    assert np.argwhere(editor.by_hand).tolist() == np.transpose(painted).tolist()
-    missed.commands.run("redo")
-    assert not editor.by_hand.any()
-
-
 def test_an_erased_prompt_is_not_asked_again(missed, qtbot):
     point(missed, qtbot, RIGHT)
     (first,) = missed.actions_.editor.rounds[-1].foreground
@@ -554,6 +539,21 @@ def test_a_prompt_of_one_region_is_none_of_the_part_that_is_shown_next(reviewed,
     assert last.region is Region.ET
     assert whole not in last.foreground
     assert drawn(reviewed)[whole] == label
+
+
+def test_a_stroke_stays_by_hand_when_a_tool_that_removed_it_is_undone(missed, qtbot):
+    """The next prompt removed it, as if the tool had painted it."""
+    point(missed, qtbot, RIGHT)
+    editor, painted = missed.actions_.editor, brush(missed, beside(RIGHT, 2), 1, half=0)
+    before = drawn(missed).copy()
+    removed = before.copy()
+    removed[painted] = 0
+    assert editor.change(removed)
+    missed.commands.run("undo")
+    assert np.array_equal(drawn(missed), before)
+    assert np.argwhere(editor.by_hand).tolist() == np.transpose(painted).tolist()
+    missed.commands.run("redo")
+    assert not editor.by_hand.any()
 
 
 def test_a_waiting_prompt_means_the_region_that_was_shown_when_it_was_made(reviewed, qtbot):
