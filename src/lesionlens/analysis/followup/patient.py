@@ -90,16 +90,18 @@ def visit_of(study: Study) -> Examination:
 def visit_of_result(folder: Path) -> Examination:
     """Return patient and date of a saved result: from its DICOM objects, else from BIDS names.
 
-    Names of the analysed files are preferred to that of the folder, which may be renamed.
+    Names of the analysed files are preferred to that of the folder, which may be renamed: it adds
+    the session where they name none, and the same subject.
     """
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
-    for name in (*_input_names(folder), folder.name):
-        subject, session = entities(f"{name}_")
-        if subject and (session or name == folder.name):
-            return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)
-    return Examination()
+    named = [entities(f"{name}_") for name in (*_input_names(folder), folder.name)]
+    subject = next((one for one, _ in named if one), "")
+    if not subject:
+        return Examination()
+    session = next((session for one, session in named if session and one == subject), "")
+    return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)
 
 
 def check_same_patient(now: Examination, prior: Examination, *, same_patient: bool = False) -> str:

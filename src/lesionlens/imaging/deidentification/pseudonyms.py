@@ -150,7 +150,8 @@ def _rows_of(text: str, path: Path) -> set[tuple[str, ...]]:
             rows.append(tuple(row))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise _damaged_row(path, line, error) from error
+        ours = rows[:1] == [_COLUMNS]
+        raise (_damaged_row(path, line, error) if ours else _no_table(path)) from error
     if rows and rows[0] != _COLUMNS:
         raise _no_table(path)
     return set(rows)

@@ -26,6 +26,7 @@ from lesionlens.base.files import manifest
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.manifest import OwnedFiles
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.analysis import Analysis
@@ -109,7 +110,7 @@ def save_bids(
     ------
     UnusableInputError
         The folder is not writable, or contains another program's dataset, or a subject whose name
-        differs by case alone.
+        differs by case alone, or the study itself where its derivatives would go.
     ResourceError, ExportError
         As for `exporter.save`.
     """
@@ -118,6 +119,7 @@ def save_bids(
     analysis = applied(with_earlier_review(analysis, dataset / bids.RESULTS / name))
     home, label = Path(bids.RESULTS) / name, bids.bids_name(name)
     _check_case(dataset, label.partition("_")[0])
+    check_outside(analysis.study.root, dataset / _stem(label))
     volumes = tuple(_volumes(analysis))
     names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
     list_name = f"{home.as_posix()}{_LIST}"

@@ -73,20 +73,6 @@ class Delivery:
         )
 
 
-class IncompleteDeliveryError(ResourceError):
-    """A delivery that stopped halfway.
-
-    Parameters
-    ----------
-    delivery : Delivery
-        What the archive has by now.
-    """
-
-    def __init__(self, delivery: Delivery, *, found: str, expected: str, next_step: str) -> None:
-        self.delivery = delivery
-        super().__init__(found=found, expected=expected, next_step=next_step)
-
-
 class Ledger:
     """Bookkeeping of a delivery in progress.
 
@@ -185,11 +171,10 @@ class Ledger:
             )
         return Delivery(tuple(stored), self._before, refused, self._unlisted, notices)
 
-    def broken(self, error: UnreachableError, certain: bool) -> IncompleteDeliveryError:
+    def broken(self, error: UnreachableError, certain: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""
         has = f"it has {self.count}" if certain else f"it confirmed {self.count}"
-        return IncompleteDeliveryError(
-            self.delivery(),
+        return ResourceError(
             found=f"no usable answer from {error.address}: {error.reason}; "
             f"{has} of {len(self._items)} files",
             expected="an archive that stores all files",

@@ -175,9 +175,16 @@ class Pacs(ABC):
         files: Sequence[Path],
         *,
         same_patient: bool = False,
+        halfway: Callable[[Delivery], object] | None = None,
         context: RunContext = SILENT,
     ) -> Delivery:
         """Store files; refused files do not affect others, present ones are not sent.
+
+        Parameters
+        ----------
+        halfway : callable or None
+            Called with what the archive has if the delivery fails or is cancelled after a file was
+            sent.
 
         Raises
         ------
@@ -191,12 +198,17 @@ class Pacs(ABC):
         items = read_outgoing(files)
         notices = self._settle_patients(items, same_patient, context)
         ledger = Ledger(items, context, notices)
-        return deliver(
-            ledger,
-            lambda: self._store(ledger, context),
-            lambda study: self._listing(study, context),
-            context,
-        )
+        try:
+            return deliver(
+                ledger,
+                lambda: self._store(ledger, context),
+                lambda study: self._listing(study, context),
+                context,
+            )
+        except BaseException:
+            if halfway is not None and ledger.sent:
+                halfway(ledger.delivery())
+            raise
 
     def _settle_patients(
         self, items: Sequence[Outgoing], confirmed: bool, context: RunContext

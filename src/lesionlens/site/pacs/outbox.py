@@ -14,7 +14,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.documents import record_sent
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.imaging.reading.readers import check_path
-from lesionlens.site.pacs.delivery import Delivery, IncompleteDeliveryError
+from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, only
 from lesionlens.site.pacs.intake import Pacs
 
@@ -89,11 +89,12 @@ def send_result(
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
 
         earlier = supersede.earlier_objects(archive, owner, files, address, chosen.kinds, context)
-    try:
-        taken = archive.send(files, same_patient=chosen.same_patient, context=context)
-    except IncompleteDeliveryError as error:
-        _noted(owner, error.delivery, error.delivery.stored, address, known=error.delivery.notices)
-        raise
+    taken = archive.send(
+        files,
+        same_patient=chosen.same_patient,
+        halfway=lambda part: _noted(owner, part, part.stored, address, known=part.notices),
+        context=context,
+    )
     done = _noted(owner, taken, taken.stored, address, known=taken.notices)
     if earlier and (taken.refused or taken.unlisted):
         how = "refused" if taken.refused else "does not list"

@@ -792,6 +792,25 @@ def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
     assert latest_before(tmp_path, later).name == "sub-07_ses-20240101"
 
 
+@pytest.mark.parametrize(
+    ("file", "folder", "found"),
+    [
+        ("sub-07_T1w.nii.gz", "sub-08_ses-2", ("sub-07", "")),
+        ("sub-07_T1w.nii.gz", "sub-07_ses-2", ("sub-07", "2")),
+        ("t1.nii.gz", "sub-08_ses-2", ("sub-08", "2")),
+    ],
+)
+def test_a_result_in_a_folder_of_another_patient_is_of_the_patient_of_its_files(
+    file, folder, found, tmp_path
+):
+    """Where files name no session, the folder's patient was believed."""
+    (tmp_path / folder).mkdir()
+    rows = {"inputs": [{"file": f"anat/{file}", "sha256": "a"}]}
+    (tmp_path / folder / "run.json").write_text(json.dumps(rows))
+    visit = visit_of_result(tmp_path / folder)
+    assert (visit.patient.id, visit.date or "") == found
+
+
 def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_path, monkeypatch):
     """The second one took the UID of the prior's lesion, which the first one kept."""
     at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)

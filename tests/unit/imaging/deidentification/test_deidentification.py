@@ -513,6 +513,15 @@ def test_a_row_of_the_map_that_was_cut_off_is_named_by_its_line(tmp_path):
     assert path.read_text() == whole
 
 
+def test_no_line_of_another_table_is_to_be_deleted(tmp_path):
+    """A damaged table of somebody else was taken for a map that was cut off."""
+    path = tmp_path / "budget.csv"
+    path.write_text('item,cost\n"rent,100\n')
+    with pytest.raises(UnusableInputError, match="no table of pseudonyms") as refused:
+        check_map(path)
+    assert "Delete" not in str(refused.value)
+
+
 def test_a_key_is_made_whole_or_not_at_all_and_by_one_of_two(tmp_path, monkeypatch):
     """A full disk left an empty file, which every later run refused as no key."""
     place = tmp_path / "key"

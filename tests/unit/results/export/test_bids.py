@@ -157,6 +157,15 @@ def test_a_dataset_of_others_is_left_alone(analysis, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").rglob("*")} == before
 
 
+def test_derivatives_that_would_lie_among_the_images_of_the_study_are_refused(analysis, tmp_path):
+    """Without a description the folder was no dataset of others, and the study was written to."""
+    (tmp_path / "ds" / "dataset_description.json").unlink()
+    before = files_below(tmp_path / "ds")
+    with pytest.raises(UnusableInputError, match="within the study"):
+        save_bids(analysis, tmp_path / "ds")
+    assert files_below(tmp_path / "ds") == before
+
+
 def test_two_names_that_become_one_subject_are_refused():
     with pytest.raises(UnusableInputError, match="one subject"):
         refuse_equal_names(["a-b", "c", "ab"])

@@ -37,7 +37,7 @@ from lesionlens.site.pacs import delivery
 from lesionlens.site.pacs import files as outgoing
 from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.delivery import BrokenOffError, IncompleteDeliveryError
+from lesionlens.site.pacs.delivery import BrokenOffError
 from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.peer import FoundStudy, unreachable
@@ -344,14 +344,27 @@ def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(f
     with web([(200, {}), (500, {})]) as (address, came):
         done = connect(address).send(files)
     assert len(done.stored) == 2 + sum(came) == len(files)
+    parts = []
     with (
         web([(200, {}), *[(401, {})] * 9]) as (address, _),
-        pytest.raises(
-            IncompleteDeliveryError, match=f"not authorised; it has 2 of {len(files)} files"
-        ) as error,
+        pytest.raises(ResourceError, match=f"not authorised; it has 2 of {len(files)} files"),
     ):
-        connect(address).send(files)
-    assert len(error.value.delivery.stored) == 2
+        connect(address).send(files, halfway=parts.append)
+    assert [len(part.stored) for part in parts] == [2]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_delivery_that_is_stopped_says_what_the_archive_has_by_then(files, count):
+    class Stopped(Archive):
+        def _store(self, ledger, context):
+            for item in ledger.left[:count]:
+                ledger.store(item)
+            raise KeyboardInterrupt
+
+    parts = []
+    with pytest.raises(KeyboardInterrupt):
+        Stopped().send(files, halfway=parts.append)
+    assert [len(part.stored) for part in parts] == [count] * bool(count)
 
 
 def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):

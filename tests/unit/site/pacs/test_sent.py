@@ -11,26 +11,28 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom import documents
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
-from lesionlens.site.pacs.delivery import Delivery, IncompleteDeliveryError
+from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.outbox import files_to_send, send_result
 
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
 
 
 class Shelf:
-    """An archive that takes everything, or refuses."""
+    """An archive that takes everything, or refuses, perhaps after some files."""
 
-    def __init__(self, error=None):
-        self.error = error
+    def __init__(self, error=None, taken=()):
+        self.error, self.taken = error, taken
 
-    def send(self, files, *, same_patient, context):
+    def send(self, files, *, same_patient, halfway, context):
+        if self.taken:
+            halfway(Delivery(self.taken))
         if self.error:
             raise self.error
         return Delivery(tuple(files))
@@ -92,11 +94,11 @@ def test_what_the_archive_refused_was_not_sent(result):
     assert not (result / SENT).exists()
 
 
-def test_a_report_that_arrived_before_the_connection_broke_was_sent(result):
+@pytest.mark.parametrize("error", [ConnectionError(), CancelledError(), KeyboardInterrupt()])
+def test_a_report_that_arrived_before_the_delivery_stopped_was_sent(result, error):
     report = result / "dicom" / "sr.dcm"
-    words = {"found": "half of it", "expected": "all", "next_step": "Send it again"}
-    with pytest.raises(IncompleteDeliveryError):
-        send_result(Shelf(IncompleteDeliveryError(Delivery((report,)), **words)), result, ADDRESS)
+    with pytest.raises(type(error)):
+        send_result(Shelf(error, (report,)), result, ADDRESS)
     (found,) = sent_documents(result)
     assert found.sop_instance_uid == pydicom.dcmread(report).SOPInstanceUID
 

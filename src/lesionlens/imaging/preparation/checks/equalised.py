@@ -17,14 +17,14 @@ from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.base.text import joined_with_and
 
-EVEN = 0.1
-"""Largest distance of the cumulative histogram from a straight line that counts as equalised.
+EVEN = 1.4
+"""Voxels in the fullest tenth of the range, as a multiple of a tenth of all, that count as even.
 
-Measured in 71 stripped scans of eighteen people: 0.13 and more as they were acquired, at most 0.08
-after equalisation.
+Measured in 70 scans of nineteen people: 1.5 and more as they were acquired, at most 1.34 after
+equalisation of the brain or of the whole image.
 """
+_TENTHS = 10
 _MIN_VOXELS = 1000
-_SAMPLE = 50_000
 
 
 def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck | None:
@@ -40,7 +40,7 @@ def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qua
     QualityCheck or None
         None if there are none.
     """
-    bad = [s.display_name for s, (values, _) in volumes.items() if unevenness(values) < EVEN]
+    bad = [s.display_name for s, (values, _) in volumes.items() if fullest_tenth(values) < EVEN]
     if not bad:
         return None
     return QualityCheck(
@@ -51,8 +51,8 @@ def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qua
     )
 
 
-def unevenness(values: NDArray[np.float32]) -> float:
-    """Return the largest distance of an image's cumulative histogram from a straight line, 0-1.
+def fullest_tenth(values: NDArray[np.float32]) -> float:
+    """Return the voxels in the fullest tenth of the range, as a multiple of a tenth of all.
 
     Parameters
     ----------
@@ -62,10 +62,9 @@ def unevenness(values: NDArray[np.float32]) -> float:
     some = values[::2, ::2, ::2]
     inside = some[some != corner_value(values)]
     if inside.size < _MIN_VOXELS:
-        return 1.0
-    ranked = np.sort(inside[:: max(inside.size // _SAMPLE, 1)])
-    low, high = np.quantile(ranked, (0.001, 0.999))
+        return _TENTHS
+    low, high = np.quantile(inside, (0.001, 0.999))
     if low == high:
-        return 1.0
-    shares = np.linspace(0, 1, ranked.size)
-    return float(np.abs(np.clip((ranked - low) / (high - low), 0, 1) - shares).max())
+        return _TENTHS
+    counts, _ = np.histogram(inside.clip(low, high), _TENTHS, (low, high))
+    return float(_TENTHS * counts.max() / inside.size)

@@ -39,6 +39,15 @@ def test_a_scan_and_its_copy_in_8_bits_are_not_accused(scan):
     assert check(np.round(scan / scan.max() * 255)) is None
 
 
+def test_tissues_that_fill_the_range_between_them_are_not_accused(scan):
+    """The T1 of a healthy brain without its fluid was: two broad tissues, nearly side by side."""
+    values, drawn = np.zeros_like(scan), np.random.default_rng(0)
+    brain = scan > 0
+    tissues = drawn.normal(0.27, 0.11, scan.shape), drawn.normal(0.73, 0.11, scan.shape)
+    values[brain] = np.where(drawn.random(scan.shape) < 0.5, *tissues).clip(0.01, 1)[brain]
+    assert check(values) is None
+
+
 def test_a_scan_that_shows_next_to_nothing_is_not_judged(scan):
     assert check(np.zeros_like(scan)) is None
     assert check(np.where(scan > 0, 100, 0)) is None
