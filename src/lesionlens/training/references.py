@@ -125,10 +125,10 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
             "nothing",
             next_step="Add it, or move the case out of the folder",
         )
-    if case.ambiguous:
+    if case.several:
         raise UnusableInputError(
             found=f"several images of one sequence in case {case.name!r}: "
-            + ", ".join(case.ambiguous),
+            + ", ".join(path.name for path in next(iter(case.several.values()))),
             expected="one image of each sequence",
             next_step="Move the others out of the folder",
         )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
 from lesionlens.base.files.bounded_read import open_regular, read_json, read_rows
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.provenance import sha256_of
 from lesionlens.imaging.reading.nifti.header import NiftiHeader, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.imaging.reading.sequences import is_label_name, sequence_in_words, words_of
@@ -59,13 +60,19 @@ class Case:
     """Reference segmentation."""
     convention: str | None = None
     """Label convention, if the collection states it."""
-    ambiguous: tuple[str, ...] = ()
-    """Names of the images of one sequence, if there are several; the first is in `images`."""
+    several: Mapping[MrSequence, tuple[Path, ...]] = field(default_factory=dict)
+    """All images of a sequence that has several; the first is in `images`."""
 
     @property
     def reference(self) -> MrSequence | None:
         """The first available of T1c, FLAIR, T2, T1."""
         return next((s for s in REFERENCE_ORDER if s in self.images), None)
+
+    def analysed(self, sequence: MrSequence, inputs: Container[str]) -> ImageFile:
+        """Return the image of a sequence; of several, one whose SHA-256 is among `inputs`."""
+        files = self.several.get(sequence, ())
+        found = next((path for path in files if sha256_of(path) in inputs), None)
+        return self.images[sequence] if found is None else ImageFile(found)
 
 
 def patient_of(case: str) -> str:
@@ -138,10 +145,9 @@ def _of_folder(folder: Path) -> Case | None:
         return None
     if images:
         _check_one(f"in the case {folder.name!r}", truths)
-    several = next((paths for paths in named.values() if _are_several(paths)), [])
-    ambiguous = tuple(path.name for path in several)
+    several = {s: tuple(paths) for s, paths in named.items() if _are_several(paths)}
     truth = next(iter(truths), None)
-    return Case(folder.name, patient_of(folder.name), images, truth, ambiguous=ambiguous)
+    return Case(folder.name, patient_of(folder.name), images, truth, several=several)
 
 
 def _are_several(files: Sequence[Path]) -> bool:

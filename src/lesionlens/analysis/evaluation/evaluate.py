@@ -73,7 +73,7 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
     for score, case in zip(scores, cases, strict=True):
         if case.reference is None or not score.inputs:
             continue
-        digest = sha256_of(case.images[case.reference].path)
+        digest = sha256_of(case.analysed(case.reference, score.inputs).path)
         if digest in owners and digest not in score.inputs:
             score.problems.append(
                 f"its image was analysed for the result of {owners[digest]}, not for its own: were "

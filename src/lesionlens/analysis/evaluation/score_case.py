@@ -34,6 +34,7 @@ from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid, share_beyond
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, trained_on_warning
 from lesionlens.imaging.preparation.resampling import resample
@@ -177,7 +178,14 @@ def _reference(
     if own_choice is None:
         score.problems.append(_NO_IMAGE)
         return None
-    image, header = read_volume(case.images[own_choice])
+    chosen = case.analysed(own_choice, score.inputs)
+    if own_choice in case.several and sha256_of(chosen.path) not in score.inputs:
+        names = ", ".join(path.name for path in case.several[own_choice])
+        score.problems.append(
+            f"several images of {own_choice.display_name} ({names}), and the result names none of "
+            f"them: calibration was measured on {chosen.path.name}"
+        )
+    image, header = read_volume(chosen)
     if header.grid.storage_order(grid, SAME_MM) is None:
         raise UnscorableError(f"{SEGMENTATION} is not on the grid of {own_choice.display_name}")
     return resample(image.astype(np.float32), header.grid, grid, nearest=True)

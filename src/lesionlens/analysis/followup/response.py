@@ -274,7 +274,7 @@ def _rejected_then(case: ResponseCase, targets: tuple[str, ...]) -> str:
         undecided = one.state is ReviewState.UNREVIEWED and case.newly_measurable(one)
         if not undecided or uid in targets or uid in case.there(first):
             continue
-        days = [name_of(case.points, n) for n in range(first, last) if uid in case.uncounted(n)]
+        days = [name_of(case.points, n) for n in range(last) if uid in case.uncounted(n)]
         if days:
             return STEPS["rejected_then"].format(place=one.place, days=", ".join(days))
     return ""

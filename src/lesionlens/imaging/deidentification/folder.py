@@ -211,7 +211,11 @@ def _one(
     folder = aside / dataset.SeriesInstanceUID
     place = folder / f"{dataset.SOPInstanceUID}.dcm"
     if place.exists():
-        counts["left out: the same SOP Instance UID as another file"] += 1
+        other = _read(place, stop_before_pixels=True).get("PatientID") != dataset.get("PatientID")
+        whose = (
+            "another patient's file: de-identify each patient apart" if other else "another file"
+        )
+        counts[f"left out: the same SOP Instance UID as {whose}"] += 1
         return False
     kept[outcome] += 1
     folder.mkdir(exist_ok=True)

@@ -16,6 +16,7 @@ from lesionlens.site.database.records import StudyEntry
 COLUMNS = ("study", "name", "patient", "date")
 """`study` is required: a path, absolute or relative to the table's folder."""
 _NAME = re.compile(r"[^\w.-]+")
+_SAVE = "Save it again as CSV in UTF-8, with commas and these headings in the first line"
 
 
 def read_table(table: Path) -> tuple[StudyEntry, ...]:
@@ -31,14 +32,16 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
     try:
         rows = read_rows(table)
     except (OSError, ValueError) as error:
-        raise _no_table(table, f"a file that cannot be read as a table ({error})") from error
+        why = "its text is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise _no_table(table, f"a file that cannot be read as a table ({why})") from error
     if not rows or "study" not in rows[0]:
-        raise _no_table(table, f"{len(rows)} rows and no column `study`")
+        raise _no_table(table, f"no column `study` in {len(rows)} row{'s' * (len(rows) != 1)}")
     entries: list[StudyEntry] = []
     for row in rows:
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if not cells["study"]:
-            raise _no_table(table, f"no path in row {len(entries) + 2}")
+            path = "Enter the path of a study's folder or file in each row"
+            raise _no_table(table, f"no path in row {len(entries) + 2}", path)
         place = (table.parent / cells["study"]).resolve()
         name = _plain(cells["name"] or place.name)
         entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
@@ -88,10 +91,10 @@ def _plain(name: str) -> str:
     return f"_{plain}" if hidden or DEVICES.fullmatch(plain) else plain
 
 
-def _no_table(table: Path, found: str) -> UnusableInputError:
+def _no_table(table: Path, found: str, next_step: str = _SAVE) -> UnusableInputError:
     return UnusableInputError(
         found=f"{found}: {table.name!r}",
         expected="a CSV table in UTF-8, separated by commas, with the columns "
         f"{', '.join(COLUMNS)}; study is required",
-        next_step="Enter the path of a study's folder or file in each row",
+        next_step=next_step,
     )

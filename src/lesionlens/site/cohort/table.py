@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.files.manifest import check_free, listed, write_listed
 from lesionlens.results.export.cells import csv_text, safe_text
 from lesionlens.results.export.tables import columns
 from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.worklist_database import NAME as DATABASE
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
 LIST_NAME = "cohort.files.json"
+_TABLES = (CSV_NAME, PARQUET_NAME, LIST_NAME, DATABASE)
 STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
 _TEXT = (
     "study",
@@ -67,14 +69,26 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
         ) from error
 
 
-def check_tables(out: Path) -> None:
-    """Refuse a folder in which the tables would overwrite foreign files.
+def check_tables(out: Path, studies: Iterable[str]) -> None:
+    """Refuse a folder in which the tables would overwrite foreign files, or results.
+
+    Parameters
+    ----------
+    studies : iterable of str
+        Names of the studies, which are those of their result folders.
 
     Raises
     ------
     UnusableInputError
-        The folder contains such files.
+        The folder contains such files, or a study is named like one of the tables.
     """
+    taken = next((name for name in studies if name.casefold() in _TABLES), None)
+    if taken is not None:
+        raise UnusableInputError(
+            found=f"a study named {taken!r}",
+            expected="another name: the folder of the results has a file of this name",
+            next_step="Rename the study's folder, or use a table of studies with a column `name`",
+        )
     check_free(out, (CSV_NAME, PARQUET_NAME), dict.fromkeys(listed(out, LIST_NAME)))
 
 

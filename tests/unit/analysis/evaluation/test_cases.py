@@ -83,7 +83,7 @@ def test_what_macos_leaves_beside_files_is_no_file_of_a_case(tmp_path):
     (case,) = find_cases(tmp_path)
     assert case.truth == tmp_path / "one" / "seg.nii.gz" == segmentation_of(tmp_path / "one")
     assert case.images[MrSequence.T1C].path.name == "t1c.nii.gz"
-    assert not case.ambiguous
+    assert not case.several
 
 
 def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):

@@ -536,6 +536,28 @@ def test_the_image_that_the_result_lies_on_is_asked_not_another_of_the_case(coho
     assert score.metrics["wt"] == 1
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_of_two_images_of_a_sequence_the_analysed_one_is_compared(cohort, tmp_path, known):
+    """The first by name, on another grid, made a good result fail with Dice 0."""
+    results, cases = tmp_path / "results", tmp_path / "cases"
+    shutil.copytree(cohort[0] / "a", results / "a")
+    shutil.copytree(cohort[1] / "a", cases / "a")
+    image = cases / "a" / "t1c.nii.gz"
+    other = nib.load(image)
+    moved = other.affine.copy()
+    moved[0, 3] += 6.0 * known
+    nib.save(nib.Nifti1Image(other.get_fdata() + 1.0, moved), cases / "a" / "a_t1c.nii.gz")
+    place = results / "a" / "run.json"
+    run = json.loads(place.read_text()) if place.is_file() else {}
+    rows = [{"file": "t1c.nii.gz", "sha256": sha256_of(image)}] if known else []
+    place.write_text(json.dumps(run | {"inputs": rows}))
+    (score,) = evaluate(results, find_cases(cases), lambda _: None)
+    assert not score.failed
+    assert score.metrics["wt"] == 1
+    said = [one for one in score.problems if "several images of T1c" in one]
+    assert ("a_t1c.nii.gz, t1c.nii.gz" in "".join(said)) is not known
+
+
 EARLIER = b"lesionlens/evaluation/1, a picture by LesionLens"
 
 

@@ -505,6 +505,19 @@ def test_what_a_reader_rejected_before_is_not_new_until_somebody_decides(
     assert not any(step.startswith("new") for step in draft.steps)
 
 
+def test_what_was_rejected_before_the_baseline_and_returns_is_not_new_until_somebody_decides() -> (
+    None
+):
+    """It vanished at the baseline, and its return was proposed as progression."""
+    rejected = replace(lesion("b", 20, 20), id=2, state=ReviewState.REJECTED)
+    found = compared((A, rejected), (A,), (A, replace(rejected, state=ReviewState.UNREVIEWED)))
+    draft = propose(found, replace(ENTERED, baseline=1))
+    assert draft.category is R.NOT_ASSESSABLE
+    assert "did not count as tumour" in draft.steps[-1]
+    accepted = compared((A, rejected), (A,), (A, replace(rejected, state=ReviewState.ACCEPTED)))
+    assert propose(accepted, replace(ENTERED, baseline=1)).category is R.PROGRESSION
+
+
 def test_after_surgery_no_response_is_proposed_against_a_baseline_before_it() -> None:
     found = compared((A,), (SMALLER,), (lesion("a", 20, 9),))
     points = (found.points[0], *(replace(p, cavity_ml=25.0) for p in found.points[1:]))

@@ -408,6 +408,11 @@ def test_of_two_files_with_one_uid_the_second_is_left_out_with_a_word(tmp_path):
     assert any("same SOP Instance UID" in notice for notice in done.notices)
     (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
     assert pydicom.dcmread(path).PixelData == b"\x01\x00"
+    assert not any("another patient" in notice for notice in done.notices)
+    dataset.PatientID = "of another site"
+    dataset.save_as(folder / "b")
+    done = deidentify_folder(folder, tmp_path / "two", NAMES, Options())
+    assert any("another patient's file: de-identify each" in notice for notice in done.notices)
 
 
 @pytest.mark.filterwarnings("ignore")

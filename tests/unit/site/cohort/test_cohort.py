@@ -486,6 +486,29 @@ def test_names_in_a_table_that_differ_only_in_unicode_form_are_refused(tmp_path)
         find_jobs(table, tmp_path / "out")
 
 
+def test_a_study_named_like_a_table_of_the_results_is_refused_before_its_analysis(
+    quick, tmp_path, make_study
+):
+    """After all analyses the table was refused as a file of others."""
+    make_study(name="study", sequences={"flair"})
+    table = tmp_path / "table.csv"
+    for name in ("Cohort.csv", "studies.sqlite"):
+        table.write_text(f"study,name\nstudy,{name}\n")
+        with pytest.raises(UnusableInputError, match=f"a study named '{name}'"):
+            batch_command(table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_in_another_encoding_is_advised_to_be_saved_again(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_bytes("study,name\na,Müller\n".encode("latin-1"))
+    with pytest.raises(UnusableInputError, match=r"not UTF-8.*Save it again as CSV in UTF-8"):
+        find_jobs(table, tmp_path / "out")
+    table.write_text("study,name\n,a\n")
+    with pytest.raises(UnusableInputError, match=r"no path in row 2.*Enter the path of a study"):
+        find_jobs(table, tmp_path / "out")
+
+
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):
     """A misspelt `name` gave the results other names; a copied study was counted twice."""
     for name in ("a", "other"):
