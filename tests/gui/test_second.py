@@ -47,9 +47,7 @@ def test_both_outlines_are_drawn_and_their_agreement_is_read(second, qtbot):
 
 
 @pytest.mark.parametrize("step", ["reopen_folder", "applied"])
-def test_a_second_result_that_is_cancelled_is_not_shown(
-    second, qtbot, tmp_path, monkeypatch, step
-):
+def test_a_second_result_that_is_cancelled_is_not_shown(second, qtbot, tmp_path, monkeypatch, step):
     """The window ignored *Cancel*, and put it beside the first."""
     shown, real = second.session.state.second, getattr(second_reader, step)
 
