@@ -179,6 +179,12 @@ def test_an_outline_that_is_sent_along_is_corrected_near_the_point_alone(client,
     assert not after[tuple(away)]
     assert (after[before] == 0).any()
     assert not (after & ~before).any()
+    image = nib.load(file)
+    parts = np.where(before, 3.0, 0.0)
+    parts[:3, :3, :3] = 4.0
+    nib.save(nib.Nifti1Image(parts, image.affine), file)
+    treated, _ = client.infer("quick-points", "two", {"foreground": [away]}, label_in=file)
+    assert not labels_in(treated)[:3, :3, :3].any(), "a resection cavity is outside"
     other = str(folder / "three_flair.nii.gz")
     small = folder.parent / "small.nii.gz"
     nib.save(nib.load(other).slicer[2:], small)

@@ -513,6 +513,18 @@ def test_what_was_erased_or_painted_by_hand_stays_when_another_place_is_pointed_
     assert drawn(missed)[painted] == 0
 
 
+def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, qtbot):
+    """The window said that the outline agrees already; the reader saw that it did not."""
+    point(missed, qtbot, RIGHT)
+    for _ in range(2):
+        point(missed, qtbot, RIGHT)
+    assert "the outline agrees already" in reads(missed)
+    erased = brush(missed, beside(RIGHT), 0, half=0)
+    point(missed, qtbot, RIGHT)
+    assert drawn(missed)[erased] == 0
+    assert "what you painted or erased stays" in reads(missed)
+
+
 def test_an_erased_prompt_is_not_asked_again(missed, qtbot):
     point(missed, qtbot, RIGHT)
     (first,) = missed.actions_.editor.rounds[-1].foreground

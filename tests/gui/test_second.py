@@ -46,6 +46,22 @@ def test_both_outlines_are_drawn_and_their_agreement_is_read(second, qtbot):
     assert [one.by_first for one in agreement(second).disagreements] == [True, False]
 
 
+@pytest.mark.parametrize("step", ["reopen_folder", "applied"])
+def test_a_second_result_that_is_cancelled_is_not_shown(second, qtbot, tmp_path, monkeypatch, step):
+    """The window ignored *Cancel*, and put it beside the first."""
+    shown, real = second.session.state.second, getattr(second_reader, step)
+
+    def and_cancel(*of):
+        second.jobs._cancel.set()
+        return real(*of)
+
+    monkeypatch.setattr(second_reader, step, and_cancel)
+    assert second.actions_.second.open(tmp_path / "other_seg.nii.gz")
+    wait(qtbot, second)
+    assert second.session.state.message == "Stopped. Nothing was changed."
+    assert second.session.state.second is shown
+
+
 def test_no_outline_is_adopted_unseen(second, qtbot):
     choices = second.session.state.choices
     assert choices.overlay is Overlay.OFF

@@ -32,7 +32,7 @@ from lesionlens.napari.model.studies.archive import kept_servers
 from lesionlens.results.export import words
 from lesionlens.results.export.run import read_run_json
 from lesionlens.results.review import prior
-from lesionlens.site.acceptance import accept, facts
+from lesionlens.site.acceptance import accept
 from lesionlens.site.acceptance.bounds import read_bounds
 from lesionlens.site.database.describing import with_result
 from lesionlens.site.database.records import StudyEntry
@@ -93,8 +93,7 @@ READERS = {
     "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
     "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._earlier),
     "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
-    "scanner": Reader("a.json", {"Manufacturer": "M"}, lambda d: facts._of_sidecar(d / "a.nii")),
-    "monitored": Reader("run.json", {"a": 1}, lambda d: gather._json(d / "run.json")),
+    "monitored": Reader("run.json", {"a": 1}, lambda d: gather.read_json(d / "run.json")),
     "warning": Reader("monitor.json", {"time": "", "stops": [], "page": ""},
                       lambda _: monitor_warning.current()),
     "site": Reader("settings.toml", "[reading]\nunaided_first = true\n",

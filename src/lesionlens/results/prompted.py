@@ -12,7 +12,7 @@ from typing_extensions import override
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import nearest
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import (
     LOOK_MM,
@@ -85,17 +85,18 @@ def ask(
     answer : callable
         Segments from prompts on the working grid.
     start : (I, J, K) array, Volume or None
-        The initial outline on the reference grid; non-zero voxels are inside. An empty one is none.
+        The initial outline on the reference grid, a mask or labels as in `segmentation.nii.gz`.
+        An empty one is none.
 
     Raises
     ------
     UnusableInputError
         A prompt is outside the image or the brain, prompts contradict each other, nothing stands
-        out there, or `start` is on another grid or no mask.
+        out there, or `start` is on another grid or neither a mask nor labels.
     """
     _check_within(prompts, prepared.native)
     wanted, unwanted = (_marked(prompts, prepared.native, belongs) for belongs in (True, False))
-    outline = None if start is None else _outline(start, prepared.native)
+    outline = None if start is None else _outline(start, prepared.native, prompts.region)
     if outline is not None and not outline.any():
         outline = None
     here, away = (native.working_voxels(v, prepared) for v in (wanted, unwanted))
@@ -164,7 +165,32 @@ def _check_within(prompts: Prompts, grid: Grid) -> None:
             )
 
 
-def _outline(start: NDArray[Any] | Volume, grid: Grid) -> Mask:
+def outline_in(labels: NDArray[Any], region: Region | None) -> Mask:
+    """Return the outline that a mask, or labels as in `segmentation.nii.gz`, hold of a region.
+
+    Of labels it is the region, by default the whole tumour: the resection cavity is no part of it.
+
+    Raises
+    ------
+    UnusableInputError
+        There is a label 4, but no 3: it is the enhancing part in files from before BraTS 2023.
+    """
+    inside = labels.astype(bool, copy=False)
+    if labels.dtype == bool or not inside.any():
+        return inside
+    numbers = set(np.unique(labels[inside]).tolist())
+    if len(numbers) == 1 or not numbers <= set(Label):
+        return inside
+    if Label.CAVITY in numbers and Label.ENHANCING not in numbers:
+        raise UnusableInputError(
+            found="an outline to start from with label 4, but no 3",
+            expected="a mask, or labels of which 3 is enhancing and 4 the resection cavity",
+            next_step="Give the mask of what is meant: whether 4 is a part of it is not known",
+        )
+    return np.isin(labels, (region or Region.WT).labels)
+
+
+def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) -> Mask:
     placed = start.grid if isinstance(start, Volume) else grid
     if placed.shape == grid.shape and not placed.matches(grid):
         raise UnusableInputError(
@@ -185,7 +211,7 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid) -> Mask:
             expected="a mask: True or 1 inside",
             next_step="Give `probability >= 0.5`",
         )
-    return outline.astype(bool, copy=False)
+    return outline_in(outline, region)
 
 
 def _shown(found: PromptResponse, prepared: PreparedStudy) -> Volume:

@@ -229,8 +229,9 @@ class Result:
         lasso : sequence of (i, j, k)
             Corners of a closed line around the object on one slice, in any of the three directions.
         start : (I, J, K) array, Volume or None
-            The outline to correct, on the reference grid. Only voxels connected to a contradicting
-            prompt, and near it, change. An empty one is none.
+            The outline to correct, on the reference grid: a mask, or labels as in
+            `segmentation.nii.gz`, of which `region` is taken. Only voxels connected to a
+            contradicting prompt, and near it, change. An empty one is none.
         region : Region, "wt", "tc", "et" or None
             Intended region; None for the object at the prompts.
 

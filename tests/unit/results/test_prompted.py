@@ -163,6 +163,7 @@ def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():
         ({"points": [((1.5, 2, 3), True)]}, "prompts that cannot be read"),
         ({"points": [((1, 2, 3), True)], "region": "oedema"}, "prompts that cannot be read"),
         ({"box": ((1, 2, 3),)}, "prompts that cannot be read"),
+        ({"box": ((1, 2, 3), (4, 5, 6), (7, 8, 9))}, "prompts that cannot be read"),
         ({"points": [((1, 2, 3), "no")]}, "'no' is neither True nor False"),
         ({"scribbles": [([(1, 2, 3)], 0.4)]}, "0.4 is neither True nor False"),
     ],
@@ -207,6 +208,22 @@ def test_a_probability_is_no_outline_to_start_from(prepared):
         with pytest.raises(UnusableInputError, match="as in a probability"):
             ask(point, prepared, cube_round, start)
     ask(point, prepared, cube_round, np.zeros(prepared.native.shape, np.float32))
+
+
+def test_a_start_of_labels_is_the_region_that_is_meant_without_the_cavity(prepared):
+    """The resection cavity, which is no part of the tumour, came back inside the outline."""
+    labels = np.zeros(prepared.native.shape, np.uint8)
+    for number in range(1, 5):
+        labels[28 + 2 * number, 30, 2] = number
+    for region, inside in ((None, (1, 2, 3)), ("wt", (1, 2, 3)), ("tc", (1, 3)), ("et", (3,))):
+        point = Prompts.of([((20, 10, 4), True)], region=region)
+        mask = ask(point, prepared, cube_round, labels).mask
+        assert {n for n in range(1, 5) if mask[28 + 2 * n, 30, 2]} == set(inside)
+    for mask in (labels * 20, np.where(labels == 4, 4, 0)):  # numbers of one's own
+        assert ask(point, prepared, cube_round, mask).mask[36, 30, 2]
+    labels[labels == 3] = 0
+    with pytest.raises(UnusableInputError, match="label 4, but no 3"):
+        ask(point, prepared, cube_round, labels)
 
 
 def test_too_many_voxels_are_refused():

@@ -62,7 +62,7 @@ class Prompts:
             return cls(
                 tuple((_voxel(at), _kind(yes)) for at, yes in points),
                 tuple((tuple(map(_voxel, line)), _kind(yes)) for line, yes in scribbles),
-                None if box is None else (_voxel(box[0]), _voxel(box[1])),
+                None if box is None else _corners(*map(_voxel, box)),
                 _closed(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
@@ -167,6 +167,10 @@ def _of_box(box: tuple[Voxel, Voxel], belongs: bool) -> list[Voxel]:
     ]
     middle = tuple(edge[len(edge) // 2] for edge in edges)
     return [(i, j, k) for i, j, k in product(*edges) if (i, j, k) != middle]
+
+
+def _corners(one: Voxel, other: Voxel) -> tuple[Voxel, Voxel]:
+    return one, other
 
 
 def _closed(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:

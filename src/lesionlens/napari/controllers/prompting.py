@@ -45,6 +45,9 @@ _HOLD = (
 _HOLD_EXCLUDING = "Click: exclude; with Alt: include (F5 switches). Drag: scribble. Enter: done."
 _SWITCHED = ("Prompts include again.", "Prompts exclude now: hold F2 and point.")
 _NOTHING = "This changes nothing: the outline agrees already."
+_BY_HAND = (
+    "This changes nothing: what you painted or erased stays. Point into it, or use the brush there."
+)
 _STAYS = (
     "Candidate {} lies there too and stays as it is. To join them: Enter, then *merge* (Shift+K)."
 )
@@ -182,12 +185,12 @@ class Prompting:
         def task(context: RunContext) -> Any:  # noqa: ARG001
             found = result.answer_prompts(question_of(labels, asked))
             changed = redrawn(labels, found, asked, free, parts_in(analysis, found))
-            return replace(asked, made_by=found.made_by), np.where(stays, labels, changed)
+            return replace(asked, made_by=found.made_by), np.where(stays, labels, changed), changed
 
         def done(answered: Any) -> None:
             self._asked = None
             if outline == self._outline:
-                self._draw(pointed.gesture, answered[0], labels, answered[1])
+                self._draw(pointed.gesture, answered[0], labels, *answered[1:])
             self._next()
 
         def refused(error: BaseException) -> None:
@@ -207,8 +210,9 @@ class Prompting:
         asked: PromptRound,
         before: NDArray[np.uint8],
         changed: NDArray[np.uint8],
+        answer: NDArray[np.uint8],
     ) -> None:
-        """Draw the answer to a prompt; strokes made since it was asked are kept."""
+        """Draw the answer to a prompt without what strokes keep, also those made since."""
         self._opened = False
         editor = self.review_controller.editor
         sides = editor.drawn()
@@ -217,7 +221,7 @@ class Prompting:
             self.session.clear_problem(OUTLINE)
             self._tell(gesture, before, changed)
         else:
-            self.session.decline(_NOTHING)
+            self.session.decline(_NOTHING if np.array_equal(answer, now) else _BY_HAND)
 
     def _on_changed(self, old: State, new: State) -> None:
         """Drop the prompts of an outline that is no longer drawn."""

@@ -37,6 +37,7 @@ from lesionlens.results.review.reopen import reopen_folder, result_folder
 InSight = Callable[[Plane, NDArray[np.float64]], bool]
 
 _NONE = "There is no second result yet: open one with the menu entry Second result of this study."
+_READING = "read the second result"
 _SAME = "Both results agree: no part is outlined in only one of them."
 _THIN = "No part is listed, but the outlines differ: {}."
 
@@ -74,9 +75,12 @@ class SecondReader:
             return False
 
         def task(context: RunContext) -> SecondResult:
-            context.progress("read the second result", 0.0)
-            found = applied(reopen_folder(path, first.study, first.prepared))
-            return SecondResult.of(_whose(found, path), found, first)
+            context.progress(_READING, 0.0)
+            found = reopen_folder(path, first.study, first.prepared)
+            context.check(_READING)
+            second = SecondResult.of(_whose(found, path), applied(found), first)
+            context.check(_READING)
+            return second
 
         def done(second: SecondResult) -> str | None:
             if self._session.state.study is not first.study:

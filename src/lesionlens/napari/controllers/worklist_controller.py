@@ -186,8 +186,8 @@ class WorklistController:
         if folder is None:
             return False
 
-        def task(context: RunContext) -> WrittenTables:  # noqa: ARG001
-            return tables_of(folder, out)
+        def task(context: RunContext) -> WrittenTables:
+            return tables_of(folder, out, context=context)
 
         def done(written: WrittenTables) -> str:
             names = f"{written.reads.name} and {written.marks.name}"

@@ -41,8 +41,9 @@ def find_objects(place: Path, study: Study) -> Objects:
     Raises
     ------
     ReadError
-        There is neither a Segmentation nor a LesionLens report, or a reader accepted no candidate
-        by the newest report; or it is a file of another kind, as contours are.
+        There is neither a Segmentation nor a LesionLens report, the newest report's Segmentation is
+        missing, or a reader accepted no candidate by it; or it is a file of another kind, as
+        contours are.
     """
     if place.is_file() and not looks_like_dicom(place):
         raise _not_read(f"a file of a kind that is not read ({place.suffix or 'no suffix'})")
@@ -64,12 +65,8 @@ def find_objects(place: Path, study: Study) -> Objects:
     if seg is not None:
         reports = [ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)]
     report = _newest([ds for ds in reports if seg is not None or report_items.is_builtin(ds)])
-    if seg is None and report is not None and report_items.accepts_none(report):
-        raise ReadError(
-            found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",
-            expected="objects with candidates: those that were not accepted were not sent",
-            next_step="Open the result folder itself, or analyse the study again",
-        )
+    if seg is None and report is not None:
+        _check_alone(report)
     if seg is None and report is None and CONTOURS in seen:
         raise _not_read(f"contours (RT Structure Set) and no Segmentation in {place.name}")
     if seg is None and report is None:
@@ -84,6 +81,23 @@ def find_objects(place: Path, study: Study) -> Objects:
     kept = {map_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
     others = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
     return Objects(seg, report, tuple({**newest, **kept}.values()), others)
+
+
+def _check_alone(report: Dataset) -> None:
+    """Refuse a report on candidates whose outlines are not there."""
+    if report_items.accepts_none(report):
+        raise ReadError(
+            found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",
+            expected="objects with candidates: those that were not accepted were not sent",
+            next_step="Open the result folder itself, or analyse the study again",
+        )
+    if many := len(report_items.candidates_in(report)):
+        regions = f"{many} candidate region{'s' * (many > 1)}"
+        raise ReadError(
+            found=f"a report of {_day(report)} on {regions}, without its Segmentation",
+            expected="both: the outlines are in the Segmentation",
+            next_step="Open the folder with all objects, or fetch the study with its results again",
+        )
 
 
 def _not_read(found: str) -> ReadError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from lesionlens.base.files.bounded_read import read_json, read_object
 from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.results.export.cells import csv_text, safe_text
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.describing import RESULT
@@ -21,6 +22,7 @@ from lesionlens.site.worklist.protocol import read_protocol
 
 READS, MARKS = "reads.csv", "marks.csv"
 LIST = "reads.files.json"
+_STAGE = "read the results"
 _WHO = ("reader", "session", "case", "arm")
 READ_COLUMNS = (
     *_WHO, "complete", "signed_unaided", "signed", "marks_unaided", "marks_aided", "accepted",
@@ -59,19 +61,21 @@ class WrittenTables:
         return f"{done} of {self.begun} reads complete" + (f": {arms}" * bool(arms))
 
 
-def tables_of(folder: Path, out: Path) -> WrittenTables:
+def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> WrittenTables:
     """Write the tables of a list: of its reader study, or of its plain reads.
 
     Raises
     ------
     LesionLensError
-        There is no list, its protocol cannot be read, or `out` is not a folder.
+        There is no list, its protocol cannot be read, or `out` is not a folder; the subclass
+        `CancelledError` if it was cancelled, and nothing is written.
     """
     check_target(out)
     with existing_worklist_database(folder, reading=True) as database:
         study = read_protocol(folder) is not None
         reads = [read for read in database.reads() if bool(read.key.session) is study]
-        scores = scores_in(folder, (entry.name for entry in database.entries()))
+        scores = scores_in(folder, [entry.name for entry in database.entries()], context)
+    context.check(_STAGE)
     written = write_tables(reads, scores, out)
     arms = Counter(read.key.arm.value for read in reads if read.complete)
     return WrittenTables(*written, len(reads), tuple(arms.items()))
@@ -101,14 +105,18 @@ def write_tables(
     return reads_csv, marks_csv
 
 
-def scores_in(folder: Path, names: Iterable[str]) -> dict[tuple[str, str], float]:
+def scores_in(
+    folder: Path, names: Sequence[str], context: RunContext = SILENT
+) -> dict[tuple[str, str], float]:
     """Return the network's scores by study and tracking UID, of the results of a list.
 
     A lesion that was matched with the prior's has its tracking UID in the file; a read has that of
     the examination itself.
     """
     scores: dict[tuple[str, str], float] = {}
-    for name in names:
+    for index, name in enumerate(names):
+        context.check(_STAGE)
+        context.progress(_STAGE, index / len(names))
         try:
             fields = read_json(folder / name / RESULT)
             rows = [(row["tracking_uid"], row["score"]) for row in fields["candidates"]]

@@ -288,6 +288,21 @@ def test_what_a_later_report_accepts_no_more_does_not_come_back(analysed, tmp_pa
     assert len(again.findings.candidates) == 2
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_report_on_candidates_without_its_segmentation_is_no_result_without_a_candidate(
+    analysed, tmp_path, alone
+):
+    """It opened as "no candidate region", without a word."""
+    analysis = analysed()
+    folder = _sent(analysis, tmp_path)
+    place = folder / "sr.dcm"
+    if not alone:
+        (folder / "seg.dcm").unlink()
+        place = tmp_path / "study"
+    with pytest.raises(ReadError, match="on 2 candidate regions, without its Segmentation"):
+        reopen_folder(place, analysis.study, analysis.prepared)
+
+
 def test_a_study_without_a_candidate_reopens_without_one(tmp_path):
     nobody = make_patient(spacing_mm=4.0, lesions=())
     study = write_study(nobody, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH)

@@ -13,8 +13,9 @@ import pytest
 from tests.kept_reads import decide
 from tests.saved_results import write_saved
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.base.run_context import CancelWhen, RunContext
 from lesionlens.site.database.describing import with_result
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
@@ -163,6 +164,25 @@ def test_a_lesion_at_two_examinations_has_the_score_of_each(tmp_path):
     written = tables_of(tmp_path, tmp_path / "out")
     scores = {row["case"]: float(row["score"]) for row in table(written.marks)}
     assert scores == {"then": 0.9, "now": 0.0}
+
+
+def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_path):
+    """The window ignored *Cancel*, and wrote them."""
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry(case, "/x") for case in CASES])
+    written = tables_of(tmp_path, tmp_path / "out")
+    before = [path.stat().st_mtime_ns for path in (written.reads, written.marks)]
+    reached = []
+    context = RunContext(
+        progress=lambda _, fraction: reached.append(fraction),
+        cancel=CancelWhen(lambda: bool(reached) and reached[-1] >= 0.5),
+    )
+    with pytest.raises(CancelledError):
+        tables_of(tmp_path, tmp_path / "out", context=context)
+    assert [path.stat().st_mtime_ns for path in (written.reads, written.marks)] == before
+    with pytest.raises(CancelledError):
+        tables_of(tmp_path, tmp_path / "new", context=context)
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_list_of_a_reader_study_tells_nothing_of_the_network_nor_of_others(tmp_path):

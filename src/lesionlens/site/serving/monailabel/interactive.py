@@ -188,7 +188,10 @@ class PromptInference(Inference):
         def ask(prompts: Prompts, start: NDArray[np.bool_] | None) -> PromptedVolume:
             return prompted.ask(prompts, prepared, answer, start)
 
-        start = None if self._start is None else _outline(self._start, prepared.native, aside)
+        start = None
+        if self._start is not None:
+            labels = _labels(self._start, prepared.native, aside)
+            start = prompted.outline_in(labels, rounds[0].region)
         return prompted.replay(rounds, ask, start)
 
 
@@ -249,8 +252,8 @@ def _state(image: Path) -> tuple[object, ...]:
     return tuple((str(one), one.stat().st_mtime_ns, one.stat().st_size) for one in files)
 
 
-def _outline(content: bytes, grid: Grid, aside: Path) -> NDArray[np.bool_]:
-    """Read the outline to correct.
+def _labels(content: bytes, grid: Grid, aside: Path) -> NDArray[Any]:
+    """Read the label map to correct, (I, J, K).
 
     Raises
     ------
@@ -262,7 +265,7 @@ def _outline(content: bytes, grid: Grid, aside: Path) -> NDArray[np.bool_]:
     try:
         header = read_header(place)
         if header.grid.matches(grid, 0.01):
-            return read_stored(place, grid.shape) > 0
+            return read_stored(place, grid.shape)
     except UnusableInputError as error:
         raise _odd_outline(f"a label map that cannot be used: {error.found}") from None
     raise _odd_outline(f"a label map of {header.grid.shape} voxels, or with another affine")
