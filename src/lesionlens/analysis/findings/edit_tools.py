@@ -44,38 +44,23 @@ _NESTED = (
 """Labels within each region, and the label of the region's outermost part."""
 
 
-def tissue_of(channels: Floats, present: Mask, brain: Mask) -> Mask:
-    """Return the mask of voxels that may be labelled: the brain, and tissue in any sequence.
-
-    Parameters
-    ----------
-    channels : (C, I, J, K) float32
-        Any units; background is near 0.
-    present : (C,) bool
-        Available sequences.
-    brain : (I, J, K) bool
-        Brain mask for the intensity scale: below 15 % of the median there is air.
-    """
-    found = brain.copy()
-    for image in channels[present]:
-        inside = image[brain]
-        middle = float(np.median(inside)) if inside.size else 0.0
-        if middle > 0:
-            found |= image > _AIR * middle
-    return found
-
-
 def free_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
     """Return the mask of voxels of the working grid that a reader may label.
 
+    They are the brain, and tissue in any sequence: below 15 % of the brain's median there is air.
+
     Parameters
     ----------
-    prepared : PreparedStudy
-        Its tissue, see `tissue_of`.
     others : (I, J, K) bool
         Voxels of other candidates.
     """
-    return tissue_of(prepared.channels, prepared.present, prepared.brain) & ~others
+    found = prepared.brain.copy()
+    for image in prepared.images.values():
+        inside = image[prepared.brain]
+        middle = float(np.median(inside)) if inside.size else 0.0
+        if middle > 0:
+            found |= image > _AIR * middle
+    return found & ~others
 
 
 def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> Labels:
@@ -112,8 +97,6 @@ def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> 
 
 def _level_of(weights: Floats, count: int) -> float:
     """Return the level that keeps the number of voxels: one half would shrink round lesions."""
-    if not count:
-        return 0.5
     level = np.partition(weights.ravel(), -min(count, weights.size))[-min(count, weights.size)]
     return float(np.clip(level, _LOWEST_LEVEL, 0.5))
 

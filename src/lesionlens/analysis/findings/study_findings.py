@@ -68,16 +68,10 @@ def study_findings(
     findings = replace(described, candidates=candidates, considered=below)
     if not candidates:
         return as_stored(replace(findings, doubtful=())), None
-    if evidence.uncertainty is None or evidence.by_sequence is None:
-        return as_stored(findings), None
-    by_voxel = evidence.by_sequence.by_voxel
-    if len(by_voxel.shares) < 2:
+    unsure, shown = evidence.uncertainty, evidence.by_sequence
+    if unsure is None or shown is None or len(shown.by_voxel.shares) < 2:
         return as_stored(findings), None
     doubtful, numbers = doubtful_parts(
-        findings.candidates,
-        findings.components,
-        evidence.uncertainty,
-        by_voxel,
-        marked.grid,
+        candidates, findings.components, unsure, shown.by_voxel, marked.grid
     )
     return as_stored(replace(findings, doubtful=doubtful)), numbers if doubtful else None
