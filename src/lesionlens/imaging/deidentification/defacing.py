@@ -210,8 +210,9 @@ def _native(dataset: Dataset) -> NDArray[Any]:
 
 def _mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.bool_]:
     """Return the (rows, columns) mask of face pixels in a plane."""
-    turn, spacing = (plane.numbers(f"{name}", n) for name, n in _PLACE[:2])
-    origin = plane.numbers(*_PLACE[2])
+    turn = plane.numbers("ImageOrientationPatient", 6)
+    spacing = plane.numbers("PixelSpacing", 2)
+    origin = plane.numbers("ImagePositionPatient", 3)
     if turn is None or spacing is None or origin is None:  # excluded by `_usable`
         raise ValueError("a plane without a place")
     steps = [max(round(SQUARE_MM / float(edge)), 1) for edge in spacing]
@@ -224,6 +225,3 @@ def _mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.b
     held = face.at(points).reshape(len(row), len(column))
     whole = held.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
     return np.asarray(whole[: shape[0], : shape[1]])
-
-
-_PLACE = (("ImageOrientationPatient", 6), ("PixelSpacing", 2), ("ImagePositionPatient", 3))

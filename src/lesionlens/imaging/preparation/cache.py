@@ -88,7 +88,9 @@ def save(key: str, arrays: Arrays) -> None:
     """Store arrays under a key, atomically."""
     try:
         array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", arrays)
-        _drop_old(folder())
+        entries = folder().glob(f"*{array_cache.SUFFIX}")
+        for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
+            old.unlink(missing_ok=True)
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
 
@@ -108,9 +110,3 @@ def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
     if key is not None and found is not None:
         save(key, form.write(found))
     return found
-
-
-def _drop_old(path: Path) -> None:
-    entries = path.glob(f"*{array_cache.SUFFIX}")
-    for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
-        old.unlink(missing_ok=True)

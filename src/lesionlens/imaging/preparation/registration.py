@@ -302,20 +302,14 @@ def _coarsely(
     fixed: ResolutionPyramid, moving: ResolutionPyramid, context: RunContext, sampling: float = 0.1
 ) -> tuple[float, sitk.Euler3DTransform] | None:
     best: tuple[float, sitk.Euler3DTransform] | None = None
-    for shift in _starts(moving.centre_mm - fixed.centre_mm):
+    apart = moving.centre_mm - fixed.centre_mm
+    for shift in (np.zeros(3), apart) if float(np.linalg.norm(apart)) > 5.0 else (np.zeros(3),):
         context.check("registration")
         start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
         found = _run((fixed.coarse, moving.coarse), start, _method(sampling, 80, 3.0))
         if found is not None and (best is None or found[0] < best[0]):
             best = found
     return best
-
-
-def _starts(apart: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    starts = [np.zeros(3)]
-    if float(np.linalg.norm(apart)) > 5.0:
-        starts.append(apart)
-    return starts
 
 
 def _run(

@@ -283,7 +283,12 @@ def _classify(path: Path, header: Any, found: Scan, seen: dict[str, DicomSlice])
         _compare(seen[item.uid], item, found)
     else:
         seen[item.uid] = item
-        _file_under(item, kind, found)
+        if (problem := _problem(item, kind)) is not None:
+            found.problems[item.text("SeriesDescription"), problem] += 1
+        elif kind in MULTI_FRAME:
+            _add_frames(item, found)
+        else:
+            found.slices.append(item)
 
 
 def _listed(dicomdir: Path) -> set[str]:
@@ -323,16 +328,6 @@ def _kind_in_words(kind: str, header: Any) -> str:
     modality = str(header.get("Modality") or "")
     name = UID(kind).name if kind else "DICOM file without a SOP class (damaged or not an image)"
     return f"{name} (modality {modality})" if modality else str(name)
-
-
-def _file_under(item: DicomSlice, kind: str, found: Scan) -> None:
-    problem = _problem(item, kind)
-    if problem:
-        found.problems[item.text("SeriesDescription"), problem] += 1
-    elif kind in MULTI_FRAME:
-        _add_frames(item, found)
-    else:
-        found.slices.append(item)
 
 
 def _problem(item: DicomSlice, kind: str) -> str | None:
