@@ -136,9 +136,7 @@ def _of_folder(folder: Path) -> Case | None:
         if sequence is not None:
             named.setdefault(sequence, []).append(path)
     images = {sequence: ImageFile(paths[0]) for sequence, paths in named.items()}
-    if not images and not truths:
-        return None
-    if not images and (folder / "findings.json").is_file():
+    if not images and (not truths or (folder / "findings.json").is_file()):
         return None
     if images:
         _check_one(f"in the case {folder.name!r}", truths)

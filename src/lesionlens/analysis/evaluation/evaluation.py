@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,10 +153,7 @@ def _case(s: CaseScore) -> dict[str, Any]:
         "healthy": s.healthy,
         "convention": s.convention,
         "metrics": s.metrics,
-        "hits": [
-            {"score": h.score, "lesions": h.lesions, "false_positive": h.false_positive}
-            for h in s.hits
-        ],
+        "hits": [asdict(hit) for hit in s.hits],
         "problems": s.problems,
         "failed": s.failed,
         "made_by": s.made_by or None,

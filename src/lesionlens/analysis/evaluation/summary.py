@@ -121,7 +121,7 @@ def froc_table(curve: Sequence[FrocPoint], *, any_lesion: bool) -> list[dict[str
     return rows
 
 
-def interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+def interval(values: Sequence[float]) -> Interval | None:
     """Return the percentile bootstrap interval of a mean; None for fewer than two values.
 
     Notes
@@ -139,7 +139,7 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval | None:
 
     found = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL,
-        method="percentile", rng=seed,
+        method="percentile", rng=0,
     ).confidence_interval  # fmt: skip
     return Interval(float(found.low), float(found.high))
 

@@ -15,7 +15,7 @@ from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import as_stored
-from lesionlens.base.records.findings import Considered, Findings
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 
@@ -58,11 +58,8 @@ def study_findings(
         quality=prepared.quality,
         class_probabilities=prediction.class_probabilities,
     )
-    below: tuple[Considered, ...] = ()
-    if flagged.dismissed is not None:
-        below = considered(
-            flagged.dismissed, flagged.dismissed_scores, context, probability[Region.WT]
-        )
+    left, scores = flagged.dismissed, flagged.dismissed_scores
+    below = () if left is None else considered(left, scores, context, probability[Region.WT])
     described = describe(marked, evidence, context)
     candidates = with_kinds(described.candidates, described.components, prepared, context.head)
     findings = replace(described, candidates=candidates, considered=below)

@@ -150,19 +150,15 @@ def _rows_of(text: str, path: Path) -> set[tuple[str, ...]]:
             rows.append(tuple(row))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise _damaged_row(path, line, error) from error
+        raise UnusableInputError(
+            found=f"line {line} of {path.name!r}, which is cut off or damaged ({error})",
+            expected="rows as LesionLens writes them: kind, original, replacement",
+            next_step=f"Delete line {line} in a text editor. No pseudonym changes: all follow from "
+            "the key, and the row is written again when it is needed",
+        ) from error
     if rows and rows[0] != _COLUMNS:
         raise _no_table(path)
     return set(rows)
-
-
-def _damaged_row(path: Path, line: int, error: csv.Error) -> UnusableInputError:
-    return UnusableInputError(
-        found=f"line {line} of {path.name!r}, which is cut off or damaged ({error})",
-        expected="rows as LesionLens writes them: kind, original, replacement",
-        next_step=f"Delete line {line} in a text editor. No pseudonym changes: all follow from the "
-        "key, and the row is written again when it is needed",
-    )
 
 
 def _no_table(path: Path) -> UnusableInputError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,16 +74,6 @@ def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
     return digest.hexdigest()
 
 
-def load(key: str, names: Collection[str] = ()) -> Arrays | None:
-    """Return the arrays of a key; None if missing, damaged or without one of `names`."""
-    path = folder() / f"{key}{array_cache.SUFFIX}"
-    arrays = array_cache.read(path, names)
-    if arrays is not None:
-        with suppress(OSError):
-            os.utime(path)
-    return arrays
-
-
 def save(key: str, arrays: Arrays) -> None:
     """Store arrays under a key, atomically."""
     try:
@@ -96,9 +86,14 @@ def save(key: str, arrays: Arrays) -> None:
 
 
 def recall(key: str, form: ArrayForm[T]) -> T | None:
-    """Return the value of a key; None if it is missing or incomplete."""
-    kept = load(key, form.names)
-    return None if kept is None else form.read(kept)
+    """Return the value of a key; None if it is missing, damaged or incomplete."""
+    path = folder() / f"{key}{array_cache.SUFFIX}"
+    kept = array_cache.read(path, form.names)
+    if kept is None:
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return form.read(kept)
 
 
 def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:

@@ -96,11 +96,16 @@ def on_ras_grid(
     return resample(values, grid, target), target
 
 
+def bright_end(values: NDArray[np.float32], share: float) -> float:
+    """Return the quantile of an image's positive voxels, from some of them; 1 without any."""
+    inside = values[values > 0]
+    some = inside[:: max(inside.size // 50_000, 1)]
+    return float(np.quantile(some, share)) if some.size else 1.0
+
+
 def _compressed(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cap the brightest voxels, so that histogram bins resolve tissue."""
-    inside = values[values > 0]
-    top = float(np.quantile(inside[:: max(inside.size // 50_000, 1)], 0.99)) if inside.size else 1.0
-    return np.clip(values, 0.0, top or 1.0)
+    return np.clip(values, 0.0, bright_end(values, 0.99) or 1.0)
 
 
 def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
