@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, apply, ras_grid
+from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.grid import Grid
+from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import HALF, resample
 
 SAFE_MM = 7.0
@@ -95,9 +96,7 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     Face or None
         None if the template does not fit.
     """
-    affine, shape = ras_grid(grid.affine, grid.shape, FIT_MM)
-    target = Grid(shape, affine)
-    small = resample(brain.astype(np.float32), grid, target)
+    small, target = on_ras_grid(brain.astype(np.float32), grid, FIT_MM)
     template = load_template()
     to_template, dice = fit(small, target, template.brain, template.grid)
     if dice < MIN_DICE:
