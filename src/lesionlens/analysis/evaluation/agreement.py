@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,42 +94,34 @@ def agreement(
     if box is None:
         return Agreement(rows, (), parts)
     mine, other = first[box] > 0, second[box] > 0
-    pieces = [*_pieces(mine & ~other, True, grid), *_pieces(other & ~mine, False, grid)]
-    pieces.sort(key=lambda piece: -piece.volume_ml)
+    pieces = [
+        (volume_ml, by_first, inside)
+        for by_first, alone in ((True, mine & ~other), (False, other & ~mine))
+        for volume_ml, inside in _pieces(alone, grid)
+    ]
     corner = [int(side.start) for side in box]
     listed = []
-    for number, piece in enumerate(pieces, 1):
-        parts[box][piece.inside] = number
-        point = geometry.as_vec3(grid.to_mm(np.add(corner, piece.deepest)))
-        listed.append(Disagreement(number, piece.by_first, piece.volume_ml, point))
+    for number, piece in enumerate(sorted(pieces, key=lambda piece: -piece[0]), 1):
+        volume_ml, by_first, inside = piece
+        parts[box][inside] = number
+        depth = ndimage.distance_transform_edt(inside)
+        deepest = np.unravel_index(int(depth.argmax()), depth.shape)
+        point = geometry.as_vec3(grid.to_mm(np.add(corner, deepest)))
+        listed.append(Disagreement(number, by_first, volume_ml, point))
     unlisted = grid.volume_ml((mine != other) & (parts[box] == 0))
     return Agreement(rows, tuple(listed), parts, unlisted)
 
 
 def _row(region: Region, first: Labels, second: Labels, grid: Grid) -> RegionAgreement:
-    labels = [int(label) for label in region.labels]
-    one, two = np.isin(first, labels), np.isin(second, labels)
+    one, two = np.isin(first, region.labels), np.isin(second, region.labels)
     return RegionAgreement(region, grid.volume_ml(one), grid.volume_ml(two), dice(one, two))
 
 
-class _Piece(NamedTuple):
-    by_first: bool
-    volume_ml: float
-    inside: NDArray[np.bool_]
-    deepest: NDArray[np.int64]
-
-
-def _pieces(alone: NDArray[np.bool_], by_first: bool, grid: Grid) -> list[_Piece]:
-    """Return the connected parts without one-voxel rims; one thick slice may be a part."""
+def _pieces(alone: NDArray[np.bool_], grid: Grid) -> Iterator[tuple[float, NDArray[np.bool_]]]:
+    """Yield ml and mask of the parts without one-voxel rims; one thick slice may be a part."""
     wide = [2 if edge < _THICK_MM else 1 for edge in grid.nominal_spacing_mm]
     numbers, count = ndimage.label(ndimage.binary_opening(alone, np.ones(wide, bool)))
     volumes = np.bincount(numbers.ravel(), minlength=count + 1) * grid.voxel_ml
-    found = []
     for number in range(1, count + 1):
-        if volumes[number] < MIN_ML:
-            continue
-        inside = numbers == number
-        depth = ndimage.distance_transform_edt(inside)
-        deepest = np.asarray(np.unravel_index(int(depth.argmax()), depth.shape))
-        found.append(_Piece(by_first, float(volumes[number]), inside, deepest))
-    return found
+        if volumes[number] >= MIN_ML:
+            yield float(volumes[number]), numbers == number

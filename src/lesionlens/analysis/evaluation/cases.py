@@ -113,7 +113,11 @@ def find_cases(root: Path) -> tuple[Case, ...]:
             "Decathlon or nnU-Net set with dataset.json, or segmentations named as their cases",
             next_step="Name the folder that holds one folder, or one segmentation, per case",
         )
-    return _with_patients(root, _unique(root, cases))
+    patients = patients_table(root)
+    return tuple(
+        replace(c, patient=patients.get(c.name) or _patient_in_path(root, c))
+        for c in _unique(root, cases)
+    )
 
 
 def _below(root: Path) -> list[Path]:
@@ -139,9 +143,7 @@ def _of_folder(folder: Path) -> Case | None:
         if sequence is not None:
             named.setdefault(sequence, []).append(path)
     images = {sequence: ImageFile(paths[0]) for sequence, paths in named.items()}
-    if not images and not truths:
-        return None
-    if not images and (folder / "findings.json").is_file():
+    if not images and (not truths or (folder / "findings.json").is_file()):
         return None
     if images:
         _check_one(f"in the case {folder.name!r}", truths)
@@ -256,8 +258,6 @@ def _place_of(case: Case) -> Path:
 def _unique(root: Path, cases: list[Case]) -> list[Case]:
     """Name cases by their path if two folders have the same name."""
     often = {name for name, count in Counter(c.name for c in cases).items() if count > 1}
-    if not often:
-        return cases
     return [
         replace(c, name=_place_of(c).relative_to(root).as_posix()) if c.name in often else c
         for c in cases
@@ -340,14 +340,6 @@ def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
             expected="lines of UTF-8 text with a heading, separated by tabs",
             next_step=next_step,
         ) from error
-
-
-def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
-    """Apply the user's table of patients, which overrides names."""
-    patients = patients_table(root)
-    return tuple(
-        replace(c, patient=patients.get(c.name) or _patient_in_path(root, c)) for c in cases
-    )
 
 
 def _patient_in_path(root: Path, case: Case) -> str:

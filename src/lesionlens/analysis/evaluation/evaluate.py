@@ -7,7 +7,7 @@ candidates, whatever readers edited, added or rejected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lesionlens.analysis.evaluation.cases import Case, segmentation_of, segmentations_in
@@ -63,7 +63,9 @@ def evaluate(
     _note_repeated(scores)
     _note_exchanged(scores, cases)
     if len(cases) == 1:
-        _note_other_name(scores[0], segmentations_in(predictions), places[cases[0].name])
+        named, path = segmentations_in(predictions), places[cases[0].name]
+        if path in named.values() and named.get(cases[0].name) != path:
+            scores[0].problems.append(f"scored from {path.name}, the only segmentation there")
     return scores
 
 
@@ -79,12 +81,6 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
                 f"its image was analysed for the result of {owners[digest]}, not for its own: were "
                 "names exchanged?"
             )
-
-
-def _note_other_name(score: CaseScore, named: Mapping[str, Path], path: Path) -> None:
-    """Report if the only case is scored from a segmentation that is named after another."""
-    if path in named.values() and named.get(score.case) != path:
-        score.problems.append(f"scored from {path.name}, the only segmentation there")
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:

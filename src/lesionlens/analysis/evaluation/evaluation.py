@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,21 +134,17 @@ def evaluate(
     results = path_of(predictions, "the folder of the results")
     references = path_of(truth, "the folder of the cases with their references")
     for place in (results, references):
-        _check_folder(place)
+        if not place.is_dir():
+            raise UnusableInputError(
+                found=f"no folder {place.name!r}",
+                expected="a folder of results, then a folder of cases with their references",
+                next_step="Check both paths; `lesionlens evaluate --help` shows an example",
+            )
     cases = find_cases(references)
     conventions = read_conventions(convention, references)
     conventions.check(case.name for case in cases)
     scores = score_cases(results, cases, conventions.of, context)
     return Evaluation(tuple(scores), summarise(scores), without_truth(results, cases))
-
-
-def _check_folder(place: Path) -> None:
-    if not place.is_dir():
-        raise UnusableInputError(
-            found=f"no folder {place.name!r}",
-            expected="a folder of results, then a folder of cases with their references",
-            next_step="Check both paths; `lesionlens evaluate --help` shows an example",
-        )
 
 
 def _case(s: CaseScore) -> dict[str, Any]:
@@ -157,10 +153,7 @@ def _case(s: CaseScore) -> dict[str, Any]:
         "healthy": s.healthy,
         "convention": s.convention,
         "metrics": s.metrics,
-        "hits": [
-            {"score": h.score, "lesions": h.lesions, "false_positive": h.false_positive}
-            for h in s.hits
-        ],
+        "hits": [asdict(hit) for hit in s.hits],
         "problems": s.problems,
         "failed": s.failed,
         "made_by": s.made_by or None,

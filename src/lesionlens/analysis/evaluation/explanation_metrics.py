@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lesionlens.analysis.explain import shapley
-from lesionlens.base.errors import ReadError
-from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import CandidateRow, FindingsFile, RunFile
 
 _EQUAL = 1e-6  # scores in findings.json have six digits
 
 
-def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
+def measures(run: RunFile, findings: FindingsFile) -> dict[str, float | None]:
     """Return the checks of the whole-tumour map and the cost of the explanations.
 
     Returns
@@ -24,13 +20,8 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
         without them; ``reliable``: whether the map passed;
         ``top_sequence``: share of candidates whose score falls most without the sequence that
         contributes most; ``top_named``: the same for candidates with a named deciding sequence;
-        ``explaining``: seconds of explanations per second of the network. None if not measured;
-        empty without a run.json.
+        ``explaining``: seconds of explanations per second of the network. None if not measured.
     """
-    try:
-        run = read_model(result / "run.json", RunFile)
-    except (OSError, ValueError, ReadError):
-        return {}
     peaks = [c.attention.peak_inside for c in findings.candidates]
     known = [peak for peak in peaks if peak is not None]
     trust = run.attention.trust.get(Region.WT) if run.attention else None

@@ -167,4 +167,4 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
 
 def region_mask(labels: NDArray[np.uint8], region: Region) -> NDArray[np.bool_]:
     """Return the mask of a region in the contract's labels."""
-    return np.asarray(np.isin(labels, [int(Label(label)) for label in region.labels]))
+    return np.isin(labels, region.labels)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from lesionlens.analysis.evaluation.metrics import Mask, dice, hd95
-from lesionlens.base.geometry import TOUCHING, Box, bounding_box
+from lesionlens.base.geometry import TOUCHING, bounding_box
 from lesionlens.base.grid import Grid
 
 DILATIONS = 3
@@ -58,8 +58,7 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
         return LesionWise(1.0, 0.0, 0, 0, 0)
     predicted, truth = predicted[box], truth[box]
     parts, part_count = ndimage.label(predicted, structure=TOUCHING)
-    grown = _dilated(truth) if truth.any() else truth
-    groups, _ = ndimage.label(grown, structure=TOUCHING)
+    groups, _ = ndimage.label(_dilated(truth), structure=TOUCHING)
     lesions = np.where(truth, groups, 0)
     overlaps, distances, matched = [], [], set[int]()
     found = missed = 0
@@ -67,7 +66,10 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
         if place is None:
             continue
         lesion = lesions == number
-        touched = _overlapping(parts, lesion, place)
+        reach = tuple(
+            slice(max(side.start - DILATIONS - 1, 0), side.stop + DILATIONS + 1) for side in place
+        )
+        touched = set(np.unique(parts[reach][_dilated(lesion[reach])]).tolist()) - {0}
         matched |= touched
         if grid.volume_ml(lesion) * 1000.0 <= SMALLEST_MM3:
             continue
@@ -87,11 +89,3 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
 
 def _dilated(mask: Mask) -> Mask:
     return np.asarray(ndimage.binary_dilation(mask, structure=_DILATION, iterations=DILATIONS))
-
-
-def _overlapping(parts: np.ndarray, lesion: Mask, place: Box) -> set[int]:
-    """Return the numbers of the predicted components that overlap a dilated lesion."""
-    reach = tuple(
-        slice(max(side.start - DILATIONS - 1, 0), side.stop + DILATIONS + 1) for side in place
-    )
-    return set(np.unique(parts[reach][_dilated(lesion[reach])]).tolist()) - {0}

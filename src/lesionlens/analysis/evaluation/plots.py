@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lesionlens.analysis.evaluation.metrics import BINS, Bins
+from lesionlens.analysis.evaluation.metrics import BINS
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, column
 from lesionlens.base.files.atomic_file import atomic_file
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
@@ -84,15 +84,12 @@ def _reliability(axes: Any, summary: Summary) -> None:
     pairs = (("voxels, whole tumour", summary.voxels), ("candidates", summary.candidates))
     for (name, bins), mark in zip(pairs, ("o-", "s"), strict=True):
         if bins.count.any():
-            predicted, true = _means(bins)
+            filled = bins.count > 0
+            predicted, true = (
+                each[filled] / bins.count[filled] for each in (bins.confidence, bins.positive)
+            )
             axes.plot(predicted, true, mark, label=f"{name} (ECE {bins.error:.3f})", markersize=4)
             axes.legend(fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=f"Reliability, {BINS} bins")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
-
-
-def _means(bins: Bins) -> tuple[Any, Any]:
-    filled = bins.count > 0
-    count = bins.count[filled]
-    return bins.confidence[filled] / count, bins.positive[filled] / count

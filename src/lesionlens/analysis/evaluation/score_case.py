@@ -129,7 +129,8 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     score.metrics["candidates"] = len(flagged)
     score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
-    score.metrics |= measures(result, findings)
+    if run is not None:
+        score.metrics |= measures(run, findings)
     _score_calibration(score, result, grid, truth, image)
     _score_attention(score, result, grid, truth, has_t1c=has_t1c)
     if not has_t1c and region_mask(truth, Region.ET).any():

@@ -121,7 +121,7 @@ def froc_table(curve: Sequence[FrocPoint], *, any_lesion: bool) -> list[dict[str
     return rows
 
 
-def interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+def interval(values: Sequence[float]) -> Interval | None:
     """Return the percentile bootstrap interval of a mean; None for fewer than two values.
 
     Notes
@@ -139,7 +139,7 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval | None:
 
     found = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL,
-        method="percentile", rng=seed,
+        method="percentile", rng=0,
     ).confidence_interval  # fmt: skip
     return Interval(float(found.low), float(found.high))
 
@@ -155,6 +155,7 @@ def summarise(scores: Sequence[CaseScore]) -> Summary:
     means["problems"] = float(sum(len(s.problems) for s in scores))
     ranked = [s for s in scores if s.ranked]
     curve = froc_curve(ranked)
+    hits = [hit for s in scores for hit in s.hits if hit.score is not None]
     any_lesion = any((s.metrics.get("lesions") or 0) > 0 for s in ranked if not s.healthy)
     return Summary(
         means=means,
@@ -163,14 +164,8 @@ def summarise(scores: Sequence[CaseScore]) -> Summary:
         froc=froc_table(curve, any_lesion=any_lesion),
         curve=curve,
         voxels=sum((s.bins for s in scores), Bins()),
-        candidates=_of_candidates(scores),
+        candidates=reliability(
+            np.array([hit.score for hit in hits], float),
+            np.array([not hit.false_positive for hit in hits], bool),
+        ),
     )
-
-
-def _of_candidates(scores: Sequence[CaseScore]) -> Bins:
-    """Bin candidates' scores by whether they hit a lesion."""
-    hits = [hit for s in scores for hit in s.hits if hit.score is not None]
-    if not hits:
-        return Bins()
-    predicted = np.array([hit.score for hit in hits])
-    return reliability(predicted, np.array([not hit.false_positive for hit in hits]))

@@ -74,7 +74,8 @@ def without_candidate(
         )
     flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)
     flat[components[index].voxels] = True
-    hidden = _grown(flat.reshape(seen.grid.shape), float(seen.grid.spacing_mm[0]))
+    steps = max(1, round(_MARGIN_MM / float(seen.grid.spacing_mm[0])))
+    hidden = ndimage.binary_dilation(flat.reshape(seen.grid.shape), TOUCHING, iterations=steps)
     perturbed = engine.predict_perturbed(
         prepared,
         [InputPerturbation(hidden=hidden), InputPerturbation.showing(())],
@@ -85,11 +86,6 @@ def without_candidate(
     after, base = score_segmented(perturbed, components, prediction.scoring, threshold)
     words = _words(before, after, index, float(base[index]))
     return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, words, float(base[index]))
-
-
-def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
-    steps = max(1, round(_MARGIN_MM / spacing_mm))
-    return np.asarray(ndimage.binary_dilation(mask, TOUCHING, iterations=steps))
 
 
 def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float) -> str:

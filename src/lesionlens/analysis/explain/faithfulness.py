@@ -266,17 +266,10 @@ def _with_probabilities(found: MapChecks, means: Sequence[float | None]) -> MapC
 
 def _top_voxels(value: NDArray[np.float64], brain: Mask, voxels: float) -> Mask:
     """Return the brain's voxels with the highest values."""
-    size = int(np.count_nonzero(brain))
-    return (_rank(value, brain) < min(round(voxels), size)) & brain
-
-
-def _rank(value: NDArray[np.float64], brain: Mask) -> NDArray[np.intp]:
-    """Return each brain voxel's rank, 0 for the highest value."""
-    flat = np.where(brain, value, -np.inf).ravel()
-    order = np.argsort(-flat, kind="stable")
-    rank = np.empty(order.size, dtype=np.intp)
-    rank[order] = np.arange(order.size)
-    return rank.reshape(brain.shape)
+    order = np.argsort(-np.where(brain, value, -np.inf), axis=None, kind="stable")
+    top = np.zeros(brain.size, bool)
+    top[order[: round(voxels)]] = True
+    return top.reshape(brain.shape) & brain
 
 
 def _blocks(shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -13,8 +13,6 @@ Below full scale the map is proportional to the weights; the full scale is store
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,13 +54,13 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
     maps: dict[Region, NDArray[np.float32]] = {}
     ranges: dict[Region, tuple[float, float]] = {}
     box = bounding_box(brain)
-    for region, weights in trace.cross.items():
-        raw = relative(weights, brain)
+    for region in (region for region in Region if region in trace.cross):
+        raw = relative(trace.cross[region], brain)
         inside = raw[brain]
         scale = full_scale(inside)
         maps[region] = within(np.minimum(raw / np.float32(scale), np.float32(1.0)), box)
         ranges[region] = (float(inside.min(initial=scale)), scale)
-    return AttentionMaps(_in_order(maps), ranges, trace.method, trace.layers)
+    return AttentionMaps(maps, ranges, trace.method, trace.layers)
 
 
 def relative(weights: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -111,9 +109,3 @@ def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float3
         return values
     raw = np.maximum(values * np.float32(scale), np.float32(1.0))
     return np.asarray(np.log10(raw) / np.float32(np.log10(scale)), np.float32)
-
-
-def _in_order(
-    maps: Mapping[Region, NDArray[np.float32]],
-) -> dict[Region, NDArray[np.float32]]:
-    return {region: maps[region] for region in Region if region in maps}

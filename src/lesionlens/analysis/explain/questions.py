@@ -36,15 +36,10 @@ class Questions:
         time: QuestionTime = NO_LIMIT,
         context: RunContext = SILENT,
     ) -> None:
-        self._engine, self._prepared, self._context = engine, prepared, context
-        self._seconds, self._pass_s = time.seconds, time.seconds_per_pass
+        self.prepared = prepared
+        self._engine, self._context, self._time = engine, context, time
         self._limit: TimeLimit | None = None
         self._unanswered: list[str] = []
-
-    @property
-    def prepared(self) -> PreparedStudy:
-        """The study."""
-        return self._prepared
 
     @property
     def unanswered(self) -> tuple[str, ...]:
@@ -75,18 +70,18 @@ class Questions:
             The user asked to stop.
         """
         if self._limit is None:
-            self._limit = TimeLimit(self._seconds, self._context)
-        needed = (len(perturbations) if passes is None else passes) * self._pass_s
+            self._limit = TimeLimit(self._time.seconds, self._context)
+        needed = (len(perturbations) if passes is None else passes) * self._time.seconds_per_pass
         if needed <= self._limit.seconds_left:
             name = f"engine {type(self._engine).__name__!r}"
             when = "when it predicted perturbed inputs"
             with self._limit:
                 with (
-                    images_kept(self._engine, self._prepared),
+                    images_kept(self._engine, self.prepared),
                     plugins.plugin_errors(self._engine, name, when),
                 ):
                     found = self._engine.predict_perturbed(
-                        self._prepared, perturbations, context=self._limit.context
+                        self.prepared, perturbations, context=self._limit.context
                     )
                 return validated_perturbed(self._engine, found, len(perturbations))
         if what not in self._unanswered:

@@ -191,7 +191,8 @@ def _lifted(straight: Head, points: Points, brain_ml: float) -> Head:
 
     best, most = None, overlap(straight) + _MIN_GAIN
     for degrees in _NODS:
-        nod = _about_x(degrees)
+        c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        nod = np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
         head = _scaled_head(straight.midline, few, nod)
         if head is not None and (found := overlap(head)) > most:
             best, most = nod, found
@@ -205,11 +206,6 @@ def _map_ml() -> float:
     at = structures.grid_mni()
     in_map = structures.shares_at(at[at[:, 2] > _FITTED_ABOVE]).sum()
     return 2 * float(in_map) * structures.STEP_MM**3 / 1000
-
-
-def _about_x(degrees: float) -> Points:
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
 def _up_to(cut: Collection[str], brain: Mask, grid: Grid) -> tuple[Mask, Grid]:

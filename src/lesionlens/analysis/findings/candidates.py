@@ -169,7 +169,7 @@ def _candidate(
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
-    sizes = _sizes(part, context.has_t1c, evidence.enhancing)
+    volumes, found, measurable = _sizes(part, context.has_t1c, evidence.enhancing)
     unsure, score = evidence.uncertainty, evidence.scores[part.index]
     shown, classes = evidence.by_sequence, context.class_probabilities
     resemblance = class_probabilities.of_component(part, classes)
@@ -180,10 +180,10 @@ def _candidate(
         centroid_mm=as_vec3(points.mean(axis=0)),
         bounding_box_mm=(as_vec3(low), as_vec3(high)),
         peak_mm=None if context.whole_tumour is None else _peak(part, context.whole_tumour),
-        volume_ml=sizes.volume_ml,
-        longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
-        perpendicular_diameter_mm=sizes.diameters.perpendicular_mm if sizes.diameters else None,
-        rano_measurable=sizes.measurable,
+        volume_ml=volumes,
+        longest_axial_diameter_mm=found.longest_mm if found else None,
+        perpendicular_diameter_mm=found.perpendicular_mm if found else None,
+        rano_measurable=measurable,
         location=anatomy.locate(points, context.head),
         uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
         attention=fit,
@@ -238,14 +238,10 @@ def added_candidate(
     return replace(made, tracking_uid=tracking_uid, source=Source.READER, drawn=drawn)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    volume_ml: Mapping[Region, float | None]
-    diameters: measure.Diameters | None
-    measurable: bool | None
-
-
-def _sizes(part: Component, has_t1c: bool, probability: Floats | None) -> _Sizes:
+def _sizes(
+    part: Component, has_t1c: bool, probability: Floats | None
+) -> tuple[Mapping[Region, float | None], measure.Diameters | None, bool | None]:
+    """Return volumes in ml, diameters, and whether RANO can measure them."""
     enhancing = part.region(Region.ET)
     rings = has_t1c and bool(enhancing.any())
     found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
@@ -258,7 +254,7 @@ def _sizes(part: Component, has_t1c: bool, probability: Floats | None) -> _Sizes
     if has_t1c:
         sure = None if probability is None else probability[part.box]
         measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found, sure)
-    return _Sizes(volumes, found, measurable)
+    return volumes, found, measurable
 
 
 def _peak(part: Component, whole_tumour: Floats) -> Point:

@@ -105,9 +105,7 @@ def draw_components(
     return ComponentMask(labels, components, count, grid)
 
 
-def doubtful_ml(
-    marked: ComponentMask, enhancing: Floats, rules: CandidateCriteria | None = None
-) -> float:
+def doubtful_ml(marked: ComponentMask, enhancing: Floats, rules: CandidateCriteria) -> float:
     """Return the volume of possible enhancement that was relabelled as core.
 
     Parameters
@@ -122,7 +120,6 @@ def doubtful_ml(
     float
         ml, without specks.
     """
-    rules = rules or CandidateCriteria()
     left = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
     box = bounding_box(left)
     if box is None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.components import boxes_of
-from lesionlens.base.geometry import TOUCHING, Box, as_vec3
+from lesionlens.base.geometry import TOUCHING, as_vec3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -60,8 +60,9 @@ def doubtful_parts(
     for candidate in candidates:
         box = boxes[candidate.id]
         unsure = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
-        places = np.argwhere(unsure)
-        shares = _shares_at(places, box, evidence, grid)
+        places, start = np.argwhere(unsure), np.array([side.start for side in box])
+        at = evidence.grid.nearest_voxel(grid.to_mm(places + start), clip=True)
+        shares = {s: share[tuple(at.T)] for s, share in evidence.shares.items()}
         carried = np.sum([one >= MIN_SHARE for one in shares.values()], axis=0)
         unsure[tuple(places[carried > 1].T)] = False
         labels, count = ndimage.label(unsure, structure=TOUCHING)
@@ -73,7 +74,7 @@ def doubtful_parts(
                 break
             mine = of_place == part
             numbers[box][labels == part] = len(found) + 1
-            middle = grid.to_mm(places[mine].mean(axis=0) + [side.start for side in box])
+            middle = grid.to_mm(places[mine].mean(axis=0) + start)
             means = {s: float(one[mine].mean()) for s, one in shares.items()}
             found.append(
                 DoubtfulPart(
@@ -145,15 +146,6 @@ def remaining_parts(
             )
         )
     return tuple(sorted(found, key=lambda one: (one.candidate, -one.volume_ml))), left
-
-
-def _shares_at(
-    places: NDArray[np.intp], box: Box, evidence: SequenceEvidence, grid: Grid
-) -> dict[MrSequence, NDArray[np.float32]]:
-    """Return each sequence's contribution at (N, 3) voxels of a box, by nearest neighbour."""
-    points = grid.to_mm(places + np.array([side.start for side in box]))
-    at = evidence.grid.nearest_voxel(points, clip=True)
-    return {sequence: share[tuple(at.T)] for sequence, share in evidence.shares.items()}
 
 
 def _ordered(means: dict[MrSequence, float], sign: int) -> tuple[MrSequence, ...]:

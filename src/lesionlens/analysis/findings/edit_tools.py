@@ -44,38 +44,23 @@ _NESTED = (
 """Labels within each region, and the label of the region's outermost part."""
 
 
-def tissue_of(channels: Floats, present: Mask, brain: Mask) -> Mask:
-    """Return the mask of voxels that may be labelled: the brain, and tissue in any sequence.
-
-    Parameters
-    ----------
-    channels : (C, I, J, K) float32
-        Any units; background is near 0.
-    present : (C,) bool
-        Available sequences.
-    brain : (I, J, K) bool
-        Brain mask for the intensity scale: below 15 % of the median there is air.
-    """
-    found = brain.copy()
-    for image in channels[present]:
-        inside = image[brain]
-        middle = float(np.median(inside)) if inside.size else 0.0
-        if middle > 0:
-            found |= image > _AIR * middle
-    return found
-
-
 def free_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
     """Return the mask of voxels of the working grid that a reader may label.
 
+    They are the brain, and tissue in any sequence: below 15 % of the brain's median there is air.
+
     Parameters
     ----------
-    prepared : PreparedStudy
-        Its tissue, see `tissue_of`.
     others : (I, J, K) bool
         Voxels of other candidates.
     """
-    return tissue_of(prepared.channels, prepared.present, prepared.brain) & ~others
+    found = prepared.brain.copy()
+    for image in prepared.images.values():
+        inside = image[prepared.brain]
+        middle = float(np.median(inside)) if inside.size else 0.0
+        if middle > 0:
+            found |= image > _AIR * middle
+    return found & ~others
 
 
 def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> Labels:
@@ -103,19 +88,13 @@ def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> 
     )
     changed = np.array(there, np.uint8)[weights.argmax(axis=0)]
     whole = weights.sum(axis=0)
-    changed[(whole < _level_of(whole, int(np.count_nonzero(labels)))) | ~allowed[box]] = 0
+    count = min(np.count_nonzero(labels), whole.size)
+    kept = np.partition(whole.ravel(), -count)[-count]  # one half would shrink round lesions
+    changed[(whole < float(np.clip(kept, _LOWEST_LEVEL, 0.5))) | ~allowed[box]] = 0
     out = labels.copy()
     if changed.any():
         out[box] = changed
     return out
-
-
-def _level_of(weights: Floats, count: int) -> float:
-    """Return the level that keeps the number of voxels: one half would shrink round lesions."""
-    if not count:
-        return 0.5
-    level = np.partition(weights.ravel(), -min(count, weights.size))[-min(count, weights.size)]
-    return float(np.clip(level, _LOWEST_LEVEL, 0.5))
 
 
 def without_holes(labels: Labels, label: Label, allowed: Mask) -> Labels:
@@ -186,9 +165,11 @@ def _between(first: Labels, last: Labels, steps: int, edges_mm: NDArray[np.float
     shares = np.arange(1, steps, dtype=np.float64)[:, None, None] / steps
     for inside, label in _NESTED:
         ends = [_depth(np.isin(one, inside), edges_mm) for one in (first, last)]
-        if all(end is None for end in ends):
+        there = next((end for end in ends if end is not None), None)
+        if there is None:
             continue
-        a, b = (end if end is not None else _lacking(ends) for end in ends)
+        lacking = np.full(there.shape, -float(there.max()))
+        a, b = (lacking if end is None else end for end in ends)
         found[(1 - shares) * a + shares * b > 0] = label
     return found
 
@@ -201,11 +182,6 @@ def _depth(mask: Mask, edges_mm: NDArray[np.float64]) -> NDArray[np.float64] | N
     outside = ndimage.distance_transform_edt(~mask, sampling=edges_mm)
     half = float(edges_mm.min()) / 2
     return np.asarray(np.where(mask, inside - half, half - outside))
-
-
-def _lacking(ends: list[NDArray[np.float64] | None]) -> NDArray[np.float64]:
-    there = next(end for end in ends if end is not None)
-    return np.full(there.shape, -float(there.max()))
 
 
 def split_between(
@@ -252,7 +228,8 @@ def split_between(
     if _waist(depth, *tops) < _NARROW * min(depth[top] for top in tops):
         half[box] = _flooded(depth, *tops)
     else:
-        near, far = (_gaps_mm(depth.shape, place, spacing_mm) for place in places)
+        voxels = np.moveaxis(np.indices(depth.shape), 0, -1)
+        near, far = (np.linalg.norm((voxels - one) * spacing_mm, axis=-1) for one in places)
         half[box] = (far < near) & inside[box]
     return _two_halves(half, inside)
 
@@ -279,13 +256,6 @@ def _waist(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> float:
         if numbers[one] == numbers[other]:
             return float(level)
     return 0.0
-
-
-def _gaps_mm(
-    shape: tuple[int, ...], place: NDArray[np.int64], spacing_mm: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    gaps = (np.moveaxis(np.indices(shape), 0, -1) - place) * spacing_mm
-    return np.asarray(np.linalg.norm(gaps, axis=-1), np.float64)
 
 
 def _flooded(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> Mask:

@@ -84,15 +84,13 @@ def applied(analysis: Analysis) -> Analysis:
 def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
     """Return a copy with the diameters that readers placed."""
     review, findings = shown.review, shown.findings
-    placed = {
-        c.id: ends for c in findings.candidates if (ends := review.diameters_of(c.tracking_uid))
-    }
-    if not placed:
-        return shown
     lengths = {
-        number: [float(np.linalg.norm(np.subtract(*line))) for line in ends]
-        for number, ends in placed.items()
+        c.id: [float(np.linalg.norm(np.subtract(*line))) for line in ends]
+        for c in findings.candidates
+        if (ends := review.diameters_of(c.tracking_uid))
     }
+    if not lengths:
+        return shown
     candidates = tuple(
         rounded(c.with_diameters(*lengths[c.id])) if c.id in lengths else c
         for c in findings.candidates
@@ -126,8 +124,6 @@ def _redrawn(own: Analysis) -> Analysis:
 
 
 def _noticed(found: Findings, notices: tuple[str, ...]) -> Findings:
-    if not notices:
-        return found
     return replace(found, notices=tuple(dict.fromkeys((*found.notices, *notices))))
 
 

@@ -200,10 +200,6 @@ class _View:
     """Brain next to it that belongs to no candidate."""
 
     @property
-    def voxel_ml(self) -> float:
-        return self.coarse.grid.voxel_ml
-
-    @property
     def coarse(self) -> Coarse:
         return self.lattice.coarse
 
@@ -230,7 +226,7 @@ def _shape(view: _View) -> Features:
     axes = np.sqrt(np.linalg.eigvalsh(spread + np.diag(spacing**2) / 12))[::-1]
     volume = voxels * float(np.prod(spacing))
     return {
-        "log_ml": float(np.log(voxels * view.voxel_ml)),
+        "log_ml": float(np.log(voxels * view.coarse.grid.voxel_ml)),
         "sphericity": sphericity(mask),
         "elongation": float(np.log(axes[0] / axes[2])),
         "flatness": float(np.log(axes[1] / axes[2])),
@@ -330,7 +326,7 @@ def _part(name: str, view: _View, values: Floats, bound: float) -> Features:
     own = values[part] if count else np.array([bound])
     return {
         f"{name}.share": count / whole,
-        f"{name}.log_ml": float(np.log(count * view.voxel_ml + 0.02)),
+        f"{name}.log_ml": float(np.log(count * view.coarse.grid.voxel_ml + 0.02)),
         f"{name}.mean": float(inside.mean()),
         f"{name}.high": float(np.quantile(inside, 0.9)),
         f"{name}.inner": _inner_excess(view, inside),

@@ -215,7 +215,10 @@ def _outlines(
 
 def _farthest(outline: Points) -> Points:
     """Return the two outline points that are farthest apart, (2, 2)."""
-    corners = _hull(outline)
+    try:
+        corners: Points = outline[ConvexHull(outline).vertices]
+    except QhullError:  # collinear points are their own hull
+        corners = outline
     gaps = corners[:, None] - corners[None]
     lengths = np.hypot(gaps[..., 0], gaps[..., 1])
     return corners[[*np.unravel_index(int(lengths.argmax()), lengths.shape)]]
@@ -244,13 +247,6 @@ def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
     placed = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
     start, end = ((float(x), float(y), float(z)) for x, y, z in placed)
     return start, end
-
-
-def _hull(outline: Points) -> Points:
-    try:
-        return np.asarray(outline[ConvexHull(outline).vertices])
-    except QhullError:  # collinear points are their own hull
-        return outline
 
 
 def _widest(turned: Points) -> Points:

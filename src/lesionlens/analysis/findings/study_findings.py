@@ -15,7 +15,7 @@ from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import as_stored
-from lesionlens.base.records.findings import Considered, Findings
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 
@@ -58,26 +58,17 @@ def study_findings(
         quality=prepared.quality,
         class_probabilities=prediction.class_probabilities,
     )
-    below: tuple[Considered, ...] = ()
-    if flagged.dismissed is not None:
-        below = considered(
-            flagged.dismissed, flagged.dismissed_scores, context, probability[Region.WT]
-        )
+    left, scores = flagged.dismissed, flagged.dismissed_scores
+    below = () if left is None else considered(left, scores, context, probability[Region.WT])
     described = describe(marked, evidence, context)
     candidates = with_kinds(described.candidates, described.components, prepared, context.head)
     findings = replace(described, candidates=candidates, considered=below)
     if not candidates:
         return as_stored(replace(findings, doubtful=())), None
-    if evidence.uncertainty is None or evidence.by_sequence is None:
-        return as_stored(findings), None
-    by_voxel = evidence.by_sequence.by_voxel
-    if len(by_voxel.shares) < 2:
+    unsure, shown = evidence.uncertainty, evidence.by_sequence
+    if unsure is None or shown is None or len(shown.by_voxel.shares) < 2:
         return as_stored(findings), None
     doubtful, numbers = doubtful_parts(
-        findings.candidates,
-        findings.components,
-        evidence.uncertainty,
-        by_voxel,
-        marked.grid,
+        candidates, findings.components, unsure, shown.by_voxel, marked.grid
     )
     return as_stored(replace(findings, doubtful=doubtful)), numbers if doubtful else None

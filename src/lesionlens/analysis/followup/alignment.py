@@ -20,7 +20,6 @@ from lesionlens.imaging.preparation.checks.laterality_check import (
 from lesionlens.imaging.preparation.registration import (
     Excluded,
     Registration,
-    ResolutionPyramid,
     on_ras_grid,
     pyramid,
     register,
@@ -65,14 +64,16 @@ def align(
     candidate of either examination are excluded.
     """
     sequence = common_sequence(now.prepared, prior.prepared)
-    fixed, moving = (_pyramid(one, sequence) for one in (now, prior))
+    fixed, moving = (
+        pyramid(
+            np.where(one.prepared.brain, one.prepared.images[sequence], np.float32(0.0)),
+            one.prepared.working,
+            excluded=changed(one),
+            finest=True,
+        )
+        for one in (now, prior)
+    )
     return register(fixed, moving, context=context), sequence
-
-
-def _pyramid(analysis: Analysis, sequence: MrSequence) -> ResolutionPyramid:
-    prepared = analysis.prepared
-    brain = np.where(prepared.brain, prepared.images[sequence], np.float32(0.0))
-    return pyramid(brain, prepared.working, excluded=changed(analysis), finest=True)
 
 
 def changed(analysis: Analysis) -> Excluded | None:

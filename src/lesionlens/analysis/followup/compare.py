@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -86,7 +86,8 @@ def compare(
     chain = before.compared
     twice = chain is not None and _is_earlier_examination(chain, now)
     back, gone = _returned_and_gone(now, before, matches, found.moved, known=not twice)
-    new = back | dict(_matched_uids(matches, before.findings, now.findings))
+    old, mine = ({c.id: c.tracking_uid for c in one.findings.candidates} for one in (before, now))
+    new = back | {mine[ours]: old[theirs] for theirs, ours in matches.pairs}
     names = {uid: new.get(uid, own) for uid, own in _own_by_present(now).items()}
     redrawn = frozenset(names.get(uid, uid) for uid in now.run.redrawn)
     named = replace(
@@ -191,14 +192,6 @@ def _own_by_present(now: Analysis) -> dict[str, str]:
     found = (now.findings,) if now.original is None else (now.findings, now.original.findings)
     known = {c.tracking_uid: c.tracking_uid for one in found for c in one.candidates}
     return known | dict(own_uids(now.followup))
-
-
-def _matched_uids(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[str, str]]:
-    """Yield each matched candidate's tracking UID with the prior's."""
-    old = {c.id: c.tracking_uid for c in before.candidates}
-    new = {c.id: c.tracking_uid for c in now.candidates}
-    for one, other in matches.pairs:
-        yield new[other], old[one]
 
 
 def _returned_and_gone(

@@ -142,18 +142,11 @@ def change_of(before: AlignedScan, now: AlignedScan) -> JointChange:
 
 def _untrainable_reason(where: _Masks, volume: float) -> Unmeasurable | None:
     """Return why the regression cannot be trained for this mean volume (voxels); None if it can."""
-    inside, outside, normal, undecided = (
-        int(np.count_nonzero(mask))
-        for mask in (
-            where.inside,
-            where.outside,
-            where.normal,
-            where.band & ~where.inside & ~where.outside,
-        )
-    )
-    if min(inside, outside) < _MIN_AGREED or undecided > _UNDECIDED * volume:
+    agreed = min(np.count_nonzero(where.inside), np.count_nonzero(where.outside))
+    undecided = np.count_nonzero(where.band & ~where.inside & ~where.outside)
+    if agreed < _MIN_AGREED or undecided > _UNDECIDED * volume:
         return Unmeasurable.OUTLINES
-    return Unmeasurable.TISSUE if normal < _MIN_NORMAL else None
+    return Unmeasurable.TISSUE if np.count_nonzero(where.normal) < _MIN_NORMAL else None
 
 
 def _difference(

@@ -50,40 +50,28 @@ def likeness(
     ]
     seen = [[_features(image, brain, at) for at in places] for image in images]
     every = np.concatenate([rows for one in seen for rows in one[:2]])
-    design = _Design.of(every)
-    taught = design.rows(every)
+    mean, spread = every.mean(0), every.std(0) + 1e-6
+    wide = _products((every - mean) / spread)
+    wide_mean, wide_spread = wide.mean(0), wide.std(0) + 1e-6
+
+    def design(looks: Rows) -> Rows:
+        rows = (_products((looks - mean) / spread) - wide_mean) / wide_spread
+        return np.column_stack([np.ones(len(rows)), rows])
+
+    taught = design(every)
     counts = [len(seen[0][0]), len(seen[0][1])]
     is_lesion = np.tile(np.repeat([1.0, 0.0], counts), len(images))
     weight = np.tile(np.repeat([sum(counts) / (8 * n) for n in counts], counts), len(images))
     slope = _logistic(taught, is_lesion, weight)
     answers = sigmoid(taught @ slope)
-    before, now = (sigmoid(design.rows(one[2]) @ slope) for one in seen)
+    before, now = (sigmoid(design(one[2]) @ slope) for one in seen)
     return Likeness(
         before, now, float(answers[is_lesion > 0].mean()), float(answers[is_lesion == 0].mean())
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Design:
-    """Features, their squares and products, standardised by the training voxels."""
-
-    mean: Rows
-    spread: Rows
-    wide_mean: Rows
-    wide_spread: Rows
-
-    @classmethod
-    def of(cls, looks: Rows) -> _Design:
-        mean, spread = looks.mean(0), looks.std(0) + 1e-6
-        wide = _products((looks - mean) / spread)
-        return cls(mean, spread, wide.mean(0), wide.std(0) + 1e-6)
-
-    def rows(self, looks: Rows) -> Rows:
-        wide = _products((looks - self.mean) / self.spread)
-        return np.column_stack([np.ones(len(wide)), (wide - self.wide_mean) / self.wide_spread])
-
-
 def _products(plain: Rows) -> Rows:
+    """Return features, their squares and products."""
     a, b = np.triu_indices(plain.shape[1])
     return np.concatenate([plain, plain[:, a] * plain[:, b]], axis=1)
 

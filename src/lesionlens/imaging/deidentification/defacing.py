@@ -7,7 +7,7 @@ face remains. Removed voxels get one constant value, so that the removal is visi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -27,7 +27,7 @@ from lesionlens.imaging.preparation.brain import is_stripped
 from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.pixels import load_stack
-from lesionlens.imaging.reading.dicom.scan import DicomSlice, scan
+from lesionlens.imaging.reading.dicom.scan import DicomSlice, frames_of, scan
 from lesionlens.imaging.reading.dicom.series import (
     Stack,
     geometry_problem,
@@ -159,8 +159,8 @@ def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
     if str(dataset.get("SeriesInstanceUID") or "") in faces.bare:
         dataset.RecognizableVisualFeatures = "NO"
         return DefacingOutcome.BARE
-    planes = [*_planes(dataset, path)]
-    face = faces.found.get(_frame_of(planes[0])) if planes else None
+    planes = frames_of(path, dataset) or [DicomSlice(path, dataset)]
+    face = faces.found.get(_frame_of(planes[0]))
     if face is None or not _usable(dataset, planes):
         dataset.RecognizableVisualFeatures = "YES"
         return DefacingOutcome.REMAINS
@@ -176,17 +176,6 @@ def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.RecognizableVisualFeatures = "NO"
     return DefacingOutcome.TAKEN_OFF
-
-
-def _planes(dataset: Dataset, path: Path) -> Iterator[DicomSlice]:
-    """Yield the planes of an object: one, or one per frame."""
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
-    if not per_frame:
-        yield DicomSlice(path, dataset)
-        return
-    shared = dataset.get("SharedFunctionalGroupsSequence") or ()
-    for index, groups in enumerate(per_frame):
-        yield DicomSlice(path, dataset, index, (groups, *shared[:1]))
 
 
 def _usable(dataset: Dataset, planes: list[DicomSlice]) -> bool:
@@ -210,8 +199,9 @@ def _native(dataset: Dataset) -> NDArray[Any]:
 
 def _mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.bool_]:
     """Return the (rows, columns) mask of face pixels in a plane."""
-    turn, spacing = (plane.numbers(f"{name}", n) for name, n in _PLACE[:2])
-    origin = plane.numbers(*_PLACE[2])
+    turn = plane.numbers("ImageOrientationPatient", 6)
+    spacing = plane.numbers("PixelSpacing", 2)
+    origin = plane.numbers("ImagePositionPatient", 3)
     if turn is None or spacing is None or origin is None:  # excluded by `_usable`
         raise ValueError("a plane without a place")
     steps = [max(round(SQUARE_MM / float(edge)), 1) for edge in spacing]
@@ -224,6 +214,3 @@ def _mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.b
     held = face.at(points).reshape(len(row), len(column))
     whole = held.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
     return np.asarray(whole[: shape[0], : shape[1]])
-
-
-_PLACE = (("ImageOrientationPatient", 6), ("PixelSpacing", 2), ("ImagePositionPatient", 3))

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, apply, ras_grid
+from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.grid import Grid
+from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import HALF, resample
 
 SAFE_MM = 7.0
@@ -95,9 +96,7 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     Face or None
         None if the template does not fit.
     """
-    affine, shape = ras_grid(grid.affine, grid.shape, FIT_MM)
-    target = Grid(shape, affine)
-    small = resample(brain.astype(np.float32), grid, target)
+    small, target = on_ras_grid(brain.astype(np.float32), grid, FIT_MM)
     template = load_template()
     to_template, dice = fit(small, target, template.brain, template.grid)
     if dice < MIN_DICE:
@@ -129,7 +128,10 @@ def fit(
     dice : float
         Dice of both at threshold .5, within the field of view of `grid`.
     """
-    points, wanted = _samples_around(_soft(brain, grid), grid)
+    soft = _soft(brain, grid)
+    index = np.argwhere(ndimage.maximum_filter(soft, 5) > 0.02)
+    index = index[:: max(len(index) // _POINTS, 1)]
+    points, wanted = grid.to_mm(index), soft[tuple(index.T)].astype(np.float64)
     target = _Target.of(_soft(model, model_grid), model_grid)
     here, there = (_middle(v, g) for v, g in ((brain, grid), (model, model_grid)))
     found = []
@@ -151,15 +153,6 @@ def _soft(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
 
 def _middle(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     return grid.to_mm(np.array(ndimage.center_of_mass(values)))
-
-
-def _samples_around(
-    soft: NDArray[np.float32], grid: Grid
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return sample points around a brain, (N, 3) RAS+ mm, and the blurred mask there."""
-    index = np.argwhere(ndimage.maximum_filter(soft, 5) > 0.02)
-    index = index[:: max(len(index) // _POINTS, 1)]
-    return grid.to_mm(index), soft[tuple(index.T)].astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -271,7 +271,11 @@ def _whole(path: Path) -> Iterator[None]:
     except LesionLensError:
         raise
     except DAMAGED as error:
-        raise _damaged(path) from error
+        raise ReadError(
+            found=f"a DICOM file that cannot be read and written whole: {path.name}",
+            expected="files without damage",
+            next_step="Take it out of the folder, then start again",
+        ) from error
 
 
 def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
@@ -282,11 +286,3 @@ def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
 def _save(dataset: Any, path: Path) -> None:
     with _whole(path):
         dataset.save_as(path, enforce_file_format=True)
-
-
-def _damaged(path: Path) -> ReadError:
-    return ReadError(
-        found=f"a DICOM file that cannot be read and written whole: {path.name}",
-        expected="files without damage",
-        next_step="Take it out of the folder, then start again",
-    )

@@ -151,8 +151,9 @@ def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
         Its value representation.
     """
     keyword = keyword_for_tag(tag)
+    curve_or_overlay = tag.group & 0xFF01 in {0x5000, 0x6000}  # groups 50xx and 60xx, even
     rules = (
-        (tag.is_private or not dictionary_has_tag(tag) or _repeating(tag), Action.REMOVE),
+        (tag.is_private or not dictionary_has_tag(tag) or curve_or_overlay, Action.REMOVE),
         (options.device and keyword in DEVICE, Action.KEEP),
         (options.characteristics and keyword in CHARACTERISTICS, Action.KEEP),
         (vr == "UI" and (options.keep_uids or keyword in _PUBLIC_UIDS), Action.KEEP),
@@ -172,11 +173,6 @@ def _unlisted(keyword: str, vr: str) -> Action:
     if vr[:2] in _BYTES:  # implicit VR: "OB or OW"
         return Action.KEEP if keyword in BULK else Action.REMOVE
     return Action.KEEP
-
-
-def _repeating(tag: BaseTag) -> bool:
-    """Return whether a tag belongs to a curve (50xx) or an overlay plane (60xx)."""
-    return tag.group & 0xFF00 in {0x5000, 0x6000} and tag.group & 1 == 0
 
 
 @cache

@@ -11,13 +11,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 from lesionlens.imaging.preparation.draft import Draft
+from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
 
 COARSE_MM = 5.0
@@ -89,11 +89,9 @@ def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) 
     -----
     Tustison et al., IEEE TMI 2010, 29(6):1310-1320, doi 10.1109/TMI.2010.2046908.
     """
-    affine, shape = ras_grid(grid.affine, grid.shape, COARSE_MM)
-    coarse = Grid(shape, affine, grid.frame_uid)
-    seen = np.asarray(resample((brain & (values > 0)).astype(np.float32), grid, coarse) > 0.7)
-    small = resample(values, grid, coarse)
-    seen &= small > 0
+    small, coarse = on_ras_grid(values, grid, COARSE_MM)
+    shown = resample((brain & (values > 0)).astype(np.float32), grid, coarse)
+    seen = np.asarray((shown > 0.7) & (small > 0))
     if int(seen.sum()) < _FEWEST_VOX:
         return None
     log = _n4(small, seen)

@@ -96,16 +96,9 @@ def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
     fore = foreground(values)[::2, ::2, ::2]
     share = float(fore.mean())
     volume_ml = share * values.size * grid.voxel_ml
-    return share < 0.8 and MIN_BRAIN_ML < volume_ml < MAX_BRAIN_ML and _bare_faces(fore) >= 3
-
-
-def _bare_faces(fore: NDArray[np.bool_]) -> int:
-    """Count the sides of the field of view that the object does not touch."""
-    faces = 0
-    for axis in range(3):
-        for index in (0, -1):
-            faces += int(float(np.take(fore, index, axis=axis).mean()) < 0.02)
-    return faces
+    touched = [float(np.take(fore, end, axis=axis).mean()) for axis in range(3) for end in (0, -1)]
+    bare = sum(face < 0.02 for face in touched)
+    return share < 0.8 and MIN_BRAIN_ML < volume_ml < MAX_BRAIN_ML and bare >= 3
 
 
 def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:

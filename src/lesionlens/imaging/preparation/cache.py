@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,29 +74,26 @@ def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
     return digest.hexdigest()
 
 
-def load(key: str, names: Collection[str] = ()) -> Arrays | None:
-    """Return the arrays of a key; None if missing, damaged or without one of `names`."""
-    path = folder() / f"{key}{array_cache.SUFFIX}"
-    arrays = array_cache.read(path, names)
-    if arrays is not None:
-        with suppress(OSError):
-            os.utime(path)
-    return arrays
-
-
 def save(key: str, arrays: Arrays) -> None:
     """Store arrays under a key, atomically."""
     try:
         array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", arrays)
-        _drop_old(folder())
+        entries = folder().glob(f"*{array_cache.SUFFIX}")
+        for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
+            old.unlink(missing_ok=True)
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
 
 
 def recall(key: str, form: ArrayForm[T]) -> T | None:
-    """Return the value of a key; None if it is missing or incomplete."""
-    kept = load(key, form.names)
-    return None if kept is None else form.read(kept)
+    """Return the value of a key; None if it is missing, damaged or incomplete."""
+    path = folder() / f"{key}{array_cache.SUFFIX}"
+    kept = array_cache.read(path, form.names)
+    if kept is None:
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return form.read(kept)
 
 
 def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
@@ -108,9 +105,3 @@ def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
     if key is not None and found is not None:
         save(key, form.write(found))
     return found
-
-
-def _drop_old(path: Path) -> None:
-    entries = path.glob(f"*{array_cache.SUFFIX}")
-    for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
-        old.unlink(missing_ok=True)

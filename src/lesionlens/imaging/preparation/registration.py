@@ -96,11 +96,16 @@ def on_ras_grid(
     return resample(values, grid, target), target
 
 
+def bright_end(values: NDArray[np.float32], share: float) -> float:
+    """Return the quantile of an image's positive voxels, from some of them; 1 without any."""
+    inside = values[values > 0]
+    some = inside[:: max(inside.size // 50_000, 1)]
+    return float(np.quantile(some, share)) if some.size else 1.0
+
+
 def _compressed(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cap the brightest voxels, so that histogram bins resolve tissue."""
-    inside = values[values > 0]
-    top = float(np.quantile(inside[:: max(inside.size // 50_000, 1)], 0.99)) if inside.size else 1.0
-    return np.clip(values, 0.0, top or 1.0)
+    return np.clip(values, 0.0, bright_end(values, 0.99) or 1.0)
 
 
 def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
@@ -302,20 +307,14 @@ def _coarsely(
     fixed: ResolutionPyramid, moving: ResolutionPyramid, context: RunContext, sampling: float = 0.1
 ) -> tuple[float, sitk.Euler3DTransform] | None:
     best: tuple[float, sitk.Euler3DTransform] | None = None
-    for shift in _starts(moving.centre_mm - fixed.centre_mm):
+    apart = moving.centre_mm - fixed.centre_mm
+    for shift in (np.zeros(3), apart) if float(np.linalg.norm(apart)) > 5.0 else (np.zeros(3),):
         context.check("registration")
         start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
         found = _run((fixed.coarse, moving.coarse), start, _method(sampling, 80, 3.0))
         if found is not None and (best is None or found[0] < best[0]):
             best = found
     return best
-
-
-def _starts(apart: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    starts = [np.zeros(3)]
-    if float(np.linalg.norm(apart)) > 5.0:
-        starts.append(apart)
-    return starts
 
 
 def _run(

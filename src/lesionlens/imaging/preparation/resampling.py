@@ -62,9 +62,9 @@ def resample(
     if nearest:
         aside = np.linalg.inv(source.affine) @ inside
         to_source[:3, 3] += aside[:3, :3] @ _TIE_MM
-        return _interpolate(values, to_source, target.shape, nearest=True)
-    smooth = antialias(values, source, target)
-    return _interpolate(smooth, to_source, target.shape, nearest=False)
+    else:
+        values = antialias(values, source, target)
+    return _interpolate(values, to_source, target.shape, nearest=nearest)
 
 
 def resample_probability(

@@ -154,12 +154,8 @@ class _Sample:
 
         even = np.tensordot(rise, terms[:4], 1) - between
         even = even.clip(lowest - between, highest - between)
-        taken = whole * _weaker_field(field(self._factors), field(blind))
+        one, other = field(self._factors), field(blind)
+        weaker = np.sign(one) * np.minimum(np.abs(one), np.abs(other))
+        taken = whole * np.where(np.sign(one) == np.sign(other), weaker, 0.0)
         taken += max(part - whole, 0.0) * even
         return Shading(strength, lopsided, max(whole, part), taken)
-
-
-def _weaker_field(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weaker of two fields; zero where their signs differ."""
-    same = np.sign(one) == np.sign(other)
-    return np.where(same, np.sign(one) * np.minimum(np.abs(one), np.abs(other)), 0.0)

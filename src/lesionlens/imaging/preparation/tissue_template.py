@@ -16,7 +16,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.brain import largest
-from lesionlens.imaging.preparation.registration import itk_image, rigid_affine
+from lesionlens.imaging.preparation.registration import bright_end, itk_image, rigid_affine
 
 COARSE_MM = 4.0
 
@@ -40,16 +40,9 @@ def load_template() -> Template:
     return Template(grey, white, mask, Grid((mask.shape[0], mask.shape[1], mask.shape[2]), affine))
 
 
-def _top(image: NDArray[np.float32], share: float = 0.98) -> float:
-    inside = image[image > 0]
-    return (
-        float(np.quantile(inside[:: max(inside.size // 50_000, 1)], share)) if inside.size else 1.0
-    )
-
-
 def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return the mask of the head without the surrounding air."""
-    level = 0.15 * _top(image, 0.95)
+    level = 0.15 * bright_end(image, 0.95)
     return largest(np.asarray(ndimage.uniform_filter(image, 3) > level))
 
 
@@ -74,7 +67,8 @@ def register_template(template: Template, image: NDArray[np.float32], grid: Grid
     near = ndimage.binary_dilation(template.mask > 0.5, iterations=2)
     region = itk_image(near.astype(np.float32), template.grid)
     sigma = COARSE_MM / 2 / grid.spacing_mm / 2
-    moving = itk_image(ndimage.gaussian_filter(np.minimum(image, _top(image)), sigma), grid)
+    capped = np.minimum(image, bright_end(image, 0.98))
+    moving = itk_image(ndimage.gaussian_filter(capped, sigma), grid)
     middle = np.asarray(template.grid.to_mm(ndimage.center_of_mass(template.mask)))
     shift = _start_mm(image, grid) - middle
     best: tuple[float, Affine] = (0.0, np.eye(4))

@@ -37,20 +37,15 @@ def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     surest, chosen = 0.0, None
     for name, reader in made.items():
         try:
-            certainty = _certainty(reader, f"reader {name!r}", paths)
+            when = "when it was asked what it can read"
+            with plugins.plugin_errors(reader, f"reader {name!r}", when, may_refuse=False):
+                certainty = min(float(reader.claims(one)) for one in paths)
         except PluginError as error:
             failed[name] = error
             continue
         if certainty > surest:
             surest, chosen = certainty, reader
     return chosen, tuple(f"Not asked to read: {error.brief}" for error in failed.values())
-
-
-def _certainty(reader: Any, what: str, paths: Sequence[Path]) -> float:
-    """Return the lowest certainty of a reader for any of these paths."""
-    when = "when it was asked what it can read"
-    with plugins.plugin_errors(reader, what, when, may_refuse=False):
-        return min(float(reader.claims(one)) for one in paths)
 
 
 def read_with(

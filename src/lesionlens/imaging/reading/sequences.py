@@ -158,10 +158,6 @@ def is_label_name(name: str) -> bool:
     return bool(_LABEL_WORDS & set(words_of(name)))
 
 
-def _has_agent(words: set[str]) -> bool:
-    return bool(_AGENT_WORDS & words) or any(word.startswith("gad") for word in words)
-
-
 def _denied(text: str) -> bool:
     """Return whether a text says that the scan is before or without the agent."""
     return bool(_LOOSE_BEFORE.search(_OTHER_DENIED.sub(" ", text)))
@@ -182,7 +178,8 @@ def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
     found = set(words)
     denied = bool(_BEFORE_WORDS & found) or _denied(" ".join(words))
     after = bool(re.search(_AFTER, " ".join(words)))  # "post w/o fatsat", but not "pre Gd, post op"
-    agent = _has_agent(found) and (after or not denied)
+    named = bool(_AGENT_WORDS & found) or any(word.startswith("gad") for word in words)
+    agent = named and (after or not denied)
     rules = (
         (FLAIR, bool(_FLAIR_WORDS & found)),
         (T1C, bool(_T1C_WORDS & found) or (bool(_T1_STEMS & found) and agent)),

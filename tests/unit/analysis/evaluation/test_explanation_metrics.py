@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from lesionlens.analysis.evaluation.explanation_metrics import measures
+from lesionlens.analysis.evaluation.scored_result import run_of
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import AttentionMethod, RunFile
@@ -54,7 +55,7 @@ def saved(tmp_path):
             inputs=(),
         )
         (tmp_path / "run.json").write_text(made.model_dump_json(by_alias=True))
-        return measures(tmp_path, FINDINGS)
+        return measures(run_of(tmp_path), FINDINGS)
 
     return write
 
@@ -81,7 +82,7 @@ def test_what_was_not_measured_is_none_and_not_nought(saved, tmp_path):
     found = saved(MapChecks(None, None, None), (("network", 2.0), ("explanations", 1.0)))
     assert found["deletion"] is found["kept"] is found["reliable"] is None
     (tmp_path / "run.json").write_text("{}")
-    assert measures(tmp_path, FINDINGS) == {}
+    assert run_of(tmp_path) is None
 
 
 def test_a_result_with_the_checks_of_an_earlier_version_is_read(saved, tmp_path):
@@ -89,5 +90,5 @@ def test_a_result_with_the_checks_of_an_earlier_version_is_read(saved, tmp_path)
     written = json.loads((tmp_path / "run.json").read_text())
     written["attention"]["trust"]["wt"] |= {"deletion_half": 1.0, "deletion_random": 0.9}
     (tmp_path / "run.json").write_text(json.dumps(written))
-    found = measures(tmp_path, FINDINGS)
+    found = measures(run_of(tmp_path), FINDINGS)
     assert (found["deletion"], found["kept"], found["reliable"]) == (0.2, None, 0)

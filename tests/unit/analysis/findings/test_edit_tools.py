@@ -1,5 +1,7 @@
 """Tools of the outline do the same whichever way the axes run, and stay in tissue."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -162,9 +164,10 @@ def test_a_plane_splits_and_a_cut_beside_it_is_refused():
 
 def test_air_is_what_no_sequence_shows():
     patient = make_patient(5, spacing_mm=6.0)
-    channels = np.stack([image.data for image in patient.sequences.values()])
+    images = {sequence: image.data for sequence, image in patient.sequences.items()}
     brain = patient.brain.data
-    tissue = edit_tools.tissue_of(channels, np.ones(4, bool), brain)
+    prepared = SimpleNamespace(images=images, brain=brain)
+    tissue = edit_tools.free_tissue(prepared, np.zeros(brain.shape, bool))
     assert (tissue | ~brain).all()
     assert not tissue[0].any()
     assert not tissue[:, :, -1].any()

@@ -131,13 +131,16 @@ def flat_cut(nothing: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) 
         for sign, faces in ((-1, none[:-1] & lit[1:]), (1, lit[:-1] & none[1:])):
             layer, excess = _flattest(faces.sum(axis=(1, 2)))
             if excess * cell > limit:
-                area = _largest(faces[layer]) * cell
+                sizes = np.bincount(ndimage.label(faces[layer])[0].ravel())[1:]
+                area = int(sizes.max(initial=0)) * cell
                 if area > limit:
                     found.append((area, axis, sign))
     if not found:
         return None
     area, axis, sign = max(found)
-    return FlatCut(area / 100, _side(grid, axis, sign))
+    direction = sign * grid.affine[:3, axis]
+    along = int(np.abs(direction).argmax())
+    return FlatCut(area / 100, SIDES[along][int(direction[along] > 0)])
 
 
 def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
@@ -151,17 +154,6 @@ def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
     layer = int(counts.argmax())
     beside = np.pad(counts, 1)[[layer, layer + 2]]
     return layer, int(counts[layer] - beside.max())
-
-
-def _largest(face: NDArray[np.bool_]) -> int:
-    parts, count = ndimage.label(face)
-    return int(np.bincount(parts.ravel())[1:].max()) if count else 0
-
-
-def _side(grid: Grid, axis: int, sign: int) -> str:
-    direction = sign * grid.affine[:3, axis]
-    along = int(np.abs(direction).argmax())
-    return SIDES[along][int(direction[along] > 0)]
 
 
 def check(

@@ -55,11 +55,7 @@ slice was shifted by 3 mm."""
 
 def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     """Check which sequences are missing; the message states the consequence."""
-    absent = [
-        s
-        for s in (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
-        if s not in series
-    ]
+    absent = [s for s in COST_WITHOUT if s not in series]
     if not absent:
         return QualityCheck("missing", True, "All four sequences are present.")
     names = ", ".join(s.display_name for s in absent)
@@ -280,12 +276,8 @@ def noise(
     Immerkaer, Computer Vision and Image Understanding 1996, 64(2):300-302,
     doi 10.1006/cviu.1996.0060; here with the median for the mean, so that edges count less.
     """
-    low = []
-    ratios: dict[MrSequence, float] = {}
-    for sequence, values in channels.items():
-        ratios[sequence] = signal_to_noise(values, brain)
-        if ratios[sequence] < 8.0:
-            low.append(f"{sequence.display_name} {ratios[sequence]:.0f}")
+    ratios = {s: signal_to_noise(values, brain) for s, values in channels.items()}
+    low = [f"{s.display_name} {ratio:.0f}" for s, ratio in ratios.items() if ratio < 8.0]
     if low:
         return QualityCheck("noise", False, f"Low signal to noise: {', '.join(low)}.")
     listed = ", ".join(

@@ -95,7 +95,8 @@ def decode(path: Path, uid: str) -> NDArray[Any]:
     except _UNDECODABLE as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's, not a decoder's
             raise unreadable(error, path.name) from error
-        raise _undecodable(path, _brief(error)) from error
+        text = " ".join(str(error).split())
+        raise _undecodable(path, text[:160] or type(error).__name__) from error
 
 
 def _beyond_bounds(data: pydicom.Dataset) -> str | None:
@@ -129,11 +130,6 @@ def _is_encapsulated(stored: bytes) -> bool:
         place += 8 + struct.unpack_from("<I", stored, place + 4)[0]
     rest = stored[place:]
     return place > 0 and (not rest.strip(b"\0") or rest[:4] == _SEQUENCE_END)
-
-
-def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:160] or type(error).__name__
 
 
 def _undecodable(path: Path, reason: str) -> ReadError:

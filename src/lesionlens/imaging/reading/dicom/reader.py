@@ -165,18 +165,18 @@ def _one_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlic
         if len(groups) == 1:
             return slices
         _one_patient([item.patient for item in slices], options)
-    raise several_studies([_listed(uid, items) for uid, items in groups.items()], wanted)
-
-
-def _listed(uid: str, items: list[DicomSlice]) -> ListedStudy:
-    return ListedStudy(
-        uid=uid,
-        kind=StudyKind.DICOM,
-        date=items[0].text("StudyDate"),
-        description=items[0].text("StudyDescription"),
-        series=len({item.text("SeriesInstanceUID") for item in items}),
-        images=len(items),
-    )
+    listed = [
+        ListedStudy(
+            uid=uid,
+            kind=StudyKind.DICOM,
+            date=items[0].text("StudyDate"),
+            description=items[0].text("StudyDescription"),
+            series=len({item.text("SeriesInstanceUID") for item in items}),
+            images=len(items),
+        )
+        for uid, items in groups.items()
+    ]
+    raise several_studies(listed, wanted)
 
 
 def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str, ...]:
@@ -243,19 +243,16 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         detected_by=guess.evidence,
         confidence=guess.confidence,
         grid=stack.grid,
-        files=tuple(_source(item, root) for item in nearest),
+        files=tuple(
+            SourceFile(i.path, reader.shown_name(i.path, root), i.uid, i.text("SOPClassUID"))
+            for i in nearest
+        ),
         load=partial(load_stack, stack),
         description=first.text("SeriesDescription") or first.text("ProtocolName"),
         uid=first.text("SeriesInstanceUID"),
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
         even=stack.even,
         witness=guess.witness,
-    )
-
-
-def _source(item: DicomSlice, root: Path) -> SourceFile:
-    return SourceFile(
-        item.path, reader.shown_name(item.path, root), item.uid, item.text("SOPClassUID")
     )
 
 
@@ -318,8 +315,7 @@ def _selected_by_user(
         hits = [s for s in series if s.uid == value]
         place = None if hits else reader.named_place(value, root, sequence)
         if place is not None and place.is_file() and folder.is_nifti(place):
-            out[sequence], found = reader.series_of_file(place, root, sequence)
-            notices.extend(found)
+            out[sequence] = reader.series_of_file(place, root, sequence, notices)
             outside.patients.extend(reader.patients_of([place]))
             continue
         if place is not None:

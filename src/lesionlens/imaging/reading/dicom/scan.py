@@ -283,7 +283,10 @@ def _classify(path: Path, header: Any, found: Scan, seen: dict[str, DicomSlice])
         _compare(seen[item.uid], item, found)
     else:
         seen[item.uid] = item
-        _file_under(item, kind, found)
+        if (problem := _problem(item, kind)) is not None:
+            found.problems[item.text("SeriesDescription"), problem] += 1
+        else:
+            found.slices += frames_of(path, header) if kind in MULTI_FRAME else [item]
 
 
 def _listed(dicomdir: Path) -> set[str]:
@@ -325,16 +328,6 @@ def _kind_in_words(kind: str, header: Any) -> str:
     return f"{name} (modality {modality})" if modality else str(name)
 
 
-def _file_under(item: DicomSlice, kind: str, found: Scan) -> None:
-    problem = _problem(item, kind)
-    if problem:
-        found.problems[item.text("SeriesDescription"), problem] += 1
-    elif kind in MULTI_FRAME:
-        _add_frames(item, found)
-    else:
-        found.slices.append(item)
-
-
 def _problem(item: DicomSlice, kind: str) -> str | None:
     """Return why an MR image cannot be used, or None."""
     for keyword, words in (
@@ -349,10 +342,13 @@ def _problem(item: DicomSlice, kind: str) -> str | None:
         return f"an image size of {rows:.0f} rows and {columns:.0f} columns"
     if (coding := _coding_problem(item)) is not None:
         return coding
-    frames = item.number("NumberOfFrames") or 1
-    if kind == CLASSIC_MR and frames > 1:
-        return f"{frames:.0f} frames in an MR image of the single-frame kind"
-    return None
+    frames = item.number("NumberOfFrames") or 0
+    if kind == CLASSIC_MR:
+        several = f"{frames:.0f} frames in an MR image of the single-frame kind"
+        return several if frames > 1 else None
+    positions = len(item.header.get("PerFrameFunctionalGroupsSequence") or ())
+    wrong = f"{frames:.0f} frames, but {positions} positions (NumberOfFrames is wrong)"
+    return wrong if frames != positions or not positions else None
 
 
 def _coding_problem(item: DicomSlice) -> str | None:
@@ -370,14 +366,11 @@ def _coding_problem(item: DicomSlice) -> str | None:
     return None
 
 
-def _add_frames(item: DicomSlice, found: Scan) -> None:
-    """Split a multi-frame image into its planes."""
-    shared = item.header.get("SharedFunctionalGroupsSequence") or ()
-    per_frame = item.header.get("PerFrameFunctionalGroupsSequence") or ()
-    count = item.number("NumberOfFrames") or 0
-    if count != len(per_frame) or not per_frame:
-        words = f"{count:.0f} frames, but {len(per_frame)} positions (NumberOfFrames is wrong)"
-        found.problems[item.text("SeriesDescription"), words] += 1
-        return
-    for index, groups in enumerate(per_frame):
-        found.slices.append(DicomSlice(item.path, item.header, index, (groups, *shared[:1])))
+def frames_of(path: Path, header: Any) -> list[DicomSlice]:
+    """Return the planes of a multi-frame image; none of a single-frame one."""
+    shared = header.get("SharedFunctionalGroupsSequence") or ()
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or ()
+    return [
+        DicomSlice(path, header, index, (groups, *shared[:1]))
+        for index, groups in enumerate(per_frame)
+    ]

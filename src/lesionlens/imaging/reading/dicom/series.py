@@ -347,20 +347,16 @@ def acquisition(item: DicomSlice) -> AcquisitionParameters:
         agent = DicomSlice(item.path, agents[0]).text("CodeMeaning") or "agent"
     if item.text("ContrastBolusAgentAdministered").upper() == "NO":  # of this frame
         agent = ""
+    planar = ("EP",) if item.text("EchoPlanarPulseSequence") == "YES" else ()
+    echoes = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}  # of Enhanced MR
+    echo = echoes.get(item.text("EchoPulseSequence"), ())
     times = (*item.all_numbers("InversionTime"), *item.all_numbers("InversionTimes"), None)
     return AcquisitionParameters(
         description=item.text("SeriesDescription"),
         protocol=item.text("ProtocolName"),
-        scanning=(*item.texts("ScanningSequence"), *_enhanced_scanning(item)),
+        scanning=(*item.texts("ScanningSequence"), *planar, *echo),
         te_ms=item.number("EffectiveEchoTime") or item.number("EchoTime"),
         tr_ms=item.number("RepetitionTime"),
         ti_ms=times[0],
         agent=agent,
     )
-
-
-def _enhanced_scanning(item: DicomSlice) -> tuple[str, ...]:
-    """Return what Enhanced MR says of its pulse sequence, in the terms of ScanningSequence."""
-    planar = item.text("EchoPlanarPulseSequence") == "YES"
-    echo = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}
-    return (*(("EP",) if planar else ()), *echo.get(item.text("EchoPulseSequence"), ()))

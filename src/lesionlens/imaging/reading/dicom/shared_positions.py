@@ -105,7 +105,8 @@ def _separated(places: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
     if len(places[0]) == 1:
         return [[place[0] for place in places]]
     for parts in _partitions(places):
-        if all(_equally_filled(part) for part in parts):
+        counts = [{len(place) for place in part} for part in parts]
+        if all(len(one) == 1 and 0 not in one for one in counts):
             split = [_separated(part) for part in parts]
             if all(found is not None for found in split):
                 return [volume for found in split if found is not None for volume in found]
@@ -119,11 +120,6 @@ def _complete(places: list[list[DicomSlice]]) -> list[DicomSlice] | None:
             if all(len(place) == 1 for place in part):
                 return [place[0] for place in part]
     return None
-
-
-def _equally_filled(places: list[list[DicomSlice]]) -> bool:
-    counts = {len(place) for place in places}
-    return len(counts) == 1 and 0 not in counts
 
 
 def _partitions(places: list[list[DicomSlice]]) -> Iterator[list[list[list[DicomSlice]]]]:

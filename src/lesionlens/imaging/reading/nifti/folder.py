@@ -65,8 +65,10 @@ def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
         return groups[wanted]
     if len(groups) == 1 and wanted in (None, "."):
         return next(iter(groups.values()))
-    raise several_studies([_listed(name, found) for name, found in groups.items()], wanted)
-
-
-def _listed(name: str, found: list[Path]) -> ListedStudy:
-    return ListedStudy(name, StudyKind.NIFTI, "", "", len(found), len(found))
+    raise several_studies(
+        [
+            ListedStudy(name, StudyKind.NIFTI, "", "", len(found), len(found))
+            for name, found in groups.items()
+        ],
+        wanted,
+    )

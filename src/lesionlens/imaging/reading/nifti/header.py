@@ -162,9 +162,10 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             expected="an affine that says which side is left",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
+    scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     try:
-        affine = check_affine(_scaled(image.affine, _scale(image.header)), where=repr(name))
-        notice = _forms_agree(header, affine, shape, _scale(header))
+        affine = check_affine(_scaled(image.affine, scale), where=repr(name))
+        notice = _forms_agree(header, affine, shape, scale)
     except (ValueError, HeaderDataError) as error:
         raise GeometryError(
             found=f"a damaged orientation (qform) in {name!r}: {first_line(error)}",
@@ -172,10 +173,6 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         ) from error
     return affine, (f"{name!r}: {notice}",) if notice else ()
-
-
-def _scale(header: Any) -> float:
-    return _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
 def _scaled(affine: Affine, scale: float) -> Affine:

@@ -49,7 +49,7 @@ class NiftiReader:
         wanted = {seq: _resolve(value, root, seq) for seq, value in named.items()}
         _refuse_repeats(wanted)
         user_named = {p.resolve(): seq for seq, p in wanted.items()}
-        named_series = {seq: _series(p, root, seq, notices) for seq, p in wanted.items()}
+        named_series = {seq: series_of_file(p, root, seq, notices) for seq, p in wanted.items()}
         found: list[Series] = []
         for number, file in enumerate(files):
             options.context.check("opening the study")
@@ -173,13 +173,8 @@ def _refuse_repeats(wanted: Mapping[MrSequence, Path]) -> None:
             )
 
 
-def series_of_file(path: Path, root: Path, sequence: MrSequence) -> tuple[Series, tuple[str, ...]]:
-    """Read the NIfTI file that the user named as a sequence, and the notices of its header."""
-    notices: list[str] = []
-    return _series(path, root, sequence, notices), tuple(notices)
-
-
-def _series(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
+def series_of_file(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
+    """Read the NIfTI file that the user named as a sequence; add the notices of its header."""
     guess = sequences.Guess(
         sequence, f"--{sequence.value}, named by the user", 1.0, EvidenceKind.USER
     )
