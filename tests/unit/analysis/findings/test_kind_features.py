@@ -12,6 +12,7 @@ from lesionlens.analysis.findings.kind_features import (
     coarse_of,
     features_of,
     lattice_of,
+    shown_by,
     sphericity,
 )
 from lesionlens.base.grid import Grid
@@ -166,19 +167,6 @@ def test_half_the_spacing_measures_about_the_same():
     assert coarse is not None
     assert coarse.grid.spacing_mm == pytest.approx([2.0] * 3)
     assert coarse.brain.sum() * 8 == pytest.approx(fine.brain.sum(), rel=0.05)
-
-
-def shown_by(name, sequences):
-    """Return whether a feature of this name can be measured with these sequences."""
-    first, _, second = name.partition(".")
-    if not second:
-        return True
-    needed = {
-        "uptake": {MrSequence.T1, MrSequence.T1C},
-        "bright": {MrSequence.T1C},
-        "fluid": {MrSequence.FLAIR, *([MrSequence(second)] if first == "fluid" else [])},
-    }.get(first) or {MrSequence(first)}
-    return needed <= sequences
 
 
 def test_absent_sequences_have_no_features(ring):
