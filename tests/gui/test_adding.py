@@ -350,3 +350,36 @@ def test_a_click_in_three_dimensions_adds_nothing(missed, qtbot):
     missed.commands.run("mark_here")
     assert "on a slice first" in reads(missed)
     missed.viewer.dims.ndisplay = 2
+
+
+@pytest.mark.parametrize("way", ["key", "row"])
+def test_who_moves_on_while_an_outline_is_measured_decides_on_the_candidate_moved_to(
+    missed, qtbot, way
+):
+    """The move was refused, and the decision typed after it was on the outline just drawn."""
+    acts, overlays = missed.actions_, missed.session.state.overlays
+    missed.commands.run("edit_outline")
+    inside = np.argwhere(overlays.components == 1)
+    acts.split()
+    for end in (inside[inside[:, 0].argmin()], inside[inside[:, 0].argmax()]):
+        acts.adder.point(tuple(overlays.grid.to_mm(end)))
+    settled(missed, qtbot)
+    first, second = rows(missed)
+    acts.go_to(first.id)
+    missed.commands.run("edit_outline")
+    layer = edit_layer(missed)
+    voxel = np.argwhere(np.asarray(layer.data) > 0)[0]
+    layer.data_setitem(tuple(voxel[:, None]), 0)
+    missed.commands.run("finish_outline")
+    assert acts.review_controller.busy
+    if way == "key":
+        missed.commands.run("next_candidate")
+    else:
+        acts.go_to(second.id)
+    assert "shown once that has ended" in reads(missed)
+    settled(missed, qtbot)
+    missed.commands.run("reject")
+    review = missed.session.state.review
+    assert review.state_of(second.tracking_uid) is ReviewState.REJECTED
+    assert review.state_of(first.tracking_uid) is ReviewState.EDITED
+    assert "shown once that has ended" not in reads(missed)

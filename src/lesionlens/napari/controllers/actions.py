@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -344,12 +345,20 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     def go_to(self, candidate_id: int) -> None:
         """Go to a candidate; an outline of another one being drawn is kept first."""
-        if candidate_id != self.session.state.editing:
+        state, controller = self.session.state, self.review_controller
+        if controller.busy and state.analysis is not None:  # which may renumber them
+            found = state.analysis.findings.candidates
+            for uid in (one.tracking_uid for one in found if one.id == candidate_id):
+                controller.once_measured(partial(controller.go_to_uid, uid))
+        elif candidate_id != state.editing:
             self.leave_for(lambda: self.session.go_to(candidate_id))
 
     def step_candidate(self, by: int) -> None:
         """Go forward or back by a number of candidates."""
-        self.leave_for(lambda: self.session.step(by))
+        if self.review_controller.busy:
+            self.review_controller.once_measured(partial(self.session.step, by))
+        else:
+            self.leave_for(lambda: self.session.step(by))
 
     @override
     def leave_for(self, act: Callable[[], object]) -> bool:

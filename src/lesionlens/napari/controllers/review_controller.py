@@ -27,6 +27,7 @@ from lesionlens.results.review.seen import on_another_outline, signed_on_others
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
+_GOES = "An outline is being measured: the candidate is shown once that has ended."
 _DELETED = "The layer of the outline was deleted, and the edit has ended."
 _OTHERS = "Decided on another outline, before the study was analysed again: {}. Check it."
 _UNSEEN = "Another window decided on this study too: open it again to see all, then sign."
@@ -54,6 +55,7 @@ class ReviewController:
         self._reads = reads
         self.session, self.jobs, self.editor = session, jobs, editor
         self._settling = False
+        self._afterwards: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
         editor.drew, editor.lost = self._keep_draft, self._offer_draft
@@ -303,6 +305,7 @@ class ReviewController:
 
         def done(found: Any) -> None:
             self._hold(False)
+            afterwards, self._afterwards = self._afterwards, []
             if self.session.state.study is not found[0].study:
                 return  # opened by napari meanwhile; the strokes are in the draft
             drew = self.session.state.editing is not None
@@ -310,9 +313,14 @@ class ReviewController:
             if self._reads.kept and drew:
                 self._forget_draft()
             then()
+            if afterwards:
+                self.session.notify("")
+            for act in afterwards:
+                act()
 
         def refused(error: BaseException) -> None:
             self._hold(False)
+            self._afterwards = []
             if not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
@@ -348,6 +356,14 @@ class ReviewController:
         if self._settling:
             self.session.decline(_MEASURED)
         return self._settling
+
+    def once_measured(self, go: Callable[[], object]) -> None:
+        """Go to another candidate when the outline that is being measured is stored.
+
+        If that were refused, the next decision would be on the candidate that the reader left.
+        """
+        self._afterwards.append(go)
+        self.session.notify(_GOES)
 
     def _hold(self, held: bool) -> None:
         self._settling = held
