@@ -83,9 +83,8 @@ def batch(
         options.preparation(brain_extraction, bias_correction)
         choice = CohortChoice(network, brain_extraction.value, bias_correction, wanted)
         part = Shard() if shard is None else Shard.of(shard)
-        jobs = find_jobs(studies, results)
-        check_tables(results, (job.name for job in jobs))
-        count = len(part.part(jobs))
+        check_tables(results)
+        count = len(part.part(find_jobs(studies, results)))
         notes = [*unread_columns(studies), *left_out(studies, results)]
         processes = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()

@@ -10,7 +10,6 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort.run import Cohort, CohortRun, WorkerOptions, run_cohort
-from lesionlens.site.cohort.studies import find_jobs
 from lesionlens.site.cohort.table import check_tables, write_table
 from lesionlens.site.cohort.work import CohortChoice
 
@@ -62,7 +61,7 @@ def batch(
     folder = path_of(out, "the folder for the results")
     cohort = Cohort(path_of(studies, "the folder of the studies"), folder, resume)
     check_outside(cohort.studies, folder)
-    check_tables(folder, (job.name for job in find_jobs(cohort.studies, folder)))
+    check_tables(folder)
     done = run_cohort(
         cohort,
         CohortChoice(EngineChoice(device, weights=named)),

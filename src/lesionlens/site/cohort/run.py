@@ -31,6 +31,7 @@ from lesionlens.site.cohort.studies import (
     find_jobs,
     listed,
 )
+from lesionlens.site.cohort.table import check_names
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint, holds_inputs_of
@@ -96,13 +97,16 @@ def run_cohort(
     Raises
     ------
     UnusableInputError
-        There is no study, or another batch is running in the output folder.
+        There is no study, one is named like a table of the results, or another batch is running in
+        the output folder.
     MissingPluginError
         A scheduler is named and dask.distributed is not installed.
     ResourceError
         The scheduler does not respond, or the folder cannot be written.
     """
-    jobs = cohort.shard.part(find_jobs(cohort.studies, cohort.out))
+    found = find_jobs(cohort.studies, cohort.out)
+    check_names(job.name for job in found)
+    jobs = cohort.shard.part(found)
     if cohort.dataset is not None:
         refuse_equal_names([job.name for job in jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)

@@ -69,18 +69,24 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
         ) from error
 
 
-def check_tables(out: Path, studies: Iterable[str]) -> None:
-    """Refuse a folder in which the tables would overwrite foreign files, or results.
-
-    Parameters
-    ----------
-    studies : iterable of str
-        Names of the studies, which are those of their result folders.
+def check_tables(out: Path) -> None:
+    """Refuse a folder in which the tables would overwrite foreign files.
 
     Raises
     ------
     UnusableInputError
-        The folder contains such files, or a study is named like one of the tables.
+        The folder contains such files.
+    """
+    check_free(out, (CSV_NAME, PARQUET_NAME), dict.fromkeys(listed(out, LIST_NAME)))
+
+
+def check_names(studies: Iterable[str]) -> None:
+    """Refuse studies whose result folders would have the name of a table.
+
+    Raises
+    ------
+    UnusableInputError
+        A study is named like one of the tables.
     """
     taken = next((name for name in studies if name.casefold() in _TABLES), None)
     if taken is not None:
@@ -89,7 +95,6 @@ def check_tables(out: Path, studies: Iterable[str]) -> None:
             expected="another name: the folder of the results has a file of this name",
             next_step="Rename the study's folder, or use a table of studies with a column `name`",
         )
-    check_free(out, (CSV_NAME, PARQUET_NAME), dict.fromkeys(listed(out, LIST_NAME)))
 
 
 def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:

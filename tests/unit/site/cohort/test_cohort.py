@@ -496,6 +496,8 @@ def test_a_study_named_like_a_table_of_the_results_is_refused_before_its_analysi
         table.write_text(f"study,name\nstudy,{name}\n")
         with pytest.raises(UnusableInputError, match=f"a study named '{name}'"):
             batch_command(table, tmp_path / "out")
+        with pytest.raises(UnusableInputError, match=f"a study named '{name}'"):
+            run_cohort(Cohort(table, tmp_path / "out"), CPU, HERE)
     assert not (tmp_path / "out").exists()
 
 
