@@ -39,7 +39,7 @@ from lesionlens.network.forked import works_when_forked
 from lesionlens.results.result import Result
 
 Floats = NDArray[np.float32]
-_ENGINE_HOW = "`lesionlens doctor` lists the installed ones; an own one has `info` and `predict`"
+_ENGINE_HINT = "`lesionlens doctor` lists the installed ones; an own one has `info` and `predict`"
 
 
 class Lens:
@@ -92,7 +92,7 @@ class Lens:
     ) -> None:
         if not isinstance(engine, str):
             if not isinstance(engine, Future) and not hasattr(engine, "predict"):
-                check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HOW)
+                check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HINT)
             self._choice: EngineChoice | None = None
             self._engine: Engine | Future[Engine] = engine
             return
@@ -156,15 +156,15 @@ class Lens:
         _check_arguments(study, options, context, first)
         started = utc_now()
         context = context.timed()
-        with unchanged(study), ThreadPoolExecutor(1) as aside, kept_memory():
-            inputs = aside.submit(inputs_of, study)
-            doubt = aside.submit(_doubt_of_name, study)
-            prepared = self._prepared(study, context, options)
+        with unchanged(study), ThreadPoolExecutor(1) as executor, kept_memory():
+            inputs = executor.submit(inputs_of, study)
+            name_check = executor.submit(_name_quality_check, study)
+            prepared = self._prepare_study(study, context, options)
             engine = self.engine
-            if (check := doubt.result()) is not None:
-                prepared = replace(prepared, quality=(*prepared.quality, check))
+            if (quality_check := name_check.result()) is not None:
+                prepared = replace(prepared, quality=(*prepared.quality, quality_check))
             with turn_of(engine, context):
-                prediction, probability, cavity, flagged, explained = _examined(
+                prediction, probability, cavity, flagged, explained = _run_engine(
                     engine, prepared, context, first
                 )
             with context.stage("measures"):
@@ -177,7 +177,7 @@ class Lens:
                     identity_of(study, inputs.result()),
                 )
         trained_on = _trained_on(prediction.engine, prepared)
-        warned = (trained_on_warning(trained_on),) if trained_on else ()
+        warnings = (trained_on_warning(trained_on),) if trained_on else ()
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
@@ -186,34 +186,34 @@ class Lens:
             inputs=inputs.result().files,
             series=inputs.result().series,
             started=started,
-            notices=(*warned, *prediction.notices, *flagged.notices, *explained.notices),
+            notices=(*warnings, *prediction.notices, *flagged.notices, *explained.notices),
             trained_on=trained_on,
         )
         volumes = _volumes(prepared, flagged, explained, probability, doubtful, cavity)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
         return Result(analysis, prediction, engine)
 
-    def _prepared(
+    def _prepare_study(
         self, study: Study, context: RunContext, options: PrepareOptions
     ) -> PreparedStudy:
         """Prepare the study; an engine that turns out not to load ends it early."""
-        loading = self._engine
-        if not isinstance(loading, Future):
+        pending_engine = self._engine
+        if not isinstance(pending_engine, Future):
             return prepare(study, context, options)
 
-        def stopped() -> bool:
-            failed = loading.done() and loading.exception() is not None
-            return failed or context.cancel.is_set()
+        def is_cancelled() -> bool:
+            load_failed = pending_engine.done() and pending_engine.exception() is not None
+            return load_failed or context.cancel.is_set()
 
         try:
-            return prepare(study, replace(context, cancel=CancelWhen(stopped)), options)
+            return prepare(study, replace(context, cancel=CancelWhen(is_cancelled)), options)
         except CancelledError:
             if not context.cancel.is_set():
-                loading.result()
+                pending_engine.result()
             raise
 
 
-def _examined(
+def _run_engine(
     engine: Engine,
     prepared: PreparedStudy,
     context: RunContext,
@@ -237,8 +237,8 @@ def _examined(
 
 def _check_arguments(study: object, options: object, context: object, first: object) -> None:
     """Refuse arguments of the wrong type, such as the path of a study instead of the study."""
-    opened = "Open it first: Lens()(open_study(PATH))"
-    check_kind(study, Study, "a study, as `open_study` returns it", opened)
+    next_step = "Open it first: Lens()(open_study(PATH))"
+    check_kind(study, Study, "a study, as `open_study` returns it", next_step)
     check_kind(options, PrepareOptions, "`PrepareOptions`", "Omit it for the usual ones")
     check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
     if not (first is None or callable(first)):
@@ -251,8 +251,10 @@ def _check_arguments(study: object, options: object, context: object, first: obj
 
 def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:
     """Return the sequences of a study that were in the training data."""
-    known, digests = engine.trained_on, (prepared.scans, prepared.intensities)
-    return tuple(s for s in MrSequence if not known.isdisjoint(d.get(s) for d in digests))
+    training_digests, study_digests = engine.trained_on, (prepared.scans, prepared.intensities)
+    return tuple(
+        s for s in MrSequence if not training_digests.isdisjoint(d.get(s) for d in study_digests)
+    )
 
 
 def _volumes(
@@ -264,19 +266,19 @@ def _volumes(
     cavity: Volume | None,
 ) -> Volumes:
     grid, evidence = prepared.native, explained.evidence
-    unsure, by_sequence = evidence.uncertainty, evidence.by_sequence
+    uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
     return Volumes(
         labels=Volume(flagged.marked.labels, grid),
         probability={r: Volume(p, grid) for r, p in probability.items()},
         attention={r: Volume(a, grid) for r, a in explained.attention.items()},
-        uncertainty=None if unsure is None else Volume(unsure, grid),
+        uncertainty=None if uncertainty is None else Volume(uncertainty, grid),
         evidence=None if by_sequence is None else by_sequence.by_voxel,
         doubtful=None if doubtful is None else Volume(doubtful, grid),
         cavity=cavity,
     )
 
 
-def _doubt_of_name(study: Study) -> QualityCheck | None:
+def _name_quality_check(study: Study) -> QualityCheck | None:
     """Check whether the only image of a study is what it is called; several are compared later."""
     if len(study.series) != 1:
         return None

@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 _MAX_PICTURES = 8
 
 
-def to_dataframe(held: Analysis | SavedResult) -> pd.DataFrame:
+def to_dataframe(result: Analysis | SavedResult) -> pd.DataFrame:
     """Return one row per candidate, with the columns of findings.csv."""
-    rows = (CandidateRow.of(c, held.review) for c in held.findings.candidates)
+    rows = (CandidateRow.of(c, result.review) for c in result.findings.candidates)
     return notebook.data_frame([flat_row(row) for row in rows], list(columns()))
 
 
-def to_html(held: Analysis | SavedResult) -> str:
+def to_html(result: Analysis | SavedResult) -> str:
     """Return the conclusion and an image of each candidate, outlined on its largest slice."""
-    facts = {"conclusion": held.findings.conclusion, "network": held.run.engine.name}
+    facts = {"conclusion": result.findings.conclusion, "network": result.run.engine.name}
     facts |= {"notice": RESEARCH_USE_NOTICE}
-    shown = held.findings.candidates[:_MAX_PICTURES]
-    return notebook.table(facts) + pictures_of(held, shown)
+    pictured = result.findings.candidates[:_MAX_PICTURES]
+    return notebook.table(facts) + pictures_of(result, pictured)
 
 
-def pictures_of(held: Analysis | SavedResult, candidates: Sequence[Candidate]) -> str:
+def pictures_of(result: Analysis | SavedResult, candidates: Sequence[Candidate]) -> str:
     """Return an image of each candidate, outlined on its largest slice."""
-    image, name = _background(held)
-    labels, ids = held.volumes.labels, held.findings.components
-    shown = []
+    image, name = _background(result)
+    labels, ids = result.volumes.labels, result.findings.components
+    pictures = []
     for candidate in candidates:
         pixels, ratio = notebook.axial_picture(image, labels.grid, ids == candidate.id)
         caption = f"{candidate.id}. {candidate.location.text}, {candidate.score_phrase} ({name})"
-        shown.append((caption, pixels, ratio))
-    return notebook.pictures(shown)
+        pictures.append((caption, pixels, ratio))
+    return notebook.pictures(pictures)
 
 
-def _background(held: Analysis | SavedResult) -> tuple[Any, str]:
+def _background(result: Analysis | SavedResult) -> tuple[Any, str]:
     """Return the background image on the native grid: the reference, if available."""
-    if isinstance(held, Analysis):
-        reference = held.prepared.reference
-        return held.study[reference].load(), reference.display_name
-    return held.volumes.probability[Region.WT].data, "probability of the whole tumour"
+    if isinstance(result, Analysis):
+        reference = result.prepared.reference
+        return result.study[reference].load(), reference.display_name
+    return result.volumes.probability[Region.WT].data, "probability of the whole tumour"

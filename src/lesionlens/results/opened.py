@@ -35,5 +35,5 @@ def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | Sa
                 next_step="Check the path; objects of DICOM alone need the study beside them",
             )
         return read_reviewed(folder)
-    found = study if isinstance(study, Study) else open_study(study, recall=True)
-    return prepare_and_reopen(folder, found, RunContext())
+    opened = study if isinstance(study, Study) else open_study(study, recall=True)
+    return prepare_and_reopen(folder, opened, RunContext())

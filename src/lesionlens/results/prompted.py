@@ -50,12 +50,12 @@ class AnalysedProbability(Mapping[Region, Floats]):
     @property
     def bytes(self) -> int:
         """Memory held by the maps."""
-        return sum(int(one.nbytes) for one in self._probability.values())
+        return sum(int(probability.nbytes) for probability in self._probability.values())
 
     @override
     def __getitem__(self, region: Region) -> Floats:
-        prepared, held = self._prepared, rounded(self._probability[region])
-        return resample(held, prepared.native, native.source_grid(prepared))
+        prepared, probability = self._prepared, rounded(self._probability[region])
+        return resample(probability, prepared.native, native.source_grid(prepared))
 
     @override
     def __contains__(self, region: object) -> bool:
@@ -73,7 +73,7 @@ class AnalysedProbability(Mapping[Region, Floats]):
 def ask(
     prompts: Prompts,
     prepared: PreparedStudy,
-    answer: Ask,
+    segment: Ask,
     start: NDArray[Any] | Volume | None = None,
 ) -> PromptedVolume:
     """Segment from prompts on the reference grid.
@@ -82,7 +82,7 @@ def ask(
     ----------
     prompts : Prompts
         In voxels of the reference grid.
-    answer : callable
+    segment : callable
         Segments from prompts on the working grid.
     start : (I, J, K) array, Volume or None
         The initial outline on the reference grid, a mask or labels as in `segmentation.nii.gz`.
@@ -95,28 +95,34 @@ def ask(
         out there, or `start` is on another grid or neither a mask nor labels.
     """
     _check_within(prompts, prepared.native)
-    wanted, unwanted = (_marked(prompts, prepared.native, belongs) for belongs in (True, False))
-    outline = None if start is None else _outline(start, prepared.native, prompts.region)
-    if outline is not None and not outline.any():
-        outline = None
-    here, away = (native.working_voxels(v, prepared) for v in (wanted, unwanted))
-    inside = None
-    if outline is not None:
+    foreground_voxels, background_voxels = (
+        _prompted_voxels(prompts, prepared.native, is_foreground) for is_foreground in (True, False)
+    )
+    start_outline = None if start is None else _outline(start, prepared.native, prompts.region)
+    if start_outline is not None and not start_outline.any():
+        start_outline = None
+    foreground, background = (
+        native.working_voxels(v, prepared) for v in (foreground_voxels, background_voxels)
+    )
+    start_mask = None
+    if start_outline is not None:
         source = native.source_grid(prepared)
-        every = np.concatenate([here, away])
-        inside = resample_mask_near(outline, prepared.native, source, every, LOOK_MM)
-    found = answer(PromptRequest(here, away, inside, prompts.region))
-    box, part = native.resample_part(found.probability, prepared, found.box)
+        prompted = np.concatenate([foreground, background])
+        start_mask = resample_mask_near(start_outline, prepared.native, source, prompted, LOOK_MM)
+    response = segment(PromptRequest(foreground, background, start_mask, prompts.region))
+    box, part = native.resample_part(response.probability, prepared, response.box)
     probability = np.zeros(prepared.native.shape, np.float32)
-    if outline is not None:
-        probability[...] = outline
-        _, free = native.resample_part((~found.settled).astype(np.float32), prepared, found.box)
-        part = np.where(free > 0, part, outline[box])
+    if start_outline is not None:
+        probability[...] = start_outline
+        _, unsettled = native.resample_part(
+            (~response.settled).astype(np.float32), prepared, response.box
+        )
+        part = np.where(unsettled > 0, part, start_outline[box])
     probability[box] = part
-    for voxels, value in ((wanted, 1.0), (unwanted, 0.0)):
+    for voxels, value in ((foreground_voxels, 1.0), (background_voxels, 0.0)):
         probability[tuple(voxels[prepared.native.contains(voxels)].T)] = value
-    attention = _shown(found, prepared)
-    return PromptedVolume(probability, prepared.native, attention, prompts, found.made_by)
+    attention = _normalised_attention(response, prepared)
+    return PromptedVolume(probability, prepared.native, attention, prompts, response.made_by)
 
 
 def replay(
@@ -137,29 +143,31 @@ def replay(
             expected="at least one round of them",
             next_step="Point at something",
         )
-    found = prompt(rounds[0], start)
-    for one in rounds[1:]:
-        found = prompt(one, found.mask)
-    return found
+    volume = prompt(rounds[0], start)
+    for prompts in rounds[1:]:
+        volume = prompt(prompts, volume.mask)
+    return volume
 
 
-def _marked(prompts: Prompts, grid: Grid, belongs: bool) -> Points:
+def _prompted_voxels(prompts: Prompts, grid: Grid, is_foreground: bool) -> Points:
     """Return the (N, 3) prompted voxels, the same ones however the scan is stored.
 
     The middle of an even number of voxels, and which voxels of a lasso are taken, follow an order.
     """
-    to_own = grid.ras_order()
-    return nearest(to_own, prompts.moved(np.asarray(np.linalg.inv(to_own))).voxels(belongs))
+    from_ras = grid.ras_order()
+    return nearest(
+        from_ras, prompts.moved(np.asarray(np.linalg.inv(from_ras))).voxels(is_foreground)
+    )
 
 
 def _check_within(prompts: Prompts, grid: Grid) -> None:
-    voxels = [at for at, _ in prompts.points]
-    voxels += [at for line, _ in prompts.scribbles for at in line]
+    voxels = [voxel for voxel, _ in prompts.points]
+    voxels += [voxel for line, _ in prompts.scribbles for voxel in line]
     voxels += [*(prompts.box or ()), *prompts.lasso]
-    for at in voxels:
-        if not all(0 <= v < n for v, n in zip(at, grid.shape, strict=True)):
+    for voxel in voxels:
+        if not all(0 <= v < n for v, n in zip(voxel, grid.shape, strict=True)):
             raise UnusableInputError(
-                found=f"a prompt at the voxel {at}",
+                found=f"a prompt at the voxel {voxel}",
                 expected=f"voxels within {grid.shape}, the shape of the reference sequence",
                 next_step="Count voxels from 0 along the axes of the reference sequence",
             )
@@ -191,8 +199,8 @@ def outline_in(labels: NDArray[Any], region: Region | None) -> Mask:
 
 
 def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) -> Mask:
-    placed = start.grid if isinstance(start, Volume) else grid
-    if placed.shape == grid.shape and not placed.matches(grid):
+    start_grid = start.grid if isinstance(start, Volume) else grid
+    if start_grid.shape == grid.shape and not start_grid.matches(grid):
         raise UnusableInputError(
             found="an outline to start from that lies elsewhere in the patient",
             expected="voxels at the positions of the reference sequence's",
@@ -214,10 +222,10 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
     return outline_in(outline, region)
 
 
-def _shown(found: PromptResponse, prepared: PreparedStudy) -> Volume:
-    high = float(found.attention.max(initial=0.0))
-    scaled = found.attention / np.float32(high) if high else found.attention
-    box, part = native.resample_part(scaled, prepared, found.box)
-    out = np.zeros(prepared.native.shape, np.float32)
-    out[box] = part
-    return Volume(out, prepared.native)
+def _normalised_attention(response: PromptResponse, prepared: PreparedStudy) -> Volume:
+    maximum = float(response.attention.max(initial=0.0))
+    scaled = response.attention / np.float32(maximum) if maximum else response.attention
+    box, part = native.resample_part(scaled, prepared, response.box)
+    volume = np.zeros(prepared.native.shape, np.float32)
+    volume[box] = part
+    return Volume(volume, prepared.native)

@@ -66,7 +66,7 @@ class Result:
         prediction: Prediction | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self._held, self._prediction, self._engine = analysis, prediction, engine
+        self._record, self._prediction, self._engine = analysis, prediction, engine
         self._prompter: SupportsPrompts | None = None
 
     @override
@@ -75,7 +75,7 @@ class Result:
         return {**self.__dict__, "_prompter": None, "_prediction": None, "_engine": None}
 
     def __copy__(self) -> Self:
-        return type(self)(self._held, self._prediction, self._engine)
+        return type(self)(self._record, self._prediction, self._engine)
 
     @classmethod
     def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:
@@ -107,8 +107,8 @@ class Result:
         UnusableInputError
             The result was opened without its study.
         """
-        if isinstance(self._held, Analysis):
-            return self._held
+        if isinstance(self._record, Analysis):
+            return self._record
         raise UnusableInputError(
             found="a result that was opened without its study",
             expected="the study too, for its images",
@@ -118,45 +118,49 @@ class Result:
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Flagged regions by descending score."""
-        found = self._held.findings.candidates
-        RENDERERS.update(dict.fromkeys((one.tracking_uid for one in found), self))
-        return found
+        candidates = self._record.findings.candidates
+        RENDERERS.update(dict.fromkeys((candidate.tracking_uid for candidate in candidates), self))
+        return candidates
 
     @property
     def attention(self) -> ByRegion[Volume]:
         """Attention of each region, 0 to 1 on the reference grid; keys "wt", "tc", "et" work."""
-        return ByRegion(self._held.volumes.attention)
+        return ByRegion(self._record.volumes.attention)
 
     @property
     def probability(self) -> ByRegion[Volume]:
         """Probability of each region, 0 to 1 on the reference grid."""
-        return ByRegion(self._held.volumes.probability)
+        return ByRegion(self._record.volumes.probability)
 
     @property
     def labels(self) -> Volume:
         """Labels on the reference grid: 0 background, 1 core, 2 oedema, 3 enhancing."""
-        return self._held.volumes.labels
+        return self._record.volumes.labels
 
     @property
     def review(self) -> Review:
         """What readers decided."""
-        return self._held.review
+        return self._record.review
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per candidate, with the columns of findings.csv (needs pandas)."""
-        return as_notebook.to_dataframe(self._held)
+        return as_notebook.to_dataframe(self._record)
 
     @override
     def __repr__(self) -> str:
-        return f"<Result: {self._held.findings.conclusion} ({self._held.run.engine.name})>"
+        return f"<Result: {self._record.findings.conclusion} ({self._record.run.engine.name})>"
 
     def _repr_html_(self) -> str:
-        return as_notebook.to_html(self._held)
+        return as_notebook.to_html(self._record)
 
     def picture_of(self, tracking_uid: str) -> str:
         """Return an image of one candidate as HTML; empty if there is none."""
-        found = [one for one in self._held.findings.candidates if one.tracking_uid == tracking_uid]
-        return as_notebook.pictures_of(self._held, found)
+        candidates = [
+            candidate
+            for candidate in self._record.findings.candidates
+            if candidate.tracking_uid == tracking_uid
+        ]
+        return as_notebook.pictures_of(self._record, candidates)
 
     @property
     def trace(self) -> Trace | None:
@@ -170,17 +174,19 @@ class Result:
 
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference attends to; see `explain.probe.voxel_attention`."""
-        ((at, _),) = Prompts.of([(voxel, True)]).points
-        return probes.voxel_attention(self.trace, self.analysis.prepared, at)
+        ((point, _),) = Prompts.of([(voxel, True)]).points
+        return probes.voxel_attention(self.trace, self.analysis.prepared, point)
 
     def layer_attention(
         self, region: Region | RegionKey, layer: int, head: int | None = None
     ) -> Volume:
         """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
-        key = member_of(Region, region, "a region")
-        number = whole_number(layer, "a layer")
-        one = None if head is None else whole_number(head, "a head")
-        return probes.layer_attention(self.trace, self.analysis.prepared, key, number, one)
+        chosen_region = member_of(Region, region, "a region")
+        layer_index = whole_number(layer, "a layer")
+        head_index = None if head is None else whole_number(head, "a head")
+        return probes.layer_attention(
+            self.trace, self.analysis.prepared, chosen_region, layer_index, head_index
+        )
 
     @works_when_forked
     def what_if(self, candidate: int, *, context: RunContext = SILENT) -> WhatIf:
@@ -191,19 +197,19 @@ class Result:
         index = whole_number(candidate, "a candidate") - 1
         check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
         prediction, engine = self._prediction, as_perturbable(self._engine)
-        seen = None if prediction is None else prediction.unperturbed
-        if prediction is None or seen is None or engine is None:
+        unperturbed = None if prediction is None else prediction.unperturbed
+        if prediction is None or unperturbed is None or engine is None:
             raise UnusableInputError(
                 found="a result that was reopened, or an engine that cannot predict again",
                 expected="a fresh result of an engine with the capability `perturb`",
                 next_step="Analyse the study again",
             )
         prepared = self.analysis.prepared
-        marked = component_mask_of(self.analysis.findings, prepared.native)
-        spots = component_voxels(marked, seen.grid)
+        components = component_mask_of(self.analysis.findings, prepared.native)
+        voxels = component_voxels(components, unperturbed.grid)
         with turn_of(engine, context):
             return counterfactual.without_candidate(
-                engine, prepared, prediction, spots, index, context
+                engine, prepared, prediction, voxels, index, context
             )
 
     def prompt(
@@ -256,21 +262,21 @@ class Result:
         return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @works_when_forked
-    def answer_prompts(self, question: PromptRequest) -> PromptResponse:
+    def answer_prompts(self, request: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 
         By the engine, or by the shipped prompt network if the engine does not support prompts.
         """
-        asked = as_promptable(self._engine) or self._prompter or _local_prompts()
-        self._prompter = asked
-        prepared, known = self.analysis.prepared, self._analysed_probability
-        return plugged_in.answer_prompts(asked, prepared, question, known, context=SILENT)
+        prompter = as_promptable(self._engine) or self._prompter or _local_prompts()
+        self._prompter = prompter
+        prepared, probability = self.analysis.prepared, self._analysed_probability
+        return plugged_in.answer_prompts(prompter, prepared, request, probability, context=SILENT)
 
     @cached_property
     def _analysed_probability(self) -> AnalysedProbability | None:
         """Probability on the working grid; None if nothing predicted one, as for a mask."""
-        held = {r: one.data for r, one in self.analysis.volumes.probability.items()}
-        return AnalysedProbability(held, self.analysis.prepared) if held else None
+        probability = {r: volume.data for r, volume in self.analysis.volumes.probability.items()}
+        return AnalysedProbability(probability, self.analysis.prepared) if probability else None
 
     def sentence(
         self, candidate: int | None = None, *, language: str = "en", template: str | Path = ""
@@ -294,21 +300,23 @@ class Result:
         """
         from lesionlens.results.export.sentence import Sentences, read_template  # noqa: PLC0415
 
-        for value, what in ((language, "a language"), (template, "a template")):
-            check_kind(value, str | Path, f"{what}: a text or a file", "Omit it for the usual one")
+        for value, argument in ((language, "a language"), (template, "a template")):
+            check_kind(
+                value, str | Path, f"{argument}: a text or a file", "Omit it for the usual one"
+            )
         text = read_template(template) if isinstance(template, Path) else template
-        written = Sentences(self._held, language, text)
+        sentences = Sentences(self._record, language, text)
         if candidate is None:
-            return written.of_study()
-        known = {one.id: one for one in self.candidates}
+            return sentences.of_study()
+        by_id = {c.id: c for c in self.candidates}
         candidate = whole_number(candidate, "a candidate")
-        if candidate not in known:
+        if candidate not in by_id:
             raise UnusableInputError(
                 found=f"no candidate {candidate!r}",
-                expected=f"one of: {', '.join(map(str, known)) or 'none: nothing was flagged'}",
+                expected=f"one of: {', '.join(map(str, by_id)) or 'none: nothing was flagged'}",
                 next_step="Choose one of them, or leave the candidate out for the whole study",
             )
-        return written.of(known[candidate])
+        return sentences.of(by_id[candidate])
 
     def save(self, out: str | Path) -> Path:
         """Write all files of the contract into a folder: together, or not at all.
@@ -340,9 +348,9 @@ class Result:
         """
         if viewer == "napari":
             plugins.check_window()
-        opened = plugins.load(plugins.VIEWERS, viewer)
-        with plugins.plugin_errors(opened, f"viewer {viewer!r}", "when it opened a result"):
-            return opened(self)
+        open_viewer = plugins.load(plugins.VIEWERS, viewer)
+        with plugins.plugin_errors(open_viewer, f"viewer {viewer!r}", "when it opened a result"):
+            return open_viewer(self)
 
 
 def _local_prompts() -> SupportsPrompts:

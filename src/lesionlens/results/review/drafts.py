@@ -61,16 +61,16 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
     ResourceError
         Not writable; the earlier draft is unchanged.
     """
-    place = _place(analysis, reader)
+    path = _draft_path(analysis, reader)
     box = bounding_box(draft.drawn > 0)
-    part = np.zeros((0, 0, 0), np.uint8) if box is None else draft.drawn[box]
+    labels = np.zeros((0, 0, 0), np.uint8) if box is None else draft.drawn[box]
     corner = (0, 0, 0) if box is None else tuple(int(side.start) for side in box)
-    held, own = io.BytesIO(), own_uids(analysis.followup)
+    buffer, uids = io.BytesIO(), own_uids(analysis.followup)
     np.savez_compressed(
-        held,
-        uid=np.array(own.get(draft.tracking_uid, draft.tracking_uid)),
+        buffer,
+        uid=np.array(uids.get(draft.tracking_uid, draft.tracking_uid)),
         corner=np.array(corner),
-        drawn=part,
+        drawn=labels,
         shape=np.array(draft.drawn.shape),
         affine=analysis.prepared.working.affine,
         assisted=np.array(draft.assisted),
@@ -78,7 +78,7 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
         by_hand=np.packbits(np.zeros(0, bool) if draft.by_hand is None else draft.by_hand),
     )
     try:
-        write_atomically(place, held.getvalue())
+        write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise ResourceError(
             found=f"that strokes cannot be saved ({error.strerror or error})",
@@ -91,13 +91,13 @@ def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | 
     """Return the interrupted draft of this study on these voxels, if there is one."""
     try:
         with (
-            _place(analysis, reader).open("rb") as stream,
-            np.load(stream, allow_pickle=False) as file,
+            _draft_path(analysis, reader).open("rb") as stream,
+            np.load(stream, allow_pickle=False) as archive,
         ):
-            held = {name: np.asarray(file[name]) for name in _KEYS}
-            held["prompts"] = file.get("prompts", np.frombuffer(b"[]", np.uint8))
-            held["by_hand"] = file.get("by_hand", np.zeros(0, np.uint8))
-        return _draft(held, analysis)
+            arrays = {name: np.asarray(archive[name]) for name in _KEYS}
+            arrays["prompts"] = archive.get("prompts", np.frombuffer(b"[]", np.uint8))
+            arrays["by_hand"] = archive.get("by_hand", np.zeros(0, np.uint8))
+        return _draft(arrays, analysis)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
@@ -105,27 +105,27 @@ def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | 
         return None
 
 
-def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft | None:
-    working, part = analysis.prepared.working, held["drawn"]
-    same = tuple(held["shape"].tolist()) == working.shape
-    if not same or not np.allclose(held["affine"], working.affine, atol=1e-3):
+def _draft(arrays: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft | None:
+    working, part = analysis.prepared.working, arrays["drawn"]
+    same_shape = tuple(arrays["shape"].tolist()) == working.shape
+    if not same_shape or not np.allclose(arrays["affine"], working.affine, atol=1e-3):
         logger.warning("strokes that were interrupted lie on other voxels and are not shown")
         return None
     drawn = np.zeros(working.shape, np.uint8)
-    ends = zip(held["corner"].tolist(), part.shape, strict=True)
-    i, j, k = (slice(int(at), int(at) + size) for at, size in ends)
+    axes = zip(arrays["corner"].tolist(), part.shape, strict=True)
+    i, j, k = (slice(int(start), int(start) + size) for start, size in axes)
     drawn[i, j, k] = part
-    uid, prompts = str(held["uid"]), _PROMPTS.validate_json(held["prompts"].tobytes())
+    uid, prompts = str(arrays["uid"]), _PROMPTS.validate_json(arrays["prompts"].tobytes())
     uid = compared_uids(analysis.followup).get(uid, uid)
-    by_hand, bits = np.zeros(drawn.shape, bool), np.unpackbits(held["by_hand"])[: drawn.size]
+    by_hand, bits = np.zeros(drawn.shape, bool), np.unpackbits(arrays["by_hand"])[: drawn.size]
     by_hand.flat[: bits.size] = bits
-    return OutlineDraft(uid, drawn, bool(held["assisted"]), prompts, by_hand)
+    return OutlineDraft(uid, drawn, bool(arrays["assisted"]), prompts, by_hand)
 
 
 def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
     """Delete the draft, after it was kept or discarded."""
     try:
-        _place(analysis, reader).unlink(missing_ok=True)
+        _draft_path(analysis, reader).unlink(missing_ok=True)
     except OSError as error:
         logger.warning("strokes that are kept cannot be taken away: %s", error.strerror)
 
@@ -133,12 +133,12 @@ def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
 def assign_draft(analysis: Analysis, reader: str) -> None:
     """Give an unnamed reader's draft to the reader who turned out to have drawn it."""
     try:
-        _place(analysis, None).replace(_place(analysis, reader))
+        _draft_path(analysis, None).replace(_draft_path(analysis, reader))
     except FileNotFoundError:
         return
     except OSError as error:
         logger.warning("strokes that were interrupted stay unnamed: %s", error.strerror)
 
 
-def _place(analysis: Analysis, reader: str | None) -> Path:
+def _draft_path(analysis: Analysis, reader: str | None) -> Path:
     return store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.draft.npz"

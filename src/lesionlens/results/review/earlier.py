@@ -50,26 +50,26 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
         earlier = read_result(folder, maps=False)
     except LesionLensError:
         return analysis  # the exporter sets it aside, with a notice
-    if earlier.review == Review() or not _same_study(analysis, earlier):
+    if earlier.review == Review() or not _is_same_study(analysis, earlier):
         return analysis
-    reads = dict.fromkeys((*earlier.review.unaided, *analysis.review.unaided))
+    unaided = dict.fromkeys((*earlier.review.unaided, *analysis.review.unaided))
     if analysis.review.events:
-        return replace(analysis, review=replace(analysis.review, unaided=tuple(reads)))
-    names = _names(earlier, analysis)
-    kept = earlier.review.renamed(names).restricted_to(
+        return replace(analysis, review=replace(analysis.review, unaided=tuple(unaided)))
+    new_uids = _match_candidates(earlier, analysis)
+    review = earlier.review.renamed(new_uids).restricted_to(
         {c.tracking_uid for c in analysis.findings.candidates}
     )
-    redrawn = _redrawn(names, earlier, analysis)
-    if redrawn or not _covers(names, earlier, analysis):
-        events = tuple(e for e in kept.events if e.tracking_uid != WHOLE_STUDY)
-        kept = replace(kept, events=events)
-    notices = _notices(earlier.review, kept, redrawn)
+    redrawn = _redrawn_uids(new_uids, earlier, analysis)
+    if redrawn or not _same_candidates(new_uids, earlier, analysis):
+        events = tuple(e for e in review.events if e.tracking_uid != WHOLE_STUDY)
+        review = replace(review, events=events)
+    notices = _notices(earlier.review, review, redrawn)
     run = replace(
         analysis.run,
         notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))),
-        redrawn=frozenset(names[uid] for uid in redrawn if earlier.review.of(uid) is not None),
+        redrawn=frozenset(new_uids[uid] for uid in redrawn if earlier.review.of(uid) is not None),
     )
-    return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
+    return replace(analysis, review=replace(review, unaided=tuple(unaided)), run=run)
 
 
 def is_unseen(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool:
@@ -84,8 +84,10 @@ def is_unseen(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool
     decision = review.of(tracking_uid)
     if decision is None or tracking_uid not in saved.run.redrawn:
         return False
-    last = max(decision.time, review.events[-1].time) if review.signed else decision.time
-    return datetime.fromisoformat(last) < datetime.fromisoformat(saved.run.started)
+    last_confirmation = (
+        max(decision.time, review.events[-1].time) if review.signed else decision.time
+    )
+    return datetime.fromisoformat(last_confirmation) < datetime.fromisoformat(saved.run.started)
 
 
 def check_own_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
@@ -105,9 +107,9 @@ def check_own_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
     ReadError
         Its `run.json` is damaged.
     """
-    there = {sha256 for _, sha256 in read_run(path).inputs} if is_result(path) else set()
-    here = {sha256 for _, sha256 in inputs} if there else set()
-    if here and there and not here & there:
+    saved_digests = {sha256 for _, sha256 in read_run(path).inputs} if is_result(path) else set()
+    study_digests = {sha256 for _, sha256 in inputs} if saved_digests else set()
+    if study_digests and saved_digests and not study_digests & saved_digests:
         raise UnusableInputError(
             found=f"the result of another study named {path.name!r} there",
             expected="one study for each name",
@@ -117,93 +119,105 @@ def check_own_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
         )
 
 
-def _same_study(analysis: Analysis, earlier: SavedResult) -> bool:
+def _is_same_study(analysis: Analysis, earlier: SavedResult) -> bool:
     """Return whether both are of the same study, on the same voxel grid."""
-    known = {sha256 for _, sha256 in earlier.run.inputs}
-    shared = any(sha256 in known for _, sha256 in analysis.run.inputs)
+    earlier_digests = {sha256 for _, sha256 in earlier.run.inputs}
+    has_common_file = any(sha256 in earlier_digests for _, sha256 in analysis.run.inputs)
     grid = analysis.volumes.labels.grid
-    return shared and grid.matches(earlier.volumes.labels.grid, tolerance_mm=1e-2)
+    return has_common_file and grid.matches(earlier.volumes.labels.grid, tolerance_mm=1e-2)
 
 
-def _names(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
+def _match_candidates(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
     """Return the new tracking UID of each matching candidate, by its earlier one.
 
     Candidates have their own UIDs for that: the one of a prior's lesion may be another's now.
     """
-    old, new = earlier.findings, _drawn(analysis)
-    then, since = own_uids(earlier.followup), own_uids(analysis.followup)
-    now = {since.get(c.tracking_uid, c.tracking_uid): c.tracking_uid for c in new.candidates}
-    own = {c.tracking_uid: then.get(c.tracking_uid, c.tracking_uid) for c in old.candidates}
-    names = {uid: now[ours] for uid, ours in own.items() if ours in now}
-    taken = set(names.values())
-    free = {c.id: c.tracking_uid for c in new.candidates if c.tracking_uid not in taken}
+    old, new = earlier.findings, _network_findings(analysis)
+    old_own_uids, new_own_uids = own_uids(earlier.followup), own_uids(analysis.followup)
+    new_by_own_uid = {
+        new_own_uids.get(c.tracking_uid, c.tracking_uid): c.tracking_uid for c in new.candidates
+    }
+    own_by_old = {
+        c.tracking_uid: old_own_uids.get(c.tracking_uid, c.tracking_uid) for c in old.candidates
+    }
+    new_uids = {
+        uid: new_by_own_uid[own_uid]
+        for uid, own_uid in own_by_old.items()
+        if own_uid in new_by_own_uid
+    }
+    matched = set(new_uids.values())
+    unmatched = {c.id: c.tracking_uid for c in new.candidates if c.tracking_uid not in matched}
     for candidate in old.candidates:
-        if candidate.tracking_uid in names:
+        if candidate.tracking_uid in new_uids:
             continue
         mask = old.components == candidate.id
         ids, counts = np.unique(new.components[mask], return_counts=True)
-        for number, shared in sorted(zip(ids, counts, strict=True), key=lambda pair: -pair[1]):
-            size = np.count_nonzero(mask) + np.count_nonzero(new.components == number)
-            if int(number) in free and 2 * shared >= SAME_OUTLINE * size:
-                names[candidate.tracking_uid] = free.pop(int(number))
+        for new_id, overlap in sorted(zip(ids, counts, strict=True), key=lambda pair: -pair[1]):
+            size = np.count_nonzero(mask) + np.count_nonzero(new.components == new_id)
+            if int(new_id) in unmatched and 2 * overlap >= SAME_OUTLINE * size:
+                new_uids[candidate.tracking_uid] = unmatched.pop(int(new_id))
                 break
-    return names
+    return new_uids
 
 
-def _drawn(analysis: Analysis) -> Findings:
+def _network_findings(analysis: Analysis) -> Findings:
     """Return the findings with the network's own outlines."""
     return analysis.findings if analysis.original is None else analysis.original.findings
 
 
-def _covers(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:
+def _same_candidates(new_uids: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:
     """Return whether there are no other candidates than before."""
     old = {c.tracking_uid for c in earlier.findings.candidates}
-    new = {c.tracking_uid for c in _drawn(analysis).candidates}
-    return old == set(names) and new == set(names.values())
+    new = {c.tracking_uid for c in _network_findings(analysis).candidates}
+    return old == set(new_uids) and new == set(new_uids.values())
 
 
-def _redrawn(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> set[str]:
+def _redrawn_uids(new_uids: dict[str, str], earlier: SavedResult, analysis: Analysis) -> set[str]:
     """Return the earlier UIDs of candidates whose outline or parts are not those of a decision.
 
     Either they differ now, or they did already and no reader has confirmed them since. Tracking
     UIDs do not tell: they outlast a slight change. An outline that a reader drew is kept.
     """
-    first = analysis.original
-    new, now = _drawn(analysis), (analysis.volumes if first is None else first).labels.data
-    old, before = earlier.findings, earlier.volumes.labels.data
+    original = analysis.original
+    new, old = _network_findings(analysis), earlier.findings
+    new_labels = (analysis.volumes if original is None else original).labels.data
+    old_labels = earlier.volumes.labels.data
     ids, outlines = {c.tracking_uid: c.id for c in new.candidates}, outlines_of(earlier)
     return {
         c.tracking_uid
         for c in old.candidates
-        if c.tracking_uid in names
+        if c.tracking_uid in new_uids
         and earlier.review.outline_of(c.tracking_uid) is None
         and (
             is_unseen(earlier, c.tracking_uid, outlines)
             or not np.array_equal(
-                before * (old.components == c.id),
-                now * (new.components == ids[names[c.tracking_uid]]),
+                old_labels * (old.components == c.id),
+                new_labels * (new.components == ids[new_uids[c.tracking_uid]]),
             )
         )
     }
 
 
-def _notices(before: Review, kept: Review, redrawn: set[str]) -> list[str]:
+def _notices(before: Review, after: Review, redrawn: set[str]) -> list[str]:
     """Return notices about what was carried over, and what was not."""
-    moved = {uid for uid in redrawn if before.of(uid) is not None}
-    stayed = {e.tracking_uid for e in kept.events} - NO_CANDIDATE
-    lost = len({e.tracking_uid for e in before.events} - NO_CANDIDATE) - len(stayed)
+    redrawn_decided = {uid for uid in redrawn if before.of(uid) is not None}
+    retained = {e.tracking_uid for e in after.events} - NO_CANDIDATE
+    missing_count = len({e.tracking_uid for e in before.events} - NO_CANDIDATE) - len(retained)
     notices = []
-    if stayed:
+    if retained:
         notices.append(
-            f"Readers' decisions of the earlier result in this folder stay with {len(stayed)} "
+            f"Readers' decisions of the earlier result in this folder stay with {len(retained)} "
             "candidate(s)"
         )
-    if moved:
+    if redrawn_decided:
         notices.append(
-            f"{len(moved)} of these candidates were drawn anew with another outline: check them"
+            f"{len(redrawn_decided)} of these candidates were drawn anew with another outline: "
+            "check them"
         )
-    if lost:
-        notices.append(f"Decisions on {lost} candidate(s) that are no longer found do not fit")
-    if before.signed and not kept.signed:
+    if missing_count:
+        notices.append(
+            f"Decisions on {missing_count} candidate(s) that are no longer found do not fit"
+        )
+    if before.signed and not after.signed:
         notices.append("The candidates have changed: the study is to be signed again")
     return notices

@@ -69,36 +69,32 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     objects, grid = find_objects(path, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
     cavities = [s.mask for s in segments if s.cavity]
-    chosen, notices = _lesions([s for s in segments if not s.cavity])
-    notices += _doubts(objects, study, prepared, len(segments))
+    lesions, notices = _select_lesions([s for s in segments if not s.cavity])
+    notices += _identity_notices(objects, study, prepared, len(segments))
     reported = {} if objects.report is None else report_items.candidates_in(objects.report)
-    marked, uids = identified = _components(chosen, grid)
-    notices += _overlaps(chosen)
-    attention, elsewhere = _attention(objects.maps, grid)
-    notices += elsewhere
-    ours = _is_builtin(objects)
-    parted = ours or any(s.part is not Part.WHOLE for s in chosen)
+    components, uids = identified = _components(lesions, grid)
+    notices += _overlap_notices(lesions)
+    attention, attention_notices = _attention_maps(objects.maps, grid)
+    notices += attention_notices
+    is_builtin = _is_builtin(objects)
+    has_parts = is_builtin or any(s.part is not Part.WHOLE for s in lesions)
     inputs = inputs_of(study)
-    of = identity_of(study, inputs)
-    described = _described(identified, reported, attention, prepared, of, parted=parted)
-    apart = {s.tracking_uid for s in chosen if s.apart}
-    apart |= {uid for uid, one in reported.items() if one.apart}
-    by_us = ours or (objects.report is not None and report_items.is_builtin(objects.report))
-    findings = _with_origins(described, reported if by_us else None, _methods(chosen), apart)
-    findings = _numbered(findings, _numbers(objects, chosen, reported))
-    scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
-    theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
-    if not scored and len(theirs) < len(uids):
-        notices.append("The objects give no score")
-    notices.append(
-        "Reopened from DICOM objects: probabilities, doubtful parts and which sequence mattered "
-        "were not sent"
+    identity = identity_of(study, inputs)
+    measured = _measure_components(
+        identified, reported, attention, prepared, identity, has_parts=has_parts
     )
-    if objects.report is not None and report_items.has(objects.report, report_items.TIME_POINT):
-        notices.append("The comparison with an earlier examination was not sent: compare again")
-    labels = np.where(findings.components > 0, marked.labels, np.uint8(0)).astype(np.uint8)
+    listed_apart = {s.tracking_uid for s in lesions if s.apart}
+    listed_apart |= {uid for uid, candidate in reported.items() if candidate.apart}
+    report = objects.report
+    is_own = is_builtin or (report is not None and report_items.is_builtin(report))
+    findings = _with_origins(
+        measured, reported if is_own else None, _drawing_methods(lesions), listed_apart
+    )
+    findings = _renumbered(findings, _stored_numbers(objects, lesions, reported))
+    notices += _omission_notices(objects.report, reported, uids)
+    labels = np.where(findings.components > 0, components.labels, np.uint8(0)).astype(np.uint8)
     run = _run(objects, inputs, tuple(notices))
-    edits = _cavity_edit(segments, run) if by_us else Review()
+    edits = _cavity_edit(segments, run) if is_own else Review()
     analysis = Analysis(
         study=study,
         prepared=prepared,
@@ -116,53 +112,56 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     return applied(analysis)
 
 
-def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
+def _select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
     """Select the segments that are lesions; if none says so, all that are not anatomy."""
     notices = []
-    chosen = [s for s in segments if s.lesion and not s.organ]
-    if segments and not chosen:
-        chosen = [s for s in segments if not s.organ] or segments
-        notices.append(f"No segment says that it is a lesion: {len(chosen)} taken as candidates")
-    left = [s.label for s in segments if s not in chosen]
-    if left:
-        notices.append(f"Segments of anatomy are not taken: {', '.join(left)[:200]}")
-    if any(s.resampled for s in chosen):
+    lesions = [s for s in segments if s.lesion and not s.organ]
+    if segments and not lesions:
+        lesions = [s for s in segments if not s.organ] or segments
+        notices.append(f"No segment says that it is a lesion: {len(lesions)} taken as candidates")
+    skipped = [s.label for s in segments if s not in lesions]
+    if skipped:
+        notices.append(f"Segments of anatomy are not taken: {', '.join(skipped)[:200]}")
+    if any(s.resampled for s in lesions):
         notices.append("The Segmentation lies on other voxels than the reference: resampled")
-    beyond = max((s.beyond for s in chosen), default=0.0)
-    if beyond > MIN_SHARE_BEYOND:
+    max_beyond = max((s.beyond for s in lesions), default=0.0)
+    if max_beyond > MIN_SHARE_BEYOND:
         notices.append(
-            f"Up to {beyond:.1%} of a segment lies outside the reference and is left out. "
+            f"Up to {max_beyond:.1%} of a segment lies outside the reference and is left out. "
             "Is it of this study?"
         )
-    return chosen, notices
+    return lesions, notices
 
 
-def _doubts(objects: Objects, study: Study, prepared: PreparedStudy, read: int) -> list[str]:
-    """Return notices of what was not `read`, and of another patient or frame of reference."""
-    made = [ds for ds in (objects.seg, objects.report, *objects.maps) if ds is not None]
-    fields = {f for ds in made for f in study.patient.compared(Patient.of(ds.get)).conflicts}
+def _identity_notices(
+    objects: Objects, study: Study, prepared: PreparedStudy, n_read: int
+) -> list[str]:
+    """Return notices about empty or other segments, another patient or another frame."""
+    datasets = [ds for ds in (objects.seg, objects.report, *objects.maps) if ds is not None]
+    fields = {f for ds in datasets for f in study.patient.compared(Patient.of(ds.get)).conflicts}
     notices = []
-    unmarked = (
+    empty_count = (
         0
         if objects.seg is None
-        else sum(int(item.SegmentNumber) > 0 for item in objects.seg.SegmentSequence) - read
+        else sum(int(item.SegmentNumber) > 0 for item in objects.seg.SegmentSequence) - n_read
     )
-    if unmarked:
+    if empty_count:
         notices.append(
-            f"Segments without a marked pixel (of fractions, at least one half): {unmarked}"
+            f"Segments without a marked pixel (of fractions, at least one half): {empty_count}"
         )
     if objects.others:
         notices.append(f"The newest Segmentation is taken, not the others ({objects.others})")
     if fields:
-        named = in_words(f for f in PatientField if f in fields)
+        field_names = in_words(f for f in PatientField if f in fields)
         notices.append(
-            f"{named[0].upper()}{named[1:]} differ{'' if len(fields) > 1 else 's'} between the "
-            "DICOM objects and the images. Are they of one patient?"
+            f"{field_names[0].upper()}{field_names[1:]} differ{'' if len(fields) > 1 else 's'} "
+            "between the DICOM objects and the images. Are they of one patient?"
         )
     images = {f.sop_instance_uid for f in study.series[prepared.reference].files}
     frame, seg = prepared.native.frame_uid, objects.seg
-    theirs = None if seg is None else seg.get("FrameOfReferenceUID")
-    if seg is not None and frame and theirs and theirs != frame and not images & referenced(seg):
+    seg_frame = None if seg is None else seg.get("FrameOfReferenceUID")
+    differs = bool(frame and seg_frame) and seg_frame != frame
+    if seg is not None and differs and not images & referenced(seg):
         notices.append(
             "The Segmentation has another frame of reference than the reference: it was not "
             "registered to it. Check its place"
@@ -170,22 +169,39 @@ def _doubts(objects: Objects, study: Study, prepared: PreparedStudy, read: int) 
     return notices
 
 
-def _overlaps(segments: list[ReadSegment]) -> list[str]:
+def _omission_notices(
+    report: Dataset | None, reported: Mapping[str, ReportedCandidate], uids: list[str | None]
+) -> list[str]:
+    """Return notices about what the objects do not contain."""
+    statements = [reported[uid] for uid in uids if uid in reported]
+    scored = any(statement.score is not None for statement in statements)
+    by_readers = sum(statement.source is Source.READER for statement in statements)
+    notices = [] if scored or by_readers == len(uids) else ["The objects give no score"]
+    notices.append(
+        "Reopened from DICOM objects: probabilities, doubtful parts and which sequence mattered "
+        "were not sent"
+    )
+    if report is not None and report_items.has(report, report_items.TIME_POINT):
+        notices.append("The comparison with an earlier examination was not sent: compare again")
+    return notices
+
+
+def _overlap_notices(segments: list[ReadSegment]) -> list[str]:
     """Return notices of voxels that several lesions claim: the first of them keeps them."""
-    covered, shared, taken = [], False, None
+    covered_labels, overlapping, occupied = [], False, None
     for uid, group in _groups(segments):
         inside = np.logical_or.reduce([s.mask for s in group])
-        if taken is not None and (inside & taken).any():
-            shared = True
-            if inside.any() and not (inside & ~taken).any():
-                covered.append(group[0].label or str(uid))
-        taken = inside if taken is None else taken | inside
+        if occupied is not None and (inside & occupied).any():
+            overlapping = True
+            if inside.any() and not (inside & ~occupied).any():
+                covered_labels.append(group[0].label or str(uid))
+        occupied = inside if occupied is None else occupied | inside
     notices = []
-    if shared:
+    if overlapping:
         notices.append("Segments of several lesions overlap: each voxel is of the first of them")
-    if covered:
-        listed = ", ".join(covered)[:200]
-        notices.append(f"Segments that lie within others are no candidates of their own: {listed}")
+    if covered_labels:
+        labels = ", ".join(covered_labels)[:200]
+        notices.append(f"Segments that lie within others are no candidates of their own: {labels}")
     return notices
 
 
@@ -199,10 +215,10 @@ def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask,
     for uid, group in _groups(segments):
         inside = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
         if uid is not None:
-            parts, count = inside.astype(np.int32), int(inside.any())
+            numbered, count = inside.astype(np.int32), int(inside.any())
         else:
-            parts, count = ndimage.label(inside, structure=TOUCHING)
-        components = np.where(parts > 0, parts + len(uids), components).astype(np.int32)
+            numbered, count = ndimage.label(inside, structure=TOUCHING)
+        components = np.where(numbered > 0, numbered + len(uids), components).astype(np.int32)
         uids += [uid] * count
     return ComponentMask(labels, components, len(uids), grid), uids
 
@@ -212,140 +228,141 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
     by_uid: dict[str | None, list[ReadSegment]] = {}
     for segment in segments:
         by_uid.setdefault(segment.tracking_uid, []).append(segment)
-    shared = any(uid is not None and len(group) > 1 for uid, group in by_uid.items())
-    whole = all(s.part is Part.WHOLE for s in segments)
-    if shared or (whole and None not in by_uid):
+    has_shared_uids = any(uid is not None and len(group) > 1 for uid, group in by_uid.items())
+    all_whole = all(s.part is Part.WHOLE for s in segments)
+    if has_shared_uids or (all_whole and None not in by_uid):
         yield from by_uid.items()
-    elif whole and len(segments) > 1:
+    elif all_whole and len(segments) > 1:
         yield from ((None, [segment]) for segment in segments)
     elif segments:
         yield None, segments  # parts of lesions with their own identifiers
 
 
-def _described(
+def _measure_components(
     identified: tuple[ComponentMask, list[str | None]],
     reported: Mapping[str, ReportedCandidate],
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
-    of: str,
+    identity: str,
     *,
-    parted: bool,
+    has_parts: bool,
 ) -> Findings:
-    """Measure the components; UIDs come from the objects if available, else from the study `of`.
+    """Measure the components.
 
-    Where segments are not `parted`, nothing is known of core and enhancing part.
+    Tracking UIDs come from the objects if available, else from the `identity` of the study. Without
+    `has_parts` the segments do not distinguish core and enhancing part.
     """
-    marked, uids = identified
-    known = [
+    components, uids = identified
+    statements = [
         ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
         for uid in uids
     ]
     context = Context(
         whole_tumour=None,
         head=anatomy.head_of(prepared),
-        has_t1c=parted and prepared.has_t1c,
-        identity=f"from DICOM|{of}",
+        has_t1c=has_parts and prepared.has_t1c,
+        identity=f"from DICOM|{identity}",
         quality=prepared.quality,
     )
-    evidence = Evidence([one.score for one in known], attention=attention.get(Region.WT))
-    found = describe(marked, evidence, context)
-    if not parted:
-        found = without_parts(found)
-    named = []
-    for candidate in found.candidates:
-        first = np.unravel_index(
-            int(np.argmax(found.components == candidate.id)), found.components.shape
+    evidence = Evidence([s.score for s in statements], attention=attention.get(Region.WT))
+    findings = describe(components, evidence, context)
+    if not has_parts:
+        findings = without_parts(findings)
+    candidates = []
+    for candidate in findings.candidates:
+        first_voxel = np.unravel_index(
+            int(np.argmax(findings.components == candidate.id)), findings.components.shape
         )
-        uid = uids[int(marked.components[first]) - 1]
-        named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
-    candidates = with_kinds(named, found.components, prepared, context.head)
-    return as_stored(replace(found, candidates=candidates))
+        uid = uids[int(components.components[first_voxel]) - 1]
+        candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
+    with_kind = with_kinds(candidates, findings.components, prepared, context.head)
+    return as_stored(replace(findings, candidates=with_kind))
 
 
 Methods = Mapping[str | None, DrawingMethod | None]
 
 
-def _methods(segments: Sequence[ReadSegment]) -> Methods:
+def _drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
     """Return how each tracking UID was outlined; under None, how those without a UID were.
 
     None where segments that belong together differ.
     """
-    seen: dict[str | None, set[DrawingMethod | None]] = {}
+    by_uid: dict[str | None, set[DrawingMethod | None]] = {}
     for segment in segments:
         for uid in {segment.tracking_uid, None}:
-            seen.setdefault(uid, set()).add(segment.drawn)
-    return {uid: found.pop() if len(found) == 1 else None for uid, found in seen.items()}
+            by_uid.setdefault(uid, set()).add(segment.drawn)
+    return {uid: methods.pop() if len(methods) == 1 else None for uid, methods in by_uid.items()}
 
 
 def _with_origins(
-    found: Findings,
+    findings: Findings,
     reported: Mapping[str, ReportedCandidate] | None,
     methods: Methods,
-    apart: set[str | None],
+    listed_apart: set[str | None],
 ) -> Findings:
     """Record who flagged each candidate, how it was outlined, and whether it is listed apart.
 
     `reported` is None for objects of others.
     """
 
-    def known(candidate: Candidate) -> Candidate:
+    def with_origin(candidate: Candidate) -> Candidate:
         uid = candidate.tracking_uid
-        source, drawn = Source.SEGMENTATION, methods.get(uid, methods.get(None))
+        source, method = Source.SEGMENTATION, methods.get(uid, methods.get(None))
         if reported is not None:
             source = reported.get(uid, ReportedCandidate()).source
         if source is Source.READER:
-            by_hand = drawn is DrawingMethod.MANUAL
-            drawn = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
-            return replace(candidate, source=source, drawn=drawn)
-        drawn = None if source is Source.NETWORK else drawn
-        return replace(candidate, source=source, drawn=drawn, apart=uid in apart)
+            by_hand = method is DrawingMethod.MANUAL
+            method = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
+            return replace(candidate, source=source, drawn=method)
+        method = None if source is Source.NETWORK else method
+        return replace(candidate, source=source, drawn=method, apart=uid in listed_apart)
 
-    candidates = tuple(map(known, found.candidates))
-    return replace(found, candidates=candidates, conclusion=conclusion_of(candidates))
+    candidates = tuple(map(with_origin, findings.candidates))
+    return replace(findings, candidates=candidates, conclusion=conclusion_of(candidates))
 
 
 def _is_builtin(objects: Objects) -> bool:
     return objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER
 
 
-def _numbers(
+def _stored_numbers(
     objects: Objects, segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
 ) -> dict[str, int]:
     """Return the number of each tracking UID in LesionLens objects."""
     numbers: dict[str, int] = {}
     if _is_builtin(objects):
         for segment in segments:
-            found = _NUMBER.match(segment.label)
-            if found is not None and segment.tracking_uid is not None:
-                numbers[segment.tracking_uid] = int(found[1])
+            match = _NUMBER.match(segment.label)
+            if match is not None and segment.tracking_uid is not None:
+                numbers[segment.tracking_uid] = int(match[1])
     if objects.report is not None and report_items.is_builtin(objects.report):
-        numbers |= {uid: one.number for uid, one in reported.items() if one.number is not None}
+        numbers |= {uid: c.number for uid, c in reported.items() if c.number is not None}
     return numbers
 
 
-def _numbered(found: Findings, numbers: Mapping[str, int]) -> Findings:
+def _renumbered(findings: Findings, numbers: Mapping[str, int]) -> Findings:
     """Restore the candidates' numbers; others get the next ones."""
-    sent = [numbers[c.tracking_uid] for c in found.candidates if c.tracking_uid in numbers]
-    if not sent or len(set(sent)) < len(sent):
-        return found
-    free = itertools.count(max(sent) + 1)
-    ids = np.zeros(len(found.candidates) + 1, np.int32)
-    for candidate in found.candidates:
+    known_ids = [numbers[c.tracking_uid] for c in findings.candidates if c.tracking_uid in numbers]
+    if not known_ids or len(set(known_ids)) < len(known_ids):
+        return findings
+    next_number = itertools.count(max(known_ids) + 1)
+    new_ids = np.zeros(len(findings.candidates) + 1, np.int32)
+    for candidate in findings.candidates:
         uid = candidate.tracking_uid
-        ids[candidate.id] = numbers[uid] if uid in numbers else next(free)
-    named = (replace(c, id=int(ids[c.id])) for c in found.candidates)
-    candidates = tuple(sorted(named, key=lambda c: c.id))
-    return replace(found, candidates=candidates, components=ids[found.components])
+        new_ids[candidate.id] = numbers[uid] if uid in numbers else next(next_number)
+    renumbered = (replace(c, id=int(new_ids[c.id])) for c in findings.candidates)
+    candidates = tuple(sorted(renumbered, key=lambda c: c.id))
+    return replace(findings, candidates=candidates, components=new_ids[findings.components])
 
 
-def _attention(
+def _attention_maps(
     maps: tuple[Dataset, ...], grid: Grid
 ) -> tuple[dict[Region, NDArray[np.float32]], list[str]]:
     """Return the LesionLens attention maps on the grid, and a notice of those on other voxels."""
-    found, elsewhere = {}, []
+    attention, omitted = {}, []
     for ds in maps:
         try:
-            volume = _map_on(ds, grid)
+            volume = _map_on_grid(ds, grid)
         except (AttributeError, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise ReadError(
                 found=f"a map {map_label(ds)!r} that cannot be read",
@@ -357,16 +374,16 @@ def _attention(
         if region is None:
             continue
         if volume is None:
-            elsewhere.append(region.display_name)
+            omitted.append(region.display_name)
         else:
-            found[region] = volume
-    names = ", ".join(elsewhere)
+            attention[region] = volume
+    names = ", ".join(omitted)
     if not names:
-        return found, []
-    return found, [f"Attention maps on other voxels than the reference are not shown: {names}"]
+        return attention, []
+    return attention, [f"Attention maps on other voxels than the reference are not shown: {names}"]
 
 
-def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
+def _map_on_grid(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     """Return a map on the grid; None if it has other voxels."""
     shared = ds.SharedFunctionalGroupsSequence[0]
     slope = float(shared.RealWorldValueMappingSequence[0].RealWorldValueSlope)
@@ -375,9 +392,9 @@ def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
         raise ValueError("values that are no numbers")
     volume = np.zeros(grid.shape, np.float32)
     for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
-        places = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
-        nearest = np.rint(places).astype(np.intp)
-        if not grid.contains(nearest).all() or np.abs(places - nearest).max() > 0.05:
+        voxels = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
+        nearest = np.rint(voxels).astype(np.intp)
+        if not grid.contains(nearest).all() or np.abs(voxels - nearest).max() > 0.05:
             return None
         volume[tuple(nearest.T)] = frame.ravel()
     return volume
@@ -388,11 +405,13 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
     seg, report = objects.seg, objects.report
     ds: Any = seg if seg is not None else report
     segments = seg.SegmentSequence if seg is not None else [Dataset()]
-    named = "SegmentationAlgorithmIdentificationSequence"
-    item = next((one for one in segments if named in one), segments[0])
-    about = (item.get(named) or [Dataset()])[0]
-    name = item.get("SegmentAlgorithmName") or about.get("AlgorithmName") or ds.get("Manufacturer")
-    digest = re.search(r"[0-9a-f]{64}", str(about.get("AlgorithmParameters", "")))
+    keyword = "SegmentationAlgorithmIdentificationSequence"
+    item = next((segment for segment in segments if keyword in segment), segments[0])
+    algorithm = (item.get(keyword) or [Dataset()])[0]
+    name = (
+        item.get("SegmentAlgorithmName") or algorithm.get("AlgorithmName") or ds.get("Manufacturer")
+    )
+    digest = re.search(r"[0-9a-f]{64}", str(algorithm.get("AlgorithmParameters", "")))
     documents: tuple[Document, ...] = ()
     if report is not None:
         documents = (
@@ -406,7 +425,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
     return RunInfo(
         engine=EngineInfo(
             name=str(name or "unknown").removeprefix("LesionLens "),
-            version=str(about.get("AlgorithmVersion", "unknown")),
+            version=str(algorithm.get("AlgorithmVersion", "unknown")),
             weights_sha256=digest[0] if digest else None,
             capabilities=frozenset({Capability.SEGMENT}),
             calibrated=report is not None and report_items.has(report, codes.PROBABILITY.value),
@@ -424,10 +443,10 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
 
 def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     """Return the edit by which a reader drew the resection cavity; empty if the network did."""
-    drawn = [s.mask for s in segments if s.cavity and s.drawn is not None]
-    if not drawn:
+    drawn_masks = [s.mask for s in segments if s.cavity and s.drawn is not None]
+    if not drawn_masks:
         return Review()
-    inside = np.logical_or.reduce(drawn)
+    inside = np.logical_or.reduce(drawn_masks)
     box = geometry.bounding_box(inside)
     if box is None:
         return Review()
@@ -447,16 +466,16 @@ def _review(
     """Return the decisions in the report, after `edits`."""
     events = list(edits.events)
     for candidate in findings.candidates:
-        found = reported.get(candidate.tracking_uid)
-        if found is not None and found.decided:
+        statement = reported.get(candidate.tracking_uid)
+        if statement is not None and statement.decided:
             events.append(
                 ReviewEvent(
                     candidate.tracking_uid,
-                    found.state,
-                    found.reader,
-                    found.time,
-                    found.reason,
-                    diameters=found.diameters,
+                    statement.state,
+                    statement.reader,
+                    statement.time,
+                    statement.reason,
+                    diameters=statement.diameters,
                 )
             )
     signed = None if report is None else report_items.signed_of(report)

@@ -41,20 +41,20 @@ from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_o
 from lesionlens.results.review.log import now
 
 MAX_NUMBERS = 255
-_NO_PARTS = (
+_NO_PARTS_NOTICE = (
     "The outlines do not tell core and enhancing part from the rest: their volumes and the RANO "
     "rule are left empty"
 )
-_STANDARD = frozenset({3, 4, 5})
+_STANDARD_SPACE_CODES = frozenset({3, 4, 5})
 """NIfTI's codes of Talairach, MNI and other template spaces."""
-_ONE_STANDARD = (
+_MIXED_SPACES_NOTICE = (
     "By their headers one of mask and reference lies in a standard space (Talairach, MNI or "
     "another template), the other does not. Do the marks lie on the lesions?"
 )
-_OTHER_FILES = (
+_OTHER_STUDY_NOTICE = (
     "The mask lies in a result that was made of other images. Is it a mask of this study?"
 )
-_TIE = np.float32(1 - 2 * HALF)
+_TIE_TOLERANCE = np.float32(1 - 2 * HALF)
 """If two labels' shares of a voxel differ by less, the larger label wins."""
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
@@ -109,141 +109,156 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     values = _whole_numbers(read_voxels(path, header.grid.shape), path.name)
     numbers = frozenset(int(n) for n in np.unique(values) if n)
     grid, meaning, inputs = prepared.native, meaning_of(numbers), inputs_of(study)
-    moved = not header.grid.matches(grid, tolerance_mm=1e-2)
-    onto = _onto(values, numbers, header.grid, grid) if moved else values
-    if numbers and not onto.any():
+    off_grid = not header.grid.matches(grid, tolerance_mm=1e-2)
+    labels = _resample_labels(values, numbers, header.grid, grid) if off_grid else values
+    if numbers and not labels.any():
         raise ReadError(
             found=f"{path.name!r}, whose marks all lie outside the "
             f"{prepared.reference.display_name}",
             expected="a mask of this study, in the patient's millimetres",
             next_step="Open the study that it was drawn on, or export it with its geometry",
         )
-    lost = share_beyond(values > 0, header.grid, grid)
-    parted = meaning in (Meaning.PARTS, Meaning.TREATED)
-    cavity = Volume(onto == Label.CAVITY, grid) if meaning is Meaning.TREATED else None
-    marked = _components(onto if cavity is None else np.where(cavity.data, 0, onto), meaning, grid)
-    findings = describe(
-        marked,
-        Evidence([None] * marked.count),
-        Context(
-            whole_tumour=None,
-            head=(head := anatomy.head_of(prepared)),
-            has_t1c=parted and prepared.has_t1c,
-            identity=f"a mask|{identity_of(study, inputs)}",
-            quality=prepared.quality,
-        ),
-    )
-    if not parted:
-        findings = without_parts(findings)
-    theirs = (replace(one, source=Source.SEGMENTATION) for one in findings.candidates)
-    named = with_kinds(tuple(theirs), findings.components, prepared, head)
-    said = (notice.replace(path.name, "the mask") for notice in header.notices)
+    fraction_outside = share_beyond(values > 0, header.grid, grid)
+    has_parts = meaning in (Meaning.PARTS, Meaning.TREATED)
+    cavity = Volume(labels == Label.CAVITY, grid) if meaning is Meaning.TREATED else None
+    lesions = labels if cavity is None else np.where(cavity.data, 0, labels)
+    components = _components(lesions, meaning, grid)
+    identity = f"a mask|{identity_of(study, inputs)}"
+    findings = _measure_components(components, prepared, identity, has_parts=has_parts)
+    header_notices = (notice.replace(path.name, "the mask") for notice in header.notices)
     notices = [
         f"Opened from a mask: {meaning.value}",
-        *said,
-        *_made_elsewhere(path, inputs),
-        *_doubts(path, study, prepared, lost),
-        *_spaces(header.codes, study.series[prepared.reference].nifti_codes) * moved,
+        *header_notices,
+        *_other_study_notice(path, inputs),
+        *_identity_notices(path, study, prepared, fraction_outside),
     ]
-    notices += ["The mask lies on other voxels than the reference: resampled"] * moved
-    notices += ["A mask gives no score"] * bool(marked.count)
+    if off_grid:
+        codes = header.codes, study.series[prepared.reference].nifti_codes
+        notices += _standard_space_notice(*codes)
+        notices.append("The mask lies on other voxels than the reference: resampled")
+    notices += ["A mask gives no score"] * bool(components.count)
     return Analysis(
         study=study,
         prepared=prepared,
         maps=None,
-        volumes=Volumes(Volume(marked.labels, grid), {}, {}, cavity=cavity),
-        findings=as_stored(replace(findings, candidates=named)),
+        volumes=Volumes(Volume(components.labels, grid), {}, {}, cavity=cavity),
+        findings=findings,
         run=_run(path, inputs, tuple(notices)),
     )
 
 
-def _spaces(*codes: tuple[int, int]) -> tuple[str, ...]:
-    """Return a notice if of files some lie in a standard space, by their sform or else qform."""
-    standard = {(sform or qform) in _STANDARD for sform, qform in codes}
-    return (_ONE_STANDARD,) * (len(standard) > 1)
+def _measure_components(
+    components: ComponentMask, prepared: PreparedStudy, identity: str, *, has_parts: bool
+) -> Findings:
+    head = anatomy.head_of(prepared)
+    findings = describe(
+        components,
+        Evidence([None] * components.count),
+        Context(
+            whole_tumour=None,
+            head=head,
+            has_t1c=has_parts and prepared.has_t1c,
+            identity=identity,
+            quality=prepared.quality,
+        ),
+    )
+    if not has_parts:
+        findings = without_parts(findings)
+    segmented = (replace(c, source=Source.SEGMENTATION) for c in findings.candidates)
+    candidates = with_kinds(tuple(segmented), findings.components, prepared, head)
+    return as_stored(replace(findings, candidates=candidates))
 
 
-def _doubts(path: Path, study: Study, prepared: PreparedStudy, lost: float) -> list[str]:
+def _standard_space_notice(*codes: tuple[int, int]) -> tuple[str, ...]:
+    """Return a notice if only some files lie in a standard space, by their sform or else qform."""
+    standard = {(sform or qform) in _STANDARD_SPACE_CODES for sform, qform in codes}
+    return (_MIXED_SPACES_NOTICE,) * (len(standard) > 1)
+
+
+def _identity_notices(
+    path: Path, study: Study, prepared: PreparedStudy, fraction_outside: float
+) -> list[str]:
     """Return notices if a mask may be of another study, by its name or its share outside."""
     notices = []
     files = [series.files[0].path for series in study.series.values()]
-    another = names.of_another(path.name, [file.name for file in files])
-    another = another or names.in_folder_of_another(path, files)
-    if study.kind is StudyKind.NIFTI and another:
+    is_other_study = names.of_another(path.name, [file.name for file in files])
+    is_other_study = is_other_study or names.in_folder_of_another(path, files)
+    if study.kind is StudyKind.NIFTI and is_other_study:
         notices.append(
             "The mask, or its folder, is named for another examination. Is it a mask of this study?"
         )
-    if lost > MIN_SHARE_BEYOND:
-        outside = (
-            f"{lost:.1%} of the mask's voxels lie outside the {prepared.reference.display_name}"
-        )
+    if fraction_outside > MIN_SHARE_BEYOND:
+        reference = prepared.reference.display_name
+        outside = f"{fraction_outside:.1%} of the mask's voxels lie outside the {reference}"
         notices.append(f"{outside}: left out. Is it a mask of this study?")
     return notices
 
 
-def _made_elsewhere(path: Path, inputs: InputFiles) -> tuple[str, ...]:
+def _other_study_notice(path: Path, inputs: InputFiles) -> tuple[str, ...]:
     """Return a notice if a mask lies in a result that was made of none of a study's files."""
     try:
-        made_of = {row.sha256 for row in read_run_file(path.parent).inputs}
+        input_digests = {row.sha256 for row in read_run_file(path.parent).inputs}
     except ReadError:  # no result
         return ()
-    return (_OTHER_FILES,) * made_of.isdisjoint(digest for _, digest in inputs.files)
+    return (_OTHER_STUDY_NOTICE,) * input_digests.isdisjoint(digest for _, digest in inputs.files)
 
 
-def without_parts(found: Findings) -> Findings:
+def without_parts(findings: Findings) -> Findings:
     """Return findings of outlines of whole lesions; what only their parts would show is empty."""
-    candidates = tuple(c.without_parts() for c in found.candidates)
-    kept = tuple(notice for notice in found.notices if notice != NO_T1C)
-    return replace(found, candidates=candidates, notices=(_NO_PARTS, *kept) if candidates else ())
+    candidates = tuple(c.without_parts() for c in findings.candidates)
+    notices = tuple(notice for notice in findings.notices if notice != NO_T1C)
+    return replace(
+        findings, candidates=candidates, notices=(_NO_PARTS_NOTICE, *notices) if candidates else ()
+    )
 
 
 def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
-    found = None
+    problem = None
     if not np.isfinite(values).all():
-        found = "values that are no numbers"
+        problem = "values that are no numbers"
     elif (values != np.rint(values)).any():
-        found = "fractions, as in an image or a probability map"
+        problem = "fractions, as in an image or a probability map"
     elif values.min(initial=0.0) < 0 or values.max(initial=0.0) > np.iinfo(np.int32).max:
-        found = "numbers below 0 or beyond counting"
+        problem = "numbers below 0 or beyond counting"
     elif len(np.unique(values)) - 1 > MAX_NUMBERS:
-        found = f"more than {MAX_NUMBERS} different numbers, as in an image"
-    if found is not None:
+        problem = f"more than {MAX_NUMBERS} different numbers, as in an image"
+    if problem is not None:
         raise ReadError(
-            found=f"{name!r} with {found}",
+            found=f"{name!r} with {problem}",
             expected="a mask: 0 outside, whole numbers in the lesions",
             next_step="Choose the segmentation; make a mask of probabilities first",
         )
     return values.astype(np.int32)
 
 
-def _onto(
+def _resample_labels(
     values: NDArray[np.int32], numbers: frozenset[int], source: Grid, grid: Grid
 ) -> NDArray[np.int32]:
     """Return (I, J, K) int32 labels on `grid`, each resampled by itself; the majority wins."""
-    most = np.full(grid.shape, np.float32(HALF))
-    found = np.zeros(grid.shape, np.int32)
+    best_fraction = np.full(grid.shape, np.float32(HALF))
+    labels = np.zeros(grid.shape, np.int32)
     for number in sorted(numbers):
-        share = resample((values == number).astype(np.float32), source, grid)
-        better = share > most
-        found[better], most[better] = number, share[better] - _TIE
-    return found
+        fraction = resample((values == number).astype(np.float32), source, grid)
+        is_larger = fraction > best_fraction
+        labels[is_larger], best_fraction[is_larger] = number, fraction[is_larger] - _TIE_TOLERANCE
+    return labels
 
 
 def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> ComponentMask:
     """Split the mask into lesions: by connectivity, unless labels number them."""
     if meaning is Meaning.LESIONS:
-        numbers, flat = np.unique(values, return_inverse=True)
+        numbers, component_index = np.unique(values, return_inverse=True)
         offset = 0 if numbers[0] == 0 else 1
-        components = (flat.reshape(values.shape) + offset).astype(np.int32)
+        components = (component_index.reshape(values.shape) + offset).astype(np.int32)
         labels = np.where(components > 0, Label.OEDEMA, Label.BACKGROUND).astype(np.uint8)
         return ComponentMask(labels, components, len(numbers) - 1 + offset, grid)
     components, count = ndimage.label(values > 0, structure=TOUCHING)
     if meaning is Meaning.WHOLE:
         labels = np.where(values > 0, Label.OEDEMA, Label.BACKGROUND).astype(np.uint8)
     else:
-        known = {**_PARTS, **_PARTS_BEFORE_2023} if meaning is Meaning.PARTS else _PARTS
+        label_by_number = {**_PARTS, **_PARTS_BEFORE_2023} if meaning is Meaning.PARTS else _PARTS
         labels = np.zeros(values.shape, np.uint8)
-        for number, label in known.items():
+        for number, label in label_by_number.items():
             labels[values == number] = label
     return ComponentMask(labels, components.astype(np.int32), count, grid)
 

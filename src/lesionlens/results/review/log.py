@@ -41,8 +41,8 @@ def new_tracking_uid() -> str:
 _UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, None, "")
 
 
-def _unknown() -> None:
-    """Stand for the outlines that nobody named."""
+def _unknown_outlines() -> None:
+    """Return None: the network's outlines are unknown."""
 
 
 class ReviewLog:
@@ -68,7 +68,7 @@ class ReviewLog:
     def __init__(
         self,
         review: Review | None = None,
-        outlines: Callable[[], Outlines | None] = _unknown,
+        outlines: Callable[[], Outlines | None] = _unknown_outlines,
     ) -> None:
         self.shown_outlines = outlines
         """Returns the digests of the network's outlines that are shown; None if unknown."""
@@ -76,8 +76,8 @@ class ReviewLog:
         self._outlines = dict((review or Review()).outlines)
         self._unaided = (review or Review()).unaided
         self._responses = (review or Review()).responses
-        self._done, self._undone = valid_and_undone(self._events)
-        self._together: int | None = None
+        self._valid, self._undone = valid_and_undone(self._events)
+        self._act_start: int | None = None
 
     def copy(self) -> ReviewLog:
         """Return a log that continues this one."""
@@ -91,7 +91,7 @@ class ReviewLog:
     @property
     def can_undo(self) -> bool:
         """Whether there is an act to undo; False while the study is signed."""
-        return bool(self._done) and not self._signed
+        return bool(self._valid) and not self._signed
 
     @property
     def can_redo(self) -> bool:
@@ -147,7 +147,7 @@ class ReviewLog:
         UnusableInputError
             The study is signed, there is no such response, or no reason or reader is given.
         """
-        signed = self.review.response
+        response = self.review.response
         if not (reader or "").strip():
             raise UnusableInputError(
                 found="a withdrawal without a reader's name",
@@ -155,18 +155,18 @@ class ReviewLog:
                 next_step="Add --sign NAME",
                 in_window="Enter a name in the preferences",
             )
-        if self._signed or signed is None or not reason.strip():
+        if self._signed or response is None or not reason.strip():
             found, next_step = "no reason", "State the reason"
             if self._signed:
                 found, next_step = "a study that is signed", "Withdraw the signature first"
-            elif signed is None:
+            elif response is None:
                 found, next_step = "no signed response", "Check the result: nothing was changed"
             raise UnusableInputError(
                 found=found,
                 expected="a signed response, and why it is withdrawn",
                 next_step=next_step,
             )
-        self._withdrawn(ReviewAct.WITHDRAW_RESPONSE, reason, reader, signed)
+        self._append_withdrawal(ReviewAct.WITHDRAW_RESPONSE, reason, reader, response)
 
     def withdraw(self, reason: str, *, reader: str | None) -> None:
         """Withdraw the signature.
@@ -182,9 +182,9 @@ class ReviewLog:
                 expected="a signature, and why it is withdrawn",
                 next_step="State the reason" if self._signed else "Sign first",
             )
-        self._withdrawn(ReviewAct.WITHDRAW, reason, reader)
+        self._append_withdrawal(ReviewAct.WITHDRAW, reason, reader)
 
-    def _withdrawn(
+    def _append_withdrawal(
         self,
         act: ReviewAct,
         reason: str,
@@ -192,8 +192,8 @@ class ReviewLog:
         response: SignedResponse | None = None,
     ) -> None:
         """Append an act that ends a signature."""
-        state, why = ReviewState.UNREVIEWED, reason.strip()
-        event = ReviewEvent(WHOLE_STUDY, state, reader, now(), why, act, response=response)
+        state, trimmed = ReviewState.UNREVIEWED, reason.strip()
+        event = ReviewEvent(WHOLE_STUDY, state, reader, now(), trimmed, act, response=response)
         self._events.append(event)
 
     def mark(
@@ -211,11 +211,11 @@ class ReviewLog:
         A new `outline` replaces the current one; without one, the current outline and a reader's
         diameters are kept.
         """
-        shown = self.shown_outlines()
-        holds = outline or self.review.outline_of(tracking_uid)
-        if holds is not None:
-            self._outlines[holds.sha256] = holds
-        digest = None if holds is None else holds.sha256
+        outlines = self.shown_outlines()
+        current = outline or self.review.outline_of(tracking_uid)
+        if current is not None:
+            self._outlines[current.sha256] = current
+        digest = None if current is None else current.sha256
         event = ReviewEvent(
             tracking_uid,
             ReviewState(state),
@@ -225,9 +225,9 @@ class ReviewLog:
             outline=digest,
             prompts=prompts,
             diameters=self.review.diameters_of(tracking_uid),
-            seen=None if shown is None else seen_by(self.review, tracking_uid, shown),
+            seen=None if outlines is None else seen_by(self.review, tracking_uid, outlines),
         )
-        self._take(event)
+        self._append(event)
 
     def place_diameters(
         self, tracking_uid: str, ends: DrawnDiameters | None, *, reader: str | None = None
@@ -236,11 +236,11 @@ class ReviewLog:
 
         Its decision is kept.
         """
-        before = self.review.of(tracking_uid) or _UNDECIDED
-        self._take(
+        previous = self.review.of(tracking_uid) or _UNDECIDED
+        self._append(
             ReviewEvent(
-                tracking_uid, before.state, reader, now(), before.reason, outline=before.outline,
-                diameters=ends, seen=before.seen,
+                tracking_uid, previous.state, reader, now(), previous.reason,
+                outline=previous.outline, diameters=ends, seen=previous.seen,
             )
         )  # fmt: skip
 
@@ -268,23 +268,23 @@ class ReviewLog:
             added=drawn,
             prompts=prompts,
         )
-        self._take(event)
+        self._append(event)
 
     @contextmanager
     def one_act(self) -> Iterator[None]:
         """Combine the acts recorded within the block into one undo step."""
-        self._together = len(self._events)
+        self._act_start = len(self._events)
         try:
             yield
         finally:
-            self._together = None
+            self._act_start = None
 
-    def _take(self, event: ReviewEvent) -> None:
-        later = self._together is not None and len(self._events) > self._together
-        event = replace(event, with_previous=later)
+    def _append(self, event: ReviewEvent) -> None:
+        continues_act = self._act_start is not None and len(self._events) > self._act_start
+        event = replace(event, with_previous=continues_act)
         self._events.append(event)
         if event.tracking_uid != WHOLE_STUDY:
-            self._done.append(event)
+            self._valid.append(event)
         self._undone.clear()
 
     def undo(self, *, reader: str | None = None) -> None:
@@ -292,27 +292,27 @@ class ReviewLog:
 
         The event names the reader who undoes it, not the one whose act it was.
         """
-        while self.can_undo and self._undo_one(reader).with_previous:
+        while self.can_undo and self._undo_event(reader).with_previous:
             pass
 
-    def _undo_one(self, reader: str | None) -> ReviewEvent:
-        taken = self._done.pop()
-        self._undone.append(taken)
-        same = (e for e in reversed(self._done) if e.tracking_uid == taken.tracking_uid)
-        before = next(same, _UNDECIDED)
+    def _undo_event(self, reader: str | None) -> ReviewEvent:
+        undone = self._valid.pop()
+        self._undone.append(undone)
+        earlier_events = (e for e in reversed(self._valid) if e.tracking_uid == undone.tracking_uid)
+        previous = next(earlier_events, _UNDECIDED)
         self._events.append(
             ReviewEvent(
-                taken.tracking_uid, before.state, reader, now(), before.reason, ReviewAct.UNDO,
-                before.outline, diameters=before.diameters, seen=before.seen,
+                undone.tracking_uid, previous.state, reader, now(), previous.reason, ReviewAct.UNDO,
+                previous.outline, diameters=previous.diameters, seen=previous.seen,
             )
         )  # fmt: skip
-        return taken
+        return undone
 
     def redo(self, *, reader: str | None = None) -> None:
         """Redo the act undone last; does nothing if there is none."""
-        first = True
-        while self.can_redo and (first or self._undone[-1].with_previous):
-            first = False
-            again = self._undone.pop()
-            self._done.append(again)
-            self._events.append(replace(again, reader=reader, time=now(), act=ReviewAct.REDO))
+        is_first = True
+        while self.can_redo and (is_first or self._undone[-1].with_previous):
+            is_first = False
+            event = self._undone.pop()
+            self._valid.append(event)
+            self._events.append(replace(event, reader=reader, time=now(), act=ReviewAct.REDO))

@@ -21,7 +21,7 @@ from lesionlens.imaging.reading.readers import RECALLED, digest_of_series
 from lesionlens.imaging.reading.series_selection import is_about_choice
 from lesionlens.results.review.saved_result import SavedResult
 
-_SEVERAL_FILES = re.compile(r"(?:(?P<folder>.+) )?\((?P<count>\d+) files\)", re.DOTALL)
+_FILE_COUNT_PATTERN = re.compile(r"(?:(?P<folder>.+) )?\((?P<count>\d+) files\)", re.DOTALL)
 """How findings.json names a series of several files."""
 Fits = Callable[[Series], bool]
 
@@ -80,68 +80,70 @@ def paired(saved: SavedResult, study: Study) -> Study:
     if not saved.run.inputs:
         raise NoInputsError
     digest = cache(sha256_of)
-    found: dict[MrSequence, Series] = {}
+    matched: dict[MrSequence, Series] = {}
     missing: list[MrSequence] = []
-    wanted = dict.fromkeys((*saved.sequences, saved.reference))
-    fits = {sequence: _test(saved, sequence, digest) for sequence in wanted}
-    taken: set[int] = set()
-    open_ = {s for s, one in study.series.items() if s in wanted and fits[s](one)}
-    for sequence in sorted(wanted, key=lambda s: s not in open_):
-        fitting = (s for s in _nearest(study, sequence) if id(s) not in taken and fits[sequence](s))
-        one = next(fitting, None)
-        if one is None:
+    analysed = dict.fromkeys((*saved.sequences, saved.reference))
+    tests = {sequence: _input_test(saved, sequence, digest) for sequence in analysed}
+    used: set[int] = set()
+    open_sequences = {s for s, series in study.series.items() if s in analysed and tests[s](series)}
+    for sequence in sorted(analysed, key=lambda s: s not in open_sequences):
+        matches = (
+            s for s in _by_likelihood(study, sequence) if id(s) not in used and tests[sequence](s)
+        )
+        series = next(matches, None)
+        if series is None:
             missing.append(sequence)
             continue
-        taken.add(id(one))
-        found[sequence] = one
+        used.add(id(series))
+        matched[sequence] = series
     if missing:
         raise OtherStudyError(_differences(study, missing))
-    reference = found[saved.reference]
+    reference = matched[saved.reference]
     if not reference.grid.matches(saved.volumes.labels.grid, tolerance_mm=1e-2):
         name = saved.reference.display_name
         raise OtherStudyError(f"its {name} has other voxels than the result")
-    if {s: id(one) for s, one in found.items()} == {s: id(v) for s, v in study.series.items()}:
+    if {k: id(s) for k, s in matched.items()} == {k: id(s) for k, s in study.series.items()}:
         return study
-    return _with_series(study, {s: found[s] for s in MrSequence if s in found}, saved)
+    return _with_series(study, {s: matched[s] for s in MrSequence if s in matched}, saved)
 
 
-def _nearest(study: Study, sequence: MrSequence) -> Iterable[Series]:
+def _by_likelihood(study: Study, sequence: MrSequence) -> Iterable[Series]:
     """Yield all series, the likeliest to be a sequence first."""
     if sequence in study.series:
         yield study.series[sequence]
-    rest = [one for key, one in study.series.items() if key is not sequence]
-    yield from sorted((*study.set_aside, *rest), key=lambda one: one.sequence is not sequence)
+    others = [series for key, series in study.series.items() if key is not sequence]
+    yield from sorted((*study.set_aside, *others), key=lambda s: s.sequence is not sequence)
 
 
-def _test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path], str]) -> Fits:
+def _input_test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path], str]) -> Fits:
     """Return the test whether a series has the files that were analysed as a sequence."""
-    known = {sha256 for _, sha256 in saved.run.inputs}
+    digests = {sha256 for _, sha256 in saved.run.inputs}
     joint = saved.run.series.get(sequence)
     row = saved.sequences.get(sequence)
     if joint is None and row is not None:
-        named = _files_named(saved.run.inputs, row.file)
-        joint = joint_sha256(named) if named else None
-    by_user = row is None or row.detected_by.endswith("named by the user")
+        named_digests = _digests_of_row(saved.run.inputs, row.file)
+        joint = joint_sha256(named_digests) if named_digests else None
+    chosen_by_user = row is None or row.detected_by.endswith("named by the user")
 
     def fits(series: Series) -> bool:
-        if digest(series.files[0].path) not in known:
+        if digest(series.files[0].path) not in digests:
             return False
         if joint is not None:
             return digest_of_series(series, digest) == joint
-        if series.witness is EvidenceKind.USER and not by_user:
+        if series.witness is EvidenceKind.USER and not chosen_by_user:
             return False  # the user's choice is later than the result
-        return all(digest(file.path) in known for file in series.files)
+        return all(digest(file.path) in digests for file in series.files)
 
     return fits
 
 
-def _files_named(inputs: Iterable[tuple[str, str]], name: str) -> list[str]:
+def _digests_of_row(inputs: Iterable[tuple[str, str]], name: str) -> list[str]:
     """Return the digests of the files that a row of findings.json names; empty if undecided.
 
     For results of releases that did not record which files belong to which sequence.
     """
     exact = [sha256 for file, sha256 in inputs if file == name]
-    several = _SEVERAL_FILES.fullmatch(name)
+    several = _FILE_COUNT_PATTERN.fullmatch(name)
     if exact or several is None:
         return exact if len(exact) == 1 else []
     folder = several["folder"] or "."
@@ -160,14 +162,16 @@ def _differences(study: Study, missing: Iterable[MrSequence]) -> str:
     return "; ".join(parts)
 
 
-def _with_series(study: Study, found: Mapping[MrSequence, Series], saved: SavedResult) -> Study:
+def _with_series(study: Study, matched: Mapping[MrSequence, Series], saved: SavedResult) -> Study:
     """Return a study with other series, and notices about it."""
-    used = {id(one) for one in found.values()}
-    everything = (*study.series.values(), *study.set_aside)
-    changed = [s for s in found if study.series.get(s) is not found[s]]
-    added = [s for s, one in study.series.items() if s not in found and id(one) not in used]
-    gone = {*changed, *added}
-    kept = [n for n in study.notices if n != RECALLED and not is_about_choice(n, gone)]
+    used_ids = {id(s) for s in matched.values()}
+    all_series = (*study.series.values(), *study.set_aside)
+    changed = [s for s in matched if study.series.get(s) is not matched[s]]
+    added = [k for k, s in study.series.items() if k not in matched and id(s) not in used_ids]
+    changed_sequences = {*changed, *added}
+    remaining = [
+        n for n in study.notices if n != RECALLED and not is_about_choice(n, changed_sequences)
+    ]
     notices = [
         f"{sequence.display_name} was not analysed with this result and is left out: analyse the "
         "study again to include it"
@@ -176,14 +180,14 @@ def _with_series(study: Study, found: Mapping[MrSequence, Series], saved: SavedR
     if changed:
         names = ", ".join(sequence.display_name for sequence in changed)
         notices.append(f"The series are those that were analysed, not those chosen since: {names}")
-    series = dict(found)
-    for one in changed:
-        row = saved.sequences.get(one)
-        evidence = found[one].detected_by if row is None else row.detected_by
-        series[one] = replace(found[one], sequence=one, detected_by=evidence)
+    series = dict(matched)
+    for sequence in changed:
+        row = saved.sequences.get(sequence)
+        evidence = matched[sequence].detected_by if row is None else row.detected_by
+        series[sequence] = replace(matched[sequence], sequence=sequence, detected_by=evidence)
     return replace(
         study,
         series=series,
-        set_aside=tuple(one for one in everything if id(one) not in used),
-        notices=(*notices, *kept),
+        set_aside=tuple(s for s in all_series if id(s) not in used_ids),
+        notices=(*notices, *remaining),
     )

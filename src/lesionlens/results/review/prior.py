@@ -74,27 +74,30 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
             next_step="Name the prior result itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    found: list[tuple[Examination, Path]] = []
-    doubtful = 0
-    for place in filter(is_result, _possible_results(folder)):
-        visit = visit_of_result(place)
-        own = visit.study_uid is not None and visit.study_uid == now.study_uid
-        if own or visit.is_after(now) is not False or digests & _inputs_of(place):
+    matches: list[tuple[Examination, Path]] = []
+    doubtful_count = 0
+    for result in filter(is_result, _possible_results(folder)):
+        visit = visit_of_result(result)
+        is_same_study = visit.study_uid is not None and visit.study_uid == now.study_uid
+        if is_same_study or visit.is_after(now) is not False or digests & _inputs_of(result):
             continue
         compared = visit.patient.compared(now.patient)
         if compared.agreement is IdentityMatch.SAME:
-            found.append((visit, place))
-        doubtful += bool(compared.conflicts) and PatientField.ID in compared.agreeing
-    if not found:
+            matches.append((visit, result))
+        doubtful_count += bool(compared.conflicts) and PatientField.ID in compared.agreeing
+    if not matches:
         raise UnusableInputError(
             found="no earlier result of this patient there"
-            + f", only {doubtful} with this patient ID and another identity" * bool(doubtful),
+            + f", only {doubtful_count} with this patient ID and another identity"
+            * bool(doubtful_count),
             expected="one with the same patient ID (or BIDS subject), no contradicting name, "
             "birth date or sex, and an earlier day",
             next_step="Name the prior result or study itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    latest = [one for one in found if not any(other[0].is_after(one[0]) for other in found)]
+    latest = [
+        match for match in matches if not any(other[0].is_after(match[0]) for other in matches)
+    ]
     if len({visit.study_uid for visit, _ in latest}) > 1:
         raise UnusableInputError(
             found=f"several examinations of {latest[0][0].date} there, whose order is unknown",
@@ -102,7 +105,7 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
             next_step="Name its result or study itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    return max(latest, key=lambda one: (_last_decision(one[1]), str(one[1])))[1]
+    return max(latest, key=lambda match: (_last_decision(match[1]), str(match[1])))[1]
 
 
 def find_prior(
@@ -137,7 +140,7 @@ def find_prior(
     if result is not None:
         opened = _study_of(result, study, same_patient=same_patient)
     elif study is None:
-        with _as_prior("Name the folder of that one examination with --prior"):
+        with _about_prior("Name the folder of that one examination with --prior"):
             opened = open_study(place, recall=True, same_patient=same_patient)
     else:
         raise UnusableInputError(
@@ -146,7 +149,7 @@ def find_prior(
             next_step="Give the study with --prior, without --prior-study",
             in_window="Choose the folder of that examination's result",
         )
-    there = visit_of(opened)
+    prior_visit = visit_of(opened)
     if is_same_examination(now, opened):
         raise UnusableInputError(
             found="this very examination, or a copy of it, in place of an earlier one",
@@ -156,11 +159,11 @@ def find_prior(
             in_window="Choose the earlier one; what two readers drew in one examination is "
             "compared by Open…, Second result of this study",
         )
-    confirmed = check_same_patient(visit, there, same_patient=same_patient)
+    confirmed = check_same_patient(visit, prior_visit, same_patient=same_patient)
     if result is not None:
-        with _as_prior(_ITS_IMAGES):
+        with _about_prior(_NAME_PRIOR_STUDY):
             paired(read_result(result, maps=False), opened)
-    return Located(there, opened, result, confirmed)
+    return Located(prior_visit, opened, result, confirmed)
 
 
 def open_prior(
@@ -186,8 +189,8 @@ def open_prior(
         The result is damaged, or of another study.
     """
     if found.result is not None:
-        reopened = prepare_and_reopen(found.result, found.study, context, options)
-        return Prior(found.visit, reopened, found.confirmed)
+        analysis = prepare_and_reopen(found.result, found.study, context, options)
+        return Prior(found.visit, analysis, found.confirmed)
     if analyse is None:
         raise UnusableInputError(
             found="a prior study that was not analysed",
@@ -197,11 +200,13 @@ def open_prior(
     return Prior(found.visit, analyse(found.study), found.confirmed)
 
 
-_ITS_IMAGES = "Name the folder of the images that the prior result was made of: --prior-study STUDY"
+_NAME_PRIOR_STUDY = (
+    "Name the folder of the images that the prior result was made of: --prior-study STUDY"
+)
 
 
 @contextmanager
-def _as_prior(next_step: str) -> Iterator[None]:
+def _about_prior(next_step: str) -> Iterator[None]:
     """Name the option of the prior where images are refused, not that of this examination."""
     try:
         yield
@@ -230,27 +235,27 @@ def _last_decision(result: Path) -> str:
     """Return the time of the last decision, ISO 8601; empty if there is none."""
     review = result / "review.json"
     events = read_object(review).get("events") if review.is_file() else None
-    times = (one.get("time") for one in events or () if isinstance(one, dict))
+    times = (event.get("time") for event in events or () if isinstance(event, dict))
     return max((time for time in times if isinstance(time, str)), default="")
 
 
 def _inputs_of(result: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a result was made of; empty if it does not say so."""
-    listed = read_object(result / "run.json").get("inputs")
-    items = listed if isinstance(listed, list) else []
+    inputs = read_object(result / "run.json").get("inputs")
+    items = inputs if isinstance(inputs, list) else []
     return frozenset(
-        str(one["sha256"]) for one in items if isinstance(one, dict) and "sha256" in one
+        str(item["sha256"]) for item in items if isinstance(item, dict) and "sha256" in item
     )
 
 
-def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
+def _study_of(result: Path, moved_to: Path | None, *, same_patient: bool) -> Study:
     """Open the study of a result from its stored or given location."""
-    if given is not None:
+    if moved_to is not None:
         uid = _uid_of(result)
-        with _as_prior(_ITS_IMAGES):
-            return open_study(given, study_uid=uid, recall=True, same_patient=same_patient)
-    known = study_locations.recall(read_run(result).inputs)
-    if known is None:
+        with _about_prior(_NAME_PRIOR_STUDY):
+            return open_study(moved_to, study_uid=uid, recall=True, same_patient=same_patient)
+    recalled = study_locations.recall(read_run(result).inputs)
+    if recalled is None:
         raise PriorImagesError(
             found="a prior result whose study is not where it was analysed, or was analysed "
             "elsewhere",
@@ -258,11 +263,13 @@ def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
             next_step="Say where they are: --prior-study STUDY",
             in_window="Compare again, and choose the folder of that examination's images",
         )
-    with _as_prior(_ITS_IMAGES):
-        return open_study(known[0], study_uid=known[1], recall=True, same_patient=same_patient)
+    with _about_prior(_NAME_PRIOR_STUDY):
+        return open_study(
+            recalled[0], study_uid=recalled[1], recall=True, same_patient=same_patient
+        )
 
 
 def _uid_of(result: Path) -> str | None:
     """Return the Study Instance UID that a result was made of."""
-    found = read_object(result / "run.json").get("study_uid")
-    return None if found is None else str(found)
+    uid = read_object(result / "run.json").get("study_uid")
+    return None if uid is None else str(uid)

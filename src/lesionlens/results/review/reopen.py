@@ -69,13 +69,12 @@ from lesionlens.results.review.saved_result import SavedResult
 Model = TypeVar("Model", bound=BaseModel)
 
 WITHOUT_SEARCH = PrepareOptions(strip=False)
-"""For the review of a segmentation: a brain that was found before is taken, and none is searched
-for."""
-_NO_DOUBTS = (
+"""For the review of a segmentation: use a cached brain mask, but do not compute one."""
+_NO_DOUBTFUL_NOTICE = (
     "Doubtful parts of the outlines are unknown: the release that made this result did not look "
     "for them"
 )
-_DRAWN_ANEW = "were drawn anew with another outline"
+_REDRAWN_WARNING = "were drawn anew with another outline"
 """Part of the warning by which an earlier release marked what `RunInfo.redrawn` names now."""
 
 
@@ -105,8 +104,8 @@ def result_of(paths: Sequence[Path]) -> Path | None:
 
 def results_in(folder: Path) -> list[Path]:
     """Return the saved results directly below a folder, sorted by name."""
-    below = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [place for place in below if place.is_dir() and is_result(place)]
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [entry for entry in entries if entry.is_dir() and is_result(entry)]
 
 
 def is_mask(path: Path) -> bool:
@@ -138,16 +137,16 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     recover(folder)
     run = read_run_file(folder)
     notices = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
-    inner = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
-    content, candidates, ids, labels, cavity = _outlined(folder, inner)
-    known = {one.tracking_uid for one in candidates}
+    original = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
+    content, candidates, components, labels, cavity = _read_outlines(folder, original)
+    tracking_uids = {candidate.tracking_uid for candidate in candidates}
     return SavedResult(
         findings=Findings(
             candidates=candidates,
-            components=ids,
+            components=components,
             quality=content.quality,
             conclusion=content.conclusion,
-            notices=_with_missing(content),
+            notices=_warnings_of(content),
             considered=_considered(folder),
             doubtful=content.doubtful,
         ),
@@ -157,14 +156,14 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             attention=_regions(folder, "attention"),
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
             evidence=_evidence(folder),
-            doubtful=_optional(folder / inner / DOUBTFUL, np.uint16)
+            doubtful=_optional(folder / original / DOUBTFUL, np.uint16)
             or _optional(folder / DOUBTFUL, np.uint16),
             cavity=cavity,
         )
         if maps
         else Volumes(labels, {}, {}, cavity=cavity),
-        review=store.load(folder, lambda review: check_review(review, run, known)),
-        run=_run(run, known, notices, sent_documents(folder)),
+        review=store.load(folder, lambda review: check_review(review, run, tracking_uids)),
+        run=_run(run, tracking_uids, notices, sent_documents(folder)),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
@@ -175,11 +174,11 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     )
 
 
-def _with_missing(content: FindingsFile) -> tuple[str, ...]:
+def _warnings_of(content: FindingsFile) -> tuple[str, ...]:
     """Return the warnings of a result, with one about what an earlier release did not measure."""
     if not content.candidates or "doubtful" in content.model_fields_set:
         return content.warnings
-    return (*content.warnings, _NO_DOUBTS)
+    return (*content.warnings, _NO_DOUBTFUL_NOTICE)
 
 
 def read_reviewed(folder: Path) -> SavedResult:
@@ -187,11 +186,11 @@ def read_reviewed(folder: Path) -> SavedResult:
     saved = read_result(folder)
     if not (folder / ORIGINAL).is_dir():
         return saved
-    content, candidates, ids, labels, cavity = _outlined(folder)
+    content, candidates, components, labels, cavity = _read_outlines(folder)
     findings = replace(
         saved.findings,
         candidates=candidates,
-        components=ids,
+        components=components,
         conclusion=content.conclusion,
         doubtful=content.doubtful,
     )
@@ -200,16 +199,18 @@ def read_reviewed(folder: Path) -> SavedResult:
     return replace(saved, findings=findings, volumes=volumes)
 
 
-def _outlined(
-    folder: Path, inner: str = ""
+def _read_outlines(
+    folder: Path, subfolder: str = ""
 ) -> tuple[FindingsFile, tuple[Candidate, ...], NDArray[np.int32], Volume, Volume | None]:
     """Read findings.json, its candidates, their ids by voxel, labels and cavity, all checked."""
-    content = _model(folder / inner / "findings.json", FindingsFile)
-    labels, inside = without_cavity(_volume(folder / inner / "segmentation.nii.gz", np.uint8))
-    cavity = None if content.resection_cavity_ml is None else inside
-    ids = _volume(folder / inner / "candidates.nii.gz", np.int32)
+    content = _model(folder / subfolder / "findings.json", FindingsFile)
+    labels, cavity_volume = without_cavity(
+        _volume(folder / subfolder / "segmentation.nii.gz", np.uint8)
+    )
+    cavity = None if content.resection_cavity_ml is None else cavity_volume
+    ids = _volume(folder / subfolder / "candidates.nii.gz", np.int32)
     candidates = tuple(row.candidate for row in content.candidates)
-    check_measures(candidates, ids, labels, inner)
+    check_measures(candidates, ids, labels, subfolder)
     return content, candidates, ids.data, labels, cavity
 
 
@@ -234,17 +235,17 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     ReadError
         It is not the result's study, or it was prepared with other series.
     """
-    own = paired(saved, study).series
-    others = [s.display_name for s in own if own[s] is not study.series.get(s)]
-    if others:
-        raise OtherStudyError(f"{', '.join(others)} is open from another series")
-    return _joined(saved, study, prepared)
+    series = paired(saved, study).series
+    other_names = [s.display_name for s in series if series[s] is not study.series.get(s)]
+    if other_names:
+        raise OtherStudyError(f"{', '.join(other_names)} is open from another series")
+    return _combine(saved, study, prepared)
 
 
-def _joined(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
+def _combine(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
     if prepared.reference is not saved.reference:
-        other, own = prepared.reference.display_name, saved.reference.display_name
-        raise OtherStudyError(f"its reference is {other}, that of the result {own}")
+        reference, saved_reference = prepared.reference.display_name, saved.reference.display_name
+        raise OtherStudyError(f"its reference is {reference}, that of the result {saved_reference}")
     analysis = Analysis(
         study=study,
         prepared=replace(prepared, quality=saved.findings.quality),
@@ -294,7 +295,7 @@ def prepare_and_reopen(
     saved = read_result(path)
     study = paired(saved, study)
     options = replace(options, strip=True, checks=False)
-    return _joined(saved, study, prepare(study, context, options))
+    return _combine(saved, study, prepare(study, context, options))
 
 
 def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -327,14 +328,16 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
 
 
 def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
-    made = saved.attention
-    if made is None or not saved.volumes.attention:
+    attention = saved.attention
+    if attention is None or not saved.volumes.attention:
         return None
     maps = {
         region: np.clip(resample(v.data, v.grid, prepared.working), 0.0, 1.0)
         for region, v in saved.volumes.attention.items()
     }
-    return AttentionMaps(maps, made.raw_range, made.method, made.layers, made.trust)
+    return AttentionMaps(
+        maps, attention.raw_range, attention.method, attention.layers, attention.trust
+    )
 
 
 def _model(path: Path, model: type[Model]) -> Model:
@@ -366,16 +369,20 @@ def _optional(path: Path, dtype: Any = np.float32) -> Volume | None:
 
 
 def _regions(folder: Path, kind: str) -> dict[Region, Volume]:
-    found = {region: _optional(folder / f"{kind}_{region.value}.nii.gz") for region in Region}
-    return {region: volume for region, volume in found.items() if volume is not None}
+    volumes = {region: _optional(folder / f"{kind}_{region.value}.nii.gz") for region in Region}
+    return {region: volume for region, volume in volumes.items() if volume is not None}
 
 
 def _evidence(folder: Path) -> SequenceEvidence | None:
     """Read the sequence contributions at every voxel, if saved."""
-    base = _optional(folder / "evidence_none.nii.gz")
-    found = {s: _optional(folder / f"evidence_{s.value}.nii.gz") for s in MrSequence}
-    shares = {s: volume.data for s, volume in found.items() if volume is not None}
-    return SequenceEvidence(shares, base.data, base.grid) if base and shares else None
+    baseline = _optional(folder / "evidence_none.nii.gz")
+    volumes = {s: _optional(folder / f"evidence_{s.value}.nii.gz") for s in MrSequence}
+    contributions = {s: volume.data for s, volume in volumes.items() if volume is not None}
+    return (
+        SequenceEvidence(contributions, baseline.data, baseline.grid)
+        if baseline and contributions
+        else None
+    )
 
 
 def _considered(folder: Path) -> tuple[Considered, ...]:
@@ -392,13 +399,13 @@ def _followup(folder: Path) -> Comparison | None:
         return None
     try:
         content = read_json(path)
-        known = {name: content[name] for name in ("points", "changes", "alignment")}
-        known["changes"] = [
+        fields = {name: content[name] for name in ("points", "changes", "alignment")}
+        fields["changes"] = [
             {name: row.get(name) for name in ("before", "now", "beside", "joint")}
-            for row in known["changes"]
+            for row in fields["changes"]
         ]
-        known |= {"own_uids": content.get("own_uids", {}), "gone": content.get("gone", ())}
-        return TypeAdapter(Comparison).validate_json(json.dumps(known))
+        fields |= {"own_uids": content.get("own_uids", {}), "gone": content.get("gone", ())}
+        return TypeAdapter(Comparison).validate_json(json.dumps(fields))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise unreadable_part(path, error) from error
 
@@ -411,9 +418,9 @@ def _run(
 ) -> RunInfo:
     redrawn = run.redrawn
     if redrawn is None:  # an earlier release said so in a warning alone
-        redrawn = tuple(candidates) if any(_DRAWN_ANEW in w for w in run.warnings) else ()
-    missing = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
-    kept = (w for w in run.warnings if w not in missing and not is_of_edits(w))
+        redrawn = tuple(candidates) if any(_REDRAWN_WARNING in w for w in run.warnings) else ()
+    left_out = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
+    warnings = (w for w in run.warnings if w not in left_out and not is_of_edits(w))
     return RunInfo(
         engine=EngineInfo(
             run.engine,
@@ -430,7 +437,7 @@ def _run(
         versions=run.versions,
         inputs=tuple((row.file, row.sha256) for row in run.inputs),
         started=run.started,
-        notices=tuple(dict.fromkeys((*kept, *notices))),
+        notices=tuple(dict.fromkeys((*warnings, *notices))),
         trained_on=run.trained_on,
         series=run.series,
         documents=documents,

@@ -50,15 +50,15 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
 
     The group of a resection cavity is omitted.
     """
-    found: dict[str, dict[str, Dataset]] = {}
+    children_by_uid: dict[str, dict[str, Dataset]] = {}
     for item in items_below(report):
         if _name(item) == MEASUREMENT_GROUP:
             children = {_name(child): child for child in item.get("ContentSequence", [])}
             cavity = _code(children.get(FINDING)) == codes.LABEL_TYPES[Label.CAVITY].value
             if TRACKING_UID in children and not cavity:
                 uid = str(children[TRACKING_UID].get("UID", ""))
-                found.setdefault(uid, {}).update(children)
-    return {uid: _candidate_in(items) for uid, items in found.items()}
+                children_by_uid.setdefault(uid, {}).update(children)
+    return {uid: _candidate_in(items) for uid, items in children_by_uid.items()}
 
 
 def signed_of(report: Dataset) -> ReviewEvent | None:
@@ -66,12 +66,12 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
     for item in report.get("ContentSequence", []):
         children = {_name(child): child for child in item.get("ContentSequence", [])}
         if codes.REVIEW_SIGNED.value in children:
-            who, when = (children.get(c.value) for c in (codes.REVIEW_READER, codes.REVIEW_TIME))
+            reader, time = (children.get(c.value) for c in (codes.REVIEW_READER, codes.REVIEW_TIME))
             return ReviewEvent(
                 WHOLE_STUDY,
                 ReviewState.ACCEPTED,
-                None if who is None else str(who.PersonName),
-                "" if when is None else utc(str(when.DateTime)),
+                None if reader is None else str(reader.PersonName),
+                "" if time is None else utc(str(time.DateTime)),
                 str(children[codes.REVIEW_SIGNED.value].TextValue),
             )
     return None
@@ -79,14 +79,15 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
 
 def response_of(report: Dataset) -> SignedResponse | None:
     """Return the signed response; None if missing or unreadable."""
-    item = next((one for one in items_below(report) if _name(one) == codes.RESPONSE.value), None)
+    responses = (item for item in items_below(report) if _name(item) == codes.RESPONSE.value)
+    item = next(responses, None)
     if item is None:
         return None
-    named: dict[str, str] = {}
+    basis: dict[str, str] = {}
     steps, reader, time, measures = [], "", "", "[]"
     for child in item.get("ContentSequence", []):
         if _name(child) == codes.RESPONSE_BASIS.value and "TextValue" in child:
-            named = dict(part.partition("=")[::2] for part in str(child.TextValue).split("; "))
+            basis = dict(part.partition("=")[::2] for part in str(child.TextValue).split("; "))
         elif _name(child) == codes.RESPONSE_MEASURES.value:
             measures = str(child.TextValue)
         elif _name(child) == codes.RESPONSE_STEP.value:
@@ -96,9 +97,9 @@ def response_of(report: Dataset) -> SignedResponse | None:
         elif _name(child) == codes.REVIEW_TIME.value:
             time = utc(str(child.DateTime))
     value = str(item.ConceptCodeSequence[0].get("CodeValue", ""))
-    proposed = named.pop("proposed", "none")
+    proposed = basis.pop("proposed", "none")
     fields = {
-        **{name: named.get(name) for name in RESPONSE_BASIS_FIELDS if name != "proposed"},
+        **{name: basis.get(name) for name in RESPONSE_BASIS_FIELDS if name != "proposed"},
         "category": next((r for r, code in codes.RESPONSES.items() if code.value == value), None),
         "proposed": None if proposed == "none" else proposed,
         "steps": tuple(steps),
@@ -125,7 +126,9 @@ def is_builtin(report: Dataset) -> bool:
 def accepts_none(report: Dataset) -> bool:
     """Return whether a reader accepted none of the candidates."""
     concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in items_below(report))
-    return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in concepts)
+    return any(
+        codes.NONE_ACCEPTED.value == str(concept[0].get("CodeValue")) for concept in concepts
+    )
 
 
 def iso(moment: str) -> str:
@@ -136,12 +139,12 @@ def iso(moment: str) -> str:
     >>> iso("20260105101500.25+0000"), iso("***")
     ('2026-01-05T10:15:00.25Z', '')
     """
-    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\.\d+)?([+-]\d{4})?", moment)
-    if found is None:
+    match = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\.\d+)?([+-]\d{4})?", moment)
+    if match is None:
         return ""
-    year, month, day, hour, minute, second, fraction, zone = found.groups()
-    end = "Z" if zone == "+0000" else ""
-    return f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction or ''}{end}"
+    year, month, day, hour, minute, second, fraction, zone = match.groups()
+    suffix = "Z" if zone == "+0000" else ""
+    return f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction or ''}{suffix}"
 
 
 def utc(moment: str) -> str:
@@ -152,8 +155,8 @@ def utc(moment: str) -> str:
     >>> utc("20260105101500"), utc("20260105101500+0000"), utc("***")
     ('2026-01-05T10:15:00Z', '2026-01-05T10:15:00Z', '')
     """
-    found = iso(moment)
-    return found if not found or found.endswith("Z") else f"{found}Z"
+    timestamp = iso(moment)
+    return timestamp if not timestamp or timestamp.endswith("Z") else f"{timestamp}Z"
 
 
 def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
@@ -164,27 +167,29 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
     source = items.get(codes.SOURCE.value)
     name = items.get(TRACKING_ID)
     number = None if name is None else _NUMBER.match(str(name.get("TextValue", "")))
-    value, theirs = _code(state) or "unreviewed", _code(source)
+    value, source_code = _code(state) or "unreviewed", _code(source)
     return ReportedCandidate(
         state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
         reader=None if reader is None else str(reader.PersonName),
         time="" if time is None else utc(str(time.DateTime)),
         reason=None if reason is None else str(reason.TextValue),
-        source=next((s for s, c in codes.SOURCES.items() if c.value == theirs), Source.NETWORK),
+        source=next(
+            (s for s, c in codes.SOURCES.items() if c.value == source_code), Source.NETWORK
+        ),
         number=None if number is None else int(number[1]),
         apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
-        diameters=_placed(items.get(codes.READER_DIAMETERS.value)),
+        diameters=_diameters(items.get(codes.READER_DIAMETERS.value)),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
 
 
 def _code(item: Dataset | None) -> str:
     """Return the code of an item's value; empty without one."""
-    found = None if item is None else item.get("ConceptCodeSequence")
-    return str(found[0].get("CodeValue", "")) if found else ""
+    concepts = None if item is None else item.get("ConceptCodeSequence")
+    return str(concepts[0].get("CodeValue", "")) if concepts else ""
 
 
-def _placed(item: Dataset | None) -> DrawnDiameters | None:
+def _diameters(item: Dataset | None) -> DrawnDiameters | None:
     """Return a reader's diameters, RAS+ mm; None if unreadable."""
     if item is None:
         return None
@@ -208,8 +213,8 @@ def _score(item: Dataset | None) -> float | None:
         text = str(item.MeasuredValueSequence[0].NumericValue)
     else:
         text = str(item.get("TextValue", ""))
-    found = re.match(r"\s*(\d+(\.\d+)?)", text)
-    score = float(found[1]) / 100 if found else None
+    match = re.match(r"\s*(\d+(\.\d+)?)", text)
+    score = float(match[1]) / 100 if match else None
     return score if score is not None and 0 <= score <= 1 else None
 
 
@@ -221,5 +226,5 @@ def items_below(item: Dataset) -> Iterator[Dataset]:
 
 
 def _name(item: Dataset) -> str:
-    found = item.get("ConceptNameCodeSequence")
-    return str(found[0].get("CodeValue", "")) if found else ""
+    concepts = item.get("ConceptNameCodeSequence")
+    return str(concepts[0].get("CodeValue", "")) if concepts else ""

@@ -21,8 +21,8 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.parts import AlteredResultError
 from lesionlens.base.records.review import NO_CANDIDATE
 
-_CLOSE_MM = 0.1
-_CLOSE_SHARE, _CLOSE_ML = 1e-3, 2e-4
+_TOLERANCE_MM = 0.1
+_RELATIVE_TOLERANCE, _TOLERANCE_ML = 1e-3, 2e-4
 _MAX_CANDIDATES = 65_535
 """Largest id of a candidate: files store ids as uint16."""
 
@@ -46,38 +46,49 @@ def check_measures(
     AlteredResultError
         They contradict each other; the message names the files.
     """
-    findings, numbers, drawn = (
+    findings_file, components_file, labels_file = (
         f"{folder}{name}" for name in ("findings.json", "candidates.nii.gz", "segmentation.nii.gz")
     )
     ids, parts = components.data, labels.data
     if not components.grid.matches(labels.grid) or ((ids != 0) != (parts != 0)).any():
-        raise AlteredResultError((numbers, drawn), "files that do not fit each other")
+        raise AlteredResultError((components_file, labels_file), "files that do not fit each other")
     in_range = ids.min(initial=0) >= 0 and ids.max(initial=0) <= _MAX_CANDIDATES
     if not in_range or parts.max(initial=0) > max(TUMOUR_LABELS):
-        raise AlteredResultError((numbers, drawn), "files with numbers that mean nothing")
+        raise AlteredResultError(
+            (components_file, labels_file), "files with numbers that mean nothing"
+        )
     boxes = boxes_of(ids)
     if set(boxes) != {c.id for c in candidates}:
-        raise AlteredResultError((findings, numbers), "files with different candidates")
-    for one in candidates:
-        box = boxes[one.id]
-        if not _fits(one, ids[box] == one.id, parts[box], labels, box):
+        raise AlteredResultError(
+            (findings_file, components_file), "files with different candidates"
+        )
+    for candidate in candidates:
+        box = boxes[candidate.id]
+        if not _matches_voxels(candidate, ids[box] == candidate.id, parts[box], labels, box):
             raise AlteredResultError(
-                (findings, numbers, drawn),
-                f"candidate {one.id}, whose volume or place is not that of its voxels, in files "
-                "that do not fit each other",
+                (findings_file, components_file, labels_file),
+                f"candidate {candidate.id}, whose volume or place is not that of its voxels, in "
+                "files that do not fit each other",
             )
 
 
-def _fits(
-    one: Candidate, mask: NDArray[np.bool_], parts: NDArray[np.uint8], labels: Volume, box: Box
+def _matches_voxels(
+    candidate: Candidate,
+    mask: NDArray[np.bool_],
+    parts: NDArray[np.uint8],
+    labels: Volume,
+    box: Box,
 ) -> bool:
     points = np.argwhere(mask) + [side.start for side in box]
-    middle = labels.grid.to_mm(points.mean(axis=0))
-    if not np.allclose(middle, one.centroid_mm, rtol=0, atol=_CLOSE_MM):
+    centroid = labels.grid.to_mm(points.mean(axis=0))
+    if not np.allclose(centroid, candidate.centroid_mm, rtol=0, atol=_TOLERANCE_MM):
         return False
-    for region, stored in one.volume_ml.items():
+    for region, stored in candidate.volume_ml.items():
         measured = labels.grid.volume_ml(mask & np.isin(parts, region.labels))
-        if stored is not None and abs(stored - measured) > _CLOSE_ML + _CLOSE_SHARE * measured:
+        if (
+            stored is not None
+            and abs(stored - measured) > _TOLERANCE_ML + _RELATIVE_TOLERANCE * measured
+        ):
             return False
     return True
 
@@ -88,12 +99,12 @@ def inputs_sha256(inputs: Iterable[tuple[str, str]]) -> str | None:
     return joint_sha256(digests) if digests else None
 
 
-def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> None:
+def check_review(content: ReviewFile, run: RunFile, tracking_uids: Collection[str]) -> None:
     """Refuse a review of another study, or of candidates that the result does not have.
 
     Parameters
     ----------
-    known : collection of str
+    tracking_uids : collection of str
         Tracking UIDs of its candidates.
 
     Raises
@@ -101,15 +112,15 @@ def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> N
     AlteredResultError
         It belongs to another result.
     """
-    own = inputs_sha256((row.file, row.sha256) for row in run.inputs)
+    inputs_digest = inputs_sha256((row.file, row.sha256) for row in run.inputs)
     added = {e.tracking_uid for e in content.events if e.added is not None}
-    spoken_of = {e.tracking_uid for e in content.events}
-    spoken_of |= {c.tracking_uid for c in content.candidates}
+    mentioned = {e.tracking_uid for e in content.events}
+    mentioned |= {c.tracking_uid for c in content.candidates}
     check_owner(
         (content.study_uid, content.inputs_sha256),
-        (run.study_uid, own),
-        spoken_of,
-        {*known, *added},
+        (run.study_uid, inputs_digest),
+        mentioned,
+        {*tracking_uids, *added},
     )
 
 
@@ -118,13 +129,13 @@ Owner = tuple[str | None, str | None]
 
 
 def check_owner(
-    review: Owner, result: Owner, spoken_of: Collection[str], known: Collection[str]
+    review: Owner, result: Owner, mentioned: Collection[str], tracking_uids: Collection[str]
 ) -> None:
-    """Refuse a review of another study, or of candidates that are not `known`.
+    """Refuse a review of another study, or of unknown candidates.
 
     Parameters
     ----------
-    spoken_of, known : collection of str
+    mentioned, tracking_uids : collection of str
         Tracking UIDs in the review, and of the candidates found or added.
 
     Raises
@@ -134,7 +145,7 @@ def check_owner(
     """
     if review[0] != result[0] or review[1] not in (None, result[1]):
         raise AlteredResultError(("review.json",), "a review of another study")
-    if set(spoken_of) - {*NO_CANDIDATE, *known}:
+    if set(mentioned) - {*NO_CANDIDATE, *tracking_uids}:
         raise AlteredResultError(
             ("review.json",), "decisions on candidates that the result does not have"
         )

@@ -25,14 +25,14 @@ Outlines = Mapping[str, str]
 """SHA-256 of the network's outline of each candidate, by tracking UID."""
 
 
-def outlines_of(shown: Analysis | SavedResult) -> Outlines:
+def outlines_of(result: Analysis | SavedResult) -> Outlines:
     """Return the digests of the network's own outlines, whatever readers edited."""
-    if isinstance(shown, SavedResult):
-        labels = shown.volumes.labels.data
-        return _digests(shown.findings, labels if shown.has_t1c else enhancing_as_core(labels))
-    if shown.original is not None:
-        return _digests(shown.original.findings, shown.original.labels.data)
-    return _digests(shown.findings, shown.volumes.labels.data)
+    if isinstance(result, SavedResult):
+        labels = result.volumes.labels.data
+        return _digests(result.findings, labels if result.has_t1c else enhancing_as_core(labels))
+    if result.original is not None:
+        return _digests(result.original.findings, result.original.labels.data)
+    return _digests(result.findings, result.volumes.labels.data)
 
 
 def looked_up(analysis: Analysis) -> Callable[[], Outlines]:
@@ -42,17 +42,17 @@ def looked_up(analysis: Analysis) -> Callable[[], Outlines]:
 
 def _digests(findings: Findings, labels: NDArray[np.uint8]) -> dict[str, str]:
     boxes = ndimage.find_objects(findings.components)
-    found = {}
+    digests = {}
     for candidate in findings.candidates:
         box = boxes[candidate.id - 1] if candidate.id <= len(boxes) else None
         digest = hashlib.sha256()
         if box is not None:
-            mine = np.where(findings.components[box] == candidate.id, labels[box], 0)
+            candidate_labels = np.where(findings.components[box] == candidate.id, labels[box], 0)
             corner = [side.start for side in box]
-            digest.update(f"{corner} {mine.shape}".encode())
-            digest.update(np.ascontiguousarray(mine, np.uint8).tobytes())
-        found[candidate.tracking_uid] = digest.hexdigest()
-    return found
+            digest.update(f"{corner} {candidate_labels.shape}".encode())
+            digest.update(np.ascontiguousarray(candidate_labels, np.uint8).tobytes())
+        digests[candidate.tracking_uid] = digest.hexdigest()
+    return digests
 
 
 def seen_by(review: Review, tracking_uid: str, outlines: Outlines) -> str | None:
@@ -62,8 +62,8 @@ def seen_by(review: Review, tracking_uid: str, outlines: Outlines) -> str | None
     """
     if tracking_uid != WHOLE_STUDY:
         return outlines.get(tracking_uid)
-    drawn = review.outlined
-    parts = sorted("a reader's" if uid in drawn else sha256 for uid, sha256 in outlines.items())
+    outlined = review.outlined
+    parts = sorted("a reader's" if uid in outlined else sha256 for uid, sha256 in outlines.items())
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 

@@ -24,12 +24,12 @@ from lesionlens.imaging.preparation.resampling import resample_mask
 
 BESIDE_VOX = 0.05
 """Maximum distance of a pixel from its voxel."""
-_ASIDE_VOX = 0.25
-"""Maximum distance of a frame from its place in an even stack, in pixels or slices."""
-_EVEN_SHARE = 0.1
-"""Maximum difference of distances between slices that are taken as equal, as a share."""
-_TURNED_SHARE = 1e-3
-"""Maximum difference between two frames' steps from pixel to pixel, as a share of a step."""
+_FRAME_TOLERANCE_VOX = 0.25
+"""Maximum distance of a frame from its position in an evenly spaced stack, in pixels or slices."""
+_GAP_TOLERANCE = 0.1
+"""Maximum difference of distances between slices that are taken as equal, as a fraction."""
+_STEP_TOLERANCE = 1e-3
+"""Maximum difference between two frames' steps from pixel to pixel, as a fraction of a step."""
 LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
     r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
@@ -60,7 +60,7 @@ _BY_CODE = {
     codes.LABEL_TYPES[Label.ENHANCING].value: Part.ENHANCING,
     codes.LESION_OF_BRAIN.value: Part.WHOLE,
 }
-_BY_WORDS = (
+_BY_NAME = (
     (re.compile(r"non.?enhanc|necro|\bcore\b|\btc\b|\bncr\b"), Part.CORE),
     (re.compile(r"enhanc|\bet\b"), Part.ENHANCING),
     (re.compile(r"o?edema|infiltrat|flair|peritumo|\bed\b"), Part.OEDEMA),
@@ -73,7 +73,7 @@ class ReadSegment:
 
     label: str
     part: Part
-    """What of a lesion it is."""
+    """Which part of a lesion it is."""
     lesion: bool
     organ: bool
     """Whether its codes or name indicate a lesion, or anatomy."""
@@ -87,7 +87,7 @@ class ReadSegment:
     apart: bool = False
     """Whether it says that its candidate is listed apart."""
     beyond: float = 0.0
-    """Share of its marked pixels that lie outside the study's grid."""
+    """Fraction of its marked pixels that lie outside the study's grid."""
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
@@ -128,18 +128,18 @@ def _frames(ds: Dataset) -> Iterator[Frame]:
     shared = ds.SharedFunctionalGroupsSequence[0]
     pixels = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns)
     kind = str(ds.SegmentationType)
-    least = max(int(ds.get("MaximumFractionalValue", 1)), 1) / 2 if kind == "FRACTIONAL" else 1
-    described = {int(item.SegmentNumber) for item in ds.SegmentSequence}
+    threshold = max(int(ds.get("MaximumFractionalValue", 1)), 1) / 2 if kind == "FRACTIONAL" else 1
+    described_numbers = {int(item.SegmentNumber) for item in ds.SegmentSequence}
     for pixel, groups in zip(pixels, ds.PerFrameFunctionalGroupsSequence, strict=True):
         plane = plane_of(groups, shared)
         if kind == "LABELMAP":
-            found = [(n, pixel == n) for n in np.unique(pixel[pixel > 0]).tolist()]
+            segments = [(n, pixel == n) for n in np.unique(pixel[pixel > 0]).tolist()]
         else:
-            which = macro(groups, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
-            found = [(int(which), pixel >= least)]
-        for number, marked in found:
+            segment = macro(groups, shared, "SegmentIdentificationSequence")
+            segments = [(int(segment.ReferencedSegmentNumber), pixel >= threshold)]
+        for number, marked in segments:
             if marked.any():
-                if number not in described:
+                if number not in described_numbers:
                     raise ValueError(f"segment {number} is not described")
                 yield number, marked, plane
 
@@ -154,14 +154,14 @@ def _declared_spacing_mm(ds: Dataset, frames: list[Frame]) -> float | None:
     item = macro(groups, shared, "PixelMeasuresSequence")
     stated = abs(float(item.get("SpacingBetweenSlices") or 0))
     thickness = float(item.get("SliceThickness") or 0)
-    if stated and stated >= (1 - _EVEN_SHARE) * thickness:
+    if stated and stated >= (1 - _GAP_TOLERANCE) * thickness:
         return stated
     if frames:
         planes = [plane for _, _, plane in frames]
         gaps = np.diff(
             np.unique(np.round([plane[:, 2] @ _normal(planes[0]) for plane in planes], 3))
         )
-        if gaps.size > 1 and np.ptp(gaps) < _EVEN_SHARE * gaps.min():
+        if gaps.size > 1 and np.ptp(gaps) < _GAP_TOLERANCE * gaps.min():
             return float(gaps.min())
     return stated or thickness or None
 
@@ -180,11 +180,13 @@ def plane_of(groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
     """Return a frame's map of (column, row, 1) to LPS+ mm, (3, 3)."""
     origin = macro(groups, shared, "PlanePositionSequence").ImagePositionPatient
     cosines = macro(groups, shared, "PlaneOrientationSequence").ImageOrientationPatient
-    turn = np.asarray(cosines, float)
+    directions = np.asarray(cosines, float)
     row_mm, column_mm = (
         float(v) for v in macro(groups, shared, "PixelMeasuresSequence").PixelSpacing
     )
-    return np.stack([turn[:3] * column_mm, turn[3:] * row_mm, np.asarray(origin, float)], axis=1)
+    return np.stack(
+        [directions[:3] * column_mm, directions[3:] * row_mm, np.asarray(origin, float)], axis=1
+    )
 
 
 def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
@@ -197,67 +199,71 @@ def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> N
 def _segment(
     item: Dataset, frames: list[Frame], spacing_mm: float | None, grid: Grid
 ) -> ReadSegment:
-    found = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
-    nearest = np.rint(found).astype(np.intp)
+    voxels = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
+    nearest = np.rint(voxels).astype(np.intp)
     inside = grid.contains(nearest)
-    fits = bool(inside.all()) and float(np.abs(found - nearest).max()) <= BESIDE_VOX
+    fits = bool(inside.all()) and float(np.abs(voxels - nearest).max()) <= BESIDE_VOX
     if fits:
         mask = np.zeros(grid.shape, bool)
         mask[tuple(nearest.T)] = True
     else:
-        mask = _resampled(frames, spacing_mm, grid)
+        mask = _resample_frames(frames, spacing_mm, grid)
     category, kind = (
         _code(item, f"SegmentedProperty{n}CodeSequence") for n in ("Category", "Type")
     )
     name = str(item.get("SegmentLabel", ""))
-    words = f"{name} {kind[1]}".lower().replace("_", " ")
-    part = _BY_CODE.get(kind[0]) or next((p for test, p in _BY_WORDS if test.search(words)), None)
-    is_lesion = category[0] in ("49755003", "M-01000") or LESION.search(words) is not None
+    text = f"{name} {kind[1]}".lower().replace("_", " ")
+    part = _BY_CODE.get(kind[0]) or next(
+        (p for pattern, p in _BY_NAME if pattern.search(text)), None
+    )
+    is_lesion = category[0] in ("49755003", "M-01000") or LESION.search(text) is not None
     uid = str(item.get("TrackingUID", "")) or None
     return ReadSegment(
         label=name or kind[1],
         part=part or Part.WHOLE,
         lesion=is_lesion,
-        organ=category[0] in ANATOMY and LESION.search(words) is None,
+        organ=category[0] in ANATOMY and LESION.search(text) is None,
         tracking_uid=uid,
         mask=mask,
         resampled=not fits,
-        drawn=_drawn(item),
-        cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(words) is not None,
+        drawn=_drawing_method(item),
+        cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(text) is not None,
         apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
         beyond=1.0 - float(inside.mean()),
     )
 
 
-def _drawn(item: Dataset) -> DrawingMethod | None:
+def _drawing_method(item: Dataset) -> DrawingMethod | None:
     method = str(item.get("SegmentAlgorithmType", "")).lower()
     return DrawingMethod(method) if method in set(DrawingMethod) else None
 
 
 def _code(item: Dataset, keyword: str) -> tuple[str, str]:
-    found = item.get(keyword) or [Dataset()]
-    return str(found[0].get("CodeValue", "")), str(found[0].get("CodeMeaning", ""))
+    concepts = item.get(keyword) or [Dataset()]
+    return str(concepts[0].get("CodeValue", "")), str(concepts[0].get("CodeMeaning", ""))
 
 
-def _resampled(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> NDArray[np.bool_]:
+def _resample_frames(
+    frames: list[Frame], spacing_mm: float | None, grid: Grid
+) -> NDArray[np.bool_]:
     """Resample a segment from its frames to the grid; where a slice has no frame it is empty."""
     first = frames[0][2]
     normal = _normal(first)
     _check_stack([plane for _, _, plane in frames])
     depths = np.array([plane[:, 2] @ normal for _, _, plane in frames])
     step = _slice_step(depths, spacing_mm) or float(grid.spacing_mm.max())
-    low = int(np.argmin(depths))
-    exact = (depths - depths[low]) / step + 1
-    index = np.rint(exact).astype(int)
-    if np.abs(exact - index).max() > _ASIDE_VOX:
-        raise _no_stack("unevenly spaced")
+    lowest = int(np.argmin(depths))
+    exact_index = (depths - depths[lowest]) / step + 1
+    index = np.rint(exact_index).astype(int)
+    if np.abs(exact_index - index).max() > _FRAME_TOLERANCE_VOX:
+        raise _no_stack_error("unevenly spaced")
     rows, columns = frames[0][1].shape
     volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
     for k, (_, marked, _) in zip(index, frames, strict=True):
         volume[:, :, k] = marked.T
     lps = np.eye(4)
     lps[:3, :2], lps[:3, 2] = first[:, :2], normal * step
-    lps[:3, 3] = frames[low][2][:, 2] - normal * step
+    lps[:3, 3] = frames[lowest][2][:, 2] - normal * step
     source = Grid(volume.shape, geometry.ras_from_lps(lps), grid.frame_uid)
     return resample_mask(volume, source, grid)
 
@@ -267,16 +273,16 @@ def _check_stack(planes: list[NDArray[np.float64]]) -> None:
     first = planes[0]
     sides = np.linalg.norm(first[:, :2], axis=0)
     for plane in planes:
-        if np.abs(plane[:, :2] - first[:, :2]).max() > _TURNED_SHARE * sides.min():
-            raise _no_stack("of several orientations or pixel spacings")
-        moved = plane[:, 2] - first[:, 2]
-        if (np.abs(moved @ (first[:, :2] / sides)) > _ASIDE_VOX * sides).any():
-            raise _no_stack("shifted against each other")
+        if np.abs(plane[:, :2] - first[:, :2]).max() > _STEP_TOLERANCE * sides.min():
+            raise _no_stack_error("of several orientations or pixel spacings")
+        offset = plane[:, 2] - first[:, 2]
+        if (np.abs(offset @ (first[:, :2] / sides)) > _FRAME_TOLERANCE_VOX * sides).any():
+            raise _no_stack_error("shifted against each other")
 
 
-def _no_stack(how: str) -> ReadError:
+def _no_stack_error(defect: str) -> ReadError:
     return ReadError(
-        found=f"a Segmentation on other voxels than the reference, whose frames are {how}",
+        found=f"a Segmentation on other voxels than the reference, whose frames are {defect}",
         expected="frames one behind the other at one distance, to resample them",
         next_step="Export it again on the voxels of the images, or analyse the study",
     )
@@ -293,8 +299,8 @@ def _slice_step(depths: NDArray[np.float64], spacing_mm: float | None) -> float 
     gaps = np.diff(np.unique(np.round(depths, 3)))
     if not gaps.size:
         return spacing_mm
-    least = float(gaps.min())
-    count = least / spacing_mm if spacing_mm else 1.0
-    if abs(count - round(count)) > _EVEN_SHARE * count:  # a thickness: slices with gaps
-        return least
-    return least / max(round(count), 1)
+    smallest_gap = float(gaps.min())
+    count = smallest_gap / spacing_mm if spacing_mm else 1.0
+    if abs(count - round(count)) > _GAP_TOLERANCE * count:  # a thickness: slices with gaps
+        return smallest_gap
+    return smallest_gap / max(round(count), 1)

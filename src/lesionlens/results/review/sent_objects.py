@@ -20,6 +20,7 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
 MAP = "1.2.840.10008.5.1.4.1.1.30"
 CONTOURS = str(RTStructureSetStorage)
+_READ_CLASSES = frozenset({*SEGMENTATIONS, *REPORTS, MAP, CONTOURS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,61 +47,72 @@ def find_objects(place: Path, study: Study) -> Objects:
         contours are.
     """
     if place.is_file() and not looks_like_dicom(place):
-        raise _not_read(f"a file of a kind that is not read ({place.suffix or 'no suffix'})")
-    seen: dict[str, list[Dataset]] = {}
+        raise _unsupported_error(
+            f"a file of a kind that is not read ({place.suffix or 'no suffix'})"
+        )
+    by_class: dict[str, list[Dataset]] = {}
     for path in [place] if place.is_file() else walk(place):
         if looks_like_dicom(path):
             kind, header = _header(path)
-            if kind in (*SEGMENTATIONS, *REPORTS, MAP, CONTOURS) and _belongs(header, study, path):
-                seen.setdefault(kind, []).append(header if kind == CONTOURS else _whole(path))
-    reports, outdated = _last_of([ds for kind in REPORTS for ds in seen.get(kind, [])])
-    segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
-    ours = _newest([ds for ds in reports if report_items.is_builtin(ds)])
-    if ours is not None:  # objects that a later report omits are superseded
-        known = referenced(ours)
-        old = [ds for ds in segs if str(ds.SOPInstanceUID) in outdated or _superseded(ds, ours)]
-        gone = {str(ds.SOPInstanceUID) for ds in old} - known
-        segs = [ds for ds in segs if str(ds.SOPInstanceUID) not in gone]
+            if kind in _READ_CLASSES and _is_of_study(header, study, path):
+                dataset = header if kind == CONTOURS else _read_whole(path)
+                by_class.setdefault(kind, []).append(dataset)
+    reports, outdated = _without_replaced([ds for kind in REPORTS for ds in by_class.get(kind, [])])
+    segs = [ds for kind in SEGMENTATIONS for ds in by_class.get(kind, [])]
+    own_report = _newest([ds for ds in reports if report_items.is_builtin(ds)])
+    if own_report is not None:  # objects that a later report omits are superseded
+        referenced_uids = referenced(own_report)
+        superseded = [
+            ds
+            for ds in segs
+            if str(ds.SOPInstanceUID) in outdated or _is_superseded(ds, own_report)
+        ]
+        removed_uids = {str(ds.SOPInstanceUID) for ds in superseded} - referenced_uids
+        segs = [ds for ds in segs if str(ds.SOPInstanceUID) not in removed_uids]
     seg = _newest(segs)
     if seg is not None:
         reports = [ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)]
     report = _newest([ds for ds in reports if seg is not None or report_items.is_builtin(ds)])
     if seg is None and report is not None:
-        _check_alone(report)
-    if seg is None and report is None and CONTOURS in seen:
-        raise _not_read(f"contours (RT Structure Set) and no Segmentation in {place.name}")
+        _check_report_alone(report)
+    if seg is None and report is None and CONTOURS in by_class:
+        raise _unsupported_error(f"contours (RT Structure Set) and no Segmentation in {place.name}")
     if seg is None and report is None:
         raise ReadError(
             found=f"no Segmentation of this study in {place.name}",
             expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
             next_step="Fetch the study with its results again, or analyse it",
         )
-    named = referenced(report) if report is not None else set()
-    maps = tuple(ds for ds in seen.get(MAP, []) if map_label(ds).startswith("attention_"))
-    newest = {map_label(ds): ds for ds in sorted(maps, key=_age)}
-    kept = {map_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
-    others = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
-    return Objects(seg, report, tuple({**newest, **kept}.values()), others)
+    reported_uids = referenced(report) if report is not None else set()
+    attention_maps = tuple(
+        ds for ds in by_class.get(MAP, []) if map_label(ds).startswith("attention_")
+    )
+    newest_maps = {map_label(ds): ds for ds in sorted(attention_maps, key=_timestamp)}
+    reported_maps = {
+        map_label(ds): ds for ds in attention_maps if str(ds.SOPInstanceUID) in reported_uids
+    }
+    other_count = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
+    return Objects(seg, report, tuple({**newest_maps, **reported_maps}.values()), other_count)
 
 
-def _check_alone(report: Dataset) -> None:
+def _check_report_alone(report: Dataset) -> None:
     """Refuse a report on candidates whose outlines are not there."""
     if report_items.accepts_none(report):
         raise ReadError(
-            found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",
+            found=f"a report of {_date(report)}, the newest: a reader accepted no candidate",
             expected="objects with candidates: those that were not accepted were not sent",
             next_step="Open the result folder itself, or analyse the study again",
         )
-    if many := len(report_items.candidates_in(report)):
-        regions = f"{many} candidate region{'s' * (many > 1)}"
+    if count := len(report_items.candidates_in(report)):
+        regions = f"{count} candidate region{'s' * (count > 1)}"
         raise ReadError(
-            found=f"a report of {_day(report)} on {regions}, without its Segmentation",
+            found=f"a report of {_date(report)} on {regions}, without its Segmentation",
             expected="both: the outlines are in the Segmentation",
             next_step="Open the folder with all objects, or fetch the study with its results again",
         )
 
 
-def _not_read(found: str) -> ReadError:
+def _unsupported_error(found: str) -> ReadError:
     return ReadError(
         found=found,
         expected="a result folder, a NIfTI mask (.nii, .nii.gz) or a DICOM Segmentation",
@@ -117,7 +129,7 @@ def _header(path: Path) -> tuple[str, Dataset]:
         return "", Dataset()
 
 
-def _whole(path: Path) -> Dataset:
+def _read_whole(path: Path) -> Dataset:
     """Read an object of this study with its pixels."""
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(
@@ -128,10 +140,10 @@ def _whole(path: Path) -> Dataset:
     try:
         return read_dicom(path, force=True)
     except (OSError, *DAMAGED) as error:
-        raise _damaged(path) from error
+        raise _damaged_error(path) from error
 
 
-def _damaged(path: Path) -> ReadError:
+def _damaged_error(path: Path) -> ReadError:
     return ReadError(
         found=f"{path.name!r}, which cannot be read whole",
         expected="a DICOM object as it was sent",
@@ -139,16 +151,16 @@ def _damaged(path: Path) -> ReadError:
     )
 
 
-def _belongs(header: Dataset, study: Study, path: Path) -> bool:
+def _is_of_study(header: Dataset, study: Study, path: Path) -> bool:
     """Return whether an object belongs to this study, by its UID or its references."""
     images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
     try:
-        pointed_at = referenced(header)  # decodes every element
+        referenced_uids = referenced(header)  # decodes every element
     except (OSError, *DAMAGED) as error:
-        raise _damaged(path) from error
+        raise _damaged_error(path) from error
     if "SOPInstanceUID" not in header:
-        raise _damaged(path)
-    return header.get("StudyInstanceUID") == study.uid or bool(images & pointed_at)
+        raise _damaged_error(path)
+    return header.get("StudyInstanceUID") == study.uid or bool(images & referenced_uids)
 
 
 def referenced(ds: Dataset) -> set[str]:
@@ -156,31 +168,31 @@ def referenced(ds: Dataset) -> set[str]:
     return {str(e.value) for e in ds.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
 
 
-def _age(ds: Dataset) -> tuple[str, ...]:
+def _timestamp(ds: Dataset) -> tuple[str, ...]:
     names = ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime")
-    dated = tuple(str(ds.get(name) or "") for name in names)
-    return dated if dated[0] else (*dated[2:], *dated[2:])
+    stamps = tuple(str(ds.get(name) or "") for name in names)
+    return stamps if stamps[0] else (*stamps[2:], *stamps[2:])
 
 
-def _last_of(reports: Sequence[Dataset]) -> tuple[list[Dataset], set[str]]:
+def _without_replaced(reports: Sequence[Dataset]) -> tuple[list[Dataset], set[str]]:
     """Return the reports that no other one replaces, and what the replaced ones reference."""
-    named = set[str]().union(*map(predecessors_of, reports))
-    replaced = [ds for ds in reports if str(ds.SOPInstanceUID) in named]
-    last = [ds for ds in reports if str(ds.SOPInstanceUID) not in named]
-    return last, set[str]().union(*map(referenced, replaced))
+    predecessors = set[str]().union(*map(predecessors_of, reports))
+    replaced = [ds for ds in reports if str(ds.SOPInstanceUID) in predecessors]
+    current = [ds for ds in reports if str(ds.SOPInstanceUID) not in predecessors]
+    return current, set[str]().union(*map(referenced, replaced))
 
 
-def _superseded(seg: Dataset, report: Dataset) -> bool:
+def _is_superseded(seg: Dataset, report: Dataset) -> bool:
     """Return whether a LesionLens Segmentation is older than a LesionLens report."""
-    return seg.get("Manufacturer") == MANUFACTURER and _age(seg) < _age(report)
+    return seg.get("Manufacturer") == MANUFACTURER and _timestamp(seg) < _timestamp(report)
 
 
-def _day(report: Dataset) -> str:
-    return report_items.iso(_age(report)[0] + _age(report)[1])[:16] or "an unknown day"
+def _date(report: Dataset) -> str:
+    return report_items.iso(_timestamp(report)[0] + _timestamp(report)[1])[:16] or "an unknown day"
 
 
-def _newest(found: Sequence[Dataset]) -> Dataset | None:
-    return max(found, key=_age) if found else None
+def _newest(datasets: Sequence[Dataset]) -> Dataset | None:
+    return max(datasets, key=_timestamp) if datasets else None
 
 
 def map_label(ds: Dataset) -> str:

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 Check = Callable[[ReviewFile], None]
 NAME = "review.json"
 EDITS = "review_edits"
-_OF_A_READ = {"phase", "seconds", "at_mm", "confidence"}
-"""Fields of an act that are only in the log of a read."""
+_READ_LOG_FIELDS = {"phase", "seconds", "at_mm", "confidence"}
+"""Fields of an event that are only in the log of a read."""
 
 
 def review_file(analysis: Analysis) -> ReviewFile:
@@ -76,14 +76,14 @@ def save(analysis: Analysis, folder: Path) -> Path:
     ResourceError
         The folder is not writable; the earlier file is unchanged.
     """
-    place, text = folder / NAME, _json(review_file(analysis))
+    path, text = folder / NAME, _json(review_file(analysis))
     try:
         for outline in analysis.review.outlines.values():
             _write_outline(folder / EDITS, outline, analysis.volumes.labels.grid)
-        write_atomically(place, text)
+        write_atomically(path, text)
     except OSError as error:
-        raise _unwritable(place, error) from error
-    return place
+        raise _unwritable(path, error) from error
+    return path
 
 
 def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
@@ -96,20 +96,20 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
     ResourceError
         The file is not writable.
     """
-    place = folder / NAME
+    path = folder / NAME
     with alone_in(folder.resolve().parent):
         try:
-            content = read_model(place, ReviewFile)
+            content = read_model(path, ReviewFile)
         except (OSError, ValueError) as error:
-            raise _unreadable(place) from error
+            raise _unreadable(path) from error
         log = ReviewLog(Review(content.events, responses=content.responses))
         act(log)
         changed = {"events": log.review.events, "responses": log.review.responses}
-        added = content.model_copy(update=changed)
+        updated = content.model_copy(update=changed)
         try:
-            write_atomically(place, _json(added))
+            write_atomically(path, _json(updated))
         except OSError as error:
-            raise _unwritable(place, error) from error
+            raise _unwritable(path, error) from error
 
 
 def load(folder: Path, check: Check | None = None) -> Review:
@@ -163,20 +163,23 @@ def autosaved(run: RunInfo, reader: str | None) -> Review:
     reader : str or None
         The reader, as for `owner_of`.
     """
-    own, nobodys = (sessions_folder() / f"{analysis_key(run, who)}.json" for who in (reader, None))
-    place = own if own.exists() else nobodys  # the first release kept all readers in one file
+    own_path, shared_path = (
+        sessions_folder() / f"{analysis_key(run, owner)}.json" for owner in (reader, None)
+    )
+    # The first release kept all readers in one file.
+    path = own_path if own_path.exists() else shared_path
     try:
-        found = _read(place, place.with_suffix(""))
+        review = _read(path, path.with_suffix(""))
     except ReadError as error:
         logger.warning("The autosaved review is not used: %s", error.found)
         return Review()
-    if place is not own and {e.reader for e in found.events} != {reader}:
+    if path is not own_path and {e.reader for e in review.events} != {reader}:
         return Review()
-    return found
+    return review
 
 
 def _json(content: ReviewFile) -> str:
-    fields = {"events": {"__all__": _OF_A_READ}}
+    fields = {"events": {"__all__": _READ_LOG_FIELDS}}
     return content.model_dump_json(by_alias=True, indent=1, exclude=fields) + "\n"
 
 
@@ -190,15 +193,15 @@ def _unwritable(path: Path, error: OSError) -> ResourceError:
 
 def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
     """Write an outline unless it exists: its name is its digest."""
-    place = folder / f"{outline.sha256}.nii.gz"
-    if place.exists():
+    path = folder / f"{outline.sha256}.nii.gz"
+    if path.exists():
         return
     affine = native.affine.copy()
     affine[:3, 3] = native.to_mm(outline.corner)
     image = nib.Nifti1Image(np.asarray(outline.labels), affine)
     image.header.set_xyzt_units("mm")
-    with atomic_file(place) as aside:
-        nib.save(image, aside)
+    with atomic_file(path) as temporary:
+        nib.save(image, temporary)
 
 
 def _read(path: Path, edits: Path, check: Check | None = None) -> Review:
@@ -217,17 +220,17 @@ def _read(path: Path, edits: Path, check: Check | None = None) -> Review:
 
 
 def _read_outline(folder: Path, row: OutlineRow) -> Outline:
-    place = folder / f"{row.sha256}.nii.gz"
+    path = folder / f"{row.sha256}.nii.gz"
     try:
-        image: Any = nib.load(place)
-        check_size(image.shape, place.name)
+        image: Any = nib.load(path)
+        check_size(image.shape, path.name)
         labels = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
-        raise _unreadable(place) from error
-    found = Outline(row.tracking_uid, row.corner, labels)
-    if labels.dtype != np.uint8 or labels.ndim != 3 or found.sha256 != row.sha256:
-        raise _unreadable(place)
-    return found
+        raise _unreadable(path) from error
+    outline = Outline(row.tracking_uid, row.corner, labels)
+    if labels.dtype != np.uint8 or labels.ndim != 3 or outline.sha256 != row.sha256:
+        raise _unreadable(path)
+    return outline
 
 
 def _unreadable(path: Path) -> ReadError:
