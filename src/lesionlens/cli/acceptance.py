@@ -10,9 +10,9 @@ import typer
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import checks, options
-from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
-from lesionlens.cli.option_groups import takes
+from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lesionlens.site.acceptance.report import AcceptanceReport
 
 
-@takes(network=EngineOptions)
+@with_option_groups(network=EngineOptions)
 def acceptance(
     cases: Annotated[
         Path,
@@ -43,7 +43,7 @@ def acceptance(
     convention: options.Convention = None,
     network: EngineChoice = NETWORK,
     workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
-) -> Answer:
+) -> CommandOutput:
     """Test the network on a site's own cases against bounds set in advance.
 
     Quality over all cases and by sequence set, scanner and slice thickness; a page and JSON, with
@@ -52,7 +52,7 @@ def acceptance(
     """
     options.check_layout(out, options.ResultLayout.OWN)
     check_outside(cases, out)
-    STOP.gently()
+    STOP.record_only()
     with progress_bar() as context:
         context.progress("looking for cases", 0.0)
         from lesionlens.site.acceptance.accept import SiteTest, accept
@@ -60,37 +60,37 @@ def acceptance(
         from lesionlens.site.cohort.run import WorkerOptions
         from lesionlens.site.cohort.work import CohortChoice
 
-        test = SiteTest(
+        site_test = SiteTest(
             cases=cases,
             out=out,
             bounds=read_bounds(bounds),
             choice=CohortChoice(network),
             worker_options=WorkerOptions(workers),
             convention=convention,
-            signed_by=None if signed_by is None else checks.person(signed_by),
+            signed_by=None if signed_by is None else checks.person_name(signed_by),
         )
-        report = accept(test, context=context)
-    return _answer(report, out)
+        report = accept(site_test, context=context)
+    return _output(report, out)
 
 
-def _answer(report: AcceptanceReport, out: Path) -> Answer:
+def _output(report: AcceptanceReport, out: Path) -> CommandOutput:
     from lesionlens.site.acceptance.accept import PAGE
 
-    notes = tuple(f"{case.name}: {case.problems[0]}" for case in report.cases if case.problems)
-    signed = f"Signed by {report.signed_by}" if report.signed_by else (
+    problems = tuple(f"{case.name}: {case.problems[0]}" for case in report.cases if case.problems)
+    signature = f"Signed by {report.signed_by}" if report.signed_by else (
         "Not signed yet: read the page, then pass --signed-by NAME"
     )  # fmt: skip
-    return Answer(
+    return CommandOutput(
         (
             _table(report),
-            *(f"NOT MET  {plain(one)}" for one in report.broken),
+            *(f"NOT MET  {plain(bound)}" for bound in report.broken),
             f"Acceptance test {'passed' if report.passed else 'NOT PASSED'} on "
             f"{len(report.cases)} cases",
-            plain(signed),
+            plain(signature),
             f"Page: {plain(str(out / PAGE))}",
             RESEARCH_USE_NOTICE,
         ),
-        notes,
+        problems,
     )
 
 
@@ -100,16 +100,16 @@ def _table(report: AcceptanceReport) -> Table:
     from lesionlens.site.acceptance.bounds import METRICS
     from lesionlens.site.acceptance.report import named
 
-    table = new_table(("", "metric", "cases", "mean", "bound", ""), words=2)
-    for one in report.groups:
-        for row in one.judged:
-            about = METRICS[row.metric]
+    table = new_table(("", "metric", "cases", "mean", "bound", ""), text_columns=2)
+    for group in report.groups:
+        for row in group.judged:
+            metric = METRICS[row.metric]
             table.add_row(
-                Text(plain(named(one))),
-                about.title,
+                Text(plain(named(group))),
+                metric.title,
                 str(row.cases),
                 "–" if row.mean is None else f"{row.mean:.3f}",
-                f"{'≥' if about.better > 0 else '≤'} {row.bound:g}",
+                f"{'≥' if metric.better > 0 else '≤'} {row.bound:g}",
                 row.verdict.value,
             )
     return table

@@ -12,9 +12,15 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
-from lesionlens.cli.console import Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
-from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
+from lesionlens.cli.option_groups import (
+    FILES,
+    SOURCE,
+    FileOptions,
+    SourceOptions,
+    with_option_groups,
+)
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.kept_memory import all_memory_kept
 
@@ -25,7 +31,9 @@ if TYPE_CHECKING:
     from lesionlens.base.records.findings import Candidate, Findings
 
 
-@takes(without={"rest"}, network=EngineOptions, source=SourceOptions, wanted=FileOptions)
+@with_option_groups(
+    without={"rest"}, network=EngineOptions, source=SourceOptions, export_options=FileOptions
+)
 def analyze(
     study: options.StudyPath,
     out: options.Out,
@@ -34,12 +42,12 @@ def analyze(
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
-    wanted: ExportOptions = FILES,
+    export_options: ExportOptions = FILES,
     prior: options.Prior = None,
     prior_study: options.PriorStudy = None,
     supersedes: options.Supersedes = None,
     json: options.Json = False,
-) -> Answer:
+) -> CommandOutput:
     """Find candidate tumour regions in one brain MRI and write the result folder.
 
     Any subset of T1, T1c, T2 and FLAIR is accepted. Sequences are recognised by names and headers
@@ -50,50 +58,54 @@ def analyze(
     check_outside(study, out)
     with all_memory_kept(), progress_bar() as context:
         context.progress("opening the study", 0.0)
-        opened = source.open(study, context)
-        earlier = comparison.find(prior, prior_study, opened, same_patient=source.same_patient)
-        documents = options.superseded(supersedes, opened)
+        opened_study = source.open(study, context)
+        located_prior = comparison.find(
+            prior, prior_study, opened_study, same_patient=source.same_patient
+        )
+        documents = options.superseded(supersedes, opened_study)
         prepare = options.preparation(brain_extraction, bias_correction)
         from lesionlens.imaging.reading.remembered_series import remember
         from lesionlens.results.lens import Lens
 
-        def work(choice: EngineChoice) -> Analysis:
+        def analyse(choice: EngineChoice) -> Analysis:
             lens = Lens(engine=choice.start_loading())
-            result = lens(opened, prepare, context=context)
-            return comparison.compare(result.analysis, earlier, lens, prepare, context)
+            result = lens(opened_study, prepare, context=context)
+            return comparison.compare(result.analysis, located_prior, lens, prepare, context)
 
-        analysis, more = network.run(work)
+        analysis, engine_notes = network.run(analyse)
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
-        analysis = replace(analysis, options=wanted, run=run)
+        analysis = replace(analysis, options=export_options, run=run)
         folder, analysis, notes = options.save(analysis, out, layout, context)
-        notes += more
+        notes += engine_notes
         comparison.remember(analysis)
         if source.named:
-            remember(opened)
+            remember(opened_study)
     if json:
-        return Answer(((folder / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)
-    return Answer(summary(analysis.findings, folder, comparison.table_of(analysis)), notes)
+        return CommandOutput(
+            ((folder / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes
+        )
+    return CommandOutput(summary(analysis.findings, folder, comparison.table_of(analysis)), notes)
 
 
 def summary(
-    findings: Findings, out: Path, compared: tuple[str | Table, ...] = ()
+    findings: Findings, out: Path, comparison_lines: tuple[str | Table, ...] = ()
 ) -> tuple[str | Table, ...]:
     """Return the printed summary: candidates, changes, location of the files, the notice."""
-    parts: list[str | Table] = [findings.conclusion[0].upper() + findings.conclusion[1:]]
+    lines: list[str | Table] = [findings.conclusion[0].upper() + findings.conclusion[1:]]
     if findings.candidates:
-        parts.append(_table(findings.candidates))
-    parts += compared
-    parts.append(f"Result: {plain(str(out))}  (report.html opens in any browser)")
-    parts.append(RESEARCH_USE_NOTICE)
-    return tuple(parts)
+        lines.append(_table(findings.candidates))
+    lines += comparison_lines
+    lines.append(f"Result: {plain(str(out))}  (report.html opens in any browser)")
+    lines.append(RESEARCH_USE_NOTICE)
+    return tuple(lines)
 
 
 def _table(candidates: tuple[Candidate, ...]) -> Table:
     from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR
 
     headings = ("", "where", "size (mm)", "volume (ml)", "enhancing (ml)", "score")
-    table = new_table(headings, words=2)
+    table = new_table(headings, text_columns=2)
     for candidate in candidates:
         table.add_row(
             str(candidate.id),

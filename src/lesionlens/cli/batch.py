@@ -14,9 +14,9 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
-from lesionlens.cli.option_groups import FILES, FileOptions, takes
+from lesionlens.cli.option_groups import FILES, FileOptions, with_option_groups
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.run import CohortRun
 
 
-@takes(without={"evidence", "rest"}, network=EngineOptions, wanted=FileOptions)
+@with_option_groups(without={"evidence", "rest"}, network=EngineOptions, export_options=FileOptions)
 def batch(
     studies: Annotated[
         Path,
@@ -54,9 +54,9 @@ def batch(
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
-    wanted: ExportOptions = FILES,
+    export_options: ExportOptions = FILES,
     json: options.Json = False,
-) -> Answer:
+) -> CommandOutput:
     """Analyse every study below a folder and write one table of all results.
 
     A study that fails is recorded with its message and does not stop the others. Ctrl-C keeps
@@ -81,72 +81,80 @@ def batch(
         from lesionlens.site.cohort.work import CohortChoice
 
         options.preparation(brain_extraction, bias_correction)
-        choice = CohortChoice(network, brain_extraction.value, bias_correction, wanted)
-        part = Shard() if shard is None else Shard.of(shard)
+        choice = CohortChoice(network, brain_extraction.value, bias_correction, export_options)
+        selected_shard = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
-        count = len(part.part(find_jobs(studies, results)))
+        count = len(selected_shard.part(find_jobs(studies, results)))
         notes = [*unread_columns(studies), *left_out(studies, results)]
         processes = min(workers or max(1, usable_processors() // 2), count)
-        STOP.gently()
-        done = run_cohort(
-            Cohort(studies, results, resume, None if results == out else out, part),
+        STOP.record_only()
+        cohort_run = run_cohort(
+            Cohort(studies, results, resume, None if results == out else out, selected_shard),
             choice,
             WorkerOptions(processes, scheduler),
             context=context,
         )
-        notes += repeated_scans(results, done.outcomes)
-        written = () if part.count > 1 else write_table(results, done.outcomes)
-    return _answer(done, notes, written, json=json)
+        notes += repeated_scans(results, cohort_run.outcomes)
+        table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
+    return _output(cohort_run, notes, table_files, json=json)
 
 
-def _answer(done: CohortRun, notes: list[str], written: Sequence[Path], *, json: bool) -> Answer:
-    if done.exit_status == 130:
+def _output(
+    cohort_run: CohortRun, notes: list[str], table_files: Sequence[Path], *, json: bool
+) -> CommandOutput:
+    if cohort_run.exit_status == 130:
         notes.append("interrupted; finished studies are kept, --resume continues")
     if json:
-        return Answer.of_json(_content(done), tuple(notes), done.exit_status)
-    tables = ", ".join(plain(str(path)) for path in written)
-    after = "After the last shard, run it with --resume and without --shard to write the table"
-    last = (_counts(done), f"Tables: {tables}" if written else after, RESEARCH_USE_NOTICE)
-    return Answer((_table(done), *last), tuple(notes), done.exit_status)
+        return CommandOutput.of_json(
+            _json_content(cohort_run), tuple(notes), cohort_run.exit_status
+        )
+    tables = ", ".join(plain(str(path)) for path in table_files)
+    shard_hint = "After the last shard, run it with --resume and without --shard to write the table"
+    closing_lines = (
+        _counts(cohort_run),
+        f"Tables: {tables}" if table_files else shard_hint,
+        RESEARCH_USE_NOTICE,
+    )
+    return CommandOutput((_table(cohort_run), *closing_lines), tuple(notes), cohort_run.exit_status)
 
 
-def _counts(done: CohortRun) -> str:
+def _counts(cohort_run: CohortRun) -> str:
     from lesionlens.site.database.records import Status
 
-    number = {s: sum(o.status is s for o in done.outcomes) for s in Status}
-    parts = [f"{number[Status.ANALYSED]} of {len(done.outcomes)} studies analysed"]
-    if done.kept:
-        parts.append(f"{done.kept} of them before")
-    if number[Status.FAILED]:
-        parts.append(f"{number[Status.FAILED]} failed")
-    if number[Status.STOPPED]:
-        parts.append(f"{number[Status.STOPPED]} left")
+    by_status = {s: sum(o.status is s for o in cohort_run.outcomes) for s in Status}
+    parts = [f"{by_status[Status.ANALYSED]} of {len(cohort_run.outcomes)} studies analysed"]
+    if cohort_run.kept:
+        parts.append(f"{cohort_run.kept} of them before")
+    if by_status[Status.FAILED]:
+        parts.append(f"{by_status[Status.FAILED]} failed")
+    if by_status[Status.STOPPED]:
+        parts.append(f"{by_status[Status.STOPPED]} left")
     return ", ".join(parts)
 
 
-def _table(done: CohortRun) -> Table:
+def _table(cohort_run: CohortRun) -> Table:
     from rich.text import Text
 
-    table = new_table(("study", "outcome", "seconds"), words=2)
-    for outcome in done.outcomes:
+    table = new_table(("study", "outcome", "seconds"), text_columns=2)
+    for outcome in cohort_run.outcomes:
         message = Text(plain(outcome.message), style="" if outcome.exit_status == 0 else "red")
         table.add_row(Text(plain(outcome.name)), message, f"{outcome.seconds:.1f}")
     return table
 
 
-def _content(done: CohortRun) -> dict[str, Any]:
+def _json_content(cohort_run: CohortRun) -> dict[str, Any]:
     """Return what `--json` prints."""
     rows = [
         {
-            "study": o.name,
-            "status": o.status.value,
-            "exit_status": o.exit_status,
-            "message": o.message,
-            "candidates": o.candidates,
-            "other_findings": o.other_findings,
-            "seconds": round(o.seconds, 2),
-            "peak_memory_mib": round(o.peak_memory_mib, 1),
+            "study": outcome.name,
+            "status": outcome.status.value,
+            "exit_status": outcome.exit_status,
+            "message": outcome.message,
+            "candidates": outcome.candidates,
+            "other_findings": outcome.other_findings,
+            "seconds": round(outcome.seconds, 2),
+            "peak_memory_mib": round(outcome.peak_memory_mib, 1),
         }
-        for o in done.outcomes
+        for outcome in cohort_run.outcomes
     ]
-    return {"studies": rows, "kept": done.kept}
+    return {"studies": rows, "kept": cohort_run.kept}

@@ -21,9 +21,9 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
-from lesionlens.cli.option_groups import SOURCE, takes
+from lesionlens.cli.option_groups import SOURCE, with_option_groups
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.imaging.samples import STUDY
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
 LIST_NAME = "bench.files.json"
-_BUSY = 0.3  # load per core above which wall times are unreliable
+_BUSY_LOAD = 0.3  # load per core above which wall times are unreliable
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-@takes(network=ComputeOptions)
+@with_option_groups(network=ComputeOptions)
 def bench(
     study: Annotated[
         Path, typer.Argument(help="A study; the sample patient if none is given.", metavar="STUDY")
@@ -49,7 +49,7 @@ def bench(
     ] = None,
     network: EngineChoice = NETWORK,
     json: options.Json = False,
-) -> Answer:
+) -> CommandOutput:
     """Time the analysis of a study, stage by stage.
 
     Reports medians of warm runs and the load of the machine. Writes nothing without --out.
@@ -63,28 +63,30 @@ def bench(
         from lesionlens.engines.threads import use_threads
 
         use_threads(network.threads, network.engine)
-        place = devices.choose(network.device)
-        precision = devices.choose_precision(place, network.precision)
-        figures = circumstances(devices.describe(place, precision), study)
-        busy = busy_words(figures["machine"])
-        figures |= _time_analysis(study, repeat, network, context)
-    return _answer(figures, out, () if busy is None else (busy,), json=json)
+        chosen_device = devices.choose(network.device)
+        precision = devices.choose_precision(chosen_device, network.precision)
+        report = circumstances(devices.describe(chosen_device, precision), study)
+        warning = busy_warning(report["machine"])
+        report |= _time_analysis(study, repeat, network, context)
+    return _output(report, out, () if warning is None else (warning,), json=json)
 
 
-def _answer(
-    figures: dict[str, Any], out: Path | None, notes: tuple[str, ...], *, json: bool
-) -> Answer:
+def _output(
+    report: dict[str, Any], out: Path | None, notes: tuple[str, ...], *, json: bool
+) -> CommandOutput:
     """Write the requested files and return the printed summary."""
-    figures["notes"] = list(notes)
-    text = json_text.dumps(figures, indent=1)
+    report["notes"] = list(notes)
+    text = json_text.dumps(report, indent=1)
     if out is not None:
-        contents = {JSON_NAME: text + "\n", TABLE_NAME: markdown(figures)}
+        contents = {JSON_NAME: text + "\n", TABLE_NAME: markdown(report)}
         write_listed(out, contents, LIST_NAME)
     if json:
-        return Answer((text,), notes)
-    written = () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)
-    return Answer(
-        (_table(figures), summary_words(figures), machine_words(figures), *written), notes
+        return CommandOutput((text,), notes)
+    written_lines = (
+        () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)
+    )
+    return CommandOutput(
+        (_table(report), summary_line(report), machine_line(report), *written_lines), notes
     )
 
 
@@ -96,18 +98,18 @@ def _time_analysis(
     from lesionlens.results.lens import Lens
 
     lens = Lens(network.device, precision=network.precision)
-    loading = time.perf_counter() - start
+    loading_seconds = time.perf_counter() - start
     runs = []
-    for turn in range(repeat + 1):
-        context.progress(f"run {turn + 1} of {repeat + 1}", turn / (repeat + 1))
+    for run_index in range(repeat + 1):
+        context.progress(f"run {run_index + 1} of {repeat + 1}", run_index / (repeat + 1))
         start = time.perf_counter()
-        opened = SOURCE.open(study, context)
-        result = lens(opened, context=context.quiet())
+        opened_study = SOURCE.open(study, context)
+        result = lens(opened_study, context=context.quiet())
         runs.append((time.perf_counter() - start, result.analysis.run))
-    return _figures(loading, runs)
+    return _report(loading_seconds, runs)
 
 
-def _figures(loading: float, runs: list[tuple[float, Any]]) -> dict[str, Any]:
+def _report(loading_seconds: float, runs: list[tuple[float, Any]]) -> dict[str, Any]:
     """Return seconds and memory as JSON types; stages are medians of the warm runs."""
     warm = runs[1:]
     stages: dict[str, list[float]] = {}
@@ -117,9 +119,9 @@ def _figures(loading: float, runs: list[tuple[float, Any]]) -> dict[str, Any]:
     last = runs[-1][1]
     return {
         "weights_sha256": last.engine.weights_sha256,
-        "loading_seconds": round(loading, 3),
+        "loading_seconds": round(loading_seconds, 3),
         "cold_seconds": round(runs[0][0], 3),
-        "median_seconds": round(statistics.median(seconds for seconds, _ in warm), 3),
+        "median_seconds": round(statistics.median(run_seconds for run_seconds, _ in warm), 3),
         "runs": len(warm),
         "stages": {name: round(statistics.median(found), 3) for name, found in stages.items()},
         "peak_memory_mib": round(max(s.peak_memory_mib for s in last.stages), 1),
@@ -158,10 +160,10 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def busy_words(about: Mapping[str, Any]) -> str | None:
+def busy_warning(machine: Mapping[str, Any]) -> str | None:
     """Return a warning if other programs used the machine; None if it was idle or unknown."""
-    load, cores = about["load_before"], about["cores"] or 1
-    if load is None or load < _BUSY * cores:
+    load, cores = machine["load_before"], machine["cores"] or 1
+    if load is None or load < _BUSY_LOAD * cores:
         return None
     return (
         f"the machine was busy before this began (load average {load:g} on {cores} cores): the "
@@ -169,39 +171,39 @@ def busy_words(about: Mapping[str, Any]) -> str | None:
     )
 
 
-def machine_words(figures: Mapping[str, Any]) -> str:
+def machine_line(report: Mapping[str, Any]) -> str:
     """Describe the machine and versions in one line."""
-    about = figures["machine"]
-    load = about["load_before"]
-    monai = f", MONAI {about['monai']}" if about["monai"] else ""
+    machine = report["machine"]
+    load = machine["load_before"]
+    monai = f", MONAI {machine['monai']}" if machine["monai"] else ""
     return (
-        f"LesionLens {figures['lesionlens']}, torch {about['torch']}{monai}; {about['processor']}, "
-        f"{about['cores']} cores; {figures['device']}; load average before: "
-        f"{'not known' if load is None else f'{load:g}'}; {about['date']}; "
-        f"study: {figures['study']}"
+        f"LesionLens {report['lesionlens']}, torch {machine['torch']}{monai}; "
+        f"{machine['processor']}, {machine['cores']} cores; {report['device']}; "
+        f"load average before: {'not known' if load is None else f'{load:g}'}; "
+        f"{machine['date']}; study: {report['study']}"
     )
 
 
-def summary_words(figures: Mapping[str, Any]) -> str:
+def summary_line(report: Mapping[str, Any]) -> str:
     """Describe the time of an analysis in one line."""
     return (
-        f"{figures['median_seconds']:.2f} s a study (median; warm runs: {figures['runs']}), "
-        f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "
-        f"load; peak {figures['peak_memory_mib']:.0f} MiB"
+        f"{report['median_seconds']:.2f} s a study (median; warm runs: {report['runs']}), "
+        f"{report['cold_seconds']:.2f} s the first time, {report['loading_seconds']:.2f} s to "
+        f"load; peak {report['peak_memory_mib']:.0f} MiB"
     )
 
 
-def markdown(figures: Mapping[str, Any]) -> str:
+def markdown(report: Mapping[str, Any]) -> str:
     """Return the table as Markdown."""
-    lines = [machine_words(figures), ""]
-    lines += [f"**{note[0].upper()}{note[1:]}.**\n" for note in figures["notes"]]
-    lines += [summary_words(figures), "", "| stage | seconds |", "|---|---:|"]
-    lines += [f"| {name} | {took:.2f} |" for name, took in figures["stages"].items()]
+    lines = [machine_line(report), ""]
+    lines += [f"**{note[0].upper()}{note[1:]}.**\n" for note in report["notes"]]
+    lines += [summary_line(report), "", "| stage | seconds |", "|---|---:|"]
+    lines += [f"| {name} | {seconds:.2f} |" for name, seconds in report["stages"].items()]
     return "\n".join(lines) + "\n"
 
 
-def _table(figures: Mapping[str, Any]) -> Table:
+def _table(report: Mapping[str, Any]) -> Table:
     table = new_table(("stage", "seconds"))
-    for name, seconds in figures["stages"].items():
+    for name, seconds in report["stages"].items():
         table.add_row(name, f"{seconds:.2f}")
     return table

@@ -11,17 +11,17 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import open_regular
 from lesionlens.cli.console import plain
 
-_LOOKED_AT = 2**16
+_SCANNED_BYTES = 2**16
 
 
-def check_file(file: Path | None, mark: bytes) -> None:
+def check_file(file: Path | None, signature: bytes) -> None:
     """Refuse an output file that cannot be written or is a foreign file; None is accepted.
 
     Parameters
     ----------
     file : Path or None
         Replaced later, if it exists.
-    mark : bytes
+    signature : bytes
         Found in the first or last 64 KiB of every file that the command itself writes.
 
     Raises
@@ -42,7 +42,7 @@ def check_file(file: Path | None, mark: bytes) -> None:
             expected="a file in a writable folder",
             next_step="Choose another folder",
         )
-    if file is not None and os.path.lexists(file) and not _holds(file, mark):
+    if file is not None and os.path.lexists(file) and not _has_signature(file, signature):
         raise UnusableInputError(
             found=f"{file.name!r}, which exists and which this command did not write",
             expected="a new name, or an earlier file of the same command",
@@ -50,13 +50,13 @@ def check_file(file: Path | None, mark: bytes) -> None:
         )
 
 
-def _holds(file: Path, mark: bytes) -> bool:
+def _has_signature(file: Path, signature: bytes) -> bool:
     """Return whether a regular file begins or ends with a text that contains the mark."""
     try:
         with open_regular(file) as stream:
-            begin = stream.read(_LOOKED_AT)
-            stream.seek(max(stream.seek(0, os.SEEK_END) - _LOOKED_AT, 0))
-            return mark in begin or mark in stream.read()
+            head = stream.read(_SCANNED_BYTES)
+            stream.seek(max(stream.seek(0, os.SEEK_END) - _SCANNED_BYTES, 0))
+            return signature in head or signature in stream.read()
     except (OSError, ReadError):
         return False
 
@@ -79,7 +79,7 @@ def check_readable(arguments: Iterable[object]) -> None:
             )
 
 
-def person(name: str) -> str:
+def person_name(name: str) -> str:
     """Return a person's name without surplus spaces or control characters.
 
     Raises
@@ -87,11 +87,11 @@ def person(name: str) -> str:
     UnusableInputError
         The name is empty.
     """
-    known = " ".join(plain(name).split())
-    if not known:
+    cleaned = " ".join(plain(name).split())
+    if not cleaned:
         raise UnusableInputError(
             found="an empty name",
             expected="the name of the person who decides",
             next_step='Give it, such as "A. Reader"',
         )
-    return known
+    return cleaned

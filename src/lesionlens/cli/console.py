@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandOutput:
     """The output of a finished command."""
 
     output: tuple[RenderableType, ...] = ()
@@ -34,12 +34,12 @@ class Answer:
     status: int = 0
 
     @classmethod
-    def of_json(cls, content: Any, notes: tuple[str, ...] = (), status: int = 0) -> Answer:
+    def of_json(cls, content: Any, notes: tuple[str, ...] = (), status: int = 0) -> CommandOutput:
         """Return an answer that prints one JSON value, as `--json` does."""
         return cls((json.dumps(content, indent=1),), notes, status)
 
 
-class Stop(threading.Event):
+class StopRequest(threading.Event):
     """A request to stop (SIGINT, SIGTERM).
 
     The first signal raises KeyboardInterrupt on the main thread; the request stays set for
@@ -48,15 +48,15 @@ class Stop(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._raises = True
+        self._raise_interrupt = True
         self.answered = False
         """Whether the outcome was printed."""
 
-    def gently(self) -> None:
+    def record_only(self) -> None:
         """From now on only record the request: the work polls it and saves its state."""
-        self._raises = False
+        self._raise_interrupt = False
 
-    def listen(self) -> None:
+    def install_handlers(self) -> None:
         """Install handlers for both signals (main thread only)."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
@@ -65,17 +65,17 @@ class Stop(threading.Event):
         del number, frame
         if not self.is_set():
             self.set()
-            if self._raises:
+            if self._raise_interrupt:
                 raise Interrupt
 
 
 logger = logging.getLogger(__name__)
-_FIGURES = re.compile(r"[\d.]+")
-_LOG_S = 30.0
+_NUMBERS = re.compile(r"[\d.]+")
+_LOG_INTERVAL_S = 30.0
 """Seconds between the lines of one stage in a log."""
 QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
 """Whether the progress bar is switched off."""
-STOP = Stop()
+STOP = StopRequest()
 """Stop request of this process."""
 
 
@@ -97,24 +97,24 @@ def plain(text: str) -> str:
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf"))
 
 
-def new_table(headings: Sequence[str], words: int = 1) -> Table:
-    """Return an empty table: columns of words first, which fold where the terminal is narrow.
+def new_table(headings: Sequence[str], text_columns: int = 1) -> Table:
+    """Return an empty table; its text columns come first and fold on narrow terminals.
 
     Parameters
     ----------
     headings : sequence of str
         One per column.
-    words : int
-        How many columns hold words; the rest are figures, which are never cut.
+    text_columns : int
+        Number of text columns; the others hold numbers, which are never cut.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        figure = number >= words
+    for index, heading in enumerate(headings):
+        is_number = index >= text_columns
         table.add_column(
-            heading, justify="right" if figure else "left", no_wrap=figure, overflow="fold"
+            heading, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
         )
     return table
 
@@ -129,7 +129,7 @@ def progress_bar() -> Iterator[RunContext]:
     columns = (stage, BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     if not console.is_terminal or QUIET.get():
-        yield RunContext(_logged(no_progress), STOP)
+        yield RunContext(_with_log(no_progress), STOP)
         return
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
@@ -137,19 +137,19 @@ def progress_bar() -> Iterator[RunContext]:
         def report(stage: str, fraction: float) -> None:
             bar.update(task, description=plain(stage), completed=min(max(fraction, 0.0), 1.0))
 
-        yield RunContext(_logged(report), STOP)
+        yield RunContext(_with_log(report), STOP)
 
 
-def _logged(progress: Progress) -> Progress:
-    """Log each stage when it begins, and stages with counted steps from time to time."""
-    latest, due = "", 0.0
+def _with_log(progress: Progress) -> Progress:
+    """Log each stage when it starts, and at intervals while its steps are counted."""
+    last_stage, next_log = "", 0.0
 
     def report(stage: str, fraction: float) -> None:
-        nonlocal latest, due
-        kind, now = _FIGURES.sub("", stage), time.monotonic()
-        if kind != latest or now >= due:
+        nonlocal last_stage, next_log
+        stage_name, time_s = _NUMBERS.sub("", stage), time.monotonic()
+        if stage_name != last_stage or time_s >= next_log:
             logger.info("%s", plain(stage))
-            latest, due = kind, now + _LOG_S
+            last_stage, next_log = stage_name, time_s + _LOG_INTERVAL_S
         progress(stage, fraction)
 
     return report

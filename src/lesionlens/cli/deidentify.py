@@ -12,7 +12,7 @@ import typer
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer, plain, progress_bar
+from lesionlens.cli.console import CommandOutput, plain, progress_bar
 
 if TYPE_CHECKING:
     from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
@@ -74,7 +74,7 @@ def deidentify(
     key: Key = None,
     map_file: Map = None,
     json: options.Json = False,
-) -> Answer:
+) -> CommandOutput:
     """Write a de-identified copy of DICOM files, by DICOM PS3.15 (Basic Profile with options).
 
     Files that are not DICOM are not copied. Faces are removed if a template fits the head; images
@@ -88,23 +88,25 @@ def deidentify(
         from lesionlens.imaging.reading.readers import check_path
 
         check_path(source)
-        wanted = Options(
+        profile_options = Options(
             dates is Dates.FULL, keep_uids, device, characteristics, burned_in, keep_faces
         )
-        pseudonyms, table = replacement(key, map_file, out)
-        kept = partial(pseudonyms.write_map, table)
-        done = deidentify_folder(source, out, pseudonyms, wanted, finish=kept, context=context)
+        pseudonyms, map_path = replacement(key, map_file, out)
+        write_map = partial(pseudonyms.write_map, map_path)
+        outcome = deidentify_folder(
+            source, out, pseudonyms, profile_options, finish=write_map, context=context
+        )
     if json:
-        summary = {"files": done.files, "map": str(table), "notices": done.notices}
-        return Answer.of_json(summary)
+        summary = {"files": outcome.files, "map": str(map_path), "notices": outcome.notices}
+        return CommandOutput.of_json(summary)
     lines = (
-        f"{done.files} files in {plain(str(out))}",
-        f"Map to the originals, to be kept separate: {plain(str(table))}",
+        f"{outcome.files} files in {plain(str(out))}",
+        f"Map to the originals, to be kept separate: {plain(str(map_path))}",
     )
-    return Answer(lines, done.notices)
+    return CommandOutput(lines, outcome.notices)
 
 
-def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudonyms, Path]:
+def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pseudonyms, Path]:
     """Return the replacement of identifiers, and the file for its map.
 
     Raises
@@ -115,14 +117,14 @@ def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudo
     from lesionlens.base.errors import UnusableInputError
     from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, check_map, home, key_at
 
-    places = key or home() / "key", table or home() / "map.csv"
-    for place in places:
-        if out.resolve() in place.resolve().parents:
+    paths = key or home() / "key", map_path or home() / "map.csv"
+    for path in paths:
+        if out.resolve() in path.resolve().parents:
             raise UnusableInputError(
-                found=f"{place.name!r} within the output folder, which is to be shared",
+                found=f"{path.name!r} within the output folder, which is to be shared",
                 expected="key and map in another folder: they identify the patient",
                 next_step="Choose other paths with --key and --map",
             )
-    pseudonyms = Pseudonyms(key_at(places[0]))
-    check_map(places[1])
-    return pseudonyms, places[1]
+    pseudonyms = Pseudonyms(key_at(paths[0]))
+    check_map(paths[1])
+    return pseudonyms, paths[1]

@@ -11,7 +11,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer
+from lesionlens.cli.console import CommandOutput
 from lesionlens.imaging import samples
 
 _CORE = ("torch", "monai", "numpy", "SimpleITK", "nibabel", "pydicom", "highdicom", "safetensors")
@@ -28,21 +28,21 @@ _EXTRAS = {
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
 
-def doctor(json: options.Json = False) -> Answer:
+def doctor(json: options.Json = False) -> CommandOutput:
     """Report what is installed, which device is used, what is missing and how to add it.
 
     Exit status 1 if LesionLens cannot run.
     """
-    found = examine()
-    status = 0 if found["ready"] else 1
+    report = examine()
+    status = 0 if report["ready"] else 1
     if json:
-        return Answer.of_json(found, status=status)
-    return Answer(tuple(_lines(found)), status=status)
+        return CommandOutput.of_json(report, status=status)
+    return CommandOutput(tuple(_lines(report)), status=status)
 
 
 def examine() -> dict[str, Any]:
     """Return all that the command prints, as JSON types."""
-    weights, in_use = _weights("default"), _in_use()
+    weights, in_use = _weights("default"), _weights_in_use()
     core = {name: version_of(name) for name in _CORE}
     return {
         "lesionlens": metadata.version("lesionlens"),
@@ -53,7 +53,7 @@ def examine() -> dict[str, Any]:
         "weights": weights,
         "weights_synthetic": _weights("synthetic"),
         "weights_in_use": in_use,
-        "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
+        "extras": {extra: _extra(extra, packages) for extra, packages in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
         "plugins_failing": {group: plugins.load_errors(group) for group in _GROUPS},
         "display": plugins.has_display(),
@@ -69,11 +69,11 @@ def _has_sample() -> bool:
     return samples.STUDY.is_dir() and samples.DICOM_STUDY.is_dir()
 
 
-def _extra(extra: str, parts: tuple[str, ...]) -> dict[str, Any]:
-    missing = [name for name in parts if util.find_spec(name.replace("-", "_")) is None]
+def _extra(extra: str, packages: tuple[str, ...]) -> dict[str, Any]:
+    missing = [name for name in packages if util.find_spec(name.replace("-", "_")) is None]
     return {
         "installed": not missing,
-        "versions": {name: version_of(name) for name in parts if name not in missing},
+        "versions": {name: version_of(name) for name in packages if name not in missing},
         "missing": missing,
         "add": f'pip install "lesionlens[{extra}]"' if missing else None,
     }
@@ -87,7 +87,7 @@ def _device() -> dict[str, Any]:
 
     from lesionlens.engines import device as devices
 
-    found = [
+    accelerators = [
         {
             "device": str(device),
             "name": devices.name_of(device),
@@ -97,8 +97,8 @@ def _device() -> dict[str, Any]:
     ]
     return {
         "auto": devices.choose("auto").type,
-        "gpus": [one["name"] for one in found],
-        "accelerators": found,
+        "gpus": [accelerator["name"] for accelerator in accelerators],
+        "accelerators": accelerators,
         "cpu_threads": torch.get_num_threads(),
         "cpu_bfloat16": devices.has_fast_bfloat16(torch.device("cpu")),
     }
@@ -121,7 +121,7 @@ def _weights(name: str) -> dict[str, Any]:
     }
 
 
-def _in_use() -> dict[str, Any]:
+def _weights_in_use() -> dict[str, Any]:
     """Return the default weights, and who accepted them."""
     from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
 
@@ -143,44 +143,50 @@ def _in_use() -> dict[str, Any]:
     }
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    device, weights = found["device"], found["weights"]
+def _lines(report: dict[str, Any]) -> list[str]:
+    device, weights = report["device"], report["weights"]
     gpus = (
         ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"
     )
-    sample = "in the package" if found["sample"] else "MISSING: install LesionLens again"
+    sample = "in the package" if report["sample"] else "MISSING: install LesionLens again"
     threads = f"{device['cpu_threads']} thread{'s' * (device['cpu_threads'] != 1)}"
     lines = [
-        f"LesionLens {found['lesionlens']}, Python {found['python']}, {found['system']}",
+        f"LesionLens {report['lesionlens']}, Python {report['python']}, {report['system']}",
         f"Device      {device['auto']} ({threads}; GPU: {gpus})",
         _weights_line("Weights", weights),
-        _weights_line("synthetic", found["weights_synthetic"]),
-        _in_use_line(found["weights_in_use"]),
-        f"Display     {'yes' if found['display'] else 'none (napari needs one, or xvfb-run)'}",
+        _weights_line("synthetic", report["weights_synthetic"]),
+        _in_use_line(report["weights_in_use"]),
+        f"Display     {'yes' if report['display'] else 'none (napari needs one, or xvfb-run)'}",
         f"Sample      {sample}",
-        "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
+        "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in report["core"].items()),
     ]
-    for extra, state in found["extras"].items():
-        words = [f"{n} {v}" for n, v in state["versions"].items()]
-        words += [f"missing {', '.join(state['missing'])}: {state['add']}"] * bool(state["missing"])
-        lines.append(f"{extra:<11} {', '.join(words)}")
-    for group, names in found["plugins"].items():
+    for extra, extra_report in report["extras"].items():
+        parts = [f"{n} {v}" for n, v in extra_report["versions"].items()]
+        parts += [f"missing {', '.join(extra_report['missing'])}: {extra_report['add']}"] * bool(
+            extra_report["missing"]
+        )
+        lines.append(f"{extra:<11} {', '.join(parts)}")
+    for group, names in report["plugins"].items():
         lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")
-        failing = found["plugins_failing"][group].values()
+        failing = report["plugins_failing"][group].values()
         lines += [f"{'':<11} NOT USABLE: {reason.removeprefix('that ')}" for reason in failing]
-    lines.append("Ready." if found["ready"] else "Not ready: see what is missing above.")
+    lines.append("Ready." if report["ready"] else "Not ready: see what is missing above.")
     return lines
 
 
-def _in_use_line(used: dict[str, Any]) -> str:
-    if not used["verified"]:
-        return f"{'In use':<11} NOT USABLE: {used['message']}"
-    by = f" ({used['version']}, accepted by {used['accepted_by']})" if "version" in used else ""
-    return f"{'In use':<11} {used['name']}{by}"
+def _in_use_line(in_use: dict[str, Any]) -> str:
+    if not in_use["verified"]:
+        return f"{'In use':<11} NOT USABLE: {in_use['message']}"
+    acceptance = (
+        f" ({in_use['version']}, accepted by {in_use['accepted_by']})"
+        if "version" in in_use
+        else ""
+    )
+    return f"{'In use':<11} {in_use['name']}{acceptance}"
 
 
 def _weights_line(title: str, weights: dict[str, Any]) -> str:
     if not weights["verified"]:
         return f"{title:<11} NOT USABLE: {weights['message']}"
-    about = f"{weights['version']} ({weights['trained_on']})"
-    return f"{title:<11} {about}, verified, SHA-256 {weights['sha256'][:16]}…"
+    description = f"{weights['version']} ({weights['trained_on']})"
+    return f"{title:<11} {description}, verified, SHA-256 {weights['sha256'][:16]}…"

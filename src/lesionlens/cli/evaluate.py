@@ -13,7 +13,7 @@ import typer
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.text import first_few
 from lesionlens.cli import checks
-from lesionlens.cli.console import Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,7 +71,7 @@ def evaluate(
         Path | None, typer.Option(help="Write all results to a JSON file.", metavar="FILE")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot (PNG).", metavar="FILE")] = None,
-) -> Answer:
+) -> CommandOutput:
     """Score results against reference segmentations.
 
     Dice, HD95, BraTS 2023's lesion-wise scores, FROC, calibration and whether attention lies in the
@@ -84,25 +84,27 @@ def evaluate(
         context.progress("looking for cases", 0.0)
         from lesionlens.analysis.evaluation.evaluation import evaluate as measure
 
-        done = measure(predictions, truth, convention=convention, context=context)
+        evaluation = measure(predictions, truth, convention=convention, context=context)
         if json is not None:
-            write_atomically(json, json_text.dumps(done.to_json(), indent=1) + "\n")
+            write_atomically(json, json_text.dumps(evaluation.to_json(), indent=1) + "\n")
         if plot is not None:
-            done.plot(plot)
-    notes = [f"{s.case}: {problem}" for s in done.scores for problem in s.problems]
-    if done.left_out:
-        names = first_few([*map(plain, done.left_out)], 5)
+            evaluation.plot(plot)
+    notes = [f"{s.case}: {problem}" for s in evaluation.scores for problem in s.problems]
+    if evaluation.left_out:
+        names = first_few([*map(plain, evaluation.left_out)], 5)
         notes.append(f"No reference case is named {names}: skipped")
-    if len(done.engines) > 1:
-        notes.append(f"Results of {len(done.engines)} engines or weights are scored together")
-    if reviewed := sum(s.reviewed for s in done.scores):
+    if len(evaluation.engines) > 1:
+        notes.append(f"Results of {len(evaluation.engines)} engines or weights are scored together")
+    if reviewed := sum(s.reviewed for s in evaluation.scores):
         notes.append(
-            f"{reviewed} of {len(done.scores)} results were reviewed: what the network made is "
-            "scored, without readers' edits, additions and rejections"
+            f"{reviewed} of {len(evaluation.scores)} results were reviewed: what the network made "
+            "is scored, without readers' edits, additions and rejections"
         )
     files = tuple(f"Written: {plain(str(file))}" for file in (json, plot) if file is not None)
-    tables = (_case_table(done.scores), _summary_table(done.summary))
-    return Answer((*tables, *_last(done.summary, done.engines), *files), (*notes,))
+    tables = (_case_table(evaluation.scores), _summary_table(evaluation.summary))
+    return CommandOutput(
+        (*tables, *_closing_lines(evaluation.summary, evaluation.engines), *files), (*notes,)
+    )
 
 
 def _cell(value: float | None, digits: int) -> str:
@@ -113,10 +115,10 @@ def _case_table(scores: Sequence[CaseScore]) -> Table:
     from rich.text import Text
 
     table = new_table(("case", *(title for title, _, _ in _COLUMNS)))
-    for s in scores:
-        mark = " (failed)" if s.failed else " (healthy)" if s.healthy else ""
-        cells = (_cell(s.metrics.get(key), digits) for _, key, digits in _COLUMNS)
-        table.add_row(Text(plain(s.case) + mark), *cells)
+    for score in scores:
+        suffix = " (failed)" if score.failed else " (healthy)" if score.healthy else ""
+        cells = (_cell(score.metrics.get(key), digits) for _, key, digits in _COLUMNS)
+        table.add_row(Text(plain(score.case) + suffix), *cells)
     return table
 
 
@@ -126,20 +128,20 @@ def _summary_table(summary: Summary) -> Table:
         mean = summary.means.get(key)
         if mean is None:
             continue
-        found = summary.intervals.get(key)
-        between = f"{found.low:.{digits}f} – {found.high:.{digits}f}" if found else "–"
-        table.add_row(title, _cell(mean, digits), between, _cell(summary.medians[key], digits))
+        interval = summary.intervals.get(key)
+        range_text = f"{interval.low:.{digits}f} – {interval.high:.{digits}f}" if interval else "–"
+        table.add_row(title, _cell(mean, digits), range_text, _cell(summary.medians[key], digits))
     return table
 
 
-def _last(summary: Summary, engines: Counter[str]) -> tuple[str, ...]:
-    points = ", ".join(
+def _closing_lines(summary: Summary, engines: Counter[str]) -> tuple[str, ...]:
+    froc_points = ", ".join(
         f"{row['fp_per_scan']:g}: {_cell(row['sensitivity'], 2)} at {_cell(row['threshold'], 2)}"
         for row in summary.froc
     )
     lines = []
     if any(row["sensitivity"] is not None for row in summary.froc):
-        lines.append(f"FROC (false candidates a scan: lesions found, at score): {points}")
+        lines.append(f"FROC (false candidates a scan: lesions found, at score): {froc_points}")
     if summary.voxels.count.any():
         lines.append(f"Calibration error of all voxels together: {summary.voxels.error:.4f}")
     if summary.candidates.count.any():

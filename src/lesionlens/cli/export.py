@@ -15,16 +15,22 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
-from lesionlens.cli.console import Answer, plain, progress_bar
+from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
-from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
+from lesionlens.cli.option_groups import (
+    FILES,
+    SOURCE,
+    FileOptions,
+    SourceOptions,
+    with_option_groups,
+)
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.run_context import RunContext
 
 
-@takes(without={"evidence"}, source=SourceOptions, wanted=FileOptions)
+@with_option_groups(without={"evidence"}, source=SourceOptions, export_options=FileOptions)
 def export(
     result: Annotated[
         Path,
@@ -46,9 +52,9 @@ def export(
     key: Key = None,
     map_file: Map = None,
     layout: options.Layouts = options.ResultLayout.OWN,
-    wanted: ExportOptions = FILES,
+    export_options: ExportOptions = FILES,
     supersedes: options.Supersedes = None,
-) -> Answer:
+) -> CommandOutput:
     """Write a reviewed result again, with the readers' decisions in every file.
 
     Nothing is recomputed. The study is needed for its images and, for DICOM, as the source
@@ -63,21 +69,21 @@ def export(
         )
     check_outside(study, out)
     if deidentify:
-        _check_new(out)
+        _check_empty(out)
     with progress_bar() as context:
         context.progress("reading the result", 0.0)
         from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS
         from lesionlens.results.review.reopen import prepare_and_reopen
 
-        opened = source.open(study, context)
-        documents = options.superseded(supersedes, opened)
-        found = prepare_and_reopen(result, opened, context, DEFAULT_OPTIONS)
-        analysis = options.with_export_options(found, wanted)
+        opened_study = source.open(study, context)
+        documents = options.superseded(supersedes, opened_study)
+        reopened = prepare_and_reopen(result, opened_study, context, DEFAULT_OPTIONS)
+        analysis = options.with_export_options(reopened, export_options)
         run = replace(analysis.run, documents=(*documents, *analysis.run.documents))
         analysis = replace(analysis, run=run)
         context.progress("writing the result", 0.0)
         if deidentify:
-            folder, notes = _save_nameless(analysis, out, key, map_file, context)
+            folder, notes = _save_deidentified(analysis, out, key, map_file, context)
         else:
             folder, analysis, notes = options.save(analysis, out, layout, context)
             comparison.remember(analysis)
@@ -88,10 +94,10 @@ def export(
         f"Result: {plain(str(folder))}",
         RESEARCH_USE_NOTICE,
     )
-    return Answer(lines, notes)
+    return CommandOutput(lines, notes)
 
 
-def _check_new(out: Path) -> None:
+def _check_empty(out: Path) -> None:
     """Refuse a folder with content: it may name the patient, and would be shared too."""
     check_target(out)
     if out.is_dir() and any(out.iterdir()):
@@ -102,18 +108,18 @@ def _check_new(out: Path) -> None:
         )
 
 
-def _save_nameless(
+def _save_deidentified(
     analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, context: RunContext
 ) -> tuple[Path, tuple[str, ...]]:
     from lesionlens.imaging.deidentification.profile import Options
     from lesionlens.results.export.anonymous import anonymous
     from lesionlens.results.export.exporter import save
 
-    pseudonyms, table = replacement(key, map_file, out)
-    nameless = anonymous(analysis, pseudonyms, Options())
+    pseudonyms, map_path = replacement(key, map_file, out)
+    deidentified = anonymous(analysis, pseudonyms, Options())
 
     def finish(staged: Path) -> None:
-        nameless.finish(staged)
-        pseudonyms.write_map(table)
+        deidentified.finish(staged)
+        pseudonyms.write_map(map_path)
 
-    return out, save(nameless.analysis, out, finish=finish, context=context)[1]
+    return out, save(deidentified.analysis, out, finish=finish, context=context)[1]

@@ -10,7 +10,7 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli import checks, options
-from lesionlens.cli.console import Answer, plain
+from lesionlens.cli.console import CommandOutput, plain
 
 
 class Storage(StrEnum):
@@ -40,7 +40,7 @@ def export_model(
             help="Output file; default: where `analyze --engine onnx` looks for it.", metavar="FILE"
         ),
     ] = None,
-) -> Answer:
+) -> CommandOutput:
     """Write the network as one ONNX file, which `analyze --engine onnx` runs without torch."""
     from lesionlens.network.onnx_export import Precision, export_lens
     from lesionlens.network.weights import SHIPPED, load_chosen
@@ -48,18 +48,18 @@ def export_model(
     checks.check_file(out, b"lesionlens-")
     if prompts:
         return _export_prompts(out)
-    network, about = load_chosen(weights)
+    network, info = load_chosen(weights)
     if out is None:
         from lesionlens.engines.onnx.engine import exported_path
 
         out = exported_path(weights if weights in SHIPPED else "default")
         out.parent.mkdir(parents=True, exist_ok=True)
-    export_lens(network, about, out, Precision(precision.value))
+    export_lens(network, info, out, Precision(precision.value))
     size = out.stat().st_size / 1e6
-    return Answer((f"Wrote {plain(str(out))}: weights {about.version}, {size:.1f} MB",))
+    return CommandOutput((f"Wrote {plain(str(out))}: weights {info.version}, {size:.1f} MB",))
 
 
-def _export_prompts(out: Path | None) -> Answer:
+def _export_prompts(out: Path | None) -> CommandOutput:
     from lesionlens.network.onnx_export import export_prompt
     from lesionlens.network.prompt.weights import load_shipped
 
@@ -69,12 +69,12 @@ def _export_prompts(out: Path | None) -> Answer:
             expected="the file to write",
             next_step="Name it: --out prompt.onnx",
         )
-    network, about, digest = load_shipped()
-    export_prompt(network, about, digest, out)
+    network, info, digest = load_shipped()
+    export_prompt(network, info, digest, out)
     size = out.stat().st_size / 1e6
-    return Answer(
+    return CommandOutput(
         (
-            f"Wrote {plain(str(out))}: general prompt network, weights {about.version}, "
+            f"Wrote {plain(str(out))}: general prompt network, weights {info.version}, "
             f"{size:.1f} MB",
             "The network for small objects, which LesionLens asks first where no region is named, "
             "is not in it",

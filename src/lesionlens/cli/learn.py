@@ -9,9 +9,9 @@ import typer
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
-from lesionlens.cli.option_groups import takes
+from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lesionlens.training.learning.proposal import MetricChange
 
 
-@takes(network=ComputeOptions)
+@with_option_groups(network=ComputeOptions)
 def learn(
     reviewed: Annotated[
         Path,
@@ -71,17 +71,17 @@ def learn(
         typer.Option(help="Stop training after this time; run again to continue.", min=0),
     ] = None,
     network: EngineChoice = NETWORK,
-) -> Answer:
+) -> CommandOutput:
     """Fine-tune on signed reviews, and propose the new weights with a one-page comparison.
 
     Patients are split, synthetic brains are mixed in, and old and new weights are compared on
     held-out patients and on synthetic brains. New weights are used only after
     `lesionlens weights accept`. Ctrl-C keeps finished work; the same command continues.
     """
-    for place in (reviewed, studies):
-        if place is not None:
-            check_outside(place, out)
-    STOP.gently()
+    for folder in (reviewed, studies):
+        if folder is not None:
+            check_outside(folder, out)
+    STOP.record_only()
     with progress_bar() as context:
         context.progress("loading", 0.0)
         from lesionlens.training.config import read_config
@@ -100,30 +100,32 @@ def learn(
             readers=tuple(readers or ()),
         )
         outcome = run(job, minutes=minutes, context=context)
-    return _answer(outcome, out)
+    return _output(outcome, out)
 
 
-def _answer(outcome: LearnOutcome, out: Path) -> Answer:
+def _output(outcome: LearnOutcome, out: Path) -> CommandOutput:
     from lesionlens.training.learning.proposal import PAGE
 
     gathered, trained = outcome.gathered, outcome.trained
-    counts = ", ".join(f"{n} {what}" for what, n in gathered.counts.items())
+    counts = ", ".join(f"{n} {kind}" for kind, n in gathered.counts.items())
     lines = (
         f"{len(gathered.reviews)} signed studies: {counts}",
         f"{trained.step} of {trained.steps} steps in {trained.minutes:.1f} minutes",
     )
-    notes = tuple(f"{name} is not used for training: {why}" for name, why in gathered.left_out)
+    notes = tuple(
+        f"{name} is not used for training: {reason}" for name, reason in gathered.left_out
+    )
     proposal = outcome.proposal
     if proposal is None:
-        stopped = "stopped; the same command continues"
-        return Answer(lines, (*notes, stopped), status=130 if STOP.is_set() else 0)
+        hint = "stopped; the same command continues"
+        return CommandOutput(lines, (*notes, hint), status=130 if STOP.is_set() else 0)
     table = comparison((*proposal.patients, *proposal.drawn), len(proposal.patients))
-    warned = [f"CAUTION  {plain(one)}" for one in proposal.cautions]
-    return Answer(
+    cautions = [f"CAUTION  {plain(caution)}" for caution in proposal.cautions]
+    return CommandOutput(
         (
             *lines,
             table,
-            *warned,
+            *cautions,
             f"Proposed: {proposal.proposed.version}, in place of {proposal.parent.version}",
             f"Comparison: {plain(str(out / PAGE))}",
             "Nothing has changed yet. To accept: "
@@ -134,16 +136,16 @@ def _answer(outcome: LearnOutcome, out: Path) -> Answer:
     )
 
 
-def comparison(rows: tuple[MetricChange, ...], of_patients: int) -> Table:
+def comparison(rows: tuple[MetricChange, ...], patient_rows: int) -> Table:
     """Return the figures before and after; rows of patients first, then of synthetic brains."""
     from lesionlens.training.learning.page import compared_row
 
-    heads = ("", "cases", "before", "after", "difference", "95 % interval", "")
-    table = new_table(heads)
-    for number, one in enumerate(rows):
-        if number == of_patients:
+    headings = ("", "cases", "before", "after", "difference", "95 % interval", "")
+    table = new_table(headings)
+    for index, change in enumerate(rows):
+        if index == patient_rows:
             table.add_section()
-        title, *cells = compared_row(one)
-        where = "held out" if number < of_patients else "synthetic"
-        table.add_row(f"{where}: {title}", *cells)
+        title, *cells = compared_row(change)
+        group = "held out" if index < patient_rows else "synthetic"
+        table.add_row(f"{group}: {title}", *cells)
     return table

@@ -56,15 +56,15 @@ from lesionlens.cli import (
     weights,
     worklist,
 )
-from lesionlens.cli.console import STOP, Answer, plain
-from lesionlens.cli.verbosity import add_options, error_fields, logging_as, take_from
+from lesionlens.cli.console import STOP, CommandOutput, plain
+from lesionlens.cli.verbosity import add_options, error_fields, logging_with, pop_verbosity
 
 _NO_MEMORY = (
     "Found too little memory for this. Expected a few GB that are free. "
     "Close other programs and start it again; nothing was changed."
 )
 
-_DASHED = re.compile(r"-(?!-|[hqv]+$).")
+_DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(
@@ -78,13 +78,13 @@ app = typer.Typer(
 
 def run() -> int:
     """Run the command line of this process; returns or raises SystemExit with the exit status."""
-    _open_closed_streams()
-    STOP.listen()
-    if (refused := refused_argument(sys.argv[1:]) or _lost_folder()) is not None:
-        _say(f"lesionlens: {refused}")
+    _reopen_closed_streams()
+    STOP.install_handlers()
+    if (error_text := refused_argument(sys.argv[1:]) or _deleted_folder_error()) is not None:
+        _print_error(f"lesionlens: {error_text}")
         return 2
     try:
-        _own_the_process()
+        _configure_process()
     except LesionLensError as error:
         return _report(error, in_json="--json" in sys.argv)
     try:
@@ -96,20 +96,20 @@ def run() -> int:
             raise
     finally:
         gc.freeze()  # the process ends: skip the final garbage collection
-        _end_stdout()
-    _say(f"lesionlens: {INTERRUPTED}")  # before the command itself began
+        _redirect_late_output()
+    _print_error(f"lesionlens: {INTERRUPTED}")  # before the command itself began
     return 130
 
 
-def _say(text: str) -> None:
-    """Print a line to stderr; if that cannot be written, the exit status still tells."""
+def _print_error(text: str) -> None:
+    """Print a line to stderr; an error is ignored, as the exit status reports the failure."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else flushed at the end
 
 
-def _open_closed_streams() -> None:
+def _reopen_closed_streams() -> None:
     """Open the null device for each standard stream that was closed (`>&-`, some services).
 
     Otherwise the next file that is opened gets the stream's number, and what a library prints would
@@ -134,16 +134,20 @@ def refused_argument(arguments: Sequence[str]) -> str | None:
     >>> refused_argument(["analyze", "study", "--out", ""]).partition(".")[0]
     'Found an empty value after --out'
     """
-    for before, argument in pairwise(("lesionlens", *arguments)):
+    for previous, argument in pairwise(("lesionlens", *arguments)):
         if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
-            where = argument.strip().rstrip("=") or before
+            option = argument.strip().rstrip("=") or previous
             return (
-                f"Found an empty value after {where}. Expected a path or text. Name it; if it is a "
-                "variable of a script, check that it is set."
+                f"Found an empty value after {option}. Expected a path or text. Name it; if it is "
+                "a variable of a script, check that it is set."
             )
-        if before == "--":
+        if previous == "--":
             break
-        if _DASHED.match(argument) and not before.startswith("-") and os.path.lexists(argument):
+        if (
+            _DASHED_PATH.match(argument)
+            and not previous.startswith("-")
+            and os.path.lexists(argument)
+        ):
             return (
                 f"Found {argument!r}, a file or folder whose name is read as options. Expected a "
                 f"path that begins otherwise. Write ./{argument}"
@@ -151,7 +155,7 @@ def refused_argument(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _lost_folder() -> str | None:
+def _deleted_folder_error() -> str | None:
     """Report that the working folder was deleted, so that relative paths have no meaning."""
     try:
         os.getcwd()  # noqa: PTH109
@@ -163,7 +167,7 @@ def _lost_folder() -> str | None:
     return None
 
 
-def _own_the_process() -> None:
+def _configure_process() -> None:
     """Apply process-wide settings, which a program may make but not a library."""
     os.umask(access.umask())  # logs and files written by other packages
     # Waiting OpenMP threads sleep. By default they spin and take the cores from other programs
@@ -180,35 +184,35 @@ def _own_the_process() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
+def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
     """Print a command's output; turn any exception into a message and an exit status."""
 
     @functools.wraps(command)
-    def guarded(**arguments: Any) -> None:
-        chosen, in_json = take_from(arguments), arguments.get("json") is True
+    def run_guarded(**arguments: Any) -> None:
+        verbosity, in_json = pop_verbosity(arguments), arguments.get("json") is True
         try:
-            with logging_as(chosen):
+            with logging_with(verbosity):
                 checks.check_readable(arguments.values())
-                answer = _answer_of(command, arguments)
-            with _complete_if_unprinted():
-                _print(answer, quiet=chosen.quiet, in_json=in_json)
+                output = _run_command(command, arguments)
+            with _output_errors():
+                _print(output, quiet=verbosity.quiet, in_json=in_json)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (Exception, KeyboardInterrupt) as error:
-            if chosen.debug:
+            if verbosity.debug:
                 traceback.print_exc()
             raise typer.Exit(_report(error, in_json=in_json)) from None
         finally:
             STOP.answered = True
-        raise typer.Exit(answer.status)
+        raise typer.Exit(output.status)
 
-    add_options(guarded, command)
-    return guarded
+    add_options(run_guarded, command)
+    return run_guarded
 
 
 @contextmanager
-def _complete_if_unprinted() -> Iterator[None]:
+def _output_errors() -> Iterator[None]:
     """Report that the written result is complete if only the output could not be printed."""
     try:
         yield
@@ -225,21 +229,21 @@ def _complete_if_unprinted() -> Iterator[None]:
         ) from error
 
 
-def _answer_of(command: Callable[..., Answer], arguments: dict[str, Any]) -> Answer:
+def _run_command(command: Callable[..., CommandOutput], arguments: dict[str, Any]) -> CommandOutput:
     """Run a command and log its start, notes and exit status."""
     version = metadata.version("lesionlens")
     logger.info("lesionlens %s %s", version, command.__name__.replace("_", "-"))
     try:
         with redirect_stdout(sys.stderr), _stdout_to_stderr():
-            answer = command(**arguments)
+            output = command(**arguments)
     except (Exception, KeyboardInterrupt) as error:
         status, message = explain(error)
         logger.info("exit status %d: %s", status, plain(message))
         raise
-    for note in answer.notes:
+    for note in output.notes:
         logger.info("note: %s", plain(note))
-    logger.info("exit status %d", answer.status)
-    return answer
+    logger.info("exit status %d", output.status)
+    return output
 
 
 @contextmanager
@@ -258,7 +262,7 @@ def _stdout_to_stderr() -> Iterator[None]:
         os.close(stdout)
 
 
-def _end_stdout() -> None:
+def _redirect_late_output() -> None:
     """Send to stderr what a plug-in prints after the answer, in a thread or as Python ends."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -268,7 +272,7 @@ def _end_stdout() -> None:
 def _report(error: BaseException, *, in_json: bool) -> int:
     """Print why a command failed, for people and for scripts; return its exit status."""
     status, message = explain(error)
-    _say(f"lesionlens: {plain(message)}")
+    _print_error(f"lesionlens: {plain(message)}")
     if in_json:
         print(json.dumps(error_fields(error, status, plain(message)), indent=1))
     return status
@@ -290,10 +294,10 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 130, INTERRUPTED
     if is_lack_of_memory(error):
         return 1, _NO_MEMORY
-    return 1, _unforeseen(error)
+    return 1, _unexpected_error_text(error)
 
 
-def _unforeseen(error: BaseException) -> str:
+def _unexpected_error_text(error: BaseException) -> str:
     """Return the message of an exception that is no error of LesionLens."""
     package = missing_package(error)
     if package is not None:
@@ -308,36 +312,36 @@ def _unforeseen(error: BaseException) -> str:
             f"Found the system's refusal: {reason}. Expected files that can be read and written. "
             "Check the disk and permissions; nothing was changed."
         )
-    first = str(error).strip().splitlines() or ["no message"]
+    message_lines = str(error).strip().splitlines() or ["no message"]
     return (
-        f"Found a defect in LesionLens ({type(error).__name__}: {first[0][:300]}). Expected none. "
-        "Start it again with --debug and report what it prints; nothing was changed."
+        f"Found a defect in LesionLens ({type(error).__name__}: {message_lines[0][:300]}). "
+        "Expected none. Start it again with --debug and report what it prints; nothing was changed."
     )
 
 
-def _print(answer: Answer, *, quiet: bool, in_json: bool) -> None:
+def _print(output: CommandOutput, *, quiet: bool, in_json: bool) -> None:
     if quiet and not in_json:
         return
-    for note in () if quiet else answer.notes:
-        _say(plain(f"Note: {note}"))
-    if not all(isinstance(part, str) for part in answer.output):
+    for note in () if quiet else output.notes:
+        _print_error(plain(f"Note: {note}"))
+    if not all(isinstance(part, str) for part in output.output):
         from rich.console import Console
 
         console = Console(highlight=False)
-        for part in answer.output:
+        for part in output.output:
             console.print(part, markup=False)  # names may have brackets
         return
-    for part in answer.output:
+    for part in output.output:
         print(part)
 
 
-def _flowing(text: str | None) -> str:
+def _joined_paragraphs(text: str | None) -> str:
     """Join the lines of each paragraph, so that the terminal wraps them."""
     return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"lesionlens {metadata.version('lesionlens')}")
         raise typer.Exit
 
@@ -352,11 +356,13 @@ def top(
     del version
 
 
-def _add(to: typer.Typer, command: Callable[..., Answer], example: str, name_at: int = 0) -> None:
+def _add(
+    parent: typer.Typer, command: Callable[..., CommandOutput], example: str, name_at: int = 0
+) -> None:
     """Add a command, named by the word of its example at `name_at`."""
-    to.command(
+    parent.command(
         example.split()[name_at],
-        help=_flowing(command.__doc__),
+        help=_joined_paragraphs(command.__doc__),
         epilog=f"Example: lesionlens {example}",
     )(_guarded(command))
 
@@ -383,7 +389,7 @@ for _command, _example in (
 ):
     _add(app, _command, _example)
 
-_GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., Answer], str], ...]]] = {
+_GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., CommandOutput], str], ...]]] = {
     "pacs": (
         "Find, fetch and send studies: an archive by DICOMweb or DIMSE.",
         (

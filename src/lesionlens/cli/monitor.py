@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer, count_of_studies, plain, progress_bar
+from lesionlens.cli.console import CommandOutput, count_of_studies, plain, progress_bar
 
 
 def monitor(
@@ -35,7 +35,7 @@ def monitor(
             metavar="DIR",
         ),
     ] = None,
-) -> Answer:
+) -> CommandOutput:
     """Count candidates and verdicts by week and reader, compare scores with verdicts, warn.
 
     Reads findings.json, run.json and review.json of every result, with --studies images; writes a
@@ -48,15 +48,17 @@ def monitor(
 
     bounds = StopBounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
     with progress_bar() as context:
-        watched = watch(results, bounds, baseline_weeks, images=studies, context=context)
-    write(watched, out)
-    monitor_warning.keep(watched.stops, out / PAGE)
-    judged = sum(group.verdicts for group in watched.weeks)
-    seen = f"{count_of_studies(len(watched.studies))}, {judged} verdict{'s' * (judged != 1)}"
-    weeks = len(watched.weeks)
-    parts = [f"{seen} in {weeks} week{'s' * (weeks != 1)}"]
-    parts += [f"STOP AND LOOK  {plain(one)}" for one in watched.stops]
-    if watched.not_evaluated:
-        parts.append(f"Not evaluated yet: {'; '.join(watched.not_evaluated)}")
-    parts.append(f"Page: {plain(str(out / PAGE))}")
-    return Answer(tuple(parts), watched.notices)
+        monitoring = watch(results, bounds, baseline_weeks, images=studies, context=context)
+    write(monitoring, out)
+    monitor_warning.keep(monitoring.stops, out / PAGE)
+    verdicts = sum(group.verdicts for group in monitoring.weeks)
+    counts = (
+        f"{count_of_studies(len(monitoring.studies))}, {verdicts} verdict{'s' * (verdicts != 1)}"
+    )
+    week_count = len(monitoring.weeks)
+    lines = [f"{counts} in {week_count} week{'s' * (week_count != 1)}"]
+    lines += [f"STOP AND LOOK  {plain(stop)}" for stop in monitoring.stops]
+    if monitoring.not_evaluated:
+        lines.append(f"Not evaluated yet: {'; '.join(monitoring.not_evaluated)}")
+    lines.append(f"Page: {plain(str(out / PAGE))}")
+    return CommandOutput(tuple(lines), monitoring.notices)

@@ -13,46 +13,46 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.plugins import check_window
 from lesionlens.base.process.host_process import TUNE
-from lesionlens.cli.console import Answer
+from lesionlens.cli.console import CommandOutput
 
-_LEAVE_S = 30.0
-"""Longest wait for an interrupted window."""
+_CLOSE_TIMEOUT_S = 30.0
+"""Seconds that an interrupted window has to close."""
 
 
 def open_window(
-    place: Annotated[
+    path: Annotated[
         Path, typer.Argument(help="A study, or a result folder.", metavar="STUDY_OR_RESULT")
     ],
-) -> Answer:
+) -> CommandOutput:
     """Open a study, or a saved result with its study, in napari.
 
     Nothing is analysed until you press Analyse.
     """
-    if not place.exists():
+    if not path.exists():
         raise UnusableInputError(
-            found=f"no file or folder {place.name!r}",
+            found=f"no file or folder {path.name!r}",
             expected="a study, or a result folder of LesionLens",
             next_step="Check the path",
         )
     check_window()
     napari = [sys.executable, "-m", "lesionlens.napari.standalone"]
-    command = [*napari, "--plugin", "lesionlens", str(place.absolute())]
+    command = [*napari, "--plugin", "lesionlens", str(path.absolute())]
     # A process of LesionLens alone. With arenas for its threads an analysis takes 1.5 GB more.
     # NumPy's threads spin while they wait, for a tenth of its processor time.
     # Small pages, so that less stays resident of what is freed in pieces.
-    tuned = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "NUMPY_MADVISE_HUGEPAGE": "0"}
-    env = {**tuned, **os.environ, TUNE: "1"}
-    return Answer(status=_status_of(subprocess.Popen(command, env=env)))  # noqa: S603  our own
+    tuning = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "NUMPY_MADVISE_HUGEPAGE": "0"}
+    env = {**tuning, **os.environ, TUNE: "1"}
+    return CommandOutput(status=_wait_for_window(subprocess.Popen(command, env=env)))  # noqa: S603  our own
 
 
-def _status_of(window: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a window; an interrupted one has time to store what was begun."""
+def _wait_for_window(window: subprocess.Popen[bytes]) -> int:
+    """Wait for the window to close; an interrupted one is given time to save its state."""
     try:
         return window.wait()
     except KeyboardInterrupt:
         window.terminate()
     try:
-        return window.wait(_LEAVE_S)
+        return window.wait(_CLOSE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         window.kill()
         return 130

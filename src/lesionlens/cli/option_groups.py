@@ -14,14 +14,14 @@ import typer
 from lesionlens.base.labels import Extra, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer
+from lesionlens.cli.console import CommandOutput
 
 if TYPE_CHECKING:
     from lesionlens.base.records.study import Study
     from lesionlens.base.run_context import RunContext
 
 
-_FILE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
+_FILE_HELP = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
 
 
 class OptionGroup(Protocol):
@@ -32,9 +32,9 @@ class OptionGroup(Protocol):
         ...
 
 
-def takes(
+def with_option_groups(
     without: Collection[str] = (), **groups: Callable[..., OptionGroup]
-) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+) -> Callable[[Callable[..., CommandOutput]], Callable[..., CommandOutput]]:
     """Replace a parameter of a command by the options of a group.
 
     Parameters
@@ -45,20 +45,23 @@ def takes(
         Class of each group, by parameter name.
     """
 
-    def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
-        taken = {name: parameters_of(kind, without) for name, kind in groups.items()}
+    def decorate(command: Callable[..., CommandOutput]) -> Callable[..., CommandOutput]:
+        expanded = {name: parameters_of(group, without) for name, group in groups.items()}
 
         @functools.wraps(command)
-        def wrapped(*given: Any, **arguments: Any) -> Answer:
-            for name, kind in groups.items():
-                mine = {one.name for one in taken[name]} & set(arguments)
-                chosen = {field: arguments.pop(field) for field in mine}
-                arguments[name] = kind(**chosen).choice()
-            return command(*given, **arguments)
+        def with_groups(*positional: Any, **arguments: Any) -> CommandOutput:
+            for name, group in groups.items():
+                own_names = {parameter.name for parameter in expanded[name]} & set(arguments)
+                values = {field: arguments.pop(field) for field in own_names}
+                arguments[name] = group(**values).choice()
+            return command(*positional, **arguments)
 
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        set_parameters(wrapped, [new for one in own for new in taken.get(one.name, [one])])
-        return wrapped
+        declared = inspect.signature(command, eval_str=True).parameters.values()
+        set_parameters(
+            with_groups,
+            [new for old in declared for new in expanded.get(old.name, [old])],
+        )
+        return with_groups
 
     return decorate
 
@@ -66,17 +69,19 @@ def takes(
 def set_parameters(wrapper: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
     """Give a wrapper of a command its signature, from which typer makes options."""
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
 
-def parameters_of(kind: Any, without: Collection[str] = ()) -> list[inspect.Parameter]:
-    """Return the fields of a group as parameters of a command, without those that are named."""
-    hints = get_type_hints(kind, include_extras=True)
-    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
+def parameters_of(group: Any, without: Collection[str] = ()) -> list[inspect.Parameter]:
+    """Return the fields of a group, except `without`, as parameters of a command."""
+    hints = get_type_hints(group, include_extras=True)
+    keyword_kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return [
-        inspect.Parameter(one.name, plain, default=one.default, annotation=hints[one.name])
-        for one in fields(kind)
-        if one.name not in without
+        inspect.Parameter(
+            field.name, keyword_kind, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(group)
+        if field.name not in without
     ]
 
 
@@ -84,10 +89,12 @@ def parameters_of(kind: Any, without: Collection[str] = ()) -> list[inspect.Para
 class SourceOptions:
     """Options that select the series of a folder."""
 
-    t1: Annotated[str | None, typer.Option(help=f"{_FILE} T1.", metavar="F")] = None
-    t1c: Annotated[str | None, typer.Option(help=f"{_FILE} T1 after contrast.", metavar="F")] = None
-    t2: Annotated[str | None, typer.Option(help=f"{_FILE} T2.", metavar="F")] = None
-    flair: Annotated[str | None, typer.Option(help=f"{_FILE} FLAIR.", metavar="F")] = None
+    t1: Annotated[str | None, typer.Option(help=f"{_FILE_HELP} T1.", metavar="F")] = None
+    t1c: Annotated[
+        str | None, typer.Option(help=f"{_FILE_HELP} T1 after contrast.", metavar="F")
+    ] = None
+    t2: Annotated[str | None, typer.Option(help=f"{_FILE_HELP} T2.", metavar="F")] = None
+    flair: Annotated[str | None, typer.Option(help=f"{_FILE_HELP} FLAIR.", metavar="F")] = None
     study_uid: Annotated[
         str | None,
         typer.Option("--study", help="Study to use if the folder holds several.", metavar="UID"),
@@ -101,8 +108,8 @@ class SourceOptions:
     @property
     def named(self) -> dict[MrSequence, str]:
         """The sequences that the user named."""
-        given = ((sequence, getattr(self, sequence.value)) for sequence in MrSequence)
-        return {sequence: source for sequence, source in given if source is not None}
+        sources = ((sequence, getattr(self, sequence.value)) for sequence in MrSequence)
+        return {sequence: source for sequence, source in sources if source is not None}
 
     def open(self, study: Path, context: RunContext) -> Study:
         """Open a study with these options."""

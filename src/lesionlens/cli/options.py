@@ -142,9 +142,9 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
     return out / RESULTS
 
 
-def with_export_options(reopened: Analysis, wanted: ExportOptions) -> Analysis:
+def with_export_options(reopened: Analysis, export_options: ExportOptions) -> Analysis:
     """Return a reopened result with export options; evidence that it holds is kept."""
-    return replace(reopened, options=replace(wanted, evidence=reopened.options.evidence))
+    return replace(reopened, options=replace(export_options, evidence=reopened.options.evidence))
 
 
 def superseded(path: Path | None, study: Study) -> tuple[Document, ...]:
@@ -179,5 +179,5 @@ def save(
     from lesionlens.results.export.bids import save_bids
     from lesionlens.results.review.earlier import check_own_name
 
-    check_own_name(analysis.run.inputs, place := out / RESULTS / analysis.study.name)
-    return place, *save_bids(analysis, out, context=context)
+    check_own_name(analysis.run.inputs, result_folder := out / RESULTS / analysis.study.name)
+    return result_folder, *save_bids(analysis, out, context=context)

@@ -14,9 +14,9 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, count_of_studies, plain, progress_bar
+from lesionlens.cli.console import STOP, CommandOutput, count_of_studies, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
-from lesionlens.cli.option_groups import takes
+from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import (
     LIMIT,
@@ -64,7 +64,7 @@ class AccessOptions:
 ACCESS = Access()
 
 
-@takes(access=AccessOptions)
+@with_option_groups(access=AccessOptions)
 def find(
     address: Address,
     patient: Annotated[str, typer.Option(help="Patient ID.")] = "",
@@ -76,7 +76,7 @@ def find(
     modality: Annotated[str, typer.Option(help="Modality of any series; '' for all.")] = "MR",
     access: Access = ACCESS,
     json: options.Json = False,
-) -> Answer:
+) -> CommandOutput:
     """List the matching studies of an archive.
 
     Prints date, Study UID, images, Patient ID, name, accession number and description.
@@ -89,21 +89,21 @@ def find(
         modality=modality,
     )
     archive = connect(address, access)
-    found = archive.find(query, context=RunContext(cancel=STOP))
-    cut = f"Only the first {LIMIT} studies are listed: narrow the search"
-    notes = (cut,) if len(found) == LIMIT else ()
+    studies = archive.find(query, context=RunContext(cancel=STOP))
+    truncated = f"Only the first {LIMIT} studies are listed: narrow the search"
+    notes = (truncated,) if len(studies) == LIMIT else ()
     if json:
-        return Answer.of_json([asdict(study) for study in found], notes)
+        return CommandOutput.of_json([asdict(study) for study in studies], notes)
     rows = [
         f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  "
         f"{s.patient_id or '-'}  {s.patient_name or '-'}  {s.accession or '-'}  {s.description}"
-        for s in found
+        for s in studies
     ]
     lines = (plain(row.translate(LINE_BREAKS)) for row in rows)
-    return Answer((*lines, count_of_studies(len(found))), notes)
+    return CommandOutput((*lines, count_of_studies(len(studies))), notes)
 
 
-@takes(access=AccessOptions)
+@with_option_groups(access=AccessOptions)
 def get(
     address: Address,
     study: Annotated[str, typer.Argument(help="Study UID from `find`.", metavar="UID")],
@@ -117,16 +117,16 @@ def get(
         int, typer.Option(help="Port for C-MOVE; it must be configured in the archive.")
     ] = OWN_PORT,
     access: Access = ACCESS,
-) -> Answer:
+) -> CommandOutput:
     """Fetch one study into a new folder, completely or not at all."""
     check_target(out)
     archive = connect(address, replace(access, port=port, by=by))
     with progress_bar() as context:
-        got = archive.get(study, out, same_patient=same_patient, context=context)
-    return Answer((f"{got.files} files in {plain(str(out))}",), got.notices)
+        download = archive.get(study, out, same_patient=same_patient, context=context)
+    return CommandOutput((f"{download.files} files in {plain(str(out))}",), download.notices)
 
 
-@takes(access=AccessOptions)
+@with_option_groups(access=AccessOptions)
 def send(
     address: Address,
     result: Annotated[
@@ -154,7 +154,7 @@ def send(
             help="Reject (IHE IOCM) the unreviewed objects sent earlier for this study.",
         ),
     ] = False,
-) -> Answer:
+) -> CommandOutput:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
     if deidentify and supersede:
         raise UnusableInputError(
@@ -167,27 +167,27 @@ def send(
     from lesionlens.site.pacs.outbox import SendOptions, files_to_send, send_result
 
     kinds = dicom_files.kinds_in(only)
-    with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as context:
+    with TemporaryDirectory(prefix="lesionlens-") as temporary, progress_bar() as context:
         if deidentify:
             files_to_send(result)  # checked before any work
-            files, notices = _nameless(result, Path(place), key, map_file)
-            chosen = dicom_files.only(files, kinds)
-            done = archive.send(chosen, context=context)
-            notices = (*notices, *done.notices)
+            files, notices = _deidentified_copy(result, Path(temporary), key, map_file)
+            selected = dicom_files.only(files, kinds)
+            outcome = archive.send(selected, context=context)
+            notices = (*notices, *outcome.notices)
         else:
-            done, notices = send_result(
+            outcome, notices = send_result(
                 archive,
                 result,
                 address,
                 chosen=SendOptions(kinds, same_patient, supersede),
                 context=context,
             )
-        done.check()
-    before = f", {done.before} of them before" if done.before else ""
-    return Answer((f"{len(done.stored)} files stored{before}",), notices)
+        outcome.check()
+    sent_before = f", {outcome.before} of them before" if outcome.before else ""
+    return CommandOutput((f"{len(outcome.stored)} files stored{sent_before}",), notices)
 
 
-def _nameless(
+def _deidentified_copy(
     result: Path, path: Path, key: Path | None, map_file: Path | None
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Return a de-identified copy of the objects to send, and notes about it."""
@@ -195,7 +195,7 @@ def _nameless(
     from lesionlens.imaging.deidentification.profile import Options
     from lesionlens.site.pacs.outbox import files_to_send, folder_to_send
 
-    pseudonyms, table = replacement(key, map_file, path)
-    done = deidentify_folder(folder_to_send(result), path / "out", pseudonyms, Options())
-    pseudonyms.write_map(table)
-    return files_to_send(path / "out"), done.notices
+    pseudonyms, map_path = replacement(key, map_file, path)
+    outcome = deidentify_folder(folder_to_send(result), path / "out", pseudonyms, Options())
+    pseudonyms.write_map(map_path)
+    return files_to_send(path / "out"), outcome.notices

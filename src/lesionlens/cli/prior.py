@@ -43,13 +43,13 @@ def find(
 
 def compare(
     analysis: Analysis,
-    found: Located | None,
+    located_prior: Located | None,
     lens: Lens,
     options: PrepareOptions,
     context: RunContext,
 ) -> Analysis:
     """Compare an analysis with the prior examination, if there is one."""
-    if found is None:
+    if located_prior is None:
         return analysis
     from lesionlens.analysis.followup import compare as followup
     from lesionlens.analysis.followup.patient import visit_of
@@ -60,25 +60,25 @@ def compare(
     def analyse(study: Study) -> Analysis:
         return lens(study, options, context=context).analysis
 
-    prior = open_prior(found, context, options, analyse)
+    prior = open_prior(located_prior, context, options, analyse)
     context.progress("comparing with the prior examination", 0.5)
     return followup.compare(analysis, visit_of(analysis.study), prior, context=context)
 
 
 def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     """Return the printed comparison; empty without one."""
-    found = analysis.compared
-    if found is None:
+    comparison = analysis.compared
+    if comparison is None:
         return ()
     from lesionlens.base.records.followup import ChangeKind
     from lesionlens.results.export.followup import doubt_words
     from lesionlens.results.export.words import load
 
-    day = found.points[-2].date or "an earlier day"
-    heads = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
-    table = new_table(heads, words=2)
+    prior_date = comparison.points[-2].date or "an earlier day"
+    headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
+    table = new_table(headings, text_columns=2)
     table.columns[-1].justify, table.columns[-1].no_wrap = "left", False  # words if unmeasurable
-    for change in found.changes:
+    for change in comparison.changes:
         matched = change.kind is ChangeKind.MATCHED
         table.add_row(
             str(change.now.id) if change.now else "",
@@ -89,8 +89,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _percent(change.product_percent) if matched else "",
             change.joint.text if change.joint else "",
         )
-    doubt = doubt_words(found, load("en"))
-    return (f"Compared with the examination of {day}{doubt and '. '}{doubt}", table)
+    caveat = doubt_words(comparison, load("en"))
+    return (f"Compared with the examination of {prior_date}{caveat and '. '}{caveat}", table)
 
 
 def _ml(value: float | None) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lesionlens.base.errors import ReadError
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer, new_table, plain
+from lesionlens.cli.console import CommandOutput, new_table, plain
 from lesionlens.cli.worklist import List
 
 
-def plan(folder: List, json: options.Json = False) -> Answer:
+def plan(folder: List, json: options.Json = False) -> CommandOutput:
     """Show the reading order and arms of each reader in LIST/protocol.toml."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import FILE, assignments, read_protocol
@@ -22,25 +22,32 @@ def plan(folder: List, json: options.Json = False) -> Answer:
                 next_step="Write one, see docs/how-to/reading.md",
             )
         cases = tuple(entry.name for entry in database.entries())
-    plans = [one for reader in protocol.readers for one in assignments(protocol, reader, cases)]
+    planned_reads = [
+        read for reader in protocol.readers for read in assignments(protocol, reader, cases)
+    ]
     if json:
         rows = [
-            {"reader": one.reader, "session": one.session, "case": one.case, "arm": one.arm.value}
-            for one in plans
+            {
+                "reader": read.reader,
+                "session": read.session,
+                "case": read.case,
+                "arm": read.arm.value,
+            }
+            for read in planned_reads
         ]
-        return Answer.of_json(rows)
-    table = new_table(("reader", "case", "arm", "session"), words=3)
-    for one in plans:
-        table.add_row(plain(one.reader), plain(one.case), one.arm.value, str(one.session))
-    return Answer((table, f"{len(plans)} reads"))
+        return CommandOutput.of_json(rows)
+    table = new_table(("reader", "case", "arm", "session"), text_columns=3)
+    for read in planned_reads:
+        table.add_row(plain(read.reader), plain(read.case), read.arm.value, str(read.session))
+    return CommandOutput((table, f"{len(planned_reads)} reads"))
 
 
-def table(folder: List, out: options.Out) -> Answer:
+def table(folder: List, out: options.Out) -> CommandOutput:
     """Write reads.csv (one row per read) and marks.csv (one row per mark, for FROC) of a list.
 
     Without LIST/protocol.toml, the reads of an ordinary worklist are written.
     """
     from lesionlens.site.worklist.table import tables_of
 
-    written = tables_of(folder, out)
-    return Answer((written.progress_text, plain(str(written.reads)), plain(str(written.marks))))
+    tables = tables_of(folder, out)
+    return CommandOutput((tables.progress_text, plain(str(tables.reads)), plain(str(tables.marks))))

@@ -18,7 +18,7 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 from lesionlens.cli import checks
-from lesionlens.cli.console import Answer, plain
+from lesionlens.cli.console import CommandOutput, plain
 
 if TYPE_CHECKING:
     from lesionlens.base.records.followup import Comparison
@@ -51,7 +51,7 @@ def response(
     withdraw: Annotated[
         str | None, typer.Option(help="Reason to withdraw the signed response; needs --sign NAME.")
     ] = None,
-) -> Answer:
+) -> CommandOutput:
     """Propose a response category by RANO 2.0 as a draft, or sign one.
 
     Needs a result that was compared with an earlier examination. The signed response is kept
@@ -65,9 +65,9 @@ def response(
     from lesionlens.results.review.reopen import read_reviewed
 
     if withdraw is not None:
-        reader = sign and checks.person(sign)
+        reader = sign and checks.person_name(sign)
         store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
-        return Answer(("The response is withdrawn.", RESEARCH_USE_NOTICE))
+        return CommandOutput(("The response is withdrawn.", RESEARCH_USE_NOTICE))
     saved = read_reviewed(result)
     if saved.followup is None:
         raise UnusableInputError(
@@ -76,15 +76,17 @@ def response(
             next_step="Analyse the study with --prior RESULT_DIR",
         )
     cavity_ml = saved.volumes.cavity_ml
-    found = saved.followup.at(saved.findings.candidates, saved.review, cavity_ml)
+    comparison = saved.followup.at(saved.findings.candidates, saved.review, cavity_ml)
     choices = ResponseChoices(baseline - 1, None if nadir is None else nadir - 1, criterion,
                               disease, steroids, clinical)  # fmt: skip
-    draft = followup.propose(found, choices)
-    listed = ", ".join(f"{n + 1}: {name_of(found.points, n)}" for n in range(len(found.points)))
-    lines = (plain(f"Examinations {listed}"), *map(plain, draft.steps), draft.text)
-    there = _signed_words(saved.review.response, found)
+    draft = followup.propose(comparison, choices)
+    examinations = ", ".join(
+        f"{n + 1}: {name_of(comparison.points, n)}" for n in range(len(comparison.points))
+    )
+    lines = (plain(f"Examinations {examinations}"), *map(plain, draft.steps), draft.text)
+    signed_lines = _signed_lines(saved.review.response, comparison)
     if sign is None:
-        return Answer((*lines, *there, RESEARCH_USE_NOTICE))
+        return CommandOutput((*lines, *signed_lines, RESEARCH_USE_NOTICE))
     chosen = category or draft.category
     if chosen is None:
         raise UnusableInputError(
@@ -92,19 +94,19 @@ def response(
             expected="a category",
             next_step="Enter them, or name the category with --category",
         )
-    signed = followup.sign(draft, found, chosen, sign, now())
+    signed = followup.sign(draft, comparison, chosen, sign, now())
     store.change_response(result, lambda log: log.sign_response(signed))
     signature = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
-    return Answer((*lines[:-1], signature, RESEARCH_USE_NOTICE))
+    return CommandOutput((*lines[:-1], signature, RESEARCH_USE_NOTICE))
 
 
-def _signed_words(signed: SignedResponse | None, found: Comparison) -> tuple[str, ...]:
+def _signed_lines(signed: SignedResponse | None, comparison: Comparison) -> tuple[str, ...]:
     """Return the line on the response that is signed already; empty if there is none."""
     from lesionlens.base.records.signed_measures import is_outdated
 
     if signed is None:
         return ()
-    words = f"Signed by {plain(signed.reader)}: {signed.category} ({signed.category.display_name})"
-    if is_outdated(signed, found.points):
-        words += ", based on other measurements: sign it again or withdraw it"
-    return (words,)
+    text = f"Signed by {plain(signed.reader)}: {signed.category} ({signed.category.display_name})"
+    if is_outdated(signed, comparison.points):
+        text += ", based on other measurements: sign it again or withdraw it"
+    return (text,)

@@ -14,17 +14,23 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
-from lesionlens.cli.console import Answer, plain, progress_bar
-from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
+from lesionlens.cli.console import CommandOutput, plain, progress_bar
+from lesionlens.cli.option_groups import (
+    FILES,
+    SOURCE,
+    FileOptions,
+    SourceOptions,
+    with_option_groups,
+)
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
 
 
-@takes(
+@with_option_groups(
     without={"surfaces", "maps", "also", "evidence", "rest"},
     source=SourceOptions,
-    wanted=FileOptions,
+    export_options=FileOptions,
 )
 def review(
     result: Annotated[
@@ -41,8 +47,8 @@ def review(
         typer.Option(help="Write a result here instead of opening napari.", metavar="DIR"),
     ] = None,
     source: SourceOptions = SOURCE,
-    wanted: ExportOptions = FILES,
-) -> Answer:
+    export_options: ExportOptions = FILES,
+) -> CommandOutput:
     """Open a segmentation for review, with measurements, together with its study.
 
     Opens napari, or with --out writes a result folder with measurements, tables and report. No
@@ -58,32 +64,32 @@ def review(
         from lesionlens.results.review.reopen import prepare_and_reopen
 
         context.progress("reading the study", 0.0)
-        opened = source.open(study, context)
-        found = prepare_and_reopen(result, opened, context)
-        analysis = options.with_export_options(found, wanted)
+        opened_study = source.open(study, context)
+        reopened = prepare_and_reopen(result, opened_study, context)
+        analysis = options.with_export_options(reopened, export_options)
         notes = analysis.run.notices
         if out is not None:
-            own = options.ResultLayout.OWN
-            _, analysis, more = options.save(analysis, out, own, context)
+            own_layout = options.ResultLayout.OWN
+            _, analysis, save_notices = options.save(analysis, out, own_layout, context)
             comparison.remember(analysis)
-            notes = tuple(dict.fromkeys((*notes, *more)))
+            notes = tuple(dict.fromkeys((*notes, *save_notices)))
     if out is None:
         from lesionlens.results.result import Result
 
         Result(analysis).show()
-        return Answer((), notes)
-    lines = (*_measures(analysis), f"Result: {plain(str(out))}", RESEARCH_USE_NOTICE)
-    return Answer(lines, notes)
+        return CommandOutput((), notes)
+    lines = (*_candidate_lines(analysis), f"Result: {plain(str(out))}", RESEARCH_USE_NOTICE)
+    return CommandOutput(lines, notes)
 
 
-def _measures(analysis: Analysis) -> tuple[str, ...]:
+def _candidate_lines(analysis: Analysis) -> tuple[str, ...]:
     lines = [analysis.findings.conclusion]
     for candidate in analysis.findings.candidates:
         volume = next(iter(candidate.volume_ml.values()), None)
-        measured = "volume unknown" if volume is None else f"{millilitres(volume)} ml"
-        longest = candidate.longest_axial_diameter_mm
-        wide = candidate.perpendicular_diameter_mm
-        if longest is not None and wide is not None:
-            measured += f", {longest:.0f} x {wide:.0f} mm"
-        lines.append(f"{candidate.id}  {plain(candidate.location.text)}  {measured}")
+        size = "volume unknown" if volume is None else f"{millilitres(volume)} ml"
+        length_mm = candidate.longest_axial_diameter_mm
+        width_mm = candidate.perpendicular_diameter_mm
+        if length_mm is not None and width_mm is not None:
+            size += f", {length_mm:.0f} x {width_mm:.0f} mm"
+        lines.append(f"{candidate.id}  {plain(candidate.location.text)}  {size}")
     return tuple(lines)

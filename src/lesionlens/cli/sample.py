@@ -13,10 +13,12 @@ import typer
 
 from lesionlens.base.files.staging import check_target, staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.cli.console import Answer, plain
+from lesionlens.cli.console import CommandOutput, plain
 
 
-def sample(out: Annotated[Path, typer.Argument(help="Output folder.", metavar="DIR")]) -> Answer:
+def sample(
+    out: Annotated[Path, typer.Argument(help="Output folder.", metavar="DIR")],
+) -> CommandOutput:
     """Write the sample patients and the training recipes into a folder.
 
     A real patient as NIfTI (BraTS 2021, CC BY 4.0; see README.md there) with the expert
@@ -27,11 +29,13 @@ def sample(out: Annotated[Path, typer.Argument(help="Output folder.", metavar="D
     from lesionlens.imaging.samples import FOLDER
     from lesionlens.training.config import RECIPES
 
-    with staged(out) as new:
-        shutil.copytree(FOLDER, new, dirs_exist_ok=True)
-        shutil.copytree(RECIPES, new / "recipes")
+    with staged(out) as folder:
+        shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+        shutil.copytree(RECIPES, folder / "recipes")
     study = plain(_quoted(str(out / "study")))
-    return Answer((f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE))
+    return CommandOutput(
+        (f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE)
+    )
 
 
 def _quoted(argument: str) -> str:

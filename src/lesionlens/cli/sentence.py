@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer
+from lesionlens.cli.console import CommandOutput
 
 
 def sentence(
@@ -18,10 +18,10 @@ def sentence(
     ] = None,
     language: options.Language = "en",
     sentence_template: options.SentenceTemplate = None,
-) -> Answer:
+) -> CommandOutput:
     """Print a result, or one candidate of it, as a sentence to paste into a report."""
     from lesionlens.results.result import Result
 
-    opened = Result.open(result)
+    saved = Result.open(result)
     template = "" if sentence_template is None else sentence_template
-    return Answer((opened.sentence(candidate, language=language, template=template),))
+    return CommandOutput((saved.sentence(candidate, language=language, template=template),))

@@ -12,9 +12,9 @@ import typer
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
 from lesionlens.base.run_context import RunContext
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.network import NETWORK, SERVER, EngineOptions
-from lesionlens.cli.option_groups import takes
+from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Bundles = Annotated[
 ]
 
 
-@takes(without={"bundle", *SERVER}, network=EngineOptions)
+@with_option_groups(without={"bundle", *SERVER}, network=EngineOptions)
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 127.0.0.1 is this machine only.")
@@ -71,13 +71,13 @@ def serve(
             help="Seconds after which a silent client and its study are discarded.", min=1.0
         ),
     ] = 30.0,
-) -> Answer:
+) -> CommandOutput:
     """Serve this machine's network and GPU to LesionLens on other machines.
 
     Studies are kept in memory and discarded with their session. The MONAI Label API is
     supported too. Stop the server with Ctrl-C.
     """
-    STOP.gently()
+    STOP.record_only()
     _check_installed()
     from lesionlens.engines.remote.address import read_keys
     from lesionlens.site.serving.admission import Admission
@@ -86,8 +86,8 @@ def serve(
     from lesionlens.site.serving.sessions import Limits, Sessions
 
     keys = () if api_key_file is None else read_keys(api_key_file)
-    where = Listening(host, port, certificate, certificate_key, plain_http)
-    where.check(keys)
+    listening = Listening(host, port, certificate, certificate_key, plain_http)
+    listening.check(keys)
     if datastore is not None and not datastore.is_dir():
         raise UnusableInputError(
             found=f"no folder {datastore.name!r}",
@@ -99,14 +99,14 @@ def serve(
         models = load_models(network, bundle)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
     log_requests()
-    app = make_app(Sessions(models, limits), Admission(keys, where.hosts), datastore)
+    app = make_app(Sessions(models, limits), Admission(keys, listening.hosts), datastore)
 
-    def opened(address: str) -> None:
+    def report_address(address: str) -> None:
         devices = {model.info.device for model in models.values()}
         print_line(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
 
-    listen(app, where, opened, RunContext(cancel=STOP))
-    return Answer((), ("the server has stopped and discarded all studies",))
+    listen(app, listening, report_address, RunContext(cancel=STOP))
+    return CommandOutput((), ("the server has stopped and discarded all studies",))
 
 
 def log_requests() -> None:
@@ -138,10 +138,10 @@ def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, 
     if not bundles:
         return {network.engine: network.load()}
     names = [folder.resolve().name for folder in bundles]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
         raise UnusableInputError(
-            found=f"two bundles called {', '.join(twice)}",
+            found=f"two bundles called {', '.join(duplicates)}",
             expected="names that differ: clients choose by a bundle's folder",
             next_step="Rename one of the folders",
         )
@@ -152,8 +152,8 @@ def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, 
 def _check_installed() -> None:
     from importlib.util import find_spec
 
-    needed = ("fastapi", "uvicorn", "python_multipart")
-    missing = [name for name in needed if find_spec(name) is None]
+    required = ("fastapi", "uvicorn", "python_multipart")
+    missing = [name for name in required if find_spec(name) is None]
     if missing:
         raise MissingPluginError(
             found=f"no {' and no '.join(missing)}, which the server needs",

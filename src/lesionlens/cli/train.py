@@ -10,9 +10,9 @@ import typer
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
-from lesionlens.cli.option_groups import takes
+from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lesionlens.training.real_cases import RealCases
 
 
-@takes(network=ComputeOptions)
+@with_option_groups(network=ComputeOptions)
 def train(
     config: Annotated[
         Path,
@@ -53,7 +53,7 @@ def train(
         typer.Option(help="The studies of reviewed results, as for `batch`.", metavar="DIR"),
     ] = None,
     convention: options.Convention = None,
-) -> Answer:
+) -> CommandOutput:
     """Train the network on synthetic brains by a recipe; resumes from a checkpoint in DIR.
 
     No patient's scan is needed. With --finetune the default weights are trained on your own
@@ -61,10 +61,10 @@ def train(
     saves a checkpoint; the same command continues. On several GPUs: torchrun --nproc-per-node 4
     --no-python lesionlens train CONFIG --out DIR --device cuda.
     """
-    for place in (finetune, studies):
-        if place is not None:
-            check_outside(place, out)
-    STOP.gently()
+    for folder in (finetune, studies):
+        if folder is not None:
+            check_outside(folder, out)
+    STOP.record_only()
     with progress_bar() as context:
         context.progress("loading", 0.0)
         from lesionlens.engines.threads import use_threads
@@ -89,7 +89,7 @@ def train(
                 on_step=report,
                 context=context,
             )
-    return _answer(summary, speak=processes.leads)
+    return _output(summary, is_leader=processes.leads)
 
 
 def _real_cases(
@@ -113,15 +113,15 @@ def _real_cases(
     return for_cases(recipe, cases), RealCases(cases, out, recipe, context)
 
 
-def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
-    if not speak:
-        return Answer(status=130 if STOP.is_set() else 0)
-    done = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
+def _output(summary: TrainSummary, *, is_leader: bool = True) -> CommandOutput:
+    if not is_leader:
+        return CommandOutput(status=130 if STOP.is_set() else 0)
+    progress_text = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
     if summary.began_at:
-        done += f" (resumed from step {summary.began_at})"
+        progress_text += f" (resumed from step {summary.began_at})"
     if not math.isnan(summary.loss):  # else no step was done yet
-        done += f", loss {summary.loss:.3f}"
-    lines = (done, f"Weights: {summary.weights}")
+        progress_text += f", loss {summary.loss:.3f}"
+    lines = (progress_text, f"Weights: {summary.weights}")
     notes: tuple[str, ...] = ()
     if summary.trained_before:
         notes = (
@@ -134,5 +134,5 @@ def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
             f"trains on them as they are now: {', '.join(map(plain, summary.differing))}",
         )
     if STOP.is_set():
-        return Answer(lines, (*notes, "stopped; the same command continues"), status=130)
-    return Answer(lines, notes)
+        return CommandOutput(lines, (*notes, "stopped; the same command continues"), status=130)
+    return CommandOutput(lines, notes)

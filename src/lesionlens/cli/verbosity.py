@@ -21,7 +21,7 @@ from lesionlens.cli.console import QUIET, plain
 from lesionlens.cli.option_groups import parameters_of, set_parameters
 
 
-class _Line(logging.Formatter):
+class _LineFormatter(logging.Formatter):
     """One line a message: the name of a folder cannot forge another, nor control a terminal."""
 
     @override
@@ -30,8 +30,8 @@ class _Line(logging.Formatter):
         return super().formatMessage(record)
 
 
-_LINE = _Line("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
-_OURS = logging.getLogger("lesionlens")
+_LINE_FORMATTER = _LineFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+_PACKAGE_LOGGER = logging.getLogger("lesionlens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +70,23 @@ class Verbosity:
         return logging.INFO if self.verbose else REPORT
 
 
-def take_from(arguments: dict[str, Any]) -> Verbosity:
+def pop_verbosity(arguments: dict[str, Any]) -> Verbosity:
     """Remove the common options from a command's arguments and return them."""
     return Verbosity(**{f.name: arguments.pop(f.name) for f in fields(Verbosity)})
 
 
 def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> None:
     """Set the signature of `wrapper` to that of `command` plus the common options."""
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    parameters = [*own, *parameters_of(Verbosity)]
-    for one in parameters:
-        for about in getattr(one.annotation, "__metadata__", ()):
-            about.readable = False  # `check_readable` reports it, with the next step
+    declared = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [*declared, *parameters_of(Verbosity)]
+    for parameter in parameters:
+        for metadata in getattr(parameter.annotation, "__metadata__", ()):
+            metadata.readable = False  # `check_readable` reports it, with the next step
     set_parameters(wrapper, parameters)
 
 
 @contextmanager
-def logging_as(chosen: Verbosity) -> Iterator[None]:
+def logging_with(verbosity: Verbosity) -> Iterator[None]:
     """Configure logging within the block.
 
     Raises
@@ -94,48 +94,48 @@ def logging_as(chosen: Verbosity) -> Iterator[None]:
     UnusableInputError
         Options contradict each other, or the log file cannot be written.
     """
-    if chosen.quiet and (chosen.verbose or chosen.debug):
+    if verbosity.quiet and (verbosity.verbose or verbosity.debug):
         raise UnusableInputError(
             found="--quiet together with --verbose or --debug",
             expected="one of them",
             next_step="Omit one of them",
         )
-    handlers = [_to_terminal(chosen)]
-    if chosen.log_file is not None:
-        handlers.append(_to_file(chosen.log_file, chosen))
+    handlers = [_terminal_handler(verbosity)]
+    if verbosity.log_file is not None:
+        handlers.append(_file_handler(verbosity.log_file, verbosity))
     root = logging.getLogger()
     silent = logging.NullHandler()  # otherwise Python prints warnings of libraries
-    before = _OURS.level
-    QUIET.set(chosen.quiet)
+    previous_level = _PACKAGE_LOGGER.level
+    QUIET.set(verbosity.quiet)
     root.addHandler(silent)
     for handler in handlers:
-        (root if chosen.all_details else _OURS).addHandler(handler)
-    _OURS.setLevel(min(handler.level for handler in handlers))
-    if not chosen.all_details:
+        (root if verbosity.all_details else _PACKAGE_LOGGER).addHandler(handler)
+    _PACKAGE_LOGGER.setLevel(min(handler.level for handler in handlers))
+    if not verbosity.all_details:
         warnings.simplefilter("ignore")
         logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # prints by itself
     try:
         yield
     finally:
         QUIET.set(False)
-        _OURS.setLevel(before)
+        _PACKAGE_LOGGER.setLevel(previous_level)
         root.removeHandler(silent)
         for handler in handlers:
             root.removeHandler(handler)
-            _OURS.removeHandler(handler)
+            _PACKAGE_LOGGER.removeHandler(handler)
             handler.close()
 
 
-def _to_terminal(chosen: Verbosity) -> logging.Handler:
+def _terminal_handler(verbosity: Verbosity) -> logging.Handler:
     """Return stderr's handler; on a terminal the progress bar replaces the default lines."""
     handler = logging.StreamHandler(sys.stderr)
-    level = chosen.terminal_level
+    level = verbosity.terminal_level
     handler.setLevel(logging.CRITICAL if level == REPORT and sys.stderr.isatty() else level)
-    handler.setFormatter(_LINE)
+    handler.setFormatter(_LINE_FORMATTER)
     return handler
 
 
-def _to_file(path: Path, chosen: Verbosity) -> logging.Handler:
+def _file_handler(path: Path, verbosity: Verbosity) -> logging.Handler:
     try:
         handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
@@ -144,8 +144,8 @@ def _to_file(path: Path, chosen: Verbosity) -> logging.Handler:
             expected="a file in a writable folder",
             next_step="Name another with --log-file",
         ) from error
-    handler.setLevel(logging.DEBUG if chosen.all_details else logging.INFO)
-    handler.setFormatter(_LINE)
+    handler.setLevel(logging.DEBUG if verbosity.all_details else logging.INFO)
+    handler.setFormatter(_LINE_FORMATTER)
     return handler
 
 
@@ -157,6 +157,6 @@ def error_fields(error: BaseException, status: int, message: str) -> Mapping[str
     >>> error_fields(KeyboardInterrupt(), 130, "Interrupted.")["error"]["status"]
     130
     """
-    parts = {name: getattr(error, name, None) for name in ("found", "expected", "next_step")}
-    kind = type(error).__name__
-    return {"error": {"status": status, "kind": kind, "message": message, **parts}}
+    details = {name: getattr(error, name, None) for name in ("found", "expected", "next_step")}
+    error_name = type(error).__name__
+    return {"error": {"status": status, "kind": error_name, "message": message, **details}}

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, count_of_studies, new_table, plain, progress_bar
+from lesionlens.cli.console import (
+    STOP,
+    CommandOutput,
+    count_of_studies,
+    new_table,
+    plain,
+    progress_bar,
+)
 from lesionlens.cli.network import NETWORK, EngineOptions
-from lesionlens.cli.option_groups import takes
+from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.cli.pacs import ACCESS, AccessOptions
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.pacs.peer import Access, StudyQuery
@@ -26,7 +33,7 @@ List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", m
 Reader = Annotated[str, typer.Option(help="Reader's name, as in the preferences of the plugin.")]
 
 
-@takes(access=AccessOptions)
+@with_option_groups(access=AccessOptions)
 def scan(
     source: Annotated[
         str,
@@ -43,7 +50,7 @@ def scan(
     date: Annotated[str, typer.Option(help="Archive: YYYYMMDD, or YYYYMMDD-YYYYMMDD.")] = "",
     access: Access = ACCESS,
     again: Annotated[bool, typer.Option("--again", help="Scan known studies again.")] = False,
-) -> Answer:
+) -> CommandOutput:
     """Create a list of studies, or add to one; nothing is analysed.
 
     LIST/studies.sqlite stores patient ID, date, sequences and notices from the file headers, but
@@ -63,35 +70,41 @@ def scan(
         archive = None
         if "://" in source:
             query = StudyQuery(patient_id=patient, study_date=date)
-            found = studies_of(source, access, query, context=context)
+            studies = studies_of(source, access, query, context=context)
             archive = Server.of(source, access)
         else:
-            found = studies_at(Path(source), folder)
+            studies = studies_at(Path(source), folder)
         database = open_worklist_database(folder)
         try:
-            new = extend(database, found)
+            new_count = extend(database, studies)
             if archive is not None:
                 database.write_note(ARCHIVE, archive.note())
             describe_all(database, context=context, again=again)
             entries = database.entries()
         finally:
             database.close()
-    warned = sum(bool(entry.warnings) for entry in entries)
-    words = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
-    place = Path(source)
-    notes = () if archive is not None else (*unread_columns(place), *left_out(place, folder))
-    return Answer((f"{words}, {new} of them new, {warned} with warnings",), notes)
+    warned_count = sum(bool(entry.warnings) for entry in entries)
+    summary = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
+    source_path = Path(source)
+    notes = (
+        ()
+        if archive is not None
+        else (*unread_columns(source_path), *left_out(source_path, folder))
+    )
+    return CommandOutput(
+        (f"{summary}, {new_count} of them new, {warned_count} with warnings",), notes
+    )
 
 
 def show(
     folder: List,
     reader: Reader = "",
-    words: Annotated[
+    query: Annotated[
         str,
         typer.Option("--filter", help="Words that a row must contain; -word: must not contain."),
     ] = "",
     json: options.Json = False,
-) -> Answer:
+) -> CommandOutput:
     """List the studies as shown to one reader; in a reader study, in their reading order."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import read_protocol
@@ -100,27 +113,27 @@ def show(
 
     with existing_worklist_database(folder, reading=True) as database:
         protocol = read_protocol(folder)
-        first = unaided_first_required()
-        rows = matching(rows_of(database, reader, protocol, unaided_first=first), words)
+        unaided_first = unaided_first_required()
+        rows = matching(rows_of(database, reader, protocol, unaided_first=unaided_first), query)
     if json:
-        return Answer.of_json([_row(row) for row in rows])
+        return CommandOutput.of_json([_row(row) for row in rows])
     headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "candidates")
-    table = new_table(headings, words=6)
+    table = new_table(headings, text_columns=6)
     for row in rows:
         table.add_row(*(plain(cell) for cell in _cells(row)))
-    return Answer((table, count_of_studies(len(rows))))
+    return CommandOutput((table, count_of_studies(len(rows))))
 
 
 def _cells(row: WorklistRow) -> tuple[str, ...]:
     entry: StudyEntry = row.entry
     arm = f"{row.session}: {row.arm.value}, " if row.session else ""
-    others = "".join(f"; {name}: {state.value}" for name, state in row.others)
+    other_states = "".join(f"; {name}: {state.value}" for name, state in row.others)
     return (
         entry.name,
         entry.patient,
         entry.date,
         " ".join(entry.sequences),
-        f"{arm}{row.state.value}{others}",
+        f"{arm}{row.state.value}{other_states}",
         "; ".join(entry.warnings)[:80],
         "" if entry.highest is None else f"{entry.highest:.2f}",
         "" if entry.candidates is None else str(entry.candidates),
@@ -128,16 +141,16 @@ def _cells(row: WorklistRow) -> tuple[str, ...]:
 
 
 def _row(row: WorklistRow) -> dict[str, object]:
-    others = {name: state.value for name, state in row.others}
-    about: dict[str, object] = {"state": row.state.value, "others": others}
+    other_states = {name: state.value for name, state in row.others}
+    state_fields: dict[str, object] = {"state": row.state.value, "others": other_states}
     if row.session:
-        about |= {"session": row.session, "arm": row.arm.value}
+        state_fields |= {"session": row.session, "arm": row.arm.value}
     entry = asdict(row.entry)
     del entry["analysis_warnings"]  # they are among the warnings
-    return entry | about
+    return entry | state_fields
 
 
-@takes(network=EngineOptions)
+@with_option_groups(network=EngineOptions)
 def ahead(
     folder: List,
     while_open: Annotated[
@@ -147,7 +160,7 @@ def ahead(
     network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
-) -> Answer:
+) -> CommandOutput:
     """Analyse the studies of a list in advance, the next ones first.
 
     Each result is written to LIST/NAME as by `lesionlens batch`. A study that fails is recorded and
@@ -160,18 +173,20 @@ def ahead(
 
     options.preparation(brain_extraction, bias_correction)
     choice = CohortChoice(network, brain_extraction.value, bias_correction)
-    STOP.gently()
+    STOP.record_only()
     lower_priority()
     if while_open:
         threading.Thread(target=_until_end_of_input, daemon=True).start()
     with existing_worklist_database(folder) as database, progress_bar() as context:
-        done = run_ahead(database, choice, context=context)
-    stopped = STOP.is_set()
-    lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in done)
-    count = sum(o.status is Status.ANALYSED for o in done)
-    notes = ("interrupted; finished results are kept",) if stopped else ()
-    worst = max((o.exit_status for o in done if o.status is Status.FAILED), default=0)
-    return Answer((*lines, f"{count_of_studies(count)} analysed"), notes, 130 if stopped else worst)
+        outcomes = run_ahead(database, choice, context=context)
+    interrupted = STOP.is_set()
+    lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in outcomes)
+    count = sum(o.status is Status.ANALYSED for o in outcomes)
+    notes = ("interrupted; finished results are kept",) if interrupted else ()
+    exit_status = max((o.exit_status for o in outcomes if o.status is Status.FAILED), default=0)
+    return CommandOutput(
+        (*lines, f"{count_of_studies(count)} analysed"), notes, 130 if interrupted else exit_status
+    )
 
 
 def _until_end_of_input() -> None:
@@ -184,28 +199,30 @@ def _until_end_of_input() -> None:
     STOP.set()
 
 
-def compare(folder: List, json: options.Json = False) -> Answer:
+def compare(folder: List, json: options.Json = False) -> CommandOutput:
     """Compare all pairs of readers: verdicts by candidate, marks by position (10 mm)."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.rows import comparisons
 
     with existing_worklist_database(folder, reading=True) as database:
-        found = comparisons(database)
+        agreements = comparisons(database)
     if json:
         rows = [
             {
-                "study": one.study,
-                "readers": [one.first.key.reader, one.second.key.reader],
-                "signed": [one.first.signed, one.second.signed],
-                "agreed": one.agreed,
-                "differing": list(one.differing),
+                "study": agreement.study,
+                "readers": [agreement.first.key.reader, agreement.second.key.reader],
+                "signed": [agreement.first.signed, agreement.second.signed],
+                "agreed": agreement.agreed,
+                "differing": list(agreement.differing),
             }
-            for one in found
+            for agreement in agreements
         ]
-        return Answer.of_json(rows)
+        return CommandOutput.of_json(rows)
     lines = []
-    for one in found:
-        names = " and ".join(plain(r.key.reader or "unnamed") for r in (one.first, one.second))
-        lines.append(f"{plain(one.study)}: {names} agree on {one.agreed}")
-        lines += [f"  {plain(words)}" for words in one.differing]
-    return Answer((*lines, f"{len(found)} comparisons"))
+    for agreement in agreements:
+        names = " and ".join(
+            plain(r.key.reader or "unnamed") for r in (agreement.first, agreement.second)
+        )
+        lines.append(f"{plain(agreement.study)}: {names} agree on {agreement.agreed}")
+        lines += [f"  {plain(difference)}" for difference in agreement.differing]
+    return CommandOutput((*lines, f"{len(agreements)} comparisons"))

@@ -10,7 +10,7 @@ import torch
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import StageTime
-from lesionlens.cli.bench import bench, busy_words
+from lesionlens.cli.bench import bench, busy_warning
 from lesionlens.imaging.samples import STUDY
 from lesionlens.results import lens
 
@@ -60,6 +60,6 @@ def test_an_out_that_cannot_be_is_refused_before_anything_runs(tmp_path):
 
 def test_a_busy_machine_gets_a_warning():
     about = {"load_before": 1.9, "cores": 2}
-    assert "load average 1.9 on 2 cores" in busy_words(about)
-    assert busy_words({"load_before": 0.1, "cores": 2}) is None
-    assert busy_words({"load_before": None, "cores": 2}) is None
+    assert "load average 1.9 on 2 cores" in busy_warning(about)
+    assert busy_warning({"load_before": 0.1, "cores": 2}) is None
+    assert busy_warning({"load_before": None, "cores": 2}) is None

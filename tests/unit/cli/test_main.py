@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.cli import checks, console, main
-from lesionlens.cli.console import Stop, plain
+from lesionlens.cli.console import StopRequest, plain
 from lesionlens.cli.main import app, explain
 from lesionlens.cli.option_groups import SourceOptions
 from lesionlens.cli.train import train
@@ -64,7 +64,7 @@ def test_what_native_code_prints_is_not_mixed_with_the_answer(capfd):
 
 
 def test_the_first_signal_raises_and_later_ones_wait():
-    stop = Stop()
+    stop = StopRequest()
     with pytest.raises(KeyboardInterrupt):
         stop._on_signal(signal.SIGINT, None)
     stop._on_signal(signal.SIGTERM, None)
@@ -72,8 +72,8 @@ def test_the_first_signal_raises_and_later_ones_wait():
 
 
 def test_a_gentle_stop_only_notes_the_wish():
-    stop = Stop()
-    stop.gently()
+    stop = StopRequest()
+    stop.record_only()
     stop._on_signal(signal.SIGINT, None)
     assert stop.is_set()
 
@@ -93,7 +93,7 @@ NAMES = ("[red]Miller", "[/b] Doe", "[@click=f(]")
 def test_a_name_with_brackets_is_shown_as_it_is(name, capsys):
     table = console.new_table(("study",))
     table.add_row(name)
-    main._print(console.Answer((table,)), quiet=False, in_json=False)
+    main._print(console.CommandOutput((table,)), quiet=False, in_json=False)
     assert name in capsys.readouterr().out
 
 
@@ -182,9 +182,9 @@ def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monke
 @pytest.fixture
 def run_app(monkeypatch):
     """Runs the command line with another app; neither signals nor the process are touched."""
-    monkeypatch.setattr(main, "STOP", Stop())
-    monkeypatch.setattr(Stop, "listen", lambda _: None)
-    monkeypatch.setattr(main, "_own_the_process", lambda: None)
+    monkeypatch.setattr(main, "STOP", StopRequest())
+    monkeypatch.setattr(StopRequest, "install_handlers", lambda _: None)
+    monkeypatch.setattr(main, "_configure_process", lambda: None)
     monkeypatch.setattr(sys, "argv", ["lesionlens", "doctor"])
 
     def run(app):

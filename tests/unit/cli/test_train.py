@@ -28,4 +28,4 @@ def test_a_recipe_that_fits_no_weights_is_refused_before_any_case_is_read(init, 
 @pytest.mark.parametrize(("loss", "said"), [(math.nan, "minutes"), (2.5, "loss 2.500")])
 def test_without_a_step_there_is_no_loss(loss, said):
     done = TrainSummary(0, 6, False, 0.0, loss, Path("weights.safetensors"))
-    assert train._answer(done).output[0].endswith(said)
+    assert train._output(done).output[0].endswith(said)

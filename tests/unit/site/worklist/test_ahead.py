@@ -413,7 +413,7 @@ def test_the_commands_make_show_and_compare_a_list(tmp_path, make_study):
     assert "1 study" in str(answer.output[0])
     (row,) = json.loads(str(commands.show(folder, json=True).output[0]))
     assert (row["name"], row["state"], row["sequences"]) == ("one", "new", ["t1c"])
-    assert json.loads(str(commands.show(folder, words="flair", json=True).output[0])) == []
+    assert json.loads(str(commands.show(folder, query="flair", json=True).output[0])) == []
     assert json.loads(str(commands.compare(folder, json=True).output[0])) == []
 
 
