@@ -754,11 +754,11 @@ def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
 
 def test_the_identity_does_not_lie_on_the_lesion_in_a_small_view():
     """At 1280 × 800 six rows below three others reached into the middle of the brain."""
-    assert rows_of_identity(6, below=0, fitting=10) == 6
-    assert rows_of_identity(6, below=3, fitting=40) == 6
-    assert rows_of_identity(6, below=3, fitting=22) == 4
-    assert rows_of_identity(6, below=3, fitting=12) == 2
-    assert rows_of_identity(1, below=3, fitting=12) == 1
+    assert rows_of_identity(6, row_offset=0, visible_rows=10) == 6
+    assert rows_of_identity(6, row_offset=3, visible_rows=40) == 6
+    assert rows_of_identity(6, row_offset=3, visible_rows=22) == 4
+    assert rows_of_identity(6, row_offset=3, visible_rows=12) == 2
+    assert rows_of_identity(1, row_offset=3, visible_rows=12) == 1
 
 
 def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):
@@ -796,7 +796,9 @@ def test_two_measurements_at_one_place_are_written_apart(shown):
         acts.move_measure(number, 1, (x + 9.0, y + 9.0, z))
         acts.end_measure()
     written = []
-    with patch.object(paint, "_text", lambda _, at, words, *__: written.append((at.y(), words))):
+    with patch.object(
+        paint, "_draw_text", lambda _, at, words, *__: written.append((at.y(), words))
+    ):
         view.grab()
     rows = [round(at) for at, words in written if "mm²" in words]
     assert len(rows) == 2

@@ -29,7 +29,7 @@ from lesionlens.napari.viewer.single import ROOM
 from lesionlens.napari.viewer.tile import TileView
 
 ZOOM_STEP = 1.15
-_FILL = 0.96
+_FIT_MARGIN = 0.96
 
 
 class BoardView(QWidget):
@@ -69,46 +69,46 @@ class BoardView(QWidget):
         self._outlines = OutlineArtist()
         self._viewpoint, self._limits_of = viewpoint, limits_of
         self.board = Board()
-        self._alone: int | None = None
+        self._maximised: int | None = None
         self._artist = Artist({})
-        self._other: OtherStudy | None = None
+        self._comparison_view: OtherStudy | None = None
         self._fitted = True
-        self._turns = 0.0
+        self._wheel_remainder = 0.0
         self.ends = DraggedEnds(lambda: self.board, self)
-        self._foot: tuple[Tile, str] | None = None
+        self._hover: tuple[Tile, str] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(2)
         self._grid = grid
         self.setStyleSheet("#lesionlens_board { background: #303440; }")
-        viewpoint.changed.connect(self._moved)
+        viewpoint.changed.connect(self._on_viewpoint)
 
     def release(self) -> None:
         """Disconnect from the viewpoint."""
-        self._viewpoint.changed.disconnect(self._moved)
+        self._viewpoint.changed.disconnect(self._on_viewpoint)
 
     def show_board(self, board: Board) -> None:
         """Show a board; existing views are kept if the layout is unchanged."""
-        before, self.board = self.board, board
-        if before.tiles != board.tiles:
-            same = _rooms(before.tiles) == _rooms(board.tiles)
-            self._alone = self._alone if same else None
+        previous, self.board = self.board, board
+        if previous.tiles != board.tiles:
+            same_layout = _cells(previous.tiles) == _cells(board.tiles)
+            self._maximised = self._maximised if same_layout else None
             self._lay_out()
         self.repaint_all()
 
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
         """Set the images to draw."""
         self._artist = Artist(pictures)
-        self._other = None
+        self._comparison_view = None
         self.repaint_all()
 
     def forget(self) -> None:
         """Release a closed study."""
-        self.board, self._foot = Board(), None
+        self.board, self._hover = Board(), None
         self.ends.forget()
         self._artist = Artist({})
-        self._other = None
+        self._comparison_view = None
         self.repaint_all()
 
     def repaint_all(self) -> None:
@@ -116,28 +116,30 @@ class BoardView(QWidget):
         for view in self.tiles:
             view.update()
 
-    def _moved(self, _: Viewpoint) -> None:
-        self._foot = None
+    def _on_viewpoint(self, _: Viewpoint) -> None:
+        self._hover = None
         self.repaint_all()
 
-    def _shown(self) -> tuple[Tile, ...]:
+    def _visible_tiles(self) -> tuple[Tile, ...]:
         tiles = self.board.tiles
-        if self._alone is None or self._alone >= len(tiles):
+        if self._maximised is None or self._maximised >= len(tiles):
             return tiles
-        return (replace(tiles[self._alone], row=0, column=0, rows=1),)
+        return (replace(tiles[self._maximised], row=0, column=0, rows=1),)
 
     def _lay_out(self) -> None:
         """Create the views of the layout, reusing existing ones."""
-        shown = self._shown()
-        if len(shown) == len(self.tiles) and _rooms(shown) == _rooms(v.tile for v in self.tiles):
-            for view, tile in zip(self.tiles, shown, strict=True):
+        visible = self._visible_tiles()
+        if len(visible) == len(self.tiles) and _cells(visible) == _cells(
+            v.tile for v in self.tiles
+        ):
+            for view, tile in zip(self.tiles, visible, strict=True):
                 view.tile = tile
             return
         for view in self.tiles:
             self._grid.removeWidget(view)
             view.hide()
             view.deleteLater()
-        self.tiles = tuple(TileView(tile, self, self) for tile in shown)
+        self.tiles = tuple(TileView(tile, self, self) for tile in visible)
         for index in range(4):
             self._grid.setRowStretch(index, 0)
             self._grid.setColumnStretch(index, 0)
@@ -157,11 +159,11 @@ class BoardView(QWidget):
     def fit(self) -> None:
         """Fit the whole volume into every view."""
         pictures = [self._artist.pictures.get(view.tile.sequence) for view in self.tiles]
-        first = next((picture for picture in pictures if picture is not None), None)
-        if first is not None:
-            middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
+        picture = next((p for p in pictures if p is not None), None)
+        if picture is not None:
+            centre = picture.grid.to_mm((np.asarray(picture.grid.shape) - 1) / 2)
             self._fitted = True
-            self._viewpoint.move(centre_mm=as_vec3(middle), zoom=self.whole_zoom())
+            self._viewpoint.move(centre_mm=as_vec3(centre), zoom=self.whole_zoom())
 
     @property
     def zoomed(self) -> bool:
@@ -175,18 +177,18 @@ class BoardView(QWidget):
             drawing = self.drawing(view.tile)
             if drawing is not None and drawing.image is not None:
                 width, height = drawing.image.size
-                zooms.append(_FILL * min(view.width() / width, view.height() / height))
+                zooms.append(_FIT_MARGIN * min(view.width() / width, view.height() / height))
         return min(zooms, default=self._viewpoint.now.zoom)
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view, and zoom out if a box is larger than a view."""
         zoom = self._viewpoint.now.zoom
         if box_mm is not None:
-            ends = corners(*box_mm)
+            box_corners = corners(*box_mm)
             for view in self.tiles:
-                flat = self.board.frame.on_screen(view.tile.plane, ends)
-                room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
-                zoom = min(zoom, view.width() / room[0], view.height() / room[1])
+                on_screen = self.board.frame.on_screen(view.tile.plane, box_corners)
+                extent = ROOM * np.maximum(np.ptp(on_screen, axis=0), 1.0)
+                zoom = min(zoom, view.width() / extent[0], view.height() / extent[1])
         self._fitted = self._fitted and zoom == self._viewpoint.now.zoom
         self._viewpoint.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
 
@@ -197,10 +199,15 @@ class BoardView(QWidget):
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
         """Whether a view of a plane is wide enough to show one of some points, (N, 3) RAS+ mm."""
-        now, frame = self._viewpoint.now, self.board.frame
-        away = np.abs(frame.on_screen(plane, points_mm - np.array(now.centre_mm))) * now.zoom
+        viewpoint, frame = self._viewpoint.now, self.board.frame
+        offsets = (
+            np.abs(frame.on_screen(plane, points_mm - np.array(viewpoint.centre_mm)))
+            * viewpoint.zoom
+        )
         views = [view for view in self.tiles if view.tile.plane is plane]
-        return any((away <= (view.width() / 2, view.height() / 2)).all(1).any() for view in views)
+        return any(
+            (offsets <= (view.width() / 2, view.height() / 2)).all(1).any() for view in views
+        )
 
     # --- called by the tiles --------------------------------------------------------------
 
@@ -208,14 +215,16 @@ class BoardView(QWidget):
         """Return the content of a tile."""
         if not self.board.opened:
             return None
-        other = self._compared(tile)
-        if other is None:
-            drawn = self._artist.draw(self.board, tile, self._viewpoint.now)
-            by_hand = self._drawn_by_hand(tile)
-            return replace(drawn, outlines=drawn.outlines + by_hand) if by_hand else drawn
-        return other.draw(self.board, tile, self._viewpoint.now)
+        comparison = self._comparison_of(tile)
+        if comparison is None:
+            content = self._artist.draw(self.board, tile, self._viewpoint.now)
+            hand_drawn = self._hand_drawn_lines(tile)
+            return (
+                replace(content, outlines=content.outlines + hand_drawn) if hand_drawn else content
+            )
+        return comparison.draw(self.board, tile, self._viewpoint.now)
 
-    def _drawn_by_hand(self, tile: Tile) -> Lines:
+    def _hand_drawn_lines(self, tile: Tile) -> Lines:
         outline = None if self.brush is None or tile.prior else self.brush.outline
         if outline is None:
             return ()
@@ -223,7 +232,7 @@ class BoardView(QWidget):
         depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
         return self._outlines.lines(outline, frame, tile.plane, depth)
 
-    def _draw_at(self, point: Point, slab: Slab | None) -> bool:
+    def _press_brush(self, point: Point, slab: Slab | None) -> bool:
         return self.brush is not None and slab is not None and self.brush.press(point, slab)
 
     def brush_mm(self) -> float | None:
@@ -232,27 +241,31 @@ class BoardView(QWidget):
 
     def _slab(self, tile: Tile) -> Slab | None:
         picture = self._artist.pictures.get(tile.sequence)
-        if picture is None or self._compared(tile) is not None:
+        if picture is None or self._comparison_of(tile) is not None:
             return None
         frame, plane = self.board.frame, tile.plane
         depth = float(frame.depth(plane, self._viewpoint.now.point_mm))
-        middle = picture.depth_of(frame, plane, picture.number_at(frame, plane, depth))
-        return Slab(frame.normal(plane), middle, picture.step_mm(frame, plane))
+        centre_depth = picture.depth_of(frame, plane, picture.number_at(frame, plane, depth))
+        return Slab(frame.normal(plane), centre_depth, picture.step_mm(frame, plane))
 
-    def _compared(self, tile: Tile) -> OtherStudy | None:
+    def _comparison_of(self, tile: Tile) -> OtherStudy | None:
         """Return the images shown instead of a tile's, if any."""
         views = self.board.views
         compared = views.compared if views.swapped or tile.prior else None
         if compared is None or tile.sequence not in compared.volumes:
             return None
-        if self._other is None or self._other.compared is not compared:
-            self._other = OtherStudy.of(compared)
-        return self._other
+        if self._comparison_view is None or self._comparison_view.compared is not compared:
+            self._comparison_view = OtherStudy.of(compared)
+        return self._comparison_view
 
     def limits(self, tile: Tile) -> Limits:
         """Return the values shown black and white."""
-        other = self._compared(tile)
-        return self._limits_of(tile.sequence) if other is None else other.limits[tile.sequence]
+        comparison = self._comparison_of(tile)
+        return (
+            self._limits_of(tile.sequence)
+            if comparison is None
+            else comparison.limits[tile.sequence]
+        )
 
     def zoom(self) -> float:
         """Return the zoom, pixels per millimetre."""
@@ -260,22 +273,22 @@ class BoardView(QWidget):
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return the patient's identity and the series, unless hidden."""
-        if not self.board.corner or self._compared(tile) is not None:
+        if not self.board.corner or self._comparison_of(tile) is not None:
             return ()  # the comparison has its own texts
         series = self.board.series.get(tile.sequence)
         return (*self.board.corner, *(() if series is None else (series,)))
 
     def foot(self, tile: Tile) -> str:
         """Return the value under the pointer, else the window."""
-        if self._foot is not None and self._foot[0] == tile:
-            return self._foot[1]
+        if self._hover is not None and self._hover[0] == tile:
+            return self._hover[1]
         low, high = self.limits(tile)
         return f"W {value_words(high - low)}  L {value_words((low + high) / 2)}"
 
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
         """Draw, grab a ruler's end, or else move the crosshair; `ask` probes the voxel too."""
-        point, slab = self._patient(tile, at), self._slab(tile)
-        if not ask and (self._draw_at(point, slab) or self._drag_end(tile, at, point)):
+        point, slab = self._point_at(tile, at), self._slab(tile)
+        if not ask and (self._press_brush(point, slab) or self._drag_end(tile, at, point)):
             return
         self._viewpoint.move(point_mm=point)
         if ask:
@@ -286,7 +299,7 @@ class BoardView(QWidget):
         if self.board.editing:
             self.pressed(tile, at, ask=False)
             return
-        point = self._patient(tile, at)
+        point = self._point_at(tile, at)
         self._viewpoint.move(point_mm=point)
         self.lesion_requested.emit(point)
 
@@ -294,7 +307,7 @@ class BoardView(QWidget):
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
     ) -> None:
         """Emit a prompt."""
-        points = [self._patient(tile, at) for at in traced(path, moved, modifiers)]
+        points = [self._point_at(tile, position) for position in traced(path, moved, modifiers)]
         self._viewpoint.move(point_mm=points[0])
         self.prompted.emit(gesture_of(points, moved, modifiers))
 
@@ -311,67 +324,71 @@ class BoardView(QWidget):
             self.brush.lift()
         self.ends.let_go()
 
-    def _patient(self, tile: Tile, at: tuple[float, float]) -> Point:
+    def _point_at(self, tile: Tile, at: tuple[float, float]) -> Point:
         frame = self.board.frame
         depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
         return as_vec3(frame.in_patient(tile.plane, at, depth))
 
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
         """Move all views by pixels, or change a sequence's window."""
-        other = self._compared(tile)
-        if window and other is not None:
-            other.drag(tile.sequence, by)
+        comparison = self._comparison_of(tile)
+        if window and comparison is not None:
+            comparison.drag(tile.sequence, by)
             self.repaint_all()
         elif window:
             self.window_dragged.emit(tile.sequence, *by)
         else:
-            place = self._viewpoint.now
-            move = -(np.asarray(by) / place.zoom) @ self.board.frame.screen(tile.plane)
+            viewpoint = self._viewpoint.now
+            shift_mm = -(np.asarray(by) / viewpoint.zoom) @ self.board.frame.screen(tile.plane)
             self._fitted = False
-            self._viewpoint.move(centre_mm=as_vec3(np.asarray(place.centre_mm) + move))
+            self._viewpoint.move(centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm))
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
         """Show the value under the pointer."""
-        before, self._foot = self._foot, None
+        previous, self._hover = self._hover, None
         if tile is not None:
-            point = self._patient(tile, at)
+            point = self._point_at(tile, at)
             self.pointed.emit(point)
-            self._foot = (tile, self._value(tile, point))
-        touched = {kept[0] for kept in (before, self._foot) if kept is not None}
+            self._hover = (tile, self._value_at(tile, point))
+        changed_tiles = {hover[0] for hover in (previous, self._hover) if hover is not None}
         for view in self.tiles:
-            if view.tile in touched:
+            if view.tile in changed_tiles:
                 view.update()
 
-    def _value(self, tile: Tile, point: Point) -> str:
-        other = self._compared(tile)
-        if other is None:
+    def _value_at(self, tile: Tile, point: Point) -> str:
+        comparison = self._comparison_of(tile)
+        if comparison is None:
             return self._artist.value(self.board, tile, point)
-        return other.artist.value(other.board(self.board), tile, point)
+        return comparison.artist.value(comparison.board(self.board), tile, point)
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference swaps both."""
         if control is self.wheel_zooms:
-            self._turns += steps  # touchpads send fractions of a notch
-            by = int(self._turns)
-            self._turns -= by
+            self._wheel_remainder += steps  # touchpads send fractions of a notch
+            whole_steps = int(self._wheel_remainder)
+            self._wheel_remainder -= whole_steps
             slices = self.board.slices(tile.plane)
             if slices is not None:
-                self._viewpoint.move(point_mm=slices.stepped(self._viewpoint.now.point_mm, by))
+                self._viewpoint.move(
+                    point_mm=slices.stepped(self._viewpoint.now.point_mm, whole_steps)
+                )
             return
-        place, frame = self._viewpoint.now, self.board.frame
-        zoom = place.zoom * ZOOM_STEP**steps
-        away = np.asarray(at) - frame.on_screen(tile.plane, place.centre_mm)
-        move = away * (1 - place.zoom / zoom) @ frame.screen(tile.plane)
+        viewpoint, frame = self._viewpoint.now, self.board.frame
+        zoom = viewpoint.zoom * ZOOM_STEP**steps
+        offset_mm = np.asarray(at) - frame.on_screen(tile.plane, viewpoint.centre_mm)
+        shift_mm = offset_mm * (1 - viewpoint.zoom / zoom) @ frame.screen(tile.plane)
         self._fitted = False
-        self._viewpoint.move(centre_mm=as_vec3(np.asarray(place.centre_mm) + move), zoom=zoom)
+        self._viewpoint.move(
+            centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm), zoom=zoom
+        )
 
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all views again."""
         if len(self.board.tiles) < 2:
             return
-        places = [(one.sequence, one.plane, one.prior) for one in self.board.tiles]
-        here = (tile.sequence, tile.plane, tile.prior)
-        self._alone = places.index(here) if self._alone is None else None
+        keys = [(other.sequence, other.plane, other.prior) for other in self.board.tiles]
+        key = (tile.sequence, tile.plane, tile.prior)
+        self._maximised = keys.index(key) if self._maximised is None else None
         self._lay_out()
         self.repaint_all()
 
@@ -381,5 +398,5 @@ class BoardView(QWidget):
             self._viewpoint.move(zoom=self.whole_zoom())
 
 
-def _rooms(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:
+def _cells(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:
     return tuple((tile.row, tile.column, tile.rows) for tile in tiles)

@@ -27,8 +27,8 @@ from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colour
 
 RING_MM = 4.0
 """Radius of the ring around a reader's mark."""
-_SPACE = 3
-_DASH = 6  # pieces of a dash and of a gap in preliminary outlines
+_SPATIAL_DIMS = 3
+_DASH_SEGMENTS = 6  # segments of a dash and of a gap in preliminary outlines
 _PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)  # by the axis that is sliced
 
 
@@ -45,11 +45,11 @@ class CanvasLines:
         """Current strokes."""
         return self._canvas.strokes
 
-    def show(self, board: Board, place: Viewpoint) -> None:
+    def show(self, board: Board, viewpoint: Viewpoint) -> None:
         """Draw a board's lines for napari's slice; nothing in three dimensions."""
-        found = self._strokes(board, place)
-        if found is not None:
-            self._canvas.draw(*found)
+        strokes_and_plane = self._strokes(board, viewpoint)
+        if strokes_and_plane is not None:
+            self._canvas.draw(*strokes_and_plane)
         elif self.strokes is not None:
             self._canvas.draw(None, None)
 
@@ -63,71 +63,76 @@ class CanvasLines:
         self.forget()
         self._canvas.release()
 
-    def _strokes(self, board: Board, place: Viewpoint) -> tuple[Strokes, ShownPlane] | None:
+    def _strokes(self, board: Board, viewpoint: Viewpoint) -> tuple[Strokes, ShownPlane] | None:
         dims = self._viewer.dims
-        more = dims.ndim - _SPACE
+        extra_dims = dims.ndim - _SPATIAL_DIMS
         sequence = board.scene.sequence
-        if more < 0 or dims.ndisplay != 2 or sequence is None:
+        if extra_dims < 0 or dims.ndisplay != 2 or sequence is None:
             return None
-        through, down, right = (axis - more for axis in dims.order[-_SPACE:])
-        if min(through, down, right) < 0:
+        sliced, down, right = (axis - extra_dims for axis in dims.order[-_SPATIAL_DIMS:])
+        if min(sliced, down, right) < 0:
             return None
         board = replace(board, frame=Frame.patient())  # layers follow the patient's axes
-        tile = Tile(sequence, _PLANES[through])
-        drawing = self._artist.draw(board, tile, place)
-        other = board.scene.compared
-        if other is not None:  # outlines of this study do not belong on its image
-            flagged = other.components
-            theirs = () if flagged is None else self._artist.marked(board, tile, place, flagged)
-            drawing = replace(drawing, outlines=theirs, box=None)
-        depth = float(place.point_mm[through])
+        tile = Tile(sequence, _PLANES[sliced])
+        drawing = self._artist.draw(board, tile, viewpoint)
+        comparison = board.scene.compared
+        if comparison is not None:  # outlines of this study do not belong on its image
+            flagged = comparison.components
+            compared_outlines = (
+                () if flagged is None else self._artist.marked(board, tile, viewpoint, flagged)
+            )
+            drawing = replace(drawing, outlines=compared_outlines, box=None)
+        depth = float(viewpoint.point_mm[sliced])
 
         def onto(line: Line) -> NDArray[np.float32]:
             points = board.frame.in_patient(tile.plane, line, depth)
             return points[:, [right, down]].astype(np.float32)
 
         strokes = strokes_of(drawing, onto)
-        plane = ShownPlane((through, down, right), depth)
+        plane = ShownPlane((sliced, down, right), depth)
         return None if strokes is None else (strokes, plane)
 
 
-def strokes_of(drawing: Drawing, onto: Callable[[Line], NDArray[np.float32]]) -> Strokes | None:
+def strokes_of(
+    drawing: Drawing, to_canvas: Callable[[Line], NDArray[np.float32]]
+) -> Strokes | None:
     """Return the lines of a drawing as pieces; None if there are none.
 
     Parameters
     ----------
     drawing : Drawing
         Drawing with outlines, box and isolines.
-    onto : callable
+    to_canvas : callable
         Maps (N, 2) millimetres on the screen to (N, 2) on the canvas.
     """
     lines: list[tuple[Line, Any, bool]] = []
     if drawing.map is not None:
-        table = map_colours(drawing.map.role)
-        for share, found in drawing.map.lines:
-            colour = table[min(int(share * len(table)), len(table) - 1)].copy()
+        colormap = map_colours(drawing.map.role)
+        for fraction, contours in drawing.map.lines:
+            colour = colormap[min(int(fraction * len(colormap)), len(colormap) - 1)].copy()
             colour[3] = 1.0
-            lines += [(line, colour, True) for line in found]
-    for name, found in drawing.outlines:
+            lines += [(line, colour, True) for line in contours]
+    for name, contours in drawing.outlines:
         colour = transform_color(name)[0]
-        lines += [(line, colour, drawing.preliminary) for line in found]
+        lines += [(line, colour, drawing.preliminary) for line in contours]
     if drawing.box is not None:
         lines.append((rectangle(drawing.box), transform_color(BOX_COLOUR)[0], False))
     mark = transform_color(MARK_COLOUR)[0]
     lines += [
-        (ellipse(np.add(at, [[-RING_MM], [RING_MM]])), mark, False) for _, at in drawing.marks
+        (ellipse(np.add(position, [[-RING_MM], [RING_MM]])), mark, False)
+        for _, position in drawing.marks
     ]
     if not lines:
         return None
-    points, colours, pieces, start = [], [], [], 0
+    points, colours, segments, start = [], [], [], 0
     for line, colour, dashed in lines:
-        points.append(onto(line))
+        points.append(to_canvas(line))
         colours.append(np.broadcast_to(np.asarray(colour, np.float32), (len(line), 4)))
-        first = np.arange(len(line) - 1)
+        segment_starts = np.arange(len(line) - 1)
         if dashed:
-            first = first[(first // _DASH) % 2 == 0]
-        pieces.append(start + np.stack([first, first + 1], axis=1))
+            segment_starts = segment_starts[(segment_starts // _DASH_SEGMENTS) % 2 == 0]
+        segments.append(start + np.stack([segment_starts, segment_starts + 1], axis=1))
         start += len(line)
     return Strokes(
-        np.concatenate(points), np.concatenate(colours), np.concatenate(pieces).astype(np.uint32)
+        np.concatenate(points), np.concatenate(colours), np.concatenate(segments).astype(np.uint32)
     )

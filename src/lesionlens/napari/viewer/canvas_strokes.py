@@ -23,8 +23,8 @@ from lesionlens.napari.loading import KEY
 logger = logging.getLogger(__name__)
 NAME = "lesionlens_lines"
 WIDTH_PX = 1.6
-_WIDTH_MM = 0.6
-_LAYER = "LesionLens lines"
+_LAYER_WIDTH_MM = 0.6
+_LAYER_NAME = "LesionLens lines"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,11 +81,13 @@ def _register() -> bool:
             self._draw()
 
         def _draw(self) -> None:
-            found: Strokes | None = self.overlay.strokes
-            if found is not None:
-                self.node.set_data(pos=found.points, color=found.colours, connect=found.pieces)
-            if self.node.visible is not (found is not None):
-                self.node.visible = found is not None
+            strokes: Strokes | None = self.overlay.strokes
+            if strokes is not None:
+                self.node.set_data(
+                    pos=strokes.points, color=strokes.colours, connect=strokes.pieces
+                )
+            if self.node.visible is not (strokes is not None):
+                self.node.visible = strokes is not None
 
         def close(self) -> None:
             """Stop listening to the overlay."""
@@ -113,8 +115,8 @@ class OverlayStrokes:
     @property
     def strokes(self) -> Strokes | None:
         """Current strokes."""
-        found: Strokes | None = self._overlay.strokes
-        return found
+        strokes: Strokes | None = self._overlay.strokes
+        return strokes
 
     def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:  # noqa: ARG002
         """Replace the strokes."""
@@ -152,10 +154,10 @@ class LayerStrokes:
         active = self._viewer.layers.selection.active
         self._layer = Vectors(
             np.stack([start, end - start], axis=1),
-            name=_LAYER,
+            name=_LAYER_NAME,
             units=("mm",) * 3,
             vector_style="line",
-            edge_width=_WIDTH_MM,
+            edge_width=_LAYER_WIDTH_MM,
             edge_color=strokes.colours[strokes.pieces[:, 0]],
             metadata={KEY: {"role": "lines", "study": None}},
         )

@@ -34,13 +34,13 @@ class DraggedEnds(QObject):
         super().__init__(parent)
         self._board = board
         self._pressing = False
-        self._held: tuple[bool, int, int] | None = None
-        self._grabbed: tuple[float, float] | None = None
+        self._dragged_end: tuple[bool, int, int] | None = None
+        self._grab_position: tuple[float, float] | None = None
         """Where an end of a ruler was grabbed, mm on the screen; None once it was dragged."""
 
     def forget(self) -> None:
         """Release without a signal."""
-        self._held = None
+        self._dragged_end = None
 
     def drag(
         self,
@@ -67,52 +67,56 @@ class DraggedEnds(QObject):
         bool
             Whether an end is dragged.
         """
-        if self._held is None and not self._pressing:
-            self._held = _end_near(drawing, at, REACH_PX / pixels_per_mm) or self._begun(
-                drawing, point
-            )
-            self._grabbed = at
+        if self._dragged_end is None and not self._pressing:
+            end = _find_end(drawing, at, REACH_PX / pixels_per_mm)
+            self._dragged_end = end or self._begin_measure(drawing, point)
+            self._grab_position = at
         self._pressing = True
-        if self._held is None:
+        if self._dragged_end is None:
             return False
-        by_hand, index, which = self._held
-        if self._grabbed is not None and math.dist(self._grabbed, at) * pixels_per_mm > STILL_PX:
-            self._grabbed = None
+        by_hand, index, point_index = self._dragged_end
+        if (
+            self._grab_position is not None
+            and math.dist(self._grab_position, at) * pixels_per_mm > STILL_PX
+        ):
+            self._grab_position = None
         if by_hand:
-            self.measure_moved.emit(index, which, point)
-        elif self._grabbed is None:  # a click alone places nothing
-            moved = list(rulers)
-            moved[index] = moved[index].with_end(which, point)
-            self.ruler_dragged.emit(tuple(moved))
+            self.measure_moved.emit(index, point_index, point)
+        elif self._grab_position is None:  # a click alone places nothing
+            moved_rulers = list(rulers)
+            moved_rulers[index] = moved_rulers[index].with_end(point_index, point)
+            self.ruler_dragged.emit(tuple(moved_rulers))
         return True
 
-    def _begun(self, drawing: Drawing, point: Point) -> tuple[bool, int, int] | None:
+    def _begin_measure(self, drawing: Drawing, point: Point) -> tuple[bool, int, int] | None:
         """Begin a measurement if a tool is selected; return its point."""
         views = self._board().views
         if views.measuring is None:
             return None
-        last = len(views.measures) - 1
-        self.measure_begun.emit(point, any(one.index == last for one in drawing.measures))
+        last_index = len(views.measures) - 1
+        self.measure_begun.emit(
+            point, any(measure.index == last_index for measure in drawing.measures)
+        )
         measures = self._board().views.measures  # with the new one
         return True, len(measures) - 1, len(measures[-1].points) - 1
 
     def let_go(self) -> None:
         """End the drag."""
-        if self._held is not None:
-            (self.measure_ended if self._held[0] else self.ruler_let_go).emit()
-        self._held, self._pressing = None, False
+        if self._dragged_end is not None:
+            (self.measure_ended if self._dragged_end[0] else self.ruler_let_go).emit()
+        self._dragged_end, self._pressing = None, False
 
 
-def _end_near(
+def _find_end(
     drawing: Drawing, at: tuple[float, float], reach_mm: float
 ) -> tuple[bool, int, int] | None:
     """Return a near end: whether of a measurement, its index, and its point."""
-    drawn = [(False, index, line) for index, line, _ in drawing.rulers]
-    drawn += [(True, one.index, one.points) for one in drawing.measures]
-    near = [
-        (by_hand, index, which)
-        for by_hand, index, points in drawn
-        for which, point in enumerate(points)
+    lines = [(False, index, line) for index, line, _ in drawing.rulers]
+    lines += [(True, measure.index, measure.points) for measure in drawing.measures]
+    matches = [
+        (by_hand, index, point_index)
+        for by_hand, index, points in lines
+        for point_index, point in enumerate(points)
         if np.linalg.norm(point - np.asarray(at)) <= reach_mm
     ]
-    return near[-1] if near else None
+    return matches[-1] if matches else None

@@ -15,35 +15,35 @@ class Handover:
 
     def __init__(self, viewer: ViewerModel, viewpoint: SharedViewpoint) -> None:
         self._viewer, self._viewpoint = viewer, viewpoint
-        self._carried = 0.0  # zoom transferred from the linked views to napari's canvas
+        self._transferred_zoom = 0.0  # zoom transferred from the linked views to napari's canvas
 
     def enter(self, linked: BoardView) -> None:
         """Transfer from napari's canvas to the linked views."""
         camera, dims = self._viewer.scene.camera, self._viewer.dims
         if dims.ndim < SPACE:
             return
-        near = camera.zoom / max(self._fitting_zoom(), 1e-9)
+        relative_zoom = camera.zoom / max(self._fit_zoom(), 1e-9)
         linked.fit()
-        if near > 1.1 or camera.zoom == self._carried:
+        if relative_zoom > 1.1 or camera.zoom == self._transferred_zoom:
             self._viewpoint.move(zoom=camera.zoom)  # both are pixels per millimetre
-            more = dims.ndim - SPACE
+            extra_dims = dims.ndim - SPACE
             centre = list(self._viewpoint.now.point_mm)
             for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
-                centre[axis - more] = float(value)
+                centre[axis - extra_dims] = float(value)
             linked.go_to_point((centre[0], centre[1], centre[2]))
 
     def leave(self, linked: BoardView) -> None:
         """Transfer from the linked views to napari's canvas."""
-        more = self._viewer.dims.ndim - SPACE
-        if more >= 0 and self._viewer.dims.ndisplay == 2:
-            shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
+        extra_dims = self._viewer.dims.ndim - SPACE
+        if extra_dims >= 0 and self._viewer.dims.ndisplay == 2:
+            axes = [axis - extra_dims for axis in self._viewer.dims.order[-SPACE:]]
             centre = self._viewpoint.now.centre_mm
-            self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in shown)
-            self._carried = 0.0
+            self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in axes)
+            self._transferred_zoom = 0.0
             if linked.zoomed:
-                self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
+                self._viewer.scene.camera.zoom = self._transferred_zoom = self._viewpoint.now.zoom
 
-    def _fitting_zoom(self) -> float:
+    def _fit_zoom(self) -> float:
         dims = self._viewer.dims
         size = [
             max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]

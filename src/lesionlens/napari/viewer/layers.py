@@ -43,9 +43,9 @@ from lesionlens.napari.viewer.colours import (
 from lesionlens.napari.viewer.single import TRANSFORM
 
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
-_OPAQUE = 0.95
-_UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
-_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
+_SOLID_OPACITY = 0.95
+_IDENTITY_TRANSFORM = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
+_STACKING = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
 
 def put(layer: Any, **values: Any) -> None:
@@ -60,12 +60,12 @@ class Layers:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._made: dict[str, Any] = {}
-        self._drawn: dict[str, Any] = {}
+        self._by_role: dict[str, Any] = {}
+        self._applied: dict[str, Any] = {}
         self._overlays: Overlays | None = None
-        self._aside: list[Any] = []
-        self._held: WeakSet[Any] = WeakSet()
-        self._laying = False
+        self._background_layers: list[Any] = []
+        self._locked_layers: WeakSet[Any] = WeakSet()
+        self._is_restoring = False
         self.moved: Callable[[], object] = lambda: None
         """Called after the transform of a layer changed and was restored."""
         self._sequence: MrSequence | None = None
@@ -76,32 +76,32 @@ class Layers:
 
     def adopt(self, layer: Any) -> None:
         """Use a layer as the image of its sequence."""
-        ours = layer.metadata[KEY]
-        self._made[ours["sequence"]] = layer
-        ours.setdefault("of", ref(layer))
+        metadata = layer.metadata[KEY]
+        self._by_role[metadata["sequence"]] = layer
+        metadata.setdefault("of", ref(layer))
         self.hold(layer)
         layer.events.visible.connect(self._on_visible)
-        ours.setdefault("auto", tuple(layer.contrast_limits))
+        metadata.setdefault("auto", tuple(layer.contrast_limits))
         layer.contrast_limits_range = full_range(layer.data)
 
     def hold(self, layer: Any) -> None:
-        """Keep a layer where it is in the patient: changes of its transform are undone."""
-        place = tuple(layer.scale), tuple(layer.translate)
-        layer.metadata[KEY].setdefault("place", place)
-        self._held.add(layer)
+        """Lock a layer's position in the patient: changes of its transform are undone."""
+        transform = tuple(layer.scale), tuple(layer.translate)
+        layer.metadata[KEY].setdefault("place", transform)
+        self._locked_layers.add(layer)
         for name in TRANSFORM:
             getattr(layer.events, name).connect(self._on_transform)
 
     def release(self) -> None:
         """Disconnect from the layers."""
-        for layer in self._held:
+        for layer in self._locked_layers:
             for name in TRANSFORM:
                 getattr(layer.events, name).disconnect(self._on_transform)
             layer.events.visible.disconnect(self._on_visible)
 
     def has_made(self, layer: Any) -> bool:
         """Whether a layer is one of these, and no copy of one."""
-        return layer in self._made.values()
+        return layer in self._by_role.values()
 
     def picture(self, sequence: MrSequence | None) -> Any:
         """Return the layer of a sequence; None if there is none."""
@@ -112,17 +112,17 @@ class Layers:
 
         Changes of a layer's transform by the user are ignored.
         """
-        found: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
+        pictures: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
         for sequence in MrSequence:
             layer = self._get(sequence.value)
             if layer is None:
                 continue
-            ours = layer.metadata[KEY]
-            if ours.get("acquired") is not None:
-                found[sequence] = (ours["acquired"].data, ours["acquired"].grid)
+            metadata = layer.metadata[KEY]
+            if metadata.get("acquired") is not None:
+                pictures[sequence] = (metadata["acquired"].data, metadata["acquired"].grid)
             else:
-                found[sequence] = (layer.data, grid_of(layer.data, *ours["place"]))
-        return found
+                pictures[sequence] = (layer.data, grid_of(layer.data, *metadata["place"]))
+        return pictures
 
     def limits(self, sequence: MrSequence) -> Limits:
         """Return the values shown black and white; 0 and 1 without a layer."""
@@ -147,18 +147,19 @@ class Layers:
 
     def set_right(self) -> bool:
         """Restore the transform of every LesionLens layer; return whether one was changed."""
-        turned, self._laying = False, True
-        for layer in self._held.intersection(self._viewer.layers):
-            place = layer.metadata[KEY]["place"]
-            for name, value in (("scale", place[0]), ("translate", place[1]), *_UNTURNED):
+        was_changed, self._is_restoring = False, True
+        for layer in self._locked_layers.intersection(self._viewer.layers):
+            scale, translate = layer.metadata[KEY]["place"]
+            own = ("scale", scale), ("translate", translate)
+            for name, value in (*own, *_IDENTITY_TRANSFORM):
                 if not np.allclose(np.asarray(getattr(layer, name)), value):
-                    turned = True
+                    was_changed = True
                     setattr(layer, name, value)
-        self._laying = False
-        return turned
+        self._is_restoring = False
+        return was_changed
 
     def _on_transform(self) -> None:
-        if not self._laying and self.set_right():
+        if not self._is_restoring and self.set_right():
             self.moved()
 
     def _on_visible(self, event: Any) -> None:
@@ -167,30 +168,36 @@ class Layers:
         if event.source.visible and self._sequence not in (None, sequence):
             self.revealed(sequence)
 
-    def forget_others(self, study: Any, aside: Any = None) -> None:
+    def forget_others(self, study: Any, background: Any = None) -> None:
         """Remove the layers of any other study, and all overlays.
 
-        The images of a study set aside are kept, and restored with it.
+        The images of `background`, a study that is kept for later, are restored with it.
         """
-        kept = []
+        retained = []
         for layer in list(self._viewer.layers):
-            ours = layer.metadata.get(KEY)
-            if ours is not None and ours.get("study") is not study:
+            metadata = layer.metadata.get(KEY)
+            if metadata is not None and metadata.get("study") is not study:
                 self._viewer.layers.remove(layer)
-                if aside is not None and ours.get("study") is aside and "sequence" in ours:
-                    kept.append(layer)
-        back = [one for one in self._aside if one.metadata[KEY]["study"] is study]
-        self._aside = kept or (self._aside if aside is not None else [])
-        self._viewer.layers.extend(back)
+                if (
+                    background is not None
+                    and metadata.get("study") is background
+                    and "sequence" in metadata
+                ):
+                    retained.append(layer)
+        restored = [b for b in self._background_layers if b.metadata[KEY]["study"] is study]
+        self._background_layers = retained or (
+            self._background_layers if background is not None else []
+        )
+        self._viewer.layers.extend(restored)
         self._overlays = None
-        self._drawn.clear()
-        self._made = {role: layer for role, layer in self._made.items() if self._has(layer)}
+        self._applied.clear()
+        self._by_role = {role: layer for role, layer in self._by_role.items() if self._has(layer)}
 
     def _has(self, layer: Any) -> bool:
         return layer in self._viewer.layers
 
     def _get(self, role: str) -> Any:
-        layer = self._made.get(role)
+        layer = self._by_role.get(role)
         return layer if layer is not None and self._has(layer) else None
 
     def take(self, overlays: Overlays | None, study: Any) -> None:
@@ -200,14 +207,14 @@ class Layers:
         """
         if overlays is self._overlays:
             return
-        old, self._overlays = self._overlays, overlays
-        if old is not None and overlays is not None and old.images is overlays.images:
+        previous, self._overlays = self._overlays, overlays
+        if previous is not None and overlays is not None and previous.images is overlays.images:
             return
-        for role in _ORDER:
+        for role in _STACKING:
             layer = self._get(role)
             if layer is not None:
                 self._viewer.layers.remove(layer)
-        self._drawn.clear()
+        self._applied.clear()
         if overlays is not None:
             for sequence in reversed(tuple(overlays.images)):
                 self._show_image(sequence, overlays, study)
@@ -222,9 +229,9 @@ class Layers:
             self.adopt(layer)
             self._viewer.layers.insert(0, layer)
         elif sequence in overlays.moved:
-            place = geometry_keywords(overlays.grid)
+            geometry = geometry_keywords(overlays.grid)
             layer.metadata[KEY] |= {
-                "place": (place["scale"], place["translate"]),
+                "place": (geometry["scale"], geometry["translate"]),
                 "acquired": None,
                 "auto": contrast_limits(data),
             }
@@ -243,40 +250,40 @@ class Layers:
             self._show_compared(new.compared, new.sequence)
         if self._overlays is None:
             return
-        shown = (
+        overlay_rows = (
             (UNCERTAINTY, new.uncertainty, self._overlays.uncertainty, "Uncertainty"),
             (PROBE, new.probe, self._overlays.probe, "Probe"),
         )
-        lines = new.isolines and self._viewer.dims.ndisplay == 2
-        for role, visible, view, name in shown:
-            self._apply_map(role, view if visible and not lines else None, name, new.opacity)
-        self._apply_attention(replace(new, attention=None) if lines else new)
+        show_lines = new.isolines and self._viewer.dims.ndisplay == 2
+        for role, visible, view, name in overlay_rows:
+            self._apply_map(role, view if visible and not show_lines else None, name, new.opacity)
+        self._apply_attention(replace(new, attention=None) if show_lines else new)
         self._apply_outline(new.outline)
-        self._see_through(new)
+        self._apply_transparency(new)
 
     def show_dimensions(self, scene: ShownScene) -> None:
         """Show the brain in three dimensions, or the slices in two."""
         if self._overlays is None or scene.sequence is None:
             return
-        solid = self._viewer.dims.ndisplay == 3
+        is_3d = self._viewer.dims.ndisplay == 3
         brain = self._get(BRAIN)
-        if solid:
+        if is_3d:
             brain = brain or self._add_brain()
             self._fill_brain(brain, scene.sequence)
         if brain is not None:
-            put(brain, visible=solid)
+            put(brain, visible=is_3d)
         image = self._get(scene.sequence.value)
         if image is not None:
-            put(image, visible=not solid)
+            put(image, visible=not is_3d)
         self.apply(scene, scene)
 
-    def _see_through(self, scene: ShownScene) -> None:
+    def _apply_transparency(self, scene: ShownScene) -> None:
         """Make candidates transparent in three dimensions if a map is shown."""
         layer = self._get(OUTLINE)
-        inside = self._viewer.dims.ndisplay == 3 and scene.attention is not None
-        if layer is not None and self._drawn.get("inside", False) != inside:
-            layer.opacity = 0.3 if inside else _OPAQUE
-            self._drawn["inside"] = inside
+        is_transparent = self._viewer.dims.ndisplay == 3 and scene.attention is not None
+        if layer is not None and self._applied.get("inside", False) != is_transparent:
+            layer.opacity = 0.3 if is_transparent else _SOLID_OPACITY
+            self._applied["inside"] = is_transparent
 
     def _add_brain(self) -> Any:
         layer = Image(
@@ -290,57 +297,57 @@ class Layers:
         return self._add(BRAIN, layer)
 
     def _fill_brain(self, layer: Any, sequence: MrSequence) -> None:
-        if self._overlays is None or self._drawn.get(BRAIN) is sequence:
+        if self._overlays is None or self._applied.get(BRAIN) is sequence:
             return
         image, mask = self._overlays.images[sequence], self._overlays.brain
         layer.data = np.where(mask, image, np.float32(0.0))
         layer.contrast_limits = contrast_limits(layer.data)
-        self._drawn[BRAIN] = sequence
+        self._applied[BRAIN] = sequence
 
     def _show_sequence(self, sequence: MrSequence) -> None:
         self._sequence = sequence
-        solid = self._viewer.dims.ndisplay == 3 and self._get(BRAIN) is not None
+        shows_brain = self._viewer.dims.ndisplay == 3 and self._get(BRAIN) is not None
         for other in MrSequence:
             layer = self._get(other.value)
             if layer is not None:
-                put(layer, visible=other is sequence and not solid)
-        if solid:
+                put(layer, visible=other is sequence and not shows_brain)
+        if shows_brain:
             self._fill_brain(self._get(BRAIN), sequence)
-        wanted, active = self._get(sequence.value), self._viewer.layers.selection.active
-        drawing = active is not None and active.metadata.get(KEY, {}).get("role") == "edit"
-        if wanted is not None and not drawing:  # else the brush would be put away
-            self._viewer.layers.selection.active = wanted
+        layer_to_select, active = self._get(sequence.value), self._viewer.layers.selection.active
+        is_drawing = active is not None and active.metadata.get(KEY, {}).get("role") == "edit"
+        if layer_to_select is not None and not is_drawing:  # else the brush would be deselected
+            self._viewer.layers.selection.active = layer_to_select
 
     def _show_compared(
         self, compared: ComparedPictures | None, sequence: MrSequence | None
     ) -> None:
         """Show an image of another study over the sequence, or remove it."""
-        layer, below = self._get(COMPARED), self.picture(sequence)
-        if compared is None or sequence is None or below is None:
+        layer, base_image = self._get(COMPARED), self.picture(sequence)
+        if compared is None or sequence is None or base_image is None:
             if layer is not None:
                 put(layer, visible=False)
             return
-        if layer is not None and self._drawn.get(COMPARED) == (compared, sequence):
+        if layer is not None and self._applied.get(COMPARED) == (compared, sequence):
             put(layer, visible=True)
             return
         if layer is not None:
             self._viewer.layers.remove(layer)
         volume = axis_aligned(compared.volumes[sequence])
         keywords = image_keywords(volume.data, volume.grid) | {"blending": "opaque"}
-        study = below.metadata[KEY].get("study")
+        study = base_image.metadata[KEY].get("study")
         metadata = {KEY: {"study": study, "role": COMPARED}}
         layer = Image(volume.data, name=compared.description, metadata=metadata, **keywords)
         self.hold(layer)
         active = self._viewer.layers.selection.active
-        places = [self._viewer.layers.index(one) for one in self._pictures()]
-        self._viewer.layers.insert(max(places) + 1, layer)
-        self._made[COMPARED] = layer
-        self._drawn[COMPARED] = (compared, sequence)
+        indices = [self._viewer.layers.index(image) for image in self._pictures()]
+        self._viewer.layers.insert(max(indices) + 1, layer)
+        self._by_role[COMPARED] = layer
+        self._applied[COMPARED] = (compared, sequence)
         self._viewer.layers.selection.active = active
 
     def _pictures(self) -> list[Any]:
-        found = (self._get(sequence.value) for sequence in MrSequence)
-        return [layer for layer in found if layer is not None]
+        layers = (self._get(sequence.value) for sequence in MrSequence)
+        return [layer for layer in layers if layer is not None]
 
     def _apply_attention(self, scene: ShownScene) -> None:
         """Show the requested attention; the previous map stays until it is computed."""
@@ -352,15 +359,17 @@ class Layers:
         if view is None and scene.layer_choice is not None:
             return
         key = (view, scene.only, id(self._overlays.components))
-        if view is not None and self._drawn.get("attended") != key:
-            self._drawn["attended"] = key
-            self._drawn["shown"] = self._overlays.alone(view, scene.only)
+        if view is not None and self._applied.get("attended") != key:
+            self._applied["attended"] = key
+            self._applied["shown"] = self._overlays.alone(view, scene.only)
         name = map_words(scene.attention, scene.layer_choice)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         for role in (ATTENTION, EVIDENCE):
-            shown = self._drawn["shown"] if view is not None and view.role == role else None
-            self._apply_map(role, shown, name, scene.opacity)
+            visible_view = (
+                self._applied["shown"] if view is not None and view.role == role else None
+            )
+            self._apply_map(role, visible_view, name, scene.opacity)
 
     def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
         layer = self._get(role)
@@ -370,10 +379,10 @@ class Layers:
             return
         if layer is None:
             layer = self._add_map(role, view)
-        elif self._drawn.get(role) is not view:
+        elif self._applied.get(role) is not view:
             layer.data = view.data
             layer.contrast_limits = (view.low, view.top)
-        self._drawn[role] = view
+        self._applied[role] = view
         put(layer, name=name, opacity=opacity, visible=True)
 
     def _add_map(self, role: str, view: MapView) -> Any:
@@ -397,28 +406,30 @@ class Layers:
             return
         if layer is None:
             layer = self._add_labels(OUTLINE, self._overlays.outline(outline.region))
-        elif self._drawn.get(OUTLINE) != (outline.region, id(self._overlays.components)):
+        elif self._applied.get(OUTLINE) != (outline.region, id(self._overlays.components)):
             layer.data = self._overlays.outline(outline.region)
-        self._drawn[OUTLINE] = (outline.region, id(self._overlays.components))
-        if self._drawn.get("colours") != outline.colours:
+        self._applied[OUTLINE] = (outline.region, id(self._overlays.components))
+        if self._applied.get("colours") != outline.colours:
             layer.colormap = label_colours(dict(outline.colours))
-            self._drawn["colours"] = outline.colours
-        whole = outline.region is Region.WT
-        name = "Candidates" if whole else f"Candidates · {outline.region.display_name}"
+            self._applied["colours"] = outline.colours
+        is_whole_tumour = outline.region is Region.WT
+        name = "Candidates" if is_whole_tumour else f"Candidates · {outline.region.display_name}"
         put(layer, name=name, visible=True)
 
     def _add_labels(self, role: str, data: NDArray[Any]) -> Any:
         keywords = self._keywords(role) | {"blending": "translucent_no_depth"}
-        layer = Labels(data, opacity=_OPAQUE, **keywords)
+        layer = Labels(data, opacity=_SOLID_OPACITY, **keywords)
         layer.editable = False
-        self._drawn.pop("colours", None)
+        self._applied.pop("colours", None)
         return self._add(role, layer)
 
     def _keywords(self, role: str) -> dict[str, Any]:
         if self._overlays is None:
             raise RuntimeError("an overlay was requested before there is an analysis")
-        ours = (layer.metadata[KEY] for layer in self._viewer.layers if KEY in layer.metadata)
-        study = next((one["study"] for one in ours), None)
+        own_metadata = (
+            layer.metadata[KEY] for layer in self._viewer.layers if KEY in layer.metadata
+        )
+        study = next((entry["study"] for entry in own_metadata), None)
         metadata = {KEY: {"study": study, "role": role}}
         return geometry_keywords(self._overlays.grid) | {"name": role, "metadata": metadata}
 
@@ -426,11 +437,11 @@ class Layers:
         """Add a layer above the images, in order, without selecting it."""
         layers = self._viewer.layers
         active = layers.selection.active
-        rank = _ORDER.index(role)
-        above = [self._get(other) for other in _ORDER[rank + 1 :]]
-        places = [layers.index(other) for other in above if other is not None]
-        layers.insert(min(places, default=len(layers)), layer)
-        self._made[role] = layer
+        position = _STACKING.index(role)
+        above = [self._get(layer_above) for layer_above in _STACKING[position + 1 :]]
+        indices = [layers.index(layer_above) for layer_above in above if layer_above is not None]
+        layers.insert(min(indices, default=len(layers)), layer)
+        self._by_role[role] = layer
         self.hold(layer)
         layers.selection.active = active
         return layer

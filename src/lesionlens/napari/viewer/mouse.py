@@ -17,8 +17,8 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from lesionlens.napari.viewer.board_view import ZOOM_STEP
 
-_THEIRS = "dims_scroll"
-_RIGHT = 2
+_NAPARI_SCROLL = "dims_scroll"
+_RIGHT_BUTTON = 2
 
 
 class CanvasMouse:
@@ -40,31 +40,35 @@ class CanvasMouse:
     ) -> None:
         self._viewer, self._scroll, self._window = viewer, scroll, window
         self.wheel_zooms = False
-        self._theirs: list[Any] = []
-        self._listening = False
-        self._turns = 0.0
+        self._napari_callbacks: list[Any] = []
+        self._connected = False
+        self._wheel_remainder = 0.0
 
     def listen(self) -> None:
         """Connect, and disable napari's own scrolling."""
-        if self._listening:
+        if self._connected:
             return
-        self._listening = True
+        self._connected = True
         callbacks = self._viewer.mouse_wheel_callbacks
-        self._theirs = [one for one in callbacks if getattr(one, "__name__", "") == _THEIRS]
-        for one in self._theirs:
-            callbacks.remove(one)
+        self._napari_callbacks = [
+            callback
+            for callback in callbacks
+            if getattr(callback, "__name__", "") == _NAPARI_SCROLL
+        ]
+        for callback in self._napari_callbacks:
+            callbacks.remove(callback)
         callbacks.append(self._on_wheel)
         self._viewer.mouse_drag_callbacks.append(self._on_drag)
 
     def release(self) -> None:
         """Disconnect, and restore napari's scrolling."""
-        if not self._listening:
+        if not self._connected:
             return
-        self._listening = False
+        self._connected = False
         callbacks = self._viewer.mouse_wheel_callbacks
         if self._on_wheel in callbacks:
             callbacks.remove(self._on_wheel)
-        callbacks.extend(self._theirs)
+        callbacks.extend(self._napari_callbacks)
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
 
@@ -76,37 +80,39 @@ class CanvasMouse:
             return
         event.handled = True
         if ("Control" in event.modifiers) is self.wheel_zooms:
-            self._turns += steps  # touchpads send fractions of a notch
-            by = int(self._turns)
-            self._turns -= by
-            self._scroll(by)
+            self._wheel_remainder += steps  # touchpads send fractions of a notch
+            whole_steps = int(self._wheel_remainder)
+            self._wheel_remainder -= whole_steps
+            self._scroll(whole_steps)
         else:
             self._zoom(ZOOM_STEP**steps, event.position)
 
-    def _zoom(self, by: float, at: tuple[float, ...]) -> None:
+    def _zoom(self, factor: float, position: tuple[float, ...]) -> None:
         camera, dims = self._viewer.scene.camera, self._viewer.dims
-        shown = list(dims.displayed)
-        pointer = np.asarray(at)[shown]
+        displayed = list(dims.displayed)
+        pointer = np.asarray(position)[displayed]
         centre = np.asarray(camera.center[-2:])
-        camera.zoom *= by
-        camera.center = tuple(float(v) for v in pointer + (centre - pointer) / by)
+        camera.zoom *= factor
+        camera.center = tuple(float(v) for v in pointer + (centre - pointer) / factor)
 
     def _on_drag(self, _: Any, event: Any) -> Iterator[None]:
-        if event.button != _RIGHT or self._viewer.dims.ndisplay != 2 or event.modifiers:
+        if event.button != _RIGHT_BUTTON or self._viewer.dims.ndisplay != 2 or event.modifiers:
             return
         camera = self._viewer.scene.camera
-        panned, camera.mouse_pan = camera.mouse_pan, False
+        mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
-        before = np.asarray(event.pos, float)
+        last_position = np.asarray(event.pos, float)
         try:
             yield
             while event.type == "mouse_move":
-                now = np.asarray(event.pos, float)
-                self._window(float(now[0] - before[0]), float(now[1] - before[1]))
-                before = now
+                position = np.asarray(event.pos, float)
+                self._window(
+                    float(position[0] - last_position[0]), float(position[1] - last_position[1])
+                )
+                last_position = position
                 yield
         finally:
-            camera.mouse_pan = panned
+            camera.mouse_pan = mouse_pan
 
 
 def move_at_pointer(pictures: tuple[QWidget, ...]) -> bool:
@@ -117,11 +123,17 @@ def move_at_pointer(pictures: tuple[QWidget, ...]) -> bool:
     bool
         Whether the pointer is on one of these images.
     """
-    at = QCursor.pos()
-    below = QApplication.widgetAt(at)
-    if below is None or below not in pictures:
+    global_position = QCursor.pos()
+    widget = QApplication.widgetAt(global_position)
+    if widget is None or widget not in pictures:
         return False
-    where, no = QPointF(below.mapFromGlobal(at)), Qt.MouseButton.NoButton
-    kind, held = QEvent.Type.MouseMove, Qt.KeyboardModifier.NoModifier
-    QApplication.sendEvent(below, QMouseEvent(kind, where, QPointF(at), no, no, held))
+    event = QMouseEvent(
+        QEvent.Type.MouseMove,
+        QPointF(widget.mapFromGlobal(global_position)),
+        QPointF(global_position),
+        Qt.MouseButton.NoButton,
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    QApplication.sendEvent(widget, event)
     return True

@@ -38,24 +38,26 @@ class OtherStudy:
         slab = board.views.slab and not self.compared.other_image
         return replace(board, analysis=None, overlays=None, views=replace(board.views, slab=slab))
 
-    def draw(self, board: Board, tile: Tile, place: Viewpoint) -> Drawing:
+    def draw(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Drawing:
         """Return the content of a tile: its own image and outlines, none of the open study's."""
-        compared, own = self.compared, self.board(board)
-        drawn = self.artist.draw(own, tile, place)
+        compared, own_board = self.compared, self.board(board)
+        drawing = self.artist.draw(own_board, tile, viewpoint)
         flagged = compared.components
-        called = compared.description if board.views.named else compared.plain
-        named = tile.plane.value if compared.other_image else drawn.lines[0]
+        title = compared.description if board.views.named else compared.plain
+        plane_name = tile.plane.value if compared.other_image else drawing.lines[0]
         resampled = compared.resampled.get(tile.sequence)
-        position = drawn.lines[1:2] if resampled else drawn.lines[1:]
+        position = drawing.lines[1:2] if resampled else drawing.lines[1:]
         return replace(
-            drawn,
-            lines=(f"{called} · {named}", *position, *filter(None, (resampled, compared.how))),
-            outlines=() if flagged is None else self.artist.marked(own, tile, place, flagged),
+            drawing,
+            lines=(f"{title} · {plane_name}", *position, *filter(None, (resampled, compared.how))),
+            outlines=()
+            if flagged is None
+            else self.artist.marked(own_board, tile, viewpoint, flagged),
             box=None,
         )
 
     def drag(self, sequence: MrSequence, by: tuple[float, float]) -> None:
         """Change the window of an image by pixels to the right (width) and down (level)."""
-        shown = [sequence] if not self.compared.other_image else list(self.limits)
-        for one in shown:
-            self.limits[one] = dragged(self.limits[one], self.auto[one], by)
+        sequences = [sequence] if not self.compared.other_image else list(self.limits)
+        for key in sequences:
+            self.limits[key] = dragged(self.limits[key], self.auto[key], by)

@@ -60,8 +60,8 @@ class OutlineLayer(Labels):
         region_data: Any = None,
     ) -> None:
         if new_label and self.gate is not None:
-            others = tuple(axis for axis in range(self.ndim) if axis not in dims_to_paint)
-            mask = mask & np.squeeze(self.gate(slice_key), axis=others)
+            other_axes = tuple(axis for axis in range(self.ndim) if axis not in dims_to_paint)
+            mask = mask & np.squeeze(self.gate(slice_key), axis=other_axes)
         super()._paint_region_with_mask(
             slice_key, mask, new_label, dims_to_paint, refresh, region_data
         )

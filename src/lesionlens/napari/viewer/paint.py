@@ -17,15 +17,15 @@ from lesionlens.napari.model.screen.around_slice import DrawnMeasure
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
 from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 
-LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
+LETTER, TEXT_COLOUR, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
 RULER = QColor(140, 255, 170)
 MARK = QColor(MARK_COLOUR)
-_HANDLE, _RING = 4.0, 9.0
+_HANDLE_RADIUS, _RING_RADIUS = 4.0, 9.0
 _OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH, _TRAIL_WIDTH = 1.6, 1.0, 1.2, 2.0
 _GAP, _MARGIN = 12.0, 8.0
-_BESIDE_LETTER = 12.0
+_LETTER_SPACE = 12.0
 """Half width of the space for the letter of the upper edge, pixels."""
-_BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
+_SCALE_BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
 _LEVELS = 256
 
 
@@ -40,9 +40,10 @@ class Projection:
 
     def point(self, x: float, y: float) -> QPointF:
         """Return the pixel of a point."""
-        left, top = self.centre
+        centre_x, centre_y = self.centre
         return QPointF(
-            (x - left) * self.zoom + self.width / 2, (y - top) * self.zoom + self.height / 2
+            (x - centre_x) * self.zoom + self.width / 2,
+            (y - centre_y) * self.zoom + self.height / 2,
         )
 
     def rect(self, x: float, y: float, width: float, height: float) -> QRectF:
@@ -65,246 +66,279 @@ def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
     if part.data.dtype.kind == "f":
         scaled = np.nan_to_num(scaled)
     grey = np.ascontiguousarray(scaled.clip(0.0, 255.0).astype(np.uint8))
-    return _copied(grey, grey.shape[1], QImage.Format.Format_Grayscale8)
+    return _owned_image(grey, grey.shape[1], QImage.Format.Format_Grayscale8)
 
 
-def colour_image(part: MapDrawing) -> QImage:
+def colour_image(map_drawing: MapDrawing) -> QImage:
     """Return a map as transparent colour."""
-    table = _table(part.role)
-    span = max(part.top - part.low, 1e-9)
-    share = (part.slice.data - np.float32(part.low)) * np.float32((_LEVELS - 1) / span)
-    rgba = table[np.nan_to_num(share).clip(0, _LEVELS - 1).astype(np.uint8)]
-    return _copied(rgba, rgba.shape[1] * 4, QImage.Format.Format_RGBA8888_Premultiplied)
+    colours = _colour_table(map_drawing.role)
+    value_range = max(map_drawing.top - map_drawing.low, 1e-9)
+    index = (map_drawing.slice.data - np.float32(map_drawing.low)) * np.float32(
+        (_LEVELS - 1) / value_range
+    )
+    rgba = colours[np.nan_to_num(index).clip(0, _LEVELS - 1).astype(np.uint8)]
+    return _owned_image(rgba, rgba.shape[1] * 4, QImage.Format.Format_RGBA8888_Premultiplied)
 
 
-def _copied(pixels: NDArray[np.uint8], stride: int, kind: QImage.Format) -> QImage:
+def _owned_image(pixels: NDArray[np.uint8], stride: int, pixel_format: QImage.Format) -> QImage:
     """Return an image that owns its pixels."""
     rows, columns = pixels.shape[:2]
-    return QImage(pixels.tobytes(), columns, rows, stride, kind).copy()
+    return QImage(pixels.tobytes(), columns, rows, stride, pixel_format).copy()
 
 
 @lru_cache(maxsize=8)
-def _table(role: str) -> NDArray[np.uint8]:
+def _colour_table(role: str) -> NDArray[np.uint8]:
     """Return 256 premultiplied colours of a map's role."""
     stops = map_colours(role)
-    at = np.linspace(0.0, len(stops) - 1, _LEVELS)
+    positions = np.linspace(0.0, len(stops) - 1, _LEVELS)
     colours = np.stack(
-        [np.interp(at, np.arange(len(stops)), stops[:, channel]) for channel in range(4)], axis=1
+        [np.interp(positions, np.arange(len(stops)), stops[:, channel]) for channel in range(4)],
+        axis=1,
     )
     colours[:, :3] *= colours[:, 3:]
     return np.ascontiguousarray((colours * 255).round().astype(np.uint8))
 
 
 def paint(
-    painter: QPainter, drawing: Drawing, images: tuple[QImage | None, QImage | None], to: Projection
+    painter: QPainter,
+    drawing: Drawing,
+    images: tuple[QImage | None, QImage | None],
+    projection: Projection,
 ) -> None:
     """Paint a drawing; `images` are its slice and its map."""
-    painter.fillRect(0, 0, to.width, to.height, Qt.GlobalColor.black)
+    painter.fillRect(0, 0, projection.width, projection.height, Qt.GlobalColor.black)
     painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     image, colours = images
     if drawing.image is not None and image is not None:
-        painter.drawImage(to.rect(*drawing.image.corner, *drawing.image.size), image)
+        painter.drawImage(projection.rect(*drawing.image.corner, *drawing.image.size), image)
     if drawing.map is not None:
-        _paint_map(painter, drawing.map, colours, to)
+        _paint_map(painter, drawing.map, colours, projection)
     for colour, lines in drawing.outlines:
         style = Qt.PenStyle.DashLine if drawing.preliminary else Qt.PenStyle.SolidLine
-        _paint_lines(painter, lines, QPen(QColor(colour), _OUTLINE_WIDTH, style), to)
+        _paint_lines(painter, lines, QPen(QColor(colour), _OUTLINE_WIDTH, style), projection)
     if drawing.box is not None:
         painter.setPen(QPen(QColor(BOX_COLOUR), _BOX_WIDTH))
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawRect(to.rect(*drawing.box))
-    _paint_crosshair(painter, to.point(*drawing.crosshair), to)
+        painter.drawRect(projection.rect(*drawing.box))
+    _paint_crosshair(painter, projection.point(*drawing.crosshair), projection)
     for number, (x, y) in drawing.marks:
-        _paint_mark(painter, to.point(x, y), str(number))
-    taken: list[QRectF] = []
-    for _, ends, words in drawing.rulers:
-        _paint_ruler(painter, to.point(*ends[0]), to.point(*ends[1]), words, taken)
+        _paint_mark(painter, projection.point(x, y), str(number))
+    occupied: list[QRectF] = []
+    for _, ends, text in drawing.rulers:
+        _paint_ruler(
+            painter, projection.point(*ends[0]), projection.point(*ends[1]), text, occupied
+        )
     for measure in drawing.measures:
-        _paint_measure(painter, measure, to, taken)
+        _paint_measure(painter, measure, projection, occupied)
 
 
 def paint_brush(painter: QPainter, at: QPointF, radius: float) -> None:
     """Paint the brush as a circle of a radius in pixels."""
-    painter.setPen(QPen(WORDS, 1.0))
+    painter.setPen(QPen(TEXT_COLOUR, 1.0))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawEllipse(at, radius, radius)
 
 
-def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
+def _paint_mark(painter: QPainter, centre: QPointF, text: str) -> None:
     """Paint a reader's mark: a ring around the position, and its number."""
     painter.setPen(QPen(MARK, 1.6))
     painter.setBrush(Qt.BrushStyle.NoBrush)
-    painter.drawEllipse(at, _RING, _RING)
-    _text(painter, QPointF(at.x() + _RING + 2, at.y() - _RING), words, MARK)
+    painter.drawEllipse(centre, _RING_RADIUS, _RING_RADIUS)
+    _draw_text(
+        painter, QPointF(centre.x() + _RING_RADIUS + 2, centre.y() - _RING_RADIUS), text, MARK
+    )
 
 
 def _paint_ruler(
-    painter: QPainter, start: QPointF, end: QPointF, words: str, taken: list[QRectF]
+    painter: QPainter, start: QPointF, end: QPointF, text: str, occupied: list[QRectF]
 ) -> None:
-    """Paint a line with two handles, and its length beside the right end, added to `taken`."""
+    """Paint a line with two handles, and its length beside the right end, added to `occupied`."""
     painter.setPen(QPen(RULER, 1.2))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawLine(start, end)
     for at in (start, end):
-        painter.drawEllipse(at, _HANDLE, _HANDLE)
-    beside = max(start, end, key=lambda at: at.x())
-    at = QPointF(beside.x() + 2 * _HANDLE, beside.y() - _HANDLE)
-    taken.append(_block(QFontMetricsF(painter.font()), (words,), at))
-    _text(painter, at, words, RULER)
+        painter.drawEllipse(at, _HANDLE_RADIUS, _HANDLE_RADIUS)
+    right_end = max(start, end, key=lambda at: at.x())
+    at = QPointF(right_end.x() + 2 * _HANDLE_RADIUS, right_end.y() - _HANDLE_RADIUS)
+    occupied.append(_text_rect(QFontMetricsF(painter.font()), (text,), at))
+    _draw_text(painter, at, text, RULER)
 
 
 def _paint_measure(
-    painter: QPainter, measure: DrawnMeasure, to: Projection, taken: list[QRectF]
+    painter: QPainter, measure: DrawnMeasure, projection: Projection, occupied: list[QRectF]
 ) -> None:
     """Paint a measurement with handles at its points, and its text to the right, all in view.
 
-    The text covers none of `taken`, and is added.
+    The text covers none of the `occupied` rectangles, and its own is added to them.
     """
-    _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), to)
+    _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), projection)
     for x, y in measure.points.tolist():
-        painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
+        painter.drawEllipse(projection.point(x, y), _HANDLE_RADIUS, _HANDLE_RADIUS)
     metrics = QFontMetricsF(painter.font())
-    at = in_view(metrics, measure.lines, to.point(*measure.text_at) + QPointF(2 * _HANDLE, 0.0), to)
-    block = apart(_block(metrics, measure.lines, at), taken, to.height)
-    at = QPointF(at.x(), block.top() + metrics.ascent())
-    taken.append(block)
-    for number, words in enumerate(measure.lines):
-        shown = _elided(metrics, words, to)
-        _text(painter, QPointF(at.x(), at.y() + number * metrics.height()), shown, RULER)
+    at = in_view(
+        metrics,
+        measure.lines,
+        projection.point(*measure.text_at) + QPointF(2 * _HANDLE_RADIUS, 0.0),
+        projection,
+    )
+    text_rect = apart(_text_rect(metrics, measure.lines, at), occupied, projection.height)
+    at = QPointF(at.x(), text_rect.top() + metrics.ascent())
+    occupied.append(text_rect)
+    for row, text in enumerate(measure.lines):
+        shown_text = _elided(metrics, text, projection)
+        _draw_text(painter, QPointF(at.x(), at.y() + row * metrics.height()), shown_text, RULER)
 
 
-def in_view(metrics: QFontMetricsF, lines: Sequence[str], at: QPointF, to: Projection) -> QPointF:
+def in_view(
+    metrics: QFontMetricsF, lines: Sequence[str], at: QPointF, projection: Projection
+) -> QPointF:
     """Return where the first of some lines of text begins, so that no number is cut off.
 
     Parameters
     ----------
     at : QPointF
-        Wanted left end of the first line's base line, pixels.
+        Preferred left end of the first line's base line, pixels.
     """
-    widest = max(map(metrics.horizontalAdvance, lines), default=0.0)
-    x = max(min(at.x(), to.width - _MARGIN - widest), _MARGIN)
-    lowest = to.height - _MARGIN - metrics.descent() - (len(lines) - 1) * metrics.height()
-    return QPointF(x, max(min(at.y(), lowest), metrics.ascent()))
+    text_width = max(map(metrics.horizontalAdvance, lines), default=0.0)
+    x = max(min(at.x(), projection.width - _MARGIN - text_width), _MARGIN)
+    max_y = projection.height - _MARGIN - metrics.descent() - (len(lines) - 1) * metrics.height()
+    return QPointF(x, max(min(at.y(), max_y), metrics.ascent()))
 
 
-def _block(metrics: QFontMetricsF, lines: Sequence[str], at: QPointF) -> QRectF:
-    """Return the room of lines of text, of which the first begins at `at`, in pixels."""
-    wide = max(map(metrics.horizontalAdvance, lines), default=0.0)
-    return QRectF(at.x(), at.y() - metrics.ascent(), wide, len(lines) * metrics.height())
+def _text_rect(metrics: QFontMetricsF, lines: Sequence[str], at: QPointF) -> QRectF:
+    """Return the rectangle of lines of text, the first of which begins at `at`, in pixels."""
+    width = max(map(metrics.horizontalAdvance, lines), default=0.0)
+    return QRectF(at.x(), at.y() - metrics.ascent(), width, len(lines) * metrics.height())
 
 
-def apart(block: QRectF, taken: Sequence[QRectF], height: float) -> QRectF:
+def apart(block: QRectF, occupied: Sequence[QRectF], height: float) -> QRectF:
     """Return a block moved down, or up if there is no room, until it covers no other one.
 
     Two measurements beside each other would read as one: "53.3 mm" and "613 mm²" as "53.3 mm²".
 
     Parameters
     ----------
-    taken : sequence of QRectF
+    occupied : sequence of QRectF
         Blocks of text that are painted already.
     height : float
         Height of the view, pixels. Where neither way has room, the block stays where it was.
     """
     for down in (True, False):
-        moved = QRectF(block)
-        while (hit := next((one for one in taken if one.intersects(moved)), None)) is not None:
+        shifted = QRectF(block)
+        while (
+            overlapping := next((rect for rect in occupied if rect.intersects(shifted)), None)
+        ) is not None:
             if down:
-                moved.moveTop(hit.bottom())
+                shifted.moveTop(overlapping.bottom())
             else:
-                moved.moveBottom(hit.top())
-        if moved.top() >= 0 and moved.bottom() <= height:
-            return moved
+                shifted.moveBottom(overlapping.top())
+        if shifted.top() >= 0 and shifted.bottom() <= height:
+            return shifted
     return block
 
 
-def _elided(metrics: QFontMetricsF, words: str, to: Projection) -> str:
+def _elided(metrics: QFontMetricsF, text: str, projection: Projection) -> str:
     """Return a text, with an ellipsis if it is wider than the view."""
-    room = to.width - 2 * _MARGIN
-    shown: str = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
-    return shown
+    width = projection.width - 2 * _MARGIN
+    elided: str = metrics.elidedText(text, Qt.TextElideMode.ElideRight, width)
+    return elided
 
 
-def _paint_map(painter: QPainter, part: MapDrawing, image: QImage | None, to: Projection) -> None:
+def _paint_map(
+    painter: QPainter, part: MapDrawing, image: QImage | None, projection: Projection
+) -> None:
     if part.lines:
-        table = map_colours(part.role)
-        for share, lines in part.lines:
-            red, green, blue = table[min(int(share * len(table)), len(table) - 1), :3]
+        colours = map_colours(part.role)
+        for fraction, lines in part.lines:
+            red, green, blue = colours[min(int(fraction * len(colours)), len(colours) - 1), :3]
             colour = QColor.fromRgbF(float(red), float(green), float(blue))
             pen = QPen(colour, _ISO_WIDTH, Qt.PenStyle.DashLine)
-            _paint_lines(painter, lines, pen, to)
+            _paint_lines(painter, lines, pen, projection)
     elif image is not None:
         painter.setOpacity(part.opacity)
-        painter.drawImage(to.rect(*part.slice.corner, *part.slice.size), image)
+        painter.drawImage(projection.rect(*part.slice.corner, *part.slice.size), image)
         painter.setOpacity(1.0)
 
 
-def _paint_lines(painter: QPainter, lines: Sequence[Line], pen: QPen, to: Projection) -> None:
+def _paint_lines(
+    painter: QPainter, lines: Sequence[Line], pen: QPen, projection: Projection
+) -> None:
     painter.setPen(pen)
     painter.setBrush(Qt.BrushStyle.NoBrush)
-    shift = np.asarray((to.width, to.height)) / 2
+    offset = np.asarray((projection.width, projection.height)) / 2
     for line in lines:
-        pixels = (line - np.asarray(to.centre)) * to.zoom + shift
+        pixels = (line - np.asarray(projection.centre)) * projection.zoom + offset
         painter.drawPolyline(QPolygonF([QPointF(x, y) for x, y in pixels.tolist()]))
 
 
 def paint_trail(
-    painter: QPainter, line: Sequence[tuple[float, float]], to: Projection, *, belongs: bool
+    painter: QPainter,
+    line: Sequence[tuple[float, float]],
+    projection: Projection,
+    *,
+    is_foreground: bool,
 ) -> None:
     """Paint the line of a drag, in millimetres on the screen."""
-    pen = QPen(QColor.fromRgbF(*PROMPT_COLOURS[belongs]), _TRAIL_WIDTH)
-    _paint_lines(painter, [np.array(line, float)], pen, to)
+    pen = QPen(QColor.fromRgbF(*PROMPT_COLOURS[is_foreground]), _TRAIL_WIDTH)
+    _paint_lines(painter, [np.array(line, float)], pen, projection)
 
 
-def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:
+def _paint_crosshair(painter: QPainter, centre: QPointF, projection: Projection) -> None:
     painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
     painter.setPen(QPen(CROSS, 1.0))
-    x, y = round(at.x()), round(at.y())
+    x, y = round(centre.x()), round(centre.y())
     painter.drawLine(QPointF(0, y), QPointF(x - _GAP, y))
-    painter.drawLine(QPointF(x + _GAP, y), QPointF(to.width, y))
+    painter.drawLine(QPointF(x + _GAP, y), QPointF(projection.width, y))
     painter.drawLine(QPointF(x, 0), QPointF(x, y - _GAP))
-    painter.drawLine(QPointF(x, y + _GAP), QPointF(x, to.height))
+    painter.drawLine(QPointF(x, y + _GAP), QPointF(x, projection.height))
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
 
 
 def paint_words(
-    painter: QPainter, drawing: Drawing, corner: Sequence[str], foot: str, to: Projection
+    painter: QPainter, drawing: Drawing, corner: Sequence[str], foot: str, projection: Projection
 ) -> None:
     """Paint letters and texts, with `corner` at the top right and `foot` at the bottom."""
     font = QFont(painter.font())
     font.setPointSizeF(9.0)
     painter.setFont(font)
     metrics = QFontMetricsF(font)
-    below = rows_below(metrics, drawing.lines, corner, to.width)
-    for row, words in enumerate(drawing.lines):
-        shown = _elided(metrics, words, to)
-        _text(painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
-    shown_rows = rows_of_identity(len(corner), below, to.height / metrics.height())
-    for row, words in enumerate(corner[:shown_rows], below):
-        shown = _elided(metrics, words, to)
-        x = to.width - _MARGIN - metrics.horizontalAdvance(shown)
-        _text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
-    half = to.width / 2 - _MARGIN - _BESIDE_LETTER
-    reaches = metrics.horizontalAdvance(foot) > half
-    long = max(map(metrics.horizontalAdvance, drawing.lines), default=0.0) > half
-    under = long * len(drawing.lines) * metrics.height()
-    lowest = to.height - _MARGIN - metrics.descent()
-    at = QPointF(_MARGIN, lowest - reaches * 2 * metrics.height())
-    _text(painter, at, _elided(metrics, foot, to))
-    _paint_scale(painter, to)
+    row_offset = rows_below(metrics, drawing.lines, corner, projection.width)
+    for row, text in enumerate(drawing.lines):
+        elided = _elided(metrics, text, projection)
+        _draw_text(
+            painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), elided
+        )
+    identity_rows = rows_of_identity(len(corner), row_offset, projection.height / metrics.height())
+    for row, text in enumerate(corner[:identity_rows], row_offset):
+        elided = _elided(metrics, text, projection)
+        x = projection.width - _MARGIN - metrics.horizontalAdvance(elided)
+        _draw_text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), elided)
+    half_width = projection.width / 2 - _MARGIN - _LETTER_SPACE
+    foot_is_wide = metrics.horizontalAdvance(foot) > half_width
+    lines_are_wide = max(map(metrics.horizontalAdvance, drawing.lines), default=0.0) > half_width
+    top_offset = lines_are_wide * len(drawing.lines) * metrics.height()
+    max_y = projection.height - _MARGIN - metrics.descent()
+    foot_position = QPointF(_MARGIN, max_y - foot_is_wide * 2 * metrics.height())
+    _draw_text(painter, foot_position, _elided(metrics, foot, projection))
+    _paint_scale(painter, projection)
     font.setPointSizeF(12.0)
     font.setBold(True)
     painter.setFont(font)
     metrics = QFontMetricsF(font)
     left, right, top, bottom = drawing.edges
-    across, down = to.width / 2, to.height / 2 + metrics.ascent() / 2
-    for words, x, y in (
-        (left, _MARGIN, down),
-        (right, to.width - _MARGIN - metrics.horizontalAdvance(right), down),
-        (top, across - metrics.horizontalAdvance(top) / 2, under + _MARGIN + metrics.ascent()),
-        (bottom, across - metrics.horizontalAdvance(bottom) / 2, to.height - _MARGIN),
+    centre_x, centre_y = projection.width / 2, projection.height / 2 + metrics.ascent() / 2
+    for text, x, y in (
+        (left, _MARGIN, centre_y),
+        (right, projection.width - _MARGIN - metrics.horizontalAdvance(right), centre_y),
+        (
+            top,
+            centre_x - metrics.horizontalAdvance(top) / 2,
+            top_offset + _MARGIN + metrics.ascent(),
+        ),
+        (bottom, centre_x - metrics.horizontalAdvance(bottom) / 2, projection.height - _MARGIN),
     ):
-        _text(painter, QPointF(x, y), words, LETTER)
+        _draw_text(painter, QPointF(x, y), text, LETTER)
 
 
 def rows_below(
@@ -314,36 +348,39 @@ def rows_below(
 
     They stay beside them if neither overlaps the letter of the upper edge.
     """
-    widest = [max(map(metrics.horizontalAdvance, words), default=0.0) for words in (left, right)]
-    beside = max(widest) <= width / 2 - _MARGIN - _BESIDE_LETTER
-    return 0 if beside or not right else len(left)
+    widest = [max(map(metrics.horizontalAdvance, texts), default=0.0) for texts in (left, right)]
+    fits_beside = max(widest) <= width / 2 - _MARGIN - _LETTER_SPACE
+    return 0 if fits_beside or not right else len(left)
 
 
-def rows_of_identity(rows: int, below: int, fitting: float) -> int:
-    """Return how many of the right texts are shown in a view that `fitting` rows fit into.
+def rows_of_identity(rows: int, row_offset: int, visible_rows: float) -> int:
+    """Return how many of the right texts are shown in a view with `visible_rows` rows of text.
 
     Moved below the left ones they lie on the image: they end within the upper third of the view,
     but patient and identifier, the first two, are always shown.
     """
-    return min(rows, max(2, int(fitting / 3) - below)) if below else rows
+    return min(rows, max(2, int(visible_rows / 3) - row_offset)) if row_offset else rows
 
 
-def _text(painter: QPainter, at: QPointF, words: str, colour: QColor = WORDS) -> None:
+def _draw_text(painter: QPainter, at: QPointF, text: str, colour: QColor = TEXT_COLOUR) -> None:
     """Paint text with a dark outline, readable on bright tissue."""
     painter.setPen(QColor(0, 0, 0, 200))
     for dx, dy in ((1, 1), (-1, 0), (0, -1)):
-        painter.drawText(QPointF(at.x() + dx, at.y() + dy), words)
+        painter.drawText(QPointF(at.x() + dx, at.y() + dy), text)
     painter.setPen(colour)
-    painter.drawText(at, words)
+    painter.drawText(at, text)
 
 
-def _paint_scale(painter: QPainter, to: Projection) -> None:
+def _paint_scale(painter: QPainter, projection: Projection) -> None:
     """Paint a scale bar of a round length, at most a third of the view."""
-    length = next((mm for mm in _BARS_MM if mm * to.zoom <= to.width / 3), _BARS_MM[-1])
-    right, y = to.width - _MARGIN, to.height - _MARGIN
-    painter.setPen(QPen(WORDS, 2.0))
-    painter.drawLine(QPointF(right - length * to.zoom, y), QPointF(right, y))
-    words = f"{length / 10:.0f} cm" if length >= 10 else f"{length:.0f} mm"
+    length = next(
+        (mm for mm in _SCALE_BARS_MM if mm * projection.zoom <= projection.width / 3),
+        _SCALE_BARS_MM[-1],
+    )
+    right, y = projection.width - _MARGIN, projection.height - _MARGIN
+    painter.setPen(QPen(TEXT_COLOUR, 2.0))
+    painter.drawLine(QPointF(right - length * projection.zoom, y), QPointF(right, y))
+    label = f"{length / 10:.0f} cm" if length >= 10 else f"{length:.0f} mm"
     metrics = QFontMetricsF(painter.font())
-    x = right - length * to.zoom - 6 - metrics.horizontalAdvance(words)
-    _text(painter, QPointF(x, y + metrics.descent()), words)
+    x = right - length * projection.zoom - 6 - metrics.horizontalAdvance(label)
+    _draw_text(painter, QPointF(x, y + metrics.descent()), label)

@@ -23,7 +23,7 @@ from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 from lesionlens.napari.viewer.single import SPACE
 
 _TRAIL = "lesionlens_trail"
-_HELD = ("Alt", "Shift", "Control")
+_MODIFIER_NAMES = ("Alt", "Shift", "Control")
 """Names of vispy's keys, which compare equal to them but have other texts."""
 
 
@@ -43,11 +43,11 @@ class PromptMouse:
     def __init__(
         self,
         viewer: ViewerModel,
-        held: Callable[[], bool],
+        is_prompting: Callable[[], bool],
         excluding: Callable[[], bool],
-        take: Callable[[Gesture], None],
+        on_gesture: Callable[[Gesture], None],
     ) -> None:
-        self._viewer, self._held, self._take = viewer, held, take
+        self._viewer, self._is_prompting, self._on_gesture = viewer, is_prompting, on_gesture
         self._excluding = excluding
         self._trail = strokes_over(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
@@ -59,51 +59,53 @@ class PromptMouse:
         self._trail.release()
 
     def _on_drag(self, _: Any, event: Any) -> Iterator[None]:
-        flat = self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
-        if event.button != 1 or not flat or not self._held():
+        is_2d = self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
+        if event.button != 1 or not is_2d or not self._is_prompting():
             return
         camera = self._viewer.scene.camera
-        panned, camera.mouse_pan = camera.mouse_pan, False
+        mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
-        begun, far = np.asarray(event.pos, float), 0.0
-        names = {name for name in _HELD if name in event.modifiers}
-        path, modifiers = [as_vec3(event.position[-3:])], switched(names, self._excluding())
+        start, max_distance = np.asarray(event.pos, float), 0.0
+        held_keys = {name for name in _MODIFIER_NAMES if name in event.modifiers}
+        path, modifiers = [as_vec3(event.position[-3:])], switched(held_keys, self._excluding())
         try:
             yield
             while event.type == "mouse_move":
-                far = max(far, float(np.abs(np.asarray(event.pos, float) - begun).max()))
+                max_distance = max(
+                    max_distance, float(np.abs(np.asarray(event.pos, float) - start).max())
+                )
                 path.append(as_vec3(event.position[-3:]))
                 event.handled = True
-                if far > STILL_PX:
+                if max_distance > STILL_PX:
                     self._show(path, modifiers)
                 yield
         finally:
-            camera.mouse_pan = panned
+            camera.mouse_pan = mouse_pan
             if self._trail.strokes is not None:
                 self._trail.draw(None, None)
-        moved = far > STILL_PX
+        is_drag = max_distance > STILL_PX
         down, right = self._axes()[1:]
-        way = traced([(point[right], point[down]) for point in path], moved, modifiers)
-        points = [list(path[0]) for _ in way]
-        for point, (x, y) in zip(points, way, strict=True):
+        prompt_path = traced([(point[right], point[down]) for point in path], is_drag, modifiers)
+        points = [list(path[0]) for _ in prompt_path]
+        for point, (x, y) in zip(points, prompt_path, strict=True):
             point[right], point[down] = x, y
-        self._take(gesture_of([as_vec3(point) for point in points], moved, modifiers))
+        self._on_gesture(gesture_of([as_vec3(point) for point in points], is_drag, modifiers))
 
     def _axes(self) -> tuple[int, int, int]:
         """Return the patient's sliced, vertical and horizontal axis."""
         dims = self._viewer.dims
-        through, down, right = (axis - dims.ndim + SPACE for axis in dims.order[-SPACE:])
-        return through, down, right
+        sliced, down, right = (axis - dims.ndim + SPACE for axis in dims.order[-SPACE:])
+        return sliced, down, right
 
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
-        through, down, right = self._axes()
+        sliced, down, right = self._axes()
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)
-        first = np.arange(len(line) - 1, dtype=np.uint32)
+        segment_starts = np.arange(len(line) - 1, dtype=np.uint32)
         strokes = Strokes(
             np.array(line, np.float32),
             np.tile(colour, (len(line), 1)),
-            np.stack([first, first + 1], axis=1),
+            np.stack([segment_starts, segment_starts + 1], axis=1),
         )
-        plane = ShownPlane((through, down, right), float(self._viewer.dims.point[-SPACE:][through]))
+        plane = ShownPlane((sliced, down, right), float(self._viewer.dims.point[-SPACE:][sliced]))
         self._trail.draw(strokes, plane)

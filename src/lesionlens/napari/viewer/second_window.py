@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QApplication, QMenu, QVBoxLayout, QWidget
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.viewer.board_view import BoardView
 
-_SIZE = (900, 800)
-_PALETTE = "napari.window.view.toggle_command_palette"
+_DEFAULT_SIZE = (900, 800)
+_PALETTE_COMMAND = "napari.window.view.toggle_command_palette"
 TITLE = "LesionLens: second window"
 
 
@@ -30,13 +30,13 @@ class SecondWindow(QWidget):
     def __init__(self, view: BoardView, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Window)
         self.view = view
-        self._placed = False
+        self._is_placed = False
         parent.window().installEventFilter(self)
         menus = parent.window().findChildren(QMenu)
-        for palette in (one for menu in menus for one in menu.actions()):
-            if palette.objectName() == _PALETTE:
+        for palette in (action for menu in menus for action in menu.actions()):
+            if palette.objectName() == _PALETTE_COMMAND:
                 self.addAction(palette)  # else the letters typed into it would be commands
-                palette.triggered.connect(self._leave)
+                palette.triggered.connect(self._activate_first)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(view)
@@ -49,26 +49,26 @@ class SecondWindow(QWidget):
         self.setWindowTitle(" · ".join((TITLE, *board.corner[-1:])))
         self.view.show_board(replace(board, tiles=board.second_window))
         if self.isHidden():
-            self._place()
+            self._set_geometry()
             self.view.setFocus()  # a window that is activated takes keys at once
             self.show()
 
-    def _leave(self) -> None:
+    def _activate_first(self) -> None:
         """Let what is typed next go to the first window."""
         self.parentWidget().window().activateWindow()
 
-    def _place(self) -> None:
+    def _set_geometry(self) -> None:
         """Fill a second monitor, or part of the only one; later, stay where the reader put it."""
         screens = QApplication.screens()
-        if self._placed and any(s.geometry().intersects(self.geometry()) for s in screens):
+        if self._is_placed and any(s.geometry().intersects(self.geometry()) for s in screens):
             return
-        self._placed = True
-        first = self.parentWidget().window().screen()
-        others = [screen for screen in screens if screen is not first]
-        if others:
-            self.setGeometry(others[0].availableGeometry())
+        self._is_placed = True
+        first_screen = self.parentWidget().window().screen()
+        other_screens = [screen for screen in screens if screen is not first_screen]
+        if other_screens:
+            self.setGeometry(other_screens[0].availableGeometry())
         else:
-            self.resize(*_SIZE)
+            self.resize(*_DEFAULT_SIZE)
 
     def eventFilter(self, _: QObject, event: QEvent) -> bool:
         """Block clicks and keys while a dialog of the first window waits for an answer."""

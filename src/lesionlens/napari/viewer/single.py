@@ -33,12 +33,12 @@ RADIOLOGICAL = ("away", "up", "left")
 SPACE = 3
 ROOM = 1.25
 """Minimum size of the view, relative to the candidate that it centres."""
-_PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
-_CAPTION = {"color": (0.85, 0.87, 0.9, 1.0), "font_size": 11}
-_LETTER = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": 13}
-_BEHIND_WORDS = (0.0, 0.0, 0.0, 0.5)
+_LETTER_POSITIONS = ("middle_left", "middle_right", "top_center", "bottom_center")
+_CAPTION_STYLE = {"color": (0.85, 0.87, 0.9, 1.0), "font_size": 11}
+_LETTER_STYLE = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": 13}
+_TEXT_BACKGROUND = (0.0, 0.0, 0.0, 0.5)
 """Background of texts, for legibility over a bright skull."""
-_BOXED = ("_brush_circle", "_zoom_box")
+_BOXLESS_OVERLAYS = ("_brush_circle", "_zoom_box")
 """napari's overlays without text, which get no background."""
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
@@ -51,8 +51,10 @@ def plane_of(order: tuple[int, ...]) -> Plane | None:
     >>> plane_of((2, 1, 0)), plane_of((0, 3, 2, 1)), plane_of((2, 0, 1))
     (<Plane.AXIAL: 'axial'>, <Plane.AXIAL: 'axial'>, None)
     """
-    ours = tuple(axis - (len(order) - SPACE) for axis in order[-SPACE:])
-    return next((plane for plane, wanted in ORDERS.items() if wanted == ours), None)
+    spatial_order = tuple(axis - (len(order) - SPACE) for axis in order[-SPACE:])
+    return next(
+        (plane for plane, plane_order in ORDERS.items() if plane_order == spatial_order), None
+    )
 
 
 class SingleView:
@@ -62,25 +64,25 @@ class SingleView:
         self._viewer = viewer
         self._units = Millimetres(viewer)
         self._ready = False
-        self._words = ""
+        self._caption_text = ""
         self._picture: Any = None
-        self._fitted: tuple[float, ...] = ()
+        self._fitted_pose: tuple[float, ...] = ()
         self._centred: tuple[Point, Box | None] | None = None
-        self._dims, self._plane = 0, Plane.AXIAL
+        self._ndim, self._plane = 0, Plane.AXIAL
         self.turned: Callable[[], object] = lambda: None
         """Called after the orientation changed and was restored."""
-        self._letters = [self._overlay(place, place, _LETTER) for place in _PLACES]
-        self._caption = self._overlay("caption", "top_left", _CAPTION)
-        self._identity = self._overlay("identity", "top_right", _CAPTION)
+        self._letters = [self._overlay(edge, edge, _LETTER_STYLE) for edge in _LETTER_POSITIONS]
+        self._caption = self._overlay("caption", "top_left", _CAPTION_STYLE)
+        self._identity = self._overlay("identity", "top_right", _CAPTION_STYLE)
 
-    def _overlay(self, name: str, place: str, style: dict[str, Any]) -> TextOverlay:
+    def _overlay(self, name: str, position: str, style: dict[str, Any]) -> TextOverlay:
         """Return a hidden text overlay; that of an earlier panel is reused."""
         overlays, key = self._viewer.canvas.overlays, f"lesionlens_{name}"
         if key not in overlays:
-            made = TextOverlay(position=place, box=True, box_color=_BEHIND_WORDS, **style)
-            overlays[key] = made
-        found: TextOverlay = overlays[key]
-        return found
+            created = TextOverlay(position=position, box=True, box_color=_TEXT_BACKGROUND, **style)
+            overlays[key] = created
+        overlay: TextOverlay = overlays[key]
+        return overlay
 
     def set_up(self) -> None:
         """Set the viewer to radiological convention on black, and show the letters."""
@@ -91,7 +93,7 @@ class SingleView:
             for event in self._orientation_events():
                 event.connect(self._relabel)
             for event in self._orientation_settings():
-                event.connect(self._on_turned)
+                event.connect(self._on_orientation)
             self._viewer.canvas.events.size.connect(self._on_size)
         self.set_right()
 
@@ -104,19 +106,24 @@ class SingleView:
         """Return the settings that determine the patient's sides on the screen."""
         return (self._viewer.dims.events.order, self._viewer.scene.camera.events.orientation)
 
-    def _on_turned(self) -> None:
+    def _on_orientation(self) -> None:
         """Restore the orientation after a change by axes, preferences or transpose key."""
         dims, camera = self._viewer.dims, self._viewer.scene.camera
-        known, self._dims = self._dims, dims.ndim
-        more = dims.ndim - SPACE
-        if more < 0 or dims.ndisplay != 2 or max(dims.order[:more], default=-1) >= more:
+        previous_ndim, self._ndim = self._ndim, dims.ndim
+        extra_dims = dims.ndim - SPACE
+        if (
+            extra_dims < 0
+            or dims.ndisplay != 2
+            or max(dims.order[:extra_dims], default=-1) >= extra_dims
+        ):
             return
         if plane_of(dims.order) is None:
-            if known != dims.ndim:  # layers were added or removed; the orientation is unchanged
+            # Layers were added or removed: the orientation is unchanged.
+            if previous_ndim != dims.ndim:
                 self.show_plane(self._plane)
                 return
-            through = dims.order[-SPACE] - more
-            self.show_plane(next(one for one, order in ORDERS.items() if order[0] == through))
+            sliced = dims.order[-SPACE] - extra_dims
+            self.show_plane(next(plane for plane, order in ORDERS.items() if order[0] == sliced))
             self.turned()
         elif tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
             self.set_right()
@@ -125,9 +132,9 @@ class SingleView:
     def _show_overlays(self) -> None:
         canvas, overlays = self._viewer.canvas, self._viewer.canvas.overlays
         canvas.background_color_override = "black"
-        for words in (*self._letters, self._caption, self._identity):
-            words.visible = True
-        for name in _BOXED:
+        for text_overlay in (*self._letters, self._caption, self._identity):
+            text_overlay.visible = True
+        for name in _BOXLESS_OVERLAYS:
             if name in overlays:  # its box would stay on the image as a black square
                 overlays[name].box = False
         overlays.scale_bar.visible = True
@@ -141,13 +148,13 @@ class SingleView:
         self._ready = False
         self._units.release()
         self.watch(None)
-        for words in (*self._letters, self._caption, self._identity):
-            words.visible = False
-            words.text = ""
+        for text_overlay in (*self._letters, self._caption, self._identity):
+            text_overlay.visible = False
+            text_overlay.text = ""
         for event in self._orientation_events():
             event.disconnect(self._relabel)
         for event in self._orientation_settings():
-            event.disconnect(self._on_turned)
+            event.disconnect(self._on_orientation)
         self._viewer.canvas.events.size.disconnect(self._on_size)
 
     def set_right(self) -> None:
@@ -169,31 +176,31 @@ class SingleView:
         if self._ready:
             self._relabel()
 
-    def caption(self, words: str) -> None:
+    def caption(self, text: str) -> None:
         """Show "sequence · plane" at the top left; no plane in 3-D."""
-        self._words = words
-        shown = words if self._viewer.dims.ndisplay == 2 else words.partition(" · ")[0]
-        if self._caption.text != shown:
-            self._caption.text = shown
+        self._caption_text = text
+        visible_text = text if self._viewer.dims.ndisplay == 2 else text.partition(" · ")[0]
+        if self._caption.text != visible_text:
+            self._caption.text = visible_text
 
     def identify(self, lines: tuple[str, ...]) -> None:
         """Show the patient's identity at the top right."""
-        words = "\n".join(lines)
-        if self._identity.text != words:
-            self._identity.text = words
+        text = "\n".join(lines)
+        if self._identity.text != text:
+            self._identity.text = text
 
     def show_plane(self, plane: Plane) -> None:
         """Show a plane, with the same position and zoom."""
         self._plane = plane
         dims, camera = self._viewer.dims, self._viewer.scene.camera
-        more = dims.ndim - SPACE
-        if more >= 0:
-            order = (*range(more), *(axis + more for axis in ORDERS[plane]))
+        extra_dims = dims.ndim - SPACE
+        if extra_dims >= 0:
+            order = (*range(extra_dims), *(axis + extra_dims for axis in ORDERS[plane]))
             if tuple(dims.order) != order:
-                zoom, ours = camera.zoom, self._is_fitted()
+                zoom, was_fitted = camera.zoom, self._is_fitted()
                 dims.order = order  # napari fits the view to it
                 camera.zoom = zoom
-                self._centre(as_vec3(dims.point[more:]), None, ours=ours)
+                self._centre(as_vec3(dims.point[extra_dims:]), None, keep_fitted=was_fitted)
 
     def go_to(self, point_mm: Point, box_mm: Box | None = None) -> None:
         """Go to the slices of a point (RAS+ mm), and centre it.
@@ -201,60 +208,60 @@ class SingleView:
         The view is zoomed out if `box_mm` (lower and upper corner) is larger.
         """
         dims = self._viewer.dims
-        more = dims.ndim - SPACE
-        if more < 0:
+        extra_dims = dims.ndim - SPACE
+        if extra_dims < 0:
             return
-        ours = self._is_fitted()
-        dims.set_point(tuple(range(more, dims.ndim)), tuple(float(v) for v in point_mm))
-        self._centre(point_mm, box_mm, ours=ours)
+        was_fitted = self._is_fitted()
+        dims.set_point(tuple(range(extra_dims, dims.ndim)), tuple(float(v) for v in point_mm))
+        self._centre(point_mm, box_mm, keep_fitted=was_fitted)
 
-    def _centre(self, point_mm: Point, box_mm: Box | None, *, ours: bool) -> None:
-        """Centre a point, with room for a box; if `ours`, again in a larger canvas."""
+    def _centre(self, point_mm: Point, box_mm: Box | None, *, keep_fitted: bool) -> None:
+        """Centre a point, with room for a box; with `keep_fitted` also after the canvas grows."""
         viewer = self._viewer
         dims, camera = viewer.dims, viewer.scene.camera
-        shown = [axis - dims.ndim + SPACE for axis in dims.order[-SPACE:]]
-        camera.center = tuple(float(point_mm[axis]) for axis in shown)
+        axes = [axis - dims.ndim + SPACE for axis in dims.order[-SPACE:]]
+        camera.center = tuple(float(point_mm[axis]) for axis in axes)
         if box_mm is not None and dims.ndisplay == 2:
-            size_mm = np.abs(np.subtract(box_mm[1], box_mm[0]))[shown[-2:]]
-            room = np.asarray(viewer.canvas.size) / (ROOM * np.maximum(size_mm, 1.0))
-            camera.zoom = min(camera.zoom, float(room.min()))
-        if ours:
-            self._centred, self._fitted = (point_mm, box_mm), self._pose()
+            size_mm = np.abs(np.subtract(box_mm[1], box_mm[0]))[axes[-2:]]
+            fitting_zoom = np.asarray(viewer.canvas.size) / (ROOM * np.maximum(size_mm, 1.0))
+            camera.zoom = min(camera.zoom, float(fitting_zoom.min()))
+        if keep_fitted:
+            self._centred, self._fitted_pose = (point_mm, box_mm), self._camera_pose()
 
     def in_sight(self, points_mm: NDArray[np.float64]) -> bool:
         """Whether the canvas is wide enough to show one of some points, (N, 3) RAS+ mm."""
         dims, camera = self._viewer.dims, self._viewer.scene.camera
-        shown = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
-        if dims.ndisplay != 2 or min(shown) < 0:
+        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        if dims.ndisplay != 2 or min(axes) < 0:
             return True
-        away = np.abs(points_mm[:, shown] - np.array(camera.center[-2:])) * camera.zoom
-        return bool((away <= np.array(self._viewer.canvas.size) / 2).all(1).any())
+        offsets_px = np.abs(points_mm[:, axes] - np.array(camera.center[-2:])) * camera.zoom
+        return bool((offsets_px <= np.array(self._viewer.canvas.size) / 2).all(1).any())
 
     def fit(self) -> None:
         """Fit the study into the view, at its centre."""
         viewer = self._viewer
         viewer.reset_view()
         if viewer.dims.ndim == SPACE:
-            middle = [(low + high) / 2 for low, high, _ in viewer.dims.range]
-            viewer.dims.set_point(range(SPACE), middle)  # at once: each call slices every layer
-        self._centred, self._fitted = None, self._pose()
+            centre = [(low + high) / 2 for low, high, _ in viewer.dims.range]
+            viewer.dims.set_point(range(SPACE), centre)  # at once: each call slices every layer
+        self._centred, self._fitted_pose = None, self._camera_pose()
 
-    def _pose(self) -> tuple[float, ...]:
+    def _camera_pose(self) -> tuple[float, ...]:
         """Return zoom and position of the camera on the slice."""
         camera = self._viewer.scene.camera
         return (float(camera.zoom), *(float(v) for v in camera.center[-2:]))
 
     def _is_fitted(self) -> bool:
         """Whether the reader neither moved nor zoomed the view since it was fitted."""
-        if self._viewer.dims.ndisplay == SPACE or not self._fitted:
+        if self._viewer.dims.ndisplay == SPACE or not self._fitted_pose:
             return False
-        return np.allclose(self._pose(), self._fitted, rtol=1e-4, atol=1e-3)
+        return np.allclose(self._camera_pose(), self._fitted_pose, rtol=1e-4, atol=1e-3)
 
     def _on_size(self) -> None:
         """Fit the study into the new size unless the reader moved or zoomed the view.
 
-        A candidate that was gone to, perhaps before the window had its size, stays centred; it is
-        only enlarged, as the controls that an edit shows must not change the zoom.
+        A candidate that was centred, perhaps before the window had its size, stays centred. It is
+        only enlarged: the controls that appear during an edit must not reduce the zoom.
         """
         viewer, camera = self._viewer, self._viewer.scene.camera
         if not self._is_fitted():
@@ -266,8 +273,8 @@ class SingleView:
             if camera.zoom <= zoom:
                 camera.center, camera.zoom = centre, zoom
             else:
-                self._centre(*self._centred, ours=True)
-        self._fitted = self._pose()
+                self._centre(*self._centred, keep_fitted=True)
+        self._fitted_pose = self._camera_pose()
 
     def look_around(self) -> None:
         """Fit the study in three dimensions, seen from the front, the left and a little above."""
@@ -279,16 +286,16 @@ class SingleView:
         for letter, text in zip(self._letters, edges, strict=True):
             if letter.text != text:
                 letter.text = text
-        self.caption(self._words)
+        self.caption(self._caption_text)
 
     def edges(self) -> Edges:
         """Return the patient's side at each edge of the canvas; empty letters in 3-D."""
         dims = self._viewer.dims
-        more = dims.ndim - SPACE
-        if more < 0 or dims.ndisplay != 2 or min(dims.order[-2:]) < more:
+        extra_dims = dims.ndim - SPACE
+        if extra_dims < 0 or dims.ndisplay != 2 or min(dims.order[-2:]) < extra_dims:
             return Edges()
         _, vertical, horizontal = (str(axis) for axis in self._viewer.scene.camera.orientation)
-        down, right = np.eye(SPACE)[[axis - more for axis in dims.order[-2:]]]
+        down, right = np.eye(SPACE)[[axis - extra_dims for axis in dims.order[-2:]]]
         return edges_of(
             self._in_patient(right if horizontal == "right" else -right),
             self._in_patient(down if vertical == "down" else -down),
@@ -303,5 +310,5 @@ class SingleView:
         if self._picture is None:
             return step
         origin = np.asarray(self._picture.data_to_world((0.0,) * SPACE))
-        onto = np.column_stack([self._picture.data_to_world(e) - origin for e in np.eye(SPACE)])
-        return np.linalg.solve(onto, step) * np.linalg.norm(onto, axis=0)
+        basis = np.column_stack([self._picture.data_to_world(e) - origin for e in np.eye(SPACE)])
+        return np.linalg.solve(basis, step) * np.linalg.norm(basis, axis=0)

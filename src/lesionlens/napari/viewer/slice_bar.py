@@ -30,8 +30,10 @@ class _Slider(QSlider):
         """Move the handle under the pointer, ready to be dragged."""
         if event.button() is Qt.MouseButton.LeftButton:
             handle = self.style().pixelMetric(QStyle.PixelMetric.PM_SliderLength, None, self)
-            at, room = round(event.position().x() - handle / 2), self.width() - handle
-            self.setValue(QStyle.sliderValueFromPosition(self.minimum(), self.maximum(), at, room))
+            x, range_px = round(event.position().x() - handle / 2), self.width() - handle
+            self.setValue(
+                QStyle.sliderValueFromPosition(self.minimum(), self.maximum(), x, range_px)
+            )
         super().mousePressEvent(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -46,7 +48,7 @@ class SliceBar(QWidget):
         super().__init__(parent)
         self._acts = acts
         self._slices: Slices | None = None
-        self._beneath = next(
+        self._napari_sliders = next(
             (w for w in parent.children() if w.metaObject().className() == "QtDims"), None
         )
         self.axis, self.caption = QLabel(), QLabel()
@@ -64,12 +66,12 @@ class SliceBar(QWidget):
         row.addWidget(self.caption)
         self.setStyleSheet(_STYLE)
         self.hide()
-        acts.viewpoint.changed.connect(self._follow)
+        acts.viewpoint.changed.connect(self._on_viewpoint)
 
     def release(self) -> None:
         """Disconnect from the viewpoint, and show napari's sliders."""
-        self._acts.viewpoint.changed.disconnect(self._follow)
-        self._aside(False)
+        self._acts.viewpoint.changed.disconnect(self._on_viewpoint)
+        self._hide_napari_sliders(False)
 
     def show_board(self, board: Board, *, flat: bool) -> None:
         """Show the slices of the plane; hidden in three dimensions and without a study."""
@@ -77,9 +79,9 @@ class SliceBar(QWidget):
         self._slices = board.slices(plane) if flat else None
         if self._slices is not None:
             self.axis.setText(AXIS_LABELS[plane.through])
-            self._silently(self.slider.setMaximum, self._slices.count)
-            self._follow(self._acts.viewpoint.now)
-        self._aside(self._slices is not None)
+            self._set_silently(self.slider.setMaximum, self._slices.count)
+            self._on_viewpoint(self._acts.viewpoint.now)
+        self._hide_napari_sliders(self._slices is not None)
         self.setVisible(self._slices is not None)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -87,19 +89,19 @@ class SliceBar(QWidget):
         self._acts.scroll(1 if event.angleDelta().y() > 0 else -1)
         event.accept()
 
-    def _follow(self, place: Viewpoint) -> None:
+    def _on_viewpoint(self, viewpoint: Viewpoint) -> None:
         slices = self._slices
         if slices is not None:
-            number = slices.number(place.point_mm)
-            self._silently(self.slider.setValue, number)
-            how = ", interpolated" if slices.interpolated else ""
-            self.caption.setText(f"slice {number} of {slices.count}{how}")
+            number = slices.number(viewpoint.point_mm)
+            self._set_silently(self.slider.setValue, number)
+            suffix = ", interpolated" if slices.interpolated else ""
+            self.caption.setText(f"slice {number} of {slices.count}{suffix}")
 
-    def _silently(self, setter: Callable[[int], None], value: int) -> None:
+    def _set_silently(self, setter: Callable[[int], None], value: int) -> None:
         with QSignalBlocker(self.slider):
             setter(value)
 
-    def _aside(self, aside: bool) -> None:
+    def _hide_napari_sliders(self, hidden: bool) -> None:
         """Hide or show napari's sliders."""
-        if isinstance(self._beneath, QWidget):
-            self._beneath.setVisible(not aside)
+        if isinstance(self._napari_sliders, QWidget):
+            self._napari_sliders.setVisible(not hidden)

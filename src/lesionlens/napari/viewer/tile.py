@@ -27,7 +27,7 @@ from lesionlens.napari.viewer.paint import (
 
 NOTCH = 120
 """Qt's angle delta of one wheel step."""
-_SMALLEST = QSize(120, 120)
+_MIN_SIZE = QSize(120, 120)
 
 
 class _Listener(Protocol):
@@ -57,7 +57,7 @@ class _Listener(Protocol):
 
 
 @dataclass
-class _Way:
+class _PromptPath:
     """Path of the pointer during a prompt."""
 
     begun: QPointF
@@ -65,11 +65,11 @@ class _Way:
     modifiers: set[str]
     moved: bool = False
 
-    def go(self, position: QPointF, where: tuple[float, float]) -> None:
+    def go(self, position: QPointF, position_mm: tuple[float, float]) -> None:
         """Add a position; small movements are ignored."""
-        by = position - self.begun
-        self.moved = self.moved or max(abs(by.x()), abs(by.y())) > STILL_PX
-        self.path.append(where)
+        offset = position - self.begun
+        self.moved = self.moved or max(abs(offset.x()), abs(offset.y())) > STILL_PX
+        self.path.append(position_mm)
 
 
 class TileView(QWidget):
@@ -79,15 +79,15 @@ class TileView(QWidget):
         super().__init__(parent)
         self.tile = tile
         self._listener = listener
-        self._at: QPointF | None = None
-        self._way: _Way | None = None
-        self._over: QPointF | None = None
+        self._drag_position: QPointF | None = None
+        self._prompt_path: _PromptPath | None = None
+        self._pointer: QPointF | None = None
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setFocusProxy(parent)  # tiles are replaced, so the parent keeps the focus
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
-        self.setMinimumSize(_SMALLEST)
+        self.setMinimumSize(_MIN_SIZE)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setAccessibleName(f"{tile.sequence.display_name}, {tile.plane.value}")
 
@@ -105,34 +105,42 @@ class TileView(QWidget):
             painter.fillRect(self.rect(), Qt.GlobalColor.black)
             painter.end()
             return
-        window, to = self._listener.limits(self.tile), self.projection(drawing)
+        window, projection = self._listener.limits(self.tile), self.projection(drawing)
         grey = colours = None
         if drawing.image is not None:
             image: Slice = drawing.image
             grey = self._image("grey", (image, window), lambda: grey_image(image, window))
         if drawing.map is not None and not drawing.map.lines:
-            part = drawing.map
+            map_drawing = drawing.map
             colours = self._image(
-                "map", (part.slice, part.top, part.low), lambda: colour_image(part)
+                "map",
+                (map_drawing.slice, map_drawing.top, map_drawing.low),
+                lambda: colour_image(map_drawing),
             )
-        paint(painter, drawing, (grey, colours), to)
+        paint(painter, drawing, (grey, colours), projection)
         paint_words(
-            painter, drawing, self._listener.corner(self.tile), self._listener.foot(self.tile), to
+            painter,
+            drawing,
+            self._listener.corner(self.tile),
+            self._listener.foot(self.tile),
+            projection,
         )
         radius = self._listener.brush_mm()
-        if radius is not None and self._over is not None:
-            paint_brush(painter, self._over, radius * to.zoom)
-        if self._way is not None and self._way.moved:
-            line = line_of(self._way.path, self._way.modifiers)
-            paint_trail(painter, line, to, belongs="Alt" not in self._way.modifiers)
+        if radius is not None and self._pointer is not None:
+            paint_brush(painter, self._pointer, radius * projection.zoom)
+        if self._prompt_path is not None and self._prompt_path.moved:
+            line = line_of(self._prompt_path.path, self._prompt_path.modifiers)
+            paint_trail(
+                painter, line, projection, is_foreground="Alt" not in self._prompt_path.modifiers
+            )
         painter.end()
 
-    def _image(self, name: str, key: Any, make: Callable[[], QImage]) -> QImage:
-        known = self._images.get(name)
-        if known is None or known[0][0] is not key[0] or known[0][1] != key[1]:
-            known = (key, make())
-            self._images[name] = known
-        return known[1]
+    def _image(self, name: str, key: Any, render: Callable[[], QImage]) -> QImage:
+        cached = self._images.get(name)
+        if cached is None or cached[0][0] is not key[0] or cached[0][1] != key[1]:
+            cached = (key, render())
+            self._images[name] = cached
+        return cached[1]
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Report the change of size."""
@@ -141,59 +149,61 @@ class TileView(QWidget):
 
     # --- the mouse ------------------------------------------------------------------------
 
-    def _where(self, position: QPointF) -> tuple[float, float] | None:
+    def _position_mm(self, position: QPointF) -> tuple[float, float] | None:
         drawing = self._listener.drawing(self.tile)
         return None if drawing is None else self.projection(drawing).at(position)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
-        where, held = self._where(event.position()), set(modifiers_of(event))
-        if event.button() == Qt.MouseButton.LeftButton and where is not None:
+        position, modifier_keys = self._position_mm(event.position()), set(modifiers_of(event))
+        if event.button() == Qt.MouseButton.LeftButton and position is not None:
             if self._listener.prompting():
-                modifiers = switched(held, self._listener.excluding())
-                self._way = _Way(event.position(), [where], modifiers)
+                modifiers = switched(modifier_keys, self._listener.excluding())
+                self._prompt_path = _PromptPath(event.position(), [position], modifiers)
                 return
-            if "Control" in held:
-                self._listener.added_at(self.tile, where)
+            if "Control" in modifier_keys:
+                self._listener.added_at(self.tile, position)
                 return
-        self._at = event.position()
-        self._cross(event)
+        self._drag_position = event.position()
+        self._press(event)
 
-    def _cross(self, event: QMouseEvent) -> None:
-        where, held = self._where(event.position()), modifiers_of(event)
+    def _press(self, event: QMouseEvent) -> None:
+        position, modifier_keys = self._position_mm(event.position()), modifiers_of(event)
         left = bool(event.buttons() & Qt.MouseButton.LeftButton)
-        if where is not None and left and "Alt" not in held:
-            self._listener.pressed(self.tile, where, ask="Shift" in held)
+        if position is not None and left and "Alt" not in modifier_keys:
+            self._listener.pressed(self.tile, position, ask="Shift" in modifier_keys)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Continue a drag; without a button, report the position."""
-        buttons, before = event.buttons(), self._at
-        self._over = event.position()
-        where = self._where(event.position())
-        if where is not None:
-            self._listener.hovered(self.tile, where)
-        if self._way is not None and where is not None:
-            self._way.go(event.position(), where)
+        buttons, previous = event.buttons(), self._drag_position
+        self._pointer = event.position()
+        position = self._position_mm(event.position())
+        if position is not None:
+            self._listener.hovered(self.tile, position)
+        if self._prompt_path is not None and position is not None:
+            self._prompt_path.go(event.position(), position)
             self.update()
-        if before is None or buttons == Qt.MouseButton.NoButton:
+        if previous is None or buttons == Qt.MouseButton.NoButton:
             return
-        by = (event.position().x() - before.x(), event.position().y() - before.y())
-        self._at = event.position()
+        offset = (event.position().x() - previous.x(), event.position().y() - previous.y())
+        self._drag_position = event.position()
         if buttons & Qt.MouseButton.RightButton:
-            self._listener.dragged(self.tile, by, window=True)
+            self._listener.dragged(self.tile, offset, window=True)
         elif buttons & Qt.MouseButton.MiddleButton or "Alt" in modifiers_of(event):
-            self._listener.dragged(self.tile, by, window=False)
+            self._listener.dragged(self.tile, offset, window=False)
         else:
-            self._cross(event)
+            self._press(event)
 
     def mouseReleaseEvent(self, _: QMouseEvent) -> None:
         """End a drag."""
-        self._at = None
-        way, self._way = self._way, None
-        if way is not None:
+        self._drag_position = None
+        prompt_path, self._prompt_path = self._prompt_path, None
+        if prompt_path is not None:
             self.update()
-            self._listener.prompted_along(self.tile, way.path, way.moved, way.modifiers)
+            self._listener.prompted_along(
+                self.tile, prompt_path.path, prompt_path.moved, prompt_path.modifiers
+            )
         self._listener.released()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
@@ -206,15 +216,15 @@ class TileView(QWidget):
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Forward the wheel."""
         delta = event.angleDelta()
-        where = self._where(event.position())
-        if where is not None:
+        position = self._position_mm(event.position())
+        if position is not None:
             control = "Control" in modifiers_of(event)
             steps = (delta.y() or delta.x()) / NOTCH
-            self._listener.turned(self.tile, steps, where, control=control)
+            self._listener.turned(self.tile, steps, position, control=control)
         event.accept()
 
     def leaveEvent(self, event: QEvent) -> None:
         """Report that the pointer left."""
         super().leaveEvent(event)
-        self._over = None
+        self._pointer = None
         self._listener.hovered(None, (0.0, 0.0))

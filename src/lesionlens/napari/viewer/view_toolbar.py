@@ -23,7 +23,7 @@ _LAYOUTS = (
     (Layout.PLANES, "3 planes", "layout_planes", "three_planes"),
     (Layout.PRIOR, "prior", "layout_prior", "toggle_prior"),
 )
-"""Layout, words on the button, its command, and the keyed command that the tip names."""
+"""Layout, label of its button, its command, and the command whose key the tip names."""
 _WINDOWS = (
     (Window.AUTO, "auto", "window_auto"),
     (Window.BRAIN, "brain", "window_brain"),
@@ -37,10 +37,10 @@ _SWITCHES = (
     ("toggle_names", "names"),
 )
 
-_LINKED = ("toggle_slab", "toggle_rulers")
+_LINKED_ONLY = ("toggle_slab", "toggle_rulers")
 """Switches that work in linked views only, so not while an outline is redrawn."""
-_ASIDE = (*_LINKED, "toggle_cine")
-"""Switches that have no room while an outline is redrawn."""
+_HIDDEN_WHILE_EDITING = (*_LINKED_ONLY, "toggle_cine")
+"""Switches that are hidden while an outline is redrawn, for want of space."""
 
 _STYLE = """
 QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
@@ -49,18 +49,18 @@ QToolButton:checked { background: #2F6FB5; color: white; }
 QToolButton::menu-indicator { image: none; width: 0; }
 QToolButton:disabled { color: rgba(128, 128, 128, 140); }
 """
-_ROOMY, _NARROW, _MARGIN = 9, 2, 2
+_WIDE_PADDING, _NARROW_PADDING, _MARGIN = 9, 2, 2
 """Padding of a button, pixels: easy to hit, and narrow; margin of the row."""
 
 
-def _style(roomy: bool) -> str:
-    return _STYLE % (_ROOMY if roomy else _NARROW)
+def _style(wide: bool) -> str:
+    return _STYLE % (_WIDE_PADDING if wide else _NARROW_PADDING)
 
 
-def _layout_tip(name: str, keyed: str) -> str:
-    words = BY_NAME[name].description.removeprefix("layout: ")
-    words = f"{words[:1].upper()}{words[1:]}"
-    return BY_NAME[keyed].hint(words) if keyed else words
+def _layout_tip(name: str, key_command: str) -> str:
+    tip = BY_NAME[name].description.removeprefix("layout: ")
+    tip = f"{tip[:1].upper()}{tip[1:]}"
+    return BY_NAME[key_command].hint(tip) if key_command else tip
 
 
 class ViewToolbar(QWidget):
@@ -74,26 +74,26 @@ class ViewToolbar(QWidget):
 
     def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:
         super().__init__(parent)
-        self._is_roomy = False
-        self._stated: tuple[Board, bool] | None = None
+        self._is_wide = False
+        self._last_shown: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)
         row.setContentsMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
         row.setSpacing(0)
         self.layouts = {
-            layout: self._button(words, _layout_tip(name, keyed), partial(run, name))
-            for layout, words, name, keyed in _LAYOUTS
+            layout: self._button(label, _layout_tip(name, key_command), partial(run, name))
+            for layout, label, name, key_command in _LAYOUTS
         }
         self.windows = {
-            window: self._button(words, BY_NAME[name].tip, partial(run, name))
-            for window, words, name in _WINDOWS
+            window: self._button(label, BY_NAME[name].tip, partial(run, name))
+            for window, label, name in _WINDOWS
         }
         self.switches = {
-            name: self._button(words, BY_NAME[name].tip, partial(run, name))
-            for name, words in _SWITCHES
+            name: self._button(label, BY_NAME[name].tip, partial(run, name))
+            for name, label in _SWITCHES
         }
-        self._lines = [QFrame() for _ in range(3)]
+        self._separators = [QFrame() for _ in range(3)]
         groups = [[*self.layouts.values()], [*self.windows.values()], [*self.switches.values()]]
-        for group, line in zip(groups, self._lines, strict=True):
+        for group, line in zip(groups, self._separators, strict=True):
             for button in group:
                 row.addWidget(button)
             line.setFrameShape(QFrame.Shape.VLine)
@@ -104,87 +104,87 @@ class ViewToolbar(QWidget):
         for button in (self.measure, self.overflow):
             row.addWidget(button)
         row.addStretch(1)
-        self._wanted = self._buttons()
-        self.setStyleSheet(_style(self._is_roomy))
+        self._requested = self._buttons()
+        self.setStyleSheet(_style(self._is_wide))
 
-    def _button(self, words: str, tip: str, act: Callable[[], object]) -> QToolButton:
-        button = _plain_button(words, tip)
+    def _button(self, label: str, tip: str, on_click: Callable[[], object]) -> QToolButton:
+        button = _plain_button(label, tip)
         button.setCheckable(True)
-        button.clicked.connect(lambda _=False: act())
-        button.clicked.connect(self._restate)
+        button.clicked.connect(lambda _=False: on_click())
+        button.clicked.connect(self._show_again)
         return button
 
     def _measure_button(self, run: Callable[[str], object]) -> QToolButton:
         keys = ", ".join(command.shown_key for command in MEASURES[:-1])
-        made = self._menu_button("mm", f"Measure a length, an angle or intensities ({keys})")
-        made.setAccessibleName("Measure")
-        made.setCheckable(True)
+        button = self._menu_button("mm", f"Measure a length, an angle or intensities ({keys})")
+        button.setAccessibleName("Measure")
+        button.setCheckable(True)
         for command in MEASURES:
-            act = made.menu().addAction(command.tip)
-            act.triggered.connect(lambda _=False, c=command: run(c.name))
-        return made
+            action = button.menu().addAction(command.tip)
+            action.triggered.connect(lambda _=False, c=command: run(c.name))
+        return button
 
-    def _menu_button(self, words: str, tip: str) -> QToolButton:
-        made = _plain_button(words, tip)
-        made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        made.setMenu(QMenu(made))
-        return made
+    def _menu_button(self, label: str, tip: str) -> QToolButton:
+        button = _plain_button(label, tip)
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        button.setMenu(QMenu(button))
+        return button
 
     def _buttons(self) -> tuple[QToolButton, ...]:
-        """Return the buttons; the last ones are the first that have no room."""
-        first = (*self.layouts.values(), *self.windows.values(), self.measure)
-        return (*first, *self.switches.values())
+        """Return the buttons by priority; the last ones are hidden first."""
+        essential = (*self.layouts.values(), *self.windows.values(), self.measure)
+        return (*essential, *self.switches.values())
 
     def _fill_overflow(self) -> None:
-        """List the buttons that have no room in the row."""
+        """List the buttons that do not fit into the row."""
         menu = self.overflow.menu()
         menu.clear()
         for button in self._buttons():
             if button is not self.measure and button.isHidden() and button.isEnabled():
-                act = menu.addAction(button.toolTip())
-                act.setCheckable(True)
-                act.setChecked(button.isChecked())
-                act.triggered.connect(button.click)
-        if self.measure.isHidden() and self.measure in self._wanted:
+                action = menu.addAction(button.toolTip())
+                action.setCheckable(True)
+                action.setChecked(button.isChecked())
+                action.triggered.connect(button.click)
+        if self.measure.isHidden() and self.measure in self._requested:
             menu.addSeparator()
             menu.addActions(self.measure.menu().actions())
 
     def minimumSizeHint(self) -> QSize:
         """Return the size with one button and the menu of the others."""
-        lines = sum(one.sizeHint().width() for one in self._lines)
-        least = self._width_of((*self._wanted[:1], self.overflow))
-        return QSize(least + lines + 2 * _MARGIN, super().minimumSizeHint().height())
+        lines_width = sum(line.sizeHint().width() for line in self._separators)
+        min_width = self._width_of((*self._requested[:1], self.overflow))
+        return QSize(min_width + lines_width + 2 * _MARGIN, super().minimumSizeHint().height())
 
-    def _width_of(self, buttons: Sequence[QToolButton], roomy: bool = False) -> int:
+    def _width_of(self, buttons: Sequence[QToolButton], wide: bool = False) -> int:
         """Return the width of buttons, pixels, whatever the padding is now."""
-        more = 2 * (_ROOMY - _NARROW) * (roomy - self._is_roomy)
-        return sum(button.sizeHint().width() + more for button in buttons)
+        extra = 2 * (_WIDE_PADDING - _NARROW_PADDING) * (wide - self._is_wide)
+        return sum(button.sizeHint().width() + extra for button in buttons)
 
     def _fit(self) -> None:
-        """Choose the padding that fits the width; what has no room goes into the menu."""
-        lines = sum(one.sizeHint().width() for one in self._lines)
-        free, shown = self.width() - 2 * _MARGIN - lines, self._wanted
-        aside = (one for one in self._buttons() if one not in shown and one.isEnabled())
-        menu = (self.overflow,) if any(aside) else ()
-        roomy = free >= self._width_of((*shown, *menu), roomy=True)
-        while len(shown) > 1 and free < self._width_of((*shown, *menu), roomy):
-            shown, menu = shown[:-1], (self.overflow,)
+        """Choose the padding that fits the width; other buttons go into the menu."""
+        lines_width = sum(line.sizeHint().width() for line in self._separators)
+        available, visible = self.width() - 2 * _MARGIN - lines_width, self._requested
+        overflows = any(b not in visible and b.isEnabled() for b in self._buttons())
+        menu = (self.overflow,) if overflows else ()
+        wide = available >= self._width_of((*visible, *menu), wide=True)
+        while len(visible) > 1 and available < self._width_of((*visible, *menu), wide):
+            visible, menu = visible[:-1], (self.overflow,)
         for button in self._buttons():
-            button.setVisible(button in shown)
+            button.setVisible(button in visible)
         self.overflow.setVisible(bool(menu))
-        if roomy is not self._is_roomy:
-            self._is_roomy = roomy
-            self.setStyleSheet(_style(roomy))
+        if wide is not self._is_wide:
+            self._is_wide = wide
+            self.setStyleSheet(_style(wide))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Choose the padding and the buttons that fit the width."""
         super().resizeEvent(event)
         self._fit()
 
-    def _restate(self) -> None:
+    def _show_again(self) -> None:
         """Paint the buttons again: Qt toggles a clicked button even if the command was refused."""
-        if self._stated is not None:
-            self.show_board(self._stated[0], linked=self._stated[1])
+        if self._last_shown is not None:
+            self.show_board(self._last_shown[0], linked=self._last_shown[1])
 
     def show_board(self, board: Board, *, linked: bool) -> None:
         """Check, enable and show the buttons.
@@ -194,43 +194,46 @@ class ViewToolbar(QWidget):
         linked : bool
             Whether linked views are visible; otherwise napari's canvas is, whatever the layout.
         """
-        self._stated = (board, linked)
-        views, present = board.views, len(board.series)
+        self._last_shown = (board, linked)
+        views, series_count = board.views, len(board.series)
         layout_shown = views.layout if linked else Layout.SINGLE
-        wanted = set()
+        buttons_to_show = set()
         for layout, button in self.layouts.items():
             button.setChecked(layout is layout_shown)
-            free = layout is not Layout.PRIOR or views.compared is not None
-            roomy = not board.editing or layout in (Layout.SINGLE, views.layout)
-            button.setEnabled(free and layout.sequences <= max(present, 1))
-            wanted |= {button} if free and roomy else set()  # napari's controls need the space
-        other = views.compared is not None and bool(views.compared.other_image)
-        self.layouts[Layout.PRIOR].setText("beside" if other else "prior")
+            enabled = layout is not Layout.PRIOR or views.compared is not None
+            has_space = not board.editing or layout in (Layout.SINGLE, views.layout)
+            button.setEnabled(enabled and layout.sequences <= max(series_count, 1))
+            if enabled and has_space:  # napari's controls need the space
+                buttons_to_show.add(button)
+        compares_images = views.compared is not None and bool(views.compared.other_image)
+        self.layouts[Layout.PRIOR].setText("beside" if compares_images else "prior")
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
-            wanted.add(button)
-        held = {
+            buttons_to_show.add(button)
+        states = {
             "toggle_cine": views.cine,
             "toggle_slab": views.slab and linked,
             "toggle_isolines": views.isolines,
             "toggle_rulers": views.rulers and linked,
             "toggle_names": views.named,
         }
-        for act, button in self.switches.items():
-            button.setChecked(held[act])
-            free = act not in _LINKED or not board.editing
-            button.setEnabled(free)
-            wanted |= {button} if act not in _ASIDE or not board.editing else set()
+        for command, button in self.switches.items():
+            button.setChecked(states[command])
+            enabled = command not in _LINKED_ONLY or not board.editing
+            button.setEnabled(enabled)
+            if command not in _HIDDEN_WHILE_EDITING or not board.editing:
+                buttons_to_show.add(button)
         self.measure.setChecked(views.measuring is not None)
-        wanted |= set() if board.editing else {self.measure}
-        self._wanted = tuple(button for button in self._buttons() if button in wanted)
+        if not board.editing:
+            buttons_to_show.add(self.measure)
+        self._requested = tuple(button for button in self._buttons() if button in buttons_to_show)
         self._fit()
         self.setVisible(board.opened)  # last: a visible row is laid out again at every change
 
 
-def _plain_button(words: str, tip: str) -> QToolButton:
+def _plain_button(label: str, tip: str) -> QToolButton:
     button = QToolButton()
-    button.setText(words)
+    button.setText(label)
     button.setToolTip(tip)
     button.setAccessibleName(tip)
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)

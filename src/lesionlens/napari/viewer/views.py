@@ -95,11 +95,11 @@ class Views(QObject):
         self._viewpoint, self._handover = viewpoint, Handover(viewer, viewpoint)
         self.canvas: QWidget | None = None
         self._board = Board()
-        self._moving = self._turning = False
+        self._is_moving = self._is_turning = False
         self._pictures: dict[MrSequence, Picture] = {}
-        self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
-        self._applied = self._wanted = ShownScene()
-        self._later = once_idle(self.settle, self, _IDLE_MS)
+        self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_window)
+        self._applied_scene = self._scene = ShownScene()
+        self._idle_timer = once_idle(self.settle, self, _IDLE_MS)
         viewpoint.changed.connect(self._on_viewpoint)
         viewer.dims.events.point.connect(self._on_point)
         viewer.dims.events.order.connect(self._draw_lines)
@@ -120,34 +120,34 @@ class Views(QObject):
 
     def show(self, model: ViewModel) -> None:
         """Show a model in the chosen views."""
-        board, before = model.board, self._wanted
-        scene = self._wanted = board.scene
+        board, previous = model.board, self._scene
+        scene = self._scene = board.scene
         self.single.watch(self._layers.picture(scene.sequence))
-        if scene.plane is not before.plane:
+        if scene.plane is not previous.plane:
             self.single.set_right()
             self._layers.set_right()
-        self._turning = True
+        self._is_turning = True
         self.single.show_plane(scene.plane)
-        self._turning = False
+        self._is_turning = False
         self.single.caption(model.screen.caption)
         self.single.identify(board.corner)
         if board.views.cine is not self._cine.isActive():
             (self._cine.start if board.views.cine else self._cine.stop)()
         self._board = board
         if self.linked is None and board.opened:
-            self._make()
+            self._create_linked_views()
         if self.linked is not None and not board.opened:
             self._pictures = {}
             for view in self._boards():
                 view.forget()
             self.lines.forget()
-        self._swap()
+        self._update_layout()
         self._show_second_window(board)
         if self._is_linked:
-            self._later.start()
+            self._idle_timer.start()
         else:
             self.settle()
-        self._show_bars()
+        self._update_bars()
 
     def take(self, event: Event) -> None:
         """Handle an event: centre a position, or apply a window preset."""
@@ -156,25 +156,25 @@ class Views(QObject):
         else:
             self._layers.choose_window(event.window)
 
-    def _show_bars(self) -> None:
+    def _update_bars(self) -> None:
         if self.toolbar is not None and self.bar is not None:
             self.toolbar.show_board(self._board, linked=self._is_linked)
             self.bar.show_board(self._board, flat=self._viewer.dims.ndisplay < SPACE)
 
     def settle(self) -> None:
         """Update napari's layers and sliders."""
-        self._later.stop()
-        applied, self._applied = self._applied, self._wanted
-        self._layers.apply(applied, self._wanted)
-        self._follow(self._viewpoint.now)
+        self._idle_timer.stop()
+        applied, self._applied_scene = self._applied_scene, self._scene
+        self._layers.apply(applied, self._scene)
+        self._move_sliders(self._viewpoint.now)
         self._draw_lines()
 
     def show_dimensions(self) -> None:
         """Show napari's canvas in three dimensions, the chosen views in two."""
         self.settle()
-        self._layers.show_dimensions(self._wanted)
-        self._swap()
-        self._show_bars()
+        self._layers.show_dimensions(self._scene)
+        self._update_layout()
+        self._update_bars()
         self._draw_lines()
         if self._viewer.dims.ndisplay == SPACE:
             self.single.look_around()
@@ -194,7 +194,7 @@ class Views(QObject):
             return True
         if self.linked is not None and self._is_linked:
             return self.linked.in_sight(plane, points_mm)
-        return self._wanted.plane is plane and self.single.in_sight(points_mm)
+        return self._scene.plane is plane and self.single.in_sight(points_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""
@@ -215,21 +215,21 @@ class Views(QObject):
 
         Tab then leads to the panel. A text field being edited keeps the focus.
         """
-        shown = self.linked if self._is_linked else self.canvas
-        if shown is not None:
+        visible = self.linked if self._is_linked else self.canvas
+        if visible is not None:
             if not isinstance(QApplication.focusWidget(), QLineEdit | QAbstractSpinBox):
-                shown.setFocus()
-            shown.repaint()
+                visible.setFocus()
+            visible.repaint()
 
     def adopt(self, layer: Any) -> None:
         """Use a layer as the image of its sequence, with one window in all views."""
         layer.events.contrast_limits.connect(self.repaint)
-        self._take_pictures()
+        self._update_pictures()
 
     def release(self) -> None:
         """Restore napari's canvas."""
         self._cine.stop()
-        self._later.stop()
+        self._idle_timer.stop()
         self._viewpoint.changed.disconnect(self._on_viewpoint)
         self._viewer.dims.events.point.disconnect(self._on_point)
         self._viewer.dims.events.order.disconnect(self._draw_lines)
@@ -243,13 +243,13 @@ class Views(QObject):
         for view in self._boards():
             view.release()
         if self.linked is not None:
-            self._reveal(False)
+            self._show_linked(False)
         if self.bar is not None:
             self.bar.release()
-        for ours in (self.second_window, self.linked, self.toolbar, self.bar):
-            if ours is not None:
-                ours.hide()
-                ours.deleteLater()
+        for widget in (self.second_window, self.linked, self.toolbar, self.bar):
+            if widget is not None:
+                widget.hide()
+                widget.deleteLater()
         self.second_window = self.linked = self.toolbar = self.bar = None
 
     # --- one or the other -----------------------------------------------------------------
@@ -258,18 +258,18 @@ class Views(QObject):
     def _is_linked(self) -> bool:
         return self.linked is not None and not self.linked.isHidden()
 
-    def _swap(self) -> None:
+    def _update_layout(self) -> None:
         """Show the linked views if the layout has any, else napari's canvas."""
         board = self._board
-        wanted = bool(board.tiles) and self._viewer.dims.ndisplay == 2
+        show_linked = bool(board.tiles) and self._viewer.dims.ndisplay == 2
         if self.linked is None:
             return
-        if wanted:
-            self._take_pictures()
+        if show_linked:
+            self._update_pictures()
             self.linked.show_board(board)
-        if wanted is not self._is_linked:
-            self._reveal(wanted)
-            if wanted:
+        if show_linked is not self._is_linked:
+            self._show_linked(show_linked)
+            if show_linked:
                 self._handover.enter(self.linked)
             else:
                 self.settle()
@@ -284,40 +284,40 @@ class Views(QObject):
         if self.linked is None or (self.second_window is None and not board.second_window):
             return
         if self.second_window is None:
-            home = self.linked.parentWidget()
-            self.second_window = SecondWindow(self._board_view(home), home)
+            parent = self.linked.parentWidget()
+            self.second_window = SecondWindow(self._board_view(parent), parent)
             self.second_window.closed.connect(lambda: self._acts.keep_second_window(False))
             self.second_window.view.take(self._pictures)
         if board.second_window:
-            self._take_pictures()
-        hidden = self.second_window.isHidden()
+            self._update_pictures()
+        was_hidden = self.second_window.isHidden()
         self.second_window.view.follows = self._is_linked
         self.second_window.show_board(board)
-        if hidden and not self._is_linked:  # napari's canvas has a zoom and a centre of its own
+        if was_hidden and not self._is_linked:  # napari's canvas has a zoom and a centre of its own
             self.second_window.view.fit()
 
-    def _make(self) -> None:
+    def _create_linked_views(self) -> None:
         """Create the linked views in place of napari's canvas, once the panel is docked."""
         window = main_window(self._docked)
-        middle = None if window is None else window.centralWidget()
-        canvas = None if middle is None else middle.findChild(QOpenGLWidget)
-        home = None if canvas is None else canvas.parentWidget()
-        layout = None if home is None else home.layout()
-        if home is None or not isinstance(layout, QVBoxLayout):
+        central = None if window is None else window.centralWidget()
+        canvas = None if central is None else central.findChild(QOpenGLWidget)
+        parent = None if canvas is None else canvas.parentWidget()
+        layout = None if parent is None else parent.layout()
+        if parent is None or not isinstance(layout, QVBoxLayout):
             return
-        view = self._board_view(home)
+        view = self._board_view(parent)
         view.hide()
-        self.toolbar = ViewToolbar(self._run, home)
+        self.toolbar = ViewToolbar(self._run, parent)
         layout.insertWidget(layout.indexOf(canvas), view, 1)
         layout.insertWidget(0, self.toolbar)
-        self.bar = SliceBar(self._acts, home)
+        self.bar = SliceBar(self._acts, parent)
         layout.addWidget(self.bar)
         self.canvas, self.linked = canvas, view
         self.layout_changed.emit(view, canvas)
 
-    def _board_view(self, home: QWidget) -> BoardView:
+    def _board_view(self, parent: QWidget) -> BoardView:
         """Return linked views connected to the window's acts."""
-        view = BoardView(self._viewpoint, self._layers.limits, home)
+        view = BoardView(self._viewpoint, self._layers.limits, parent)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.probe_requested.connect(self.probe_requested)
         view.lesion_requested.connect(self.lesion_requested)
@@ -331,21 +331,21 @@ class Views(QObject):
         self.board_created.emit(view)
         return view
 
-    def _reveal(self, linked: bool) -> None:
+    def _show_linked(self, linked: bool) -> None:
         if self.linked is not None and self.canvas is not None:
-            shown, gone = (self.linked, self.canvas) if linked else (self.canvas, self.linked)
-            gone.hide()  # first, otherwise both would share the height for a moment
-            shown.show()
-            shown.setFocus()
+            visible, hidden = (self.linked, self.canvas) if linked else (self.canvas, self.linked)
+            hidden.hide()  # first, otherwise both would share the height for a moment
+            visible.show()
+            visible.setFocus()
 
     # --- the same place -------------------------------------------------------------------
 
     def _on_point(self) -> None:
         dims = self._viewer.dims
-        if not self._moving and dims.ndim >= SPACE:
-            self._moving = True
+        if not self._is_moving and dims.ndim >= SPACE:
+            self._is_moving = True
             self._viewpoint.move(point_mm=as_vec3(dims.point[-SPACE:]))
-            self._moving = False
+            self._is_moving = False
             self._draw_lines()
 
     def _draw_lines(self) -> None:
@@ -353,37 +353,37 @@ class Views(QObject):
         if not self._is_linked:
             self.lines.show(self._board, self._viewpoint.now)
 
-    def _on_viewpoint(self, place: Viewpoint) -> None:
+    def _on_viewpoint(self, viewpoint: Viewpoint) -> None:
         """Update napari's sliders: at once if its canvas is visible, otherwise delayed."""
-        if self._moving:
+        if self._is_moving:
             return
         if self._is_linked:
-            self._later.start()
+            self._idle_timer.start()
         else:
-            self._follow(place)
+            self._move_sliders(viewpoint)
 
-    def _follow(self, place: Viewpoint) -> None:
+    def _move_sliders(self, viewpoint: Viewpoint) -> None:
         dims = self._viewer.dims
-        more = dims.ndim - SPACE
-        if more < 0 or np.allclose(dims.point[-SPACE:], place.point_mm):
+        extra_dims = dims.ndim - SPACE
+        if extra_dims < 0 or np.allclose(dims.point[-SPACE:], viewpoint.point_mm):
             return
-        self._moving = True
-        dims.set_point(tuple(range(more, dims.ndim)), place.point_mm)
-        self._moving = False
+        self._is_moving = True
+        dims.set_point(tuple(range(extra_dims, dims.ndim)), viewpoint.point_mm)
+        self._is_moving = False
         self._draw_lines()
 
     def without_events(self, change: Callable[[], object]) -> None:
         """Change layers and keep the position, which napari would round to their steps."""
-        self._moving = True
+        self._is_moving = True
         with passing_over():
             change()
-        self._moving = False
-        self._follow(self._viewpoint.now)
+        self._is_moving = False
+        self._move_sliders(self._viewpoint.now)
 
     def _on_pointed(self, point_mm: Point) -> None:
         """Pass the position of the pointer to napari, for keys that use it."""
-        more = (0.0,) * (self._viewer.dims.ndim - SPACE)
-        self._viewer.cursor.position = (*more, *point_mm)
+        extra_position = (0.0,) * (self._viewer.dims.ndim - SPACE)
+        self._viewer.cursor.position = (*extra_position, *point_mm)
         for callback in self._viewer.mouse_move_callbacks:
             callback(self._viewer, None)
 
@@ -398,18 +398,20 @@ class Views(QObject):
         return move_at_pointer((canvas, *tiles))
 
     def _on_reset(self) -> None:
-        if self.linked is not None and self._is_linked and not self._turning:
+        if self.linked is not None and self._is_linked and not self._is_turning:
             self.linked.fit()
 
     # --- voxels and brightness ------------------------------------------------------------
 
-    def _take_pictures(self) -> None:
+    def _update_pictures(self) -> None:
         if self.linked is None:
             return
-        found = self._layers.pictures()
-        known = {sequence: picture.source for sequence, picture in self._pictures.items()}
-        if {s: id(data) for s, (data, _) in found.items()} != {s: id(d) for s, d in known.items()}:
-            self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in found.items()}
+        pictures = self._layers.pictures()
+        sources = {sequence: picture.source for sequence, picture in self._pictures.items()}
+        if {s: id(data) for s, (data, _) in pictures.items()} != {
+            s: id(d) for s, d in sources.items()
+        }:
+            self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in pictures.items()}
             for view in self._boards():
                 view.take(self._pictures)
 
@@ -418,6 +420,6 @@ class Views(QObject):
         for view in self._boards():
             view.repaint_all()
 
-    def _drag_shown(self, right: float, down: float) -> None:
+    def _drag_window(self, right: float, down: float) -> None:
         if self._board.scene.sequence is not None:
             self._layers.drag_window(self._board.scene.sequence, right, down)

@@ -16,7 +16,7 @@ def test_a_line_is_as_wide_for_the_eye_on_a_screen_of_many_pixels(scale):
     image.fill(0)
     painter = QPainter(image)
     place = Projection((0.0, 0.0), 1.0, 60, 40)
-    paint_trail(painter, [(-20.0, 0.0), (20.0, 0.0)], place, belongs=True)
+    paint_trail(painter, [(-20.0, 0.0), (20.0, 0.0)], place, is_foreground=True)
     painter.end()
     column = (image.pixelColor(30 * scale, y) for y in range(40 * scale))
     assert sum(map(QColor.alphaF, column)) / scale == pytest.approx(2.0, abs=0.6)
