@@ -43,7 +43,13 @@ from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.viewer import canvas_strokes, paint
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.colours import MARK_COLOUR
-from lesionlens.napari.viewer.paint import Projection, apart, in_view, rows_below, rows_of_identity
+from lesionlens.napari.viewer.paint import (
+    Projection,
+    avoid_overlap,
+    clamp_to_view,
+    identity_row_count,
+    identity_row_offset,
+)
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
@@ -747,18 +753,18 @@ def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
     metrics = QFontMetricsF(QFont())
     left, right = ("FLAIR · axial", "slice 99 of 146 · 1 mm"), ("A Patient", "ID 0123456789")
     wide = max(map(metrics.horizontalAdvance, (*left, *right)))
-    assert rows_below(metrics, left, right, 2 * wide + 80) == 0
-    assert rows_below(metrics, left, right, 2 * wide + 10) == 2
-    assert rows_below(metrics, left, (), 50.0) == 0
+    assert identity_row_offset(metrics, left, right, 2 * wide + 80) == 0
+    assert identity_row_offset(metrics, left, right, 2 * wide + 10) == 2
+    assert identity_row_offset(metrics, left, (), 50.0) == 0
 
 
 def test_the_identity_does_not_lie_on_the_lesion_in_a_small_view():
     """At 1280 × 800 six rows below three others reached into the middle of the brain."""
-    assert rows_of_identity(6, row_offset=0, visible_rows=10) == 6
-    assert rows_of_identity(6, row_offset=3, visible_rows=40) == 6
-    assert rows_of_identity(6, row_offset=3, visible_rows=22) == 4
-    assert rows_of_identity(6, row_offset=3, visible_rows=12) == 2
-    assert rows_of_identity(1, row_offset=3, visible_rows=12) == 1
+    assert identity_row_count(6, row_offset=0, visible_rows=10) == 6
+    assert identity_row_count(6, row_offset=3, visible_rows=40) == 6
+    assert identity_row_count(6, row_offset=3, visible_rows=22) == 4
+    assert identity_row_count(6, row_offset=3, visible_rows=12) == 2
+    assert identity_row_count(1, row_offset=3, visible_rows=12) == 1
 
 
 def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):
@@ -768,21 +774,21 @@ def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):
     to = Projection((0.0, 0.0), 1.0, 300, 200)
     wide = max(map(metrics.horizontalAdvance, lines))
     for x, y in ((10.0, 50.0), (290.0, 50.0), (290.0, 500.0), (-80.0, -80.0)):
-        at = in_view(metrics, lines, QPointF(x, y), to)
+        at = clamp_to_view(metrics, lines, QPointF(x, y), to)
         assert 0 <= at.x() <= 300 - wide
         assert metrics.ascent() <= at.y() <= 200 - 2 * metrics.height()
-    assert in_view(metrics, lines, QPointF(10.0, 50.0), to) == QPointF(10.0, 50.0)
+    assert clamp_to_view(metrics, lines, QPointF(10.0, 50.0), to) == QPointF(10.0, 50.0)
 
 
 def test_the_text_of_a_measurement_covers_no_other():
     """A length of 53.3 mm before an area read as 53.3 mm²."""
     first, second = QRectF(50.0, 60.0, 80.0, 40.0), QRectF(40.0, 105.0, 80.0, 15.0)
-    placed = apart(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 200.0)
+    placed = avoid_overlap(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 200.0)
     assert placed == QRectF(45.0, 120.0, 50.0, 15.0)
-    assert apart(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 130.0).bottom() == 60.0
+    assert avoid_overlap(QRectF(45.0, 95.0, 50.0, 15.0), (first, second), 130.0).bottom() == 60.0
     aside = QRectF(45.0, 10.0, 50.0, 15.0)
-    assert apart(aside, (first, second), 200.0) == aside
-    assert apart(first, (QRectF(0.0, 0.0, 200.0, 130.0),), 130.0) == first, "no room: shown"
+    assert avoid_overlap(aside, (first, second), 200.0) == aside
+    assert avoid_overlap(first, (QRectF(0.0, 0.0, 200.0, 130.0),), 130.0) == first, "no room: shown"
 
 
 def test_two_measurements_at_one_place_are_written_apart(shown):

@@ -116,15 +116,15 @@ def _report(loading_seconds: float, runs: list[tuple[float, Any]]) -> dict[str, 
     for _, run in warm:
         for stage in run.stages:
             stages.setdefault(stage.name, []).append(stage.seconds)
-    last = runs[-1][1]
+    last_run = runs[-1][1]
     return {
-        "weights_sha256": last.engine.weights_sha256,
+        "weights_sha256": last_run.engine.weights_sha256,
         "loading_seconds": round(loading_seconds, 3),
         "cold_seconds": round(runs[0][0], 3),
         "median_seconds": round(statistics.median(run_seconds for run_seconds, _ in warm), 3),
         "runs": len(warm),
         "stages": {name: round(statistics.median(found), 3) for name, found in stages.items()},
-        "peak_memory_mib": round(max(s.peak_memory_mib for s in last.stages), 1),
+        "peak_memory_mib": round(max(s.peak_memory_mib for s in last_run.stages), 1),
     }
 
 

@@ -1,4 +1,4 @@
-"""Shared by every command: output, progress on stderr, interruption, text that is safe to print."""
+"""Output, progress, interruption and terminal-safe text of every command."""
 
 from __future__ import annotations
 

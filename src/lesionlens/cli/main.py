@@ -125,8 +125,8 @@ def _reopen_closed_streams() -> None:
 def refused_argument(arguments: Sequence[str]) -> str | None:
     """Return the error text for an argument that would be misread; None if all are clear.
 
-    One that is empty, most often an unset variable of a script, would mean the working folder as a
-    path; a file or folder whose name begins with a dash is taken for options.
+    An empty one, usually an unset variable of a script, would be read as the working folder; the
+    name of a file or folder that begins with a dash would be read as options.
 
     Examples
     --------
@@ -178,7 +178,8 @@ def _configure_process() -> None:
     # Imports create hundreds of thousands of permanent objects. With Python's threshold of 700 they
     # are traced repeatedly, which takes a tenth of the import time.
     gc.set_threshold(50_000)
-    # Torch is imported beside the preparation, whose every return to Python waited 5 ms for it.
+    # Torch is imported during the preparation, which would wait 5 ms for it at each return to
+    # Python.
     sys.setswitchinterval(0.0005)
     if isinstance(sys.stdout, io.TextIOWrapper):  # unencodable characters are replaced
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -248,7 +249,7 @@ def _run_command(command: Callable[..., CommandOutput], arguments: dict[str, Any
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Send to stderr what native code and child processes print: stdout is for the answer alone."""
+    """Redirect output of native code and child processes to stderr; stdout is for results."""
     try:
         stdout = os.dup(1)
         os.dup2(2, 1)
@@ -263,7 +264,7 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def _redirect_late_output() -> None:
-    """Send to stderr what a plug-in prints after the answer, in a thread or as Python ends."""
+    """Redirect output of plug-ins after the result, from threads or at exit, to stderr."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         os.dup2(2, 1)
@@ -298,7 +299,7 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 
 def _unexpected_error_text(error: BaseException) -> str:
-    """Return the message of an exception that is no error of LesionLens."""
+    """Return the message of an exception other than LesionLensError."""
     package = missing_package(error)
     if package is not None:
         return (

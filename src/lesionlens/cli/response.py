@@ -87,21 +87,23 @@ def response(
     signed_lines = _signed_lines(saved.review.response, comparison)
     if sign is None:
         return CommandOutput((*lines, *signed_lines, RESEARCH_USE_NOTICE))
-    chosen = category or draft.category
-    if chosen is None:
+    signed_category = category or draft.category
+    if signed_category is None:
         raise UnusableInputError(
             found=f"nothing to sign: {' and '.join(draft.missing)} not entered",
             expected="a category",
             next_step="Enter them, or name the category with --category",
         )
-    signed = followup.sign(draft, comparison, chosen, sign, now())
+    signed = followup.sign(draft, comparison, signed_category, sign, now())
     store.change_response(result, lambda log: log.sign_response(signed))
-    signature = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
+    signature = (
+        f"Signed by {plain(signed.reader)}: {signed_category} ({signed_category.display_name})"
+    )
     return CommandOutput((*lines[:-1], signature, RESEARCH_USE_NOTICE))
 
 
 def _signed_lines(signed: SignedResponse | None, comparison: Comparison) -> tuple[str, ...]:
-    """Return the line on the response that is signed already; empty if there is none."""
+    """Return the line about an already signed response; empty if there is none."""
     from lesionlens.base.records.signed_measures import is_outdated
 
     if signed is None:

@@ -57,7 +57,7 @@ class Lens:
         A weights file in place of those in use; "default" or "synthetic", those in the package;
         or a version that was accepted on this machine, such as "v1".
     bundle : str or Path, optional
-        A MONAI bundle's folder: its network decides instead of ours.
+        A MONAI bundle's folder: its network is used instead of the built-in one.
     engine : str, Engine or Future
         Name of an installed engine (entry-point group `lesionlens.engines`), or one of your own;
         with a server the name of one of its models, "lens" for its first. Or one that is still
@@ -120,7 +120,7 @@ class Lens:
 
     @property
     def engine(self) -> Engine:
-        """The engine that decides."""
+        """The engine, loaded on first use."""
         if isinstance(self._engine, Future):
             self._engine = self._engine.result()
         return self._engine
@@ -219,7 +219,7 @@ def _run_engine(
     context: RunContext,
     first: preliminary.Listener | None,
 ) -> tuple[Prediction, dict[Region, Floats], Volume | None, Flagged, Explained]:
-    """Do all for which the engine is asked, in turn."""
+    """Run all steps that use the engine."""
     preliminary.notify(engine, prepared, context, first)
     with context.stage("network"):
         prediction = predict(engine, prepared, context=context)

@@ -29,14 +29,14 @@ from lesionlens.results.export.nifti import rounded
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-Ask = Callable[[PromptRequest], PromptResponse]
+PromptSegmenter = Callable[[PromptRequest], PromptResponse]
 
 
 class AnalysedProbability(Mapping[Region, Floats]):
     """Probability of each region on the working grid, resampled when it is read.
 
-    It comes from the reference grid, rounded as in files: a result that was saved and opened again
-    holds nothing else, and the same prompts give the same voxels there.
+    It comes from the reference grid, rounded as in files, so that the same prompts give the same
+    voxels after a result was saved and reopened.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class AnalysedProbability(Mapping[Region, Floats]):
 
     @property
     def bytes(self) -> int:
-        """Memory held by the maps."""
+        """Memory of the maps, bytes."""
         return sum(int(probability.nbytes) for probability in self._probability.values())
 
     @override
@@ -70,10 +70,10 @@ class AnalysedProbability(Mapping[Region, Floats]):
         return len(self._probability)
 
 
-def ask(
+def segment_prompts(
     prompts: Prompts,
     prepared: PreparedStudy,
-    segment: Ask,
+    segment: PromptSegmenter,
     start: NDArray[Any] | Volume | None = None,
 ) -> PromptedVolume:
     """Segment from prompts on the reference grid.
@@ -152,7 +152,8 @@ def replay(
 def _prompted_voxels(prompts: Prompts, grid: Grid, is_foreground: bool) -> Points:
     """Return the (N, 3) prompted voxels, the same ones however the scan is stored.
 
-    The middle of an even number of voxels, and which voxels of a lasso are taken, follow an order.
+    Rounding, as of the centre of an even number of voxels, depends on the order of the axes: it is
+    done in RAS+ order.
     """
     from_ras = grid.ras_order()
     return nearest(
@@ -174,7 +175,7 @@ def _check_within(prompts: Prompts, grid: Grid) -> None:
 
 
 def outline_in(labels: NDArray[Any], region: Region | None) -> Mask:
-    """Return the outline that a mask, or labels as in `segmentation.nii.gz`, hold of a region.
+    """Return the outline of a region in a mask, or in labels as in `segmentation.nii.gz`.
 
     Of labels it is the region, by default the whole tumour: the resection cavity is no part of it.
 
@@ -183,12 +184,12 @@ def outline_in(labels: NDArray[Any], region: Region | None) -> Mask:
     UnusableInputError
         There is a label 4, but no 3: it is the enhancing part in files from before BraTS 2023.
     """
-    inside = labels.astype(bool, copy=False)
-    if labels.dtype == bool or not inside.any():
-        return inside
-    numbers = set(np.unique(labels[inside]).tolist())
+    mask = labels.astype(bool, copy=False)
+    if labels.dtype == bool or not mask.any():
+        return mask
+    numbers = set(np.unique(labels[mask]).tolist())
     if len(numbers) == 1 or not numbers <= set(Label):
-        return inside
+        return mask
     if Label.CAVITY in numbers and Label.ENHANCING not in numbers:
         raise UnusableInputError(
             found="an outline to start from with label 4, but no 3",

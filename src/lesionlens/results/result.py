@@ -139,7 +139,7 @@ class Result:
 
     @property
     def review(self) -> Review:
-        """What readers decided."""
+        """The readers' decisions."""
         return self._record.review
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -236,7 +236,7 @@ class Result:
             Corners of a closed line around the object on one slice, in any of the three directions.
         start : (I, J, K) array, Volume or None
             The outline to correct, on the reference grid: a mask, or labels as in
-            `segmentation.nii.gz`, of which `region` is taken. Only voxels connected to a
+            `segmentation.nii.gz`, of which `region` is used. Only voxels connected to a
             contradicting prompt, and near it, change. An empty one is none.
         region : Region, "wt", "tc", "et" or None
             Intended region; None for the object at the prompts.
@@ -259,7 +259,7 @@ class Result:
     ) -> PromptedVolume:
         """Replay stored prompts; with the same start they give the same voxels."""
         check_kind(prompts, Prompts, "stored `Prompts`", "Read them with Prompts.from_json")
-        return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
+        return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @works_when_forked
     def answer_prompts(self, request: PromptRequest) -> PromptResponse:

@@ -13,7 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.results.prompted import ask, replay
+from lesionlens.results.prompted import replay, segment_prompts
 
 WORKING, NATIVE = (40, 44, 36), (44, 40, 9)
 
@@ -96,7 +96,7 @@ def test_prompts_are_the_same_however_the_scan_is_stored(asked, order, shift):
         )
         here = index_map(native.affine, grid.affine)
         prompts = asked.moved(here)
-        results.append(ask(prompts, prepared, answer).data)
+        results.append(segment_prompts(prompts, prepared, answer).data)
     first, second = requests
     assert first.foreground.tolist() == second.foreground.tolist()
     assert first.background.tolist() == second.background.tolist()
@@ -104,7 +104,7 @@ def test_prompts_are_the_same_however_the_scan_is_stored(asked, order, shift):
 
 
 def test_a_prompt_on_the_native_grid_is_answered_there(prepared):
-    found = ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round)
+    found = segment_prompts(Prompts.of([((20, 10, 4), True)]), prepared, cube_round)
     assert found.data.shape == NATIVE
     assert found.mask[20, 10, 4]
     assert found.mask[26, 16, 4]
@@ -115,7 +115,7 @@ def test_a_prompt_on_the_native_grid_is_answered_there(prepared):
 def test_where_nothing_could_change_the_start_stays_to_the_voxel(prepared):
     start = np.zeros(NATIVE, bool)
     start[30:37:2, 30, 2] = start[5, 5, ::2] = True  # what resampling to 1 mm and back would spoil
-    found = ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, start)
+    found = segment_prompts(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, start)
     assert found.mask[start].all()
     away = np.ones(NATIVE, bool)
     away[12:28, 2:18] = False
@@ -131,9 +131,9 @@ def test_an_empty_start_is_none_as_in_the_window(prepared):
         return cube_round(question)
 
     here = Prompts.of([((20, 10, 4), True)])
-    empty = ask(here, prepared, answer, np.zeros(NATIVE, np.uint8))
+    empty = segment_prompts(here, prepared, answer, np.zeros(NATIVE, np.uint8))
     assert asked == [None]
-    np.testing.assert_array_equal(empty.data, ask(here, prepared, answer).data)
+    np.testing.assert_array_equal(empty.data, segment_prompts(here, prepared, answer).data)
 
 
 def test_rounds_replayed_give_the_same_voxels(prepared):
@@ -141,7 +141,7 @@ def test_rounds_replayed_give_the_same_voxels(prepared):
     kept = [Prompts.from_json(one.as_json()) for one in rounds]
 
     def prompt(prompts, start):
-        return ask(prompts, prepared, cube_round, start)
+        return segment_prompts(prompts, prepared, cube_round, start)
 
     second = prompt(rounds[1], prompt(rounds[0], None).mask)
     assert np.array_equal(replay(kept, prompt).data, second.data)
@@ -185,9 +185,11 @@ def test_stored_prompts_that_were_edited_by_hand_are_refused_in_words(stored):
 
 def test_a_prompt_outside_the_image_and_a_start_on_another_grid_are_refused(prepared):
     with pytest.raises(UnusableInputError, match="a prompt at the voxel"):
-        ask(Prompts.of([((20, 10, 9), True)]), prepared, cube_round)
+        segment_prompts(Prompts.of([((20, 10, 9), True)]), prepared, cube_round)
     with pytest.raises(UnusableInputError, match="an outline of"):
-        ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, np.zeros(WORKING, bool))
+        segment_prompts(
+            Prompts.of([((20, 10, 4), True)]), prepared, cube_round, np.zeros(WORKING, bool)
+        )
 
 
 def test_a_start_of_another_patient_space_is_refused_though_its_shape_fits(prepared):
@@ -195,9 +197,11 @@ def test_a_start_of_another_patient_space_is_refused_though_its_shape_fits(prepa
     point, mask = Prompts.of([((20, 10, 4), True)]), np.zeros(NATIVE, bool)
     mirrored = prepared.native.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
     with pytest.raises(UnusableInputError, match="elsewhere in the patient"):
-        ask(point, prepared, cube_round, Volume(mask, Grid(NATIVE, mirrored)))
+        segment_prompts(point, prepared, cube_round, Volume(mask, Grid(NATIVE, mirrored)))
     mask[30, 30, 2] = True
-    assert ask(point, prepared, cube_round, Volume(mask, prepared.native)).mask[30, 30, 2]
+    assert segment_prompts(point, prepared, cube_round, Volume(mask, prepared.native)).mask[
+        30, 30, 2
+    ]
 
 
 def test_a_probability_is_no_outline_to_start_from(prepared):
@@ -206,8 +210,8 @@ def test_a_probability_is_no_outline_to_start_from(prepared):
     for faint in (0.3, np.nan):
         start = np.full(prepared.native.shape, faint, np.float32)
         with pytest.raises(UnusableInputError, match="as in a probability"):
-            ask(point, prepared, cube_round, start)
-    ask(point, prepared, cube_round, np.zeros(prepared.native.shape, np.float32))
+            segment_prompts(point, prepared, cube_round, start)
+    segment_prompts(point, prepared, cube_round, np.zeros(prepared.native.shape, np.float32))
 
 
 def test_a_start_of_labels_is_the_region_that_is_meant_without_the_cavity(prepared):
@@ -217,13 +221,13 @@ def test_a_start_of_labels_is_the_region_that_is_meant_without_the_cavity(prepar
         labels[28 + 2 * number, 30, 2] = number
     for region, inside in ((None, (1, 2, 3)), ("wt", (1, 2, 3)), ("tc", (1, 3)), ("et", (3,))):
         point = Prompts.of([((20, 10, 4), True)], region=region)
-        mask = ask(point, prepared, cube_round, labels).mask
+        mask = segment_prompts(point, prepared, cube_round, labels).mask
         assert {n for n in range(1, 5) if mask[28 + 2 * n, 30, 2]} == set(inside)
     for mask in (labels * 20, np.where(labels == 4, 4, 0)):  # numbers of one's own
-        assert ask(point, prepared, cube_round, mask).mask[36, 30, 2]
+        assert segment_prompts(point, prepared, cube_round, mask).mask[36, 30, 2]
     labels[labels == 3] = 0
     with pytest.raises(UnusableInputError, match="label 4, but no 3"):
-        ask(point, prepared, cube_round, labels)
+        segment_prompts(point, prepared, cube_round, labels)
 
 
 def test_too_many_voxels_are_refused():

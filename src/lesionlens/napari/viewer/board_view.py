@@ -94,7 +94,7 @@ class BoardView(QWidget):
         if previous.tiles != board.tiles:
             same_layout = _cells(previous.tiles) == _cells(board.tiles)
             self._maximised = self._maximised if same_layout else None
-            self._lay_out()
+            self._update_grid()
         self.repaint_all()
 
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
@@ -126,7 +126,7 @@ class BoardView(QWidget):
             return tiles
         return (replace(tiles[self._maximised], row=0, column=0, rows=1),)
 
-    def _lay_out(self) -> None:
+    def _update_grid(self) -> None:
         """Create the views of the layout, reusing existing ones."""
         visible = self._visible_tiles()
         if len(visible) == len(self.tiles) and _cells(visible) == _cells(
@@ -285,38 +285,38 @@ class BoardView(QWidget):
         low, high = self.limits(tile)
         return f"W {value_words(high - low)}  L {value_words((low + high) / 2)}"
 
-    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
-        """Draw, grab a ruler's end, or else move the crosshair; `ask` probes the voxel too."""
-        point, slab = self._point_at(tile, at), self._slab(tile)
-        if not ask and (self._press_brush(point, slab) or self._drag_end(tile, at, point)):
+    def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None:
+        """Draw, grab a ruler's end, or else move the crosshair; `probe` probes the voxel too."""
+        point, slab = self._point_at(tile, position), self._slab(tile)
+        if not probe and (self._press_brush(point, slab) or self._drag_end(tile, position, point)):
             return
         self._viewpoint.move(point_mm=point)
-        if ask:
+        if probe:
             self.probe_requested.emit(point)
 
-    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
+    def added_at(self, tile: Tile, position: tuple[float, float]) -> None:
         """Move the crosshair and add the lesion there."""
         if self.board.editing:
-            self.pressed(tile, at, ask=False)
+            self.pressed(tile, position, probe=False)
             return
-        point = self._point_at(tile, at)
+        point = self._point_at(tile, position)
         self._viewpoint.move(point_mm=point)
         self.lesion_requested.emit(point)
 
     def prompted_along(
-        self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
+        self, tile: Tile, path: Sequence[tuple[float, float]], is_drag: bool, modifiers: set[str]
     ) -> None:
         """Emit a prompt."""
-        points = [self._point_at(tile, position) for position in traced(path, moved, modifiers)]
+        points = [self._point_at(tile, position) for position in traced(path, is_drag, modifiers)]
         self._viewpoint.move(point_mm=points[0])
-        self.prompted.emit(gesture_of(points, moved, modifiers))
+        self.prompted.emit(gesture_of(points, is_drag, modifiers))
 
-    def _drag_end(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
+    def _drag_end(self, tile: Tile, position: tuple[float, float], point: Point) -> bool:
         drawing = self.drawing(tile)
         if drawing is None:
             return False
         rulers = self._artist.rulers(self.board)
-        return self.ends.drag(drawing, rulers, at, point, pixels_per_mm=self.zoom())
+        return self.ends.drag(drawing, rulers, position, point, pixels_per_mm=self.zoom())
 
     def released(self) -> None:
         """Release a ruler, a measurement or the brush."""
@@ -324,30 +324,32 @@ class BoardView(QWidget):
             self.brush.lift()
         self.ends.let_go()
 
-    def _point_at(self, tile: Tile, at: tuple[float, float]) -> Point:
+    def _point_at(self, tile: Tile, position: tuple[float, float]) -> Point:
         frame = self.board.frame
         depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
-        return as_vec3(frame.in_patient(tile.plane, at, depth))
+        return as_vec3(frame.in_patient(tile.plane, position, depth))
 
-    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
+    def dragged(self, tile: Tile, offset_px: tuple[float, float], *, window: bool) -> None:
         """Move all views by pixels, or change a sequence's window."""
         comparison = self._comparison_of(tile)
         if window and comparison is not None:
-            comparison.drag(tile.sequence, by)
+            comparison.drag(tile.sequence, offset_px)
             self.repaint_all()
         elif window:
-            self.window_dragged.emit(tile.sequence, *by)
+            self.window_dragged.emit(tile.sequence, *offset_px)
         else:
             viewpoint = self._viewpoint.now
-            shift_mm = -(np.asarray(by) / viewpoint.zoom) @ self.board.frame.screen(tile.plane)
+            shift_mm = -(np.asarray(offset_px) / viewpoint.zoom) @ self.board.frame.screen(
+                tile.plane
+            )
             self._fitted = False
             self._viewpoint.move(centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm))
 
-    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
+    def hovered(self, tile: Tile | None, position: tuple[float, float]) -> None:
         """Show the value under the pointer."""
         previous, self._hover = self._hover, None
         if tile is not None:
-            point = self._point_at(tile, at)
+            point = self._point_at(tile, position)
             self.pointed.emit(point)
             self._hover = (tile, self._value_at(tile, point))
         changed_tiles = {hover[0] for hover in (previous, self._hover) if hover is not None}
@@ -361,7 +363,9 @@ class BoardView(QWidget):
             return self._artist.value(self.board, tile, point)
         return comparison.artist.value(comparison.board(self.board), tile, point)
 
-    def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
+    def turned(
+        self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
+    ) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference swaps both."""
         if control is self.wheel_zooms:
             self._wheel_remainder += steps  # touchpads send fractions of a notch
@@ -375,7 +379,7 @@ class BoardView(QWidget):
             return
         viewpoint, frame = self._viewpoint.now, self.board.frame
         zoom = viewpoint.zoom * ZOOM_STEP**steps
-        offset_mm = np.asarray(at) - frame.on_screen(tile.plane, viewpoint.centre_mm)
+        offset_mm = np.asarray(position) - frame.on_screen(tile.plane, viewpoint.centre_mm)
         shift_mm = offset_mm * (1 - viewpoint.zoom / zoom) @ frame.screen(tile.plane)
         self._fitted = False
         self._viewpoint.move(
@@ -389,7 +393,7 @@ class BoardView(QWidget):
         keys = [(other.sequence, other.plane, other.prior) for other in self.board.tiles]
         key = (tile.sequence, tile.plane, tile.prior)
         self._maximised = keys.index(key) if self._maximised is None else None
-        self._lay_out()
+        self._update_grid()
         self.repaint_all()
 
     def resized(self) -> None:

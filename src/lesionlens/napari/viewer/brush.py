@@ -20,7 +20,7 @@ class Brush(Protocol):
     def outline(self) -> DrawnOutline | None:
         """The outline being drawn, or None."""
 
-    def press(self, at: Point, slab: Slab) -> bool:
+    def press(self, point: Point, slab: Slab) -> bool:
         """Begin or continue a stroke at a point (RAS+ mm); False if the pointer does not draw."""
 
     def lift(self) -> None:

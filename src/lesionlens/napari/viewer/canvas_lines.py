@@ -84,11 +84,11 @@ class CanvasLines:
             drawing = replace(drawing, outlines=compared_outlines, box=None)
         depth = float(viewpoint.point_mm[sliced])
 
-        def onto(line: Line) -> NDArray[np.float32]:
+        def to_canvas(line: Line) -> NDArray[np.float32]:
             points = board.frame.in_patient(tile.plane, line, depth)
             return points[:, [right, down]].astype(np.float32)
 
-        strokes = strokes_of(drawing, onto)
+        strokes = strokes_of(drawing, to_canvas)
         plane = ShownPlane((sliced, down, right), depth)
         return None if strokes is None else (strokes, plane)
 

@@ -46,7 +46,7 @@ class DraggedEnds(QObject):
         self,
         drawing: Drawing,
         rulers: Sequence[Ruler],
-        at: tuple[float, float],
+        position: tuple[float, float],
         point: Point,
         *,
         pixels_per_mm: float,
@@ -57,7 +57,7 @@ class DraggedEnds(QObject):
         ----------
         rulers : sequence of Ruler
             Rulers of the candidate in focus.
-        at : (2,) float
+        position : (2,) float
             Pointer, mm on the screen.
         point : (3,) float
             Pointer, RAS+ mm.
@@ -68,16 +68,16 @@ class DraggedEnds(QObject):
             Whether an end is dragged.
         """
         if self._dragged_end is None and not self._pressing:
-            end = _find_end(drawing, at, REACH_PX / pixels_per_mm)
+            end = _find_end(drawing, position, REACH_PX / pixels_per_mm)
             self._dragged_end = end or self._begin_measure(drawing, point)
-            self._grab_position = at
+            self._grab_position = position
         self._pressing = True
         if self._dragged_end is None:
             return False
         by_hand, index, point_index = self._dragged_end
         if (
             self._grab_position is not None
-            and math.dist(self._grab_position, at) * pixels_per_mm > STILL_PX
+            and math.dist(self._grab_position, position) * pixels_per_mm > STILL_PX
         ):
             self._grab_position = None
         if by_hand:
@@ -108,7 +108,7 @@ class DraggedEnds(QObject):
 
 
 def _find_end(
-    drawing: Drawing, at: tuple[float, float], reach_mm: float
+    drawing: Drawing, position: tuple[float, float], reach_mm: float
 ) -> tuple[bool, int, int] | None:
     """Return a near end: whether of a measurement, its index, and its point."""
     lines = [(False, index, line) for index, line, _ in drawing.rulers]
@@ -117,6 +117,6 @@ def _find_end(
         (by_hand, index, point_index)
         for by_hand, index, points in lines
         for point_index, point in enumerate(points)
-        if np.linalg.norm(point - np.asarray(at)) <= reach_mm
+        if np.linalg.norm(point - np.asarray(position)) <= reach_mm
     ]
     return matches[-1] if matches else None

@@ -163,7 +163,7 @@ class Layers:
             self.moved()
 
     def _on_visible(self, event: Any) -> None:
-        """Choose the sequence whose layer was made visible, so that the view names it."""
+        """Select the sequence of a layer that became visible, so that the caption matches."""
         sequence = MrSequence(event.source.metadata[KEY]["sequence"])
         if event.source.visible and self._sequence not in (None, sequence):
             self.revealed(sequence)

@@ -27,7 +27,7 @@ class CanvasMouse:
     Parameters
     ----------
     scroll : callable
-        Goes forward or back by a number of slices.
+        Scrolls by a number of slices.
     window : callable
         Changes the window by pixels to the right and down.
     """

@@ -30,11 +30,11 @@ class OutlineLayer(Labels):
         return "labels"
 
     def undo(self) -> None:
-        """Have the last stroke undone as by our own key, so that its prompt goes with it."""
+        """Undo the last stroke by the session, as our own key does: its prompt is undone too."""
         self.undo_asked()
 
     def redo(self) -> None:
-        """Have the stroke redone."""
+        """Redo the stroke by the session."""
         self.redo_asked()
 
     def step_back(self) -> None:

@@ -133,11 +133,11 @@ def paint(
         _paint_measure(painter, measure, projection, occupied)
 
 
-def paint_brush(painter: QPainter, at: QPointF, radius: float) -> None:
+def paint_brush(painter: QPainter, centre: QPointF, radius: float) -> None:
     """Paint the brush as a circle of a radius in pixels."""
     painter.setPen(QPen(TEXT_COLOUR, 1.0))
     painter.setBrush(Qt.BrushStyle.NoBrush)
-    painter.drawEllipse(at, radius, radius)
+    painter.drawEllipse(centre, radius, radius)
 
 
 def _paint_mark(painter: QPainter, centre: QPointF, text: str) -> None:
@@ -157,12 +157,12 @@ def _paint_ruler(
     painter.setPen(QPen(RULER, 1.2))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawLine(start, end)
-    for at in (start, end):
-        painter.drawEllipse(at, _HANDLE_RADIUS, _HANDLE_RADIUS)
-    right_end = max(start, end, key=lambda at: at.x())
-    at = QPointF(right_end.x() + 2 * _HANDLE_RADIUS, right_end.y() - _HANDLE_RADIUS)
-    occupied.append(_text_rect(QFontMetricsF(painter.font()), (text,), at))
-    _draw_text(painter, at, text, RULER)
+    for position in (start, end):
+        painter.drawEllipse(position, _HANDLE_RADIUS, _HANDLE_RADIUS)
+    right_end = max(start, end, key=lambda position: position.x())
+    position = QPointF(right_end.x() + 2 * _HANDLE_RADIUS, right_end.y() - _HANDLE_RADIUS)
+    occupied.append(_text_rect(QFontMetricsF(painter.font()), (text,), position))
+    _draw_text(painter, position, text, RULER)
 
 
 def _paint_measure(
@@ -176,44 +176,50 @@ def _paint_measure(
     for x, y in measure.points.tolist():
         painter.drawEllipse(projection.point(x, y), _HANDLE_RADIUS, _HANDLE_RADIUS)
     metrics = QFontMetricsF(painter.font())
-    at = in_view(
+    position = clamp_to_view(
         metrics,
         measure.lines,
         projection.point(*measure.text_at) + QPointF(2 * _HANDLE_RADIUS, 0.0),
         projection,
     )
-    text_rect = apart(_text_rect(metrics, measure.lines, at), occupied, projection.height)
-    at = QPointF(at.x(), text_rect.top() + metrics.ascent())
+    text_rect = avoid_overlap(
+        _text_rect(metrics, measure.lines, position), occupied, projection.height
+    )
+    position = QPointF(position.x(), text_rect.top() + metrics.ascent())
     occupied.append(text_rect)
     for row, text in enumerate(measure.lines):
         shown_text = _elided(metrics, text, projection)
-        _draw_text(painter, QPointF(at.x(), at.y() + row * metrics.height()), shown_text, RULER)
+        _draw_text(
+            painter, QPointF(position.x(), position.y() + row * metrics.height()), shown_text, RULER
+        )
 
 
-def in_view(
-    metrics: QFontMetricsF, lines: Sequence[str], at: QPointF, projection: Projection
+def clamp_to_view(
+    metrics: QFontMetricsF, lines: Sequence[str], position: QPointF, projection: Projection
 ) -> QPointF:
     """Return where the first of some lines of text begins, so that no number is cut off.
 
     Parameters
     ----------
-    at : QPointF
+    position : QPointF
         Preferred left end of the first line's base line, pixels.
     """
     text_width = max(map(metrics.horizontalAdvance, lines), default=0.0)
-    x = max(min(at.x(), projection.width - _MARGIN - text_width), _MARGIN)
+    x = max(min(position.x(), projection.width - _MARGIN - text_width), _MARGIN)
     max_y = projection.height - _MARGIN - metrics.descent() - (len(lines) - 1) * metrics.height()
-    return QPointF(x, max(min(at.y(), max_y), metrics.ascent()))
+    return QPointF(x, max(min(position.y(), max_y), metrics.ascent()))
 
 
-def _text_rect(metrics: QFontMetricsF, lines: Sequence[str], at: QPointF) -> QRectF:
-    """Return the rectangle of lines of text, the first of which begins at `at`, in pixels."""
+def _text_rect(metrics: QFontMetricsF, lines: Sequence[str], position: QPointF) -> QRectF:
+    """Return the rectangle of lines of text, the first of which begins at `position`, in pixels."""
     width = max(map(metrics.horizontalAdvance, lines), default=0.0)
-    return QRectF(at.x(), at.y() - metrics.ascent(), width, len(lines) * metrics.height())
+    return QRectF(
+        position.x(), position.y() - metrics.ascent(), width, len(lines) * metrics.height()
+    )
 
 
-def apart(block: QRectF, occupied: Sequence[QRectF], height: float) -> QRectF:
-    """Return a block moved down, or up if there is no room, until it covers no other one.
+def avoid_overlap(block: QRectF, occupied: Sequence[QRectF], height: float) -> QRectF:
+    """Return a block moved down, or else up, until it overlaps no occupied one.
 
     Two measurements beside each other would read as one: "53.3 mm" and "613 mm²" as "53.3 mm²".
 
@@ -222,7 +228,7 @@ def apart(block: QRectF, occupied: Sequence[QRectF], height: float) -> QRectF:
     occupied : sequence of QRectF
         Blocks of text that are painted already.
     height : float
-        Height of the view, pixels. Where neither way has room, the block stays where it was.
+        Height of the view, pixels. Without room in either direction the block is not moved.
     """
     for down in (True, False):
         shifted = QRectF(block)
@@ -295,7 +301,7 @@ def _paint_crosshair(painter: QPainter, centre: QPointF, projection: Projection)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
 
 
-def paint_words(
+def paint_text(
     painter: QPainter, drawing: Drawing, corner: Sequence[str], foot: str, projection: Projection
 ) -> None:
     """Paint letters and texts, with `corner` at the top right and `foot` at the bottom."""
@@ -303,13 +309,15 @@ def paint_words(
     font.setPointSizeF(9.0)
     painter.setFont(font)
     metrics = QFontMetricsF(font)
-    row_offset = rows_below(metrics, drawing.lines, corner, projection.width)
+    row_offset = identity_row_offset(metrics, drawing.lines, corner, projection.width)
     for row, text in enumerate(drawing.lines):
         elided = _elided(metrics, text, projection)
         _draw_text(
             painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), elided
         )
-    identity_rows = rows_of_identity(len(corner), row_offset, projection.height / metrics.height())
+    identity_rows = identity_row_count(
+        len(corner), row_offset, projection.height / metrics.height()
+    )
     for row, text in enumerate(corner[:identity_rows], row_offset):
         elided = _elided(metrics, text, projection)
         x = projection.width - _MARGIN - metrics.horizontalAdvance(elided)
@@ -341,7 +349,7 @@ def paint_words(
         _draw_text(painter, QPointF(x, y), text, LETTER)
 
 
-def rows_below(
+def identity_row_offset(
     metrics: QFontMetricsF, left: Sequence[str], right: Sequence[str], width: float
 ) -> int:
     """Return by how many rows the right texts are moved below the left ones.
@@ -353,22 +361,24 @@ def rows_below(
     return 0 if fits_beside or not right else len(left)
 
 
-def rows_of_identity(rows: int, row_offset: int, visible_rows: float) -> int:
+def identity_row_count(rows: int, row_offset: int, visible_rows: float) -> int:
     """Return how many of the right texts are shown in a view with `visible_rows` rows of text.
 
-    Moved below the left ones they lie on the image: they end within the upper third of the view,
-    but patient and identifier, the first two, are always shown.
+    Below the left ones they cover the image, so they are limited to the upper third of the view;
+    patient and identifier, the first two, are always shown.
     """
     return min(rows, max(2, int(visible_rows / 3) - row_offset)) if row_offset else rows
 
 
-def _draw_text(painter: QPainter, at: QPointF, text: str, colour: QColor = TEXT_COLOUR) -> None:
+def _draw_text(
+    painter: QPainter, position: QPointF, text: str, colour: QColor = TEXT_COLOUR
+) -> None:
     """Paint text with a dark outline, readable on bright tissue."""
     painter.setPen(QColor(0, 0, 0, 200))
     for dx, dy in ((1, 1), (-1, 0), (0, -1)):
-        painter.drawText(QPointF(at.x() + dx, at.y() + dy), text)
+        painter.drawText(QPointF(position.x() + dx, position.y() + dy), text)
     painter.setPen(colour)
-    painter.drawText(at, text)
+    painter.drawText(position, text)
 
 
 def _paint_scale(painter: QPainter, projection: Projection) -> None:

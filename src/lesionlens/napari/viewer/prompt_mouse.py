@@ -32,12 +32,12 @@ class PromptMouse:
 
     Parameters
     ----------
-    held : callable
+    is_prompting : callable
         Returns whether the pointer makes prompts.
     excluding : callable
         Returns whether prompts exclude unless Alt is held.
-    take : callable
-        Takes the gesture.
+    on_gesture : callable
+        Called with each gesture.
     """
 
     def __init__(

@@ -50,15 +50,15 @@ class SecondWindow(QWidget):
         self.view.show_board(replace(board, tiles=board.second_window))
         if self.isHidden():
             self._set_geometry()
-            self.view.setFocus()  # a window that is activated takes keys at once
+            self.view.setFocus()  # keys work as soon as the window is active
             self.show()
 
     def _activate_first(self) -> None:
-        """Let what is typed next go to the first window."""
+        """Activate the first window, so that it receives the next keys."""
         self.parentWidget().window().activateWindow()
 
     def _set_geometry(self) -> None:
-        """Fill a second monitor, or part of the only one; later, stay where the reader put it."""
+        """Fill a second monitor, or part of the only one; keep a position that the reader chose."""
         screens = QApplication.screens()
         if self._is_placed and any(s.geometry().intersects(self.geometry()) for s in screens):
             return
@@ -75,7 +75,7 @@ class SecondWindow(QWidget):
         if event.type() in (QEvent.Type.WindowBlocked, QEvent.Type.WindowUnblocked):
             self.setEnabled(event.type() == QEvent.Type.WindowUnblocked)
             if self.isEnabled():
-                self.view.setFocus()  # lost meanwhile: keys would go nowhere
+                self.view.setFocus()  # disabling the window removed the focus
         return False
 
     def closeEvent(self, event: QCloseEvent) -> None:

@@ -165,7 +165,7 @@ class SingleView:
         self._relabel()
 
     def watch(self, picture: Any) -> None:
-        """Set the layer of the letters, whose transform is included."""
+        """Set the layer from whose transform the letters are computed."""
         if picture is self._picture:
             return
         for layer, connect in ((self._picture, False), (picture, True)):
@@ -277,7 +277,7 @@ class SingleView:
         self._fitted_pose = self._camera_pose()
 
     def look_around(self) -> None:
-        """Fit the study in three dimensions, seen from the front, the left and a little above."""
+        """Fit the study in three dimensions, viewed from the front, left and slightly above."""
         self._viewer.reset_view()
         self._viewer.scene.camera.set_view_direction((-0.35, -1.0, 0.55), (1.0, 0.0, 0.0))
 

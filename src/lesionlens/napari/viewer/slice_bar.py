@@ -73,10 +73,10 @@ class SliceBar(QWidget):
         self._acts.viewpoint.changed.disconnect(self._on_viewpoint)
         self._hide_napari_sliders(False)
 
-    def show_board(self, board: Board, *, flat: bool) -> None:
+    def show_board(self, board: Board, *, is_2d: bool) -> None:
         """Show the slices of the plane; hidden in three dimensions and without a study."""
         plane = board.scene.plane
-        self._slices = board.slices(plane) if flat else None
+        self._slices = board.slices(plane) if is_2d else None
         if self._slices is not None:
             self.axis.setText(AXIS_LABELS[plane.through])
             self._set_silently(self.slider.setMaximum, self._slices.count)

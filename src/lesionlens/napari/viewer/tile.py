@@ -21,8 +21,8 @@ from lesionlens.napari.viewer.paint import (
     grey_image,
     paint,
     paint_brush,
+    paint_text,
     paint_trail,
-    paint_words,
 )
 
 NOTCH = 120
@@ -31,7 +31,7 @@ _MIN_SIZE = QSize(120, 120)
 
 
 class _Listener(Protocol):
-    """What a tile asks of `BoardView`, and reports to it; `at` is in millimetres on the screen."""
+    """Interface of `BoardView` for its tiles; `position` is in millimetres on the screen."""
 
     def drawing(self, tile: Tile) -> Drawing | None: ...
     def limits(self, tile: Tile) -> tuple[float, float]: ...
@@ -41,16 +41,16 @@ class _Listener(Protocol):
     def brush_mm(self) -> float | None: ...
     def prompting(self) -> bool: ...
     def excluding(self) -> bool: ...
-    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None: ...
-    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None: ...
+    def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None: ...
+    def dragged(self, tile: Tile, offset_px: tuple[float, float], *, window: bool) -> None: ...
     def released(self) -> None: ...
-    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None: ...
+    def hovered(self, tile: Tile | None, position: tuple[float, float]) -> None: ...
     def turned(
-        self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool
+        self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
     ) -> None: ...
-    def added_at(self, tile: Tile, at: tuple[float, float]) -> None: ...
+    def added_at(self, tile: Tile, position: tuple[float, float]) -> None: ...
     def prompted_along(
-        self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
+        self, tile: Tile, path: Sequence[tuple[float, float]], is_drag: bool, modifiers: set[str]
     ) -> None: ...
     def doubled(self, tile: Tile) -> None: ...
     def resized(self) -> None: ...
@@ -118,7 +118,7 @@ class TileView(QWidget):
                 lambda: colour_image(map_drawing),
             )
         paint(painter, drawing, (grey, colours), projection)
-        paint_words(
+        paint_text(
             painter,
             drawing,
             self._listener.corner(self.tile),
@@ -170,9 +170,9 @@ class TileView(QWidget):
 
     def _press(self, event: QMouseEvent) -> None:
         position, modifier_keys = self._position_mm(event.position()), modifiers_of(event)
-        left = bool(event.buttons() & Qt.MouseButton.LeftButton)
-        if position is not None and left and "Alt" not in modifier_keys:
-            self._listener.pressed(self.tile, position, ask="Shift" in modifier_keys)
+        is_left = bool(event.buttons() & Qt.MouseButton.LeftButton)
+        if position is not None and is_left and "Alt" not in modifier_keys:
+            self._listener.pressed(self.tile, position, probe="Shift" in modifier_keys)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Continue a drag; without a button, report the position."""

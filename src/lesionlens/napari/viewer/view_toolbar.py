@@ -156,7 +156,7 @@ class ViewToolbar(QWidget):
         return QSize(min_width + lines_width + 2 * _MARGIN, super().minimumSizeHint().height())
 
     def _width_of(self, buttons: Sequence[QToolButton], wide: bool = False) -> int:
-        """Return the width of buttons, pixels, whatever the padding is now."""
+        """Return the width of buttons with a padding, pixels."""
         extra = 2 * (_WIDE_PADDING - _NARROW_PADDING) * (wide - self._is_wide)
         return sum(button.sizeHint().width() + extra for button in buttons)
 
@@ -192,14 +192,14 @@ class ViewToolbar(QWidget):
         Parameters
         ----------
         linked : bool
-            Whether linked views are visible; otherwise napari's canvas is, whatever the layout.
+            Whether linked views are visible; otherwise napari's canvas is, in any layout.
         """
         self._last_shown = (board, linked)
         views, series_count = board.views, len(board.series)
-        layout_shown = views.layout if linked else Layout.SINGLE
+        current_layout = views.layout if linked else Layout.SINGLE
         buttons_to_show = set()
         for layout, button in self.layouts.items():
-            button.setChecked(layout is layout_shown)
+            button.setChecked(layout is current_layout)
             enabled = layout is not Layout.PRIOR or views.compared is not None
             has_space = not board.editing or layout in (Layout.SINGLE, views.layout)
             button.setEnabled(enabled and layout.sequences <= max(series_count, 1))

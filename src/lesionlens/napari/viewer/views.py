@@ -54,7 +54,7 @@ class Views(QObject):
     Parameters
     ----------
     acts : ViewActs
-        Acts on the views; it holds the viewpoint that all views share.
+        Acts on the views, with the viewpoint that all views share.
     run : callable
         Runs a command of the window by its name.
     docked : QWidget
@@ -159,7 +159,7 @@ class Views(QObject):
     def _update_bars(self) -> None:
         if self.toolbar is not None and self.bar is not None:
             self.toolbar.show_board(self._board, linked=self._is_linked)
-            self.bar.show_board(self._board, flat=self._viewer.dims.ndisplay < SPACE)
+            self.bar.show_board(self._board, is_2d=self._viewer.dims.ndisplay < SPACE)
 
     def settle(self) -> None:
         """Update napari's layers and sliders."""
@@ -252,7 +252,7 @@ class Views(QObject):
                 widget.deleteLater()
         self.second_window = self.linked = self.toolbar = self.bar = None
 
-    # --- one or the other -----------------------------------------------------------------
+    # --- layout -----------------------------------------------------------------
 
     @property
     def _is_linked(self) -> bool:
@@ -293,7 +293,7 @@ class Views(QObject):
         was_hidden = self.second_window.isHidden()
         self.second_window.view.follows = self._is_linked
         self.second_window.show_board(board)
-        if was_hidden and not self._is_linked:  # napari's canvas has a zoom and a centre of its own
+        if was_hidden and not self._is_linked:  # napari's canvas has its own zoom and centre
             self.second_window.view.fit()
 
     def _create_linked_views(self) -> None:
@@ -338,7 +338,7 @@ class Views(QObject):
             visible.show()
             visible.setFocus()
 
-    # --- the same place -------------------------------------------------------------------
+    # --- shared position -------------------------------------------------------------------
 
     def _on_point(self) -> None:
         dims = self._viewer.dims

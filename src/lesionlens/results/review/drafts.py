@@ -1,7 +1,7 @@
 """Autosaved draft of an outline that is being edited, to survive a crash.
 
-One file contains the outline on the working grid. It is deleted when the edit is kept or discarded;
-a file found later belongs to an interrupted edit.
+One file contains the outline on the working grid. It is deleted when the edit is saved or
+discarded; a file found later belongs to an interrupted edit.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _draft(arrays: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft 
 
 
 def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
-    """Delete the draft, after it was kept or discarded."""
+    """Delete the draft after its edit was saved or discarded."""
     try:
         _draft_path(analysis, reader).unlink(missing_ok=True)
     except OSError as error:
@@ -131,7 +131,7 @@ def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
 
 
 def assign_draft(analysis: Analysis, reader: str) -> None:
-    """Give an unnamed reader's draft to the reader who turned out to have drawn it."""
+    """Assign the draft of an unnamed reader to a named one."""
     try:
         _draft_path(analysis, None).replace(_draft_path(analysis, reader))
     except FileNotFoundError:

@@ -78,9 +78,9 @@ def is_unseen(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool
     A later decision or signature confirms it. `outlines` are those of `outlines_of(saved)`.
     """
     review = saved.review
-    on_another = on_another_outline(review, tracking_uid, outlines)
-    if on_another is not None:
-        return on_another
+    is_on_another = on_another_outline(review, tracking_uid, outlines)
+    if is_on_another is not None:
+        return is_on_another
     decision = review.of(tracking_uid)
     if decision is None or tracking_uid not in saved.run.redrawn:
         return False
@@ -103,7 +103,7 @@ def check_own_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
     Raises
     ------
     UnusableInputError
-        The folder holds a result of none of these files.
+        The folder contains a result of other files.
     ReadError
         Its `run.json` is damaged.
     """
@@ -130,7 +130,8 @@ def _is_same_study(analysis: Analysis, earlier: SavedResult) -> bool:
 def _match_candidates(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
     """Return the new tracking UID of each matching candidate, by its earlier one.
 
-    Candidates have their own UIDs for that: the one of a prior's lesion may be another's now.
+    Candidates are matched by their own UIDs: after a comparison they may have those of a prior's
+    lesions.
     """
     old, new = earlier.findings, _network_findings(analysis)
     old_own_uids, new_own_uids = own_uids(earlier.followup), own_uids(analysis.followup)
@@ -173,10 +174,10 @@ def _same_candidates(new_uids: dict[str, str], earlier: SavedResult, analysis: A
 
 
 def _redrawn_uids(new_uids: dict[str, str], earlier: SavedResult, analysis: Analysis) -> set[str]:
-    """Return the earlier UIDs of candidates whose outline or parts are not those of a decision.
+    """Return the earlier UIDs of candidates that were decided on another outline.
 
-    Either they differ now, or they did already and no reader has confirmed them since. Tracking
-    UIDs do not tell: they outlast a slight change. An outline that a reader drew is kept.
+    Their outline or parts differ now, or differed already and no reader has confirmed them since.
+    Tracking UIDs do not show this, as slight changes keep them. Readers' outlines do not count.
     """
     original = analysis.original
     new, old = _network_findings(analysis), earlier.findings

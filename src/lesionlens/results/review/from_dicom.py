@@ -113,7 +113,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
 
 
 def _select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
-    """Select the segments that are lesions; if none says so, all that are not anatomy."""
+    """Select segments that are labelled as lesions, or else all that are not anatomy."""
     notices = []
     lesions = [s for s in segments if s.lesion and not s.organ]
     if segments and not lesions:
@@ -173,7 +173,7 @@ def _omission_notices(
     report: Dataset | None, reported: Mapping[str, ReportedCandidate], uids: list[str | None]
 ) -> list[str]:
     """Return notices about what the objects do not contain."""
-    statements = [reported[uid] for uid in uids if uid in reported]
+    statements = [reported[u] for u in uids if u is not None and u in reported]
     scored = any(statement.score is not None for statement in statements)
     by_readers = sum(statement.source is Source.READER for statement in statements)
     notices = [] if scored or by_readers == len(uids) else ["The objects give no score"]
@@ -187,15 +187,15 @@ def _omission_notices(
 
 
 def _overlap_notices(segments: list[ReadSegment]) -> list[str]:
-    """Return notices of voxels that several lesions claim: the first of them keeps them."""
+    """Return notices about overlapping lesions; a shared voxel belongs to the first."""
     covered_labels, overlapping, occupied = [], False, None
     for uid, group in _groups(segments):
-        inside = np.logical_or.reduce([s.mask for s in group])
-        if occupied is not None and (inside & occupied).any():
+        mask = np.logical_or.reduce([s.mask for s in group])
+        if occupied is not None and (mask & occupied).any():
             overlapping = True
-            if inside.any() and not (inside & ~occupied).any():
+            if mask.any() and not (mask & ~occupied).any():
                 covered_labels.append(group[0].label or str(uid))
-        occupied = inside if occupied is None else occupied | inside
+        occupied = mask if occupied is None else occupied | mask
     notices = []
     if overlapping:
         notices.append("Segments of several lesions overlap: each voxel is of the first of them")
@@ -213,11 +213,11 @@ def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask,
     components = np.zeros(grid.shape, np.int32)
     uids: list[str | None] = []
     for uid, group in _groups(segments):
-        inside = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
+        mask = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
         if uid is not None:
-            numbered, count = inside.astype(np.int32), int(inside.any())
+            numbered, count = mask.astype(np.int32), int(mask.any())
         else:
-            numbered, count = ndimage.label(inside, structure=TOUCHING)
+            numbered, count = ndimage.label(mask, structure=TOUCHING)
         components = np.where(numbered > 0, numbered + len(uids), components).astype(np.int32)
         uids += [uid] * count
     return ComponentMask(labels, components, len(uids), grid), uids
@@ -446,12 +446,12 @@ def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     drawn_masks = [s.mask for s in segments if s.cavity and s.drawn is not None]
     if not drawn_masks:
         return Review()
-    inside = np.logical_or.reduce(drawn_masks)
-    box = geometry.bounding_box(inside)
+    mask = np.logical_or.reduce(drawn_masks)
+    box = geometry.bounding_box(mask)
     if box is None:
         return Review()
     i, j, k = (int(side.start) for side in box)
-    labels = np.where(inside[box], np.uint8(Label.CAVITY), np.uint8(0))
+    labels = np.where(mask[box], np.uint8(Label.CAVITY), np.uint8(0))
     outline = Outline(CAVITY, (i, j, k), labels)
     event = ReviewEvent(CAVITY, ReviewState.EDITED, None, run.started, outline=outline.sha256)
     return Review((event,), {outline.sha256: outline})

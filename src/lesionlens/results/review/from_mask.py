@@ -55,7 +55,7 @@ _OTHER_STUDY_NOTICE = (
     "The mask lies in a result that was made of other images. Is it a mask of this study?"
 )
 _TIE_TOLERANCE = np.float32(1 - 2 * HALF)
-"""If two labels' shares of a voxel differ by less, the larger label wins."""
+"""If two labels' fractions of a voxel differ by less, the larger label wins."""
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
 
@@ -178,7 +178,7 @@ def _standard_space_notice(*codes: tuple[int, int]) -> tuple[str, ...]:
 def _identity_notices(
     path: Path, study: Study, prepared: PreparedStudy, fraction_outside: float
 ) -> list[str]:
-    """Return notices if a mask may be of another study, by its name or its share outside."""
+    """Return notices if name or position suggest that a mask is of another study."""
     notices = []
     files = [series.files[0].path for series in study.series.values()]
     is_other_study = names.of_another(path.name, [file.name for file in files])
@@ -189,13 +189,13 @@ def _identity_notices(
         )
     if fraction_outside > MIN_SHARE_BEYOND:
         reference = prepared.reference.display_name
-        outside = f"{fraction_outside:.1%} of the mask's voxels lie outside the {reference}"
-        notices.append(f"{outside}: left out. Is it a mask of this study?")
+        summary = f"{fraction_outside:.1%} of the mask's voxels lie outside the {reference}"
+        notices.append(f"{summary}: left out. Is it a mask of this study?")
     return notices
 
 
 def _other_study_notice(path: Path, inputs: InputFiles) -> tuple[str, ...]:
-    """Return a notice if a mask lies in a result that was made of none of a study's files."""
+    """Return a notice if a mask is in the result of another study."""
     try:
         input_digests = {row.sha256 for row in read_run_file(path.parent).inputs}
     except ReadError:  # no result
@@ -204,7 +204,7 @@ def _other_study_notice(path: Path, inputs: InputFiles) -> tuple[str, ...]:
 
 
 def without_parts(findings: Findings) -> Findings:
-    """Return findings of outlines of whole lesions; what only their parts would show is empty."""
+    """Return findings without the values that need the parts of lesions."""
     candidates = tuple(c.without_parts() for c in findings.candidates)
     notices = tuple(notice for notice in findings.notices if notice != NO_T1C)
     return replace(

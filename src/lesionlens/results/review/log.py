@@ -290,7 +290,7 @@ class ReviewLog:
     def undo(self, *, reader: str | None = None) -> None:
         """Undo the last act; does nothing if there is none, or the study is signed.
 
-        The event names the reader who undoes it, not the one whose act it was.
+        The event names the reader who undoes the act, not the one who did it.
         """
         while self.can_undo and self._undo_event(reader).with_previous:
             pass

@@ -1,7 +1,7 @@
 """Find in a study the series that a saved result was made of.
 
-They are recognised by the digests in run.json: neither by names, nor by what the series seem to be,
-nor by the user's choice of series, which may have changed since the analysis.
+They are identified by the digests in run.json, not by names, recognised sequences or the user's
+choice of series, which may have changed since the analysis.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def paired(saved: SavedResult, study: Study) -> Study:
 
 
 def _by_likelihood(study: Study, sequence: MrSequence) -> Iterable[Series]:
-    """Yield all series, the likeliest to be a sequence first."""
+    """Yield all series, the most likely ones for a sequence first."""
     if sequence in study.series:
         yield study.series[sequence]
     others = [series for key, series in study.series.items() if key is not sequence]
@@ -147,8 +147,8 @@ def _digests_of_row(inputs: Iterable[tuple[str, str]], name: str) -> list[str]:
     if exact or several is None:
         return exact if len(exact) == 1 else []
     folder = several["folder"] or "."
-    inside = [sha256 for file, sha256 in inputs if str(PurePosixPath(file).parent) == folder]
-    return inside if len(inside) == int(several["count"]) else []
+    in_folder = [sha256 for file, sha256 in inputs if str(PurePosixPath(file).parent) == folder]
+    return in_folder if len(in_folder) == int(several["count"]) else []
 
 
 def _differences(study: Study, missing: Iterable[MrSequence]) -> str:

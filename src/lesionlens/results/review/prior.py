@@ -109,19 +109,19 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
 
 
 def find_prior(
-    place: Path, now: Study, study: Path | None = None, *, same_patient: bool = False
+    path: Path, current: Study, study: Path | None = None, *, same_patient: bool = False
 ) -> Located:
     """Find a prior examination, without computing anything.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         A result folder; a folder of results, of which the patient's latest earlier one is used; or
         a study.
     study : Path or None
         The study of the result, if it was moved since the analysis.
     same_patient : bool
-        The user confirmed that both are of one patient, whatever the files state.
+        The user confirmed that both are of one patient, even if the files contradict.
 
     Raises
     ------
@@ -133,15 +133,15 @@ def find_prior(
     ReadError
         The result is damaged.
     """
-    visit = visit_of(now)
-    if not is_result(place) and any(True for _ in _possible_results(place)):
-        place = latest_before(place, visit, digests_of(now))
-    result = place if is_result(place) else None
+    current_visit = visit_of(current)
+    if not is_result(path) and any(True for _ in _possible_results(path)):
+        path = latest_before(path, current_visit, digests_of(current))
+    result = path if is_result(path) else None
     if result is not None:
         opened = _study_of(result, study, same_patient=same_patient)
     elif study is None:
         with _about_prior("Name the folder of that one examination with --prior"):
-            opened = open_study(place, recall=True, same_patient=same_patient)
+            opened = open_study(path, recall=True, same_patient=same_patient)
     else:
         raise UnusableInputError(
             found="a prior that is no saved result, and a study of it",
@@ -150,7 +150,7 @@ def find_prior(
             in_window="Choose the folder of that examination's result",
         )
     prior_visit = visit_of(opened)
-    if is_same_examination(now, opened):
+    if is_same_examination(current, opened):
         raise UnusableInputError(
             found="this very examination, or a copy of it, in place of an earlier one",
             expected="an earlier examination of the patient, with images of its own",
@@ -159,7 +159,7 @@ def find_prior(
             in_window="Choose the earlier one; what two readers drew in one examination is "
             "compared by Open…, Second result of this study",
         )
-    confirmed = check_same_patient(visit, prior_visit, same_patient=same_patient)
+    confirmed = check_same_patient(current_visit, prior_visit, same_patient=same_patient)
     if result is not None:
         with _about_prior(_NAME_PRIOR_STUDY):
             paired(read_result(result, maps=False), opened)
@@ -167,7 +167,7 @@ def find_prior(
 
 
 def open_prior(
-    found: Located,
+    located: Located,
     context: RunContext,
     options: PrepareOptions = DEFAULT_OPTIONS,
     analyse: Analyse | None = None,
@@ -176,7 +176,7 @@ def open_prior(
 
     Parameters
     ----------
-    found : Located
+    located : Located
         From `find_prior`.
     analyse : callable or None
         Analyses a study without a result; None if that is not possible.
@@ -188,16 +188,16 @@ def open_prior(
     ReadError
         The result is damaged, or of another study.
     """
-    if found.result is not None:
-        analysis = prepare_and_reopen(found.result, found.study, context, options)
-        return Prior(found.visit, analysis, found.confirmed)
+    if located.result is not None:
+        analysis = prepare_and_reopen(located.result, located.study, context, options)
+        return Prior(located.visit, analysis, located.confirmed)
     if analyse is None:
         raise UnusableInputError(
             found="a prior study that was not analysed",
             expected="a saved result of it",
             next_step="Analyse the prior study first",
         )
-    return Prior(found.visit, analyse(found.study), found.confirmed)
+    return Prior(located.visit, analyse(located.study), located.confirmed)
 
 
 _NAME_PRIOR_STUDY = (
@@ -207,7 +207,7 @@ _NAME_PRIOR_STUDY = (
 
 @contextmanager
 def _about_prior(next_step: str) -> Iterator[None]:
-    """Name the option of the prior where images are refused, not that of this examination."""
+    """Rewrite errors about images so that they name the option of the prior."""
     try:
         yield
     except (SeveralStudiesError, OtherStudyError, NothingRecognisedError) as error:
@@ -220,7 +220,7 @@ def _about_prior(next_step: str) -> Iterator[None]:
 
 
 class PriorImagesError(UnusableInputError):
-    """The images of a prior result were moved, and the user must say where they are."""
+    """The images of a prior result were moved; the user must provide their location."""
 
 
 def _possible_results(folder: Path) -> Iterator[Path]:
@@ -240,7 +240,7 @@ def _last_decision(result: Path) -> str:
 
 
 def _inputs_of(result: Path) -> frozenset[str]:
-    """Return the SHA-256 of the files that a result was made of; empty if it does not say so."""
+    """Return the SHA-256 of the files that a result was made of; empty if not recorded."""
     inputs = read_object(result / "run.json").get("inputs")
     items = inputs if isinstance(inputs, list) else []
     return frozenset(

@@ -75,7 +75,7 @@ _NO_DOUBTFUL_NOTICE = (
     "for them"
 )
 _REDRAWN_WARNING = "were drawn anew with another outline"
-"""Part of the warning by which an earlier release marked what `RunInfo.redrawn` names now."""
+"""Part of the warning that earlier releases wrote instead of `RunInfo.redrawn`."""
 
 
 def is_result(folder: Path) -> bool:
@@ -84,14 +84,14 @@ def is_result(folder: Path) -> bool:
 
 
 def result_folder(path: Path) -> Path:
-    """Return the folder of a result of which `findings.json` is named, else the path itself."""
+    """Return the folder if the path is a result's `findings.json`, else the path itself."""
     return path.parent if path.name == "findings.json" and is_result(path.parent) else path
 
 
 def result_of(paths: Sequence[Path]) -> Path | None:
-    """Return the result that is named, or one of whose files all paths are; None if there is none.
+    """Return the result that one path names, or whose files all paths are; None if there is none.
 
-    Files are those that its `run.json` lists: other images may lie in its folder.
+    Files are those listed in its `run.json`: its folder may contain other images.
     """
     if len(paths) == 1 and is_result(result_folder(paths[0])):
         return result_folder(paths[0])
@@ -111,7 +111,7 @@ def results_in(folder: Path) -> list[Path]:
 def is_mask(path: Path) -> bool:
     """Return whether a path is a mask or a DICOM Segmentation, by its name or header.
 
-    A NIfTI file is a mask if its name says so ("seg", "mask", "label"…).
+    A NIfTI file is a mask by its name ("seg", "mask", "label"…).
     """
     if is_nifti(path):
         return is_label_name(path.name)
@@ -265,11 +265,11 @@ def prepare_and_reopen(
 ) -> Analysis:
     """Prepare a study and put a result, or a segmentation, and it together again.
 
-    A result gets the series that it was made of, whichever were chosen for the study; its
-    reference remains the reference. A result of another study, and a file that is neither a result
-    nor a segmentation, is refused before anything is prepared. The checks of the images are made
-    for a segmentation alone: a result holds its own. The brain of a result, on which prompts
-    depend, is searched for if it is not cached here.
+    A result is combined with the series that it was made of, regardless of those chosen for the
+    study, and keeps its reference. A result of another study, and a file that is neither a result
+    nor a segmentation, are refused before the preparation. Images are checked for a segmentation
+    only: a result contains its checks. The brain mask of a result, which prompts need, is computed
+    if it is not cached.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def prepare_and_reopen(
     study : Study
         As in `pairing.paired`.
     options : PrepareOptions
-        Of it; by default no network searches for the brain of a segmentation.
+        Options of the preparation; by default no brain mask is computed for a segmentation.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Which outlines of the network a reader's decision was made on.
+"""Digests of the network's outlines on which readers decided.
 
 A study may be analysed again with the same weights and other options, such as bias correction. Its
-candidates then keep their tracking UIDs, and logs show earlier decisions again; these digests tell
-whether they were made on the outlines that are there now. They need no clock.
+candidates then keep their tracking UIDs, and logs show earlier decisions again. These digests show
+whether the decisions were made on the current outlines, independent of any clock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Outlines = Mapping[str, str]
 
 
 def outlines_of(result: Analysis | SavedResult) -> Outlines:
-    """Return the digests of the network's own outlines, whatever readers edited."""
+    """Return the digests of the network's own outlines, without readers' edits."""
     if isinstance(result, SavedResult):
         labels = result.volumes.labels.data
         return _digests(result.findings, labels if result.has_t1c else enhancing_as_core(labels))
@@ -56,9 +56,9 @@ def _digests(findings: Findings, labels: NDArray[np.uint8]) -> dict[str, str]:
 
 
 def seen_by(review: Review, tracking_uid: str, outlines: Outlines) -> str | None:
-    """Return what a decision after a review names: the outline; of a signature, all of them.
+    """Return the digest that a decision records: that of the outline; for a signature, of all.
 
-    A reader's outline stands, whatever the network draws there: its place is counted.
+    Outlines drawn by a reader are counted without their digests: the network's do not matter.
     """
     if tracking_uid != WHOLE_STUDY:
         return outlines.get(tracking_uid)

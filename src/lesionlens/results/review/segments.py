@@ -85,7 +85,7 @@ class ReadSegment:
     """How it was outlined; None if it does not say."""
     cavity: bool = False
     apart: bool = False
-    """Whether it says that its candidate is listed apart."""
+    """Whether it is marked as a candidate that is listed apart."""
     beyond: float = 0.0
     """Fraction of its marked pixels that lie outside the study's grid."""
 
@@ -147,8 +147,8 @@ def _frames(ds: Dataset) -> Iterator[Frame]:
 def _declared_spacing_mm(ds: Dataset, frames: list[Frame]) -> float | None:
     """Return the distance between slices as the object states it, else as its frames show it.
 
-    A stated one below the thickness may be the gap. Fewer than three evenly spaced slices show
-    none: then it is the stated one nevertheless, or the thickness.
+    A stated distance below the thickness may be the gap: then it is measured from three or more
+    evenly spaced slices. With fewer it is the stated distance, or the thickness.
     """
     groups, shared = ds.PerFrameFunctionalGroupsSequence[0], ds.SharedFunctionalGroupsSequence[0]
     item = macro(groups, shared, "PixelMeasuresSequence")
@@ -201,8 +201,8 @@ def _segment(
 ) -> ReadSegment:
     voxels = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
     nearest = np.rint(voxels).astype(np.intp)
-    inside = grid.contains(nearest)
-    fits = bool(inside.all()) and float(np.abs(voxels - nearest).max()) <= BESIDE_VOX
+    in_grid = grid.contains(nearest)
+    fits = bool(in_grid.all()) and float(np.abs(voxels - nearest).max()) <= BESIDE_VOX
     if fits:
         mask = np.zeros(grid.shape, bool)
         mask[tuple(nearest.T)] = True
@@ -229,7 +229,7 @@ def _segment(
         drawn=_drawing_method(item),
         cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(text) is not None,
         apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
-        beyond=1.0 - float(inside.mean()),
+        beyond=1.0 - float(in_grid.mean()),
     )
 
 
@@ -247,8 +247,8 @@ def _resample_frames(
     frames: list[Frame], spacing_mm: float | None, grid: Grid
 ) -> NDArray[np.bool_]:
     """Resample a segment from its frames to the grid; where a slice has no frame it is empty."""
-    first = frames[0][2]
-    normal = _normal(first)
+    first_plane = frames[0][2]
+    normal = _normal(first_plane)
     _check_stack([plane for _, _, plane in frames])
     depths = np.array([plane[:, 2] @ normal for _, _, plane in frames])
     step = _slice_step(depths, spacing_mm) or float(grid.spacing_mm.max())
@@ -262,21 +262,21 @@ def _resample_frames(
     for k, (_, marked, _) in zip(index, frames, strict=True):
         volume[:, :, k] = marked.T
     lps = np.eye(4)
-    lps[:3, :2], lps[:3, 2] = first[:, :2], normal * step
+    lps[:3, :2], lps[:3, 2] = first_plane[:, :2], normal * step
     lps[:3, 3] = frames[lowest][2][:, 2] - normal * step
     source = Grid(volume.shape, geometry.ras_from_lps(lps), grid.frame_uid)
     return resample_mask(volume, source, grid)
 
 
 def _check_stack(planes: list[NDArray[np.float64]]) -> None:
-    """Refuse frames that do not lie one behind the other, which no grid holds."""
-    first = planes[0]
-    sides = np.linalg.norm(first[:, :2], axis=0)
+    """Refuse frames that are not stacked along one normal, and so do not fit a grid."""
+    first_plane = planes[0]
+    sides = np.linalg.norm(first_plane[:, :2], axis=0)
     for plane in planes:
-        if np.abs(plane[:, :2] - first[:, :2]).max() > _STEP_TOLERANCE * sides.min():
+        if np.abs(plane[:, :2] - first_plane[:, :2]).max() > _STEP_TOLERANCE * sides.min():
             raise _no_stack_error("of several orientations or pixel spacings")
-        offset = plane[:, 2] - first[:, 2]
-        if (np.abs(offset @ (first[:, :2] / sides)) > _FRAME_TOLERANCE_VOX * sides).any():
+        offset = plane[:, 2] - first_plane[:, 2]
+        if (np.abs(offset @ (first_plane[:, :2] / sides)) > _FRAME_TOLERANCE_VOX * sides).any():
             raise _no_stack_error("shifted against each other")
 
 

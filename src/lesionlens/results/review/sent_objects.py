@@ -34,10 +34,11 @@ class Objects:
     """Number of further Segmentations of the study, none of which is superseded."""
 
 
-def find_objects(place: Path, study: Study) -> Objects:
+def find_objects(path: Path, study: Study) -> Objects:
     """Find the newest objects of a study in a folder (recursively) or file.
 
-    Machines write the time of their own zone: what a report names as its predecessor is older.
+    Times are in the local zone of each machine: a predecessor that a report names is older in any
+    case.
 
     Raises
     ------
@@ -46,16 +47,16 @@ def find_objects(place: Path, study: Study) -> Objects:
         missing, or a reader accepted no candidate by it; or it is a file of another kind, as
         contours are.
     """
-    if place.is_file() and not looks_like_dicom(place):
+    if path.is_file() and not looks_like_dicom(path):
         raise _unsupported_error(
-            f"a file of a kind that is not read ({place.suffix or 'no suffix'})"
+            f"a file of a kind that is not read ({path.suffix or 'no suffix'})"
         )
     by_class: dict[str, list[Dataset]] = {}
-    for path in [place] if place.is_file() else walk(place):
-        if looks_like_dicom(path):
-            kind, header = _header(path)
-            if kind in _READ_CLASSES and _is_of_study(header, study, path):
-                dataset = header if kind == CONTOURS else _read_whole(path)
+    for file in [path] if path.is_file() else walk(path):
+        if looks_like_dicom(file):
+            kind, header = _header(file)
+            if kind in _READ_CLASSES and _is_of_study(header, study, file):
+                dataset = header if kind == CONTOURS else _read_whole(file)
                 by_class.setdefault(kind, []).append(dataset)
     reports, outdated = _without_replaced([ds for kind in REPORTS for ds in by_class.get(kind, [])])
     segs = [ds for kind in SEGMENTATIONS for ds in by_class.get(kind, [])]
@@ -76,10 +77,10 @@ def find_objects(place: Path, study: Study) -> Objects:
     if seg is None and report is not None:
         _check_report_alone(report)
     if seg is None and report is None and CONTOURS in by_class:
-        raise _unsupported_error(f"contours (RT Structure Set) and no Segmentation in {place.name}")
+        raise _unsupported_error(f"contours (RT Structure Set) and no Segmentation in {path.name}")
     if seg is None and report is None:
         raise ReadError(
-            found=f"no Segmentation of this study in {place.name}",
+            found=f"no Segmentation of this study in {path.name}",
             expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
             next_step="Fetch the study with its results again, or analyse it",
         )
@@ -96,7 +97,7 @@ def find_objects(place: Path, study: Study) -> Objects:
 
 
 def _check_report_alone(report: Dataset) -> None:
-    """Refuse a report on candidates whose outlines are not there."""
+    """Refuse a report on candidates without their outlines."""
     if report_items.accepts_none(report):
         raise ReadError(
             found=f"a report of {_date(report)}, the newest: a reader accepted no candidate",
