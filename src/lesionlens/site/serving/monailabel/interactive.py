@@ -186,7 +186,7 @@ class PromptInference(Inference):
             return answer_prompts(prompter, prepared, question, known, context=context)
 
         def ask(prompts: Prompts, start: NDArray[np.bool_] | None) -> PromptedVolume:
-            return prompted.ask(prompts, prepared, answer, start)
+            return prompted.segment_prompts(prompts, prepared, answer, start)
 
         start = None
         if self._start is not None:
