@@ -123,7 +123,7 @@ def _report(loading_seconds: float, runs: list[tuple[float, Any]]) -> dict[str, 
         "cold_seconds": round(runs[0][0], 3),
         "median_seconds": round(statistics.median(run_seconds for run_seconds, _ in warm), 3),
         "runs": len(warm),
-        "stages": {name: round(statistics.median(found), 3) for name, found in stages.items()},
+        "stages": {name: round(statistics.median(times), 3) for name, times in stages.items()},
         "peak_memory_mib": round(max(s.peak_memory_mib for s in last_run.stages), 1),
     }
 

@@ -262,7 +262,7 @@ class Result:
         return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @works_when_forked
-    def answer_prompts(self, request: PromptRequest) -> PromptResponse:
+    def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 
         By the engine, or by the shipped prompt network if the engine does not support prompts.
@@ -270,7 +270,7 @@ class Result:
         prompter = as_promptable(self._engine) or self._prompter or _local_prompts()
         self._prompter = prompter
         prepared, probability = self.analysis.prepared, self._analysed_probability
-        return plugged_in.answer_prompts(prompter, prepared, request, probability, context=SILENT)
+        return plugged_in.answer_prompts(prompter, prepared, question, probability, context=SILENT)
 
     @cached_property
     def _analysed_probability(self) -> AnalysedProbability | None:
