@@ -25,7 +25,7 @@ import profiler
 from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.cli.bench import busy_words, circumstances, machine_words
+from lesionlens.cli.bench import busy_warning, circumstances, machine_line
 from lesionlens.engines import device as devices
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -111,7 +111,7 @@ def cells(one: Row) -> tuple[str, ...]:
 
 def markdown(rows: Sequence[Row], notes: Sequence[str], about: dict[str, Any]) -> str:
     """Return the table for a page, with the state of the machine that it was measured on."""
-    lines = [machine_words(about), "", *(f"**{note}.**\n" for note in notes)]
+    lines = [machine_line(about), "", *(f"**{note}.**\n" for note in notes)]
     lines.append(f"| {' | '.join(HEADINGS)} |")
     lines.append("|" + "|".join("---" if h in _TEXT else "---:" for h in HEADINGS) + "|")
     lines += [f"| {' | '.join(cells(one))} |" for one in rows]
@@ -151,7 +151,7 @@ def main() -> int:
     try:
         prepared = prepare(open_study(a.study), RunContext())
         about = circumstances(devices.describe(devices.choose(a.device)), a.study)
-        busy = busy_words(about["machine"])
+        busy = busy_warning(about["machine"])
         patience = profiler.Patience(1 if a.quick else a.repeat, estimate=a.quick)
         rows, notes = time_networks(prepared, a.device, patience)
     except LesionLensError as error:
