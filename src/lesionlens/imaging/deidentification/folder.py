@@ -30,7 +30,8 @@ from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 FACES_REMAIN = (
     "Faces remain: a surface of the head can be rendered from the images, and a person "
-    "recognised by it. No face was removed (Clean Recognizable Visual Features, 113102, was not done)"
+    "recognised by it. No face was removed "
+    "(Clean Recognizable Visual Features, 113102, was not done)"
 )
 SOME_FACES_REMAIN = (
     "Faces remain in some images: no brain, or no position of the pixels in the patient, was found "
