@@ -29,9 +29,8 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 FACES_REMAIN = (
-    "Faces remain: a surface of the head can be rendered from the images, and a person "
-    "recognised by it. No face was removed "
-    "(Clean Recognizable Visual Features, 113102, was not done)"
+    "Faces remain: a surface of the head can be drawn from the images, and a person known by it. "
+    "No face was taken off (Clean Recognizable Visual Features, 113102, was not done)"
 )
 SOME_FACES_REMAIN = (
     "Faces remain in some images: no brain, or no position of the pixels in the patient, was found "

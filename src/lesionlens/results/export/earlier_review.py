@@ -54,7 +54,7 @@ class EarlierReview:
                 shutil.copy2(source, target / name)
         return (
             "The review in this folder is not, or not all, of this result: it is kept whole in "
-            f"{KEPT}/{target.name}, with the findings and outlines that it refers to",
+            f"{KEPT}/{target.name}, with the findings and outlines that it speaks of",
         )
 
     def check_unchanged(self) -> None:
