@@ -90,20 +90,20 @@ def deidentify_folder(
             expected="DICOM files",
             next_step="Name the folder of the study, or of a result that holds `dicom`",
         )
-    words: set[str] = set()
+    identifying: set[str] = set()
     patients: list[_PatientRow] = []
     for index, path in enumerate(files):
         context.check("reading the headers")
         context.progress("reading the headers", 0.5 * index / len(files))
         header = _read(path, stop_before_pixels=True)
         with _reporting_damage(path):
-            words |= identifying_words(header)
+            identifying |= identifying_words(header)
             patient_id, study = (
                 str(header.get(tag) or "") for tag in ("PatientID", "StudyInstanceUID")
             )
             patients.append((patient_id, study, Patient.of(header.get)))
     id_by_study = _patient_ids_by_study(patients)
-    cleaner = Cleaner(options, pseudonyms, frozenset(words), of_study=id_by_study)
+    cleaner = Cleaner(options, pseudonyms, frozenset(identifying), of_study=id_by_study)
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
     outcomes: Counter[DefacingOutcome] = Counter()

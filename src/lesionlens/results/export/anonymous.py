@@ -242,26 +242,26 @@ def tracking_uids(analysis: Analysis) -> frozenset[str]:
     return frozenset(uids)
 
 
-def with_uids(analysis: Analysis, new: NewUid) -> Analysis:
+def with_uids(analysis: Analysis, new_uid: NewUid) -> Analysis:
     """Return an analysis with other tracking UIDs; voxels, findings and decisions are the same.
 
     Parameters
     ----------
-    new : callable
+    new_uid : callable
         Returns the new UID of each of `tracking_uids`.
     """
     original, followup = analysis.original, analysis.followup
     return replace(
         analysis,
-        findings=_findings_with_uids(analysis.findings, new),
+        findings=_findings_with_uids(analysis.findings, new_uid),
         original=None
         if original is None
-        else replace(original, findings=_findings_with_uids(original.findings, new)),
-        run=replace(analysis.run, redrawn=frozenset(map(new, analysis.run.redrawn))),
+        else replace(original, findings=_findings_with_uids(original.findings, new_uid)),
+        run=replace(analysis.run, redrawn=frozenset(map(new_uid, analysis.run.redrawn))),
         review=_review_with_uids(
-            analysis.review, {uid: new(uid) for uid in tracking_uids(analysis)}, new
+            analysis.review, {uid: new_uid(uid) for uid in tracking_uids(analysis)}, new_uid
         ),
-        followup=None if followup is None else _comparison_with_uids(followup, new),
+        followup=None if followup is None else _comparison_with_uids(followup, new_uid),
     )
 
 
@@ -271,41 +271,41 @@ def _all_responses(review: Review) -> Iterable[SignedResponse]:
     yield from (e.response for e in review.events if e.response is not None)
 
 
-def _findings_with_uids(findings: Findings, new: NewUid) -> Findings:
-    candidates = (replace(c, tracking_uid=new(c.tracking_uid)) for c in findings.candidates)
+def _findings_with_uids(findings: Findings, new_uid: NewUid) -> Findings:
+    candidates = (replace(c, tracking_uid=new_uid(c.tracking_uid)) for c in findings.candidates)
     return replace(findings, candidates=tuple(candidates))
 
 
-def _review_with_uids(review: Review, names: dict[str, str], new: NewUid) -> Review:
-    renamed = review.renamed(names)
+def _review_with_uids(review: Review, uid_map: dict[str, str], new_uid: NewUid) -> Review:
+    renamed = review.renamed(uid_map)
     events = (
-        e if e.response is None else replace(e, response=_response_with_uids(e.response, new))
+        e if e.response is None else replace(e, response=_response_with_uids(e.response, new_uid))
         for e in renamed.events
     )
     return replace(
         renamed,
         events=tuple(events),
-        unaided=tuple(_read_with_uids(read, new) for read in review.unaided),
-        responses=tuple(_response_with_uids(r, new) for r in review.responses),
+        unaided=tuple(_read_with_uids(read, new_uid) for read in review.unaided),
+        responses=tuple(_response_with_uids(r, new_uid) for r in review.responses),
     )
 
 
-def _read_with_uids(read: UnaidedRead, new: NewUid) -> UnaidedRead:
-    return replace(read, marks=tuple(replace(m, uid=new(m.uid)) for m in read.marks))
+def _read_with_uids(read: UnaidedRead, new_uid: NewUid) -> UnaidedRead:
+    return replace(read, marks=tuple(replace(m, uid=new_uid(m.uid)) for m in read.marks))
 
 
-def _response_with_uids(response: SignedResponse, new: NewUid) -> SignedResponse:
+def _response_with_uids(response: SignedResponse, new_uid: NewUid) -> SignedResponse:
     """Return a response with other tracking UIDs of its measured lesions."""
     measures = (
-        m if m.tracking_uid in NO_CANDIDATE else replace(m, tracking_uid=new(m.tracking_uid))
+        m if m.tracking_uid in NO_CANDIDATE else replace(m, tracking_uid=new_uid(m.tracking_uid))
         for m in response.measures
     )
     return replace(response, measures=in_order(measures))
 
 
-def _comparison_with_uids(comparison: Comparison, new: NewUid) -> Comparison:
+def _comparison_with_uids(comparison: Comparison, new_uid: NewUid) -> Comparison:
     def measured(lesion: Measured) -> Measured:
-        return replace(lesion, tracking_uid=new(lesion.tracking_uid))
+        return replace(lesion, tracking_uid=new_uid(lesion.tracking_uid))
 
     def renamed(change: Change) -> Change:
         before = None if change.before is None else measured(change.before)
@@ -316,7 +316,7 @@ def _comparison_with_uids(comparison: Comparison, new: NewUid) -> Comparison:
         replace(
             point,
             lesions=tuple(map(measured, point.lesions)),
-            tangled=tuple(sorted(map(new, point.tangled))),
+            tangled=tuple(sorted(map(new_uid, point.tangled))),
         )
         for point in comparison.points
     )
@@ -324,6 +324,8 @@ def _comparison_with_uids(comparison: Comparison, new: NewUid) -> Comparison:
         comparison,
         points=tuple(points),
         changes=tuple(map(renamed, comparison.changes)),
-        own_uids={new(prior): new(own) for prior, own in comparison.own_uids.items()},
-        gone=tuple(replace(m, tracking_uid=new(m.tracking_uid)) for m in comparison.gone),
+        own_uids={
+            new_uid(prior): new_uid(current) for prior, current in comparison.own_uids.items()
+        },
+        gone=tuple(replace(m, tracking_uid=new_uid(m.tracking_uid)) for m in comparison.gone),
     )

@@ -163,14 +163,14 @@ def dates_of(comparison: Comparison, words: Words, *, hidden: bool = False) -> t
 def _table_row(
     change: Change, comparison: Comparison, dates: Sequence[str], words: Words
 ) -> FollowupRow:
-    place = words.place_named(change.shown.place)
+    location = words.place_named(change.shown.place)
     number = words("unknown") if change.now is None else str(change.now.id)
     percentages = change.volume_percent, change.product_percent
     is_matched = change.kind is ChangeKind.MATCHED
     return_note = returned_words(change, comparison, dates, words)
     return FollowupRow(
         name=number,
-        place=place,
+        place=location,
         volumes=(_volume_text(change.before, words), _volume_text(change.now, words)),
         products=(_product_text(change.before, words), _product_text(change.now, words)),
         changes=(
@@ -229,10 +229,10 @@ def _sums(comparison: Comparison, words: Words) -> tuple[FollowupRow, ...]:
         return ()
     rows = []
     *earlier, now = sums
-    known = [
+    earlier_values = [
         [value for value in values if value is not None] for values in zip(*earlier, strict=True)
     ]
-    nadir = min(known[0], default=None), min(known[1], default=None)
+    nadir = min(earlier_values[0], default=None), min(earlier_values[1], default=None)
     for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", nadir)):
         rows.append(
             FollowupRow(

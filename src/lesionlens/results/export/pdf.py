@@ -236,7 +236,7 @@ def _picture_row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
         simpleSplit(f"{p.title} {p.caption}", "Sans", 6.5, height * ratio)
         for p, ratio in zip(pictures, ratios, strict=True)
     ]
-    caption = 3.0 + line_height * max(len(words) for words in texts)
+    caption = 3.0 + line_height * max(len(lines) for lines in texts)
 
     class _Row(Flowable):  # type: ignore[misc]  # reportlab is an extra, without types
         def wrap(self, *_: float) -> tuple[float, float]:
@@ -244,14 +244,14 @@ def _picture_row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
 
         def draw(self) -> None:
             left = 0.0
-            for picture, ratio, words in zip(pictures, ratios, texts, strict=True):
+            for picture, ratio, lines in zip(pictures, ratios, texts, strict=True):
                 self.canv.saveState()
                 self.canv.translate(left, caption)
                 _draw_picture(self.canv, picture, height / picture.height)
                 self.canv.restoreState()
                 self.canv.setFont("Sans", 6.5)
                 self.canv.setFillColor(SOFT)
-                for row, text in enumerate(words, 1):
+                for row, text in enumerate(lines, 1):
                     self.canv.drawString(left, caption - line_height * row, text)
                 left += height * ratio + gap
 

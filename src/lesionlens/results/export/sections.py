@@ -89,7 +89,7 @@ def _candidate_section(
     map_reliable = map_checks is None or map_checks.reliable is not False
     trusted = map_reliable and row.attention.peak_inside is not False
     size, measured = _size_text(row, words), words.measured(candidate.has_enhancing)
-    place, state = words.place(candidate.location), words.state(row.review.state)
+    location, state = words.place(candidate.location), words.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {words('added')}"
     if candidate.apart:
@@ -103,12 +103,14 @@ def _candidate_section(
     volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(
         row=row,
-        place=place,
+        place=location,
         state=state,
         size=size,
         measured=measured,
         rano=rano,
-        line=words("line", place=place, size=size, measured=measured, volume=volume, state=state),
+        line=words(
+            "line", place=location, size=size, measured=measured, volume=volume, state=state
+        ),
         facts=(
             *_facts(row, candidate, attention, rano, words),
             *_doubts(analysis, candidate, words),

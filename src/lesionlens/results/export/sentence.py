@@ -283,11 +283,11 @@ def read_template(path: Path) -> str:
 def _example_values() -> Iterator[dict[str, dict[str, Any]]]:
     """Yield fields that are all known, then all unknown: a template must work with both."""
     numbers = [name for name in CANDIDATE_FIELDS if name.endswith(("_mm", "_ml", "_percent"))]
-    known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
-    known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False,
+    all_known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
+    all_known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False,
               "tangled": False, "doubtful": False}  # fmt: skip
-    unknown = known | dict.fromkeys(numbers) | {"slice": None, "score": None, "contrast": False}
-    for values in (known, unknown):
+    unknown = all_known | dict.fromkeys(numbers) | {"slice": None, "score": None, "contrast": False}
+    for values in (all_known, unknown):
         rows = [values, values]
         study = {"candidates": rows, "sentences": ["x", "x"], "conclusion": "x", "gone": 0,
                  "contrast": values["contrast"], "prior_date": values["prior_date"]}  # fmt: skip
