@@ -33,12 +33,12 @@ FACES_REMAIN = (
     "No face was taken off (Clean Recognizable Visual Features, 113102, was not done)"
 )
 SOME_FACES_REMAIN = (
-    "Faces remain in some images: no brain, or no position of the pixels in the patient, was found "
-    "there by which to remove them (113102)"
+    "Faces remain in some images: no brain, or no place of the pixels in the patient, was found "
+    "there by which to take them off (113102)"
 )
 FACE_REMOVED = (
-    "with the face removed by a template: eyes, nose, mouth, brow and ears (113102). Render the "
-    "surface of the head and check it before you share the copy"
+    "with the face taken off by a template: eyes, nose, mouth, brow and ears (113102). Draw the "
+    "surface of the head and look before you hand it on"
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _ENCAPSULATED_DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
@@ -174,10 +174,8 @@ def _face_notices(outcomes: Counter[DefacingOutcome]) -> list[str]:
     notices = []
     if outcomes[DefacingOutcome.REMOVED]:
         notices.append(f"{outcomes[DefacingOutcome.REMOVED]} × {FACE_REMOVED}")
-    if outcomes[DefacingOutcome.SKULL_STRIPPED]:
-        notices.append(
-            f"{outcomes[DefacingOutcome.SKULL_STRIPPED]} × skull-stripped: no face to remove"
-        )
+    if stripped := outcomes[DefacingOutcome.SKULL_STRIPPED]:
+        notices.append(f"{stripped} × a brain without its head: no face to take off")
     if outcomes[DefacingOutcome.REMAINS]:
         any_removed = outcomes[DefacingOutcome.REMOVED] or outcomes[DefacingOutcome.SKULL_STRIPPED]
         notices.append(

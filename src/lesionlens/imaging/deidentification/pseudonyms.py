@@ -53,7 +53,7 @@ def key_at(path: Path) -> bytes:
         raise UnusableInputError(
             found=f"no key in {path.name!r}",
             expected="at least 32 hexadecimal digits",
-            next_step="Name another file with --key; a missing file is created with a new key",
+            next_step="Name another file with --key; one that is not there is made",
         )
     return key
 
@@ -176,7 +176,7 @@ def _damaged_row_error(path: Path, line: int, error: csv.Error) -> UnusableInput
 def _not_a_table(path: Path) -> UnusableInputError:
     return UnusableInputError(
         found=f"{path.name!r}, which is no table of pseudonyms, or a damaged one",
-        expected=f"a table written by LesionLens, of at most {_MAX_MAP_BYTES // MIB} MiB",
-        next_step="Name another file with --map, or move this one away: the same key gives the "
-        "same names",
+        expected=f"the one that LesionLens wrote, of at most {_MAX_MAP_BYTES // MIB} MiB",
+        next_step="Name another file with --map, or move it away: the same key gives the same "
+        "names",
     )

@@ -140,7 +140,7 @@ def check_key_slices(path: Path, expected: Dataset) -> None:
     stored = pydicom.dcmread(path)
     if not np.array_equal(stored.pixel_array, expected.pixel_array):
         raise ExportError(
-            found="a picture in key_slices.dcm that differs, read back, from what was rendered",
+            found="a picture in key_slices.dcm that differs, read back, from what was drawn",
             expected="what was meant to be written",
             next_step="Report this as a defect; the other objects hold the same regions",
         )

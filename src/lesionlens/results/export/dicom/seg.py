@@ -289,7 +289,7 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ..
         ):
             raise _mismatch("frame")
         if frame.any() and (frame_index, index) not in remaining:
-            raise _mismatch("duplicate frame")
+            raise _mismatch("frame that is there twice")
         remaining.discard((frame_index, index))
     if remaining:
         raise _mismatch("missing frame")
