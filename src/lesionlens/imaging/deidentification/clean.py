@@ -25,10 +25,13 @@ from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 
 REMOVED = "REMOVED"
-_OLDEST = 90  # ages above this one are capped: very old patients could be recognised by their age
-_TELLING = frozenset({"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"})
-_DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
-_CONTRAST = "ContrastBolusAgent"
+_MAX_AGE_YEARS = 90
+"""Ages above this one are capped: very old patients could be recognised by their age."""
+_IDENTIFYING_KEYWORDS = frozenset(
+    {"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"}
+)
+_DUMMY_BY_VR = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
+_CONTRAST_AGENT = "ContrastBolusAgent"
 _NEVER_EMPTY = frozenset(
     {"FrameLabelVector", "LUTExplanation", "SegmentLabel", "StructureSetLabel", "TextValue"}
 )
@@ -60,24 +63,26 @@ class Cleaner:
         dataset : Dataset
             As read from a file; its file meta information is replaced.
         """
-        patient = self._patient(dataset)
-        new, days = self.pseudonyms.patient(patient), self.pseudonyms.days(patient)
-        self._items(dataset, days)
-        dataset.PatientName = dataset.PatientID = new
+        patient = self._patient_key(dataset)
+        pseudonym, days = self.pseudonyms.patient(patient), self.pseudonyms.days(patient)
+        self._clean_items(dataset, days)
+        dataset.PatientName = dataset.PatientID = pseudonym
         dataset.PatientIdentityRemoved = "YES"
-        kept = self.options.full_dates
-        dataset.LongitudinalTemporalInformationModified = "UNMODIFIED" if kept else "MODIFIED"
+        keeps_dates = self.options.full_dates
+        dataset.LongitudinalTemporalInformationModified = (
+            "UNMODIFIED" if keeps_dates else "MODIFIED"
+        )
         dataset.DeidentificationMethodCodeSequence = [
-            coded(value, meaning) for value, meaning in self.options.methods
+            code_item(value, meaning) for value, meaning in self.options.methods
         ]
-        _new_meta(dataset)
+        _replace_file_meta(dataset)
 
-    def _patient(self, dataset: Dataset) -> str:
-        """Return what the pseudonym is derived from: the Patient ID, else that of the study."""
+    def _patient_key(self, dataset: Dataset) -> str:
+        """Return the Patient ID, else that of the study, from which the pseudonym is derived."""
         study = str(dataset.get("StudyInstanceUID") or "")
         return str(dataset.get("PatientID") or "") or self.of_study.get(study, study)
 
-    def _items(self, dataset: Dataset, days: int) -> None:
+    def _clean_items(self, dataset: Dataset, days: int) -> None:
         """Clean every element of a data set or sequence item, recursively."""
         for tag in list(dataset.keys()):
             element = dataset[tag]
@@ -88,45 +93,49 @@ class Cleaner:
                 if action is Action.EMPTY:
                     element.value = []
                 for item in element.value:
-                    self._items(item, days)
+                    self._clean_items(item, days)
             else:
-                self._element(dataset, element, action, days)
+                self._clean_element(dataset, element, action, days)
 
-    def _element(self, dataset: Dataset, element: DataElement, action: Action, days: int) -> None:
+    def _clean_element(
+        self, dataset: Dataset, element: DataElement, action: Action, days: int
+    ) -> None:
         if action is Action.EMPTY:
             element.clear()
         elif action is Action.DUMMY:
-            _replace(element)
+            _replace_by_dummy(element)
         elif action is Action.MAP:
-            _each(element, lambda value: self._uid(str(value)))
+            _map_values(element, lambda value: self._new_uid(str(value)))
         elif action is Action.SHIFT and element.VR != "TM":
-            _each(element, lambda value: moved(str(value), days))
+            _map_values(element, lambda value: shifted_date(str(value), days))
         elif action is Action.CLEAN and not _all_plain(element):
             if element.keyword in _NEVER_EMPTY:
-                _each(element, lambda _: REMOVED)
+                _map_values(element, lambda _: REMOVED)
             elif element.keyword in _MAY_BE_EMPTY:
                 element.clear()
             else:
                 del dataset[element.tag]
         if action is Action.KEEP:
-            self._kept(dataset, element)
+            self._clean_kept(dataset, element)
 
-    def _uid(self, value: str) -> str:
+    def _new_uid(self, value: str) -> str:
         return value if value in self.replaced_uids else self.pseudonyms.uid(value)
 
-    def _kept(self, dataset: Dataset, element: DataElement) -> None:
-        """Check elements that the profile keeps: UIDs, ages, local codes, text with names."""
+    def _clean_kept(self, dataset: Dataset, element: DataElement) -> None:
+        """Clean UIDs, ages, local codes and text with names in elements that the profile keeps."""
         if element.VR == "UI":
-            _each(element, lambda value: value if is_uid(str(value)) else self._uid(str(value)))
+            _map_values(
+                element, lambda value: value if is_uid(str(value)) else self._new_uid(str(value))
+            )
             return
         if element.keyword == "PatientAge":
-            _each(element, capped_age)
+            _map_values(element, capped_age)
             return
         if element.keyword in CODES:
             scheme = str(dataset.get("CodingSchemeDesignator") or "")
             if scheme not in STANDARD_SCHEMES and not _all_plain(element):
                 element.value = REMOVED
-        if element.VR in _WRITTEN and self._identifies(element):
+        if element.VR in _TEXT_VRS and self._identifies(element):
             element.value = REMOVED if element.VR in ("CS", "LO", "SH") else None
 
     def _identifies(self, element: DataElement) -> bool:
@@ -135,7 +144,7 @@ class Cleaner:
 
 
 _TIME_OF_DAY = r"(?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?"
-_WRITTEN = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
 def identifying_words(dataset: Dataset) -> frozenset[str]:
@@ -149,39 +158,41 @@ def identifying_words(dataset: Dataset) -> frozenset[str]:
     dataset : Dataset
         Before it is cleaned.
     """
-    found: set[str] = set()
-    makers = _words(dataset.get("Manufacturer"))
+    words: set[str] = set()
+    manufacturer_words = _words_of(dataset.get("Manufacturer"))
     for element in dataset.iterall():
         if element.keyword == "InstitutionName":
-            found |= _words(element.value) - makers
-        elif element.VR == "PN" or element.keyword in _TELLING:
-            found |= _words(" ".join(map(str, _values(element))))
-    return frozenset(word for word in found if len(word) >= (4 if word.isascii() else 2))
+            words |= _words_of(element.value) - manufacturer_words
+        elif element.VR == "PN" or element.keyword in _IDENTIFYING_KEYWORDS:
+            words |= _words_of(" ".join(map(str, _values(element))))
+    return frozenset(word for word in words if len(word) >= (4 if word.isascii() else 2))
 
 
-def _words(text: object) -> set[str]:
+def _words_of(text: object) -> set[str]:
     return set(re.split(r"[\W_]+", str(text or "").lower()))
 
 
-def moved(text: str, days: int) -> str:
+def shifted_date(text: str, days: int) -> str:
     """Shift a DICOM date or date-time back by days; an invalid date becomes empty.
 
     Examples
     --------
-    >>> moved("20260105", 10), moved("20260105101500.5+0100", 5), moved("2026.01.05", 1)
-    ('20251226', '20251231101500.5+0100', '')
-    >>> moved("20260105-20260107", 10)  # the rest would be a date that is not shifted
+    >>> shifted_date("20260105", 10), shifted_date("20260105101500.5+0100", 5)
+    ('20251226', '20251231101500.5+0100')
+    >>> shifted_date("2026.01.05", 1)
+    ''
+    >>> shifted_date("20260105-20260107", 10)  # a range: its second date would not be shifted
     ''
     """
-    found = re.fullmatch(rf"(\d{{4}})(\d{{2}})(\d{{2}})({_TIME_OF_DAY})", text.strip())
-    if found is None:
+    match = re.fullmatch(rf"(\d{{4}})(\d{{2}})(\d{{2}})({_TIME_OF_DAY})", text.strip())
+    if match is None:
         return ""
-    year, month, day, rest = found.groups()
+    year, month, day, time_of_day = match.groups()
     try:
-        new = date(int(year), int(month), int(day)) - timedelta(days)
+        shifted = date(int(year), int(month), int(day)) - timedelta(days)
     except (ValueError, OverflowError):
         return ""
-    return f"{new:%Y%m%d}{rest}"
+    return f"{shifted:%Y%m%d}{time_of_day}"
 
 
 def capped_age(age: Any) -> str:
@@ -192,10 +203,12 @@ def capped_age(age: Any) -> str:
     >>> capped_age("045Y"), capped_age("093Y"), capped_age("Miller")
     ('045Y', '090Y', '')
     """
-    found = re.fullmatch(r"(\d{3})([DWMY])", str(age))
-    if found is None:
+    match = re.fullmatch(r"(\d{3})([DWMY])", str(age))
+    if match is None:
         return ""
-    return f"{_OLDEST:03d}Y" if found[2] == "Y" and int(found[1]) > _OLDEST else found[0]
+    return (
+        f"{_MAX_AGE_YEARS:03d}Y" if match[2] == "Y" and int(match[1]) > _MAX_AGE_YEARS else match[0]
+    )
 
 
 def _values(element: DataElement) -> list[Any]:
@@ -205,35 +218,35 @@ def _values(element: DataElement) -> list[Any]:
     return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
 
 
-def _each(element: DataElement, change: Any) -> None:
-    new = [change(value) for value in _values(element)]
-    element.value = new if len(new) > 1 else (new[0] if new else None)
+def _map_values(element: DataElement, convert: Any) -> None:
+    values = [convert(value) for value in _values(element)]
+    element.value = values if len(values) > 1 else (values[0] if values else None)
 
 
 def _all_plain(element: DataElement) -> bool:
     return all(is_plain(str(value)) for value in _values(element))
 
 
-def _replace(element: DataElement) -> None:
+def _replace_by_dummy(element: DataElement) -> None:
     """Replace a value by a neutral dummy; a contrast agent's dummy still indicates an agent."""
     if element.is_empty:
         return
-    if element.keyword == _CONTRAST:
+    if element.keyword == _CONTRAST_AGENT:
         element.value = "CONTRAST"
     elif element.VR in ("OB", "OW", "UN", "US", "UL", "SS", "SL", "FL", "FD"):
         element.clear()
     else:
-        element.value = _DUMMIES.get(element.VR, REMOVED)
+        element.value = _DUMMY_BY_VR.get(element.VR, REMOVED)
 
 
-def coded(value: str, meaning: str) -> Dataset:
+def code_item(value: str, meaning: str) -> Dataset:
     """Return a code sequence item with a DICOM-defined code."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning[:64]
     return item
 
 
-def _new_meta(dataset: Dataset) -> None:
+def _replace_file_meta(dataset: Dataset) -> None:
     """Replace the file meta header and preamble, which may identify the sender."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID

@@ -37,18 +37,19 @@ from lesionlens.imaging.reading.dicom.series import (
 from lesionlens.imaging.reading.dicom.shared_positions import component
 
 METHOD = ("113102", "Clean Recognizable Visual Features Option")
-MIN_SLICES, MIN_MM = 8, 80.0
+MIN_SLICES, MIN_SIDE_MM = 8, 80.0
 """Minimum number of slices and minimum shortest side of a series used to locate the face."""
-TRIED = 3
+MAX_SERIES_PER_FRAME = 3
 """Maximum number of series tried per frame of reference, the one with most coverage first."""
 SQUARE_MM = 2.0
 """Pixels are classified in squares of about this edge length."""
-_WHOLE_MM = 220.0
-_NO_IMAGES = frozenset(
+_MAX_HEAD_MM = 220.0
+"""Sides longer than this do not count as additional coverage of the head."""
+_DERIVED_SOP_CLASSES = frozenset(
     {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.30"}
 )
-"""Segmentations and Parametric Maps have pixels, but are not images of a head."""
-_UNDECODABLE = (
+"""Segmentation and Parametric Map objects, which have pixels but show no face."""
+_DECODING_ERRORS = (
     AttributeError, ValueError, RuntimeError, NotImplementedError, KeyError, OSError, EOFError,
     TypeError, IndexError, ReadError,
 )  # fmt: skip
@@ -58,8 +59,8 @@ class DefacingOutcome(Enum):
     """What happened to the face in one object."""
 
     NO_IMAGE = "no image"
-    BARE = "a brain without its head"
-    TAKEN_OFF = "taken off"
+    SKULL_STRIPPED = "skull-stripped"
+    REMOVED = "removed"
     REMAINS = "remains"
 
 
@@ -67,10 +68,10 @@ class DefacingOutcome(Enum):
 class Faces:
     """Faces located in a folder."""
 
-    found: Mapping[str, Face]
+    by_frame: Mapping[str, Face]
     """By study and Frame of Reference UID, or by study and series if an image has none."""
-    bare: frozenset[str]
-    """Series of skull-stripped brains."""
+    stripped_series: frozenset[str]
+    """Series Instance UIDs of skull-stripped images."""
 
 
 def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
@@ -88,53 +89,55 @@ def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
     for items in series.values():
         for stack in sort_series(items).stacks:
             if component(stack.first) == "M":
-                frames[_frame_of(stack.first)].append(stack)
-    found: dict[str, Face] = {}
-    bare: set[str] = set()
+                frames[_frame_key(stack.first)].append(stack)
+    face_by_frame: dict[str, Face] = {}
+    stripped_series: set[str] = set()
     for frame, stacks in frames.items():
         context.check("finding faces")
-        stacks.sort(key=_shown, reverse=True)
-        for stack in [s for s in stacks if _can_judge(s)][:TRIED]:
-            answer = _face_of(stack, context)
-            if answer is not None:
-                found[frame] = answer
+        stacks.sort(key=_coverage_key, reverse=True)
+        for stack in [s for s in stacks if _is_large_enough(s)][:MAX_SERIES_PER_FRAME]:
+            face = _locate_face(stack, context)
+            if face is not None:
+                face_by_frame[frame] = face
                 break
         else:
-            bare |= {s.first.text("SeriesInstanceUID") for s in stacks if _is_bare(s)}
-    return Faces(found, frozenset(bare))
+            stripped_series |= {
+                s.first.text("SeriesInstanceUID") for s in stacks if _is_stripped_series(s)
+            }
+    return Faces(face_by_frame, frozenset(stripped_series))
 
 
-def _frame_of(item: DicomSlice) -> str:
-    """Return the frame of reference within its study: some tools write one UID for all patients."""
-    frame = item.text("FrameOfReferenceUID") or item.text("SeriesInstanceUID")
-    return f"{item.text('StudyInstanceUID')} {frame}"
+def _frame_key(image: DicomSlice) -> str:
+    """Return a key of study and frame of reference: some tools write one UID for all patients."""
+    frame = image.text("FrameOfReferenceUID") or image.text("SeriesInstanceUID")
+    return f"{image.text('StudyInstanceUID')} {frame}"
 
 
-def _shown(stack: Stack) -> float:
+def _coverage_key(stack: Stack) -> float:
     """Return a sort key: coverage of the head, then resolution."""
     sides = stack.grid.spacing_mm * stack.grid.shape
-    return float(np.minimum(sides, _WHOLE_MM).prod() / stack.grid.spacing_mm.max())
+    return float(np.minimum(sides, _MAX_HEAD_MM).prod() / stack.grid.spacing_mm.max())
 
 
-def _can_judge(stack: Stack) -> bool:
+def _is_large_enough(stack: Stack) -> bool:
     sides = stack.grid.spacing_mm * stack.grid.shape
-    return len(stack.slices) >= MIN_SLICES and float(sides.min()) >= MIN_MM
+    return len(stack.slices) >= MIN_SLICES and float(sides.min()) >= MIN_SIDE_MM
 
 
-def _values(stack: Stack) -> NDArray[np.float32] | None:
+def _pixels_or_none(stack: Stack) -> NDArray[np.float32] | None:
     try:
         return load_stack(stack)
-    except _UNDECODABLE:
+    except _DECODING_ERRORS:
         return None
 
 
-def _is_bare(stack: Stack) -> bool:
-    values = _values(stack) if _can_judge(stack) else None
+def _is_stripped_series(stack: Stack) -> bool:
+    values = _pixels_or_none(stack) if _is_large_enough(stack) else None
     return values is not None and is_stripped(values, stack.grid)
 
 
-def _face_of(stack: Stack, context: RunContext) -> Face | None:
-    values = _values(stack)
+def _locate_face(stack: Stack, context: RunContext) -> Face | None:
+    values = _pixels_or_none(stack)
     if values is None or is_stripped(values, stack.grid):
         return None
     grid = reading_grid(stack.grid)
@@ -153,32 +156,32 @@ def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
     dataset : Dataset
         As read, before its identifiers are replaced.
     """
-    kind = str(dataset.get("SOPClassUID") or "")
-    if "PixelData" not in dataset or kind in _NO_IMAGES:
+    sop_class = str(dataset.get("SOPClassUID") or "")
+    if "PixelData" not in dataset or sop_class in _DERIVED_SOP_CLASSES:
         return DefacingOutcome.NO_IMAGE
-    if str(dataset.get("SeriesInstanceUID") or "") in faces.bare:
+    if str(dataset.get("SeriesInstanceUID") or "") in faces.stripped_series:
         dataset.RecognizableVisualFeatures = "NO"
-        return DefacingOutcome.BARE
+        return DefacingOutcome.SKULL_STRIPPED
     planes = frames_of(path, dataset) or [DicomSlice(path, dataset)]
-    face = faces.found.get(_frame_of(planes[0]))
-    if face is None or not _usable(dataset, planes):
+    face = faces.by_frame.get(_frame_key(planes[0]))
+    if face is None or not _is_editable(dataset, planes):
         dataset.RecognizableVisualFeatures = "YES"
         return DefacingOutcome.REMAINS
     try:
-        pixels = _native(dataset)
-    except _UNDECODABLE:
+        pixels = _stored_pixels(dataset)
+    except _DECODING_ERRORS:
         dataset.RecognizableVisualFeatures = "YES"
         return DefacingOutcome.REMAINS
     fill = min(int(pixels.min()), 0)
     frames = pixels.reshape(len(planes), *pixels.shape[-2:])
     for frame, plane in zip(frames, planes, strict=True):
-        frame[_mask(plane, frame.shape, face)] = fill
+        frame[_face_mask(plane, frame.shape, face)] = fill
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.RecognizableVisualFeatures = "NO"
-    return DefacingOutcome.TAKEN_OFF
+    return DefacingOutcome.REMOVED
 
 
-def _usable(dataset: Dataset, planes: list[DicomSlice]) -> bool:
+def _is_editable(dataset: Dataset, planes: list[DicomSlice]) -> bool:
     """Return whether every pixel has a position, and the pixels can be re-encoded."""
     syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
     return (
@@ -190,27 +193,27 @@ def _usable(dataset: Dataset, planes: list[DicomSlice]) -> bool:
     )
 
 
-def _native(dataset: Dataset) -> NDArray[Any]:
+def _stored_pixels(dataset: Dataset) -> NDArray[Any]:
     """Decompress in place and return the stored pixels, (F, rows, columns) or (rows, columns)."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         dataset.decompress(generate_instance_uid=False)
     return np.array(dataset.pixel_array)
 
 
-def _mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.bool_]:
+def _face_mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.bool_]:
     """Return the (rows, columns) mask of face pixels in a plane."""
-    turn = plane.numbers("ImageOrientationPatient", 6)
+    orientation = plane.numbers("ImageOrientationPatient", 6)
     spacing = plane.numbers("PixelSpacing", 2)
     origin = plane.numbers("ImagePositionPatient", 3)
-    if turn is None or spacing is None or origin is None:  # excluded by `_usable`
+    if orientation is None or spacing is None or origin is None:  # excluded by `_is_editable`
         raise ValueError("a plane without a place")
     steps = [max(round(SQUARE_MM / float(edge)), 1) for edge in spacing]
     row, column = (
         np.arange(0, n, step) + (step - 1) / 2 for n, step in zip(shape, steps, strict=True)
     )
-    down = row[:, None, None] * spacing[0] * turn[3:]
-    along = column[None, :, None] * spacing[1] * turn[:3]
-    points = geometry.points_lps_from_ras((origin + down + along).reshape(-1, 3))
-    held = face.at(points).reshape(len(row), len(column))
-    whole = held.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
-    return np.asarray(whole[: shape[0], : shape[1]])
+    row_offsets = row[:, None, None] * spacing[0] * orientation[3:]
+    column_offsets = column[None, :, None] * spacing[1] * orientation[:3]
+    points = geometry.points_lps_from_ras((origin + row_offsets + column_offsets).reshape(-1, 3))
+    in_face = face.at(points).reshape(len(row), len(column))
+    mask = in_face.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
+    return np.asarray(mask[: shape[0], : shape[1]])

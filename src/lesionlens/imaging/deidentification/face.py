@@ -24,13 +24,14 @@ from lesionlens.imaging.preparation.resampling import HALF, resample
 SAFE_MM = 7.0
 """Voxels closer to the brain than this are never removed."""
 FIT_MM = 4.0
+"""Voxel edge at which the template is registered."""
 MIN_DICE = 0.92
 """Minimum Dice of the registered template's brain with the patient's: .96 to .98 in label maps and
 real heads, .90 for an ellipsoid. Below it, no face is removed.
 """
 _PITCHES = (-0.35, 0.0, 0.35)
 """Initial rotations about the left-right axis, radians: the range of head nodding."""
-_BLUR_MM, _ARM_MM, _POINTS, _STEPS = 6.0, 60.0, 8000, 30
+_BLUR_MM, _LENGTH_SCALE_MM, _MAX_POINTS, _MAX_ITERATIONS = 6.0, 60.0, 8000, 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +39,7 @@ class FaceTemplate:
     """A mean brain and the face zone, RAS+ mm relative to the brain's centre."""
 
     brain: NDArray[np.float32]
-    """(I, J, K) float32, 0-1: share of heads in which a voxel is brain."""
+    """(I, J, K) float32, 0-1: fraction of heads in which a voxel is brain."""
     zone: NDArray[np.bool_]
     """(I, J, K) bool: face and ears; outside the grid the nearest voxel's value applies."""
     grid: Grid
@@ -52,23 +53,23 @@ class Face:
     """(4, 4) float64: affine from the head's RAS+ mm to the template's."""
     dice: float
     """Dice of the registered template's brain with the head's."""
-    near: NDArray[np.bool_]
+    protected: NDArray[np.bool_]
     """(I, J, K) bool: brain dilated by `SAFE_MM`."""
     grid: Grid
-    """Grid of `near`."""
+    """Grid of `protected`."""
 
     def at(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which points, (N, 3) RAS+ mm, are in the face."""
         template = load_template()
-        at = template.grid.nearest_voxel(apply(self.to_template, points_mm), clip=True)
-        inside = template.zone[tuple(at.T)]
-        out = np.zeros(len(points_mm), bool)
-        index = self.grid.nearest_voxel(points_mm[inside])
-        held = self.grid.contains(index)
-        brain = np.zeros(len(index), bool)
-        brain[held] = self.near[tuple(index[held].T)]
-        out[inside] = ~brain
-        return out
+        voxels = template.grid.nearest_voxel(apply(self.to_template, points_mm), clip=True)
+        inside = template.zone[tuple(voxels.T)]
+        in_face = np.zeros(len(points_mm), bool)
+        point_voxels = self.grid.nearest_voxel(points_mm[inside])
+        in_grid = self.grid.contains(point_voxels)
+        is_protected = np.zeros(len(point_voxels), bool)
+        is_protected[in_grid] = self.protected[tuple(point_voxels[in_grid].T)]
+        in_face[inside] = ~is_protected
+        return in_face
 
 
 @cache
@@ -96,17 +97,17 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     Face or None
         None if the template does not fit.
     """
-    small, target = on_ras_grid(brain.astype(np.float32), grid, FIT_MM)
+    resampled, target = on_ras_grid(brain.astype(np.float32), grid, FIT_MM)
     template = load_template()
-    to_template, dice = fit(small, target, template.brain, template.grid)
+    to_template, dice = fit(resampled, target, template.brain, template.grid)
     if dice < MIN_DICE:
         return None
-    rim = int(np.ceil(SAFE_MM / float(grid.spacing_mm.min()))) + 1
-    wide = np.pad(brain, rim)
-    moved = np.array(grid.affine)
-    moved[:3, 3] = grid.to_mm(np.full(3, -rim))
-    distance = ndimage.distance_transform_edt(~wide, sampling=grid.spacing_mm)
-    return Face(to_template, dice, distance <= SAFE_MM, Grid(wide.shape, moved))
+    margin = int(np.ceil(SAFE_MM / float(grid.spacing_mm.min()))) + 1
+    padded = np.pad(brain, margin)
+    padded_affine = np.array(grid.affine)
+    padded_affine[:3, 3] = grid.to_mm(np.full(3, -margin))
+    distance = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm)
+    return Face(to_template, dice, distance <= SAFE_MM, Grid(padded.shape, padded_affine))
 
 
 def fit(
@@ -128,30 +129,34 @@ def fit(
     dice : float
         Dice of both at threshold .5, within the field of view of `grid`.
     """
-    soft = _soft(brain, grid)
-    index = np.argwhere(ndimage.maximum_filter(soft, 5) > 0.02)
-    index = index[:: max(len(index) // _POINTS, 1)]
-    points, wanted = grid.to_mm(index), soft[tuple(index.T)].astype(np.float64)
-    target = _Target.of(_soft(model, model_grid), model_grid)
-    here, there = (_middle(v, g) for v, g in ((brain, grid), (model, model_grid)))
-    found = []
+    blurred = _blurred(brain, grid)
+    voxels = np.argwhere(ndimage.maximum_filter(blurred, 5) > 0.02)
+    voxels = voxels[:: max(len(voxels) // _MAX_POINTS, 1)]
+    points, expected = grid.to_mm(voxels), blurred[tuple(voxels.T)].astype(np.float64)
+    target = _Target.of(_blurred(model, model_grid), model_grid)
+    centre, model_centre = (
+        _centre_of_mass_mm(v, g) for v, g in ((brain, grid), (model, model_grid))
+    )
+    fits = []
     for pitch in _PITCHES:
-        turn = np.eye(4)
-        turn[1:3, 1:3] = [[np.cos(pitch), -np.sin(pitch)], [np.sin(pitch), np.cos(pitch)]]
-        turn[:3, 3] = there - turn[:3, :3] @ here
-        found.append(_least_squares(points, wanted, target, turn))
-    affine, _ = min(found, key=lambda one: one[1])
-    laid = resample(model, model_grid, grid, moved=affine) > HALF
-    own = brain > HALF
-    return affine, 2 * float((laid & own).sum()) / max(float(laid.sum() + own.sum()), 1.0)
+        start = np.eye(4)
+        start[1:3, 1:3] = [[np.cos(pitch), -np.sin(pitch)], [np.sin(pitch), np.cos(pitch)]]
+        start[:3, 3] = model_centre - start[:3, :3] @ centre
+        fits.append(_least_squares(points, expected, target, start))
+    affine, _ = min(fits, key=lambda fitted: fitted[1])
+    registered = resample(model, model_grid, grid, moved=affine) > HALF
+    mask = brain > HALF
+    return affine, 2 * float((registered & mask).sum()) / max(
+        float(registered.sum() + mask.sum()), 1.0
+    )
 
 
-def _soft(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+def _blurred(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
     blurred = ndimage.gaussian_filter(values, _BLUR_MM / grid.spacing_mm, truncate=3)
     return np.asarray(blurred, np.float32)
 
 
-def _middle(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
+def _centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     return grid.to_mm(np.array(ndimage.center_of_mass(values)))
 
 
@@ -163,41 +168,45 @@ class _Target:
     grid: Grid
 
     @classmethod
-    def of(cls, soft: NDArray[np.float32], grid: Grid) -> _Target:
-        slopes = np.gradient(soft, *grid.spacing_mm)
-        return cls((soft, *(np.asarray(slope, np.float32) for slope in slopes)), grid)
+    def of(cls, blurred: NDArray[np.float32], grid: Grid) -> _Target:
+        slopes = np.gradient(blurred, *grid.spacing_mm)
+        return cls((blurred, *(np.asarray(slope, np.float32) for slope in slopes)), grid)
 
     def at(self, points_mm: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        index = self.grid.to_voxel(points_mm).T
-        return [ndimage.map_coordinates(v, index, np.float64, order=1) for v in self.volumes]
+        voxels = self.grid.to_voxel(points_mm).T
+        return [ndimage.map_coordinates(v, voxels, np.float64, order=1) for v in self.volumes]
 
 
 def _least_squares(
-    points: NDArray[np.float64], wanted: NDArray[np.float64], target: _Target, start: Affine
+    points: NDArray[np.float64], expected: NDArray[np.float64], target: _Target, start: Affine
 ) -> tuple[Affine, float]:
     """Fit an affine by Levenberg-Marquardt from a starting affine."""
-    middle = points.mean(axis=0)
-    about = np.concatenate([(points - middle) / _ARM_MM, np.ones((len(points), 1))], axis=1)
-    state = np.concatenate([start[:3, :3].T * _ARM_MM, [start[:3, :3] @ middle + start[:3, 3]]])
-    value, *slopes = target.at(about @ state)
-    error, damping = float(((value - wanted) ** 2).mean()), 1e-2
-    for _ in range(_STEPS):
-        rows = np.stack([about * slope[:, None] for slope in slopes], axis=2).reshape(-1, 12)
-        normal = rows.T @ rows
-        normal[np.diag_indices(12)] *= 1 + damping
-        step = np.linalg.solve(normal + 1e-9 * np.eye(12), rows.T @ (wanted - value))
-        tried = state + step.reshape(4, 3)
-        value_then, *slopes_then = target.at(about @ tried)
-        error_then = float(((value_then - wanted) ** 2).mean())
-        if error_then < error:
-            settled = error - error_then < 1e-4 * error
-            state, value, slopes, error = tried, value_then, slopes_then, error_then
+    centre = points.mean(axis=0)
+    basis = np.concatenate(
+        [(points - centre) / _LENGTH_SCALE_MM, np.ones((len(points), 1))], axis=1
+    )
+    parameters = np.concatenate(
+        [start[:3, :3].T * _LENGTH_SCALE_MM, [start[:3, :3] @ centre + start[:3, 3]]]
+    )
+    value, *slopes = target.at(basis @ parameters)
+    error, damping = float(((value - expected) ** 2).mean()), 1e-2
+    for _ in range(_MAX_ITERATIONS):
+        jacobian = np.stack([basis * slope[:, None] for slope in slopes], axis=2).reshape(-1, 12)
+        normal_matrix = jacobian.T @ jacobian
+        normal_matrix[np.diag_indices(12)] *= 1 + damping
+        step = np.linalg.solve(normal_matrix + 1e-9 * np.eye(12), jacobian.T @ (expected - value))
+        trial = parameters + step.reshape(4, 3)
+        trial_value, *trial_slopes = target.at(basis @ trial)
+        trial_error = float(((trial_value - expected) ** 2).mean())
+        if trial_error < error:
+            converged = error - trial_error < 1e-4 * error
+            parameters, value, slopes, error = trial, trial_value, trial_slopes, trial_error
             damping /= 5
-            if settled:
+            if converged:
                 break
         else:
             damping *= 10
-    out = np.eye(4)
-    out[:3, :3] = state[:3].T / _ARM_MM
-    out[:3, 3] = state[3] - out[:3, :3] @ middle
-    return out, error
+    affine = np.eye(4)
+    affine[:3, :3] = parameters[:3].T / _LENGTH_SCALE_MM
+    affine[:3, 3] = parameters[3] - affine[:3, :3] @ centre
+    return affine, error

@@ -15,7 +15,7 @@ from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.staging import staged
 from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.deidentification.clean import Cleaner, coded, identifying_words
+from lesionlens.imaging.deidentification.clean import Cleaner, code_item, identifying_words
 from lesionlens.imaging.deidentification.defacing import (
     METHOD,
     DefacingOutcome,
@@ -32,24 +32,24 @@ FACES_REMAIN = (
     "Faces remain: a surface of the head can be drawn from the images, and a person known by it. "
     "No face was taken off (Clean Recognizable Visual Features, 113102, was not done)"
 )
-SOME_REMAIN = (
+SOME_FACES_REMAIN = (
     "Faces remain in some images: no brain, or no place of the pixels in the patient, was found "
     "there by which to take them off (113102)"
 )
-TAKEN_OFF = (
+FACE_REMOVED = (
     "with the face taken off by a template: eyes, nose, mouth, brow and ears (113102). Draw the "
     "surface of the head and look before you hand it on"
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_DOCUMENT = "1.2.840.10008.5.1.4.1.1.104."
+_ENCAPSULATED_DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
 _OVERLAY_ROWS, _OVERLAY_DATA = 0x0010, 0x3000
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_Person = tuple[str, str, Patient]  # Patient ID, Study Instance UID, and who it is
+_PatientRow = tuple[str, str, Patient]  # Patient ID, Study Instance UID and demographics
 
 
 @dataclass(frozen=True, slots=True)
 class DeidentifiedFolder:
-    """Number of files written, and notices for the user."""
+    """The outcome: number of files written, and notices for the user."""
 
     files: int
     notices: tuple[str, ...]
@@ -71,7 +71,7 @@ def deidentify_folder(
     source, out : Path
         Input folder, and output folder with one sub-folder per series.
     pseudonyms, options
-        How; see `Cleaner`.
+        As for `Cleaner`.
     finish : callable or None
         Called before the copy appears, such as to write the map; if it fails, there is no copy.
 
@@ -91,29 +91,33 @@ def deidentify_folder(
             next_step="Name the folder of the study, or of a result that holds `dicom`",
         )
     identifying: set[str] = set()
-    people: list[_Person] = []
-    for number, path in enumerate(files):
+    patients: list[_PatientRow] = []
+    for index, path in enumerate(files):
         context.check("reading the headers")
-        context.progress("reading the headers", 0.5 * number / len(files))
+        context.progress("reading the headers", 0.5 * index / len(files))
         header = _read(path, stop_before_pixels=True)
-        with _whole(path):
+        with _reporting_damage(path):
             identifying |= identifying_words(header)
-            own, study = (str(header.get(tag) or "") for tag in ("PatientID", "StudyInstanceUID"))
-            people.append((own, study, Patient.of(header.get)))
-    of_study = _numbers_by_study(people)
-    cleaner = Cleaner(options, pseudonyms, frozenset(identifying), of_study=of_study)
+            patient_id, study = (
+                str(header.get(tag) or "") for tag in ("PatientID", "StudyInstanceUID")
+            )
+            patients.append((patient_id, study, Patient.of(header.get)))
+    id_by_study = _patient_ids_by_study(patients)
+    cleaner = Cleaner(options, pseudonyms, frozenset(identifying), of_study=id_by_study)
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
-    kept: Counter[DefacingOutcome] = Counter()
-    if left := len(paths) - len(files):
-        counts["not DICOM and not copied"] = left
-    with staged(out, ours=lambda place: _earlier_copies(place, aside), shared=True) as aside:
+    outcomes: Counter[DefacingOutcome] = Counter()
+    if not_dicom := len(paths) - len(files):
+        counts["not DICOM and not copied"] = not_dicom
+    with staged(
+        out, ours=lambda existing: _earlier_copies(existing, staging), shared=True
+    ) as staging:
         written = 0
-        for number, path in enumerate(files):
+        for index, path in enumerate(files):
             context.check("de-identifying")
-            context.progress("de-identifying", 0.5 + 0.5 * number / len(files))
-            with _whole(path):
-                written += _one(path, aside, cleaner, faces, kept, counts)
+            context.progress("de-identifying", 0.5 + 0.5 * index / len(files))
+            with _reporting_damage(path):
+                written += _write_copy(path, staging, cleaner, faces, outcomes, counts)
         if not written:
             raise UnusableInputError(
                 found="only files that cannot be de-identified: " + "; ".join(counts),
@@ -122,41 +126,41 @@ def deidentify_folder(
             )
         if finish is not None:
             finish()
-    notices = (f"{count} × {what}" for what, count in counts.items())
+    notices = (f"{count} × {label}" for label, count in counts.items())
     return DeidentifiedFolder(
-        written, (*notices, *_of_patients(people, of_study), *_of_faces(kept))
+        written, (*notices, *_patient_notices(patients, id_by_study), *_face_notices(outcomes))
     )
 
 
-def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
+def _earlier_copies(out: Path, staging: Path) -> OwnedFiles:
     """Return the files that may be overwritten: earlier copies of the same objects."""
-    found: dict[str, str | None] = {}
-    for path in aside.rglob("*.dcm"):
-        name = path.relative_to(aside)
+    copies: dict[str, str | None] = {}
+    for path in staging.rglob("*.dcm"):
+        name = path.relative_to(staging)
         if not (out / name).is_file():
             continue
         with suppress(OSError, *DAMAGED):
             header = read_dicom(out / name, stop_before_pixels=True)
             if (header.SOPInstanceUID, header.PatientIdentityRemoved) == (name.stem, "YES"):
-                found[name.as_posix()] = None
-    return found
+                copies[name.as_posix()] = None
+    return copies
 
 
-def _numbers_by_study(people: Iterable[_Person]) -> dict[str, str]:
-    """Return the patient ID of each study that has one, and no other: for its files without."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for number, study, _ in people:
-        if number and study:
-            found[study].add(number)
-    return {study: min(numbers) for study, numbers in found.items() if len(numbers) == 1}
+def _patient_ids_by_study(patients: Iterable[_PatientRow]) -> dict[str, str]:
+    """Return the patient ID of each study with exactly one, for its files that have none."""
+    ids_by_study: dict[str, set[str]] = defaultdict(set)
+    for patient_id, study, _ in patients:
+        if patient_id and study:
+            ids_by_study[study].add(patient_id)
+    return {study: min(ids) for study, ids in ids_by_study.items() if len(ids) == 1}
 
 
-def _of_patients(people: Iterable[_Person], of_study: Mapping[str, str]) -> list[str]:
-    """Return a notice for each patient ID, and so each pseudonym, that stands for two people."""
-    patients: dict[str, dict[Patient, None]] = defaultdict(dict)
-    for number, study, patient in people:
-        patients[number or of_study.get(study, "")][patient] = None
-    differing = (conflict_among(found, gaps=False) for key, found in patients.items() if key)
+def _patient_notices(patients: Iterable[_PatientRow], id_by_study: Mapping[str, str]) -> list[str]:
+    """Return a notice for each patient ID whose files describe different people."""
+    by_id: dict[str, dict[Patient, None]] = defaultdict(dict)
+    for patient_id, study, patient in patients:
+        by_id[patient_id or id_by_study.get(study, "")][patient] = None
+    differing = (conflict_among(variants, gaps=False) for key, variants in by_id.items() if key)
     return [
         f"One patient ID, which became one pseudonym, is used with different values of "
         f"{in_words(fields)}: if these are two people, de-identify each in a folder and with a "
@@ -166,17 +170,19 @@ def _of_patients(people: Iterable[_Person], of_study: Mapping[str, str]) -> list
     ]
 
 
-def _of_faces(kept: Counter[DefacingOutcome]) -> list[str]:
+def _face_notices(outcomes: Counter[DefacingOutcome]) -> list[str]:
     notices = []
-    if kept[DefacingOutcome.TAKEN_OFF]:
-        notices.append(f"{kept[DefacingOutcome.TAKEN_OFF]} × {TAKEN_OFF}")
-    if kept[DefacingOutcome.BARE]:
+    if outcomes[DefacingOutcome.REMOVED]:
+        notices.append(f"{outcomes[DefacingOutcome.REMOVED]} × {FACE_REMOVED}")
+    if stripped := outcomes[DefacingOutcome.SKULL_STRIPPED]:
+        notices.append(f"{stripped} × a brain without its head: no face to take off")
+    if outcomes[DefacingOutcome.REMAINS]:
+        any_removed = outcomes[DefacingOutcome.REMOVED] or outcomes[DefacingOutcome.SKULL_STRIPPED]
         notices.append(
-            f"{kept[DefacingOutcome.BARE]} × a brain without its head: no face to take off"
+            f"{outcomes[DefacingOutcome.REMAINS]} × {SOME_FACES_REMAIN}"
+            if any_removed
+            else FACES_REMAIN
         )
-    if kept[DefacingOutcome.REMAINS]:
-        some = kept[DefacingOutcome.TAKEN_OFF] or kept[DefacingOutcome.BARE]
-        notices.append(f"{kept[DefacingOutcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
     return notices
 
 
@@ -188,38 +194,42 @@ def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
         _save(dataset, path)
 
 
-def _one(
+def _write_copy(
     path: Path,
-    aside: Path,
+    staging: Path,
     cleaner: Cleaner,
     faces: Faces | None,
-    kept: Counter[DefacingOutcome],
+    outcomes: Counter[DefacingOutcome],
     counts: Counter[str],
 ) -> bool:
-    """Write one file, or count the reason why not."""
+    """Write one file; return False, and count the reason, if it must not be copied."""
     dataset = _read(path)
     reason = exclusion_reason(dataset, burned_in=cleaner.options.burned_in)
     if reason is not None:
         counts[f"left out: {reason}"] += 1
         return False
-    if _overlays(dataset):
+    if _overlay_groups(dataset):
         counts["with an overlay plane, which was removed"] += 1
     outcome = remove_face(dataset, path, faces or Faces({}, frozenset()))
     cleaner.clean(dataset)
-    if outcome is DefacingOutcome.TAKEN_OFF:
-        dataset.DeidentificationMethodCodeSequence.append(coded(*METHOD))
-    folder = aside / dataset.SeriesInstanceUID
-    place = folder / f"{dataset.SOPInstanceUID}.dcm"
-    if place.exists():
-        other = _read(place, stop_before_pixels=True).get("PatientID") != dataset.get("PatientID")
-        whose = (
-            "another patient's file: de-identify each patient apart" if other else "another file"
+    if outcome is DefacingOutcome.REMOVED:
+        dataset.DeidentificationMethodCodeSequence.append(code_item(*METHOD))
+    folder = staging / dataset.SeriesInstanceUID
+    target = folder / f"{dataset.SOPInstanceUID}.dcm"
+    if target.exists():
+        is_other_patient = _read(target, stop_before_pixels=True).get("PatientID") != dataset.get(
+            "PatientID"
         )
-        counts[f"left out: the same SOP Instance UID as {whose}"] += 1
+        owner = (
+            "another patient's file: de-identify each patient apart"
+            if is_other_patient
+            else "another file"
+        )
+        counts[f"left out: the same SOP Instance UID as {owner}"] += 1
         return False
-    kept[outcome] += 1
+    outcomes[outcome] += 1
     folder.mkdir(exist_ok=True)
-    _save(dataset, place)
+    _save(dataset, target)
     return True
 
 
@@ -233,38 +243,44 @@ def exclusion_reason(dataset: Any, *, burned_in: bool) -> str | None:
     burned_in : bool
         Whether to include images that may contain burned-in text.
     """
-    kind = str(dataset.get("SOPClassUID") or "")
-    kinds = {str(value).upper() for value in dataset.get("ImageType") or ()}
+    sop_class = str(dataset.get("SOPClassUID") or "")
+    image_types = {str(value).upper() for value in dataset.get("ImageType") or ()}
     annotated = str(dataset.get("BurnedInAnnotation") or "").upper() == "YES"
-    named = all(key in dataset for key in ("SOPInstanceUID", "SeriesInstanceUID"))
-    captured = kind.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in kinds
+    has_uids = all(key in dataset for key in ("SOPInstanceUID", "SeriesInstanceUID"))
+    captured = sop_class.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in image_types
     rules = (
-        (kind == _DICOMDIR, "a DICOMDIR, which names the files of the source"),
-        (not kind or not named, "no object of DICOM: its UIDs are missing"),
-        (kind.startswith(_DOCUMENT), "an encapsulated document, whose text cannot be cleaned"),
+        (sop_class == _DICOMDIR, "a DICOMDIR, which names the files of the source"),
+        (not sop_class or not has_uids, "no object of DICOM: its UIDs are missing"),
+        (
+            sop_class.startswith(_ENCAPSULATED_DOCUMENTS),
+            "an encapsulated document, whose text cannot be cleaned",
+        ),
         (annotated and not burned_in, "text burned into its pixels (Burned In Annotation is YES)"),
         (captured and not burned_in, "a secondary capture, whose pixels may hold text"),
-        (_embedded(dataset) and not burned_in, "an overlay within the bits of its pixels"),
+        (
+            _has_embedded_overlay(dataset) and not burned_in,
+            "an overlay within the bits of its pixels",
+        ),
     )
-    return next((reason for holds, reason in rules if holds), None)
+    return next((reason for applies, reason in rules if applies), None)
 
 
-def _overlays(dataset: Any) -> set[int]:
+def _overlay_groups(dataset: Any) -> set[int]:
     """Return the groups of overlay planes."""
     return {tag.group for tag in dataset.keys() if tag.group & 0xFF00 == 0x6000}  # noqa: SIM118
 
 
-def _embedded(dataset: Any) -> bool:
+def _has_embedded_overlay(dataset: Any) -> bool:
     """Return whether an overlay is stored in unused pixel bits (retired in 2004)."""
     return any(
         (group, _OVERLAY_ROWS) in dataset and (group, _OVERLAY_DATA) not in dataset
-        for group in _overlays(dataset)
+        for group in _overlay_groups(dataset)
     )
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Name the file whose damage raises an exception; values are decoded when they are needed."""
+def _reporting_damage(path: Path) -> Iterator[None]:
+    """Turn errors of decoding, which happen when a value is first read, into a `ReadError`."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -279,10 +295,10 @@ def _whole(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
-    with _whole(path):
+    with _reporting_damage(path):
         return read_dicom(path, force=True, stop_before_pixels=stop_before_pixels)
 
 
 def _save(dataset: Any, path: Path) -> None:
-    with _whole(path):
+    with _reporting_damage(path):
         dataset.save_as(path, enforce_file_format=True)

@@ -47,8 +47,9 @@ class Options:
     """Keep dates; otherwise all dates of a patient are shifted by the same number of days."""
     keep_uids: bool = False
     device: bool = True
+    """Keep the identity of the device."""
     characteristics: bool = True
-    """Keep device identity; keep sex, age, size and weight of the patient."""
+    """Keep sex, age, size and weight of the patient."""
     burned_in: bool = False
     """Include objects whose pixels may contain text."""
     keep_faces: bool = False
@@ -135,11 +136,11 @@ STANDARD_SCHEMES = frozenset(
 )  # fmt: skip
 """Coding schemes with published meanings; meanings of other schemes are cleaned as descriptions."""
 _REFERENCED_STUDY = (0x0008, 0x1110)
-"""For actions X/Z the profile leaves the choice; this sequence may be absent, but not empty."""
+"""The profile allows either action for X/Z; this sequence may be absent, but not empty."""
 _PUBLIC_UIDS = frozenset({"CodingSchemeUID", "ContextUID", "MappingResourceUID"})
-_TEXT = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-_BYTES = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-_DATES = frozenset({"DA", "DT", "TM"})
+_TEXT_VRS = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+_BYTE_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+_DATE_VRS = frozenset({"DA", "DT", "TM"})
 
 
 def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
@@ -158,26 +159,30 @@ def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
         (options.characteristics and keyword in CHARACTERISTICS, Action.KEEP),
         (vr == "UI" and (options.keep_uids or keyword in _PUBLIC_UIDS), Action.KEEP),
         (vr == "UI", Action.MAP),
-        (vr in _DATES and keyword not in BIRTH and options.full_dates, Action.KEEP),
-        (vr in _DATES and keyword not in BIRTH, Action.SHIFT),
+        (vr in _DATE_VRS and keyword not in BIRTH and options.full_dates, Action.KEEP),
+        (vr in _DATE_VRS and keyword not in BIRTH, Action.SHIFT),
         (keyword in DESCRIPTORS, Action.CLEAN),
     )
-    first = next((action for holds, action in rules if holds), None)
-    return first or _table().get((tag.group, tag.element)) or _unlisted(keyword, vr)
+    rule_action = next((action for applies, action in rules if applies), None)
+    return (
+        rule_action
+        or _profile_actions().get((tag.group, tag.element))
+        or _unlisted_action(keyword, vr)
+    )
 
 
-def _unlisted(keyword: str, vr: str) -> Action:
+def _unlisted_action(keyword: str, vr: str) -> Action:
     """Return the action on an unlisted element: free text and unknown bytes are removed."""
-    if vr in _TEXT:
+    if vr in _TEXT_VRS:
         return Action.KEEP if keyword in MACHINES | CODES else Action.REMOVE
-    if vr[:2] in _BYTES:  # implicit VR: "OB or OW"
+    if vr[:2] in _BYTE_VRS:  # implicit VR: "OB or OW"
         return Action.KEEP if keyword in BULK else Action.REMOVE
     return Action.KEEP
 
 
 @cache
-def _table() -> dict[tuple[int, int], Action]:
+def _profile_actions() -> dict[tuple[int, int], Action]:
     text = files(__package__).joinpath("profile_2026c.tsv").read_text("utf-8")
     rows = (line.split("\t") for line in text.splitlines()[1:])
-    found = {(int(group, 16), int(element, 16)): _CODES[code] for group, element, code, _ in rows}
-    return {**found, _REFERENCED_STUDY: Action.REMOVE}
+    actions = {(int(group, 16), int(element, 16)): _CODES[code] for group, element, code, _ in rows}
+    return {**actions, _REFERENCED_STUDY: Action.REMOVE}

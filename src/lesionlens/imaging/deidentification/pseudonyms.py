@@ -21,8 +21,8 @@ from lesionlens.base.uids import is_uid
 
 _REGISTERED = "1.2.840.10008."
 """Root of UIDs registered by DICOM itself, which identify no patient data."""
-_DAYS = 3650
-_MAP_BYTES = 256 * MIB
+_MAX_SHIFT_DAYS = 3650
+_MAX_MAP_BYTES = 256 * MIB
 _COLUMNS = ("kind", "original", "replacement")
 
 
@@ -42,9 +42,9 @@ def key_at(path: Path) -> bytes:
     if not os.path.lexists(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone_in(path.parent):
-            if not os.path.lexists(path):  # nobody made one meanwhile
+            if not os.path.lexists(path):  # no other process has created one meanwhile
                 write_atomically(path, secrets.token_hex(32) + "\n")
-                path.chmod(0o600)  # whatever LESIONLENS_UMASK is
+                path.chmod(0o600)  # regardless of LESIONLENS_UMASK
     try:
         key = bytes.fromhex(read_text(path, MIB).strip())
     except ValueError:
@@ -59,7 +59,7 @@ def key_at(path: Path) -> bytes:
 
 
 def check_map(path: Path) -> None:
-    """Create a mapping table if it is missing, so that it is known to be writable before any work.
+    """Create a mapping table if it is missing, so that a run fails early if it is not writable.
 
     A table that others could read becomes the owner's alone.
 
@@ -69,9 +69,9 @@ def check_map(path: Path) -> None:
         The file is not such a table.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _rows_of(_text_of(path), path)
+    _parse_rows(_text_of(path), path)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-    with suppress(PermissionError):  # somebody else's, who shares it
+    with suppress(PermissionError):  # owned by another user, who shares it
         access.restrict(path)
 
 
@@ -80,23 +80,23 @@ class Pseudonyms:
     """New UIDs, names and date shifts: keyed digests (HMAC, RFC 2104) of the originals."""
 
     key: bytes = field(repr=False)
-    """Whoever has the key can repeat the replacement, and nobody else."""
-    _known: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    """Secret: only with the key can the replacement be repeated."""
+    _replacements: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     def uid(self, original: str) -> str:
         """Return the replacement UID (PS3.5 B.2, root 2.25); UIDs registered by DICOM are kept."""
         if not original or (original.startswith(_REGISTERED) and is_uid(original)):
             return original
-        return self._remember("uid", original, f"2.25.{self._number('uid', original)}")
+        return self._remember("uid", original, f"2.25.{self._keyed_number('uid', original)}")
 
     def patient(self, original: str) -> str:
         """Return the pseudonym for a patient, used as name and identifier."""
-        number = self._number("patient", original) % 16**12
+        number = self._keyed_number("patient", original) % 16**12
         return self._remember("patient", original, f"LL-{number:012X}")
 
     def days(self, patient: str) -> int:
-        """Return by how many days a patient's dates are shifted back: 1 to 3650."""
-        days = 1 + self._number("days", patient) % _DAYS
+        """Return the number of days by which a patient's dates are shifted back, 1 to 3650."""
+        days = 1 + self._keyed_number("days", patient) % _MAX_SHIFT_DAYS
         self._remember("days", patient, str(-days))
         return days
 
@@ -113,24 +113,29 @@ class Pseudonyms:
         check_map(path)
         with alone_in(path.parent):
             text = _text_of(path)
-            there = _rows_of(text, path)
-            new = io.StringIO("\n" if text and not text.endswith("\n") else "")  # a row cut off
-            new.seek(0, os.SEEK_END)
-            rows = [(kind, original, made) for (kind, original), made in self._known.items()]
-            writer = csv.writer(new, lineterminator="\n")
-            writer.writerows(row for row in (_COLUMNS, *rows) if row not in there)
+            existing_rows = _parse_rows(text, path)
+            addition = io.StringIO(
+                "\n" if text and not text.endswith("\n") else ""
+            )  # after a truncated row
+            addition.seek(0, os.SEEK_END)
+            rows = [
+                (kind, original, replacement)
+                for (kind, original), replacement in self._replacements.items()
+            ]
+            writer = csv.writer(addition, lineterminator="\n")
+            writer.writerows(row for row in (_COLUMNS, *rows) if row not in existing_rows)
             size = path.stat().st_size
             try:
                 with path.open("a", encoding="utf-8", newline="") as file:
-                    file.write(new.getvalue())
+                    file.write(addition.getvalue())
             except OSError as error:
                 os.truncate(path, size)
                 raise write_error("a table of pseudonyms", path, error) from error
 
-    def _remember(self, kind: str, original: str, new: str) -> str:
-        return self._known.setdefault((kind, original), new)
+    def _remember(self, kind: str, original: str, replacement: str) -> str:
+        return self._replacements.setdefault((kind, original), replacement)
 
-    def _number(self, kind: str, original: str) -> int:
+    def _keyed_number(self, kind: str, original: str) -> int:
         digest = hmac.new(self.key, f"{kind}\0{original}".encode(), hashlib.sha256).digest()
         return int.from_bytes(digest[:16], "big")
 
@@ -138,26 +143,28 @@ class Pseudonyms:
 def _text_of(path: Path) -> str:
     """Return the content of a mapping table; empty if it is missing."""
     try:
-        return read_text(path, _MAP_BYTES) if path.exists() else ""
+        return read_text(path, _MAX_MAP_BYTES) if path.exists() else ""
     except (ValueError, ReadError) as error:
-        raise _no_table(path) from error
+        raise _not_a_table(path) from error
 
 
-def _rows_of(text: str, path: Path) -> set[tuple[str, ...]]:
+def _parse_rows(text: str, path: Path) -> set[tuple[str, ...]]:
     reader, rows, line = csv.reader(io.StringIO(text, newline=""), strict=True), [], 1
     try:
         for row in reader:
             rows.append(tuple(row))
             line = reader.line_num + 1
     except csv.Error as error:
-        ours = rows[:1] == [_COLUMNS]
-        raise (_damaged_row(path, line, error) if ours else _no_table(path)) from error
+        has_header = rows[:1] == [_COLUMNS]
+        raise (
+            _damaged_row_error(path, line, error) if has_header else _not_a_table(path)
+        ) from error
     if rows and rows[0] != _COLUMNS:
-        raise _no_table(path)
+        raise _not_a_table(path)
     return set(rows)
 
 
-def _damaged_row(path: Path, line: int, error: csv.Error) -> UnusableInputError:
+def _damaged_row_error(path: Path, line: int, error: csv.Error) -> UnusableInputError:
     return UnusableInputError(
         found=f"line {line} of {path.name!r}, which is cut off or damaged ({error})",
         expected="rows as LesionLens writes them: kind, original, replacement",
@@ -166,10 +173,10 @@ def _damaged_row(path: Path, line: int, error: csv.Error) -> UnusableInputError:
     )
 
 
-def _no_table(path: Path) -> UnusableInputError:
+def _not_a_table(path: Path) -> UnusableInputError:
     return UnusableInputError(
         found=f"{path.name!r}, which is no table of pseudonyms, or a damaged one",
-        expected=f"the one that LesionLens wrote, of at most {_MAP_BYTES // MIB} MiB",
+        expected=f"the one that LesionLens wrote, of at most {_MAX_MAP_BYTES // MIB} MiB",
         next_step="Name another file with --map, or move it away: the same key gives the same "
         "names",
     )

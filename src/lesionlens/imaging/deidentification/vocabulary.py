@@ -21,12 +21,12 @@ fluid p2 p3 p4 grappa sense hr thin thick adc dwi trace b0 b1000 swi swan pd per
 mra mr mri irm rm fmri dti nd dis2d dis3d norm filt map mag phase ref localizer localiser scout
 survey loc mm
 """
-_PLACES = """
+_ANATOMY = """
 head brain skull neck cranium cranial cerebral neuro schaedel kopf hirn study exam series protocol
 routine standard follow up followup baseline tumour tumor glioma metastasis metastases navigation
 stealth left right bilateral
 """
-_OWN = f"""
+_OWN_OBJECTS = f"""
 lesionlens lens candidate candidates region regions key images image measurements attention
 network segmentation research use only of the or and to every is it in where each largest score
 volume state review weights sha256 sha cross query voxel core whole enhancing enhancement
@@ -35,16 +35,18 @@ found that exclude disease contribution acquisition equipment source software li
 this instance visual explanation long short axis calibrated probability certainty segment lesion
 contours slices outlines burned
 {RESEARCH_USE_NOTICE}
-{" ".join(one.display_name for kind in (Label, Region) for one in kind)}
+{" ".join(member.display_name for members in (Label, Region) for member in members)}
 """
 _TOKEN = re.compile(r"[^\W_]+", re.UNICODE)
-_FIGURES = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")
+_NUMBER_OR_DIGEST = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")
 """Short numbers, lengths, and digests as in LesionLens objects."""
 _DATE_OR_NUMBER = re.compile(r"(?<!\d)\d{1,3}([-./_ ])\d{1,3}\1\d{1,3}(?!\d)")
 """Three short numbers in a row: a date or an identifier in groups, such as 5.3.60 or 12-345-678."""
-_SCANS = sorted(set(_ACQUISITION.split()), key=len, reverse=True)
-_WORDS = frozenset(_TOKEN.findall(f"{_ACQUISITION} {_PLACES} {_OWN}".lower()))
-_JOINED = re.compile(f"(?:{'|'.join(map(re.escape, (w for w in _SCANS if len(w) > 1)))})+")
+_ACQUISITION_TOKENS = sorted(set(_ACQUISITION.split()), key=len, reverse=True)
+_KNOWN_WORDS = frozenset(_TOKEN.findall(f"{_ACQUISITION} {_ANATOMY} {_OWN_OBJECTS}".lower()))
+_JOINED_TOKENS = re.compile(
+    f"(?:{'|'.join(map(re.escape, (t for t in _ACQUISITION_TOKENS if len(t) > 1)))})+"
+)
 
 
 def is_plain(text: str) -> bool:
@@ -58,6 +60,8 @@ def is_plain(text: str) -> bool:
     False
     """
     return not _DATE_OR_NUMBER.search(text) and all(
-        token in _WORDS or _FIGURES.fullmatch(token) or _JOINED.fullmatch(token)
+        token in _KNOWN_WORDS
+        or _NUMBER_OR_DIGEST.fullmatch(token)
+        or _JOINED_TOKENS.fullmatch(token)
         for token in _TOKEN.findall(text.lower())
     )

@@ -26,10 +26,10 @@ from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.dicom.bounded import read_dicom
-from lesionlens.results.export.names import names_of, replaced
+from lesionlens.results.export.names import names_of, replace_names
 
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TEXT_SUFFIXES = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Anonymous:
         """Clean the DICOM objects of a staged result and UIDs that its text files still have."""
         deidentify_files(sorted((folder / "dicom").glob("*.dcm")), self.cleaner)
         for path in folder.rglob("*"):
-            if path.suffix in _TEXT:
+            if path.suffix in _TEXT_SUFFIXES:
                 text = path.read_text(encoding="utf-8")
-                path.write_text(replaced(text, self.new_uids), encoding="utf-8")
+                path.write_text(replace_names(text, self.new_uids), encoding="utf-8")
 
 
 def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
@@ -64,28 +64,28 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
         The same as for the study itself, so that both remain consistent.
     """
     study = analysis.study
-    patient, telling = _whose(study)
+    patient, identifying = _patient_of(study)
     name, shift = pseudonyms.patient(patient), pseudonyms.days(patient)
     days = 0 if options.full_dates else shift
-    new = dict.fromkeys(names_of(study), name)
+    replacements = dict.fromkeys(names_of(study), name)
 
     def clean(text: str) -> str:
-        return replaced(text, new)
+        return replace_names(text, replacements)
 
-    def renamed(uid: str | None) -> str | None:
+    def new_uid(uid: str | None) -> str | None:
         return uid if options.keep_uids or uid is None else pseudonyms.uid(uid)
 
-    series = {key: _nameless(one, key.value) for key, one in study.series.items()}
+    all_series = {key: _anonymous_series(series, key.value) for key, series in study.series.items()}
     notices = (FACES_REMAIN, *map(clean, study.notices))
-    hidden = replace(study, name=name, series=series, set_aside=(), notices=notices)
+    nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
     prepared = analysis.prepared
-    uids = {uid: renamed(uid) or uid for uid in tracking_uids(analysis)}
-    named = with_uids(analysis, uids.__getitem__)
-    run = named.run
+    new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
+    renamed = with_uids(analysis, new_uids.__getitem__)
+    run = renamed.run
     return Anonymous(
         replace(
-            named,
-            study=replace(hidden, uid=renamed(study.uid)),
+            renamed,
+            study=replace(nameless_study, uid=new_uid(study.uid)),
             prepared=replace(
                 prepared,
                 notices=tuple(map(clean, prepared.notices)),
@@ -97,22 +97,24 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 inputs=(),
                 series={},
                 notices=tuple(map(clean, run.notices)),
-                started=_earlier(run.started, days),
+                started=_shift_time(run.started, days),
             ),
-            findings=_cleaned(named.findings, clean),
+            findings=_cleaned_findings(renamed.findings, clean),
             original=None
-            if named.original is None
-            else replace(named.original, findings=_cleaned(named.original.findings, clean)),
+            if renamed.original is None
+            else replace(
+                renamed.original, findings=_cleaned_findings(renamed.original.findings, clean)
+            ),
             options=replace(analysis.options, hidden=frozenset(Identity)),
-            review=_nobody(named.review, days),
-            followup=_undated(named.followup, days, renamed),
+            review=_anonymous_review(renamed.review, days),
+            followup=_anonymous_comparison(renamed.followup, days, new_uid),
         ),
-        Cleaner(options, pseudonyms, telling, frozenset(uids.values())),
-        uids,
+        Cleaner(options, pseudonyms, identifying, frozenset(new_uids.values())),
+        new_uids,
     )
 
 
-def _whose(study: Study) -> tuple[str, frozenset[str]]:
+def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
     """Return the patient's identifier, or the study's name, and identifying words."""
     if study.kind is not StudyKind.DICOM:
         return study.name, frozenset()
@@ -123,90 +125,92 @@ def _whose(study: Study) -> tuple[str, frozenset[str]]:
         return str(patient), identifying_words(header)
 
 
-def _nameless(series: Series, key: str) -> Series:
+def _anonymous_series(series: Series, key: str) -> Series:
     files = tuple(
         replace(file, name=f"{key}/{number:04d}") for number, file in enumerate(series.files, 1)
     )
-    evidence_words = series.detected_by
+    detected_by = series.detected_by
     evidence = (
-        evidence_words
-        if is_plain(evidence_words.replace("SeriesDescription", "").strip(" '"))
+        detected_by
+        if is_plain(detected_by.replace("SeriesDescription", "").strip(" '"))
         else "its header"
     )
     return replace(series, files=files, description=key, detected_by=evidence)
 
 
-def _cleaned(found: Findings, clean: Callable[[str], str]) -> Findings:
-    """Return findings whose notices and quality checks name nobody."""
-    quality = tuple(replace(q, message=clean(q.message)) for q in found.quality)
-    return replace(found, notices=tuple(map(clean, found.notices)), quality=quality)
+def _cleaned_findings(findings: Findings, clean: Callable[[str], str]) -> Findings:
+    """Return findings whose notices and quality checks contain no names."""
+    quality = tuple(replace(q, message=clean(q.message)) for q in findings.quality)
+    return replace(findings, notices=tuple(map(clean, findings.notices)), quality=quality)
 
 
-def _undated(
-    found: Comparison | None, days: int, renamed: Callable[[str | None], str | None]
+def _anonymous_comparison(
+    comparison: Comparison | None, days: int, new_uid: Callable[[str | None], str | None]
 ) -> Comparison | None:
     """Return a comparison whose examinations have shifted days and other Study Instance UIDs."""
-    if found is None:
+    if comparison is None:
         return None
     points = tuple(
-        replace(point, date=_day_earlier(point.date, days), study_uid=renamed(point.study_uid))
-        for point in found.points
+        replace(point, date=_shift_date(point.date, days), study_uid=new_uid(point.study_uid))
+        for point in comparison.points
     )
-    return replace(found, points=points)
+    return replace(comparison, points=points)
 
 
-def _nobody(review: Review, days: int) -> Review:
+def _anonymous_review(review: Review, days: int) -> Review:
     """Return the decisions without readers' names and free text."""
-    named = (
+    names = (
         *(u.reader for u in review.unaided),
         *(e.reader for e in review.events),
         *(r.reader for r in review.responses),
     )
-    readers = dict.fromkeys(name for name in named if name)
-    numbers = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
+    readers = dict.fromkeys(name for name in names if name)
+    aliases = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
 
-    def signed(one: SignedResponse) -> SignedResponse:
+    def anonymous_response(response: SignedResponse) -> SignedResponse:
         return replace(
-            one,
-            reader=numbers.get(one.reader, ""),
-            time=_earlier(one.time, days),
-            baseline=_DAY.sub(lambda day: _day_earlier(day[0], days), one.baseline),
-            nadir=_DAY.sub(lambda day: _day_earlier(day[0], days), one.nadir),
-            steps=tuple(_DAY.sub(lambda day: _day_earlier(day[0], days), s) for s in one.steps),
+            response,
+            reader=aliases.get(response.reader, ""),
+            time=_shift_time(response.time, days),
+            baseline=_ISO_DATE.sub(lambda day: _shift_date(day[0], days), response.baseline),
+            nadir=_ISO_DATE.sub(lambda day: _shift_date(day[0], days), response.nadir),
+            steps=tuple(
+                _ISO_DATE.sub(lambda day: _shift_date(day[0], days), s) for s in response.steps
+            ),
         )
 
     events = tuple(
         replace(
             e,
-            reader=numbers.get(e.reader or ""),
+            reader=aliases.get(e.reader or ""),
             reason=None,
-            time=_earlier(e.time, days),
-            response=None if e.response is None else signed(e.response),
+            time=_shift_time(e.time, days),
+            response=None if e.response is None else anonymous_response(e.response),
         )
         for e in review.events
     )
     unaided = tuple(
         replace(
             u,
-            reader=numbers.get(u.reader or ""),
-            begun=_earlier(u.begun, days),
-            time=_earlier(u.time, days),
+            reader=aliases.get(u.reader or ""),
+            begun=_shift_time(u.begun, days),
+            time=_shift_time(u.time, days),
         )
         for u in review.unaided
     )
-    responses = tuple(map(signed, review.responses))
+    responses = tuple(map(anonymous_response, review.responses))
     return replace(review, events=events, unaided=unaided, responses=responses)
 
 
-def _day_earlier(day: str, days: int) -> str:
-    """Shift an ISO 8601 date back by days; a session of another name becomes empty."""
+def _shift_date(day: str, days: int) -> str:
+    """Shift an ISO 8601 date back by days; the name of an undated session becomes empty."""
     try:
         return (date.fromisoformat(day) - timedelta(days)).isoformat()
     except (ValueError, OverflowError):
         return ""
 
 
-def _earlier(time: str, days: int) -> str:
+def _shift_time(time: str, days: int) -> str:
     """Shift an ISO 8601 time back by days; an invalid time becomes empty."""
     try:
         return (datetime.fromisoformat(time) - timedelta(days)).isoformat(timespec="seconds")
@@ -215,108 +219,113 @@ def _earlier(time: str, days: int) -> str:
 
 
 NewUid = Callable[[str], str]
-"""Returns the new tracking UID for an old one, the same for the same."""
+"""Returns the new tracking UID of an old one; deterministic."""
 
 
 def tracking_uids(analysis: Analysis) -> frozenset[str]:
     """Return every tracking UID of candidates and marks, also of earlier examinations."""
     review, original = analysis.review, analysis.original
-    found = [analysis.findings, *([] if original is None else [original.findings])]
-    known = {c.tracking_uid for findings in found for c in findings.candidates}
-    known |= {e.tracking_uid for e in review.events} - NO_CANDIDATE
-    known |= {o.tracking_uid for o in review.outlines.values()} - NO_CANDIDATE
-    known |= {mark.uid for read in review.unaided for mark in read.marks}
-    known |= {m.tracking_uid for r in _responses(review) for m in r.measures} - NO_CANDIDATE
+    all_findings = [analysis.findings, *([] if original is None else [original.findings])]
+    uids = {c.tracking_uid for findings in all_findings for c in findings.candidates}
+    uids |= {e.tracking_uid for e in review.events} - NO_CANDIDATE
+    uids |= {o.tracking_uid for o in review.outlines.values()} - NO_CANDIDATE
+    uids |= {mark.uid for read in review.unaided for mark in read.marks}
+    uids |= {m.tracking_uid for r in _all_responses(review) for m in r.measures} - NO_CANDIDATE
     followup = analysis.followup
-    known |= {uid for pair in own_uids(followup).items() for uid in pair}
+    uids |= {uid for pair in own_uids(followup).items() for uid in pair}
     if followup is not None:
-        known |= {uid for p in followup.points for uid in p.tangled}
-        known |= {m.tracking_uid for p in followup.points for m in p.lesions}
-        known |= {one.tracking_uid for one in followup.gone}
-        sides = (m for c in followup.changes for m in (c.before, c.now))
-        known |= {m.tracking_uid for m in sides if m is not None}
-    return frozenset(known)
+        uids |= {uid for p in followup.points for uid in p.tangled}
+        uids |= {m.tracking_uid for p in followup.points for m in p.lesions}
+        uids |= {lesion.tracking_uid for lesion in followup.gone}
+        lesions = (m for c in followup.changes for m in (c.before, c.now))
+        uids |= {m.tracking_uid for m in lesions if m is not None}
+    return frozenset(uids)
 
 
-def with_uids(analysis: Analysis, new: NewUid) -> Analysis:
+def with_uids(analysis: Analysis, new_uid: NewUid) -> Analysis:
     """Return an analysis with other tracking UIDs; voxels, findings and decisions are the same.
 
     Parameters
     ----------
-    new : callable
+    new_uid : callable
         Returns the new UID of each of `tracking_uids`.
     """
     original, followup = analysis.original, analysis.followup
     return replace(
         analysis,
-        findings=_findings(analysis.findings, new),
+        findings=_findings_with_uids(analysis.findings, new_uid),
         original=None
         if original is None
-        else replace(original, findings=_findings(original.findings, new)),
-        run=replace(analysis.run, redrawn=frozenset(map(new, analysis.run.redrawn))),
-        review=_review(analysis.review, {uid: new(uid) for uid in tracking_uids(analysis)}, new),
-        followup=None if followup is None else _comparison(followup, new),
+        else replace(original, findings=_findings_with_uids(original.findings, new_uid)),
+        run=replace(analysis.run, redrawn=frozenset(map(new_uid, analysis.run.redrawn))),
+        review=_review_with_uids(
+            analysis.review, {uid: new_uid(uid) for uid in tracking_uids(analysis)}, new_uid
+        ),
+        followup=None if followup is None else _comparison_with_uids(followup, new_uid),
     )
 
 
-def _responses(review: Review) -> Iterable[SignedResponse]:
+def _all_responses(review: Review) -> Iterable[SignedResponse]:
     """Yield the signed responses, and those that events withdraw."""
     yield from review.responses
     yield from (e.response for e in review.events if e.response is not None)
 
 
-def _findings(found: Findings, new: NewUid) -> Findings:
-    candidates = (replace(c, tracking_uid=new(c.tracking_uid)) for c in found.candidates)
-    return replace(found, candidates=tuple(candidates))
+def _findings_with_uids(findings: Findings, new_uid: NewUid) -> Findings:
+    candidates = (replace(c, tracking_uid=new_uid(c.tracking_uid)) for c in findings.candidates)
+    return replace(findings, candidates=tuple(candidates))
 
 
-def _review(review: Review, names: dict[str, str], new: NewUid) -> Review:
-    renamed = review.renamed(names)
+def _review_with_uids(review: Review, uid_map: dict[str, str], new_uid: NewUid) -> Review:
+    renamed = review.renamed(uid_map)
     events = (
-        e if e.response is None else replace(e, response=_response(e.response, new))
+        e if e.response is None else replace(e, response=_response_with_uids(e.response, new_uid))
         for e in renamed.events
     )
     return replace(
         renamed,
         events=tuple(events),
-        unaided=tuple(_read(one, new) for one in review.unaided),
-        responses=tuple(_response(one, new) for one in review.responses),
+        unaided=tuple(_read_with_uids(read, new_uid) for read in review.unaided),
+        responses=tuple(_response_with_uids(r, new_uid) for r in review.responses),
     )
 
 
-def _read(read: UnaidedRead, new: NewUid) -> UnaidedRead:
-    return replace(read, marks=tuple(replace(m, uid=new(m.uid)) for m in read.marks))
+def _read_with_uids(read: UnaidedRead, new_uid: NewUid) -> UnaidedRead:
+    return replace(read, marks=tuple(replace(m, uid=new_uid(m.uid)) for m in read.marks))
 
 
-def _response(one: SignedResponse, new: NewUid) -> SignedResponse:
-    """Rename the measured lesions."""
+def _response_with_uids(response: SignedResponse, new_uid: NewUid) -> SignedResponse:
+    """Return a response with other tracking UIDs of its measured lesions."""
     measures = (
-        m if m.tracking_uid in NO_CANDIDATE else replace(m, tracking_uid=new(m.tracking_uid))
-        for m in one.measures
+        m if m.tracking_uid in NO_CANDIDATE else replace(m, tracking_uid=new_uid(m.tracking_uid))
+        for m in response.measures
     )
-    return replace(one, measures=in_order(measures))
+    return replace(response, measures=in_order(measures))
 
 
-def _comparison(found: Comparison, new: NewUid) -> Comparison:
-    def measured(one: Measured) -> Measured:
-        return replace(one, tracking_uid=new(one.tracking_uid))
+def _comparison_with_uids(comparison: Comparison, new_uid: NewUid) -> Comparison:
+    def measured(lesion: Measured) -> Measured:
+        return replace(lesion, tracking_uid=new_uid(lesion.tracking_uid))
 
-    def change(one: Change) -> Change:
-        before = None if one.before is None else measured(one.before)
-        return replace(one, before=before, now=None if one.now is None else measured(one.now))
+    def renamed(change: Change) -> Change:
+        before = None if change.before is None else measured(change.before)
+        now = None if change.now is None else measured(change.now)
+        return replace(change, before=before, now=now)
 
     points = (
         replace(
             point,
             lesions=tuple(map(measured, point.lesions)),
-            tangled=tuple(sorted(map(new, point.tangled))),
+            tangled=tuple(sorted(map(new_uid, point.tangled))),
         )
-        for point in found.points
+        for point in comparison.points
     )
     return replace(
-        found,
+        comparison,
         points=tuple(points),
-        changes=tuple(map(change, found.changes)),
-        own_uids={new(prior): new(own) for prior, own in found.own_uids.items()},
-        gone=tuple(replace(one, tracking_uid=new(one.tracking_uid)) for one in found.gone),
+        changes=tuple(map(renamed, comparison.changes)),
+        own_uids={
+            new_uid(prior): new_uid(current) for prior, current in comparison.own_uids.items()
+        },
+        gone=tuple(replace(m, tracking_uid=new_uid(m.tracking_uid)) for m in comparison.gone),
     )

@@ -37,7 +37,7 @@ from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading import bids
 from lesionlens.results.export import lookup, result_files
-from lesionlens.results.export.caveats import NOT_STANDING
+from lesionlens.results.export.caveats import NOT_ACCEPTED
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.exporter import write_result
 from lesionlens.results.export.nifti import codes_of, write_volume
@@ -46,7 +46,7 @@ from lesionlens.results.review.earlier import with_earlier_review
 VERSION = "1.11.0"
 _NAME = "LesionLens"
 _TABLE, _SIDECAR, _IGNORE = "descriptions.tsv", "descriptions.json", ".bidsignore"
-_OF_DATASET = (_TABLE, _SIDECAR, _IGNORE)
+_DATASET_FILES = (_TABLE, _SIDECAR, _IGNORE)
 _IGNORED = f"/{bids.RESULTS}\n*_map.nii.gz\n*_map.json\n"
 _DESCRIPTIONS = (
     ("desc-candidates", "the candidate that each voxel belongs to, by its index"),
@@ -77,16 +77,16 @@ class _Source:
 
     link: str
     root: Path
-    where: str
+    location: str
     """The path relative to the derivatives, or an absolute URI."""
 
     def uri(self, series: Series) -> str:
         """Return the BIDS URI of a series: its file, or the folder of its files."""
         path = series.files[0].path.absolute()
-        place = path if len(series.files) == 1 else path.parent
+        location = path if len(series.files) == 1 else path.parent
         with suppress(ValueError):
-            return f"bids:{self.link}:{place.relative_to(self.root).as_posix()}"
-        return f"bids:{self.link}:{place.name}"  # named by the user from outside the dataset
+            return f"bids:{self.link}:{location.relative_to(self.root).as_posix()}"
+        return f"bids:{self.link}:{location.name}"  # named by the user from outside the dataset
 
 
 def save_bids(
@@ -117,37 +117,42 @@ def save_bids(
     check_dataset(dataset)
     name = name or analysis.study.name
     analysis = applied(with_earlier_review(analysis, dataset / bids.RESULTS / name))
-    home, label = Path(bids.RESULTS) / name, bids.bids_name(name)
+    result_path, label = Path(bids.RESULTS) / name, bids.bids_name(name)
     _check_case(dataset, label.partition("_")[0])
     check_outside(analysis.study.root, dataset / _stem(label))
     volumes = tuple(_volumes(analysis))
-    names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
-    list_name = f"{home.as_posix()}{_LIST}"
+    names = [
+        f"{_stem(label)}_{suffix}{extension}" for suffix in _SUFFIXES for extension in _EXTENSIONS
+    ]
+    list_name = f"{result_path.as_posix()}{_LIST_SUFFIX}"
 
-    earlier = EarlierReview(dataset / home)
+    earlier = EarlierReview(dataset / result_path)
 
-    def ours(path: Path) -> OwnedFiles:
+    def owned_files(path: Path) -> OwnedFiles:
         earlier.check_unchanged()
-        own = {
-            f"{home.as_posix()}/{key}": sha for key, sha in result_files.owned(path / home).items()
+        own_files = {
+            f"{result_path.as_posix()}/{key}": sha
+            for key, sha in result_files.owned(path / result_path).items()
         }
-        known = manifest.listed(path, list_name)
-        return {**own, **(known or dict.fromkeys(names if own else ()))}
+        listed_files = manifest.listed(path, list_name)
+        return {**own_files, **(listed_files or dict.fromkeys(names if own_files else ()))}
 
-    with staged(dataset, ours=ours, shared=True) as aside:
-        (aside / home).mkdir(parents=True)
-        warnings = write_result(analysis, earlier, aside / home, context)
+    with staged(dataset, ours=owned_files, shared=True) as staging:
+        (staging / result_path).mkdir(parents=True)
+        warnings = write_result(analysis, earlier, staging / result_path, context)
         source = _source_of(analysis, dataset)
-        stem = aside / _stem(label)
+        stem = staging / _stem(label)
         stem.parent.mkdir(parents=True)
         for volume in volumes:
-            _put(volume, aside / home, stem, _sidecar(analysis, source, volume))
-        _put_mask(analysis, stem)
-        _put_tables(analysis, stem)
-        result_files.write_list(aside / home)
-        written = [name for name in names if (aside / name).is_file()]
-        manifest.write_list(aside, written, list_name)
-    _describe(dataset, source)
+            _write_volume_files(
+                volume, staging / result_path, stem, _sidecar(analysis, source, volume)
+            )
+        _write_mask(analysis, stem)
+        _write_tables(analysis, stem)
+        result_files.write_list(staging / result_path)
+        written = [name for name in names if (staging / name).is_file()]
+        manifest.write_list(staging, written, list_name)
+    _write_dataset_files(dataset, source)
     return analysis, warnings
 
 
@@ -159,13 +164,13 @@ def check_dataset(dataset: Path) -> None:
     UnusableInputError
         Its description is not of a LesionLens dataset, or it has none but files with these names.
     """
-    place = dataset / bids.DESCRIPTION
-    if not place.is_file():
-        manifest.check_free(dataset, (bids.DESCRIPTION, *_OF_DATASET), {})
+    description_path = dataset / bids.DESCRIPTION
+    if not description_path.is_file():
+        manifest.check_free(dataset, (bids.DESCRIPTION, *_DATASET_FILES), {})
     elif _NAME not in {
-        made.get("Name")
-        for made in read_object(place).get("GeneratedBy", ())
-        if isinstance(made, dict)
+        generator.get("Name")
+        for generator in read_object(description_path).get("GeneratedBy", ())
+        if isinstance(generator, dict)
     }:
         raise UnusableInputError(
             found=f"a foreign BIDS dataset in {dataset.name!r}",
@@ -176,11 +181,11 @@ def check_dataset(dataset: Path) -> None:
 
 
 def _check_case(dataset: Path, subject: str) -> None:
-    """Refuse a subject that differs from another by case alone: Windows and macOS merge them."""
-    for place in dataset.glob("sub-*"):
-        if place.name != subject and place.name.casefold() == subject.casefold():
+    """Refuse a subject that differs from another by case alone; Windows and macOS merge them."""
+    for folder in dataset.glob("sub-*"):
+        if folder.name != subject and folder.name.casefold() == subject.casefold():
             raise UnusableInputError(
-                found=f"the subject {place.name!r} there, which differs from {subject!r} by case "
+                found=f"the subject {folder.name!r} there, which differs from {subject!r} by case "
                 "alone",
                 expected="subjects that stay apart on every disk",
                 next_step="Rename the folder of the study, or choose another folder with --out",
@@ -189,17 +194,17 @@ def _check_case(dataset: Path, subject: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
-    """One volume: its LesionLens name, BIDS suffix, and sidecar fields."""
+class _BidsVolume:
+    """One volume: its LesionLens name, BIDS entities and suffix, and sidecar fields."""
 
-    own: str
-    ending: str
-    about: Mapping[str, Any]
+    name: str
+    suffix: str
+    sidecar: Mapping[str, Any]
 
 
-_LIST = ".files.json"
-_KINDS = (".nii.gz", ".json", ".tsv")
-_ENDINGS = (
+_LIST_SUFFIX = ".files.json"
+_EXTENSIONS = (".nii.gz", ".json", ".tsv")
+_SUFFIXES = (
     "label-L_mask",
     "dseg",
     "desc-candidates_dseg",
@@ -213,15 +218,15 @@ def _stem(label: str) -> str:
     return f"{label.replace('_', '/')}/anat/{label}_space-orig"
 
 
-def _volumes(analysis: Analysis) -> Iterator[_Named]:
+def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
     manual = analysis.original is not None
-    drawn = "redrawn in part by readers" if manual else "drawn by the engine"
+    origin = "redrawn in part by readers" if manual else "drawn by the engine"
     sidecar: dict[str, Any] = {
-        "Description": f"Parts of every candidate region, {drawn}.",
+        "Description": f"Parts of every candidate region, {origin}.",
         "Manual": manual,
         "code": {"Description": "Coded concept: scheme and value, as in DICOM"},
     }
-    yield _Named("segmentation", "dseg", sidecar)
+    yield _BidsVolume("segmentation", "dseg", sidecar)
     sidecar = {
         "Description": "The candidate that each voxel belongs to.",
         "Manual": manual,
@@ -232,16 +237,16 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
         "apart": {"Description": "Whether it is listed apart, as probably not tumour"},
         "prompts": {"Description": "What a reader pointed at, where the outline follows it"},
     }
-    yield _Named("candidates", "desc-candidates_dseg", sidecar)
+    yield _BidsVolume("candidates", "desc-candidates_dseg", sidecar)
     for region in analysis.volumes.probability:
         sidecar = {"Description": f"Probability of {region.display_name}, 0 to 1.", "Manual": False}
-        yield _Named(f"probability_{region.value}", f"label-{region.name}_probseg", sidecar)
+        yield _BidsVolume(f"probability_{region.value}", f"label-{region.name}_probseg", sidecar)
     for region in analysis.volumes.attention:
-        ending = f"label-{region.name}_desc-attention_map"
-        yield _Named(f"attention_{region.value}", ending, _attention(analysis, region))
+        suffix = f"label-{region.name}_desc-attention_map"
+        yield _BidsVolume(f"attention_{region.value}", suffix, _attention(analysis, region))
     if analysis.volumes.uncertainty is not None:
         sidecar = {"Description": "Uncertainty of the engine, 0 sure to 1 undecided."}
-        yield _Named("uncertainty", "desc-uncertainty_map", sidecar)
+        yield _BidsVolume("uncertainty", "desc-uncertainty_map", sidecar)
 
 
 def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
@@ -254,59 +259,62 @@ def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
         sidecar |= {"Method": maps.method, "Layers": list(maps.layers)}
         if region in maps.raw_range:
             sidecar["RawRange"] = [float(v) for v in maps.raw_range[region]]
-        if (checked := maps.checks.get(region)) is not None:
-            sidecar["Checked"] = checked.verdict
+        if (checks := maps.checks.get(region)) is not None:
+            sidecar["Checked"] = checks.verdict
     return sidecar
 
 
-def _sidecar(analysis: Analysis, source: _Source, volume: _Named) -> dict[str, Any]:
+def _sidecar(analysis: Analysis, source: _Source, volume: _BidsVolume) -> dict[str, Any]:
     series = analysis.study.series
     return {
-        **volume.about,
+        **volume.sidecar,
         "SpatialReference": source.uri(series[analysis.prepared.reference]),
-        "Sources": [source.uri(one) for one in series.values()],
+        "Sources": [source.uri(item) for item in series.values()],
         "ResearchUse": RESEARCH_USE_NOTICE,
     }
 
 
-def _put(volume: _Named, home: Path, stem: Path, sidecar: Mapping[str, Any]) -> None:
-    own, place = home / f"{volume.own}.nii.gz", Path(f"{stem}_{volume.ending}.nii.gz")
+def _write_volume_files(
+    volume: _BidsVolume, result_folder: Path, stem: Path, sidecar: Mapping[str, Any]
+) -> None:
+    source = result_folder / f"{volume.name}.nii.gz"
+    target = Path(f"{stem}_{volume.suffix}.nii.gz")
     try:
-        os.link(own, place)
+        os.link(source, target)
     except OSError:  # another file system
-        shutil.copyfile(own, place)
-    _write(Path(f"{stem}_{volume.ending}.json"), sidecar)
-    if volume.own == "segmentation":
-        described = {"Description": _MASK, "Type": "Lesion"}
-        shared = {k: v for k, v in sidecar.items() if k not in ("Description", "code")}
-        _write(Path(f"{stem}_label-L_mask.json"), {**described, **shared})
+        shutil.copyfile(source, target)
+    _write_json(Path(f"{stem}_{volume.suffix}.json"), sidecar)
+    if volume.name == "segmentation":
+        mask_fields = {"Description": _MASK, "Type": "Lesion"}
+        shared_fields = {k: v for k, v in sidecar.items() if k not in ("Description", "code")}
+        _write_json(Path(f"{stem}_label-L_mask.json"), {**mask_fields, **shared_fields})
 
 
-def _put_mask(analysis: Analysis, stem: Path) -> None:
+def _write_mask(analysis: Analysis, stem: Path) -> None:
     labels = analysis.volumes.labels
-    known = analysis.findings.candidates
-    states = [analysis.review.state_of(c.tracking_uid) for c in known]
-    left = [
+    candidates = analysis.findings.candidates
+    states = [analysis.review.state_of(c.tracking_uid) for c in candidates]
+    excluded_ids = [
         c.id
-        for c, state in zip(known, states, strict=True)
-        if state in NOT_STANDING or not counts_as_tumour(c, state)
+        for c, state in zip(candidates, states, strict=True)
+        if state in NOT_ACCEPTED or not counts_as_tumour(c, state)
     ]
-    standing = (labels.data > 0) & ~np.isin(analysis.findings.components, left)
-    mask = Volume(standing.astype(np.uint8), labels.grid)
+    in_mask = (labels.data > 0) & ~np.isin(analysis.findings.components, excluded_ids)
+    mask = Volume(in_mask.astype(np.uint8), labels.grid)
     write_volume(Path(f"{stem}_label-L_mask.nii.gz"), mask, codes=codes_of(analysis))
 
 
-def _put_tables(analysis: Analysis, stem: Path) -> None:
+def _write_tables(analysis: Analysis, stem: Path) -> None:
     labels = lookup.label_table(analysis.labels)
     Path(f"{stem}_dseg.tsv").write_text(labels, encoding="utf-8")
     state = analysis.review.state_of
     rows = []
     for c in analysis.findings.candidates:
         score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
-        pointed = prompts_in_words(analysis.review.prompts_of(uid)) or "n/a"
+        prompt_text = prompts_in_words(analysis.review.prompts_of(uid)) or "n/a"
         apart = "true" if c.apart else "false"
-        about = (score, state(uid).value, c.source.value, apart, pointed)
-        rows.append((c.id, c.location.text, uid, *about))
+        review_fields = (score, state(uid).value, c.source.value, apart, prompt_text)
+        rows.append((c.id, c.location.text, uid, *review_fields))
     columns = (
         "index",
         "name",
@@ -322,16 +330,16 @@ def _put_tables(analysis: Analysis, stem: Path) -> None:
 
 
 def _source_of(analysis: Analysis, dataset: Path) -> _Source:
-    """Return the source of a study, under a name that no other folder has in this dataset."""
-    place = analysis.study.root.absolute()
-    root = bids.root_of(place) or place.parent
+    """Return the source of a study, with a link name that is unique in this dataset."""
+    study_root = analysis.study.root.absolute()
+    root = bids.root_of(study_root) or study_root.parent
     try:
-        where = Path(os.path.relpath(root, dataset.absolute())).as_posix()
+        location = Path(os.path.relpath(root, dataset.absolute())).as_posix()
     except ValueError:  # another drive
-        where = root.as_uri()
-    links, plain = _links(dataset), re.sub(r"[^A-Za-z0-9]", "", root.name) or "source"
-    names = (plain, *(f"{plain}{number}" for number in range(2, len(links) + 3)))
-    return _Source(next(n for n in names if links.get(n, where) == where), root, where)
+        location = root.as_uri()
+    links, base_name = _links(dataset), re.sub(r"[^A-Za-z0-9]", "", root.name) or "source"
+    names = (base_name, *(f"{base_name}{number}" for number in range(2, len(links) + 3)))
+    return _Source(next(n for n in names if links.get(n, location) == location), root, location)
 
 
 def _links(dataset: Path) -> dict[str, str]:
@@ -339,16 +347,16 @@ def _links(dataset: Path) -> dict[str, str]:
     return links if isinstance(links, dict) else {}
 
 
-def _describe(dataset: Path, source: _Source) -> None:
+def _write_dataset_files(dataset: Path, source: _Source) -> None:
     """Write the dataset's own files, each atomically: several processes may write."""
-    about = {
+    description = {
         "Name": "Candidate tumour regions by LesionLens",
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": _NAME, "Version": metadata.version("lesionlens")}],
-        "DatasetLinks": {**_links(dataset), source.link: source.where},
+        "DatasetLinks": {**_links(dataset), source.link: source.location},
     }
-    write_atomically(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
+    write_atomically(dataset / bids.DESCRIPTION, json.dumps(description, indent=1) + "\n")
     write_atomically(dataset / _TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
     sidecar = {"Description": "What desc-… in the names of files means."}
     write_atomically(dataset / _SIDECAR, json.dumps(sidecar, ensure_ascii=False) + "\n")
@@ -357,5 +365,5 @@ def _describe(dataset: Path, source: _Source) -> None:
         write_atomically(dataset / "README", _README)
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

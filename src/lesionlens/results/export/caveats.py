@@ -7,14 +7,14 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, counts_as_tumour
 from lesionlens.results.export.run import warnings_of
 
-NOT_STANDING = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
+NOT_ACCEPTED = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
 """States of candidates that a reader did not accept; names of such candidates are marked."""
 
 
 def limits(analysis: Analysis) -> tuple[str, ...]:
     """Return the limitations in sentences: failed checks of the input, and all warnings."""
-    failed = (check.message for check in analysis.findings.quality if not check.passed)
-    return tuple(dict.fromkeys((*failed, *warnings_of(analysis))))
+    failed_checks = (check.message for check in analysis.findings.quality if not check.passed)
+    return tuple(dict.fromkeys((*failed_checks, *warnings_of(analysis))))
 
 
 def limits_in_brief(analysis: Analysis) -> str:
@@ -24,17 +24,17 @@ def limits_in_brief(analysis: Analysis) -> str:
     """
     present = analysis.prepared.sequences
     absent = [s.display_name for s in MrSequence if s not in present]
-    failed = [q for q in analysis.findings.quality if not q.passed and q.check != "missing"]
+    failed_checks = [q for q in analysis.findings.quality if not q.passed and q.check != "missing"]
     parts = [f"without {', '.join(absent)}"] if absent else []
-    if failed:
-        parts.append(f"{len(failed)} check{'s' if len(failed) > 1 else ''} failed")
+    if failed_checks:
+        parts.append(f"{len(failed_checks)} check{'s' if len(failed_checks) > 1 else ''} failed")
     return "; ".join(parts)
 
 
 def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
-    """Return the name of a candidate's part, marked if it does not stand as tumour.
+    """Return the name of a candidate's part, marked if it does not count as tumour.
 
-    That is: the reader did not accept it, or it is listed apart and no reader made it tumour.
+    That is: a reader rejected or deferred it, or it is listed as probably not tumour.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def candidate_name(analysis: Analysis, candidate: Candidate) -> str:
 
 def _mark(analysis: Analysis, candidate: Candidate) -> str:
     state = analysis.review.state_of(candidate.tracking_uid)
-    marks = [state.value] if state in NOT_STANDING else []
+    reasons = [state.value] if state in NOT_ACCEPTED else []
     if not counts_as_tumour(candidate, state):
-        marks.append(PROBABLY_NOT_TUMOUR)
-    return f" ({', '.join(marks)})" if marks else ""
+        reasons.append(PROBABLY_NOT_TUMOUR)
+    return f" ({', '.join(reasons)})" if reasons else ""

@@ -36,8 +36,8 @@ def cell(value: Any) -> str | int | float:
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table with a header line; values are written as they are, see `cell`."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    return text.getvalue()
+    return buffer.getvalue()

@@ -14,14 +14,14 @@ from lesionlens.base.records.files import ReviewFile
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.result_files import KEPT, REVIEW
 
-SET_ASIDE_WITH_REVIEW = (
+KEPT_WITH_REVIEW = (
     REVIEW,
     "findings.json",
     "segmentation.nii.gz",
     "candidates.nii.gz",
     "review_edits",
 )
-"""Files that are kept together with a review that is set aside."""
+"""Files that are kept together with an earlier review."""
 
 
 @dataclass(slots=True)
@@ -29,30 +29,32 @@ class EarlierReview:
     """The review in an output folder, while a new result is made for it."""
 
     folder: Path
-    _seen: str | None = None
+    _initial_digest: str | None = None
 
-    def keep(self, aside: Path, review: Review) -> tuple[str, ...]:
+    def keep(self, staging: Path, review: Review) -> tuple[str, ...]:
         """Stage a copy of an earlier review that would be lost; return a notice about it."""
-        found = self.folder / REVIEW
-        self._seen = _digest(found)
-        if self._seen is None or _continues(found, review):
+        review_path = self.folder / REVIEW
+        self._initial_digest = _digest(review_path)
+        if self._initial_digest is None or _continues(review_path, review):
             return ()
-        stamp = datetime.fromtimestamp(found.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-        place = aside / KEPT / stamp
+        stamp = datetime.fromtimestamp(review_path.stat().st_mtime, UTC).strftime(
+            "%Y-%m-%dT%H-%M-%SZ"
+        )
+        target = staging / KEPT / stamp
         number = 1
-        while (self.folder / KEPT / place.name).exists():
+        while (self.folder / KEPT / target.name).exists():
             number += 1
-            place = aside / KEPT / f"{stamp}-{number}"
-        place.mkdir(parents=True)
-        for name in SET_ASIDE_WITH_REVIEW:
+            target = staging / KEPT / f"{stamp}-{number}"
+        target.mkdir(parents=True)
+        for name in KEPT_WITH_REVIEW:
             source = self.folder / name
             if source.is_dir():
-                shutil.copytree(source, place / name)
+                shutil.copytree(source, target / name)
             elif source.is_file():
-                shutil.copy2(source, place / name)
+                shutil.copy2(source, target / name)
         return (
             "The review in this folder is not, or not all, of this result: it is kept whole in "
-            f"{KEPT}/{place.name}, with the findings and outlines that it speaks of",
+            f"{KEPT}/{target.name}, with the findings and outlines that it speaks of",
         )
 
     def check_unchanged(self) -> None:
@@ -61,9 +63,9 @@ class EarlierReview:
         Raises
         ------
         UnusableInputError
-            It is another one.
+            The review has changed.
         """
-        if _digest(self.folder / REVIEW) != self._seen:
+        if _digest(self.folder / REVIEW) != self._initial_digest:
             raise UnusableInputError(
                 found=f"a review that was saved in {self.folder.name!r} at the same time",
                 expected="one result at a time for a folder",
@@ -75,11 +77,11 @@ def _digest(file: Path) -> str | None:
     return sha256_of(file) if file.is_file() else None
 
 
-def _continues(found: Path, review: Review) -> bool:
-    """Return whether the new review begins with all acts of the earlier one."""
+def _continues(review_path: Path, review: Review) -> bool:
+    """Return whether the new review begins with all events of the earlier one."""
     try:
-        stored = read_model(found, ReviewFile)
+        stored = read_model(review_path, ReviewFile)
     except (OSError, ValueError, ReadError):
         return False  # unreadable: keep it
-    began = review.events[: len(stored.events)] == stored.events
-    return began and set(stored.unaided) <= set(review.unaided)
+    is_continued = review.events[: len(stored.events)] == stored.events
+    return is_continued and set(stored.unaided) <= set(review.unaided)

@@ -4,7 +4,7 @@ Handling of an earlier result in the same folder
 ----------------------------------------------------
 The files that its run.json lists are replaced or removed, so that two results never mix. Foreign
 files stay; if one has a name of the new result, or if a listed file was changed since, nothing is
-written. A reader's work is never lost: if `review.json` has acts that the new review does not
+written. A reader's work is never lost: if `review.json` has events that the new review does not
 continue, it is moved to `earlier_reviews/<time>/` together with its findings and labels.
 """
 
@@ -114,20 +114,20 @@ def save(
     analysis = applied(with_earlier_review(analysis, out))
     earlier = EarlierReview(out)
 
-    def ours(path: Path) -> OwnedFiles:
+    def owned_files(path: Path) -> OwnedFiles:
         earlier.check_unchanged()
         return owned(path)
 
-    with staged(out, ours=ours) as aside:
-        notices = write_result(analysis, earlier, aside, context)
+    with staged(out, ours=owned_files) as staging:
+        notices = write_result(analysis, earlier, staging, context)
         if finish is not None:
-            finish(aside)
-        write_list(aside)
+            finish(staging)
+        write_list(staging)
         return analysis, notices
 
 
 def write_result(
-    analysis: Analysis, earlier: EarlierReview, aside: Path, context: RunContext
+    analysis: Analysis, earlier: EarlierReview, staging: Path, context: RunContext
 ) -> tuple[str, ...]:
     """Write all files of a result into a staged folder that will replace another.
 
@@ -141,58 +141,61 @@ def write_result(
     documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(earlier.folder))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
     with cached_pages():
-        record = _write_all(analysis, aside, context)
-    write_original(analysis, aside)
-    kept = earlier.keep(aside, analysis.review)
-    record = replace(record, notices=(*record.notices, *kept))
-    write_run(analysis, aside, record)
+        record = _run_exporters(analysis, staging, context)
+    write_original(analysis, staging)
+    kept_notices = earlier.keep(staging, analysis.review)
+    record = replace(record, notices=(*record.notices, *kept_notices))
+    write_run(analysis, staging, record)
     return all_warnings(analysis, record)
 
 
-def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRecord:
+def _run_exporters(analysis: Analysis, staging: Path, context: RunContext) -> ExportRecord:
     times: list[StageTime] = []
     left_out: dict[str, str] = {}
     notices: list[str] = []
-    every, failed = exporters()
-    for name, error in failed.items():
+    all_exporters, errors = exporters()
+    for name, error in errors.items():
         left_out[name] = error.brief
         notices.append(left_out_warning(name, error.brief))
-    ours_first = sorted(every.items(), key=lambda item: not plugins.is_builtin(item[1]))
-    for index, (name, exporter) in enumerate(ours_first):
+    builtin_first = sorted(all_exporters.items(), key=lambda item: not plugins.is_builtin(item[1]))
+    for index, (name, exporter) in enumerate(builtin_first):
         stage = export_stage(name)
         context.check("saving")
-        context.progress("saving", index / len(every))
+        context.progress("saving", index / len(all_exporters))
         start = time.perf_counter()
         if plugins.is_builtin(exporter):
-            done = exporter.missing(analysis) or _attempt(exporter, analysis, aside)
+            outcome = exporter.missing(analysis) or _write_builtin(exporter, analysis, staging)
         else:
-            done = write_by(exporter, name, analysis, aside)
-        if isinstance(done, str):
-            logger.info("%s was left out: %s", stage, done)
-            left_out[name] = done
+            outcome = write_by(exporter, name, analysis, staging)
+        if isinstance(outcome, str):
+            logger.info("%s was left out: %s", stage, outcome)
+            left_out[name] = outcome
             continue
-        left_out.update(done.left_out)
-        notices += (*done.notices, *(left_out_warning(*item) for item in done.left_out.items()))
+        left_out.update(outcome.left_out)
+        notices += (
+            *outcome.notices,
+            *(left_out_warning(*item) for item in outcome.left_out.items()),
+        )
         times.append(StageTime(stage, time.perf_counter() - start, peak_memory_mib()))
     context.check("saving")
     context.progress("saving", 1.0)
     return ExportRecord(tuple(times), left_out, tuple(dict.fromkeys(notices)))
 
 
-def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
+def _write_builtin(exporter: Exporter, analysis: Analysis, staging: Path) -> Written:
     """Run an exporter; partial output is deleted on failure."""
-    before = set(aside.rglob("*"))
+    before = set(staging.rglob("*"))
     try:
-        done = exporter.write(analysis, aside)
+        output = exporter.write(analysis, staging)
     except Exception as error:
         if exporter.name in ESSENTIAL:
             raise
         logger.debug("%s failed", exporter.name, exc_info=True)
         reason = reason_of(error)
-        for path in sorted(set(aside.rglob("*")) - before, reverse=True):
+        for path in sorted(set(staging.rglob("*")) - before, reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         return Written((), left_out={exporter.name: reason})
-    return done if isinstance(done, Written) else Written(tuple(done))
+    return output if isinstance(output, Written) else Written(tuple(output))
 
 
 def write_original(analysis: Analysis, staged: Path) -> None:
@@ -205,12 +208,12 @@ def write_original(analysis: Analysis, staged: Path) -> None:
     """
     if analysis.original is None:
         return
-    own, place, codes = unedited(analysis), staged / ORIGINAL, codes_of(analysis)
-    place.mkdir(parents=True, exist_ok=True)
-    text = findings_file(own).model_dump_json(by_alias=True, indent=1)
-    (place / "findings.json").write_text(text + "\n", encoding="utf-8")
-    ids = Volume(own.findings.components.astype(np.uint16), own.volumes.labels.grid)
-    write_volume(place / "segmentation.nii.gz", own.volumes.all_labels, codes=codes)
-    write_volume(place / "candidates.nii.gz", ids, codes=codes)
-    if own.volumes.doubtful is not None:
-        write_volume(place / DOUBTFUL, own.volumes.doubtful, codes=codes)
+    original, folder, codes = unedited(analysis), staged / ORIGINAL, codes_of(analysis)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = findings_file(original).model_dump_json(by_alias=True, indent=1)
+    (folder / "findings.json").write_text(text + "\n", encoding="utf-8")
+    ids = Volume(original.findings.components.astype(np.uint16), original.volumes.labels.grid)
+    write_volume(folder / "segmentation.nii.gz", original.volumes.all_labels, codes=codes)
+    write_volume(folder / "candidates.nii.gz", ids, codes=codes)
+    if original.volumes.doubtful is not None:
+        write_volume(folder / DOUBTFUL, original.volumes.doubtful, codes=codes)

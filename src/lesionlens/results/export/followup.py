@@ -31,10 +31,10 @@ SCHEMA = "lesionlens/followup/1"
 WIDTH, HEIGHT = 640.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
 CURVES_BEGIN, CURVES_END = _LEFT, WIDTH - _RIGHT
-"""x at which the lines begin and end; their names follow."""
-TICK_ROWS, TICK_HIGH = 2, 11.0
+"""x at which the lines begin and end; their names are to the right."""
+TICK_ROWS, TICK_ROW_HEIGHT = 2, 11.0
 """Rows of labels of the examinations below the image, and their distance."""
-_LETTER, _NAME_HIGH = 5.8, 10.0
+_LETTER_WIDTH, _NAME_HEIGHT = 5.8, 10.0
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette; every line is also numbered at its end."""
 
@@ -59,9 +59,9 @@ class Curve:
     colour: str
     name: str
     candidate: int | None
-    """Its id at the last examination; None if it is no longer found."""
+    """Its id at the last examination; None if it is no longer flagged."""
     name_y: float = 0.0
-    """y of its name, beside its last point; names lie apart."""
+    """y of its name, beside its last point, shifted so that names do not overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Curves:
     ticks: tuple[tuple[float, str], ...]
     """(x, label) of the examinations."""
     rows: tuple[int | None, ...]
-    """Row of each label below the image, so that none lies on another; None if there is no room."""
+    """Row of each label below the image, so that none overlap; None if there is no room."""
     levels: tuple[tuple[float, str], ...]
     """(y, label) of the volume."""
 
@@ -92,139 +92,148 @@ class FollowupSection:
 
 def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     """Return the section of an analysis; None without a comparison."""
-    found = analysis.compared
-    if found is None:
+    comparison = analysis.compared
+    if comparison is None:
         return None
-    dates = dates_of(found, words, hidden=Identity.DATE in analysis.options.hidden)
-    shift = words.number(found.alignment.shift_mm, 1)
-    angle = words.number(found.alignment.angle_deg, 1)
-    prior = found.points[-2].date
-    known = prior and prior == dates[-2]
-    which = words("fu_which", date=prior) if known else dates[-2]
-    kinds = [change.kind for change in found.changes if change.shown.counts]
+    dates = dates_of(comparison, words, hidden=Identity.DATE in analysis.options.hidden)
+    shift = words.number(comparison.alignment.shift_mm, 1)
+    angle = words.number(comparison.alignment.angle_deg, 1)
+    prior = comparison.points[-2].date
+    has_prior_date = prior and prior == dates[-2]
+    prior_name = words("fu_which", date=prior) if has_prior_date else dates[-2]
+    kinds = [change.kind for change in comparison.changes if change.shown.counts]
     return FollowupSection(
         aligned=words(
             "fu_aligned",
-            which=which[:1].upper() + which[1:],
-            sequence=found.alignment.sequence,
+            which=prior_name[:1].upper() + prior_name[1:],
+            sequence=comparison.alignment.sequence,
             shift=shift,
             angle=angle,
         ),
-        doubtful=doubt_words(found, words),
-        rows=tuple(_row(change, found, dates, words) for change in found.changes),
-        sums=_sums(found, words),
+        doubtful=doubt_words(comparison, words),
+        rows=tuple(_table_row(change, comparison, dates, words) for change in comparison.changes),
+        sums=_sums(comparison, words),
         limits=_limits(words),
-        curves=_drawn(found, dates, words),
+        curves=_curves(comparison, dates, words),
         line=words(
             "comparison",
-            which=which,
+            which=prior_name,
             matched=kinds.count(ChangeKind.MATCHED),
             new=kinds.count(ChangeKind.NEW),
             gone=kinds.count(ChangeKind.GONE),
             split=kinds.count(ChangeKind.SPLIT),
             merged=kinds.count(ChangeKind.MERGED),
         )
-        + resection_words(found.resection, words),
+        + resection_words(comparison.resection, words),
     )
 
 
-def is_doubtful(found: Comparison) -> bool:
-    """Return whether changes since the prior have to be checked first; `doubt_words` says why."""
-    return found.alignment.doubtful or len(found.makers_since(len(found.points) - 2)) > 1
+def is_doubtful(comparison: Comparison) -> bool:
+    """Return whether changes since the prior must be checked first; see `doubt_words`."""
+    return (
+        comparison.alignment.doubtful
+        or len(comparison.makers_since(len(comparison.points) - 2)) > 1
+    )
 
 
-def doubt_words(found: Comparison, words: Words) -> str:
-    """Return why changes have to be checked first; empty if nothing speaks against them."""
+def doubt_words(comparison: Comparison, words: Words) -> str:
+    """Return why changes must be checked first; empty if there is no reason."""
     parts = []
-    if found.alignment.doubtful:
-        parts.append(words("fu_mirrored" if found.alignment.mirrored else "fu_doubtful"))
-    mirrored, last = found.mirrored_since(0), len(found.points) - 1
-    doubtful = [n for n in found.doubtful_since(0) if n not in mirrored]
+    if comparison.alignment.doubtful:
+        parts.append(words("fu_mirrored" if comparison.alignment.mirrored else "fu_doubtful"))
+    mirrored, last = comparison.mirrored_since(0), len(comparison.points) - 1
+    doubtful = [n for n in comparison.doubtful_since(0) if n not in mirrored]
     for key, numbers in (("fu_mirrored_then", mirrored), ("fu_doubtful_then", doubtful)):
         which = ", ".join(words("fu_examination", n=n + 1) for n in numbers if n < last)
         if which:
             parts.append(words(key, which=which))
-    if len(found.makers) > 1:
-        parts.append(words("fu_makers", makers=" / ".join(found.makers)))
+    if len(comparison.makers) > 1:
+        parts.append(words("fu_makers", makers=" / ".join(comparison.makers)))
     return " ".join(parts)
 
 
-def dates_of(found: Comparison, words: Words, *, hidden: bool = False) -> tuple[str, ...]:
+def dates_of(comparison: Comparison, words: Words, *, hidden: bool = False) -> tuple[str, ...]:
     """Return the dates of the examinations, or their ordinals."""
     return tuple(
         words("fu_examination", n=number) if hidden or not point.date else point.date
-        for number, point in enumerate(found.points, start=1)
+        for number, point in enumerate(comparison.points, start=1)
     )
 
 
-def _row(change: Change, found: Comparison, dates: Sequence[str], words: Words) -> FollowupRow:
-    place = words.place_named(change.shown.place)
+def _table_row(
+    change: Change, comparison: Comparison, dates: Sequence[str], words: Words
+) -> FollowupRow:
+    location = words.place_named(change.shown.place)
     number = words("unknown") if change.now is None else str(change.now.id)
-    changed = change.volume_percent, change.product_percent
-    plain = change.kind is ChangeKind.MATCHED
-    back = returned_words(change, found, dates, words)
+    percentages = change.volume_percent, change.product_percent
+    is_matched = change.kind is ChangeKind.MATCHED
+    return_note = returned_words(change, comparison, dates, words)
     return FollowupRow(
         name=number,
-        place=place,
-        volumes=(_ml(change.before, words), _ml(change.now, words)),
-        products=(_mm2(change.before, words), _mm2(change.now, words)),
+        place=location,
+        volumes=(_volume_text(change.before, words), _volume_text(change.now, words)),
+        products=(_product_text(change.before, words), _product_text(change.now, words)),
         changes=(
-            words.signed(changed[0]) if plain else words(f"fu_{change.kind.value}"),
-            words.signed(changed[1]) if plain else "",
+            words.signed(percentages[0]) if is_matched else words(f"fu_{change.kind.value}"),
+            words.signed(percentages[1]) if is_matched else "",
         ),
-        note="; ".join(filter(None, (back, _note(change, found, words)))),
+        note="; ".join(filter(None, (return_note, _note(change, comparison, words)))),
     )
 
 
-_BESIDE = {
+_LINKED_KEYS = {
     ChangeKind.SPLIT: "fu_split_of",
     ChangeKind.MERGED: "fu_merged_into",
     ChangeKind.MATCHED: "fu_covers",
 }
 
 
-def _note(change: Change, found: Comparison, words: Words) -> str:
-    shown, ids = change.shown, ", ".join(str(one) for one in change.beside)
-    parts = [words(_BESIDE[change.kind], ids=ids)] if ids else []
-    if not shown.tumour:
+def _note(change: Change, comparison: Comparison, words: Words) -> str:
+    lesion, ids = change.shown, ", ".join(str(number) for number in change.beside)
+    parts = [words(_LINKED_KEYS[change.kind], ids=ids)] if ids else []
+    if not lesion.tumour:
         parts.append(words("apart"))
-    if shown.state is ReviewState.REJECTED:
-        parts.append(words.state(shown.state))
+    if lesion.state is ReviewState.REJECTED:
+        parts.append(words.state(lesion.state))
     elif change.before is not None and change.before.state is ReviewState.REJECTED:
         parts.append(words("fu_rejected_then"))
-    together = found.together(change) if change.kind is ChangeKind.MATCHED else None
-    if together is not None:
-        before, now = (words.volume(ml) for ml in together)
-        changed = words.signed(percent(*together))
-        parts.append(words("fu_together", before=before, now=now, changed=changed))
+    linked_ml = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
+    if linked_ml is not None:
+        before, now = (words.volume(ml) for ml in linked_ml)
+        change_text = words.signed(percent(*linked_ml))
+        parts.append(words("fu_together", before=before, now=now, changed=change_text))
     if change.joint is not None:
-        parts.append(words("fu_joint", changed=_joint(change.joint, words)))
+        parts.append(words("fu_joint", changed=_joint_change_text(change.joint, words)))
     return "; ".join(parts)
 
 
-def returned_words(change: Change, found: Comparison, dates: Sequence[str], words: Words) -> str:
-    """Return at which earlier examinations a lesion was flagged that is new since the prior."""
-    earlier = () if change.before else found.flagged_before(change.shown.tracking_uid)
+def returned_words(
+    change: Change, comparison: Comparison, dates: Sequence[str], words: Words
+) -> str:
+    """Return the examinations before the prior at which a lesion, new since it, was flagged."""
+    earlier = () if change.before else comparison.flagged_before(change.shown.tracking_uid)
     return words("fu_returned", dates=", ".join(dates[n] for n in earlier)) if earlier else ""
 
 
-def _joint(joint: JointChange, words: Words) -> str:
+def _joint_change_text(joint: JointChange, words: Words) -> str:
     if joint.percent is None or joint.plus_minus is None:
         return words("fu_unmeasurable", why=words(f"fu_why_{joint.reason}"))
-    changed, off = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
-    return words("fu_joint_value", changed=changed, off=off)
+    change_text, tolerance = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
+    return words("fu_joint_value", changed=change_text, off=tolerance)
 
 
-def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
+def _sums(comparison: Comparison, words: Words) -> tuple[FollowupRow, ...]:
     """Return the targets' sums compared with the prior and with the nadir."""
-    targets, sums = found.targets(), found.sums()
+    targets, sums = comparison.targets(), comparison.sums()
     if not targets:
         return ()
     rows = []
     *earlier, now = sums
-    known = [[one for one in of if one is not None] for of in zip(*earlier, strict=True)]
-    least = min(known[0], default=None), min(known[1], default=None)
-    for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", least)):
+    earlier_values = [
+        [value for value in values if value is not None] for values in zip(*earlier, strict=True)
+    ]
+    nadir = min(earlier_values[0], default=None), min(earlier_values[1], default=None)
+    for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", nadir)):
         rows.append(
             FollowupRow(
                 name="",
@@ -242,50 +251,63 @@ def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
 
 
 def _limits(words: Words) -> str:
-    low, high = PRODUCT_LIMITS
-    less, more = VOLUME_LIMITS
-    return words("fu_limits", low=f"{low:.0f}", high=f"{high:.0f}", less=f"{less:.0f}",
-                 more=f"{more:.0f}")  # fmt: skip
-
-
-def curves_of(found: Comparison, words: Words) -> Curves:
-    """Return the volume curve of every lesion over all examinations."""
-    return _drawn(found, dates_of(found, words), words)
-
-
-def _drawn(found: Comparison, dates: tuple[str, ...], words: Words) -> Curves:
-    days = found.days()
-    uids = list(
-        dict.fromkeys(one.tracking_uid for p in reversed(found.points) for one in p.lesions)
+    product_low, product_high = PRODUCT_LIMITS
+    volume_low, volume_high = VOLUME_LIMITS
+    return words(
+        "fu_limits",
+        low=f"{product_low:.0f}",
+        high=f"{product_high:.0f}",
+        less=f"{volume_low:.0f}",
+        more=f"{volume_high:.0f}",
     )
-    curves = {uid: tuple(found.curve(uid)) for uid in uids}
-    most = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
+
+
+def curves_of(comparison: Comparison, words: Words) -> Curves:
+    """Return the volume curve of every lesion over all examinations."""
+    return _curves(comparison, dates_of(comparison, words), words)
+
+
+def _curves(comparison: Comparison, dates: tuple[str, ...], words: Words) -> Curves:
+    days = comparison.days()
+    uids = list(
+        dict.fromkeys(m.tracking_uid for p in reversed(comparison.points) for m in p.lesions)
+    )
+    curves = {uid: tuple(comparison.curve(uid)) for uid in uids}
+    max_ml = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
     span = (days[-1] - days[0]) or 1.0
 
-    def at(number: int, ml: float) -> tuple[float, float]:
+    def svg_point(number: int, ml: float) -> tuple[float, float]:
         x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span
-        return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / most, 1)
+        return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / max_ml, 1)
 
-    now = {one.tracking_uid: one.id for one in found.points[-1].lesions}
-    shown = [(n, uid, [at(*one) for one in curves[uid]]) for n, uid in enumerate(uids)]
-    shown = [one for one in shown if one[2]]
-    names = names_apart([points[-1] for _, _, points in shown], _NAME_HIGH, HEIGHT - _BOTTOM)
-    drawn = tuple(
+    current_ids = {lesion.tracking_uid: lesion.id for lesion in comparison.points[-1].lesions}
+    plotted = [
+        (n, uid, [svg_point(number, ml) for number, ml in curves[uid]])
+        for n, uid in enumerate(uids)
+        if curves[uid]
+    ]
+    name_positions = names_apart(
+        [points[-1] for _, _, points in plotted], _NAME_HEIGHT, HEIGHT - _BOTTOM
+    )
+    lines = tuple(
         Curve(
             tuple(points),
             _COLOURS[n % len(_COLOURS)],
-            str(now.get(uid, words("fu_gone"))),
-            now.get(uid),
+            str(current_ids.get(uid, words("fu_gone"))),
+            current_ids.get(uid),
             round(y, 1),
         )
-        for (n, uid, points), y in zip(shown, names, strict=True)
+        for (n, uid, points), y in zip(plotted, name_positions, strict=True)
     )
-    ticks = tuple((at(number, 0.0)[0], date) for number, date in enumerate(dates))
-    spans = [(x - (wide := len(date) * _LETTER) / 2, x + wide / 2) for x, date in ticks]
+    ticks = tuple((svg_point(number, 0.0)[0], date) for number, date in enumerate(dates))
+    spans = [
+        (x - len(date) * _LETTER_WIDTH / 2, x + len(date) * _LETTER_WIDTH / 2) for x, date in ticks
+    ]
     levels = tuple(
-        (at(0, share * most)[1], words.volume(share * most)) for share in (0.0, 0.5, 1.0)
+        (svg_point(0, fraction * max_ml)[1], words.volume(fraction * max_ml))
+        for fraction in (0.0, 0.5, 1.0)
     )
-    return Curves(drawn, ticks, label_rows(spans, TICK_ROWS), levels)
+    return Curves(lines, ticks, label_rows(spans, TICK_ROWS), levels)
 
 
 def label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | None, ...]:
@@ -301,86 +323,88 @@ def label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | 
     >>> label_rows([(0, 60), (5, 65), (10, 70), (200, 260)], 2)
     (0, 1, None, 0)
     """
-    taken: list[list[tuple[float, float]]] = [[] for _ in range(count)]
-    found: dict[int, int | None] = {}
+    occupied: list[list[tuple[float, float]]] = [[] for _ in range(count)]
+    rows: dict[int, int | None] = {}
     for n in (len(spans) - 1, *range(len(spans) - 1)):
         begin, end = spans[n]
-        free = (r for r in range(count) if all(end < a or begin > b for a, b in taken[r]))
-        found[n] = next(free, None)
-        if (row := found[n]) is not None:
-            taken[row].append(spans[n])
-    return tuple(found[n] for n in range(len(spans)))
+        free = (r for r in range(count) if all(end < a or begin > b for a, b in occupied[r]))
+        rows[n] = next(free, None)
+        if (row := rows[n]) is not None:
+            occupied[row].append(spans[n])
+    return tuple(rows[n] for n in range(len(spans)))
 
 
-def names_apart(ends: Sequence[tuple[float, float]], high: float, most: float) -> tuple[float, ...]:
-    """Return the y of the name at each line's end, at least `high` apart and at most `most`.
+def names_apart(
+    ends: Sequence[tuple[float, float]], spacing: float, max_y: float
+) -> tuple[float, ...]:
+    """Return the y of the name at each line's end, at least `spacing` apart and at most `max_y`.
 
     Examples
     --------
     >>> names_apart([(530, 100), (530, 101), (530, 20), (100, 100)], 11, 186)
     (100, 111, 20, 100)
     """
-    found = [y for _, y in ends]
+    positions = [y for _, y in ends]
     for end in {x for x, _ in ends}:
-        here = sorted((n for n, (x, _) in enumerate(ends) if x == end), key=lambda n: ends[n][1])
-        above, below = -math.inf, most
-        for n in here:
-            found[n] = above = max(found[n], above + high)
-        for n in reversed(here):
-            found[n] = min(found[n], below)
-            below = found[n] - high
-    return tuple(found)
+        group = sorted((n for n, (x, _) in enumerate(ends) if x == end), key=lambda n: ends[n][1])
+        above, below = -math.inf, max_y
+        for n in group:
+            positions[n] = above = max(positions[n], above + spacing)
+        for n in reversed(group):
+            positions[n] = min(positions[n], below)
+            below = positions[n] - spacing
+    return tuple(positions)
 
 
-def _ml(one: Measured | None, words: Words) -> str:
-    return "" if one is None else words.volume(one.whole_ml)
+def _volume_text(lesion: Measured | None, words: Words) -> str:
+    return "" if lesion is None else words.volume(lesion.whole_ml)
 
 
-def _mm2(one: Measured | None, words: Words) -> str:
-    return "" if one is None else words.number(one.product_mm2, 0)
+def _product_text(lesion: Measured | None, words: Words) -> str:
+    return "" if lesion is None else words.number(lesion.product_mm2, 0)
 
 
-def followup_json(found: Comparison) -> str:
+def followup_json(comparison: Comparison) -> str:
     """Return followup.json: all time points, changes, registration of the prior."""
     adapter = TypeAdapter(Comparison)
-    content = adapter.dump_python(adapter.validate_python(found), mode="json")  # rounds
-    for change, row in zip(found.changes, content["changes"], strict=True):
+    content = adapter.dump_python(adapter.validate_python(comparison), mode="json")  # rounds
+    for change, row in zip(comparison.changes, content["changes"], strict=True):
         row["kind"] = change.kind.value
         row["volume_percent"], row["product_percent"] = (
             None if value is None else round(value, 2)
             for value in (change.volume_percent, change.product_percent)
         )
-        together = found.together(change)
-        row["together_ml"] = None if together is None else [round(ml, 4) for ml in together]
+        linked_ml = comparison.together(change)
+        row["together_ml"] = None if linked_ml is None else [round(ml, 4) for ml in linked_ml]
     sums = [
         {"product_mm2": None if a is None else round(a, 2), "volume_ml": _rounded(b)}
-        for a, b in found.sums()
+        for a, b in comparison.sums()
     ]
-    targets = {"tracking_uids": found.targets(), "sums": sums}
-    content |= {"targets": targets, "resection": _resection(found.resection)}
+    targets = {"tracking_uids": comparison.targets(), "sums": sums}
+    content |= {"targets": targets, "resection": _resection_fields(comparison.resection)}
     return json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n"
 
 
-def _resection(found: Resection | None) -> dict[str, float | str] | None:
-    if found is None:
+def _resection_fields(resection: Resection | None) -> dict[str, float | str] | None:
+    if resection is None:
         return None
     return {
-        "before": found.before,
-        "before_ml": round(found.before_ml, 4),
-        "residual_ml": round(found.residual_ml, 4),
-        "percent": round(found.percent, 2),
+        "before": resection.before,
+        "before_ml": round(resection.before_ml, 4),
+        "residual_ml": round(resection.residual_ml, 4),
+        "percent": round(resection.percent, 2),
     }
 
 
-def resection_words(found: Resection | None, words: Words) -> str:
+def resection_words(resection: Resection | None, words: Words) -> str:
     """Return the extent of resection in words; empty if it is unknown."""
-    if found is None:
+    if resection is None:
         return ""
     return words(
         "fu_resection",
-        percent=words.compared(found.percent, (0.0, 100.0)).removeprefix("+"),
-        residual=words.volume(found.residual_ml),
-        before=words.volume(found.before_ml),
+        percent=words.compared(resection.percent, (0.0, 100.0)).removeprefix("+"),
+        residual=words.volume(resection.residual_ml),
+        before=words.volume(resection.before_ml),
     )
 
 
@@ -390,16 +414,23 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def followup_csv(found: Comparison) -> str:
+def followup_csv(comparison: Comparison) -> str:
     """Return followup.csv: one row for each lesion and examination; one if there is no lesion."""
     rows: list[list[str | int | float]] = []
-    for number, point in enumerate(found.points, 1):
+    for number, point in enumerate(comparison.points, 1):
         if not point.lesions:
             rows.append([number, cell(point.date), *[""] * (len(_COLUMNS) - 2)])
-        for one in point.lesions:
-            volumes = [_rounded(one.volume_ml.get(region)) for region in Region]
-            measures = _rounded(one.longest_mm), _rounded(one.perpendicular_mm)
-            row = (number, point.date, one.tracking_uid, one.id, one.place, one.state.value)
+        for lesion in point.lesions:
+            volumes = [_rounded(lesion.volume_ml.get(region)) for region in Region]
+            measures = _rounded(lesion.longest_mm), _rounded(lesion.perpendicular_mm)
+            row = (
+                number,
+                point.date,
+                lesion.tracking_uid,
+                lesion.id,
+                lesion.place,
+                lesion.state.value,
+            )
             rows.append([cell(value) for value in (*row, *volumes, *measures)])
     return csv_text(_COLUMNS, rows)
 
@@ -408,9 +439,9 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def write_followup(found: Comparison, staged: Path) -> tuple[Path, Path]:
+def write_followup(comparison: Comparison, staged: Path) -> tuple[Path, Path]:
     """Write followup.json and followup.csv into a staged folder."""
     as_json, as_csv = staged / FILE, staged / TABLE
-    as_json.write_text(followup_json(found), encoding="utf-8")
-    as_csv.write_text(followup_csv(found), encoding="utf-8", newline="")
+    as_json.write_text(followup_json(comparison), encoding="utf-8")
+    as_csv.write_text(followup_csv(comparison), encoding="utf-8", newline="")
     return as_json, as_csv

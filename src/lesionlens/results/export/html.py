@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 
-_HERE = "lesionlens.results.export"
+_PACKAGE = "lesionlens.results.export"
 _OVERRIDES = re.compile("[\u202a-\u202e]")
 
 
@@ -18,13 +18,13 @@ def number(value: float | None, form: str = ".2f") -> str:
     return "–" if value is None else format(value, form)
 
 
-def _kept_direction(value: object) -> object:
-    """Remove direction overrides from text: one that is not ended reverses what follows it."""
+def _remove_overrides(value: object) -> object:
+    """Remove direction overrides from text: an unclosed one reverses the text after it."""
     return _OVERRIDES.sub("", value) if type(value) is str else value
 
 
 def environment(
-    package: str = _HERE,
+    package: str = _PACKAGE,
     filters: Mapping[str, Callable[..., object]] | None = None,
 ) -> Environment:
     """Return a Jinja environment with the templates of a package and the shared ones.
@@ -36,14 +36,14 @@ def environment(
     filters : mapping of str to callable, optional
         Additional filters besides `number`.
     """
-    made = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader(_HERE)]),
+    env = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(_PACKAGE)]),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_kept_direction,
+        finalize=_remove_overrides,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["research_use_notice"] = RESEARCH_USE_NOTICE
-    made.filters |= {"number": number, **(filters or {})}
-    return made
+    env.globals["research_use_notice"] = RESEARCH_USE_NOTICE
+    env.filters |= {"number": number, **(filters or {})}
+    return env

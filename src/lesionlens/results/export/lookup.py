@@ -44,8 +44,8 @@ def tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    words = "" if value is None else " ".join(str(value).replace('"', "'").split())
-    return words or "n/a"
+    text = "" if value is None else " ".join(str(value).replace('"', "'").split())
+    return text or "n/a"
 
 
 def label_table(labels: Iterable[Label]) -> str:

@@ -1,9 +1,9 @@
 """Messages of the stages in another language.
 
-Checks, notices and steps are made and stored in English. A catalogue maps each English template to
-one of another language; a message is recognised by the template that it fits. A value of a place
-`{name}` stays as it is, one of `{n}` is a number, one of `{sequence}` a sequence; any other is
-translated as a message of its own, also in lists ("T1c 5.0 mm, FLAIR 6.0 mm").
+Checks, notices and steps are stored in English. A catalogue maps each English template to one of
+another language; a message is recognised by the template that matches it. The value of a
+placeholder `{name}` is unchanged, that of `{n}` is a number, that of `{sequence}` a sequence; any
+other value is translated as a message itself, also in lists ("T1c 5.0 mm, FLAIR 6.0 mm").
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lesionlens.base.labels import MrSequence
 
 _SEPARATORS = (". ", "; ", ", ", ": ", " and ", " or ")
 _SEQUENCE = "|".join(sequence.display_name for sequence in reversed(MrSequence))
-_VALUES = {
+_VALUE_PATTERNS = {
     "n": r"[-+<]?(?:\d+(?:\.\d+)?|inf|nan)%?",
     "sequence": rf"(?:{_SEQUENCE})",
     "sequences": rf"(?:{_SEQUENCE})(?:(?:, | or | and )(?:{_SEQUENCE}))*",
 }
-"""Values of places by their name, without its number; of any other place, everything."""
+"""Pattern of a placeholder's value by its name without digits; others match any text."""
 _NUMBER = re.compile(r"(?<![\w.])([-+]?\d+)\.(\d+)(?![\w.])")
 _PERCENT = re.compile(r"(?<=\d)%")
 
@@ -50,10 +50,14 @@ class Messages:
         >>> own("Thick: T1c 5.5 mm, T2 6.0 mm."), own("3 files"), own("Of others: 3.5")
         ('Dick: T1c 5,5 mm, T2 6,0 mm.', '3 Dateien', 'Of others: 3.5')
         """
-        return (self._whole(text) or self._parts(text) or text) if self._table else text
+        return (
+            (self._translate_whole(text) or self._translate_parts(text) or text)
+            if self._table
+            else text
+        )
 
     def entries(self, text: str) -> str:
-        """Translate a list joined by "; "; entries that no template fits as a whole are unchanged.
+        """Translate a list joined by "; "; entries that match no template are unchanged.
 
         Examples
         --------
@@ -61,38 +65,45 @@ class Messages:
         >>> own.entries("my vessel; vessel; 3.5 ml left out")
         'my vessel; Gefäß; 3,5 ml weggelassen'
         """
-        return "; ".join(self._whole(entry) or entry for entry in text.split("; "))
+        return "; ".join(self._translate_whole(entry) or entry for entry in text.split("; "))
 
-    def _whole(self, text: str) -> str | None:
+    def _translate_whole(self, text: str) -> str | None:
         """Translate by the matching template with the most fixed letters; None if none matches."""
         if re.fullmatch(_SEQUENCE, text):
             return text
-        fits = [
-            (len(_PLACE.sub("", template)), template, found)
+        matches = [
+            (len(_PLACEHOLDER.sub("", template)), template, match)
             for template in self._table
-            if (found := _pattern(template).fullmatch(text)) is not None
+            if (match := _pattern(template).fullmatch(text)) is not None
         ]
-        if fits:
-            _, template, found = max(fits, key=lambda fit: fit[0])
-            values = {name: self._value(name, value) for name, value in found.groupdict().items()}
+        if matches:
+            _, template, match = max(matches, key=lambda item: item[0])
+            values = {
+                name: self._translate_value(name, value)
+                for name, value in match.groupdict().items()
+            }
             return self._table[template].format(**values)
         if not text.endswith("."):
-            ended = self._whole(f"{text}.")
-            return None if ended is None else ended.removesuffix(".")
+            completed = self._translate_whole(f"{text}.")
+            return None if completed is None else completed.removesuffix(".")
         return None
 
-    def _parts(self, text: str) -> str | None:
+    def _translate_parts(self, text: str) -> str | None:
         """Translate a list or several sentences part by part; None if no part is known."""
-        for separator in (one for one in _SEPARATORS if one in text):
+        for separator in (s for s in _SEPARATORS if s in text):
             parts = text.split(separator)
-            made = [self._whole(part) or self._parts(part) for part in parts]
-            if any(part is not None for part in made):
+            translations = [
+                self._translate_whole(part) or self._translate_parts(part) for part in parts
+            ]
+            if any(part is not None for part in translations):
                 word = separator.strip()
-                joint = separator.replace(word, self._table.get(word, word))
-                return joint.join(new or old for new, old in zip(made, parts, strict=True))
+                joiner = separator.replace(word, self._table.get(word, word))
+                return joiner.join(
+                    new or part for new, part in zip(translations, parts, strict=True)
+                )
         return None
 
-    def _value(self, name: str, value: str) -> str:
+    def _translate_value(self, name: str, value: str) -> str:
         kind = name.rstrip("0123456789")
         if kind in ("name", "names"):
             return value
@@ -101,16 +112,16 @@ class Messages:
         return _PERCENT.sub(" %", _NUMBER.sub(rf"\1{self._decimal}\2", value))
 
 
-_PLACE = re.compile(r"{\w*}")
+_PLACEHOLDER = re.compile(r"{\w*}")
 
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
     """Return a pattern that matches a filled template, in any case of its letters."""
-    made = ""
+    pattern = ""
     for text, name, _, _ in string.Formatter().parse(template):
-        made += re.escape(text)
+        pattern += re.escape(text)
         if name:
-            kind = _VALUES.get(name.rstrip("0123456789"), ".*?")
-            made += f"(?P<{name}>{kind})"
-    return re.compile(made, re.IGNORECASE | re.DOTALL)
+            kind = _VALUE_PATTERNS.get(name.rstrip("0123456789"), ".*?")
+            pattern += f"(?P<{name}>{kind})"
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)

@@ -12,22 +12,22 @@ from lesionlens.imaging.deidentification.vocabulary import is_plain
 
 def names_of(study: Study) -> frozenset[str]:
     """Return the names of a study, its files and series, except those of known words only."""
-    every = (*study.series.values(), *study.set_aside)
-    files = [file.name for one in every for file in one.files]
+    all_series = (*study.series.values(), *study.set_aside)
+    files = [file.name for series in all_series for file in series.files]
     names = {study.name, *files, *(PurePosixPath(name).name for name in files)}
-    names |= {one.description for one in every}
+    names |= {series.description for series in all_series}
     return frozenset(text for text in names if text and not is_plain(text))
 
 
-def replaced(text: str, new: Mapping[str, str]) -> str:
+def replace_names(text: str, replacements: Mapping[str, str]) -> str:
     """Replace names in a text, longest first.
 
     Examples
     --------
-    >>> replaced("Miller/t1.nii is odd", {"Miller": "A", "Miller/t1.nii": "B"})
+    >>> replace_names("Miller/t1.nii is odd", {"Miller": "A", "Miller/t1.nii": "B"})
     'B is odd'
     """
-    if not new:
+    if not replacements:
         return text
-    pattern = "|".join(map(re.escape, sorted(new, key=len, reverse=True)))
-    return re.sub(pattern, lambda found: new[found[0]], text)
+    pattern = "|".join(map(re.escape, sorted(replacements, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: replacements[match[0]], text)

@@ -53,29 +53,29 @@ class NiftiExporter(AlwaysPossible):
         """Write every volume, two concurrently, because compression releases the GIL."""
         codes = codes_of(analysis)
 
-        def written_as(job: tuple[str, Volume, int | None]) -> Path:
+        def write_job(job: tuple[str, Volume, int | None]) -> Path:
             name, volume, steps = job
             return write_volume(staged / f"{name}.nii.gz", volume, codes=codes, steps=steps)
 
         with ThreadPoolExecutor(max_workers=2) as pool:
-            written = tuple(pool.map(written_as, _named(analysis)))
-        files = (*written, *_name_labels(analysis, staged))
+            written = tuple(pool.map(write_job, _named_volumes(analysis)))
+        files = (*written, *_write_label_tables(analysis, staged))
         if not analysis.options.evidence:
             return files
-        lacks = {} if analysis.volumes.evidence else {"evidence_*.nii.gz": NO_EVIDENCE}
-        return Written((*files, _considered(analysis, staged)), left_out=lacks)
+        left_out = {} if analysis.volumes.evidence else {"evidence_*.nii.gz": NO_EVIDENCE}
+        return Written((*files, _write_considered(analysis, staged)), left_out=left_out)
 
 
-def _considered(analysis: Analysis, staged: Path) -> Path:
+def _write_considered(analysis: Analysis, staged: Path) -> Path:
     """Write the regions that scored below the threshold."""
-    rows = tuple(ConsideredRow.of(one) for one in analysis.findings.considered)
+    rows = tuple(ConsideredRow.of(region) for region in analysis.findings.considered)
     content = ConsideredFile(considered=rows).model_dump(mode="json", by_alias=True)
     path = staged / CONSIDERED
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def _name_labels(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
+def _write_label_tables(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
     table, snap = staged / "segmentation.tsv", staged / "segmentation_itksnap.txt"
     labels = analysis.labels
     table.write_text(lookup.label_table(labels), encoding="utf-8")
@@ -83,7 +83,7 @@ def _name_labels(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
     return table, snap
 
 
-def _named(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
+def _named_volumes(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
     """Yield each volume with its file name and quantisation steps, None for no quantisation."""
     volumes = analysis.volumes
     yield "segmentation", volumes.all_labels, None
@@ -99,8 +99,8 @@ def _named(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
         yield "uncertainty", volumes.uncertainty, UNCERTAINTY_STEPS
     if analysis.options.evidence and volumes.evidence is not None:
         evidence = volumes.evidence
-        for sequence, share in evidence.shares.items():
-            yield f"evidence_{sequence.value}", Volume(share, evidence.grid), None
+        for sequence, contribution in evidence.shares.items():
+            yield f"evidence_{sequence.value}", Volume(contribution, evidence.grid), None
         yield "evidence_none", Volume(evidence.base, evidence.grid), None
 
 
@@ -128,8 +128,8 @@ def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
     header = nib.Nifti1Header()
     header.set_data_dtype(volume.data.dtype)
     header.set_data_shape(volume.data.shape)
-    straight = geometry.shear_of(volume.affine) < SHEAR_LIMIT
-    sform, qform = codes if straight else (codes[0], 0)
+    is_orthogonal = geometry.shear_of(volume.affine) < SHEAR_LIMIT
+    sform, qform = codes if is_orthogonal else (codes[0], 0)
     header.set_sform(volume.affine, sform or (0 if qform else max(codes)))
     header.set_qform(volume.affine, qform, strip_shears=True)
     header.set_xyzt_units("mm")
@@ -180,26 +180,26 @@ def write_volume(
         )
     header = header_of(volume, codes)
     with (
-        path.open("wb") as raw,
-        GzipNGFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed,  # no name, no time
+        path.open("wb") as file,
+        GzipNGFile("", "wb", GZIP_LEVEL, file, mtime=0) as compressed,  # no name, no time
     ):
-        packed.write(header.binaryblock)
-        packed.write(b"\0" * 4)
+        compressed.write(header.binaryblock)
+        compressed.write(b"\0" * 4)
         for k in range(volume.data.shape[2]):
             plane = volume.data[:, :, k]
             if steps is not None:
                 plane = rounded(plane, steps)
-            packed.write(plane.tobytes(order="F"))
-    _check(path, volume)
+            compressed.write(plane.tobytes(order="F"))
+    _verify(path, volume)
     return path
 
 
-def _check(path: Path, volume: Volume) -> None:
-    read: Any = nib.load(path)
+def _verify(path: Path, volume: Volume) -> None:
+    stored: Any = nib.load(path)
     same = (
-        read.shape == volume.data.shape
-        and read.get_data_dtype() == volume.data.dtype
-        and np.allclose(read.affine, volume.affine, atol=1e-4)
+        stored.shape == volume.data.shape
+        and stored.get_data_dtype() == volume.data.dtype
+        and np.allclose(stored.affine, volume.affine, atol=1e-4)
     )
     if not same:
         raise ExportError(

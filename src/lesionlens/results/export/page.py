@@ -24,7 +24,7 @@ from lesionlens.base.text import isolated
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
 from lesionlens.results.export import pictures
 from lesionlens.results.export.followup import FollowupSection, section_of
-from lesionlens.results.export.names import names_of, replaced
+from lesionlens.results.export.names import names_of, replace_names
 from lesionlens.results.export.pictures import ReportPicture
 from lesionlens.results.export.run import run_file
 from lesionlens.results.export.sections import CandidateSection, sections_of
@@ -54,12 +54,12 @@ class SequenceLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """Content of a report; `overview` only without a candidate; `cavity` is empty without.
+    """Content of a report; `overview` only without a candidate, `cavity` empty without one.
 
-    `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
-    lines at the end, `sentence` the study to paste, `response` what
-    a reader signed of the response, empty without; `checks` holds the attention maps' checks,
-    empty if none was made, and `quality_checks` those of the input.
+    `heading` holds patient and date, `technique` the sequences in one line, `impression` the lines
+    at the end, `sentence` the study in one sentence to paste, `response` the signed response, empty
+    without one; `checks` are those of the attention maps, empty if there are none, and
+    `quality_checks` those of the input.
     """
 
     words: Words
@@ -89,12 +89,12 @@ class Page:
         """Return a sentence without file names, if those are hidden."""
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
-        return replaced(text, dict.fromkeys(names_of(self.study), "…"))
+        return replace_names(text, dict.fromkeys(names_of(self.study), "…"))
 
     @property
     def colours(self) -> tuple[tuple[str, str], ...]:
         """The outlines' names and colours."""
-        regions = [(self.words.region(one), one.colour) for one in self.regions]
+        regions = [(self.words.region(region), region.colour) for region in self.regions]
         if self.cavity:
             regions.append((self.words("cavity_name"), Label.CAVITY.colour))
         return tuple(regions)
@@ -131,7 +131,7 @@ class Page:
         keys = {
             "size_said": True,
             score: any(row.score is not None for row in rows),
-            "dash_said": any(None in known for known in figures),
+            "dash_said": any(None in values for values in figures),
         }
         return " ".join(self.words(key) for key, applies in keys.items() if applies)
 
@@ -150,30 +150,30 @@ class Page:
         return self.words("checks_passed", n=len(checks))
 
 
-_kept: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
+_page_cache: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
 
 
 @contextmanager
 def cached_pages() -> Iterator[None]:
     """Cache each analysis's page within the block."""
-    before = _kept.set({})
+    token = _page_cache.set({})
     try:
         yield
     finally:
-        _kept.reset(before)
+        _page_cache.reset(token)
 
 
 def page_of(analysis: Analysis) -> Page:
     """Return the report content of an analysis; cached within `cached_pages`."""
-    kept = _kept.get()
-    if kept is None:
-        return _content(analysis)
-    if analysis not in kept:
-        kept[analysis] = _content(analysis)
-    return kept[analysis]
+    pages = _page_cache.get()
+    if pages is None:
+        return _collect(analysis)
+    if analysis not in pages:
+        pages[analysis] = _collect(analysis)
+    return pages[analysis]
 
 
-def _content(analysis: Analysis) -> Page:
+def _collect(analysis: Analysis) -> Page:
     """Collect the report content; rendering images takes most of the time."""
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)
@@ -184,10 +184,10 @@ def _content(analysis: Analysis) -> Page:
     followup, cavity = section_of(analysis, words), analysis.volumes.cavity_ml
     messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
-    sequences = _sequences(analysis, words)
+    sequences = _sequence_lines(analysis, words)
     absent = tuple(s.display_name for s in MrSequence if s not in analysis.study.series)
     series_hidden = Identity.SERIES in hidden
-    aside = () if series_hidden else (s.description for s in analysis.study.set_aside)
+    set_aside_names = () if series_hidden else (s.description for s in analysis.study.set_aside)
     return Page(
         words=words,
         study=analysis.study,
@@ -200,14 +200,14 @@ def _content(analysis: Analysis) -> Page:
         blocks=blocks,
         cavity=words("cavity", volume=words.volume(cavity)) if cavity else "",
         overview=() if blocks else pictures.overview_pictures(scene, reference, words),
-        impression=_impression(analysis, blocks, words, followup),
+        impression=_impression_lines(analysis, blocks, words, followup),
         sentence=sentences.of_study(),
-        response=_response(analysis, words),
+        response=_response_lines(analysis, words),
         sequences=sequences,
         absent=absent,
-        set_aside="; ".join(aside),
+        set_aside="; ".join(set_aside_names),
         checks={} if analysis.maps is None else analysis.maps.checks,
-        scale=_scale(analysis.maps, words),
+        scale=_scale_text(analysis.maps, words),
         quality_checks=tuple(
             replace(check, message=words.message(check.message))
             for check in analysis.findings.quality
@@ -223,12 +223,12 @@ def _heading(
     study: Study, hidden: frozenset[Identity], words: Words
 ) -> tuple[tuple[str, str], ...]:
     """Return patient and date, as far as known and not hidden."""
-    header = _header(study)
+    header = _dicom_header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
-    spellings = str(header.get("PatientName") or "").split("=")
-    name = " · ".join(", ".join(filter(None, one.split("^"))) for one in spellings if one)
+    representations = str(header.get("PatientName") or "").split("=")
+    name = " · ".join(", ".join(filter(None, part.split("^"))) for part in representations if part)
     name, number = isolated(name), isolated(str(header.get("PatientID") or ""))
-    described = isolated(str(header.get("StudyDescription") or "") or study.name)
+    study_name = isolated(str(header.get("StudyDescription") or "") or study.name)
     lines = (
         (
             words("patient"),
@@ -237,24 +237,28 @@ def _heading(
         (words("born"), _day(header.get("PatientBirthDate")) if patient else ""),
         (words("sex"), str(header.get("PatientSex") or "") if patient else ""),
         (words("examined"), _day(header.get("StudyDate")) if date else None),
-        (words("study"), described if patient else None),
+        (words("study"), study_name if patient else None),
     )
-    unseen = words("not_shown")
-    return tuple((key, unseen if value is None else value) for key, value in lines if value != "")
+    hidden_text = words("not_shown")
+    return tuple(
+        (key, hidden_text if value is None else value) for key, value in lines if value != ""
+    )
 
 
-def _header(study: Study) -> Mapping[str, object]:
-    """Return the header of one of the study's files; empty if there is none, or another by now."""
+def _dicom_header(study: Study) -> Mapping[str, object]:
+    """Return the header of one of the study's files; empty if it is missing or was replaced."""
     if study.kind is not StudyKind.DICOM:
         return {}
     file = next(iter(study.series.values())).files[0]
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
-    wanted = [*keys, "StudyDescription", "SpecificCharacterSet", "SOPInstanceUID"]
+    keywords = [*keys, "StudyDescription", "SpecificCharacterSet", "SOPInstanceUID"]
     try:
         with warnings.catch_warnings(action="ignore"):
-            read = read_dicom(file.path, stop_before_pixels=True, force=True, specific_tags=wanted)
-            known = is_of(file.sop_instance_uid, read)
-            return {key: read.get(key) for key in wanted} if known else {}
+            header = read_dicom(
+                file.path, stop_before_pixels=True, force=True, specific_tags=keywords
+            )
+            is_same_object = is_of(file.sop_instance_uid, header)
+            return {key: header.get(key) for key in keywords} if is_same_object else {}
     except (OSError, *DAMAGED):
         return {}  # a header that pydicom cannot read completely
 
@@ -266,19 +270,19 @@ def _day(value: object) -> str:
 
 
 def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: Words) -> str:
-    steps = ", ".join(
+    lines = ", ".join(
         words(
-            "voxels_of_reference" if one.reference else "voxels_of",
-            sequence=one.name,
-            edges=one.edges,
+            "voxels_of_reference" if line.reference else "voxels_of",
+            sequence=line.name,
+            edges=line.edges,
         )
-        for one in sequences
+        for line in sequences
     )
     missing = f" {words('not_there', sequences=', '.join(absent))}" if absent else ""
-    return f"{steps}.{missing}"
+    return f"{lines}.{missing}"
 
 
-def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
+def _sequence_lines(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
     hidden = Identity.SERIES in analysis.options.hidden
     lines = []
     for key in SEQUENCE_KEYS:
@@ -300,7 +304,7 @@ def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
     return tuple(lines)
 
 
-def _impression(
+def _impression_lines(
     analysis: Analysis,
     blocks: tuple[CandidateSection, ...],
     words: Words,
@@ -319,54 +323,56 @@ def _impression(
             review += " " + words("by_readers", names=", ".join(map(isolated, readers)))
         lines.append(review)
     if analysis.review.signed is not None:
-        lines.append(_signature(analysis.review.events[-1], words))
+        lines.append(_signature_line(analysis.review.events[-1], words))
     compared = words("no_comparison") if followup is None else followup.line
     return (*lines, compared, words("physician"))
 
 
-def _signature(event: ReviewEvent, words: Words) -> str:
-    """Return the statement as it was signed; one of the window's own in the report's language."""
+def _signature_line(event: ReviewEvent, words: Words) -> str:
+    """Return the signed statement; one that the window offers is in the report's language."""
     if not event.reason:
         return words("signed_by", reader=isolated(event.reader or words("unknown")))
-    known = _STATEMENTS.get(event.reason)
-    statement = isolated(event.reason.rstrip(".")) if known is None else words(known)
+    statement_key = _STATEMENTS.get(event.reason)
+    statement = (
+        isolated(event.reason.rstrip(".")) if statement_key is None else words(statement_key)
+    )
     return words("signed", statement=statement.rstrip("."))
 
 
-def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:
+def _response_lines(analysis: Analysis, words: Words) -> tuple[str, ...]:
     """Return the signed response and its computation; empty without one."""
-    one = analysis.review.response
-    if one is None:
+    response = analysis.review.response
+    if response is None:
         return ()
     hidden = Identity.DATE in analysis.options.hidden
     signed = words(
         "response_outdated" if analysis.response_outdated else "response_signed",
-        category=f"{one.category} ({words.response(one.category)})",
-        reader=isolated(one.reader),
-        time="" if hidden else moment(one.time),
-        criterion=words.entered(one.criterion),
-        disease=words.entered(one.disease),
-        steroids=words.entered(one.steroids),
-        clinical=words.entered(one.clinical),
-        proposed=one.proposed or words("unknown"),
+        category=f"{response.category} ({words.response(response.category)})",
+        reader=isolated(response.reader),
+        time="" if hidden else moment(response.time),
+        criterion=words.entered(response.criterion),
+        disease=words.entered(response.disease),
+        steroids=words.entered(response.steroids),
+        clinical=words.entered(response.clinical),
+        proposed=response.proposed or words("unknown"),
     )
     if hidden or analysis.response_outdated:
         return (signed,)
-    return (signed, *map(words.step, one.steps))
+    return (signed, *map(words.step, response.steps))
 
 
-def _scale(maps: AttentionMaps | None, words: Words) -> str:
-    """Return what the colours of the attention map mean."""
+def _scale_text(maps: AttentionMaps | None, words: Words) -> str:
+    """Return the meaning of the attention map's colours."""
     scale = 0.0 if maps is None else maps.scale_of(Region.WT)
     return words("scale_even", times=words.number(scale, 0)) if scale > 1 else words("scale_plain")
 
 
-def checked_words(trust: MapChecks, words: Words) -> str:
-    """Return the outcome of a map's checks, with figures."""
-    if trust.kept is None or trust.kept_random is None:
-        return words.verdict(trust)
-    figures = {"kept": words.percent(trust.kept), "random": words.percent(trust.kept_random)}
-    text = words("shown_alone", words=words.verdict(trust), **figures)
-    if trust.deletion is None:
+def checked_words(checks: MapChecks, words: Words) -> str:
+    """Return the outcome of a map's checks, with their values."""
+    if checks.kept is None or checks.kept_random is None:
+        return words.verdict(checks)
+    percentages = {"kept": words.percent(checks.kept), "random": words.percent(checks.kept_random)}
+    text = words("shown_alone", words=words.verdict(checks), **percentages)
+    if checks.deletion is None:
         return text
-    return words("hiding", words=text, left=words.percent(trust.deletion))
+    return words("hiding", words=text, left=words.percent(checks.deletion))

@@ -21,8 +21,8 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.page import Page, page_of
 from lesionlens.results.export.pdf_followup import followup_section
 from lesionlens.results.export.pdf_parts import (
-    POINTS_WIDE,
     SOFT,
+    TEXT_WIDTH_PT,
     paragraph,
     ruled_table,
     styles_of_document,
@@ -32,10 +32,10 @@ from lesionlens.results.export.sections import CandidateSection
 
 JPEG_QUALITY = 88
 """High enough to show no visible loss compared with the WebP source."""
-TALLEST = 320.0
-"""Height limit of a row of images, in points: a narrow field of view would exceed the page."""
-EDGES = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
-"""Where the dark edge of a letter lies, in points: white alone is lost on a bright scalp."""
+MAX_ROW_HEIGHT_PT = 320.0
+"""Height limit of a row of images: a narrow field of view would exceed the page."""
+TEXT_EDGE_OFFSETS = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
+"""Offsets of a letter's dark edge, in points: white alone is invisible on a bright scalp."""
 
 
 class PdfExporter:
@@ -68,7 +68,7 @@ def report_pdf(analysis: Analysis) -> bytes:
     from reportlab import rl_config  # noqa: PLC0415  (an extra)
     from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415
 
-    rl_config.useA85 = 0  # bytes: text would be a quarter larger, and slow to write
+    rl_config.useA85 = 0  # binary streams: ASCII 85 is a quarter larger, and slow to write
     page = page_of(analysis)
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
@@ -84,48 +84,54 @@ def report_pdf(analysis: Analysis) -> bytes:
         invariant=True,
     )
     styles = styles_of_document()
-    story = [*_opening(page, styles), *_findings(page, styles)]
+    story = [*_opening_story(page, styles), *_findings_story(page, styles)]
     for block in page.blocks:
-        story += _candidate(block, page, styles)
+        story += _candidate_story(block, page, styles)
     if page.followup is not None:
         story += followup_section(page.followup, page.words, styles)
-    story += _impression(page, styles)
+    story += _impression_story(page, styles)
     footer = partial(_footer, page=page)
     document.build(story, onFirstPage=footer, onLaterPages=footer)
     return buffer.getvalue()
 
 
-def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
+def _opening_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     """Return patient, technique and limitations."""
     words, plain = page.words, styles["plain"]
-    who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
-    made = " · ".join(filter(None, (page.analysed, page.engine)))
-    stated = [
+    heading = " &nbsp; ".join(
+        f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading
+    )
+    provenance = " · ".join(filter(None, (page.analysed, page.engine)))
+    statements = [
         f"{'–' if q.undecided else '⚠'} {words.check(q.check)}: {page.neutral(q.message)}"
         for q in page.quality_checks
         if q.outcome is not True
     ]
-    stated += [f"⚠ {page.neutral(warning)}" for warning in page.warnings]
+    statements += [f"⚠ {page.neutral(warning)}" for warning in page.warnings]
     return [
         paragraph(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
-        paragraph(escape(made), styles["soft"]),
+        paragraph(escape(provenance), styles["soft"]),
         paragraph(escape(words("notice")), styles["notice"]),
-        paragraph(who, plain),
+        paragraph(heading, plain),
         paragraph(escape(words("technique")), styles["head"]),
         paragraph(escape(f"{page.technique} {page.quality}"), plain),
-        *(paragraph(escape(statement), plain) for statement in stated),
+        *(paragraph(escape(statement), plain) for statement in statements),
     ]
 
 
-def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
+def _findings_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     words = page.words
     parts = [paragraph(escape(words("findings")), styles["head"])]
     if page.cavity:
         parts.append(paragraph(escape(page.cavity), styles["plain"]))
     if not page.blocks:
-        return [*parts, _row(page.overview[:4], POINTS_WIDE), _row(page.overview[4:], POINTS_WIDE)]
+        return [
+            *parts,
+            _picture_row(page.overview[:4], TEXT_WIDTH_PT),
+            _picture_row(page.overview[4:], TEXT_WIDTH_PT),
+        ]
     legend = f"{_legend(page)} &nbsp; {escape(page.legend)}"
-    return [*parts, _list(page, styles), paragraph(legend, styles["soft"])]
+    return [*parts, _candidate_table(page, styles), paragraph(legend, styles["soft"])]
 
 
 def _legend(page: Page) -> str:
@@ -136,7 +142,7 @@ def _legend(page: Page) -> str:
     return " &nbsp; ".join(lines)
 
 
-def _list(page: Page, styles: dict[str, Any]) -> Any:
+def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
     words = page.words
     keys = ("place_heading", "size", "whole", "core", "enhancing", "rano", "score", "review")
     rows = [[paragraph(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
@@ -158,26 +164,28 @@ def _list(page: Page, styles: dict[str, Any]) -> Any:
     return ruled_table(rows, (24, 98, 90, 46, 46, 54, 52, 34, 67))
 
 
-def _candidate(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
+def _candidate_story(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
-    words, row, shown = page.words, block.row, block.pictures
-    second = (*((shown.heat,) if shown.heat and block.trusted else ()), *shown.planes)
+    words, row, pictures = page.words, block.row, block.pictures
+    second_row = (*((pictures.heat,) if pictures.heat and block.trusted else ()), *pictures.planes)
     facts = [f"<b>{escape(name)}</b> {escape(value)}" for name, value in block.facts]
     if block.bars:
-        added = ", ".join(
+        contributions = ", ".join(
             f"{bar.name} {words('absent') if bar.value is None else _signed(bar.value, page)}"
             for bar in block.bars
         )
-        facts.append(f"<b>{escape(words('adds'))}</b> {escape(f'{added}. {block.deciding}')}")
+        facts.append(
+            f"<b>{escape(words('adds'))}</b> {escape(f'{contributions}. {block.deciding}')}"
+        )
     elif block.deciding:
         facts.append(escape(block.deciding))
     score = words("score_is", value=words.number(row.score, 2))
     return [
         CondPageBreak(330),
         paragraph(escape(f"{row.id}  {block.place}, {score}, {block.state}"), styles["name"]),
-        _row(shown.sequences, POINTS_WIDE * min(len(shown.sequences) / 4, 1.0)),
-        _row(second, POINTS_WIDE * 0.75),
+        _picture_row(pictures.sequences, TEXT_WIDTH_PT * min(len(pictures.sequences) / 4, 1.0)),
+        _picture_row(second_row, TEXT_WIDTH_PT * 0.75),
         Spacer(0, 3),
         *(paragraph(fact, styles["plain"]) for fact in facts),
     ]
@@ -187,7 +195,7 @@ def _signed(value: float, page: Page) -> str:
     return ("+" if value >= 0 else "") + page.words.number(value, 2)
 
 
-def _impression(page: Page, styles: dict[str, Any]) -> list[Any]:
+def _impression_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import KeepTogether  # noqa: PLC0415
 
     words, plain = page.words, styles["plain"]
@@ -216,19 +224,19 @@ def _footer(canvas: Any, document: Any, *, page: Page) -> None:
     canvas.drawRightString(559, 20, page.words("page", n=document.page))
 
 
-def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
+def _picture_row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
     """Return a row of images of equal height."""
     from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
     from reportlab.platypus import Flowable  # noqa: PLC0415
 
-    gap, line = 5.0, 8.0
+    gap, line_height = 5.0, 8.0
     ratios = [p.width / p.height for p in pictures]
-    height = min((width - gap * (len(pictures) - 1)) / sum(ratios), TALLEST)
+    height = min((width - gap * (len(pictures) - 1)) / sum(ratios), MAX_ROW_HEIGHT_PT)
     texts = [
         simpleSplit(f"{p.title} {p.caption}", "Sans", 6.5, height * ratio)
         for p, ratio in zip(pictures, ratios, strict=True)
     ]
-    caption = 3.0 + line * max(len(words) for words in texts)
+    caption = 3.0 + line_height * max(len(lines) for lines in texts)
 
     class _Row(Flowable):  # type: ignore[misc]  # reportlab is an extra, without types
         def wrap(self, *_: float) -> tuple[float, float]:
@@ -236,65 +244,68 @@ def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
 
         def draw(self) -> None:
             left = 0.0
-            for picture, ratio, words in zip(pictures, ratios, texts, strict=True):
+            for picture, ratio, lines in zip(pictures, ratios, texts, strict=True):
                 self.canv.saveState()
                 self.canv.translate(left, caption)
-                _draw(self.canv, picture, height / picture.height)
+                _draw_picture(self.canv, picture, height / picture.height)
                 self.canv.restoreState()
                 self.canv.setFont("Sans", 6.5)
                 self.canv.setFillColor(SOFT)
-                for row, text in enumerate(words, 1):
-                    self.canv.drawString(left, caption - line * row, text)
+                for row, text in enumerate(lines, 1):
+                    self.canv.drawString(left, caption - line_height * row, text)
                 left += height * ratio + gap
 
     return _Row()
 
 
-def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
+def _draw_picture(canvas: Any, picture: ReportPicture, scale: float) -> None:
     """Draw an image with its contours; y is upwards in PDF, downwards in images."""
     from reportlab.lib.utils import ImageReader  # noqa: PLC0415
 
-    wide, high = picture.width * scale, picture.height * scale
-    canvas.drawImage(ImageReader(_jpeg(picture)), 0, 0, wide, high)
+    width, height = picture.width * scale, picture.height * scale
+    canvas.drawImage(ImageReader(_jpeg(picture)), 0, 0, width, height)
     canvas.setLineWidth(0.8)
     for outline in picture.outlines:
         canvas.setStrokeColor(outline.colour)
         canvas.setDash((2, 1.5) if outline.region is None else ())
-        canvas.drawPath(_path(canvas, outline.path, scale, high))
+        canvas.drawPath(_path(canvas, outline.path, scale, height))
     canvas.setDash(())
     canvas.setStrokeColor("#ffffff")
     if picture.box is not None:
         box = picture.box
         canvas.setLineWidth(0.5)
-        top = high - (box.y + box.height) * scale
+        top = height - (box.y + box.height) * scale
         canvas.rect(box.x * scale, top, box.width * scale, box.height * scale)
     canvas.setFont("Sans-Bold", 7)
-    for colour, thick, offsets in (("#000000", 2.6, EDGES), ("#ffffff", 1.4, ((0.0, 0.0),))):
+    for colour, line_width, offsets in (
+        ("#000000", 2.6, TEXT_EDGE_OFFSETS),
+        ("#ffffff", 1.4, ((0.0, 0.0),)),
+    ):
         canvas.setStrokeColor(colour)
-        canvas.setLineWidth(thick)
+        canvas.setLineWidth(line_width)
         if picture.bar:
-            canvas.line(wide - (picture.bar + 4) * scale, 4, wide - 4 * scale, 4)
+            canvas.line(width - (picture.bar + 4) * scale, 4, width - 4 * scale, 4)
         canvas.setFillColor(colour)
-        for right, up in offsets:
-            canvas.drawString(2 + right, high / 2 + up, picture.markers[0])
-            canvas.drawRightString(wide - 2 + right, high / 2 + up, picture.markers[1])
+        for dx, dy in offsets:
+            canvas.drawString(2 + dx, height / 2 + dy, picture.markers[0])
+            canvas.drawRightString(width - 2 + dx, height / 2 + dy, picture.markers[1])
 
 
 def _jpeg(picture: ReportPicture) -> io.BytesIO:
     """Return an image as JPEG, which PDF embeds directly; WebP would be embedded uncompressed."""
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(picture.href.partition(",")[2]))) as shown:
-        shown.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    with Image.open(io.BytesIO(base64.b64decode(picture.href.partition(",")[2]))) as image:
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     buffer.seek(0)
     return buffer
 
 
-def _path(canvas: Any, text: str, scale: float, high: float) -> Any:
+def _path(canvas: Any, text: str, scale: float, height: float) -> Any:
     """Convert an SVG path ("Mx,y x,yZ…") to a canvas path."""
     path = canvas.beginPath()
-    for line in filter(None, text.split("M")):
-        points = [tuple(map(float, p.split(","))) for p in line.rstrip("Z").split(" ")]
+    for subpath in filter(None, text.split("M")):
+        points = [tuple(map(float, p.split(","))) for p in subpath.rstrip("Z").split(" ")]
         for index, (x, y) in enumerate(points):
-            (path.lineTo if index else path.moveTo)(x * scale, high - y * scale)
+            (path.lineTo if index else path.moveTo)(x * scale, height - y * scale)
         path.close()
     return path

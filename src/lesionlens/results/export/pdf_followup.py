@@ -1,4 +1,4 @@
-"""What changed over time, in report.pdf: the table, the sums, the curves of all lesions."""
+"""Changes over time in report.pdf: the table, the sums, the curves of all lesions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lesionlens.results.export.followup import (
     CURVES_BEGIN,
     CURVES_END,
     HEIGHT,
-    TICK_HIGH,
+    TICK_ROW_HEIGHT,
     WIDTH,
     Curves,
     FollowupSection,
 )
-from lesionlens.results.export.pdf_parts import POINTS_WIDE, SOFT, paragraph, ruled_table
+from lesionlens.results.export.pdf_parts import SOFT, TEXT_WIDTH_PT, paragraph, ruled_table
 from lesionlens.results.export.words import Words
 
 
 def followup_section(section: FollowupSection, words: Words, styles: dict[str, Any]) -> list[Any]:
-    """Return what changed since earlier examinations."""
+    """Return the section of changes since earlier examinations."""
     from reportlab.platypus import CondPageBreak  # noqa: PLC0415
 
     soft, plain = styles["soft"], styles["plain"]
@@ -30,10 +30,10 @@ def followup_section(section: FollowupSection, words: Words, styles: dict[str, A
         [paragraph(escape(head), soft) for head in ("#", *map(words, ("place_heading", *keys)))]
     ]
     for row in (*section.rows, *section.sums):
-        place = f"{row.place}. {row.note}" if row.note else row.place
+        location = f"{row.place}. {row.note}" if row.note else row.place
         pairs = zip((row.volumes, row.products), row.changes, strict=True)
         measured = (cell for pair, change in pairs for cell in (*pair, change))
-        rows.append([paragraph(escape(cell), plain) for cell in (row.name, place, *measured)])
+        rows.append([paragraph(escape(cell), plain) for cell in (row.name, location, *measured)])
     aligned = f"{escape(section.aligned)} <b>{escape(section.doubtful)}</b>"
     return [
         CondPageBreak(330),
@@ -41,24 +41,24 @@ def followup_section(section: FollowupSection, words: Words, styles: dict[str, A
         paragraph(aligned, plain),
         ruled_table(rows, (24, 127, 60, 60, 60, 60, 60, 60)),
         paragraph(escape(section.limits), soft),
-        _curves(section.curves),
+        _curves_flowable(section.curves),
         paragraph(escape(words("fu_curves")), soft),
     ]
 
 
-def _curves(curves: Curves) -> Any:
+def _curves_flowable(curves: Curves) -> Any:
     """Draw the volume of each lesion over all examinations, as report.html does."""
     from reportlab.platypus import Flowable  # noqa: PLC0415
 
-    scale = POINTS_WIDE / WIDTH
+    scale = TEXT_WIDTH_PT / WIDTH
 
     class _Curves(Flowable):  # type: ignore[misc]  # reportlab is an extra, without types
         def wrap(self, *_: float) -> tuple[float, float]:
-            return POINTS_WIDE, HEIGHT * scale
+            return TEXT_WIDTH_PT, HEIGHT * scale
 
         def draw(self) -> None:
             canvas = self.canv
-            canvas.scale(scale, -scale)  # y grows downwards, as in the page
+            canvas.scale(scale, -scale)  # y points down, as in report.html
             canvas.translate(0, -HEIGHT)
             canvas.setStrokeColor("#ccd2da")
             for y, _ in curves.levels:
@@ -71,22 +71,22 @@ def _curves(curves: Curves) -> Any:
                     canvas.line(a, b, c, d)
                 for x, y in curve.points:
                     canvas.circle(x, y, 3, stroke=0, fill=1)
-                _upright(canvas, curve.points[-1][0] + 7, curve.name_y + 3, curve.name)
+                _draw_text(canvas, curve.points[-1][0] + 7, curve.name_y + 3, curve.name)
             canvas.setFillColor(SOFT)
-            for y, words in curves.levels:
-                _upright(canvas, 0, y + 3, words)
-            for (x, words), row in zip(curves.ticks, curves.rows, strict=True):
+            for y, label in curves.levels:
+                _draw_text(canvas, 0, y + 3, label)
+            for (x, label), row in zip(curves.ticks, curves.rows, strict=True):
                 if row is not None:
-                    _upright(canvas, x, HEIGHT - 19 + TICK_HIGH * row, words, middle=True)
+                    _draw_text(canvas, x, HEIGHT - 19 + TICK_ROW_HEIGHT * row, label, centred=True)
 
     return _Curves()
 
 
-def _upright(canvas: Any, x: float, y: float, words: str, *, middle: bool = False) -> None:
-    """Write where y grows downwards."""
+def _draw_text(canvas: Any, x: float, y: float, text: str, *, centred: bool = False) -> None:
+    """Draw text on a canvas whose y axis points down."""
     canvas.saveState()
     canvas.translate(x, y)
     canvas.scale(1, -1)
     canvas.setFont("Sans", 9)
-    (canvas.drawCentredString if middle else canvas.drawString)(0, 0, words)
+    (canvas.drawCentredString if centred else canvas.drawString)(0, 0, text)
     canvas.restoreState()

@@ -1,4 +1,4 @@
-"""What both parts of report.pdf are set in: fonts, styles, paragraphs, tables."""
+"""Fonts, styles, paragraphs and tables of report.pdf."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from lesionlens.base.text import DIRECTION_CONTROLS
 
 INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
-POINTS_WIDE = 511.0
+TEXT_WIDTH_PT = 511.0
 """Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
 _HANGUL, _KANA = (
     re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]"),
@@ -20,7 +20,7 @@ _HANGUL, _KANA = (
 _EAST_ASIAN = re.compile(
     "[\u1100-\u11ff\u2e80-\u318f\u31f0-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff01-\uffee]+"
 )
-_LEFTWARD = re.compile("[\u0590-\u08ff](?:[\u0590-\u08ff ,.'\"-]*[\u0590-\u08ff])?")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff](?:[\u0590-\u08ff ,.'\"-]*[\u0590-\u08ff])?")
 
 
 def styles_of_document() -> dict[str, Any]:
@@ -62,19 +62,19 @@ def styles_of_document() -> dict[str, Any]:
 
 @cache
 def _register_fonts() -> None:
-    """Read the fonts once in a process; what a document uses of them is kept by document."""
+    """Read the fonts once per process; reportlab tracks the used glyphs per document."""
     from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
     from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
 
-    # found without importing matplotlib, which takes long
+    # located without importing matplotlib, which is slow
     fonts = Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
-    for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
+    for name in ("", "-Bold"):  # no italics: each font takes .1 s to read
         pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
     pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
 
 
 @cache
-def _registered(name: str) -> str:
+def _register_cid_font(name: str) -> str:
     """Register an East Asian font, which is not embedded: viewers substitute their own."""
     from reportlab.pdfbase import cidfonts, pdfmetrics  # noqa: PLC0415
 
@@ -83,29 +83,29 @@ def _registered(name: str) -> str:
     return name
 
 
-def displayable(words: str) -> str:
-    """Return markup with the letters that reportlab does not set correctly by itself.
+def displayable(markup: str) -> str:
+    """Adapt markup for letters that reportlab does not typeset correctly.
 
-    East Asian letters are not in DejaVu Sans, and letters that run to the left (Hebrew, Arabic)
-    would be set from left to right: names would be boxes, or reversed.
+    East Asian letters, which DejaVu Sans lacks, get another font; Hebrew and Arabic runs, which
+    reportlab would set from left to right, are reversed.
     """
-    words = _LEFTWARD.sub(lambda run: run[0][::-1], DIRECTION_CONTROLS.sub("", words))
-    if not _EAST_ASIAN.search(words):
-        return words
+    markup = _RIGHT_TO_LEFT.sub(lambda match: match[0][::-1], DIRECTION_CONTROLS.sub("", markup))
+    if not _EAST_ASIAN.search(markup):
+        return markup
     fonts = (
         (_HANGUL, "HYGothic-Medium"),
         (_KANA, "HeiseiKakuGo-W5"),
         (_EAST_ASIAN, "STSong-Light"),
     )
-    name = next(font for letters, font in fonts if letters.search(words))
-    return _EAST_ASIAN.sub(rf'<font name="{_registered(name)}">\g<0></font>', words)
+    name = next(font for letters, font in fonts if letters.search(markup))
+    return _EAST_ASIAN.sub(rf'<font name="{_register_cid_font(name)}">\g<0></font>', markup)
 
 
-def paragraph(words: str, style: Any) -> Any:
-    """Return a paragraph; its words are markup, so text is escaped before."""
+def paragraph(markup: str, style: Any) -> Any:
+    """Return a paragraph of markup; callers must escape text."""
     from reportlab.platypus import Paragraph  # noqa: PLC0415
 
-    return Paragraph(displayable(words), style)
+    return Paragraph(displayable(markup), style)
 
 
 def ruled_table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:

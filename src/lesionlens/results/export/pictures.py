@@ -25,9 +25,9 @@ HEAT_STOPS = (
     *("#e45a31", "#f98e09", "#f9cb35", "#fcffa4"),
 )
 """Nine evenly spaced colours of matplotlib's `inferno` (CC0): perceptually even."""
-HEAT_FROM = 0.1
+MIN_HEAT = 0.1
 """Attention below this share of the scale is not shown."""
-QUALITY = 82
+WEBP_QUALITY = 82
 BAR_MM = 50
 _OVERVIEW_SLICES = 8
 _TOLERANCE_PX = 0.2  # by which a contour may be simplified
@@ -97,7 +97,7 @@ def candidate_pictures(
         for plane, cut in cuts.items()
     }
     axial = cuts[SlicePlane.AXIAL]
-    caption = words("axial_at", mm=words.number(scene.place_mm(axial), 0))
+    caption = words("axial_at", mm=words.number(scene.position_mm(axial), 0))
     sequences = tuple(
         _picture(
             axial,
@@ -109,12 +109,12 @@ def candidate_pictures(
         for sequence in scene.images
     )
     heat = scene.attention(Region.WT, axial)
-    shown = None
+    heat_picture = None
     if heat is not None:
         heat = by_logarithm(heat, scene.full_scale(Region.WT))
         colours = heated(scene.grey(reference, axial), heat)
         captions = (words("heat"), words("heat_on", sequence=reference.display_name))
-        shown = _picture(axial, scene, colours, captions, layers[axial.plane])
+        heat_picture = _picture(axial, scene, colours, captions, layers[axial.plane])
     planes = tuple(
         _picture(
             cuts[plane],
@@ -125,12 +125,12 @@ def candidate_pictures(
         )
         for plane in (SlicePlane.CORONAL, SlicePlane.SAGITTAL)
     )
-    return CandidatePictures(sequences, shown, planes)
+    return CandidatePictures(sequences, heat_picture, planes)
 
 
 def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: Words) -> str:
-    place = words.number(scene.place_mm(cut), 0)
-    return words("at", sequence=sequence.display_name, axis="xyz"[cut.plane.fixed], mm=place)
+    position = words.number(scene.position_mm(cut), 0)
+    return words("at", sequence=sequence.display_name, axis="xyz"[cut.plane.fixed], mm=position)
 
 
 def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
@@ -151,7 +151,7 @@ def overview_pictures(
             cut,
             scene,
             scene.grey(reference, cut),
-            (reference.display_name, words("axial_at", mm=words.number(scene.place_mm(cut), 0))),
+            (reference.display_name, words("axial_at", mm=words.number(scene.position_mm(cut), 0))),
             ((), None),
         )
         for cut in scene.overview(_OVERVIEW_SLICES)
@@ -162,14 +162,14 @@ def _picture(
     cut: Cut,
     scene: SliceScene,
     pixels: NDArray[np.uint8],
-    words: tuple[str, str],
+    labels: tuple[str, str],
     layers: tuple[tuple[ContourPath, ...], Box | None],
 ) -> ReportPicture:
     height, width = pixels.shape[:2]
     bar = BAR_MM / scene.edge_mm
     return ReportPicture(
-        title=words[0],
-        caption=words[1],
+        title=labels[0],
+        caption=labels[1],
         href=encoded(pixels),
         width=width,
         height=height,
@@ -183,23 +183,23 @@ def _picture(
 def encoded(pixels: NDArray[np.uint8]) -> str:
     """Encode (rows, columns) grey or (rows, columns, 3) RGB pixels as a WebP data URI."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=QUALITY, method=2)
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def outlines_of(scene: SliceScene, cut: Cut, *, attention: bool) -> tuple[ContourPath, ...]:
     """Return the contours of the regions, largest first, and of the attention on a slice."""
-    drawn = [
+    contours = [
         ContourPath(region, region.colour, path_of(scene.region(region, cut), 0.5))
         for region in Region
     ]
     cavity = scene.cavity(cut)
     if cavity is not None:
-        drawn.append(ContourPath(Region.WT, Label.CAVITY.colour, path_of(cavity, 0.5)))
+        contours.append(ContourPath(Region.WT, Label.CAVITY.colour, path_of(cavity, 0.5)))
     heat = scene.attention(Region.WT, cut) if attention else None
     if heat is not None:
-        drawn.append(ContourPath(None, ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
-    return tuple(outline for outline in drawn if outline.path)
+        contours.append(ContourPath(None, ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
+    return tuple(outline for outline in contours if outline.path)
 
 
 def path_of(values: NDArray[np.bool_] | NDArray[np.float32], level: float) -> str:
@@ -223,22 +223,22 @@ def _simplified(line: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Ramer 1972; Douglas and Peucker 1973. (Importing scikit-image's version takes almost a second.)
     """
-    kept = {0, len(line) - 1}
+    kept_indices = {0, len(line) - 1}
     spans = [(0, len(line) - 1)]
     while spans:
         first, last = spans.pop()
-        between = line[first + 1 : last] - line[first]
-        if not len(between):
+        offsets = line[first + 1 : last] - line[first]
+        if not len(offsets):
             continue
         chord = line[last] - line[first]
-        along = np.clip(between @ chord / max(chord @ chord, 1e-12), 0, 1)
-        away = np.linalg.norm(between - along[:, None] * chord, axis=1)
-        farthest = int(away.argmax())
-        if away[farthest] > _TOLERANCE_PX:
-            middle = first + 1 + farthest
-            kept.add(middle)
-            spans += [(first, middle), (middle, last)]
-    return line[sorted(kept)]
+        along = np.clip(offsets @ chord / max(chord @ chord, 1e-12), 0, 1)
+        distances = np.linalg.norm(offsets - along[:, None] * chord, axis=1)
+        farthest = int(distances.argmax())
+        if distances[farthest] > _TOLERANCE_PX:
+            split = first + 1 + farthest
+            kept_indices.add(split)
+            spans += [(first, split), (split, last)]
+    return line[sorted(kept_indices)]
 
 
 def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -254,10 +254,10 @@ def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
     Returns
     -------
     (rows, columns, 3) uint8
-        Grey below `HEAT_FROM`, up to three quarters of the map's colour at 1.
+        Grey below `MIN_HEAT`, up to three quarters of the map's colour at 1.
     """
     stops = np.array([[int(h[i : i + 2], 16) for i in (1, 3, 5)] for h in HEAT_STOPS], float)
     scale = np.linspace(0, 1, len(stops))
     colours = np.stack([np.interp(heat, scale, stops[:, c]) for c in range(3)], axis=-1)
-    weight = 0.75 * np.clip((heat - HEAT_FROM) / (0.5 - HEAT_FROM), 0, 1)[..., None]
-    return np.asarray(grey[..., None] * (1 - weight) + colours * weight, dtype=np.uint8)
+    opacity = 0.75 * np.clip((heat - MIN_HEAT) / (0.5 - MIN_HEAT), 0, 1)[..., None]
+    return np.asarray(grey[..., None] * (1 - opacity) + colours * opacity, dtype=np.uint8)

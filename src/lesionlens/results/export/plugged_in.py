@@ -20,7 +20,7 @@ from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.results.export.result_files import ALWAYS, KEPT
 from lesionlens.results.export.written import Written, reason_of
 
-_NAMES = (
+_NAMELESS_REQUIRED = (
     "a result without names was requested, and this third-party exporter does not declare that "
     "its files name nobody (`nameless = True`)"
 )
@@ -50,11 +50,11 @@ _RESERVED = (
 """Names that third-party exporters must not write."""
 
 
-_failures = partial(plugins.plugin_errors, may_refuse=False)
-"""Its own LesionLensErrors too: their texts may name a patient, and would go to run.json."""
+_plugin_errors = partial(plugins.plugin_errors, may_refuse=False)
+"""Also wraps LesionLensErrors: their texts may name a patient, and would go to run.json."""
 
 
-def write_by(exporter: Any, name: str, analysis: Analysis, aside: Path) -> Written | str:
+def write_by(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
     """Run a third-party exporter, and move its files into the staged folder.
 
     Returns
@@ -62,86 +62,88 @@ def write_by(exporter: Any, name: str, analysis: Analysis, aside: Path) -> Writt
     Written or str
         Its files, or under `left_out` why it failed; or its reason for not running.
     """
-    what = f"exporter {name!r}"
+    label = f"exporter {name!r}"
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
-        return _NAMES
+        return _NAMELESS_REQUIRED
     try:
-        with _failures(exporter, what, "when it was asked whether it can write"):
+        with _plugin_errors(exporter, label, "when it was asked whether it can write"):
             reason: Any = exporter.missing(analysis)
         if reason is not None:
-            return _reason(exporter, what, reason)
-        with TemporaryDirectory(dir=aside, prefix=".") as private:
-            own = Path(private) / "files"
-            own.mkdir()
-            with _failures(exporter, what, "when it wrote"):
-                done = exporter.write(analysis, own)
-            if not own.is_dir() or list(Path(private).iterdir()) != [own]:
+            return _checked_reason(exporter, label, reason)
+        with TemporaryDirectory(dir=staging, prefix=".") as sandbox:
+            output = Path(sandbox) / "files"
+            output.mkdir()
+            with _plugin_errors(exporter, label, "when it wrote"):
+                returned = exporter.write(analysis, output)
+            if not output.is_dir() or list(Path(sandbox).iterdir()) != [output]:
                 raise PluginError(
-                    who=plugins.name_of(exporter, what),
+                    who=plugins.name_of(exporter, label),
                     why="deleted the folder that it was given, or wrote beside it",
                     expected="files in that folder",
                 )
-            written = _checked(exporter, what, done)
-            with plugins.plugin_errors(exporter, what, "when its files were taken over"):
-                return replace(written, files=_taken(exporter, what, own, aside))
+            written = _checked_output(exporter, label, returned)
+            with plugins.plugin_errors(exporter, label, "when its files were taken over"):
+                return replace(written, files=_move_files(exporter, label, output, staging))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
 
 
-def _reason(exporter: Any, what: str, reason: Any) -> str:
-    """Return why it cannot write; False and an empty text may mean the opposite."""
+def _checked_reason(exporter: Any, label: str, reason: Any) -> str:
+    """Return why it cannot write; False and empty text are refused, because they are ambiguous."""
     if isinstance(reason, str) and reason.strip():
         return writable(reason)
     raise PluginError(
-        who=plugins.name_of(exporter, what),
+        who=plugins.name_of(exporter, label),
         why=f"gave {reason!r:.100} for why it cannot write",
         expected="a reason in words, or None where it can",
     )
 
 
-def _checked(exporter: Any, what: str, done: Any) -> Written:
-    if isinstance(done, Written):
-        return as_declared(replace(done, files=()), Written, plugins.name_of(exporter, what))
-    if isinstance(done, tuple | list):
+def _checked_output(exporter: Any, label: str, returned: Any) -> Written:
+    if isinstance(returned, Written):
+        return as_declared(replace(returned, files=()), Written, plugins.name_of(exporter, label))
+    if isinstance(returned, tuple | list):
         return Written(())
     raise PluginError(
-        who=plugins.name_of(exporter, what),
-        why=f"gave {type(done).__name__} for the files that it wrote",
+        who=plugins.name_of(exporter, label),
+        why=f"gave {type(returned).__name__} for the files that it wrote",
         expected="a tuple of paths, or lesionlens.results.export.written.Written with a tuple of "
         "texts for notices, and texts by name for what was left out",
     )
 
 
-def _taken(exporter: Any, what: str, own: Path, aside: Path) -> tuple[Path, ...]:
+def _move_files(exporter: Any, label: str, output: Path, staging: Path) -> tuple[Path, ...]:
     """Move an exporter's files to the staged folder, completely or not at all.
 
-    Names differ by more than case: on Windows and macOS files would otherwise replace each other.
+    Names must differ by more than case: on Windows and macOS files would replace each other.
     """
-    written = sorted(path for path in own.rglob("*") if path.is_symlink() or not path.is_dir())
-    found = [path.relative_to(own) for path in written]
+    written = sorted(path for path in output.rglob("*") if path.is_symlink() or not path.is_dir())
+    relative_paths = [path.relative_to(output) for path in written]
     reserved = {name.casefold() for name in _RESERVED}
-    for path, file in zip(written, found, strict=True):
+    for path, relative_path in zip(written, relative_paths, strict=True):
         if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
             raise PluginError(
-                who=plugins.name_of(exporter, what),
-                why=f"wrote {file.as_posix()!r}, which is a link or no file",
+                who=plugins.name_of(exporter, label),
+                why=f"wrote {relative_path.as_posix()!r}, which is a link or no file",
                 expected="files with content of their own",
             )
-        name = file.as_posix()
+        name = relative_path.as_posix()
         if not is_inside(name) or not is_writable(name):
             raise PluginError(
-                who=plugins.name_of(exporter, what),
+                who=plugins.name_of(exporter, label),
                 why=f"wrote {name!r}, a name that run.json cannot hold",
                 expected="names of Unicode text without colons and backslashes",
             )
-        above = {parent.as_posix().casefold() for parent in (file, *file.parents)}
-        if above & reserved or (aside / file).exists():
+        ancestors = {
+            parent.as_posix().casefold() for parent in (relative_path, *relative_path.parents)
+        }
+        if ancestors & reserved or (staging / relative_path).exists():
             raise PluginError(
-                who=plugins.name_of(exporter, what),
-                why=f"wrote {file.as_posix()}, a name that is taken",
+                who=plugins.name_of(exporter, label),
+                why=f"wrote {relative_path.as_posix()}, a name that is taken",
                 expected="names that nothing else in a result has",
             )
-    for file in found:
-        (aside / file).parent.mkdir(parents=True, exist_ok=True)
-        (own / file).rename(aside / file)
-    return tuple(aside / file for file in found)
+    for relative_path in relative_paths:
+        (staging / relative_path).parent.mkdir(parents=True, exist_ok=True)
+        (output / relative_path).rename(staging / relative_path)
+    return tuple(staging / relative_path for relative_path in relative_paths)

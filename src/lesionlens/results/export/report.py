@@ -58,7 +58,7 @@ def _template(words: Words) -> Template:
         "volume": words.volume,
         "sequence": lambda key: MrSequence(key).display_name,
         "message": words.message,
-        "checked": lambda trust: checked_words(trust, words),
+        "checked": lambda checks: checked_words(checks, words),
     }
     return environment(filters=filters).get_template("report.html.j2")
 

@@ -21,16 +21,16 @@ RUN, REVIEW = "run.json", "review.json"
 ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html", RUN, REVIEW)
 """Files of every result."""
 KEPT = "earlier_reviews"
-"""Folder of reviews that were set aside; never replaced."""
-_EDIT = re.compile(r"review_edits/[0-9a-f]{64}\.nii\.gz")
-_WITHOUT_LIST = re.compile(
+"""Folder of earlier reviews that were kept; never replaced."""
+_EDITED_OUTLINE = re.compile(r"review_edits/[0-9a-f]{64}\.nii\.gz")
+_LEGACY_FILES = re.compile(
     r"segmentation\.(nii\.gz|tsv|seg\.nrrd)|segmentation_itksnap\.txt|candidates\.nii\.gz"
     rf"|(probability|attention)_({'|'.join(Region)})\.nii\.gz|uncertainty\.nii\.gz"
     rf"|evidence_({'|'.join(MrSequence)}|none)\.nii\.gz|findings\.(json|csv)|report\.html"
     rf"|{re.escape(CONSIDERED)}|{re.escape(DOUBTFUL)}|run\.json|review\.json"
     rf"|dicom/(seg|sr|key_objects|attention(_({'|'.join(Region)}))?)\.dcm"
 )
-_WITH_RUN = re.compile(
+_LEGACY_RUN_FILES = re.compile(
     rf"surfaces/(candidate_\d+_({'|'.join(Region)})\.stl|candidates\.glb)|report\.pdf"
     r"|key_slices/[\w.-]+\.png|followup\.json"
     r"|review_edits/original/(findings\.json|(segmentation|candidates)\.nii\.gz)"
@@ -51,24 +51,28 @@ def write_list(folder: Path) -> None:
 def owned(folder: Path) -> dict[str, str | None]:
     """Return the files of a result, and the SHA-256 of those that never change."""
     run = read_object(folder / RUN)
-    made = str(run.get("schema", "")).startswith("lesionlens/run/")
-    if made and "files" in run:
-        found = {**manifest.rows_in(run), RUN: None}
-        if REVIEW not in found:
-            return found
+    has_run = str(run.get("schema", "")).startswith("lesionlens/run/")
+    if has_run and "files" in run:
+        files = {**manifest.rows_in(run), RUN: None}
+        if REVIEW not in files:
+            return files
     else:
         schema = str(read_object(folder / "findings.json").get("schema", ""))
-        if not (made or schema.startswith("lesionlens/findings/")):
+        if not (has_run or schema.startswith("lesionlens/findings/")):
             return {}
-        found = dict.fromkeys(_without_list(folder, made))
+        files = dict.fromkeys(_legacy_files(folder, has_run))
     edits = (path.relative_to(folder).as_posix() for path in folder.glob("review_edits/*.nii.gz"))
-    return {**found, REVIEW: None, **{name: None for name in edits if _EDIT.fullmatch(name)}}
+    return {
+        **files,
+        REVIEW: None,
+        **{name: None for name in edits if _EDITED_OUTLINE.fullmatch(name)},
+    }
 
 
-def _without_list(folder: Path, made: bool) -> Iterable[str]:
+def _legacy_files(folder: Path, has_run: bool) -> Iterable[str]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if _WITHOUT_LIST.fullmatch(name) or (made and _WITH_RUN.fullmatch(name)):
+        if _LEGACY_FILES.fullmatch(name) or (has_run and _LEGACY_RUN_FILES.fullmatch(name)):
             yield name
 
 

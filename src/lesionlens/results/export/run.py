@@ -1,4 +1,4 @@
-"""run.json: how a result was made, for reproducibility."""
+"""run.json: provenance of a result, for reproducibility."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def export_stage(exporter: str) -> str:
 
 def _stages(analysis: Analysis, record: ExportRecord) -> tuple[StageTime, ...]:
     """Return the stages of the analysis and of this export, without those of an earlier export."""
-    exported = export_stage("")
-    analysed = (s for s in analysis.run.stages if not s.name.startswith(exported))
-    return (*analysed, *record.stages)
+    prefix = export_stage("")
+    analysis_stages = (s for s in analysis.run.stages if not s.name.startswith(prefix))
+    return (*analysis_stages, *record.stages)
 
 
 def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:

@@ -45,8 +45,8 @@ class ReportBar:
 class CandidateSection:
     """Content of one candidate's section; its attention map is hidden if not `trusted`.
 
-    `facts` are names and values in order; `size` and `measured` the two diameters and what they
-    are of, `line` the candidate in one sentence.
+    `facts` are names and values in order, `size` the two diameters, `measured` the part that they
+    measure, `line` the candidate in one sentence.
     """
 
     row: CandidateRow
@@ -72,12 +72,12 @@ def sections_of(
 ) -> tuple[CandidateSection, ...]:
     """Return one section per candidate, with images."""
     return tuple(
-        _section(analysis, scene, words, row, candidate, sentences.of(candidate))
+        _candidate_section(analysis, scene, words, row, candidate, sentences.of(candidate))
         for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
     )
 
 
-def _section(
+def _candidate_section(
     analysis: Analysis,
     scene: SliceScene,
     words: Words,
@@ -85,11 +85,11 @@ def _section(
     candidate: Candidate,
     sentence: str,
 ) -> CandidateSection:
-    checked = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
-    sound = checked is None or checked.reliable is not False
-    trusted = sound and row.attention.peak_inside is not False
-    size, measured = _size(row, words), words.measured(candidate.has_enhancing)
-    place, state = words.place(candidate.location), words.state(row.review.state)
+    map_checks = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
+    map_reliable = map_checks is None or map_checks.reliable is not False
+    trusted = map_reliable and row.attention.peak_inside is not False
+    size, measured = _size_text(row, words), words.measured(candidate.has_enhancing)
+    location, state = words.place(candidate.location), words.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {words('added')}"
     if candidate.apart:
@@ -97,16 +97,20 @@ def _section(
     rano = words.truth(row.rano_measurable)
     if row.rano_measurable and not counts_as_tumour(candidate, row.review.state):
         rano = words("rano_apart")
-    attention = attention_words(row.attention, checked, words, _times_even(analysis, row.id))
+    attention = attention_words(
+        row.attention, map_checks, words, _uniform_multiple(analysis, row.id)
+    )
     volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(
         row=row,
-        place=place,
+        place=location,
         state=state,
         size=size,
         measured=measured,
         rano=rano,
-        line=words("line", place=place, size=size, measured=measured, volume=volume, state=state),
+        line=words(
+            "line", place=location, size=size, measured=measured, volume=volume, state=state
+        ),
         facts=(
             *_facts(row, candidate, attention, rano, words),
             *_doubts(analysis, candidate, words),
@@ -121,7 +125,7 @@ def _section(
     )
 
 
-def _size(row: CandidateRow, words: Words) -> str:
+def _size_text(row: CandidateRow, words: Words) -> str:
     return words(
         "size_short",
         long=words.number(row.longest_axial_diameter_mm, 0),
@@ -154,9 +158,9 @@ def _facts(
     review = row.review
     if review.reader or review.reason:
         name = isolated(review.reader or words("not_named"))
-        who = [name, moment(review.time) if review.time else ""]
+        reader_parts = [name, moment(review.time) if review.time else ""]
         reason = f": {isolated(words.reason(review.reason))}" if review.reason else ""
-        reader_line = ", ".join(filter(None, who)) + reason
+        reader_line = ", ".join(filter(None, reader_parts)) + reason
         facts.append((words("f_reader"), reader_line))
     return tuple(facts)
 
@@ -168,7 +172,7 @@ def _doubts(analysis: Analysis, candidate: Candidate, words: Words) -> tuple[tup
 
 
 def _deciding(candidate: Candidate, words: Words) -> str:
-    """Return which sequence decides, or why none is named; empty without a comparison."""
+    """Return the deciding sequence, or why there is none; empty without a comparison."""
     relevance = candidate.sequence_relevance
     if relevance is None:
         return ""
@@ -181,7 +185,7 @@ def _deciding(candidate: Candidate, words: Words) -> str:
 
 
 def attention_words(
-    row: MapAgreement, checked: MapChecks | None, words: Words, times: float | None = None
+    row: MapAgreement, map_checks: MapChecks | None, words: Words, times: float | None = None
 ) -> str:
     """Describe where the attention is, and why the map is unreliable, if it is.
 
@@ -193,22 +197,22 @@ def attention_words(
     if row.mass_inside is not None:
         key = "mass_in" if times is None else "mass_in_nearest"
         parts.append(words(key, percent=words.percent(row.mass_inside)))
-    where = ", ".join(parts)
+    text = ", ".join(parts)
     if times is not None:
         amount = words.number(times, 0 if times >= 10 else 1)
-        where += f"; {words('looked_at', times=amount)}"
-    if checked is not None and checked.reliable is False:
-        return f"{where}; {words.verdict(checked)}"
-    return where if row.peak_inside else f"{where}: {words('not_reliable')}"
+        text += f"; {words('looked_at', times=amount)}"
+    if map_checks is not None and map_checks.reliable is False:
+        return f"{text}; {words.verdict(map_checks)}"
+    return text if row.peak_inside else f"{text}: {words('not_reliable')}"
 
 
-def _times_even(analysis: Analysis, number: int) -> float | None:
+def _uniform_multiple(analysis: Analysis, number: int) -> float | None:
     """Return a candidate's attention in multiples of uniform attention, if several share a map."""
-    shown = analysis.volumes.attention.get(Region.WT)
+    attention_map = analysis.volumes.attention.get(Region.WT)
     scale = 0.0 if analysis.maps is None else analysis.maps.scale_of(Region.WT)
-    if shown is None or scale <= 1 or len(analysis.findings.candidates) < 2:
+    if attention_map is None or scale <= 1 or len(analysis.findings.candidates) < 2:
         return None
-    return scale * float(shown.data[analysis.findings.components == number].mean())
+    return scale * float(attention_map.data[analysis.findings.components == number].mean())
 
 
 def bars_of(row: CandidateRow, words: Words) -> tuple[ReportBar, ...]:
@@ -216,17 +220,17 @@ def bars_of(row: CandidateRow, words: Words) -> tuple[ReportBar, ...]:
     if row.sequence_relevance is None:
         return ()
     values = row.sequence_relevance
-    known = [value for value in values.values() if value is not None]
-    low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
-    full = (high - low) or 1.0
+    present_values = [value for value in values.values() if value is not None]
+    low, high = min(0.0, *present_values, 0.0), max(0.0, *present_values, 0.0)
+    value_range = (high - low) or 1.0
     alone, left_out = row.score_alone or {}, row.score_left_out or {}
     names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": words("without_any")}
     return tuple(
         ReportBar(
             name,
             value := values[key],
-            start=100 * (min(value or 0.0, 0.0) - low) / full,
-            percent=100 * abs(value or 0.0) / full,
+            start=100 * (min(value or 0.0, 0.0) - low) / value_range,
+            percent=100 * abs(value or 0.0) / value_range,
             alone=alone.get(key),
             left_out=left_out.get(key),
         )

@@ -1,8 +1,8 @@
 """Report sentences for one candidate or the study, from built-in or site templates.
 
 A sentence is a Jinja template over the fields of `FIELDS`. A site's file holds the sentence of a
-candidate, or blocks named `candidate` and `study`; a block that it lacks is that of the language.
-Templates are data from others: they read fields and call filters of a short list, nothing else.
+candidate, or blocks named `candidate` and `study`; the language's block replaces a missing one.
+Templates are untrusted: they can read fields and call a few filters, nothing else.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _FILTERS = (
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
 )  # fmt: skip
 _SINGLE_BRACES = re.compile(r"\{\s*[^\W\d]\w*[^{}]*\}")
-_REASSURING = re.compile(
+_REASSURING_WORDS = re.compile(
     r"\b(ab)?normal\w*|unremarkable|no (tumou?r|disease)|kein\w* tumor|unauff[aä]llig\w*",
     re.IGNORECASE,
 )
@@ -70,7 +70,7 @@ _REASSURING = re.compile(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentenceSource:
-    """Input of sentences."""
+    """What sentences are generated from."""
 
     findings: Findings
     labels: Volume
@@ -114,51 +114,58 @@ class Sentences:
     ) -> None:
         self._source, self._words = SentenceSource.of(result), load(language)
         self._blocks = _blocks(template, self._words)
-        self._kept: dict[int, dict[str, Any]] = {}
+        self._fields_by_id: dict[int, dict[str, Any]] = {}
 
     def of(self, candidate: Candidate) -> str:
         """Return a candidate's sentence."""
-        return _rendered(self._blocks["candidate"], self._fields(candidate), "candidate")
+        return _render(self._blocks["candidate"], self._fields(candidate), "candidate")
 
     def of_study(self) -> str:
         """Return the study's sentence: how many candidates are not rejected, and each of them."""
-        every = self._source.findings.candidates
-        shown = [c for c in every if not self._fields(c)["rejected"]]
-        found = self._source.compared
+        all_candidates = self._source.findings.candidates
+        candidates = [c for c in all_candidates if not self._fields(c)["rejected"]]
+        comparison = self._source.compared
         conclusion = self._words.conclusion(
-            shown, rejected=[c for c in every if self._fields(c)["rejected"]]
+            candidates, rejected=[c for c in all_candidates if self._fields(c)["rejected"]]
         )
         values = {
             "conclusion": f"{conclusion.rstrip('.')}.",
-            "candidates": [self._fields(candidate) for candidate in shown],
-            "sentences": [self.of(candidate) for candidate in shown],
+            "candidates": [self._fields(candidate) for candidate in candidates],
+            "sentences": [self.of(candidate) for candidate in candidates],
             "contrast": self._source.has_t1c,
             "prior_date": self._prior_date,
-            "gone": None if found is None else _gone(found),
+            "gone": None if comparison is None else _count_missing(comparison),
         }
-        return _rendered(self._blocks["study"], values, "study")
+        return _render(self._blocks["study"], values, "study")
 
     @property
     def _prior_date(self) -> str | None:
-        found = self._source.compared
-        if found is None:
+        comparison = self._source.compared
+        if comparison is None:
             return None
-        prior = len(found.points) - 2
+        prior_index = len(comparison.points) - 2
         if Identity.DATE in self._source.hidden:
-            return self._words("fu_examination", n=prior + 1)
-        return self._words.days(name_of(found.points, prior))
+            return self._words("fu_examination", n=prior_index + 1)
+        return self._words.days(name_of(comparison.points, prior_index))
 
     def _fields(self, candidate: Candidate) -> dict[str, Any]:
-        if candidate.id not in self._kept:
-            self._kept[candidate.id] = self._measured(candidate)
-        return self._kept[candidate.id]
+        if candidate.id not in self._fields_by_id:
+            self._fields_by_id[candidate.id] = self._compute_fields(candidate)
+        return self._fields_by_id[candidate.id]
 
-    def _measured(self, candidate: Candidate) -> dict[str, Any]:
+    def _compute_fields(self, candidate: Candidate) -> dict[str, Any]:
         source, words = self._source, self._words
-        drawn = {region: self._diameters(candidate, region) for region in (Region.WT, Region.ET)}
-        ends = self._longest(candidate, drawn[Region.ET] or drawn[Region.WT])
+        diameters_by_region = {
+            region: self._diameters(candidate, region) for region in (Region.WT, Region.ET)
+        }
+        ends = self._longest(
+            candidate, diameters_by_region[Region.ET] or diameters_by_region[Region.WT]
+        )
         number, count = (None, None) if ends is None else axial_slice(ends, source.labels.grid)
-        sizes = {region: _lengths(candidate, region, drawn[region]) for region in drawn}
+        sizes = {
+            region: _diameters_mm(candidate, region, diameters_by_region[region])
+            for region in diameters_by_region
+        }
         state = source.review.state_of(candidate.tracking_uid)
         return {
             "id": candidate.id,
@@ -181,7 +188,7 @@ class Sentences:
             "enhancing_ml": candidate.volume_ml.get(Region.ET),
             "slice": number,
             "slices": count,
-            **self._changed(candidate),
+            **self._change_fields(candidate),
         }
 
     def _diameters(self, candidate: Candidate, region: Region) -> Diameters | None:
@@ -193,34 +200,36 @@ class Sentences:
             mask[box] &= np.isin(self._source.labels.data[box], region.labels)
         return diameters(mask, self._source.labels.grid)
 
-    def _longest(self, candidate: Candidate, found: Diameters | None) -> Line | None:
-        """Return the ends of the longest diameter: as a reader placed it, else as found."""
-        placed = self._source.review.diameters_of(candidate.tracking_uid)
-        if placed is not None:
-            return max(placed, key=lambda line: float(np.linalg.norm(np.subtract(*line))))
-        return None if found is None else found.ends_mm
+    def _longest(self, candidate: Candidate, computed: Diameters | None) -> Line | None:
+        """Return the ends of the longest diameter: as placed by a reader, else as computed."""
+        reader_diameters = self._source.review.diameters_of(candidate.tracking_uid)
+        if reader_diameters is not None:
+            return max(reader_diameters, key=lambda line: float(np.linalg.norm(np.subtract(*line))))
+        return None if computed is None else computed.ends_mm
 
-    def _changed(self, candidate: Candidate) -> dict[str, Any]:
-        found, uid = self._source.compared, candidate.tracking_uid
-        changes = () if found is None else found.changes
+    def _change_fields(self, candidate: Candidate) -> dict[str, Any]:
+        comparison, uid = self._source.compared, candidate.tracking_uid
+        changes = () if comparison is None else comparison.changes
         change = next((c for c in changes if c.now and c.now.tracking_uid == uid), None)
         before = None if change is None else change.before
-        tangled = found is not None and change is not None and len(found.linked(change)) > 1
-        alone = None if change is None or tangled else change.volume_percent
+        is_tangled = (
+            comparison is not None and change is not None and len(comparison.linked(change)) > 1
+        )
+        percentage = None if change is None or is_tangled else change.volume_percent
         return {
             "prior_date": self._prior_date,
             "prior_ml": None if before is None else before.whole_ml,
-            "change_percent": alone,
-            "new": None if found is None else change is None or change.kind is ChangeKind.NEW,
-            "tangled": tangled,
-            "doubtful": found is not None and is_doubtful(found),
+            "change_percent": percentage,
+            "new": None if comparison is None else change is None or change.kind is ChangeKind.NEW,
+            "tangled": is_tangled,
+            "doubtful": comparison is not None and is_doubtful(comparison),
         }
 
 
-def _gone(found: Comparison) -> int:
+def _count_missing(comparison: Comparison) -> int:
     """Count the lesions that are no longer flagged, as the report does."""
-    gone = [c.before for c in found.changes if c.kind is ChangeKind.GONE]
-    return sum(one is not None and one.counts for one in gone)
+    lesions = [c.before for c in comparison.changes if c.kind is ChangeKind.GONE]
+    return sum(lesion is not None and lesion.counts for lesion in lesions)
 
 
 def axial_slice(ends_mm: Line, grid: Grid) -> tuple[int, int]:
@@ -241,13 +250,13 @@ def axial_slice(ends_mm: Line, grid: Grid) -> tuple[int, int]:
     return (index + 1 if up[axis] > 0 else count - index), count
 
 
-def _lengths(
-    candidate: Candidate, region: Region, drawn: Diameters | None
+def _diameters_mm(
+    candidate: Candidate, region: Region, computed: Diameters | None
 ) -> tuple[float | None, float | None]:
-    """Return both diameters of a part: the candidate's own if they measure that part."""
+    """Return both diameters of a part, from the candidate if its diameters measure that part."""
     if region is (Region.ET if candidate.has_enhancing else Region.WT):
         return candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
-    return (None, None) if drawn is None else (drawn.longest_mm, drawn.perpendicular_mm)
+    return (None, None) if computed is None else (computed.longest_mm, computed.perpendicular_mm)
 
 
 def read_template(path: Path) -> str:
@@ -261,28 +270,28 @@ def read_template(path: Path) -> str:
     try:
         text = read_text(path, _MAX_TEMPLATE_BYTES)
     except (OSError, ValueError) as error:
-        most = f"a text file of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
-        _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", most)
+        expected = f"a text file of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
+        _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", expected)
     for language in ("en", "de"):
         blocks = _blocks(text, load(language))
-        for values in _trials():
+        for values in _example_values():
             for name in FIELDS:
-                _rendered(blocks[name], values[name], name)
+                _render(blocks[name], values[name], name)
     return text
 
 
-def _trials() -> Iterator[dict[str, dict[str, Any]]]:
-    """Yield fields that are all known, and all unknown: both must give a sentence."""
+def _example_values() -> Iterator[dict[str, dict[str, Any]]]:
+    """Yield fields that are all known, then all unknown: a template must work with both."""
     numbers = [name for name in CANDIDATE_FIELDS if name.endswith(("_mm", "_ml", "_percent"))]
-    known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
-    known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False,
+    all_known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
+    all_known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False,
               "tangled": False, "doubtful": False}  # fmt: skip
-    unknown = known | dict.fromkeys(numbers) | {"slice": None, "score": None, "contrast": False}
-    for one in (known, unknown):
-        rows = [one, one]
+    unknown = all_known | dict.fromkeys(numbers) | {"slice": None, "score": None, "contrast": False}
+    for values in (all_known, unknown):
+        rows = [values, values]
         study = {"candidates": rows, "sentences": ["x", "x"], "conclusion": "x", "gone": 0,
-                 "contrast": one["contrast"], "prior_date": one["prior_date"]}  # fmt: skip
-        yield {"candidate": one, "study": study}
+                 "contrast": values["contrast"], "prior_date": values["prior_date"]}  # fmt: skip
+        yield {"candidate": values, "study": study}
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -308,28 +317,28 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _environment(words: Words) -> _Environment:
-    made = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
+    environment = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
                         lstrip_blocks=True)  # fmt: skip
-    made.filters = {name: made.filters[name] for name in _FILTERS}
-    made.filters |= {"mm": lambda value: words.number(value, 0), "ml": words.volume,
+    environment.filters = {name: environment.filters[name] for name in _FILTERS}
+    environment.filters |= {"mm": lambda value: words.number(value, 0), "ml": words.volume,
                      "percent": words.signed, "number": words.number}  # fmt: skip
-    made.globals.clear()
-    made.loader = None
-    return made
+    environment.globals.clear()
+    environment.loader = None
+    return environment
 
 
 def _blocks(template: str, words: Words) -> dict[str, Template]:
     """Return the template of each block: the site's, else the language's."""
-    return {name: _compiled(template, words, name) for name in FIELDS}
+    return {name: _compile(template, words, name) for name in FIELDS}
 
 
 @cache
-def _compiled(template: str, words: Words, name: str) -> Template:
-    made = _environment(words)
+def _compile(template: str, words: Words, name: str) -> Template:
+    environment = _environment(words)
     try:
-        known = _parts(template)
-        source = known.get(name) or words.sentence(name)
-        tree = made.parse(source)
+        blocks = _blocks_of(template)
+        source = blocks.get(name) or words.sentence(name)
+        tree = environment.parse(source)
         unknown = sorted(meta.find_undeclared_variables(tree) - set(FIELDS[name]))
         if unknown:
             _refuse(
@@ -341,7 +350,7 @@ def _compiled(template: str, words: Words, name: str) -> Template:
                 f"that would print {printed[0]} as it stands, for {name}",
                 f"fields in double braces, such as {{{{ {FIELDS[name][0]} }}}}",
             )
-        return made.from_string(source)
+        return environment.from_string(source)
     except TemplateSyntaxError as error:
         _refuse(f"whose line {error.lineno} is no Jinja ({error.message})", "a template of Jinja")
 
@@ -354,16 +363,16 @@ def _literal(tree: nodes.Template) -> str:
 _BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%\}", re.DOTALL)
 
 
-def _parts(template: str) -> dict[str, str]:
+def _blocks_of(template: str) -> dict[str, str]:
     """Return the blocks of a template by name; without blocks, that of a candidate."""
-    found = {match[1]: match[2] for match in _BLOCK.finditer(template)}
-    strange = sorted(set(found) - set(FIELDS))
-    if strange:
-        _refuse(f"with a block {', '.join(strange)}", f"blocks {' and '.join(FIELDS)}, or none")
-    return found or ({"candidate": template} if template.strip() else {})
+    blocks = {match[1]: match[2] for match in _BLOCK.finditer(template)}
+    unknown = sorted(set(blocks) - set(FIELDS))
+    if unknown:
+        _refuse(f"with a block {', '.join(unknown)}", f"blocks {' and '.join(FIELDS)}, or none")
+    return blocks or ({"candidate": template} if template.strip() else {})
 
 
-def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
+def _render(template: Template, values: Mapping[str, Any], name: str) -> str:
     try:
         pieces: list[str] = []
         size = 0
@@ -373,12 +382,12 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
                 _refuse(f"whose text is longer than {_MAX_CHARACTERS} characters", "a sentence")
             pieces.append(piece)
     except UndefinedError as error:
-        known = ", ".join(FIELDS[name])
-        _refuse(f"with an unknown name ({error.message})", f"the fields of {name}: {known}")
+        field_names = ", ".join(FIELDS[name])
+        _refuse(f"with an unknown name ({error.message})", f"the fields of {name}: {field_names}")
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
-    if reassuring := _REASSURING.search(text):
+    if reassuring := _REASSURING_WORDS.search(text):
         _refuse(
             f"that says {reassuring[0]!r}",
             "words that exclude nothing: a result never does",
@@ -386,9 +395,9 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def _refuse(found: str, expected: str) -> NoReturn:
+def _refuse(problem: str, expected: str) -> NoReturn:
     raise UnusableInputError(
-        found=f"a sentence template {found}",
+        found=f"a sentence template {problem}",
         expected=expected,
         next_step="Correct the file; docs/how-to/report.md lists the fields, with an example",
     )

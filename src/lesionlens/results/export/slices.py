@@ -1,7 +1,7 @@
 """Slices for images of a candidate: grey values, labels, attention.
 
-Pictures are drawn from the working grid (RAS+, 1 mm cubes); labels and attention on the native
-grid are looked up there voxel by voxel. A picture is (rows, columns) in radiological convention:
+Pictures are rendered from the working grid (RAS+, 1 mm cubes); labels and attention on the native
+grid are sampled at the nearest voxel. A picture is (rows, columns) in radiological convention:
 the patient's right is on the left of axial and coronal views, anterior on the left of sagittal
 ones, and superior or anterior is up.
 """
@@ -86,19 +86,19 @@ class SliceScene:
         """Intensities shown as black and white, by sequence."""
         coarse = (slice(None, None, 2),) * 3
         inside = self._prepared.brain[coarse]
-        found = {}
+        windows_by_sequence = {}
         for sequence, image in self.images.items():
             values = image[coarse][inside] if inside.any() else image[coarse].ravel()
             low, high = np.percentile(values, WINDOW_PERCENT)
-            found[sequence] = (float(low), max(float(high), float(low) + 1e-6))
-        return found
+            windows_by_sequence[sequence] = (float(low), max(float(high), float(low) + 1e-6))
+        return windows_by_sequence
 
     @property
     def edge_mm(self) -> float:
         """Edge of a working voxel, mm."""
         return float(self._prepared.working.spacing_mm[0])
 
-    def place_mm(self, cut: Cut) -> float:
+    def position_mm(self, cut: Cut) -> float:
         """Return a slice's position along its axis, RAS+ mm."""
         axis = cut.plane.fixed
         affine = self._prepared.working.affine
@@ -113,15 +113,15 @@ class SliceScene:
             Its id in `findings.components`.
         """
         voxels = np.argwhere(self._analysis.findings.components == candidate)
-        back = np.linalg.inv(self._prepared.to_native)
-        places = np.rint(voxels @ back[:3, :3].T + back[:3, 3]).astype(int)
+        from_native = np.linalg.inv(self._prepared.to_native)
+        positions = np.rint(voxels @ from_native[:3, :3].T + from_native[:3, 3]).astype(int)
         cuts = {}
         for plane in SlicePlane:
             length = self._prepared.working.shape[plane.fixed]
-            along = np.clip(places[:, plane.fixed], 0, length - 1)
-            counts = np.bincount(along, minlength=length) if along.size else np.zeros(length)
-            best = np.flatnonzero(counts == counts.max())
-            cuts[plane] = Cut(plane, int(best[len(best) // 2]))
+            indices = np.clip(positions[:, plane.fixed], 0, length - 1)
+            counts = np.bincount(indices, minlength=length) if indices.size else np.zeros(length)
+            largest = np.flatnonzero(counts == counts.max())
+            cuts[plane] = Cut(plane, int(largest[len(largest) // 2]))
         return cuts
 
     def overview(self, count: int) -> tuple[Cut, ...]:
@@ -138,16 +138,16 @@ class SliceScene:
 
     def region(self, region: Region, cut: Cut) -> NDArray[np.bool_]:
         """Return the mask of a region on a slice, of all candidates, (rows, columns)."""
-        return np.isin(self._native(self._analysis.volumes.labels.data, cut), region.labels)
+        return np.isin(self._sample_native(self._analysis.volumes.labels.data, cut), region.labels)
 
     def cavity(self, cut: Cut) -> NDArray[np.bool_] | None:
         """Return the mask of the resection cavity on a slice, (rows, columns); None without one."""
         cavity = self._analysis.volumes.cavity
-        return None if cavity is None else np.asarray(self._native(cavity.data, cut), bool)
+        return None if cavity is None else np.asarray(self._sample_native(cavity.data, cut), bool)
 
     def candidate(self, number: int, cut: Cut) -> NDArray[np.bool_]:
         """Return the mask of one candidate on a slice, (rows, columns)."""
-        return np.asarray(self._native(self._analysis.findings.components, cut) == number)
+        return np.asarray(self._sample_native(self._analysis.findings.components, cut) == number)
 
     def attention(self, region: Region, cut: Cut) -> NDArray[np.float32] | None:
         """Return a region's attention on a slice, 0 to 1, (rows, columns); None without a map."""
@@ -155,37 +155,44 @@ class SliceScene:
         if maps is not None and region in maps.maps:
             return np.asarray(self._crop(maps.maps[region], cut), dtype=np.float32)
         volume = self._analysis.volumes.attention.get(region)
-        return None if volume is None else np.asarray(self._native(volume.data, cut), np.float32)
+        return (
+            None
+            if volume is None
+            else np.asarray(self._sample_native(volume.data, cut), np.float32)
+        )
 
     def full_scale(self, region: Region) -> float:
         """Return the raw value of a map's 1 in multiples of uniform attention; 0 if unknown."""
         return 0.0 if self._analysis.maps is None else self._analysis.maps.scale_of(region)
 
     def _crop(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:
-        place: list[slice | int] = [slice(*span) for span in self.spans]
-        place[cut.plane.fixed] = cut.index
-        return cut.plane.upright(volume[tuple(place)])
+        index: list[slice | int] = [slice(*span) for span in self.spans]
+        index[cut.plane.fixed] = cut.index
+        return cut.plane.upright(volume[tuple(index)])
 
-    def _native(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:
+    def _sample_native(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:
         """Sample a native volume at each working voxel of a slice; 0 outside it."""
         axes = [np.arange(*span) for span in self.spans]
         axes[cut.plane.fixed] = np.array([cut.index])
-        step = self._prepared.to_native
-        index = [
-            sum(step[row, axis] * axes[axis].reshape(_along(axis)) for axis in range(3))
-            + step[row, 3]
+        to_native = self._prepared.to_native
+        coordinates = [
+            sum(
+                to_native[row, axis] * axes[axis].reshape(_broadcast_shape(axis))
+                for axis in range(3)
+            )
+            + to_native[row, 3]
             for row in range(3)
         ]
-        nearest = [np.rint(part).astype(np.intp) for part in index]
+        nearest = [np.rint(part).astype(np.intp) for part in coordinates]
         inside = np.ones((), dtype=bool)
         for part, length in zip(nearest, volume.shape, strict=True):
             inside = inside & (part >= 0) & (part < length)
-        safe = [np.clip(p, 0, n - 1) for p, n in zip(nearest, volume.shape, strict=True)]
-        sampled = np.where(inside, volume[safe[0], safe[1], safe[2]], 0)
+        clipped = [np.clip(p, 0, n - 1) for p, n in zip(nearest, volume.shape, strict=True)]
+        sampled = np.where(inside, volume[clipped[0], clipped[1], clipped[2]], 0)
         return cut.plane.upright(np.squeeze(sampled, axis=cut.plane.fixed))
 
 
-def _along(axis: int) -> tuple[int, int, int]:
+def _broadcast_shape(axis: int) -> tuple[int, int, int]:
     shape = [1, 1, 1]
     shape[axis] = -1
     return shape[0], shape[1], shape[2]

@@ -1,8 +1,8 @@
 """Surface meshes of the candidates: one glTF scene, and STL files.
 
-STL is in the patient's LPS+ mm, which its header names as 3D Slicer expects. glTF demands metres
-and y upwards: its meshes stay in RAS+ mm, and each node's matrix turns them so that the patient's
-head is up and the face looks along +z.
+STL is in the patient's LPS+ mm, which its header names as 3D Slicer expects. glTF requires metres
+and y up: its meshes are in RAS+ mm, and each node's matrix rotates them so that the patient's head
+is up and the face looks along +z.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GLTF_FROM_RAS = np.array(
 )
 """RAS+ mm to glTF's metres: x to the patient's left, y superior, z anterior."""
 _OPACITY = {Region.WT: 90, Region.TC: 160, Region.ET: 255}
-_SMOOTHING = 10
+_SMOOTHING_STEPS = 10
 """Steps of Taubin smoothing (1995), which removes voxel steps."""
 _VOLUME_STEPS = 5
 
@@ -56,10 +56,10 @@ class SurfacesExporter:
         scene, written = trimesh.Scene(), []
         for candidate, region, mesh in _surfaces(analysis):
             state = analysis.review.state_of(candidate.tracking_uid)
-            marked = f"_{state}" if state in caveats.NOT_STANDING else ""
-            marked += "" if counts_as_tumour(candidate, state) else "_apart"
-            path = folder / f"candidate_{candidate.id}_{region.value}{marked}.stl"
-            path.write_bytes(_stl(mesh))
+            suffix = f"_{state}" if state in caveats.NOT_ACCEPTED else ""
+            suffix += "" if counts_as_tumour(candidate, state) else "_apart"
+            path = folder / f"candidate_{candidate.id}_{region.value}{suffix}.stl"
+            path.write_bytes(_stl_bytes(mesh))
             written.append(path)
             rgba = np.array((*lookup.rgb(region.colour), _OPACITY[region]), np.uint8)
             mesh.visual = trimesh.visual.TextureVisuals(
@@ -78,11 +78,11 @@ def _surfaces(analysis: Analysis) -> Iterator[tuple[Candidate, Region, Any]]:
     """Yield candidate, region and mesh (RAS+ mm) of each non-empty region."""
     labels = analysis.volumes.labels
     for candidate in analysis.findings.candidates:
-        own = analysis.findings.components == candidate.id
+        in_candidate = analysis.findings.components == candidate.id
         for region in Region:
-            inside = own & np.isin(labels.data, region.labels)
-            if inside.any():
-                yield candidate, region, surface_of(inside, labels.affine)
+            mask = in_candidate & np.isin(labels.data, region.labels)
+            if mask.any():
+                yield candidate, region, surface_of(mask, labels.affine)
 
 
 def surface_of(inside: NDArray[np.bool_], affine: geometry.Affine) -> Any:
@@ -108,16 +108,16 @@ def surface_of(inside: NDArray[np.bool_], affine: geometry.Affine) -> Any:
     vertices, faces, _, _ = marching_cubes(padded, 0.5)
     corner = np.array([side.start or 0 for side in box])
     mesh = trimesh.Trimesh(geometry.apply(affine, vertices - 1 + corner), faces)
-    if len(faces) > _SMOOTHING:
-        trimesh.smoothing.filter_taubin(mesh, iterations=_SMOOTHING)
+    if len(faces) > _SMOOTHING_STEPS:
+        trimesh.smoothing.filter_taubin(mesh, iterations=_SMOOTHING_STEPS)
     if mesh.volume < 0:
         mesh.invert()
-    _keep_volume(mesh, float(inside.sum() * abs(np.linalg.det(affine[:3, :3]))))
+    _restore_volume(mesh, float(inside.sum() * abs(np.linalg.det(affine[:3, :3]))))
     return mesh
 
 
-def _keep_volume(mesh: Any, volume_mm3: float) -> None:
-    """Move a closed surface along its normals until it holds the voxels' volume.
+def _restore_volume(mesh: Any, volume_mm3: float) -> None:
+    """Move a closed surface along its normals until it encloses the voxels' volume.
 
     Marching cubes cut the corners of voxels, and smoothing shrinks small parts: together a quarter
     of a lesion of 4 voxels' diameter.
@@ -128,10 +128,12 @@ def _keep_volume(mesh: Any, volume_mm3: float) -> None:
         )
 
 
-def _stl(mesh: Any) -> bytes:
+def _stl_bytes(mesh: Any) -> bytes:
     """Return binary STL in LPS+ mm; its 80 bytes of header name the frame."""
     import trimesh  # noqa: PLC0415  (an extra)
 
-    turned = trimesh.Trimesh(geometry.points_lps_from_ras(mesh.vertices), mesh.faces, process=False)
-    body: bytes = trimesh.exchange.stl.export_stl(turned)
+    lps_mesh = trimesh.Trimesh(
+        geometry.points_lps_from_ras(mesh.vertices), mesh.faces, process=False
+    )
+    body: bytes = trimesh.exchange.stl.export_stl(lps_mesh)
     return b"LesionLens; SPACE=LPS; mm".ljust(80) + body[80:]

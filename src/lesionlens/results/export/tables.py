@@ -66,8 +66,8 @@ def file_of(series: Series) -> str:
         return series.files[0].name
     folders = {str(PurePosixPath(f.name).parent) for f in series.files}
     shared = folders.pop() if len(folders) == 1 else "."
-    place = "" if shared == "." else f"{shared} "
-    return f"{place}({len(series.files)} files)"
+    prefix = "" if shared == "." else f"{shared} "
+    return f"{prefix}({len(series.files)} files)"
 
 
 @cache

@@ -52,7 +52,7 @@ class Words:
         self.message = Messages(table.get("messages", {}), table["decimal"])
         """Translates a check, notice or step, which are stored in English."""
         self.reason = Messages(table.get("reasons", {}), table["decimal"]).entries
-        """Translates reasons that the window offers or adds; a reader's own words are unchanged."""
+        """Translates reasons that the window offers or adds; other text is unchanged."""
 
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a text with its placeholders filled."""
@@ -85,9 +85,9 @@ class Words:
             return self("unknown")
         return f"{millilitres(value)} ml".replace(".", self("decimal"))
 
-    def percent(self, share: float) -> str:
-        """Format a share in percent, without the sign."""
-        return self.number(100 * share, 0)
+    def percent(self, fraction: float) -> str:
+        """Format a fraction in percent, without the sign."""
+        return self.number(100 * fraction, 0)
 
     def truth(self, value: bool | None) -> str:
         """Return a truth value in words."""
@@ -95,11 +95,11 @@ class Words:
 
     def state(self, state: ReviewState) -> str:
         """Return a review state in words."""
-        return self._of("states", state.value)
+        return self._entry("states", state.value)
 
     def region(self, region: Region) -> str:
         """Return a region's name."""
-        return self._of("regions", region.value)
+        return self._entry("regions", region.value)
 
     def measured(self, enhancing: bool) -> str:
         """Return the part that a candidate's diameters measure."""
@@ -110,17 +110,17 @@ class Words:
 
         Examples
         --------
-        >>> spot = Location("left", "temporal lobe")
-        >>> load("en").place(spot), load("de").place(spot)
+        >>> location = Location("left", "temporal lobe")
+        >>> load("en").place(location), load("de").place(location)
         ('left temporal lobe', 'Temporallappen links')
         """
         lobe, side = self.lobe(location), self.side(location)
-        words = self("place", words=location.text, lobe=lobe, side=side).split()
-        return " ".join(words) or self("place_unknown")
+        parts = self("place", words=location.text, lobe=lobe, side=side).split()
+        return " ".join(parts) or self("place_unknown")
 
     def side(self, location: Location) -> str:
         """Return a candidate's side; empty if unknown."""
-        return "" if location.side is None else self._of("sides", location.side)
+        return "" if location.side is None else self._entry("sides", location.side)
 
     def lobe(self, location: Location) -> str:
         """Return a candidate's lobe or region; empty if unknown.
@@ -132,12 +132,14 @@ class Words:
         """
         region = location.region or ""
         names = region.removesuffix(UNCERTAIN_PLACE)
-        joined = f" {self('and')} ".join(self._of("lobes", name) for name in names.split(" and "))
+        joined = f" {self('and')} ".join(
+            self._entry("lobes", name) for name in names.split(" and ")
+        )
         return f"{joined} ({self('uncertain_place')})" if names != region else joined
 
     def response(self, category: Response) -> str:
         """Return a response category in words."""
-        return self._of("responses", category.value)
+        return self._entry("responses", category.value)
 
     def step(self, text: str) -> str:
         """Translate a line of a response's computation, which is stored in English.
@@ -151,23 +153,23 @@ class Words:
         >>> load("de").step("no measurable enhancing disease on examination 2")
         'Keine messbare anreichernde Erkrankung (Untersuchung 2)'
         """
-        for template, own in self._table.get("response_steps", {}).items():
-            found = _pattern(template).fullmatch(text)
-            if found is not None:
-                return str(own).format(
-                    **{k: self._of_step(k, v) for k, v in found.groupdict().items()}
+        for template, translation in self._table.get("response_steps", {}).items():
+            match = _pattern(template).fullmatch(text)
+            if match is not None:
+                return str(translation).format(
+                    **{k: self._step_value(k, v) for k, v in match.groupdict().items()}
                 )
         return text
 
-    def _of_step(self, name: str, value: str) -> str:
-        """Translate a value of such a line: location and diameters, a number, a date."""
+    def _step_value(self, name: str, value: str) -> str:
+        """Translate a value of a computation line: location and diameters, a number, a date."""
         if name == "category":
-            return f"{value} ({self._of('responses', value)})"
+            return f"{value} ({self._entry('responses', value)})"
         if name == "place":
-            place, comma, size = value.rpartition(", ")
-            sized = comma and size[:1].isdigit()
+            location, comma, size = value.rpartition(", ")
+            has_size = comma and size[:1].isdigit()
             size = size.replace(".", self("decimal"))
-            return f"{self.place_named(place)}, {size}" if sized else self.place_named(value)
+            return f"{self.place_named(location)}, {size}" if has_size else self.place_named(value)
         if name in ("day", "days", "makers"):
             return self.days(value)
         return value.replace(".", self("decimal"))
@@ -180,7 +182,9 @@ class Words:
         >>> load("de").days("2026-01-05 (examination 2), examination 3")
         '2026-01-05 (Untersuchung 2), Untersuchung 3'
         """
-        return re.sub(r"\bexamination (\d+)", lambda one: self("fu_examination", n=one[1]), text)
+        return re.sub(
+            r"\bexamination (\d+)", lambda match: self("fu_examination", n=match[1]), text
+        )
 
     def place_named(self, text: str) -> str:
         """Translate a location that is stored as text; an unknown one is unchanged.
@@ -192,29 +196,31 @@ class Words:
         >>> load("de").place_named("both occipital lobes"), load("de").place_named("left")
         ('Okzipitallappen beidseits', 'links')
         """
-        known: dict[str, Location] = {}
+        locations: dict[str, Location] = {}
         names = list(self._table["lobes"])
         for region in [None, *names, *(f"{a} and {b}" for a in names for b in names if a != b)]:
             for side in (*self._table["sides"], None):
-                spot = Location(side, region)
-                known.setdefault(spot.text, spot)
-        plain = text.removesuffix(UNCERTAIN_PLACE)
-        if plain not in known:
+                location = Location(side, region)
+                locations.setdefault(location.text, location)
+        certain_text = text.removesuffix(UNCERTAIN_PLACE)
+        if certain_text not in locations:
             return text
-        spot = known[plain]
-        return self.place(Location(spot.side, spot.region and spot.region + text[len(plain) :]))
+        location = locations[certain_text]
+        return self.place(
+            Location(location.side, location.region and location.region + text[len(certain_text) :])
+        )
 
     def entered(self, value: str) -> str:
         """Return a reader's input for a response in words."""
-        return self._of("entered", value)
+        return self._entry("entered", value)
 
     def form(self, name: str) -> str:
         """Return a label of the dialog in which a response is signed."""
-        return self._of("response_form", name)
+        return self._entry("response_form", name)
 
     def sentence(self, name: str) -> str:
         """Return the template of a report sentence: of a candidate, or of the study."""
-        return self._of("sentences", name)
+        return self._entry("sentences", name)
 
     def signed(self, value: float | None) -> str:
         """Format a change in percent with its sign.
@@ -252,17 +258,20 @@ class Words:
         rejected : iterable of Candidate
             Candidates that a reader rejected, if `candidates` are without them.
         """
-        every = list(candidates)
-        added, apart = sum(c.source is Source.READER for c in every), sum(c.apart for c in every)
-        count = len(every) - added - apart
+        all_candidates = list(candidates)
+        added, apart = (
+            sum(c.source is Source.READER for c in all_candidates),
+            sum(c.apart for c in all_candidates),
+        )
+        count = len(all_candidates) - added - apart
         sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
-        gone = sum(c.source is not Source.READER and not c.apart for c in rejected)
+        rejected_count = sum(c.source is not Source.READER and not c.apart for c in rejected)
         if count == 0:
-            none = "conclusion_rejected" if gone else "conclusion_none"
-            sentence = self(none, n=gone)
-        more = [self("conclusion_added", n=added)] if added else []
-        more += [self("conclusion_apart", n=apart)] if apart else []
-        return " ".join([f"{sentence.rstrip('.')}.", *more]) if more else sentence
+            key = "conclusion_rejected" if rejected_count else "conclusion_none"
+            sentence = self(key, n=rejected_count)
+        additions = [self("conclusion_added", n=added)] if added else []
+        additions += [self("conclusion_apart", n=apart)] if apart else []
+        return " ".join([f"{sentence.rstrip('.')}.", *additions]) if additions else sentence
 
     def unsure(self, value: float) -> str:
         """Return the engine's uncertainty in words.
@@ -285,13 +294,14 @@ class Words:
         '2.0 ml about 1, -20, 5 mm: FLAIR shows it; T2 against it'
         """
         x, y, z = (self.number(value, 0) for value in part.centroid_mm)
-        shown, against = (
-            ", ".join(one.display_name for one in names) for names in (part.in_favour, part.against)
+        in_favour, against = (
+            ", ".join(sequence.display_name for sequence in names)
+            for names in (part.in_favour, part.against)
         )
-        why = self("doubt_shown", sequences=shown) if shown else self("doubt_none")
+        reason = self("doubt_shown", sequences=in_favour) if in_favour else self("doubt_none")
         if against:
-            why += self("doubt_against", sequences=against)
-        return self("doubt", volume=self.volume(part.volume_ml), x=x, y=y, z=z, why=why)
+            reason += self("doubt_against", sequences=against)
+        return self("doubt", volume=self.volume(part.volume_ml), x=x, y=y, z=z, why=reason)
 
     def looks_like(self, kind: Appearance) -> str:
         """Return what a candidate looks like, with the likeliest kinds and a caution.
@@ -299,29 +309,30 @@ class Words:
         Examples
         --------
         >>> from lesionlens.base.labels import LesionKind
-        >>> chances = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
-        >>> load("en").looks_like(Appearance(LesionKind.GLIOMA, chances))
+        >>> probabilities = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
+        >>> load("en").looks_like(Appearance(LesionKind.GLIOMA, probabilities))
         'glioma 76 % (research use, not a diagnosis)'
         """
         listed = ", ".join(
-            f"{self._of('appearances', one.value)} {self.percent(share)} %"
-            for one, share in kind.ranked
-            if share >= MENTIONED
+            f"{self._entry('appearances', lesion_kind.value)} {self.percent(probability)} %"
+            for lesion_kind, probability in kind.ranked
+            if probability >= MENTIONED
         )
         return self("no_kind" if kind.looks_like is None else "kind", listed=listed)
 
-    def shares(self, shares: Mapping[LesionClass, float]) -> str:
+    def shares(self, probabilities: Mapping[LesionClass, float]) -> str:
         """Return the engine's own class probabilities, highest first, with a caution."""
-        ranked = sorted(shares.items(), key=lambda item: -item[1])
+        ranked = sorted(probabilities.items(), key=lambda item: -item[1])
         listed = (
-            f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in ranked
+            f"{self._entry('kinds', lesion_class.value)} {self.percent(probability)} %"
+            for lesion_class, probability in ranked
         )
         return self("resemblance", shares=", ".join(listed))
 
     def check(self, name: str) -> str:
-        """Return the name of an input check: "missing" would read like a fault that is there."""
-        found: str = self._table["checks"].get(name) or {"missing": "sequences"}.get(name, name)
-        return found
+        """Return the displayed name of an input check; "missing" would read like a failure."""
+        label: str = self._table["checks"].get(name) or {"missing": "sequences"}.get(name, name)
+        return label
 
     def verdict(self, checks: MapChecks) -> str:
         """Return the verdict on an attention map.
@@ -333,16 +344,16 @@ class Words:
         """
         if checks.peak_inside is None:
             return self("map_unchecked")
-        faults = [self._of("map_faults", fault) for fault in faults_of(checks)]
+        faults = [self._entry("map_faults", fault) for fault in faults_of(checks)]
         if not faults and too_coarse(checks):
             return self("map_too_coarse", percent=self.percent(checks.attainable))
         if checks.reliable is False and not faults:  # by the checks of an earlier version
             return checks.verdict
         return self("map_unreliable", faults="; ".join(faults)) if faults else self("map_passed")
 
-    def _of(self, table: str, key: str) -> str:
-        found: str = self._table[table].get(key, key)
-        return found
+    def _entry(self, table: str, key: str) -> str:
+        text: str = self._table[table].get(key, key)
+        return text
 
 
 def moment(text: str) -> str:
@@ -363,8 +374,10 @@ def moment(text: str) -> str:
 def _pattern(template: str) -> re.Pattern[str]:
     """Return a pattern that matches a template with filled placeholders."""
     parts = string.Formatter().parse(template)
-    made = (re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name, _, _ in parts)
-    return re.compile("".join(made))
+    patterns = (
+        re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name, _, _ in parts
+    )
+    return re.compile("".join(patterns))
 
 
 @cache
@@ -382,7 +395,7 @@ def load(language: str) -> Words:
         Unknown language, or the file lacks a key or has other placeholders.
     """
     if language in LANGUAGES:
-        return Words(_shipped(language))
+        return Words(_builtin_table(language))
     path = Path(language)
     if path.suffix != ".toml" or not path.is_file():
         raise UnusableInputError(
@@ -394,9 +407,9 @@ def load(language: str) -> Words:
         table = read_toml(path)
     except (OSError, ValueError) as error:
         raise _unusable(path, f"that is no TOML file ({error})") from error
-    wrong = differences(table, _shipped("en"))
-    if wrong:
-        raise _unusable(path, f"without, or with other {{places}} in: {', '.join(wrong[:5])}")
+    problems = differences(table, _builtin_table("en"))
+    if problems:
+        raise _unusable(path, f"without, or with other {{places}} in: {', '.join(problems[:5])}")
     return Words(table)
 
 
@@ -405,33 +418,33 @@ def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
 
     Omitted placeholders are allowed; `place` may use any of its three.
     """
-    wrong = []
+    problems = []
     for key, text in base.items():
-        own = table.get(key)
+        translation = table.get(key)
         if isinstance(text, dict):
-            wrong += [f"{key}.{name}" for name in text if name not in (own or {})]
-        elif not isinstance(own, str) or not _places(own) <= _places(text) | (
-            {"lobe", "side"} if key == "place" else set()
-        ):
-            wrong.append(key)
-    return wrong
+            problems += [f"{key}.{name}" for name in text if name not in (translation or {})]
+        elif not isinstance(translation, str) or not _placeholders(translation) <= _placeholders(
+            text
+        ) | ({"lobe", "side"} if key == "place" else set()):
+            problems.append(key)
+    return problems
 
 
-def _places(text: str) -> set[str]:
+def _placeholders(text: str) -> set[str]:
     try:
         return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError:
         return {"a brace that does not close"}
 
 
-def _shipped(language: str) -> dict[str, Any]:
+def _builtin_table(language: str) -> dict[str, Any]:
     file = resources.files("lesionlens.results.export") / "languages" / f"{language}.toml"
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def _unusable(path: Path, what: str) -> UnusableInputError:
+def _unusable(path: Path, problem: str) -> UnusableInputError:
     return UnusableInputError(
-        found=f"a language file {path.name!r} {what}",
+        found=f"a language file {path.name!r} {problem}",
         expected="every key of en.toml, with its {places}",
         next_step="Compare it with en.toml in lesionlens/results/export/languages",
     )

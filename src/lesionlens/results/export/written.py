@@ -55,8 +55,8 @@ def reason_of(error: Exception) -> str:
     >>> reason_of(LesionLensError(found="that 1.dcm is gone", expected="it", next_step="Copy it"))
     '1.dcm is gone'
     """
-    system = isinstance(error, OSError) and not isinstance(error, LesionLensError)
-    if isinstance(error, CancelledError | ResourceError) or system or is_lack_of_memory(error):
+    is_os_error = isinstance(error, OSError) and not isinstance(error, LesionLensError)
+    if isinstance(error, CancelledError | ResourceError) or is_os_error or is_lack_of_memory(error):
         raise error
     logger.debug("a file of the result was left out", exc_info=error)
     if isinstance(error, PluginError):

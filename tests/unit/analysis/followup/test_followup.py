@@ -55,7 +55,7 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of
-from lesionlens.results.export.dicom.groups import _compared
+from lesionlens.results.export.dicom.groups import _change_text
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.followup import _note, _sums, section_of
 from lesionlens.results.export.page import page_of
@@ -187,7 +187,7 @@ def test_a_prior_of_other_weights_or_of_another_release_says_so_beside_the_chang
     one = next(c.now.tracking_uid for c in found.followup.changes if c.now and c.before)
     candidate = next(c for c in found.findings.candidates if c.tracking_uid == one)
     assert ("comparison is doubtful" in Sentences(found).of(candidate)) is (part != "neither")
-    assert ("(doubtful comparison)" in _compared(found, candidate)) is (part != "neither")
+    assert ("(doubtful comparison)" in _change_text(found, candidate)) is (part != "neither")
     assert again.followup.points[0].made_by == then.analysis.run.made_by
     assert (len(again.followup.makers) > 1) is (part != "neither")
 

@@ -149,8 +149,8 @@ def test_a_stripped_brain_has_no_face_to_take_off(tmp_path):
     write_dicom(patient, tmp_path / "in", sequences=(MrSequence.T1,))
     paths = files_below(tmp_path / "in")
     found = defacing.find_faces(paths)
-    assert found.found == {}
-    assert len(found.bare) == 1
+    assert found.by_frame == {}
+    assert len(found.stripped_series) == 1
 
 
 def test_two_studies_with_one_frame_of_reference_have_a_face_each(tmp_path, monkeypatch):
@@ -167,8 +167,8 @@ def test_two_studies_with_one_frame_of_reference_have_a_face_each(tmp_path, monk
             dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
             dataset.save_as(path)
     seen = []
-    monkeypatch.setattr(defacing, "_face_of", lambda stack, _: seen.append(stack) or stack)
-    found = defacing.find_faces(files_below(tmp_path)).found
+    monkeypatch.setattr(defacing, "_locate_face", lambda stack, _: seen.append(stack) or stack)
+    found = defacing.find_faces(files_below(tmp_path)).by_frame
     assert len(found) == len(seen) == 2
 
 

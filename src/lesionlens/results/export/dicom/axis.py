@@ -17,8 +17,8 @@ from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import SegmentMask
 
-SHOWN = 0.99
-"""Minimum fraction of a line's length that its projection to a source image must have. Diameters
+MIN_PROJECTED_FRACTION = 0.99
+"""Minimum fraction of a line's length that its projection onto a source image must have. Diameters
 are measured on axial planes; on a tilted image a line would be shorter than its value.
 """
 
@@ -43,9 +43,11 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
     candidate : Candidate
         The candidate; its diameters are of the enhancing part if there is one, else of the whole.
     """
-    placed = analysis.review.diameters_of(candidate.tracking_uid)
-    if placed is not None:
-        lines = sorted(placed, key=lambda line: -float(np.linalg.norm(np.subtract(*line))))
+    reader_diameters = analysis.review.diameters_of(candidate.tracking_uid)
+    if reader_diameters is not None:
+        lines = sorted(
+            reader_diameters, key=lambda line: -float(np.linalg.norm(np.subtract(*line)))
+        )
         names = (LONG_AXIS, SHORT_AXIS)
         return {c.value: _axis(sources, ends) for c, ends in zip(names, lines, strict=True)}
     labels = analysis.volumes.labels
@@ -54,10 +56,10 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
     box = geometry.bounding_box(mask)
     if box is not None:
         mask[box] &= np.isin(labels.data[box], region.labels)
-    found = diameters(mask, labels.grid)
-    if found is None or candidate.longest_axial_diameter_mm is None:
+    computed = diameters(mask, labels.grid)
+    if computed is None or candidate.longest_axial_diameter_mm is None:
         return {}
-    measured = ((LONG_AXIS, found.ends_mm), (SHORT_AXIS, found.across_mm))
+    measured = ((LONG_AXIS, computed.ends_mm), (SHORT_AXIS, computed.across_mm))
     return {code.value: _axis(sources, ends_mm) for code, ends_mm in measured}
 
 
@@ -67,23 +69,23 @@ def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
     A line whose projection is shorter by more than 1 % becomes its centre.
     """
     ends = geometry.points_lps_from_ras(ends_mm)
-    middle = ends.mean(axis=0)
-    frame = int(np.abs((sources.positions - middle) @ sources.normal).argmin())
+    centre = ends.mean(axis=0)
+    frame = int(np.abs((sources.positions - centre) @ sources.normal).argmin())
     steps, origin = sources.planes[frame, :, :2], sources.positions[frame]
     pixels = (ends - origin) @ np.linalg.pinv(steps).T + 0.5
     pixels = np.clip(pixels, 0.0, (sources.columns, sources.rows))
-    shown_mm = np.linalg.norm(steps @ (pixels[1] - pixels[0]))
-    whole = shown_mm >= SHOWN * np.linalg.norm(ends[1] - ends[0])
-    return Axis(frame, pixels if whole else pixels.mean(axis=0, keepdims=True))
+    projected_mm = np.linalg.norm(steps @ (pixels[1] - pixels[0]))
+    is_in_plane = projected_mm >= MIN_PROJECTED_FRACTION * np.linalg.norm(ends[1] - ends[0])
+    return Axis(frame, pixels if is_in_plane else pixels.mean(axis=0, keepdims=True))
 
 
 def centre_of(segment: SegmentMask) -> Axis:
     """Return the centre of a segment on the frame that has most of its pixels."""
-    at = int(np.count_nonzero(segment.inside, axis=(1, 2)).argmax())
-    row, column = np.argwhere(segment.inside[at]).mean(axis=0) + 0.5
+    frame_index = int(np.count_nonzero(segment.inside, axis=(1, 2)).argmax())
+    row, column = np.argwhere(segment.inside[frame_index]).mean(axis=0) + 0.5
     _, rows, columns = segment.box
     point = np.array([[column + columns.start, row + rows.start]])
-    return Axis(segment.box[0].start + at, point)
+    return Axis(segment.box[0].start + frame_index, point)
 
 
 def measured_region(candidate: Candidate) -> Region:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 
-def separate(content: Dataset) -> None:
+def mark_separate(content: Dataset) -> None:
     """Mark every container of a content tree, root included, as SEPARATE; in place.
 
     highdicom (0.28) marks them as CONTINUOUS, one running text, in which DCMTK shows values without
@@ -14,4 +14,4 @@ def separate(content: Dataset) -> None:
     if content.ValueType == "CONTAINER":
         content.ContinuityOfContent = "SEPARATE"
     for item in content.get("ContentSequence", ()):
-        separate(item)
+        mark_separate(item)

@@ -39,7 +39,7 @@ COPIED = (
     *("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod"),
     "DeidentificationMethodCodeSequence",
 )
-SAID = {
+SERIES_ATTRIBUTES = {
     "SeriesDescription": "series_description",
     "Manufacturer": "manufacturer",
     "ManufacturerModelName": "manufacturer_model_name",
@@ -64,19 +64,19 @@ def outlines(mask: Mask) -> list[Points]:
     Examples
     --------
     >>> ring = np.ones((5, 5), bool); ring[2, 2] = False
-    >>> (one,) = outlines(ring)
-    >>> bool((fill_contours([one], (5, 5)) == ring).all())
+    >>> (contour,) = outlines(ring)
+    >>> bool((fill_contours([contour], (5, 5)) == ring).all())
     True
     """
     parts, count = ndimage.label(mask)
-    found = []
+    contours = []
     for number in range(1, count + 1):
         lines = find_contours(np.pad(parts == number, 1).astype(np.float64), 0.5)
         outer, *holes = sorted((line[:-1] - 1 for line in lines), key=_area, reverse=True)
         for hole in holes:
-            outer = _joined(outer, hole)
-        found.append(outer)
-    return found
+            outer = _connect_hole(outer, hole)
+        contours.append(outer)
+    return contours
 
 
 def _area(line: Points) -> float:
@@ -84,12 +84,14 @@ def _area(line: Points) -> float:
     return abs(float(rows @ np.roll(columns, -1) - columns @ np.roll(rows, -1))) / 2
 
 
-def _joined(outer: Points, hole: Points) -> Points:
+def _connect_hole(outer: Points, hole: Points) -> Points:
     """Connect a hole to its outer contour at the nearest vertices."""
     gaps = np.linalg.norm(outer[:, None] - hole[None], axis=2)
-    here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
-    turned = np.roll(hole, -int(there), axis=0)
-    return np.concatenate([outer[: here + 1], turned, turned[:1], outer[here:]])
+    outer_index, hole_index = np.unravel_index(int(gaps.argmin()), gaps.shape)
+    rotated_hole = np.roll(hole, -int(hole_index), axis=0)
+    return np.concatenate(
+        [outer[: outer_index + 1], rotated_hole, rotated_hole[:1], outer[outer_index:]]
+    )
 
 
 def fill_contours(lines: list[Points], shape: tuple[int, int]) -> Mask:
@@ -120,27 +122,34 @@ def build_contours(
     """
     if not segments:
         return None
-    made = _header(analysis, sources)
-    made.ReferencedFrameOfReferenceSequence = [_referenced(sources)]
-    made.StructureSetROISequence = Sequence(_roi(analysis, sources, one) for one in segments)
-    made.ROIContourSequence = Sequence(_contours(sources, one) for one in segments)
-    made.RTROIObservationsSequence = Sequence(_observed(one) for one in segments)
-    made.ApprovalStatus = "UNAPPROVED"
-    return made
+    structure_set = _header(analysis, sources)
+    structure_set.ReferencedFrameOfReferenceSequence = [_frame_of_reference_item(sources)]
+    structure_set.StructureSetROISequence = Sequence(
+        _roi_item(analysis, sources, segment) for segment in segments
+    )
+    structure_set.ROIContourSequence = Sequence(
+        _roi_contour_item(sources, segment) for segment in segments
+    )
+    structure_set.RTROIObservationsSequence = Sequence(
+        _observation_item(segment) for segment in segments
+    )
+    structure_set.ApprovalStatus = "UNAPPROVED"
+    return structure_set
 
 
 def _header(analysis: Analysis, sources: SourceFrames) -> Dataset:
-    made = empty_object(analysis, sources, "contours", RTStructureSetStorage)
-    made.Modality = "RTSTRUCT"
-    schemes = identity.of_new_object(analysis, "seg")["coding_schemes"]  # it has the same codes
-    made.CodingSchemeIdentificationSequence = Sequence(schemes)
-    made.OperatorsName = ""
-    made.FrameOfReferenceUID = sources.datasets[0].FrameOfReferenceUID
-    made.PositionReferenceIndicator = ""
-    made.StructureSetLabel = "RESEARCH"
-    made.StructureSetDescription = "Candidate regions, research use only"
-    made.StructureSetDate, made.StructureSetTime = made.SeriesDate, made.SeriesTime
-    return made
+    structure_set = empty_object(analysis, sources, "contours", RTStructureSetStorage)
+    structure_set.Modality = "RTSTRUCT"
+    schemes = identity.of_new_object(analysis, "seg")["coding_schemes"]  # those of the Segmentation
+    structure_set.CodingSchemeIdentificationSequence = Sequence(schemes)
+    structure_set.OperatorsName = ""
+    structure_set.FrameOfReferenceUID = sources.datasets[0].FrameOfReferenceUID
+    structure_set.PositionReferenceIndicator = ""
+    structure_set.StructureSetLabel = "RESEARCH"
+    structure_set.StructureSetDescription = "Candidate regions, research use only"
+    structure_set.StructureSetDate = structure_set.SeriesDate
+    structure_set.StructureSetTime = structure_set.SeriesTime
+    return structure_set
 
 
 def empty_object(
@@ -153,25 +162,26 @@ def empty_object(
     kind : str
         A key of `identity.SERIES`.
     """
-    about = identity.of_new_object(analysis, kind)
+    attributes = identity.of_new_object(analysis, kind)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class_uid
-    meta.MediaStorageSOPInstanceUID = about["sop_instance_uid"]
+    meta.MediaStorageSOPInstanceUID = attributes["sop_instance_uid"]
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     for keyword in COPIED:
         if keyword in sources.datasets[0]:
-            setattr(made, keyword, getattr(sources.datasets[0], keyword))
-    made.SpecificCharacterSet = about["specific_character_set"]
-    made.SOPClassUID, made.SOPInstanceUID = sop_class_uid, about["sop_instance_uid"]
-    made.SeriesInstanceUID, made.SeriesNumber = about["series_instance_uid"], about["series_number"]
-    for keyword in SAID:
-        setattr(made, keyword, about[SAID[keyword]])
-    made.InstanceNumber = 1
+            setattr(dataset, keyword, getattr(sources.datasets[0], keyword))
+    dataset.SpecificCharacterSet = attributes["specific_character_set"]
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class_uid, attributes["sop_instance_uid"]
+    dataset.SeriesInstanceUID = attributes["series_instance_uid"]
+    dataset.SeriesNumber = attributes["series_number"]
+    for keyword in SERIES_ATTRIBUTES:
+        setattr(dataset, keyword, attributes[SERIES_ATTRIBUTES[keyword]])
+    dataset.InstanceNumber = 1
     for prefix in ("Series", "InstanceCreation"):
-        setattr(made, f"{prefix}Date", about["series_date"].strftime("%Y%m%d"))
-        setattr(made, f"{prefix}Time", about["series_time"].strftime("%H%M%S"))
-    return made
+        setattr(dataset, f"{prefix}Date", attributes["series_date"].strftime("%Y%m%d"))
+        setattr(dataset, f"{prefix}Time", attributes["series_time"].strftime("%H%M%S"))
+    return dataset
 
 
 def image_item(sources: SourceFrames, frame: int) -> Dataset:
@@ -185,7 +195,7 @@ def image_item(sources: SourceFrames, frame: int) -> Dataset:
     return item
 
 
-def _referenced(sources: SourceFrames) -> Dataset:
+def _frame_of_reference_item(sources: SourceFrames) -> Dataset:
     series, study, frame = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = sources.datasets[0].SeriesInstanceUID
     images = range(len(sources.placements) if sources.numbers is None else 1)
@@ -198,7 +208,7 @@ def _referenced(sources: SourceFrames) -> Dataset:
     return frame
 
 
-def _roi(analysis: Analysis, sources: SourceFrames, segment: Segment) -> Dataset:
+def _roi_item(analysis: Analysis, sources: SourceFrames, segment: Segment) -> Dataset:
     item = Dataset()
     item.ROINumber = segment.number
     item.ReferencedFrameOfReferenceUID = sources.datasets[0].FrameOfReferenceUID
@@ -208,33 +218,35 @@ def _roi(analysis: Analysis, sources: SourceFrames, segment: Segment) -> Dataset
     return item
 
 
-def _contours(sources: SourceFrames, segment: Segment) -> Dataset:
+def _roi_contour_item(sources: SourceFrames, segment: Segment) -> Dataset:
     item = Dataset()
     item.ReferencedROINumber = segment.number
     item.ROIDisplayColor = list(lookup.rgb(segment.region.colour))
-    item.ContourSequence = Sequence(_each(sources, segment))
+    item.ContourSequence = Sequence(_contour_items(sources, segment))
     return item
 
 
-def _each(sources: SourceFrames, segment: Segment) -> Iterator[Dataset]:
+def _contour_items(sources: SourceFrames, segment: Segment) -> Iterator[Dataset]:
     frames, rows, columns = segment.box
     corner = (rows.start, columns.start)
     for offset, frame in enumerate(range(frames.start, frames.stop)):
         for line in outlines(segment.inside[offset]):
             row, column = (line + corner).T
-            places = np.column_stack([column, row, np.ones(len(line))]) @ sources.planes[frame].T
+            points_lps = (
+                np.column_stack([column, row, np.ones(len(line))]) @ sources.planes[frame].T
+            )
             item = Dataset()
             item.ContourImageSequence = [image_item(sources, frame)]
             item.ContourGeometricType = "CLOSED_PLANAR"
             item.NumberOfContourPoints = len(line)
-            item.ContourData = [f"{value:.4f}" for value in places.ravel()]
+            item.ContourData = [f"{value:.4f}" for value in points_lps.ravel()]
             yield item
 
 
-def _observed(segment: Segment) -> Dataset:
-    item, kind = Dataset(), codes.REGION_TYPES[segment.region]
+def _observation_item(segment: Segment) -> Dataset:
+    item, region_code = Dataset(), codes.REGION_TYPES[segment.region]
     item.ObservationNumber = item.ReferencedROINumber = segment.number
-    item.RTROIIdentificationCodeSequence = [identity.concept(kind)]
+    item.RTROIIdentificationCodeSequence = [identity.concept(region_code)]
     item.RTROIInterpretedType = ""
     item.ROIInterpreter = ""
     return item
@@ -248,13 +260,13 @@ def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, .
     ExportError
         A pixel, or the referenced image of a contour, differs.
     """
-    read = pydicom.dcmread(path)
-    for item, segment in zip(read.ROIContourSequence, segments, strict=True):
-        drawn = masks_of(item, sources)
+    stored = pydicom.dcmread(path)
+    for item, segment in zip(stored.ROIContourSequence, segments, strict=True):
+        stored_masks = masks_of(item, sources)
         for frame in range(len(sources.placements)):
-            meant = segment.frame(frame, sources.rows, sources.columns)
-            found = drawn.get(frame)
-            if meant.any() if found is None else not np.array_equal(found, meant):
+            expected = segment.frame(frame, sources.rows, sources.columns)
+            stored_mask = stored_masks.get(frame)
+            if expected.any() if stored_mask is None else not np.array_equal(stored_mask, expected):
                 raise ExportError(
                     found="a contour in contours.dcm that differs, read back, from the result",
                     expected="what was meant to be written",
@@ -270,17 +282,19 @@ def masks_of(item: Any, sources: SourceFrames) -> dict[int, Mask]:
     item : Dataset
         Item of the ROI Contour Sequence.
     """
-    known = {(d.SOPInstanceUID, n[0] if n else None): frame
+    frame_by_reference = {(d.SOPInstanceUID, n[0] if n else None): frame
              for frame in range(len(sources.placements))
              for d, n in [sources.reference(frame)]}  # fmt: skip
-    found: dict[int, Mask] = {}
+    masks: dict[int, Mask] = {}
     for contour in item.ContourSequence:
         (image,) = contour.ContourImageSequence
         number = image.get("ReferencedFrameNumber")
-        frame = known[image.ReferencedSOPInstanceUID, None if number is None else int(number)]
+        frame = frame_by_reference[
+            image.ReferencedSOPInstanceUID, None if number is None else int(number)
+        ]
         lps = np.array(contour.ContourData, np.float64).reshape(-1, 3)
         plane = sources.planes[frame]
         column, row = np.linalg.lstsq(plane[:, :2], (lps - plane[:, 2]).T, rcond=None)[0]
         mask = fill_contours([np.column_stack([row, column])], (sources.rows, sources.columns))
-        found[frame] = found.get(frame, np.zeros_like(mask)) | mask
-    return found
+        masks[frame] = masks.get(frame, np.zeros_like(mask)) | mask
+    return masks

@@ -68,13 +68,16 @@ GEOMETRY = (
     *("DimensionOrganizationSequence", "DimensionIndexSequence", "InstanceNumber"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
 )
-"""Attributes of image identity, geometry and compression: used unchanged, except the distance and
+"""Attributes of image identity, geometry and compression: used unchanged, except the spacing and
 a missing thickness of the slices.
 """
 _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
-_NONE_DECLARED = ("", "ISO_IR 6", "ISO 2022 IR 6")
-_PERSON = {0x5E, 0x3D}  # ^ and =, after which the default character set applies again
-_TEXT = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
+_DEFAULT_REPERTOIRES = ("", "ISO_IR 6", "ISO 2022 IR 6")
+_PERSON_NAME_DELIMITERS = {
+    0x5E,
+    0x3D,
+}  # ^ and =, after which the default character set applies again
+_TEXT_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,9 @@ class Characters:
             names = [part.strip("\0 ") for part in raw.decode("latin-1").split("\\")]
         else:
             names = [str(raw)] if isinstance(raw, str) or raw is None else [str(n) for n in raw]
-        if not all(name in python_encoding for name in names) or set(names) <= {*_NONE_DECLARED}:
+        if not all(name in python_encoding for name in names) or set(names) <= {
+            *_DEFAULT_REPERTOIRES
+        }:
             return cls(())
         return cls(tuple(convert_encodings(names)))
 
@@ -111,7 +116,7 @@ class Characters:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
-                    delimiters = _PERSON if person else _TEXT
+                    delimiters = _PERSON_NAME_DELIMITERS if person else _TEXT_DELIMITERS
                     return str(decode_bytes(text, self.encodings, delimiters))
             except (UserWarning, ValueError, LookupError):
                 pass  # not valid in the declared character set
@@ -128,7 +133,7 @@ class CopiedAttributes:
     dataset: Dataset
     """Valid attributes of `COPIED`, in Unicode."""
     notices: tuple[str, ...]
-    """Which were corrected or omitted, in words; without values."""
+    """Which attributes were corrected or omitted, for the user; without their values."""
 
 
 def copied_attributes(header: Dataset) -> CopiedAttributes:
@@ -139,18 +144,18 @@ def copied_attributes(header: Dataset) -> CopiedAttributes:
     header : Dataset
         Header of any image of the reference series, as read.
     """
-    taker = _AttributeCopier(Characters.of(header))
-    made = taker.take(header, COPIED)
+    copier = _AttributeCopier(Characters.of(header))
+    copied = copier.copy(header, COPIED)
     for keyword in UIDS:
-        if keyword not in made and header.get_item(tag_for_keyword(keyword) or 0) is not None:
-            text = taker.texts(header, keyword)
-            setattr(made, keyword, generate_uid(entropy_srcs=[keyword, *text]))
+        if keyword not in copied and header.get_item(tag_for_keyword(keyword) or 0) is not None:
+            text = copier.texts(header, keyword)
+            setattr(copied, keyword, generate_uid(entropy_srcs=[keyword, *text]))
     for keyword in TYPE_2:
-        if keyword not in made:
-            setattr(made, keyword, "")
-    _whole_or_nothing(made)
-    made.SpecificCharacterSet = CHARACTER_SET
-    return CopiedAttributes(made, tuple(_notices(taker)))
+        if keyword not in copied:
+            setattr(copied, keyword, "")
+    _remove_incomplete_groups(copied)
+    copied.SpecificCharacterSet = CHARACTER_SET
+    return CopiedAttributes(copied, tuple(_notices(copier)))
 
 
 class _AttributeCopier:
@@ -161,8 +166,8 @@ class _AttributeCopier:
         self.corrected: dict[str, None] = {}
         self.left_out: dict[str, None] = {}
 
-    def take(self, source: Dataset, keywords: tuple[str, ...]) -> Dataset:
-        made = Dataset()
+    def copy(self, source: Dataset, keywords: tuple[str, ...]) -> Dataset:
+        copied = Dataset()
         for keyword in keywords:
             tag = tag_for_keyword(keyword)
             if tag is None or source.get_item(tag) is None:
@@ -170,8 +175,8 @@ class _AttributeCopier:
             vr = str(dictionary_VR(tag))
             value = self._items(source, keyword) if vr == "SQ" else self._value(source, keyword)
             if value:
-                made.add(DataElement(tag, vr, value, validation_mode=0))
-        return made
+                copied.add(DataElement(tag, vr, value, validation_mode=0))
+        return copied
 
     def texts(self, source: Dataset, keyword: str) -> list[str]:
         """Return an attribute's values as decoded text, whatever its VR."""
@@ -183,24 +188,27 @@ class _AttributeCopier:
             return text.rstrip("\0 ").split("\\")
         if raw is None:
             return []
-        many = isinstance(raw, list) or type(raw).__name__ == "MultiValue"
-        return [str(part) for part in raw] if many else [str(raw)]
+        is_multivalued = isinstance(raw, list) or type(raw).__name__ == "MultiValue"
+        return [str(part) for part in raw] if is_multivalued else [str(raw)]
 
     def _value(self, source: Dataset, keyword: str) -> Any:
         tag = tag_for_keyword(keyword) or 0
         vr = str(dictionary_VR(tag))
         if vr not in values.BY_VR:
             return self._number(source, keyword)
-        found = self.texts(source, keyword)
-        if dictionary_VM(tag) == "1" and len(found) > 1:
-            found = ["\\".join(found)]  # a literal backslash
-        kept = [values.valid(keyword, vr, text) for text in found]
-        good = [text for text in kept if text]
-        if not good and any(text.strip(" \0") for text in found):
+        texts = self.texts(source, keyword)
+        if dictionary_VM(tag) == "1" and len(texts) > 1:
+            texts = ["\\".join(texts)]  # a literal backslash
+        validated = [values.valid(keyword, vr, text) for text in texts]
+        valid_texts = [text for text in validated if text]
+        if not valid_texts and any(text.strip(" \0") for text in texts):
             self.left_out[keyword] = None
-        elif good and [text.strip(" \0") for text in found if text.strip(" \0")] != good:
+        elif (
+            valid_texts
+            and [text.strip(" \0") for text in texts if text.strip(" \0")] != valid_texts
+        ):
             self.corrected[keyword] = None
-        return good[0] if len(good) == 1 else good
+        return valid_texts[0] if len(valid_texts) == 1 else valid_texts
 
     def _number(self, source: Dataset, keyword: str) -> Any:
         try:
@@ -215,11 +223,11 @@ class _AttributeCopier:
         except (ValueError, TypeError, KeyError, NotImplementedError):
             self.left_out[keyword] = None
             return []
-        made = [self.take(item, tuple(_keywords(item))) for item in items]
-        kept = [item for item in made if item and _is_whole(keyword, item)]
-        if len(kept) < len(items):
+        copied = [self.copy(item, tuple(_keywords(item))) for item in items]
+        complete = [item for item in copied if item and _is_complete(keyword, item)]
+        if len(complete) < len(items):
             self.left_out[keyword] = None
-        return kept
+        return complete
 
 
 def _keywords(item: Dataset) -> Iterator[str]:
@@ -231,32 +239,34 @@ def _keywords(item: Dataset) -> Iterator[str]:
                 yield keyword
 
 
-def _is_whole(keyword: str, item: Dataset) -> bool:
+def _is_complete(keyword: str, item: Dataset) -> bool:
     """Return whether a code sequence item contains a code."""
     if not keyword.endswith("CodeSequence"):
         return True
-    coded = any(name in item for name in _CODE_VALUES) and "CodeMeaning" in item
-    return coded and ("CodingSchemeDesignator" in item or "URNCodeValue" in item)
+    has_code = any(name in item for name in _CODE_VALUES) and "CodeMeaning" in item
+    return has_code and ("CodingSchemeDesignator" in item or "URNCodeValue" in item)
 
 
-def _whole_or_nothing(made: Dataset) -> None:
+def _remove_incomplete_groups(copied: Dataset) -> None:
     """Remove attributes that DICOM allows only together with missing ones."""
-    named = all(keyword in made for keyword in TRIAL_NEEDS[:2])
-    subject = any(f"ClinicalTrialSubject{part}ID" in made for part in ("", "Reading"))
+    has_protocol = all(keyword in copied for keyword in TRIAL_NEEDS[:2])
+    has_subject = any(f"ClinicalTrialSubject{part}ID" in copied for part in ("", "Reading"))
     for keyword in TRIAL:
-        if keyword in made and not (named and subject):
-            del made[keyword]
-        elif keyword in TRIAL_NEEDS and keyword not in made and named and subject:
-            setattr(made, keyword, "")
-    how = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
-    if made.get("PatientIdentityRemoved") == "YES" and not any(word in made for word in how):
-        del made.PatientIdentityRemoved
+        if keyword in copied and not (has_protocol and has_subject):
+            del copied[keyword]
+        elif keyword in TRIAL_NEEDS and keyword not in copied and has_protocol and has_subject:
+            setattr(copied, keyword, "")
+    methods = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+    if copied.get("PatientIdentityRemoved") == "YES" and not any(
+        method in copied for method in methods
+    ):
+        del copied.PatientIdentityRemoved
 
 
-def _notices(taker: _AttributeCopier) -> Iterator[str]:
+def _notices(copier: _AttributeCopier) -> Iterator[str]:
     parts = [
-        f"{words}: {', '.join(names)}"
-        for words, names in (("corrected", taker.corrected), ("left out", taker.left_out))
+        f"{outcome}: {', '.join(names)}"
+        for outcome, names in (("corrected", copier.corrected), ("left out", copier.left_out))
         if names
     ]
     if parts:
@@ -264,9 +274,9 @@ def _notices(taker: _AttributeCopier) -> Iterator[str]:
             "The DICOM objects do not repeat what DICOM does not allow in the source's header "
             f"({'; '.join(parts)})"
         )
-    apart = [k for k in (*UIDS, "PatientID") if k in {**taker.corrected, **taker.left_out}]
-    if apart:
+    changed = [k for k in (*UIDS, "PatientID") if k in {**copier.corrected, **copier.left_out}]
+    if changed:
         yield (
-            f"The source's {' and '.join(apart)} cannot be written as it stands: archives and "
+            f"The source's {' and '.join(changed)} cannot be written as it stands: archives and "
             "viewers may keep the DICOM objects apart from the images"
         )

@@ -24,7 +24,7 @@ class DicomExporter:
     name = "dicom"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Only a DICOM study with a frame of reference has instances to refer to."""
+        """Return why no object can be written: there are no source instances to refer to."""
         if analysis.study.kind is not StudyKind.DICOM:
             return "the study is not DICOM: there are no source images to point at"
         if not analysis.prepared.native.frame_uid:

@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 
-def kind_of(rows: int, columns: int) -> SegmentationTypeValues:
+def segmentation_type(rows: int, columns: int) -> SegmentationTypeValues:
     """Return BINARY (one bit per pixel), or FRACTIONAL (one byte) if frames would share a byte.
 
     Examples
     --------
-    >>> kind_of(240, 240).value, kind_of(193, 167).value
+    >>> segmentation_type(240, 240).value, segmentation_type(193, 167).value
     ('BINARY', 'FRACTIONAL')
     """
-    whole = rows * columns % 8 == 0
-    return SegmentationTypeValues.BINARY if whole else SegmentationTypeValues.FRACTIONAL
+    is_byte_aligned = rows * columns % 8 == 0
+    return SegmentationTypeValues.BINARY if is_byte_aligned else SegmentationTypeValues.FRACTIONAL
 
 
-def empty_frames(held: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
-    """Return an empty frame to add, so that the total number of bytes is even.
+def padding_frames(occupied: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
+    """Choose an empty frame to store too, so that the total number of bytes is even.
 
     Parameters
     ----------
-    held : (F, S) bool
+    occupied : (F, S) bool
         Which of F frames each of S segments has a voxel on; other frames are not stored.
     pixels : int
         Number of pixels per frame.
@@ -45,27 +45,27 @@ def empty_frames(held: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
 
     Examples
     --------
-    >>> held = np.zeros((9, 1), bool)
-    >>> held[3] = True
-    >>> empty_frames(held, 4 * 6)
+    >>> occupied = np.zeros((9, 1), bool)
+    >>> occupied[3] = True
+    >>> padding_frames(occupied, 4 * 6)
     array([[2, 0]])
     """
-    octets, rest = divmod(pixels, 8)
-    odd = rest == 0 and int(held.sum()) * octets % 2
-    free, used = np.argwhere(~held), np.argwhere(held)
-    gaps = np.abs(free[:, None, 0] - used[None, :, 0]).min(axis=1, initial=len(held))
+    whole_bytes, remainder = divmod(pixels, 8)
+    odd = remainder == 0 and int(occupied.sum()) * whole_bytes % 2
+    free, used = np.argwhere(~occupied), np.argwhere(occupied)
+    gaps = np.abs(free[:, None, 0] - used[None, :, 0]).min(axis=1, initial=len(occupied))
     nearest: NDArray[np.intp] = free[np.argsort(gaps, kind="stable")[: int(odd)]]
     return nearest
 
 
-def clear(seg: Dataset, places: list[tuple[Any, int]]) -> None:
-    """Clear frames that were only marked to be stored.
+def clear_frames(seg: Dataset, padding: list[tuple[Any, int]]) -> None:
+    """Clear frames that were marked only so that they are stored.
 
     Parameters
     ----------
     seg : Dataset
         A BINARY Segmentation; modified in place.
-    places : list of ((3,), int)
+    padding : list of ((3,), int)
         Position of each frame to clear, LPS+ mm, and the number of its segment.
     """
     bits = np.unpackbits(np.frombuffer(seg.PixelData, np.uint8), bitorder="little")
@@ -73,8 +73,11 @@ def clear(seg: Dataset, places: list[tuple[Any, int]]) -> None:
     frames = bits[: size * count].reshape(count, size)
     for number, groups in enumerate(seg.PerFrameFunctionalGroupsSequence):
         segment = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        found = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
-        if any(segment == wanted and np.allclose(found, at, atol=1e-2) for at, wanted in places):
+        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        if any(
+            segment == padded_segment and np.allclose(position, padded_position, atol=1e-2)
+            for padded_position, padded_segment in padding
+        ):
             frames[number] = 0
     packed = np.packbits(frames, bitorder="little").tobytes()
     seg.PixelData = packed + b"\0" * (len(packed) % 2)

@@ -25,7 +25,7 @@ from lesionlens.base.records.prediction import MASK
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 
 MANUFACTURER = "LesionLens"
-SENT = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
+EXPORTED_STATES = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 """States that are exported from a reviewed result."""
 WITH_OWN_CODES = frozenset({"seg", "sr"})
 SERIES = {
@@ -63,7 +63,7 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
     attributes = {
         "series_instance_uid": generate_uid(),
         "series_number": number,
-        "series_description": _described(description, review_words(analysis)),
+        "series_description": _series_description(description, review_progress(analysis)),
         "series_date": now.date(),
         "series_time": now.time(),
         "content_date": now.date(),
@@ -87,8 +87,8 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
     return attributes
 
 
-def differs(found: str) -> ExportError:
-    """Return the error for an object that, read back, is not what was to be written."""
+def readback_error(found: str) -> ExportError:
+    """Return the error for an object that differs, read back, from what was to be written."""
     return ExportError(
         found=found,
         expected="what was meant to be written",
@@ -96,18 +96,18 @@ def differs(found: str) -> ExportError:
     )
 
 
-def decided(analysis: Analysis) -> int:
+def count_decided(analysis: Analysis) -> int:
     """Return the number of decided candidates; deferred ones are not decided."""
     review = analysis.review
     return sum(review.state_of(c.tracking_uid).decided for c in analysis.findings.candidates)
 
 
-def review_words(analysis: Analysis) -> str:
+def review_progress(analysis: Analysis) -> str:
     """Return the progress of the review in a few words."""
-    done, every = decided(analysis), len(analysis.findings.candidates)
-    if not every:
+    decided_count, total = count_decided(analysis), len(analysis.findings.candidates)
+    if not total:
         return "no candidate, signed" if analysis.review.signed else _UNREVIEWED[0]
-    return f"{done} of {every} reviewed" if done else _UNREVIEWED[1]
+    return f"{decided_count} of {total} reviewed" if decided_count else _UNREVIEWED[1]
 
 
 def says_unreviewed(series_description: str) -> bool:
@@ -121,13 +121,13 @@ def says_unreviewed(series_description: str) -> bool:
     (False, False)
     """
     return series_description.strip() in {
-        _described(description, words)
+        _series_description(description, progress)
         for _, description in SERIES.values()
-        for words in _UNREVIEWED
+        for progress in _UNREVIEWED
     }
 
 
-def _described(description: str, review: str) -> str:
+def _series_description(description: str, review: str) -> str:
     return f"{description}, {review} (research)"[:64]
 
 
@@ -144,9 +144,9 @@ def exported(analysis: Analysis) -> tuple[Candidate, ...]:
     its review state.
     """
     candidates, review = analysis.findings.candidates, analysis.review
-    if analysis.options.rest or not decided(analysis):
+    if analysis.options.rest or not count_decided(analysis):
         return candidates
-    return tuple(c for c in candidates if review.state_of(c.tracking_uid) in SENT)
+    return tuple(c for c in candidates if review.state_of(c.tracking_uid) in EXPORTED_STATES)
 
 
 def tracking_id(candidate: Candidate, region: Region | None = None) -> str:
@@ -160,15 +160,15 @@ def serial_number(analysis: Analysis) -> str:
 
 
 def source_of(analysis: Analysis) -> Source:
-    """Return who outlined what belongs to no candidate: our engine, or a segmentation of others."""
-    opened = analysis.run.engine.name == MASK or any(
+    """Return the source of outlines without a candidate: engine or imported segmentation."""
+    is_mask = analysis.run.engine.name == MASK or any(
         candidate.source is Source.SEGMENTATION for candidate in analysis.findings.candidates
     )
-    return Source.SEGMENTATION if opened else Source.NETWORK
+    return Source.SEGMENTATION if is_mask else Source.NETWORK
 
 
 def algorithm_name(analysis: Analysis, source: Source = Source.NETWORK) -> str:
-    """Return the engine's name, as ours unless a segmentation of others was opened."""
+    """Return the name of the engine, or of the program that an imported segmentation is from."""
     name = analysis.run.engine.name
     return (name if source is Source.SEGMENTATION else f"LesionLens {name}")[:64]
 
@@ -191,8 +191,8 @@ def reader_name(name: str) -> str:
 
 def reader(analysis: Analysis) -> ObserverContext | None:
     """Return the last deciding reader as an observer; None if unreviewed or unnamed."""
-    named = (event.reader for event in reversed(analysis.review.events) if event.reader)
-    name = reader_name(next(named, ""))
+    names = (event.reader for event in reversed(analysis.review.events) if event.reader)
+    name = reader_name(next(names, ""))
     if not name.strip():
         return None
     return ObserverContext(

@@ -29,13 +29,12 @@ from lesionlens.results.export.dicom.ko import best_frame
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment
 
-BURNED = "RESEARCH USE ONLY"
-EDGE = 512
-"""Minimum length of the longer side in pixels."""
-LINE = 2
-"""Outline width in pixels."""
-_WINDOW = (1.0, 99.5)
-"""Percentiles of the whole series that are shown black and white."""
+BURNED_IN_TEXT = "RESEARCH USE ONLY"
+MIN_LONGER_SIDE_PX = 512
+"""Minimum length of the longer side."""
+OUTLINE_WIDTH_PX = 2
+_WINDOW_PERCENTILES = (1.0, 99.5)
+"""Percentiles of the whole series shown as black and white."""
 
 Pixels = NDArray[np.uint8]
 
@@ -50,78 +49,87 @@ def build_key_slices(
     segments : tuple of Segment
         From `seg.segments_of`.
     """
-    shown = identity.exported(analysis)
-    if not shown:
+    candidates = identity.exported(analysis)
+    if not candidates:
         return None
     volume = sources.stack(analysis.study.series[analysis.prepared.reference].load())
-    low, high = np.percentile(volume, _WINDOW)
-    frames = [best_frame(analysis, sources, candidate) for candidate in shown]
+    low, high = np.percentile(volume, _WINDOW_PERCENTILES)
+    frames = [best_frame(analysis, sources, candidate) for candidate in candidates]
     pictures = []
-    for candidate, frame in zip(shown, frames, strict=True):
+    for candidate, frame in zip(candidates, frames, strict=True):
         grey = np.clip((volume[frame] - low) / max(high - low, 1e-6), 0, 1)
-        mine = [one for one in segments if one.candidate is candidate]
-        words = f"{BURNED} - {caveats.candidate_name(analysis, candidate)}"
-        pictures.append(_rendered(grey, mine, frame, sources, words))
-    made = _described(analysis, sources, np.stack(pictures), shown)
-    made.SourceImageSequence = Sequence(image_item(sources, n) for n in dict.fromkeys(frames))
-    return made
+        own_segments = [segment for segment in segments if segment.candidate is candidate]
+        caption = f"{BURNED_IN_TEXT} - {caveats.candidate_name(analysis, candidate)}"
+        pictures.append(_render_frame(grey, own_segments, frame, sources, caption))
+    key_slices = _describe(analysis, sources, np.stack(pictures), candidates)
+    key_slices.SourceImageSequence = Sequence(image_item(sources, n) for n in dict.fromkeys(frames))
+    return key_slices
 
 
-def _rendered(
+def _render_frame(
     grey: NDArray[np.floating],
     segments: list[Segment],
     frame: int,
     sources: SourceFrames,
-    words: str,
+    caption: str,
 ) -> Pixels:
     """Render one frame with square pixels: grey image, outlines, text."""
     column_mm, row_mm = np.linalg.norm(sources.planes[frame][:, :2], axis=0)
-    finest = min(column_mm, row_mm)
+    smallest_mm = min(column_mm, row_mm)
     size_mm = (sources.columns * column_mm, sources.rows * row_mm)
-    scale = max(1.0 / finest, EDGE / max(size_mm))
+    scale = max(1.0 / smallest_mm, MIN_LONGER_SIDE_PX / max(size_mm))
     size = (round(size_mm[0] * scale), round(size_mm[1] * scale))
-    plain = Image.fromarray((255 * grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
-    picture = np.repeat(np.asarray(plain)[:, :, None], 3, axis=2)
+    resized = Image.fromarray((255 * grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    picture = np.repeat(np.asarray(resized)[:, :, None], 3, axis=2)
     for segment in segments:
         mask = Image.fromarray(segment.frame(frame, sources.rows, sources.columns))
-        inside = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
-        picture[inside & ~ndimage.binary_erosion(inside, iterations=LINE)] = lookup.rgb(
-            segment.region.colour
-        )
-    drawn = Image.fromarray(picture)
-    ImageDraw.Draw(drawn).text(
-        (6, 4), words, fill="white", stroke_fill="black", stroke_width=2, font_size=16
+        segment_mask = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+        picture[
+            segment_mask & ~ndimage.binary_erosion(segment_mask, iterations=OUTLINE_WIDTH_PX)
+        ] = lookup.rgb(segment.region.colour)
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text(
+        (6, 4), caption, fill="white", stroke_fill="black", stroke_width=2, font_size=16
     )
-    return np.asarray(drawn)
+    return np.asarray(image)
 
 
-def _described(
-    analysis: Analysis, sources: SourceFrames, pixels: Pixels, shown: tuple[Candidate, ...]
+def _describe(
+    analysis: Analysis, sources: SourceFrames, pixels: Pixels, candidates: tuple[Candidate, ...]
 ) -> Dataset:
-    made = empty_object(
+    dataset = empty_object(
         analysis, sources, "key_slices", MultiFrameTrueColorSecondaryCaptureImageStorage
     )
     now = datetime.now(UTC).astimezone()
-    made.Modality, made.ConversionType = "OT", "WSD"
-    made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    made.ContentDate, made.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    made.PatientOrientation = ""
-    made.BodyPartExamined = "BRAIN"
-    made.BurnedInAnnotation = "YES"
-    made.DerivationDescription = "Outlines of candidate regions burned in; research use only"
-    made.NumberOfFrames, made.Rows, made.Columns = pixels.shape[:3]
-    if len(shown) > 1:  # DICOM does not allow a frame increment pointer for a single frame
-        made.FrameIncrementPointer = Tag("FrameLabelVector")
-        made.FrameLabelVector = [f"Candidate {candidate.id}" for candidate in shown]
-    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+    dataset.Modality, dataset.ConversionType = "OT", "WSD"
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    dataset.ContentDate, dataset.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    dataset.PatientOrientation = ""
+    dataset.BodyPartExamined = "BRAIN"
+    dataset.BurnedInAnnotation = "YES"
+    dataset.DerivationDescription = "Outlines of candidate regions burned in; research use only"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = pixels.shape[:3]
+    if len(candidates) > 1:  # DICOM does not allow a frame increment pointer for a single frame
+        dataset.FrameIncrementPointer = Tag("FrameLabelVector")
+        dataset.FrameLabelVector = [f"Candidate {candidate.id}" for candidate in candidates]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = (
+        3,
+        "RGB",
+        0,
+    )
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+        8,
+        8,
+        7,
+        0,
+    )
     data = pixels.tobytes()
-    made.PixelData = data + b"\0" * (len(data) % 2)
-    made["PixelData"].VR = "OB"
-    return made
+    dataset.PixelData = data + b"\0" * (len(data) % 2)
+    dataset["PixelData"].VR = "OB"
+    return dataset
 
 
-def check_key_slices(path: Path, meant: Dataset) -> None:
+def check_key_slices(path: Path, expected: Dataset) -> None:
     """Read the object back and compare every pixel.
 
     Raises
@@ -129,8 +137,8 @@ def check_key_slices(path: Path, meant: Dataset) -> None:
     ExportError
         A pixel differs.
     """
-    read = pydicom.dcmread(path)
-    if not np.array_equal(read.pixel_array, meant.pixel_array):
+    stored = pydicom.dcmread(path)
+    if not np.array_equal(stored.pixel_array, expected.pixel_array):
         raise ExportError(
             found="a picture in key_slices.dcm that differs, read back, from what was drawn",
             expected="what was meant to be written",

@@ -12,7 +12,7 @@ from lesionlens.base.codes import OF_INTEREST
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.dicom import identity
-from lesionlens.results.export.dicom.containers import separate
+from lesionlens.results.export.dicom.containers import mark_separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 
@@ -38,26 +38,28 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
     if sources.numbers is not None:
         return None
     frames = [best_frame(analysis, sources, c) for c in identity.exported(analysis)]
-    chosen = [sources.datasets[frame] for frame in dict.fromkeys(frames)]
-    if not chosen:
+    key_images = [sources.datasets[frame] for frame in dict.fromkeys(frames)]
+    if not key_images:
         return None
     content = KeyObjectSelection(
         document_title=identity.concept(OF_INTEREST),
-        referenced_objects=chosen,
+        referenced_objects=key_images,
         observer_device_context=identity.observer(analysis),
         description="Where each candidate region is largest (research use only)",
     )
-    separate(content[0])
-    made = KeyObjectSelectionDocument(
-        evidence=chosen,
+    mark_separate(content[0])
+    selection = KeyObjectSelectionDocument(
+        evidence=key_images,
         content=content,
         **identity.of_new_object(analysis, "key_objects"),
     )
-    made.copy_patient_and_study_information(chosen[0])  # highdicom does this for all other objects
-    return made
+    selection.copy_patient_and_study_information(
+        key_images[0]
+    )  # highdicom does this for all other objects
+    return selection
 
 
-def check_ko(path: Path, meant: KeyObjectSelectionDocument) -> None:
+def check_ko(path: Path, document: KeyObjectSelectionDocument) -> None:
     """Read a selection back and compare its references.
 
     Raises
@@ -65,12 +67,12 @@ def check_ko(path: Path, meant: KeyObjectSelectionDocument) -> None:
     ExportError
         The references differ.
     """
-    found, wanted = (_named(ds) for ds in (pydicom.dcmread(path), meant))
-    if found != wanted:
-        raise identity.differs("other images in key_objects.dcm, read back, than were meant")
+    stored, expected = (_referenced_uids(ds) for ds in (pydicom.dcmread(path), document))
+    if stored != expected:
+        raise identity.readback_error("other images in key_objects.dcm, read back, than were meant")
 
 
-def _named(document: pydicom.Dataset) -> list[str]:
+def _referenced_uids(document: pydicom.Dataset) -> list[str]:
     return [
         str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
         for item in document.ContentSequence

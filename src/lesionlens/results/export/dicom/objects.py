@@ -48,43 +48,43 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     folder.mkdir()
     writer = _Writer(folder)
     segments = seg.segments_of(analysis, sources)
-    drawn = (*segments, *seg.cavity_of(analysis, sources, segments))
+    all_segments = (*segments, *seg.cavity_of(analysis, sources, segments))
     attention: Dataset | None = None
     for region, name in pmap.files_of(analysis).items():
         frames = pmap.frames_of(analysis, sources, region)
-        made = writer.write(
+        parametric_map = writer.write(
             name,
             partial(pmap.build_pmap, analysis, sources, frames),
             partial(_check_map, sources, frames),
         )
-        attention = attention or made
+        attention = attention or parametric_map
     segmentation = writer.write(
         "seg.dcm",
-        lambda: seg.build_seg(analysis, sources, drawn) if drawn else None,
-        lambda path, _: seg.check_seg(path, sources, drawn),
+        lambda: seg.build_seg(analysis, sources, all_segments) if all_segments else None,
+        lambda path, _: seg.check_seg(path, sources, all_segments),
     )
 
-    def report() -> Dataset:
-        if drawn and segmentation is None:
+    def build_report() -> Dataset:
+        if all_segments and segmentation is None:
             raise ExportError(
                 found="that seg.dcm, which it points at, is missing",
                 expected="a Segmentation",
                 next_step="See why seg.dcm was left out",
             )
         return sr.build_sr(
-            analysis, sources, drawn, groups.ReferencedObjects(segmentation, attention)
+            analysis, sources, all_segments, groups.ReferencedObjects(segmentation, attention)
         )
 
-    writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis, drawn))
+    writer.write("sr.dcm", build_report, lambda path, _: sr.check_sr(path, analysis, all_segments))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
-    also = analysis.options.also
-    if Extra.CONTOURS in also:
+    extras = analysis.options.also
+    if Extra.CONTOURS in extras:
         writer.write(
             "contours.dcm",
             lambda: contours.build_contours(analysis, sources, segments),
             lambda path, _: contours.check_contours(path, sources, segments),
         )
-    if Extra.KEY_SLICES in also:
+    if Extra.KEY_SLICES in extras:
         writer.write(
             "key_slices.dcm",
             lambda: key_slices.build_key_slices(analysis, sources, segments),
@@ -97,13 +97,13 @@ def _check_map(sources: refs.SourceFrames, frames: pmap.MapFrames, path: Path, _
     pmap.check_pmap(path, sources, frames)
 
 
-def _save(made: Dataset, path: Path) -> None:
+def _save(dataset: Dataset, path: Path) -> None:
     """Write an object.
 
     pydicom resolves ambiguous VRs repeatedly at every depth of created items; here it is done once.
     """
-    _mark_encoded(made)
-    made.save_as(path, enforce_file_format=True)
+    _mark_encoded(dataset)
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def _mark_encoded(dataset: Dataset) -> None:
@@ -131,15 +131,15 @@ class _Writer:
         """Build, write and verify one object; None if there is none to write."""
         path = self.folder / name
         try:
-            made = build()
-            if made is None:
+            dataset = build()
+            if dataset is None:
                 return None
-            _save(made, path)
-            check(path, made)
+            _save(dataset, path)
+            check(path, dataset)
         except Exception as error:
             logger.debug("%s failed", name, exc_info=True)
             path.unlink(missing_ok=True)
             self.left_out[f"{self.folder.name}/{name}"] = reason_of(error)
             return None
         self.files.append(path)
-        return made
+        return dataset

@@ -1,16 +1,16 @@
 """Parametric Maps of attention: float32, one object per region, coded as Saliency.
 
-The maps are what the network's region queries attended to. That is neither a class activation nor
-a gradient-weighted map, so the general concept is used and the method is named in the label.
+The maps are the attention of the network's region queries. They are neither class activation maps
+nor gradient-weighted maps, so the general concept is used and the label names the method.
 
-Each object is cut to the box outside which its map stays below the first of 256 grey levels of a
-display: a map of a whole head in float32 is else larger than the study. Viewers take an object
-for one map on evenly spaced frames (3D Slicer's converter even in rising order), hence one region
-each and no frame left out in between.
+Each object is cropped to the box outside which its map is below the first of 256 grey levels of a
+display, because a float32 map of a whole head is larger than the study. Viewers read an object as
+one map on evenly spaced frames (3D Slicer's converter requires ascending order): each object has
+one region, and no frame between the first and the last is omitted.
 
-On request (`MapExtent.FULL`) every frame is written at the source's size, since OHIF shows no
-other. It multiplies what is stored by 100 and shows 0 to 100, so that integers, which would be half
-as large, come out in one colour; 3D Slicer's converter takes no integers either.
+On request (`MapExtent.FULL`) every frame is written at the source's size, because OHIF shows no
+other. OHIF multiplies stored values by 100 and shows 0 to 100: integers, which need half the space,
+would all have one colour; 3D Slicer's converter does not support integers either.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ INVISIBLE = 1 / 256
 def files_of(analysis: Analysis) -> dict[Region, str]:
     """Return the file name of each region with a map, in the order of Region.
 
-    The first one is `attention.dcm`: of the whole tumour, unless the engine has no map of it. There
-    is none where no candidate is sent.
+    The first one is `attention.dcm`: of the whole tumour, unless the engine has no map of it. Empty
+    if no candidate is exported.
     """
     if not identity.exported(analysis):
         return {}
-    known = analysis.volumes.attention
-    regions = [r for r in Region if r in known]
+    maps = analysis.volumes.attention
+    regions = [r for r in Region if r in maps]
     return {
         region: "attention.dcm" if region is regions[0] else f"{label_of(region)}.dcm"
         for region in regions
@@ -85,8 +85,8 @@ def box_of(frames: NDArray[np.float32]) -> Box:
     """
     box = bounding_box(frames >= INVISIBLE)
     if box is None:
-        middle = len(frames) // 2
-        return slice(middle, middle + 1), slice(0, frames.shape[1]), slice(0, frames.shape[2])
+        centre = len(frames) // 2
+        return slice(centre, centre + 1), slice(0, frames.shape[1]), slice(0, frames.shape[2])
     return box
 
 
@@ -97,11 +97,11 @@ class MapFrames:
     region: Region
     pixels: NDArray[np.float32]
     """(f, r, c): 0 to 1."""
-    chosen: NDArray[np.intp]
+    source_indices: NDArray[np.intp]
     """(f,): index of the source frame of each frame."""
     corner: tuple[int, int]
     """Row and column, in the source, of each frame's first pixel."""
-    visible: int
+    visible_count: int
     """Number of visible values in the whole map."""
 
 
@@ -114,16 +114,16 @@ def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapF
         Analysis with an attention map of the region.
     """
     depths = sources.positions @ sources.normal
-    values = analysis.volumes.attention[region].data
-    order, frames = np.argsort(depths), sources.stack(values)
-    visible = int(np.count_nonzero(values >= INVISIBLE))
+    attention = analysis.volumes.attention[region].data
+    order, frames = np.argsort(depths), sources.stack(attention)
+    visible = int(np.count_nonzero(attention >= INVISIBLE))
     if analysis.options.maps is MapExtent.FULL:
         return MapFrames(region, frames[order], order, (0, 0), visible)
-    across, rows, columns = box_of(frames)
-    chosen = np.arange(across.start, across.stop)
-    chosen = chosen[np.argsort(depths[chosen])]
-    pixels = np.ascontiguousarray(frames[chosen, rows, columns])
-    return MapFrames(region, pixels, chosen, (rows.start, columns.start), visible)
+    frame_range, rows, columns = box_of(frames)
+    source_indices = np.arange(frame_range.start, frame_range.stop)
+    source_indices = source_indices[np.argsort(depths[source_indices])]
+    pixels = np.ascontiguousarray(frames[source_indices, rows, columns])
+    return MapFrames(region, pixels, source_indices, (rows.start, columns.start), visible)
 
 
 def build_pmap(
@@ -132,28 +132,28 @@ def build_pmap(
     """Build the Parametric Map of one region."""
     region = frames.region
     method = analysis.maps.method if analysis.maps is not None else "attention"
-    made = highdicom.pm.ParametricMap(
-        source_images=sources.images(frames.chosen),
+    parametric_map = highdicom.pm.ParametricMap(
+        source_images=sources.images(frames.source_indices),
         pixel_array=frames.pixels,
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(region, method)],
+        real_world_value_mappings=[_value_mapping(region, method)],
         voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1)],
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
-        pixel_measures=_measures(sources),
-        plane_positions=sources.plane_positions(frames.chosen, frames.corner),
+        pixel_measures=_pixel_measures(sources),
+        plane_positions=sources.plane_positions(frames.source_indices, frames.corner),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **identity.of_new_object(analysis, label_of(region)),
     )
-    made.ContentCreatorName = ""
-    made.BodyPartExamined = BODY_PART
-    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]
-    keep_used_frames(made, sources)
-    _rise(made)
-    return made
+    parametric_map.ContentCreatorName = ""
+    parametric_map.BodyPartExamined = BODY_PART
+    parametric_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy_item()]
+    keep_used_frames(parametric_map, sources)
+    _sort_frames_ascending(parametric_map)
+    return parametric_map
 
 
-def _measures(sources: SourceFrames) -> Any:
+def _pixel_measures(sources: SourceFrames) -> Any:
     """Return the source's pixel spacing and slice thickness, which cropped frames must repeat."""
     first = sources.datasets[0]
     if sources.numbers is not None:
@@ -166,7 +166,7 @@ def _measures(sources: SourceFrames) -> Any:
     )
 
 
-def _anatomy() -> Dataset:
+def _anatomy_item() -> Dataset:
     """Return the displayed anatomy, without which 3D Slicer's converter fails."""
     item = Dataset()
     item.AnatomicRegionSequence = [identity.concept(BRAIN)]
@@ -174,24 +174,26 @@ def _anatomy() -> Dataset:
     return item
 
 
-def _rise(made: highdicom.pm.ParametricMap) -> None:
+def _sort_frames_ascending(parametric_map: highdicom.pm.ParametricMap) -> None:
     """Sort the frames in ascending order along the slice normal.
 
     highdicom writes them in descending order, which the standard allows; 3D Slicer's converter
     assumes ascending order and would show the map upside down.
     """
-    groups = list(made.PerFrameFunctionalGroupsSequence)[::-1]
+    groups = list(parametric_map.PerFrameFunctionalGroupsSequence)[::-1]
     for number, group in enumerate(groups, 1):
         group.FrameContentSequence[0].DimensionIndexValues = number
-    made.PerFrameFunctionalGroupsSequence = groups
-    made.FloatPixelData = _pixels(made)[::-1].tobytes()
+    parametric_map.PerFrameFunctionalGroupsSequence = groups
+    parametric_map.FloatPixelData = _stored_pixels(parametric_map)[::-1].tobytes()
 
 
-def _pixels(made: Dataset) -> NDArray[np.float32]:
-    return np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, made.Rows, made.Columns)
+def _stored_pixels(parametric_map: Dataset) -> NDArray[np.float32]:
+    return np.frombuffer(parametric_map.FloatPixelData, "<f4").reshape(
+        -1, parametric_map.Rows, parametric_map.Columns
+    )
 
 
-def _mapping(region: Region, method: str) -> RealWorldValueMapping:
+def _value_mapping(region: Region, method: str) -> RealWorldValueMapping:
     return RealWorldValueMapping(
         lut_label=label_of(region),
         lut_explanation=f"{region.display_name}: {method}"[:64],
@@ -211,21 +213,25 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
     ExportError
         A value or position differs, or a visible value is missing.
     """
-    read = pydicom.dcmread(path)
-    label = read.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel
-    pixels = _pixels(read)
+    stored = pydicom.dcmread(path)
+    label = stored.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel
+    pixels = _stored_pixels(stored)
     if label != label_of(frames.region) or not np.array_equal(pixels, frames.pixels):
-        raise _differs()
-    wanted = sources.planes[frames.chosen] @ (*frames.corner[::-1], 1.0)
-    found = [
+        raise _mismatch()
+    expected = sources.planes[frames.source_indices] @ (*frames.corner[::-1], 1.0)
+    positions = [
         [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
-        for groups in read.PerFrameFunctionalGroupsSequence
+        for groups in stored.PerFrameFunctionalGroupsSequence
     ]
-    if np.shape(found) != wanted.shape or not np.allclose(found, wanted, rtol=0, atol=1e-3):
-        raise _differs()
-    if np.count_nonzero(pixels >= INVISIBLE) != frames.visible:
-        raise _differs()
+    if np.shape(positions) != expected.shape or not np.allclose(
+        positions, expected, rtol=0, atol=1e-3
+    ):
+        raise _mismatch()
+    if np.count_nonzero(pixels >= INVISIBLE) != frames.visible_count:
+        raise _mismatch()
 
 
-def _differs() -> ExportError:
-    return identity.differs("a frame in attention.dcm that differs, read back, from the result")
+def _mismatch() -> ExportError:
+    return identity.readback_error(
+        "a frame in attention.dcm that differs, read back, from the result"
+    )

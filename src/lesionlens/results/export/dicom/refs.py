@@ -26,7 +26,7 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import GEOMETRY, copied_attributes
 
-PLACE_TOLERANCE_VOX = 0.05
+POSITION_TOLERANCE_VOX = 0.05
 """Maximum distance of a source pixel from its voxel."""
 _GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
 
@@ -41,14 +41,14 @@ class FramePlacement:
     row_axis: int
     column_axis: int
     """The voxel axes of the row index and the column index."""
-    row_back: bool
-    column_back: bool
+    rows_reversed: bool
+    columns_reversed: bool
     """Whether they run from high to low voxel indices."""
 
     def upright(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Return a volume (I, J, K) as (slices, rows, columns) along the frame's axes, a view."""
-        turned = volume.transpose(self.fixed, self.row_axis, self.column_axis)
-        return turned[:, :: -1 if self.row_back else 1, :: -1 if self.column_back else 1]
+        slices = volume.transpose(self.fixed, self.row_axis, self.column_axis)
+        return slices[:, :: -1 if self.rows_reversed else 1, :: -1 if self.columns_reversed else 1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,14 +87,14 @@ class SourceFrames:
 
         A view where the frames follow each other as the volume's slices do, else a copy.
         """
-        turned = self.placements[0].upright(volume)
+        slices = self.placements[0].upright(volume)
         indices = [placement.index for placement in self.placements]
-        if indices == list(range(len(turned))):
-            return turned
-        return turned[::-1] if indices == list(range(len(turned)))[::-1] else turned[indices]
+        if indices == list(range(len(slices))):
+            return slices
+        return slices[::-1] if indices == list(range(len(slices)))[::-1] else slices[indices]
 
     def plane_positions(
-        self, chosen: NDArray[np.intp], corner: tuple[int, int] = (0, 0)
+        self, frames: NDArray[np.intp], corner: tuple[int, int] = (0, 0)
     ) -> list[PlanePositionSequence]:
         """Return the positions of chosen frames as DICOM items.
 
@@ -104,14 +104,14 @@ class SourceFrames:
             Row and column, in the source, of the first pixel of cropped frames.
         """
         row, column = corner
-        points = ((plane @ (column, row, 1.0)).tolist() for plane in self.planes[chosen])
+        points = ((plane @ (column, row, 1.0)).tolist() for plane in self.planes[frames])
         return [PlanePositionSequence(CoordinateSystemNames.PATIENT, point) for point in points]
 
-    def images(self, chosen: NDArray[np.intp]) -> list[Dataset]:
+    def images(self, frames: NDArray[np.intp]) -> list[Dataset]:
         """Return the source datasets of chosen frames (all of a multi-frame instance)."""
         if self.numbers is not None:
             return list(self.datasets)
-        return [self.datasets[number] for number in chosen]
+        return [self.datasets[frame] for frame in frames]
 
     def reference(self, frame: int) -> tuple[Dataset, list[int] | None]:
         """Return a frame's dataset, and its frame number if it is multi-frame."""
@@ -149,20 +149,20 @@ def read_sources(series: Series) -> SourceFrames:
         frames = _multi_frame(headers[0], series.grid, frozenset(series.frames))
     else:
         frames = _single_frames(headers, series.grid)
-    _check_covered(frames)
-    _set_distance(frames)
+    _check_coverage(frames)
+    _set_slice_spacing(frames)
     return replace(frames, notices=notices)
 
 
-def _header(file: SourceFile, known: Dataset | None) -> Dataset:
-    """Read identity and geometry of a file; the whole header if none is `known`."""
+def _header(file: SourceFile, *, whole: bool = False) -> Dataset:
+    """Read identity and geometry of a file, or its whole header."""
     try:
         # force: some archives write no preamble; the UID below verifies the file
         header = read_dicom(
             file.path,
             stop_before_pixels=True,
             force=True,
-            specific_tags=None if known is None else list(GEOMETRY),
+            specific_tags=None if whole else list(GEOMETRY),
         )
     except (OSError, *DAMAGED) as error:
         raise ReadError(
@@ -170,8 +170,8 @@ def _header(file: SourceFile, known: Dataset | None) -> Dataset:
             expected="the files that were analysed",
             next_step="Put the study back where it was, then save again",
         ) from error
-    found = header.get("SOPInstanceUID")
-    if found is None or (file.sop_instance_uid and found != file.sop_instance_uid):
+    uid = header.get("SOPInstanceUID")
+    if uid is None or (file.sop_instance_uid and uid != file.sop_instance_uid):
         raise ReadError(
             found=f"another image in {file.name} than the one analysed",
             expected="the files that were analysed",
@@ -185,14 +185,18 @@ def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, .
 
     Patient, study and scanner attributes are those of the first image.
     """
-    first = _header(files[0], None)
-    shared = copied_attributes(first)
-    repeated = {element.tag: element for element in shared.dataset}
+    first = _header(files[0], whole=True)
+    copied = copied_attributes(first)
+    shared_elements = {element.tag: element for element in copied.dataset}
     headers = []
-    for header in (first, *(_header(file, first) for file in files[1:])):
-        own = {e.tag: e for e in map(header.get_item, _GEOMETRY_TAGS) if e is not None}
-        headers.append(Dataset({**repeated, **own}))
-    return headers, shared.notices
+    for header in (first, *map(_header, files[1:])):
+        geometry_elements = {
+            element.tag: element
+            for element in map(header.get_item, _GEOMETRY_TAGS)
+            if element is not None
+        }
+        headers.append(Dataset({**shared_elements, **geometry_elements}))
+    return headers, copied.notices
 
 
 def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
@@ -202,7 +206,7 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
         plane = plane_matrix(
             header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing
         )
-        placements.append(_placed(plane, header.Rows, header.Columns, grid))
+        placements.append(_placement_of(plane, header.Rows, header.Columns, grid))
         planes.append(plane)
         header.ImageOrientationPatient = shared  # equal within the tolerance checked above
     first = headers[0]
@@ -211,7 +215,7 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
     )
 
 
-def keep_used_frames(made: Dataset, sources: SourceFrames) -> None:
+def keep_used_frames(dataset: Dataset, sources: SourceFrames) -> None:
     """Remove references to frames that were not analysed from an object's source images.
 
     highdicom names every frame of a multi-frame instance that lies at the position: other echoes,
@@ -219,7 +223,7 @@ def keep_used_frames(made: Dataset, sources: SourceFrames) -> None:
     """
     if sources.numbers is None:
         return
-    for groups in made.PerFrameFunctionalGroupsSequence:
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in groups.get("DerivationImageSequence", ()):
             derivation.SourceImageSequence = [
                 item
@@ -229,14 +233,14 @@ def keep_used_frames(made: Dataset, sources: SourceFrames) -> None:
 
 
 def _multi_frame(header: Dataset, grid: Grid, used: frozenset[int]) -> SourceFrames:
-    """Select the analysed frames of a multi-frame instance; of `used` none, one per position."""
+    """Select the `used` frames of a multi-frame instance; if empty, the first at each position."""
     shared = header.SharedFunctionalGroupsSequence[0]
-    kept: dict[int, tuple[int, FramePlacement, NDArray[np.float64]]] = {}
+    frame_by_slice: dict[int, tuple[int, FramePlacement, NDArray[np.float64]]] = {}
     for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, 1):
         if used and number not in used:
             continue  # another echo, time point or phase
         position, orientation, spacing = (
-            _macro(groups, shared, name, value)
+            _functional_group_value(groups, shared, name, value)
             for name, value in (
                 ("PlanePositionSequence", "ImagePositionPatient"),
                 ("PlaneOrientationSequence", "ImageOrientationPatient"),
@@ -245,48 +249,48 @@ def _multi_frame(header: Dataset, grid: Grid, used: frozenset[int]) -> SourceFra
         )
         plane = plane_matrix(position, orientation, spacing)
         try:
-            place = _placed(plane, header.Rows, header.Columns, grid)
+            placement = _placement_of(plane, header.Rows, header.Columns, grid)
         except ExportError:
-            continue  # belongs to another stack in the same instance
-        kept.setdefault(place.index, (number, place, plane))
-    if not kept:
-        raise _beside("no frame of the multi-frame instance on the voxels of the result")
-    rows = [kept[index] for index in sorted(kept)]
+            continue  # a frame of another stack in the same instance
+        frame_by_slice.setdefault(placement.index, (number, placement, plane))
+    if not frame_by_slice:
+        raise _mismatch("no frame of the multi-frame instance on the voxels of the result")
+    selected = [frame_by_slice[index] for index in sorted(frame_by_slice)]
     return SourceFrames(
-        (_shared_geometry(header, rows[0][0]),),
-        tuple(number for number, _, _ in rows),
-        np.array([plane for _, _, plane in rows]),
-        tuple(place for _, place, _ in rows),
+        (_shared_geometry(header, selected[0][0]),),
+        tuple(number for number, _, _ in selected),
+        np.array([plane for _, _, plane in selected]),
+        tuple(placement for _, placement, _ in selected),
         header.Rows,
         header.Columns,
         grid,
     )
 
 
-def _macro(groups: Dataset, shared: Dataset, name: str, value: str) -> Any:
+def _functional_group_value(groups: Dataset, shared: Dataset, name: str, value: str) -> Any:
     holder = groups if name in groups else shared
     if name not in holder:
-        raise _beside(f"a frame without {name}")
+        raise _mismatch(f"a frame without {name}")
     return holder[name].value[0][value].value
 
 
 def _shared_geometry(header: Dataset, number: int) -> Dataset:
     """Return the header with shared orientation and pixel measures, as highdicom expects.
 
-    They are those of an analysed frame, `number`: another stack has others.
+    They are copied from an analysed frame, `number`: frames of other stacks differ.
     """
-    made = copy.copy(header)
+    copied = copy.copy(header)
     shared = copy.deepcopy(header.SharedFunctionalGroupsSequence[0])
     first = header.PerFrameFunctionalGroupsSequence[number - 1]
     for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
         if name not in shared:
             shared[name] = copy.deepcopy(first[name])
-        _shorten(shared[name].value[0])
-    made.SharedFunctionalGroupsSequence = [shared]
-    return made
+        _shorten_decimals(shared[name].value[0])
+    copied.SharedFunctionalGroupsSequence = [shared]
+    return copied
 
 
-def _shorten(measures: Dataset) -> None:
+def _shorten_decimals(measures: Dataset) -> None:
     """Write decimal strings in the 16 characters that DICOM allows; scanners write longer ones."""
     for element in measures:
         if element.VR == "DS" and element.value is not None:
@@ -301,31 +305,33 @@ def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.fl
     return np.stack([cosines[:3] * column_step, cosines[3:] * row_step, origin], axis=1)
 
 
-def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> FramePlacement:
+def _placement_of(
+    plane: NDArray[np.float64], rows: int, columns: int, grid: Grid
+) -> FramePlacement:
     """Locate a frame on the grid; ExportError if its pixels are not voxels of the grid."""
     corners = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]])
     lps = np.c_[corners, np.ones(4)] @ plane.T
     voxels = grid.to_voxel(geometry.points_lps_from_ras(lps))
     nearest = np.rint(voxels).astype(int)
-    along = nearest[1:3] - nearest[0]
-    used = [np.flatnonzero(step) for step in along]
-    straight = all(len(axes) <= 1 for axes in used)
-    if np.abs(voxels - nearest).max() > PLACE_TOLERANCE_VOX or not straight:
-        raise _beside("an image that lies beside the voxels of the result")
+    edge_steps = nearest[1:3] - nearest[0]
+    changing_axes = [np.flatnonzero(step) for step in edge_steps]
+    is_aligned = all(len(axes) <= 1 for axes in changing_axes)
+    if np.abs(voxels - nearest).max() > POSITION_TOLERANCE_VOX or not is_aligned:
+        raise _mismatch("an image that lies beside the voxels of the result")
     column_axis, row_axis = _axes(plane, grid)
     fixed = 3 - column_axis - row_axis
     shape = grid.shape
     if (shape[row_axis], shape[column_axis]) != (rows, columns) or (nearest < 0).any():
-        raise _beside(f"an image of {columns} by {rows} pixels on a grid of {shape} voxels")
+        raise _mismatch(f"an image of {columns} by {rows} pixels on a grid of {shape} voxels")
     if (nearest >= np.asarray(shape)).any():
-        raise _beside("an image outside the voxels of the result")
+        raise _mismatch("an image outside the voxels of the result")
     return FramePlacement(
         fixed=fixed,
         index=int(nearest[0, fixed]),
         row_axis=row_axis,
         column_axis=column_axis,
-        row_back=bool(nearest[0, row_axis] > 0),
-        column_back=bool(nearest[0, column_axis] > 0),
+        rows_reversed=bool(nearest[0, row_axis] > 0),
+        columns_reversed=bool(nearest[0, column_axis] > 0),
     )
 
 
@@ -334,38 +340,40 @@ def _axes(plane: NDArray[np.float64], grid: Grid) -> tuple[int, int]:
     steps = np.linalg.inv(geometry.lps_from_ras(grid.affine))[:3, :3] @ plane[:, :2]
     column_axis, row_axis = (int(axis) for axis in np.abs(steps).argmax(axis=0))
     if column_axis == row_axis:
-        raise _beside("an image whose rows and columns run the same way")
+        raise _mismatch("an image whose rows and columns run the same way")
     return column_axis, row_axis
 
 
-def _check_covered(frames: SourceFrames) -> None:
+def _check_coverage(frames: SourceFrames) -> None:
     first = frames.placements[0]
-    if any(replace(place, index=first.index) != first for place in frames.placements):
-        raise _beside("images in several planes in one series")
-    wanted = frames.grid.shape[first.fixed]
-    found = {place.index for place in frames.placements}
-    if len(found) != wanted or len(found) != len(frames.placements):
-        raise _beside(f"{len(frames.placements)} source images for {wanted} slices of the result")
+    if any(replace(placement, index=first.index) != first for placement in frames.placements):
+        raise _mismatch("images in several planes in one series")
+    expected = frames.grid.shape[first.fixed]
+    indices = {placement.index for placement in frames.placements}
+    if len(indices) != expected or len(indices) != len(frames.placements):
+        raise _mismatch(
+            f"{len(frames.placements)} source images for {expected} slices of the result"
+        )
 
 
-def _set_distance(frames: SourceFrames) -> None:
-    """Correct the distance of the slices in the headers, from which objects take it.
+def _set_slice_spacing(frames: SourceFrames) -> None:
+    """Correct the slice spacing in the headers, which highdicom copies to new objects.
 
-    Scanners write the gap there, or nothing, and it stays when every other slice is exported; 3D
-    Slicer sizes voxels by it. A thickness that is missing or not above zero becomes the distance.
+    Scanners write the gap or nothing, and the value is wrong if only every other slice is exported;
+    3D Slicer derives the voxel size from it. A missing or non-positive thickness is set to it.
     """
     step = geometry.lps_from_ras(frames.grid.affine)[:3, frames.placements[0].fixed]
-    distance = f"{abs(float(step @ frames.normal)):.6g}"
+    spacing = f"{abs(float(step @ frames.normal)):.6g}"
     for header in frames.datasets:
         measures = header
         if frames.numbers is not None:
             measures = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-        measures.SpacingBetweenSlices = distance
+        measures.SpacingBetweenSlices = spacing
         thickness = values.BY_VR["DS"](str(measures.get("SliceThickness") or 0))
-        measures.SliceThickness = thickness if float(thickness or 0) > 0 else distance
+        measures.SliceThickness = thickness if float(thickness or 0) > 0 else spacing
 
 
-def _beside(found: str) -> ExportError:
+def _mismatch(found: str) -> ExportError:
     return ExportError(
         found=found,
         expected="each source image to be one slice of the result",

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import REJECTED_FOR_QUALITY
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.results.export.dicom.containers import separate
+from lesionlens.results.export.dicom.containers import mark_separate
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 from lesionlens.results.export.dicom.identity import MANUFACTURER, SERIES, concept
 
@@ -36,8 +36,8 @@ def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
     UnusableInputError
         There are no objects, they belong to several studies, or one is not a LesionLens object.
     """
-    studies = {str(one.StudyInstanceUID) for one in objects}
-    foreign = [one for one in objects if one.get("Manufacturer") != MANUFACTURER]
+    studies = {str(dataset.StudyInstanceUID) for dataset in objects}
+    foreign = [dataset for dataset in objects if dataset.get("Manufacturer") != MANUFACTURER]
     if len(studies) != 1 or foreign:
         raise UnusableInputError(
             found=f"{len(objects)} objects of {len(studies)} studies, {len(foreign)} of them "
@@ -52,8 +52,8 @@ def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
         referenced_objects=objects,
         description=SUPERSEDED,
     )
-    separate(content[0])
-    made = KeyObjectSelectionDocument(
+    mark_separate(content[0])
+    note = KeyObjectSelectionDocument(
         evidence=objects,
         content=content,
         series_instance_uid=generate_uid(),
@@ -69,5 +69,5 @@ def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
         manufacturer=MANUFACTURER,
         software_versions=metadata.version("lesionlens"),
     )
-    made.copy_patient_and_study_information(objects[0])
-    return made
+    note.copy_patient_and_study_information(objects[0])
+    return note

@@ -73,19 +73,19 @@ class Segment(SegmentMask):
 def cavity_of(
     analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
 ) -> tuple[SegmentMask, ...]:
-    """Return the segment of the resection cavity, which belongs to no candidate; empty without."""
+    """Return the segment of the resection cavity, which has no candidate; empty without one."""
     labels = analysis.volumes.all_labels
     inside = sources.stack(labels.data) == Label.CAVITY
     box = bounding_box(inside)
     if box is None:
         return ()
-    middle = labels.grid.to_mm(np.argwhere(labels.data == Label.CAVITY).mean(axis=0))
-    (uid,) = tracking_uids(f"{analysis.study.uid}|resection cavity", [middle], [0.0])
+    centroid_mm = labels.grid.to_mm(np.argwhere(labels.data == Label.CAVITY).mean(axis=0))
+    (uid,) = tracking_uids(f"{analysis.study.uid}|resection cavity", [centroid_mm], [0.0])
     return (SegmentMask(len(segments) + 1, uid, box, inside[box]),)
 
 
 def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...]:
-    """Return the segments: by region, largest first, and within it from the top down.
+    """Return the segments by region, largest region first, and within a region from the top down.
 
     Viewers combine non-overlapping segments into one label volume. OHIF (3.13) loses slices of a
     segment whose last slice precedes that of an earlier one; this order avoids it.
@@ -94,7 +94,7 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
     components = sources.stack(analysis.findings.components)
     boxes = boxes_of(components)
     depths = sources.positions @ sources.normal
-    found: list[tuple[float, Candidate, Region, Box, NDArray[np.bool_]]] = []
+    ordered: list[tuple[float, Candidate, Region, Box, NDArray[np.bool_]]] = []
     for region in Region:
         rows = []
         for candidate in identity.exported(analysis):
@@ -102,13 +102,13 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
             if box is None:
                 continue
             inside = (components[box] == candidate.id) & np.isin(labels[box], region.labels)
-            held = inside.any(axis=(1, 2))
-            if held.any():
-                rows.append((float(depths[box[0]][held].min()), candidate, region, box, inside))
-        found += sorted(rows, key=lambda row: -row[0])
+            occupied = inside.any(axis=(1, 2))
+            if occupied.any():
+                rows.append((float(depths[box[0]][occupied].min()), candidate, region, box, inside))
+        ordered += sorted(rows, key=lambda row: -row[0])
     return tuple(
         Segment(number, candidate.tracking_uid, box, inside, candidate, region)
-        for number, (_, candidate, region, box, inside) in enumerate(found, 1)
+        for number, (_, candidate, region, box, inside) in enumerate(ordered, 1)
     )
 
 
@@ -124,20 +124,20 @@ def frames_of(sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> NDArr
     return frames.transpose(0, 2, 3, 1)
 
 
-def frames_held(segments: tuple[SegmentMask, ...], count: int) -> NDArray[np.bool_]:
-    """Return on which of `count` frames each segment has a voxel, (F, S)."""
-    held = np.zeros((count, len(segments)), bool)
+def occupied_frames(segments: tuple[SegmentMask, ...], count: int) -> NDArray[np.bool_]:
+    """Return in which of `count` frames each segment has a voxel, (F, S) bool."""
+    occupied = np.zeros((count, len(segments)), bool)
     for index, segment in enumerate(segments):
-        held[segment.box[0], index] = segment.inside.any(axis=(1, 2))
-    return held
+        occupied[segment.box[0], index] = segment.inside.any(axis=(1, 2))
+    return occupied
 
 
 def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
     """Return how a candidate was outlined (PS3.3 C.8.20.4, Segment Algorithm Type).
 
-    AUTOMATIC by the network, SEMIAUTOMATIC if a reader edited it or it was made from a reader's
-    prompt, MANUAL if a reader drew it. A segmentation of others keeps what it says; as a mask that
-    says nothing was not made by our network, it is SEMIAUTOMATIC.
+    AUTOMATIC by the network, SEMIAUTOMATIC if a reader edited it or it results from a reader's
+    prompt, MANUAL if a reader drew it. An imported segmentation keeps its declared type; without
+    one it is SEMIAUTOMATIC, because the network did not make it.
     """
     uid, review = candidate.tracking_uid, analysis.review
     if candidate.source is Source.READER:
@@ -153,19 +153,19 @@ def _type_of(method: DrawingMethod) -> SegmentAlgorithmTypeValues:
     return SegmentAlgorithmTypeValues(method.value.upper())
 
 
-def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
+def _segment_description(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
     if not isinstance(segment, Segment):
-        return _described_cavity(segment, analysis)
-    kind, colour = algorithm_type(analysis, segment.candidate), segment.region.colour
-    by_hand = kind is SegmentAlgorithmTypeValues.MANUAL  # no algorithm may be named then
-    described = SegmentDescription(
+        return _cavity_description(segment, analysis)
+    algorithm, colour = algorithm_type(analysis, segment.candidate), segment.region.colour
+    is_manual = algorithm is SegmentAlgorithmTypeValues.MANUAL  # then DICOM allows no algorithm
+    description = SegmentDescription(
         segment_number=segment.number,
         segment_label=caveats.part_name(analysis, segment.candidate, segment.region.display_name),
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
-        algorithm_type=kind,
+        algorithm_type=algorithm,
         algorithm_identification=None
-        if by_hand
+        if is_manual
         else identity.algorithm(analysis, segment.candidate.source),
         tracking_uid=segment.candidate.tracking_uid,
         tracking_id=identity.tracking_id(segment.candidate),
@@ -173,35 +173,38 @@ def _described(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
         display_color=CIELabColor.from_rgb(*lookup.rgb(colour)),
     )
     if segment.candidate.apart:
-        described.SegmentDescription = LISTED_APART.meaning
-    return _without_family(described, segment.candidate.source)
+        description.SegmentDescription = LISTED_APART.meaning
+    return _without_family(description, segment.candidate.source)
 
 
-def _without_family(described: SegmentDescription, source: Source) -> SegmentDescription:
-    """Name the algorithm of others, but identify none: its family (Type 1 there) is unknown."""
-    if source is Source.SEGMENTATION and "SegmentationAlgorithmIdentificationSequence" in described:
-        del described.SegmentationAlgorithmIdentificationSequence
-    return described
+def _without_family(description: SegmentDescription, source: Source) -> SegmentDescription:
+    """Remove the identification of a third-party algorithm: its family (Type 1) is unknown."""
+    if (
+        source is Source.SEGMENTATION
+        and "SegmentationAlgorithmIdentificationSequence" in description
+    ):
+        del description.SegmentationAlgorithmIdentificationSequence
+    return description
 
 
-def _described_cavity(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
-    label, kind = Label.CAVITY, SegmentAlgorithmTypeValues.AUTOMATIC
+def _cavity_description(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
+    label, algorithm = Label.CAVITY, SegmentAlgorithmTypeValues.AUTOMATIC
     source = identity.source_of(analysis)
     if analysis.review.outline_of(CAVITY) is not None or source is Source.SEGMENTATION:
-        kind = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
-    described = SegmentDescription(
+        algorithm = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+    description = SegmentDescription(
         segment_number=segment.number,
         segment_label=label.display_name.capitalize(),
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(LABEL_TYPES[label]),
-        algorithm_type=kind,
+        algorithm_type=algorithm,
         algorithm_identification=identity.algorithm(analysis, source),
         tracking_uid=segment.tracking_uid,
         tracking_id=label.display_name,
         anatomic_regions=[identity.concept(BRAIN)],
         display_color=CIELabColor.from_rgb(*lookup.rgb(label.colour)),
     )
-    return _without_family(described, source)
+    return _without_family(description, source)
 
 
 def build_seg(
@@ -216,30 +219,32 @@ def build_seg(
     segments : tuple of SegmentMask
         From `segments_of` and `cavity_of`.
     """
-    every = np.arange(len(sources.placements))
-    words = ("Candidate regions, research use only", caveats.limits_in_brief(analysis))
+    all_frames = np.arange(len(sources.placements))
+    description_parts = ("Candidate regions, research use only", caveats.limits_in_brief(analysis))
     frames = frames_of(sources, segments)
-    added = frame_encoding.empty_frames(
-        frames_held(segments, len(every)), sources.rows * sources.columns
+    padding = frame_encoding.padding_frames(
+        occupied_frames(segments, len(all_frames)), sources.rows * sources.columns
     )
-    frames[added[:, 0], 0, 0, added[:, 1]] = 1  # otherwise highdicom omits an empty frame
+    frames[padding[:, 0], 0, 0, padding[:, 1]] = 1  # otherwise highdicom omits an empty frame
     seg = highdicom.seg.Segmentation(
-        source_images=sources.images(every),
+        source_images=sources.images(all_frames),
         pixel_array=frames,
-        segmentation_type=frame_encoding.kind_of(sources.rows, sources.columns),
+        segmentation_type=frame_encoding.segmentation_type(sources.rows, sources.columns),
         fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
         max_fractional_value=1,
-        segment_descriptions=[_described(segment, analysis) for segment in segments],
+        segment_descriptions=[_segment_description(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
-        content_description="; ".join(filter(None, words))[:64],
-        # of single frames highdicom takes each image's own and says that locations are preserved
-        plane_positions=None if sources.numbers is None else sources.plane_positions(every),
+        content_description="; ".join(filter(None, description_parts))[:64],
+        # for single frames highdicom copies each position and states that locations are preserved
+        plane_positions=None if sources.numbers is None else sources.plane_positions(all_frames),
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
     keep_used_frames(seg, sources)
-    if added.size:
-        frame_encoding.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
+    if padding.size:
+        frame_encoding.clear_frames(
+            seg, [(sources.positions[frame], index + 1) for frame, index in padding]
+        )
     return seg
 
 
@@ -265,28 +270,33 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ..
     ExportError
         A voxel, a position or a tracking UID differs.
     """
-    read = pydicom.dcmread(path)
-    left = {
-        tuple(row) for row in np.argwhere(frames_held(segments, len(sources.placements))).tolist()
+    stored = pydicom.dcmread(path)
+    remaining = {
+        tuple(row)
+        for row in np.argwhere(occupied_frames(segments, len(sources.placements))).tolist()
     }
-    places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
-    frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
-    frames = frames[: int(read.NumberOfFrames)]  # padding of a tiny frame is read as another frame
-    for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
+    frame_by_position = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
+    frames = np.asarray(stored.pixel_array).reshape(-1, stored.Rows, stored.Columns)
+    frames = frames[
+        : int(stored.NumberOfFrames)
+    ]  # padding of a tiny frame is read as another frame
+    for frame, groups in zip(frames, stored.PerFrameFunctionalGroupsSequence, strict=True):
         position = groups.PlanePositionSequence[0].ImagePositionPatient
         index = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1
-        at = places.get(tuple(np.round([float(v) for v in position], 3)))
-        if at is None or not np.array_equal(frame > 0, segments[index].frame(at, *frame.shape)):
-            raise _differs("frame")
-        if frame.any() and (at, index) not in left:
-            raise _differs("frame that is there twice")
-        left.discard((at, index))
-    if left:
-        raise _differs("missing frame")
-    named = [str(s.TrackingUID) for s in read.SegmentSequence]
-    if named != [s.tracking_uid for s in segments]:
-        raise _differs("tracking UID")
+        frame_index = frame_by_position.get(tuple(np.round([float(v) for v in position], 3)))
+        if frame_index is None or not np.array_equal(
+            frame > 0, segments[index].frame(frame_index, *frame.shape)
+        ):
+            raise _mismatch("frame")
+        if frame.any() and (frame_index, index) not in remaining:
+            raise _mismatch("frame that is there twice")
+        remaining.discard((frame_index, index))
+    if remaining:
+        raise _mismatch("missing frame")
+    stored_uids = [str(s.TrackingUID) for s in stored.SegmentSequence]
+    if stored_uids != [s.tracking_uid for s in segments]:
+        raise _mismatch("tracking UID")
 
 
-def _differs(what: str) -> ExportError:
-    return identity.differs(f"a {what} in seg.dcm that differs, read back, from the result")
+def _mismatch(part: str) -> ExportError:
+    return identity.readback_error(f"a {part} in seg.dcm that differs, read back, from the result")

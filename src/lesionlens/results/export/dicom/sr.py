@@ -1,11 +1,10 @@
 """Structured report: Comprehensive 3D SR by TID 1500, unverified until a reader verifies it.
 
-Each candidate is one measurement group (TID 1411) for each region that has voxels, all with the
-candidate's tracking UID; a group points at the one segment that is its region. A resection cavity
-is one group with its volume. Readers build a
-table from the first group: its measures are volume, long and short axis, and every other group has
-the first of them, in this order. What is not a group of a region (the notice, how far the review
-is, that nothing was flagged) stands in a container of its own.
+Each candidate has one measurement group (TID 1411) per region with voxels, all with the candidate's
+tracking UID; a group refers to the one segment that is its region. A resection cavity has one group
+with its volume. Viewers build a table from the first group: its measurements are volume, long and
+short axis; every other group has the first of them, in this order. Statements that belong to no
+region (the notice, the review progress, that nothing was flagged) are in a separate container.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from highdicom.sr import (
 )
 from highdicom.sr.value_types import ContentSequence
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
+from pydicom.sr.codedict import codes as dicom_codes
 
-from lesionlens.base import codes as own
+from lesionlens.base import codes
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity
-from lesionlens.results.export.dicom.containers import separate
+from lesionlens.results.export.dicom.containers import mark_separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import SegmentMask
 from lesionlens.results.export.sentence import Sentences
@@ -49,7 +48,7 @@ def build_sr(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[SegmentMask, ...],
-    pointed_at: groups.ReferencedObjects,
+    referenced: groups.ReferencedObjects,
 ) -> Comprehensive3DSR:
     """Build the report.
 
@@ -57,14 +56,14 @@ def build_sr(
     ----------
     segments : tuple of SegmentMask
         Segments of the Segmentation.
-    pointed_at : groups.ReferencedObjects
-        Objects written before.
+    referenced : groups.ReferencedObjects
+        The Segmentation and the attention map, written before.
     """
-    root = _root(analysis, groups.groups_of(analysis, sources, segments, pointed_at))
-    root.ContentSequence.append(_about_the_whole(analysis))
-    separate(root)
+    root = _root(analysis, groups.groups_of(analysis, sources, segments, referenced))
+    root.ContentSequence.append(_summary_container(analysis))
+    mark_separate(root)
     return Comprehensive3DSR(
-        evidence=[*sources.datasets, *pointed_at.every],
+        evidence=[*sources.datasets, *referenced.datasets],
         content=root,
         is_complete=True,
         is_final=False,
@@ -76,132 +75,155 @@ def build_sr(
 
 def _predecessors(analysis: Analysis, sources: SourceFrames) -> list[Dataset]:
     """Return the earlier reports of the same study, as highdicom expects them."""
-    found = []
+    predecessors = []
     for document in analysis.run.documents:
         if document.study_uid == sources.datasets[0].StudyInstanceUID:
-            made = Dataset()
-            made.StudyInstanceUID, made.SeriesInstanceUID = document.study_uid, document.series_uid
-            made.SOPClassUID = document.sop_class_uid
-            made.SOPInstanceUID = document.sop_instance_uid
-            found.append(made)
-    return found
+            predecessor = Dataset()
+            predecessor.StudyInstanceUID, predecessor.SeriesInstanceUID = (
+                document.study_uid,
+                document.series_uid,
+            )
+            predecessor.SOPClassUID = document.sop_class_uid
+            predecessor.SOPInstanceUID = document.sop_instance_uid
+            predecessors.append(predecessor)
+    return predecessors
 
 
-def _root(analysis: Analysis, found: list[Any]) -> Dataset:
+def _root(analysis: Analysis, measurement_groups: list[Any]) -> Dataset:
     """Return the report's root with its groups, or without their container if there are none."""
     context = ObservationContext(
         observer_person_context=identity.reader(analysis),
         observer_device_context=identity.observer(analysis),
     )
-    procedure = identity.concept(own.BRAIN_MRI)
-    language = LanguageOfContentItemAndDescendants(identity.concept(own.ENGLISH))
-    if found:
+    procedure = identity.concept(codes.BRAIN_MRI)
+    language = LanguageOfContentItemAndDescendants(identity.concept(codes.ENGLISH))
+    if measurement_groups:
         report = MeasurementReport(
             observation_context=context,
             procedure_reported=procedure,
-            imaging_measurements=found,
+            imaging_measurements=measurement_groups,
             language_of_content_item_and_descendants=language,
         )
         return report[0]
     # highdicom requires a group, but TID 1500 does not, and OHIF fails on a group without
     # coordinates.
-    root = ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
+    root = ContainerContentItem(dicom_codes.DCM.ImagingMeasurementReport, template_id="1500")
     modifier = RelationshipTypeValues.HAS_CONCEPT_MOD
     root.ContentSequence = ContentSequence()
     root.ContentSequence.extend([*language, *context])
-    root.ContentSequence.append(CodeContentItem(codes.DCM.ProcedureReported, procedure, modifier))
+    root.ContentSequence.append(
+        CodeContentItem(dicom_codes.DCM.ProcedureReported, procedure, modifier)
+    )
     return root
 
 
-def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
+def _summary_container(analysis: Analysis) -> ContainerContentItem:
     """Return the container of statements on the whole result."""
     contains = RelationshipTypeValues.CONTAINS
-    made = ContainerContentItem(identity.concept(own.QUALITATIVE), relationship_type=contains)
+    container = ContainerContentItem(
+        identity.concept(codes.QUALITATIVE), relationship_type=contains
+    )
     items: list[Any] = []
     if not identity.exported(analysis):
-        none = own.NO_CANDIDATE if not analysis.findings.candidates else own.NONE_ACCEPTED
-        items.append((own.CONCLUSION, none))
-    items.append((own.REVIEW, _review(analysis)))
+        conclusion = codes.NO_CANDIDATE if not analysis.findings.candidates else codes.NONE_ACCEPTED
+        items.append((codes.CONCLUSION, conclusion))
+    items.append((codes.REVIEW, _review_code(analysis)))
     signed = analysis.review.events[-1:] if analysis.review.signed else ()
-    made.ContentSequence = ContentSequence(
+    container.ContentSequence = ContentSequence(
         [
             CodeContentItem(identity.concept(name), identity.concept(value), contains)
             for name, value in items
         ]
         + [
-            TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains),
+            TextContentItem(identity.concept(codes.COMMENT), _notice_text(analysis), contains),
             TextContentItem(
-                identity.concept(own.SENTENCE), Sentences(analysis).of_study(), contains
+                identity.concept(codes.SENTENCE), Sentences(analysis).of_study(), contains
             ),
         ]
         + [
-            TextContentItem(identity.concept(own.LIMIT), words, contains)
-            for words in caveats.limits(analysis)
+            TextContentItem(identity.concept(codes.LIMIT), limitation, contains)
+            for limitation in caveats.limits(analysis)
         ]
-        + _response_of(analysis)
-        + [item for event in signed for item in groups.signed_by(event, own.REVIEW_SIGNED)],
+        + _response_items(analysis)
+        + [item for event in signed for item in groups.reader_items(event, codes.REVIEW_SIGNED)],
         is_root=False,
     )
-    return made
+    return container
 
 
-def _response_of(analysis: Analysis) -> list[Any]:
-    """Return the valid response; one signed on outdated measurements is only named."""
+def _response_items(analysis: Analysis) -> list[Any]:
+    """Return the signed response, or only a note if its measurements are outdated."""
     signed = analysis.review.response
     if signed is None:
         return []
     if not analysis.response_outdated:
-        return [_response(signed)]
-    words = f"A response signed by {signed.reader} is left out: it was signed on other measures"
+        return [_response_item(signed)]
+    text = f"A response signed by {signed.reader} is left out: it was signed on other measures"
     contains = RelationshipTypeValues.CONTAINS
-    return [TextContentItem(identity.concept(own.LIMIT), words, contains)]
+    return [TextContentItem(identity.concept(codes.LIMIT), text, contains)]
 
 
-def _response(signed: SignedResponse) -> CodeContentItem:
+def _response_item(signed: SignedResponse) -> CodeContentItem:
     """Return a reader's signed response with its basis."""
-    has = RelationshipTypeValues.HAS_PROPERTIES
+    has_properties = RelationshipTypeValues.HAS_PROPERTIES
     item = CodeContentItem(
-        identity.concept(own.RESPONSE),
-        identity.concept(own.RESPONSES[signed.category]),
+        identity.concept(codes.RESPONSE),
+        identity.concept(codes.RESPONSES[signed.category]),
         RelationshipTypeValues.CONTAINS,
     )
     basis = {name: getattr(signed, name) for name in RESPONSE_BASIS_FIELDS}
-    words = "; ".join(f"{name}={value or 'none'}" for name, value in basis.items())
-    measures = json.dumps([asdict(one) for one in signed.measures])
+    basis_text = "; ".join(f"{name}={value or 'none'}" for name, value in basis.items())
+    measures_json = json.dumps([asdict(measure) for measure in signed.measures])
     children: list[Any] = [
-        CodeContentItem(identity.concept(own.RESPONSE_BASIS), identity.concept(own.RANO), has),
-        TextContentItem(identity.concept(own.RESPONSE_BASIS), words, has),
-        TextContentItem(identity.concept(own.RESPONSE_MEASURES), measures, has),
-        *(TextContentItem(identity.concept(own.RESPONSE_STEP), s, has) for s in signed.steps),
+        CodeContentItem(
+            identity.concept(codes.RESPONSE_BASIS), identity.concept(codes.RANO), has_properties
+        ),
+        TextContentItem(identity.concept(codes.RESPONSE_BASIS), basis_text, has_properties),
+        TextContentItem(identity.concept(codes.RESPONSE_MEASURES), measures_json, has_properties),
+        *(
+            TextContentItem(identity.concept(codes.RESPONSE_STEP), s, has_properties)
+            for s in signed.steps
+        ),
         PnameContentItem(
-            identity.concept(own.REVIEW_READER), identity.reader_name(signed.reader), has
+            identity.concept(codes.REVIEW_READER),
+            identity.reader_name(signed.reader),
+            has_properties,
         ),
     ]
-    moment = groups.moment(signed.time)
-    if moment:
-        children.append(DateTimeContentItem(identity.concept(own.REVIEW_TIME), moment, has))
+    signed_time = groups.dicom_datetime(signed.time)
+    if signed_time:
+        children.append(
+            DateTimeContentItem(identity.concept(codes.REVIEW_TIME), signed_time, has_properties)
+        )
     item.ContentSequence = ContentSequence(children, is_root=False)
     return item
 
 
-def _review(analysis: Analysis) -> own.Code:
-    done = identity.decided(analysis)
-    if not done:
-        return own.REVIEW_DONE if analysis.review.signed else own.REVIEW_NONE
-    return own.REVIEW_DONE if done == len(analysis.findings.candidates) else own.REVIEW_BEGUN
+def _review_code(analysis: Analysis) -> codes.Code:
+    decided_count = identity.count_decided(analysis)
+    if not decided_count:
+        return codes.REVIEW_DONE if analysis.review.signed else codes.REVIEW_NONE
+    return (
+        codes.REVIEW_DONE
+        if decided_count == len(analysis.findings.candidates)
+        else codes.REVIEW_BEGUN
+    )
 
 
-def _notice(analysis: Analysis) -> str:
-    flagged, _, more = analysis.findings.conclusion.partition("; ")
-    sentences = [RESEARCH_USE_NOTICE, f"{flagged.capitalize()} flagged{more and '; '}{more}."]
-    done, every = identity.decided(analysis), len(analysis.findings.candidates)
-    if not every and analysis.review.signed:
+def _notice_text(analysis: Analysis) -> str:
+    flagged, _, additional = analysis.findings.conclusion.partition("; ")
+    sentences = [
+        RESEARCH_USE_NOTICE,
+        f"{flagged.capitalize()} flagged{additional and '; '}{additional}.",
+    ]
+    decided_count, total = identity.count_decided(analysis), len(analysis.findings.candidates)
+    if not total and analysis.review.signed:
         sentences.append(f"Signed by a reader: {analysis.review.signed}.")
-    elif not done:
+    elif not decided_count:
         sentences.append("Nobody has reviewed this result.")
     else:
         sentences.append(
-            f"Reviewed: {done} of {every}; sent here: {len(identity.exported(analysis))}."
+            f"Reviewed: {decided_count} of {total}; sent here: {len(identity.exported(analysis))}."
         )
     return " ".join(sentences)
 
@@ -214,13 +236,17 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
     ExportError
         They are not those of the exported candidates and the segments.
     """
-    found = {
+    stored_uids = {
         str(item.UID)
         for item in items_below(pydicom.dcmread(path))
         if item.get("ValueType") == "UIDREF"
         and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
     }
-    expected = {one.tracking_uid for one in segments}
-    expected |= {one.tracking_uid for one in identity.exported(analysis)}  # or without an outline
-    if found != expected:
-        raise identity.differs("other tracking UIDs in sr.dcm, read back, than in the result")
+    expected = {segment.tracking_uid for segment in segments}
+    expected |= {
+        candidate.tracking_uid for candidate in identity.exported(analysis)
+    }  # or without an outline
+    if stored_uids != expected:
+        raise identity.readback_error(
+            "other tracking UIDs in sr.dcm, read back, than in the result"
+        )

@@ -54,8 +54,8 @@ def valid(keyword: str, vr: str, text: str) -> str | None:
     if not stripped:
         return None
     if keyword in IDENTIFIERS:
-        whole = len(stripped) <= LENGTH.get(vr, 64) and not _CONTROL.search(stripped)
-        return stripped if whole and "\\" not in stripped else None
+        is_valid = len(stripped) <= LENGTH.get(vr, 64) and not _CONTROL.search(stripped)
+        return stripped if is_valid and "\\" not in stripped else None
     if keyword in CHOICES:
         return CHOICES[keyword].get(stripped.upper())
     return BY_VR[vr](stripped) or None
@@ -69,7 +69,7 @@ def _paragraph(limit: int) -> Callable[[str], str]:
     return lambda text: _LINES.sub(" ", text).strip()[:limit].strip()
 
 
-def _name(text: str) -> str:
+def _person_name(text: str) -> str:
     """Return a name of at most three component groups of 64 characters."""
     groups = []
     for group in _CONTROL.sub(" ", text).replace("\\", "/").split("=")[:3]:
@@ -85,10 +85,10 @@ def _code(text: str) -> str:
 
 
 def _date(text: str) -> str:
-    found = _DAY.fullmatch(text)
-    if not found:
+    match = _DAY.fullmatch(text)
+    if not match:
         return ""
-    year, _, month, day = found.groups()
+    year, _, month, day = match.groups()
     try:
         date(int(year), int(month), int(day))
     except ValueError:
@@ -97,48 +97,50 @@ def _date(text: str) -> str:
 
 
 def _time(text: str) -> str:
-    found = _TIME.fullmatch(text)
-    if not found:
+    match = _TIME.fullmatch(text)
+    if not match:
         return ""
-    hour, minute, second, fraction = (part or "" for part in found.groups())
+    hour, minute, second, fraction = (part or "" for part in match.groups())
     return hour + minute + second + fraction[:7].rstrip(".")
 
 
-def _moment(text: str) -> str:
+def _datetime(text: str) -> str:
     return text if re.fullmatch(r"\d{4,14}(\.\d{1,6})?([+-]\d{4})?", text) else ""
 
 
 def _age(text: str) -> str:
-    found = re.fullmatch(r"(\d{1,3})([DWMY])", text.upper())
-    return f"{int(found[1]):03d}{found[2]}" if found else ""
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", text.upper())
+    return f"{int(match[1]):03d}{match[2]}" if match else ""
 
 
 def _decimal(text: str) -> str:
-    point = text.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+", text) else text
-    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", point):
+    decimal = text.replace(",", ".") if re.fullmatch(r"[+-]?\d+,\d+", text) else text
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", decimal):
         return ""
-    return point if len(point) <= 16 else format_number_as_ds(float(point))
+    return decimal if len(decimal) <= 16 else format_number_as_ds(float(decimal))
 
 
 def _integer(text: str) -> str:
-    number = re.fullmatch(r"[+-]?\d{1,11}", text)
-    return text if number and -(2**31) <= int(text) < 2**31 else ""
+    match = re.fullmatch(r"[+-]?\d{1,11}", text)
+    return text if match and -(2**31) <= int(text) < 2**31 else ""
 
 
 def _uid(text: str) -> str:
     """Return a UID without leading zeros in components."""
-    plain = ".".join(str(int(part)) for part in text.split(".")) if _UID.fullmatch(text) else ""
-    return plain if len(plain) <= 64 else ""
+    normalised = (
+        ".".join(str(int(part)) for part in text.split(".")) if _UID.fullmatch(text) else ""
+    )
+    return normalised if len(normalised) <= 64 else ""
 
 
 BY_VR: dict[str, Callable[[str], str]] = {
     **{vr: _line(LENGTH[vr]) for vr in ("SH", "LO", "UC")},
     **{vr: _paragraph(LENGTH[vr]) for vr in ("ST", "LT", "UT")},
-    "PN": _name,
+    "PN": _person_name,
     "CS": _code,
     "DA": _date,
     "TM": _time,
-    "DT": _moment,
+    "DT": _datetime,
     "AS": _age,
     "DS": _decimal,
     "IS": _integer,

@@ -42,7 +42,7 @@ from lesionlens.imaging.reading.dicom.documents import newest_document, record_s
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.export.dicom.groups import _compared, _time_point
+from lesionlens.results.export.dicom.groups import _change_text, _time_point_context
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.sentence import Sentences
 
@@ -127,7 +127,7 @@ def test_frames_begin_with_a_byte_and_fill_an_even_number(make, tmp_path, spacin
 def test_an_empty_frame_makes_whole_bytes_even(rows, columns, held):
     filled = np.zeros((40, 2), bool)
     filled[:held, 0] = True
-    added = frame_encoding.empty_frames(filled, rows * columns)
+    added = frame_encoding.padding_frames(filled, rows * columns)
     octets, rest = divmod(rows * columns, 8)
     assert len(added) == (0 if rest else held * octets % 2)
     assert not filled[added[:, 0], added[:, 1]].any()
@@ -938,7 +938,7 @@ def test_every_pixel_is_its_voxel_however_the_grid_is_turned(
     for k in range(slices):
         position = geometry.apply(frame, (0, 0, k))
         plane = refs.plane_matrix(position, cosines, (spacing[1], spacing[0]))
-        place = refs._placed(plane, rows, columns, grid)
+        place = refs._placement_of(plane, rows, columns, grid)
         cut = place.upright(volume)[place.index]
         assert cut.shape == (rows, columns)
         for row in range(rows):
@@ -999,9 +999,9 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     assert any("not flagged on 2026-01-05" in words for words in reported)
     same_day = (replace(found.points[0], date="2026-03-05"), found.points[1])
     twice = replace(analysis, followup=replace(found, points=same_day))
-    assert str(_time_point(twice)[0].TextValue) == "2026-03-05 (examination 2)"
+    assert str(_time_point_context(twice)[0].TextValue) == "2026-03-05 (examination 2)"
     one = analysis.findings.candidates[0]
-    assert "; since 2026-03-05 (examination 1): volume" in _compared(twice, one)
+    assert "; since 2026-03-05 (examination 1): volume" in _change_text(twice, one)
     assert "(Untersuchung 1) (" in Sentences(twice, "de").of(one)
     kept, new = found.changes
     tangled = replace(
@@ -1010,7 +1010,7 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
         alignment=replace(found.alignment, doubtful=True),
     )
     later = replace(analysis, followup=tangled)
-    one, other = (_compared(later, c) for c in analysis.findings.candidates)
+    one, other = (_change_text(later, c) for c in analysis.findings.candidates)
     whole = [m.volume_ml[Region.WT] for m in (before, first, second)]
     together = (
         f"volume with all that merged or split {100 * (sum(whole[1:]) / whole[0] - 1):+.1f} %"

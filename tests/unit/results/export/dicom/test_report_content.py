@@ -266,6 +266,6 @@ def test_a_bids_mask_leaves_out_what_a_reader_deferred(make, tmp_path, monkeypat
     analysis = decided(make(), ReviewState.DEFERRED, ReviewState.ACCEPTED)
     kept = {}
     monkeypatch.setattr(bids, "write_volume", lambda path, volume, **_: kept.update(mask=volume))
-    bids._put_mask(analysis, tmp_path / "sub-1")
+    bids._write_mask(analysis, tmp_path / "sub-1")
     components = analysis.findings.components
     np.testing.assert_array_equal(kept["mask"].data > 0, components == 2)
