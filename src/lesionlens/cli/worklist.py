@@ -72,7 +72,7 @@ def scan(
             new = extend(database, found)
             if archive is not None:
                 database.write_note(ARCHIVE, archive.note())
-            describe_all(database, context=context, again=again)
+            describe_all(database, context=context, force=again)
             entries = database.entries()
         finally:
             database.close()

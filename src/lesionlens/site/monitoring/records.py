@@ -8,9 +8,9 @@ from datetime import date
 
 from lesionlens.base.labels import ReviewState
 
-SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
+CONFIRMED = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 """Decisions that confirm a candidate."""
-VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
+VERDICTS = frozenset({*CONFIRMED, ReviewState.REJECTED})
 """Decisions that count in rates: not deferred ones."""
 
 
@@ -74,12 +74,14 @@ class MonitoredStudy:
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
         """The network's candidates, without those that are listed apart."""
-        return tuple(one for one in self.candidates if not (one.added or one.apart))
+        return tuple(
+            candidate for candidate in self.candidates if not (candidate.added or candidate.apart)
+        )
 
     @property
     def other_findings(self) -> tuple[MonitoredCandidate, ...]:
         """The network's candidates that are listed apart."""
-        return tuple(one for one in self.candidates if one.apart)
+        return tuple(candidate for candidate in self.candidates if candidate.apart)
 
     @property
     def week(self) -> str:

@@ -44,18 +44,18 @@ def watch(
     """
     studies, notices = gather(folder)
     if images is not None:
-        studies, more = with_images(studies, images, context=context)
-        notices += more
+        studies, image_notices = with_images(studies, images, context=context)
+        notices += image_notices
     today = datetime.now(UTC).date()
-    until_now = [study for study in studies if study.day <= today]
-    ahead = [study.name for study in studies if study.day > today]
-    if ahead:
-        notices.append(f"Dated later than today, and never the latest week: {first_few(ahead, 3)}")
+    past = [study for study in studies if study.day <= today]
+    future = [study.name for study in studies if study.day > today]
+    if future:
+        notices.append(f"Dated later than today, and never the latest week: {first_few(future, 3)}")
     end = studies[0].day + timedelta(weeks=baseline_weeks)
     first = [study for study in studies if study.day < end]
     later = [study for study in studies if study.day >= end]
     weeks, calibration = figures.by_week(studies), figures.calibration(studies)
-    rated = figures.by_week(until_now)
+    past_weeks = figures.by_week(past)
     drifts = figures.drift(first, later)
     return page.MonitoringReport(
         studies=tuple(studies),
@@ -66,18 +66,18 @@ def watch(
         calibration=calibration,
         drifts=drifts,
         baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
-        stops=stop_rules.broken(rated, calibration, drifts, bounds),
-        not_evaluated=stop_rules.not_evaluated(rated, calibration, drifts),
+        stops=stop_rules.broken(past_weeks, calibration, drifts, bounds),
+        not_evaluated=stop_rules.not_evaluated(past_weeks, calibration, drifts),
         notices=tuple(notices),
     )
 
 
-def write(watched: page.MonitoringReport, out: Path) -> tuple[Path, ...]:
+def write(report: page.MonitoringReport, out: Path) -> tuple[Path, ...]:
     """Write page, table and Prometheus text into a folder, each atomically."""
     check_target(out)
     contents = {
-        PAGE: page.html(watched),
-        TABLE: page.csv_table(watched),
-        PROMETHEUS: page.prometheus(watched),
+        PAGE: page.html(report),
+        TABLE: page.csv_table(report),
+        PROMETHEUS: page.prometheus(report),
     }
     return write_listed(out, contents, LIST)

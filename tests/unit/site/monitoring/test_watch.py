@@ -24,7 +24,7 @@ from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
 from lesionlens.site.acceptance import accept
 from lesionlens.site.monitoring import figures, monitor_warning, page, stop_rules
-from lesionlens.site.monitoring.gather import _TESTED, gather
+from lesionlens.site.monitoring.gather import _TEST_RESULTS, gather
 from lesionlens.site.monitoring.records import MonitoredCandidate, MonitoredStudy
 from lesionlens.site.monitoring.stop_rules import StopBounds
 from lesionlens.site.monitoring.watch import watch, write
@@ -208,9 +208,9 @@ def test_what_a_killed_run_left_is_no_study(tmp_path):
 
 def test_results_of_tests_are_no_studies_in_use(tmp_path):
     """A folder of all outputs holds those of an acceptance test and of `learn` too."""
-    assert set(_TESTED) == {accept.RECORD, learn.BEGUN}
+    assert set(_TEST_RESULTS) == {accept.RECORD, learn.BEGUN}
     result(tmp_path / "batch", 1, [[("A", "accepted")]])
-    for number, (mark, (tested, _)) in enumerate(_TESTED.items(), 2):
+    for number, (mark, (tested, _)) in enumerate(_TEST_RESULTS.items(), 2):
         result(tmp_path / f"test{number}" / tested, number, [[]])
         (tmp_path / f"test{number}" / mark).write_text("{}")
     studies, notices = gather(tmp_path)
