@@ -95,7 +95,7 @@ class _Pool:
                 return
             self._assign_jobs()
             ready = wait([worker.outcomes for worker in self._workers], POLL_S)
-            for worker in [one for one in self._workers if one.outcomes in ready]:
+            for worker in [w for w in self._workers if w.outcomes in ready]:
                 yield from self._receive(worker, stop_time is not None)
 
     def end(self) -> None:
@@ -118,7 +118,7 @@ class _Pool:
 
     def _assign_jobs(self) -> None:
         while (job := self._next_job()) is not None:
-            idle = next((one for one in self._workers if one.job is None), None)
+            idle = next((w for w in self._workers if w.job is None), None)
             worker = idle or self._start()
             worker.job = job
             with suppress(OSError):  # it died meanwhile, which its pipe reports next

@@ -200,7 +200,7 @@ def repeated_scans(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ..
         if outcome.status is not Status.ANALYSED:
             continue
         files = analysed_files(out / outcome.name)
-        owner = next((owners[one] for one in sorted(files) if one in owners), None)
+        owner = next((owners[digest] for digest in sorted(files) if digest in owners), None)
         if owner is not None:
             pairs.append(f"{outcome.name} and {owner}")
         owners |= dict.fromkeys(files - owners.keys(), outcome.name)

@@ -42,9 +42,9 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
         if not cells["study"]:
             advice = "Enter the path of a study's folder or file in each row"
             raise _table_error(table, f"no path in row {len(entries) + 2}", advice)
-        place = (table.parent / cells["study"]).resolve()
-        name = _folder_name(cells["name"] or place.name)
-        entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
+        path = (table.parent / cells["study"]).resolve()
+        name = _folder_name(cells["name"] or path.name)
+        entries.append(StudyEntry(name, str(path), cells["patient"], cells["date"]))
     _refuse_duplicates(entries)
     return tuple(entries)
 
