@@ -98,14 +98,14 @@ def _table(report: AcceptanceReport) -> Table:
     from rich.text import Text
 
     from lesionlens.site.acceptance.bounds import METRICS
-    from lesionlens.site.acceptance.report import named
+    from lesionlens.site.acceptance.report import group_title
 
     table = new_table(("", "metric", "cases", "mean", "bound", ""), words=2)
     for one in report.groups:
         for row in one.judged:
             about = METRICS[row.metric]
             table.add_row(
-                Text(plain(named(one))),
+                Text(plain(group_title(one))),
                 about.title,
                 str(row.cases),
                 "–" if row.mean is None else f"{row.mean:.3f}",

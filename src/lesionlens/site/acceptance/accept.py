@@ -28,13 +28,13 @@ from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
 from lesionlens.site.acceptance.report import (
     AcceptanceReport,
+    BoundResult,
     BoundVerdict,
     CaseReport,
     GroupReport,
-    Judged,
     html,
 )
-from lesionlens.site.acceptance.signing import check_as_read, read_before
+from lesionlens.site.acceptance.signing import check_figures_unchanged, read_unsigned_report
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
@@ -78,14 +78,14 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         There is no case, a case has no reference, or cases are not one folder each. On signing:
         there is no page yet, or its figures differ from those found now.
     CancelledError
-        The user asked to stop; the same call continues.
+        The user cancelled; calling it again continues the test.
     """
     cases = _cases(test.cases)
     conventions = read_conventions(test.convention, test.cases)
     conventions.check(case.name for case in cases)
     scanners = scanners_table(test.cases, [case.name for case in cases])
     check_free(test.out, (RECORD, PAGE, SUMS), _previous_files(test.out))
-    previous = None if test.signed_by is None else read_before(test.out / RECORD)
+    previous = None if test.signed_by is None else read_unsigned_report(test.out / RECORD)
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
@@ -116,7 +116,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     if previous is not None:
-        check_as_read(previous, report)
+        check_figures_unchanged(previous, report)
     _write(report, test.out)
     return report
 
@@ -205,7 +205,7 @@ def _group(
 
 def _judge(
     metric: str, bound: float, scores: Sequence[CaseScore], bounds: AcceptanceBounds
-) -> Judged:
+) -> BoundResult:
     definition = METRICS[metric]
     failures = metric == "failures"
     values = (
@@ -219,8 +219,10 @@ def _judge(
         compared = mean
         if bounds.surely and ci is not None:
             compared = ci.low if definition.better > 0 else ci.high
-        verdict = BoundVerdict.PASSED if definition.keeps(compared, bound) else BoundVerdict.FAILED
-    return Judged(
+        verdict = (
+            BoundVerdict.PASSED if definition.is_within(compared, bound) else BoundVerdict.FAILED
+        )
+    return BoundResult(
         metric=metric, bound=bound, cases=len(values), mean=mean, interval=ci, verdict=verdict
     )
 

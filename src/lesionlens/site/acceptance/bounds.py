@@ -35,7 +35,7 @@ class Metric(NamedTuple):
     better: int
     max_value: float = 1.0
 
-    def keeps(self, value: float, bound: float) -> bool:
+    def is_within(self, value: float, bound: float) -> bool:
         """Return whether a value keeps a bound, within rounding errors."""
         return (value - bound) * self.better >= -_TOLERANCE
 

@@ -26,7 +26,7 @@ class BoundVerdict(StrEnum):
     TOO_FEW = "too few cases"
 
 
-class Judged(FileModel):
+class BoundResult(FileModel):
     """One bound on one group."""
 
     metric: str
@@ -43,7 +43,7 @@ class GroupReport(FileModel):
     dimension: str
     group: str
     cases: int
-    judged: tuple[Judged, ...]
+    judged: tuple[BoundResult, ...]
 
 
 class CaseReport(FileModel):
@@ -85,12 +85,12 @@ class AcceptanceReport(FileModel):
         )
         rows = [(group, row) for group in self.groups for row in group.judged]
         failed = [
-            f"{named(group)}: {_title(row)} {_mean_text(row)}, {_required(row)} required"
+            f"{group_title(group)}: {_title(row)} {_mean_text(row)}, {_required(row)} required"
             for group, row in rows
             if row.verdict is BoundVerdict.FAILED
         ]
         undecided = [
-            f"{named(group)}: {_title(row)} known of {row.cases} cases, too few to be judged"
+            f"{group_title(group)}: {_title(row)} known of {row.cases} cases, too few to be judged"
             for group, row in rows
             if group.dimension == "all" and row.verdict is BoundVerdict.TOO_FEW
         ]
@@ -99,16 +99,16 @@ class AcceptanceReport(FileModel):
         return reasons if reasons or has_passed_bound else ("no bound could be judged",)
 
 
-def _title(row: Judged) -> str:
+def _title(row: BoundResult) -> str:
     return METRICS[row.metric].title
 
 
-def named(group: GroupReport) -> str:
+def group_title(group: GroupReport) -> str:
     """Return a group's name, such as "scanner: not known"."""
     return group.group if group.dimension == "all" else f"{group.dimension}: {group.group}"
 
 
-def _mean_text(row: Judged) -> str:
+def _mean_text(row: BoundResult) -> str:
     """Return the mean; with the interval if only that violates the bound.
 
     More than three digits are shown where three would look as if the bound were kept.
@@ -116,16 +116,16 @@ def _mean_text(row: Judged) -> str:
     metric, bound = METRICS[row.metric], row.bound
     if row.mean is None:
         return number(None)
-    interval = row.interval if row.interval and metric.keeps(row.mean, bound) else ()
+    interval = row.interval if row.interval and metric.is_within(row.mean, bound) else ()
     compared = (interval[0] if metric.better > 0 else interval[1]) if interval else row.mean
-    format_spec = ".6f" if metric.keeps(round(compared, 3), bound) else ".3f"
+    format_spec = ".6f" if metric.is_within(round(compared, 3), bound) else ".3f"
     interval_text = (
         f" ({interval[0]:{format_spec}} – {interval[1]:{format_spec}})" if interval else ""
     )
     return f"{row.mean:{format_spec}}{interval_text}"
 
 
-def _required(row: Judged) -> str:
+def _required(row: BoundResult) -> str:
     return f"{'at least' if METRICS[row.metric].better > 0 else 'at most'} {row.bound:g}"
 
 

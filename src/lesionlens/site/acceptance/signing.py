@@ -18,7 +18,7 @@ _TIME_METRICS = {"explaining"}
 _REL_TOL, _ABS_TOL = 1e-6, 1e-9  # rounding of other processors
 
 
-def read_before(record: Path) -> AcceptanceReport:
+def read_unsigned_report(record: Path) -> AcceptanceReport:
     """Read the report that is about to be signed.
 
     Parameters
@@ -42,7 +42,7 @@ def read_before(record: Path) -> AcceptanceReport:
         ) from error
 
 
-def check_as_read(read_report: AcceptanceReport, current: AcceptanceReport) -> None:
+def check_figures_unchanged(read_report: AcceptanceReport, current: AcceptanceReport) -> None:
     """Refuse to sign figures that differ from those of the page that was read.
 
     Raises

@@ -10,7 +10,7 @@ from typing import Any
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.run_context import RunContext
-from lesionlens.site.cohort.processes import DIED, GRACE_S, LEFT, POLL_S
+from lesionlens.site.cohort.processes import GRACE_S, NOT_STOPPED_IN_TIME, POLL_S, WORKER_DIED
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -71,7 +71,8 @@ def _submitted_outcomes(
                 cancel_time = time.monotonic()
             if cancel_time is not None and time.monotonic() - cancel_time > GRACE_S:
                 yield from (
-                    StudyOutcome(j.name, Status.STOPPED, 130, LEFT) for j in pending.values()
+                    StudyOutcome(j.name, Status.STOPPED, 130, NOT_STOPPED_IN_TIME)
+                    for j in pending.values()
                 )
                 return
             for future in [f for f in pending if f.done() and f.status in _FINAL_STATES]:
@@ -85,7 +86,7 @@ def _submitted_outcomes(
 def _failed_outcome(job: StudyJob, future: Any) -> StudyOutcome:
     """Distinguish a study whose worker died (an error of dask) from a cancelled one."""
     if future.status == "error":
-        return StudyOutcome(job.name, Status.FAILED, 1, DIED)
+        return StudyOutcome(job.name, Status.FAILED, 1, WORKER_DIED)
     return StudyOutcome(job.name, Status.STOPPED, 1, _LOST)
 
 

@@ -27,8 +27,8 @@ POLL_S = 0.2
 GRACE_S = 120.0
 """Grace period for workers to stop before they are terminated."""
 _JOIN_S = 5.0
-LEFT = "not analysed: its worker did not stop in time"
-DIED = "its worker died, most likely for lack of memory; use fewer --workers"
+NOT_STOPPED_IN_TIME = "not analysed: its worker did not stop in time"
+WORKER_DIED = "its worker died, most likely for lack of memory; use fewer --workers"
 
 Task = Callable[[StudyJob, RunContext], StudyOutcome]
 
@@ -90,7 +90,9 @@ class _Pool:
                 yield from self._stop()
             if stop_time is not None and time.monotonic() - stop_time > grace_s:
                 yield from (
-                    _stopped_outcome(worker.job, LEFT) for worker in self._busy if worker.job
+                    _stopped_outcome(worker.job, NOT_STOPPED_IN_TIME)
+                    for worker in self._busy
+                    if worker.job
                 )
                 return
             self._assign_jobs()
@@ -163,9 +165,9 @@ class _Pool:
             if job is None:
                 return
             if stopping:
-                yield _stopped_outcome(job, LEFT)
+                yield _stopped_outcome(job, NOT_STOPPED_IN_TIME)
             elif job.name in self._died_once:
-                yield StudyOutcome(job.name, Status.FAILED, 1, DIED)
+                yield StudyOutcome(job.name, Status.FAILED, 1, WORKER_DIED)
             else:
                 self._died_once.add(job.name)
                 self._retries.append(job)

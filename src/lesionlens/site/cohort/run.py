@@ -116,7 +116,7 @@ def run_cohort(
     with _database_of(cohort) as database:
         digests = {job.name: fingerprint(job.study) for job in jobs}
         jobs = tuple(
-            replace(job, new_here=_may_be_foreign(database, job, digests[job.name])) for job in jobs
+            replace(job, is_new=_may_be_foreign(database, job, digests[job.name])) for job in jobs
         )
         database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
         if cohort.resume:
@@ -136,12 +136,12 @@ def run_cohort(
 
 
 def _may_be_foreign(database: WorklistDatabase, job: StudyJob, digest: str) -> bool:
-    """Return whether the result that stands there may be another study's."""
+    """Return whether an existing result in the output folder may be of another study."""
     return _is_elsewhere(database, job) or is_replaced(database, job, digest)
 
 
 def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
-    """Return whether the list knows no study of this name, or one in another folder."""
+    """Return whether the list has no study of this name, or one in another folder."""
     entry = database.entry(job.name)
     return entry is None or entry.place != str(job.study.resolve())
 
@@ -181,7 +181,7 @@ def _complete(
                 for source in databases
                 if not _is_elsewhere(source, job) or holds_inputs_of(job.study, job.out)
             )
-            outcome = next((one for one in outcomes if one is not None), None)
+            outcome = next(filter(None, outcomes), None)
             if outcome is not None:
                 store_outcome(database, job, outcome, digest)
                 completed[job.name] = outcome

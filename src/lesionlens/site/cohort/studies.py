@@ -30,7 +30,7 @@ class StudyJob:
     patient: str = ""
     date: str = ""
     """Patient and date that a table of studies names."""
-    new_here: bool = False
+    is_new: bool = False
     """Whether the output folder's list had no study of this name in this folder, or its result was
     replaced. An existing result must then be of the same files."""
 

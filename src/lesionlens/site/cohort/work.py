@@ -134,11 +134,11 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     from lesionlens.results.review.earlier import check_own_name  # noqa: PLC0415
 
     start = time.perf_counter()
-    check_outside(job.study, job.out)  # a table's folder may be that of its studies
+    check_outside(job.study, job.out)  # a table may list its own folder as a study
     check_target(job.out)
     check_folder(job.out)
     study = open_study(job.study, recall=True, context=context)
-    if job.new_here:
+    if job.is_new:
         check_own_name(hashed(study), job.out)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result, notices = choice.engine.run(

@@ -33,7 +33,7 @@ _COPIES = (
 )  # fmt: skip
 
 
-def adopt(connection: sqlite3.Connection, folder: Path) -> None:
+def import_earlier_databases(connection: sqlite3.Connection, folder: Path) -> None:
     """Copy the databases of earlier releases; their files are not changed.
 
     Parameters

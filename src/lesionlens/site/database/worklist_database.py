@@ -26,7 +26,7 @@ from lesionlens.base.files.databases import database_errors, may_write, open_dat
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
-from lesionlens.site.database.earlier import READING, adopt
+from lesionlens.site.database.earlier import READING, import_earlier_databases
 from lesionlens.site.database.reads import ACT, read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
@@ -57,7 +57,7 @@ _READ = "study, reader, session, arm"
 _OUTCOME = "name, status, exit_status, message, seconds, candidates, engine, peak_memory_mib"
 _SEPARATOR = "\x1f"
 _OF_ANALYSIS = "\x1e"
-"""Prefix of a warning that a result alone has."""
+"""Prefix of a stored warning that comes from the analysis result."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -363,7 +363,7 @@ def _make_tables(connection: sqlite3.Connection, folder: Path) -> None:
                 raise ValueError("a database of another program")
             for statement in _TABLES:
                 connection.execute(statement)
-            adopt(connection, folder)
+            import_earlier_databases(connection, folder)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 

@@ -23,20 +23,20 @@ _MIN_VALUES = 20  # minimum number of values on either side for a drift test
 class Rate:
     """A proportion with its 95 % interval (Wilson 1927)."""
 
-    part: int
-    of: int
+    count: int
+    total: int
 
     @property
-    def share(self) -> float | None:
+    def fraction(self) -> float | None:
         """The proportion; None without data."""
-        return self.part / self.of if self.of else None
+        return self.count / self.total if self.total else None
 
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper bound; 0 and 1 without data."""
-        if not self.of:
+        if not self.total:
             return 0.0, 1.0
-        limits = stats.binomtest(self.part, self.of).proportion_ci(0.95, method="wilson")
+        limits = stats.binomtest(self.count, self.total).proportion_ci(0.95, method="wilson")
         return float(limits.low), float(limits.high)
 
 
@@ -109,7 +109,7 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
         effort
         for study in studies
         for candidate in study.candidates
-        for reader, effort in candidate.pointed.items()
+        for reader, effort in candidate.prompt_efforts.items()
         if counts(reader)
     ]
     return Group(

@@ -106,7 +106,7 @@ def _remove_test_results(name: str, folders: list[str], files: Sequence[str]) ->
     return notices
 
 
-def with_images(
+def add_image_features(
     studies: Sequence[MonitoredStudy],
     folder: Path,
     *,
@@ -224,7 +224,13 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     network_uids = {candidate.tracking_uid for candidate in flagged}
     added_by_readers = [
         MonitoredCandidate(
-            uid, 0.0, None, None, verdicts[uid], added_by=reader, pointed=efforts.get(uid, {})
+            uid,
+            0.0,
+            None,
+            None,
+            verdicts[uid],
+            added_by=reader,
+            prompt_efforts=efforts.get(uid, {}),
         )
         for uid, reader in sorted(added.items())
         if uid not in network_uids
@@ -300,15 +306,15 @@ def _candidate(
         volume_ml=row["volume_ml"].get("wt"),
         uncertainty=row.get("uncertainty"),
         verdicts=states,
-        pointed=efforts.get(row["tracking_uid"], {}),
-        apart=bool(row.get("apart")),
+        prompt_efforts=efforts.get(row["tracking_uid"], {}),
+        is_other_finding=bool(row.get("apart")),
     )
 
 
 def _verdicts(
     events: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, dict[str, ReviewState]], dict[str, str]]:
-    """Return each reader's last decision on each candidate, and who added which candidates.
+    """Return each reader's last decision on each candidate, and the reader who added each one.
 
     A part that was split off a candidate does not count as added. Undoing an act or placing only
     diameters is no decision: the preceding act remains valid, whoever made it.

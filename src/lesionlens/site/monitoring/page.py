@@ -45,10 +45,10 @@ class MonitoringReport:
 
 
 def _rate(rate: Rate) -> str:
-    if rate.share is None:
+    if rate.fraction is None:
         return "–"
     low, high = rate.interval
-    return f"{rate.share:.0%} ({low:.0%}–{high:.0%})"
+    return f"{rate.fraction:.0%} ({low:.0%}–{high:.0%})"
 
 
 def _cells(group: Group) -> tuple[str, ...]:
@@ -106,10 +106,10 @@ def csv_table(report: MonitoringReport) -> str:
                 score,
                 candidate.volume_ml,
                 candidate.added,
-                candidate.apart,
+                candidate.is_other_finding,
             )
             for reader, verdict in candidate.verdicts.items() or [("", "unreviewed")]:
-                effort = candidate.pointed.get(reader)
+                effort = candidate.prompt_efforts.get(reader)
                 pointed = ("", "") if effort is None else (effort.prompts, round(effort.seconds, 1))
                 row = (*study_columns, *candidate_columns, reader, str(verdict), *pointed)
                 rows.append([cell(value) for value in row])

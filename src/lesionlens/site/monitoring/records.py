@@ -39,9 +39,9 @@ class MonitoredCandidate:
     """By reader; "" for an unnamed reader."""
     added_by: str | None = None
     """Reader who added it, "" for an unnamed one; None for the network's."""
-    pointed: Mapping[str, PromptEffort] = field(default_factory=dict)
+    prompt_efforts: Mapping[str, PromptEffort] = field(default_factory=dict)
     """By reader, if the outline was made or corrected with prompts."""
-    apart: bool = False
+    is_other_finding: bool = False
     """Whether it is listed apart, as probably not tumour."""
 
     @property
@@ -75,13 +75,15 @@ class MonitoredStudy:
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
         """The network's candidates, without those that are listed apart."""
         return tuple(
-            candidate for candidate in self.candidates if not (candidate.added or candidate.apart)
+            candidate
+            for candidate in self.candidates
+            if not (candidate.added or candidate.is_other_finding)
         )
 
     @property
     def other_findings(self) -> tuple[MonitoredCandidate, ...]:
         """The network's candidates that are listed apart."""
-        return tuple(candidate for candidate in self.candidates if candidate.apart)
+        return tuple(candidate for candidate in self.candidates if candidate.is_other_finding)
 
     @property
     def week(self) -> str:

@@ -28,7 +28,7 @@ _SIGNIFICANCE_LEVEL = 0.01
 MIN_COUNT = 10  # studies or verdicts below which no rule is evaluated
 
 
-def broken(
+def violated_rules(
     weeks: Sequence[Group],
     calibration: ScoreReliability,
     drifts: Sequence[Drift],
@@ -41,7 +41,7 @@ def broken(
         _, high = last.acceptance.interval
         if last.verdicts >= MIN_COUNT and high < bounds.least_acceptance:
             sentences.append(
-                f"{last.name}: {last.acceptance.part} of {last.acceptance.of} candidates were "
+                f"{last.name}: {last.acceptance.count} of {last.acceptance.total} candidates were "
                 f"accepted or edited; surely fewer than {bounds.least_acceptance:.0%}"
             )
         mean = last.candidates / max(last.studies, 1)

@@ -10,7 +10,7 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import first_few
 from lesionlens.site.monitoring import figures, page, stop_rules
-from lesionlens.site.monitoring.gather import gather, with_images
+from lesionlens.site.monitoring.gather import add_image_features, gather
 from lesionlens.site.monitoring.stop_rules import StopBounds
 
 PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
@@ -44,7 +44,7 @@ def watch(
     """
     studies, notices = gather(folder)
     if images is not None:
-        studies, image_notices = with_images(studies, images, context=context)
+        studies, image_notices = add_image_features(studies, images, context=context)
         notices += image_notices
     today = datetime.now(UTC).date()
     past = [study for study in studies if study.day <= today]
@@ -66,7 +66,7 @@ def watch(
         calibration=calibration,
         drifts=drifts,
         baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
-        stops=stop_rules.broken(past_weeks, calibration, drifts, bounds),
+        stops=stop_rules.violated_rules(past_weeks, calibration, drifts, bounds),
         not_evaluated=stop_rules.not_evaluated(past_weeks, calibration, drifts),
         notices=tuple(notices),
     )

@@ -169,7 +169,7 @@ class Peer:
             "Try again later, or ask its administrator",
         )
 
-    def broke(self, n_responses: int) -> ResourceError:
+    def connection_lost(self, n_responses: int) -> ResourceError:
         """Return the error for an association that the archive ended.
 
         Parameters
@@ -179,7 +179,9 @@ class Peer:
             first request mostly does not know the local AE title; Orthanc and DCMTK do so.
         """
         if n_responses:
-            return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
+            return unreachable(
+                self.address, "the connection connection_lost", "Try again; nothing was kept"
+            )
         own_title, port = self.access.title, self.access.port
         return unreachable(
             self.address,

@@ -14,7 +14,7 @@ from lesionlens.site.pacs.peer import UnreachableError
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
 """Waiting times before retries, if an archive is busy or the connection is lost."""
-LONGEST_WAIT_S = 60.0
+MAX_WAIT_S = 60.0
 
 
 class BrokenOffError(UnreachableError):
@@ -94,7 +94,7 @@ class Ledger:
         self._unlisted: tuple[Outgoing, ...] = ()
         self._n_present = 0
         self.has_listing = False
-        """Whether the archive has listed its objects, and so knows this machine."""
+        """Whether the archive has listed its objects, so that it knows this machine."""
 
     @property
     def remaining(self) -> list[Outgoing]:
@@ -173,7 +173,7 @@ class Ledger:
             )
         return Delivery(tuple(stored), self._n_present, refused, self._unlisted, notices)
 
-    def broken(self, error: UnreachableError, is_listed: bool) -> ResourceError:
+    def incomplete_error(self, error: UnreachableError, is_listed: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""
         count_text = f"it has {self.count}" if is_listed else f"it confirmed {self.count}"
         return ResourceError(
@@ -232,8 +232,8 @@ def deliver(
             if not ledger.remaining:
                 break
             if wait_s is None:
-                raise ledger.broken(error, is_listed) from error
-            context.pause("sending", min(error.wait_s or wait_s, LONGEST_WAIT_S))
+                raise ledger.incomplete_error(error, is_listed) from error
+            context.pause("sending", min(error.wait_s or wait_s, MAX_WAIT_S))
     if ledger.record_unlisted(list_objects):  # some archives list a moment later
         context.pause("sending", WAITS_S[0])
         ledger.record_unlisted(list_objects)

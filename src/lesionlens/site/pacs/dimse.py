@@ -51,12 +51,12 @@ class DimsePacs(Pacs):
         identifier.NumberOfStudyRelatedInstances = None
         identifier.IssuerOfPatientID = identifier.PatientBirthDate = identifier.PatientSex = ""
         with self._find_association(context) as assoc:
-            found = [
+            studies = [
                 _found_study(item) for item in self._matches(assoc, identifier, context, LIMIT)
             ]
         return tuple(
             sorted(
-                (study for study in found if is_uid(study.study_uid)),
+                (study for study in studies if is_uid(study.study_uid)),
                 key=lambda study: study.study_date,
             )
         )
@@ -107,7 +107,7 @@ class DimsePacs(Pacs):
             for status, item in assoc.send_c_find(identifier, FindModel):
                 raise_if_stopped(context.cancel, "the search")
                 if not status:
-                    raise self._peer.broke(count)
+                    raise self._peer.connection_lost(count)
                 if status.Status in _PENDING and item is not None:
                     count += 1
                     if count > limit:
@@ -150,12 +150,12 @@ class DimsePacs(Pacs):
             if assoc.is_established:
                 ledger.refuse(item, f"it cannot be sent as it is ({type(error).__name__})")
                 return
-            raise BrokenOffError(self.address, "the connection broke") from error
+            raise BrokenOffError(self.address, "the connection connection_lost") from error
         raise_if_stopped(context.cancel, "sending")
         if not status and not ledger.count and not ledger.has_listing:
-            raise self._peer.broke(0)
+            raise self._peer.connection_lost(0)
         if not status:
-            raise BrokenOffError(self.address, "the connection broke")
+            raise BrokenOffError(self.address, "the connection connection_lost")
         if status.Status in _STORED:
             ledger.store(item)
         elif status.Status & 0xFF00 == _NO_RESOURCES:

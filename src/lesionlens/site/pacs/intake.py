@@ -24,7 +24,13 @@ from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
 from lesionlens.site.pacs.files import Outgoing, read_outgoing
-from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
+from lesionlens.site.pacs.peer import (
+    FoundStudy,
+    StudyQuery,
+    check_empty,
+    check_uid,
+    study_not_found,
+)
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30
@@ -118,7 +124,7 @@ class Intake:
         with self._lock:
             self._is_open = False
 
-    def check_whole(self) -> str:
+    def check_complete(self) -> str:
         """Raise on errors or missing images; return a notice about the patient, or ""."""
         if self.failure is not None:
             raise self.failure
@@ -295,7 +301,7 @@ class Pacs(ABC):
         context.progress("fetch", 0.0)
         listed = self._listing(study_uid, context)
         if not listed:
-            raise absent(study_uid)
+            raise study_not_found(study_uid)
         with staged(target) as staging_folder:
             intake = Intake(
                 staging_folder,
@@ -308,7 +314,7 @@ class Pacs(ABC):
                 self._fetch(study_uid, intake, context)
             finally:
                 intake.close()
-            notice = intake.check_whole()
+            notice = intake.check_complete()
         return Retrieved(intake.count, (notice,) if notice else ())
 
 

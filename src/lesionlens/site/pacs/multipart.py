@@ -9,7 +9,7 @@ HEADER_BYTES = 65536
 """Maximum size of a part's header, and of the preamble."""
 
 
-class Broken(ValueError):
+class MultipartError(ValueError):
     """Not multipart, or truncated before the closing boundary."""
 
 
@@ -18,7 +18,7 @@ def boundary_of(content_type: str) -> bytes:
 
     Raises
     ------
-    Broken
+    MultipartError
         The type is not multipart, or names no boundary.
 
     Examples
@@ -30,7 +30,7 @@ def boundary_of(content_type: str) -> bytes:
     header["Content-Type"] = content_type
     boundary = header.get_boundary()
     if header.get_content_maintype() != "multipart" or not boundary:
-        raise Broken(f"a response of type {header.get_content_type()}")
+        raise MultipartError(f"a response of type {header.get_content_type()}")
     return boundary.encode("latin-1", "replace")
 
 
@@ -46,7 +46,7 @@ def parts(chunks: Iterator[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]
 
     Raises
     ------
-    Broken
+    MultipartError
         The body is truncated, or a header does not end.
 
     Examples
@@ -83,7 +83,7 @@ class _Body:
         for chunk in self.until(marker):
             n_skipped += len(chunk)
             if n_skipped > HEADER_BYTES:
-                raise Broken("a header without an end")
+                raise MultipartError("a header without an end")
 
     def ends(self) -> bool:
         """Return whether the closing boundary follows."""
@@ -100,4 +100,4 @@ class _Body:
         for chunk in self._chunks:
             self._buffer += chunk
             return
-        raise Broken("a truncated response")
+        raise MultipartError("a truncated response")

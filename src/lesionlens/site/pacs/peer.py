@@ -215,7 +215,7 @@ def check_empty(target: Path) -> None:
         )
 
 
-def absent(study_uid: str) -> UnusableInputError:
+def study_not_found(study_uid: str) -> UnusableInputError:
     """Return the error for a study that the archive does not list."""
     return UnusableInputError(
         found=f"no study {study_uid} in the archive",

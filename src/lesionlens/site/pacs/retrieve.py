@@ -138,7 +138,7 @@ def _await_responses(
         if not status and intake.count == 0:
             return False  # Orthanc's response if C-GET is not allowed
         if not status:
-            raise peer.broke(intake.count)
+            raise peer.connection_lost(intake.count)
         if status.Status in _PENDING or status.Status == _SUCCESS:
             continue
         if status.Status in _NOT_OFFERED:

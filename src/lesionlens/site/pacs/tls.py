@@ -84,9 +84,9 @@ def handshake_error(
 def tls_reason(error: Exception) -> tuple[str, str] | None:
     """Return why TLS failed and what to do; None for other errors."""
     text = str(error).lower().replace("_", " ")
-    for patterns, found, next_step in _TLS_REASONS:
+    for patterns, reason, next_step in _TLS_REASONS:
         if any(pattern in text for pattern in patterns):
-            return found, next_step
+            return reason, next_step
     return None
 
 

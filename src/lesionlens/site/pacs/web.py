@@ -28,7 +28,7 @@ from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
 from lesionlens.site.pacs.intake import Intake, Pacs
-from lesionlens.site.pacs.multipart import Broken, boundary_of, parts
+from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
 from lesionlens.site.pacs.peer import (
     LIMIT,
     MAX_IMAGES,
@@ -230,7 +230,7 @@ class WebPacs(Pacs):
         """Translate any problem with a response into an error that names the archive."""
         try:
             yield
-        except Broken as error:
+        except MultipartError as error:
             raise unreachable(
                 self.address, str(error), "Fetch it again; nothing was kept"
             ) from error
@@ -272,7 +272,7 @@ def _read_bounded(response: Response) -> BytesIO:
         for piece in source.stream(_CHUNK_BYTES, decode_content=True):
             body.write(piece)
             if body.tell() > MAX_ANSWER_BYTES:
-                raise Broken(f"a response of more than {MAX_ANSWER_BYTES / 2**20:.3g} MB")
+                raise MultipartError(f"a response of more than {MAX_ANSWER_BYTES / 2**20:.3g} MB")
     body.seek(0)
     return body
 

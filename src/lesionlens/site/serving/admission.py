@@ -28,7 +28,7 @@ class Admission:
         return any(matches)
 
 
-def owner_asking(headers: Headers, admission: Admission) -> str:
+def client_identity(headers: Headers, admission: Admission) -> str:
     """Return the client's identity by the key in the headers.
 
     Raises

@@ -29,7 +29,7 @@ class NoTraceError(LesionLensError):
 
 
 @dataclass(eq=False, slots=True)
-class HeldStudy:
+class SessionStudy:
     """A study of a session, with the engine's attention trace (None if missing or released)."""
 
     prepared: PreparedStudy
@@ -58,7 +58,7 @@ class EngineRequest:
 Response = tuple[Header, Arrays]
 
 
-def respond(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> bytes:
+def respond(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> bytes:
     """Return the response message.
 
     Raises
@@ -77,14 +77,14 @@ def respond(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) 
     return pack(header, arrays, np.asarray(study.prepared.brain))
 
 
-def _predict(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _predict(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request
     prediction = predict(engine, study.prepared, context=job.context)
     study.trace = prediction.trace
     return messages.prediction_out(prediction)
 
 
-def _perturbed(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _perturbed(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     perturbations = messages.perturbations_in(request.header, request.arrays())
     perturbable = _require(engine, SupportsPerturbation)
     return messages.perturbed_out(
@@ -96,19 +96,19 @@ def _perturbed(engine: Engine, study: HeldStudy, request: EngineRequest, job: Jo
     )
 
 
-def _first_pass(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _first_pass(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request
     supporting = _require(engine, SupportsFirstPass)
     return messages.first_pass_out(supporting.first_pass(study.prepared, context=job.context))
 
 
-def _grid(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _grid(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request, job
     grid = _require(engine, SupportsPerturbation).perturbation_grid(study.prepared)
     return {"grid": messages.grid_out(grid)}, {}
 
 
-def _attribute(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _attribute(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del job
     target = Target(_region_of(study, request))
     return messages.volume_out(
@@ -116,7 +116,7 @@ def _attribute(engine: Engine, study: HeldStudy, request: EngineRequest, job: Jo
     )
 
 
-def _probe(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _probe(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del engine, job
     probe_row = _trace_of(study).probe_row
     i, j, k = (int(value) for value in request.header["voxel"])
@@ -125,7 +125,7 @@ def _probe(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -
     return _values_response(probe_row((i, j, k)))
 
 
-def _layer(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _layer(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del engine, job
     header, trace = request.header, _trace_of(study)
     head = None if header["head"] is None else int(header["head"])
@@ -136,7 +136,7 @@ def _layer(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -
     )
 
 
-_HANDLERS: dict[RequestKind, Callable[[Engine, HeldStudy, EngineRequest, Job], Response]] = {
+_HANDLERS: dict[RequestKind, Callable[[Engine, SessionStudy, EngineRequest, Job], Response]] = {
     RequestKind.PREDICT: _predict,
     RequestKind.PERTURBED: _perturbed,
     RequestKind.PRELIMINARY: _first_pass,
@@ -151,7 +151,7 @@ def _values_response(values: NDArray[np.float32]) -> Response:
     return {}, {"values": values}
 
 
-def _region_of(study: HeldStudy, request: EngineRequest) -> Region:
+def _region_of(study: SessionStudy, request: EngineRequest) -> Region:
     region = Region(request.header["region"])
     if region not in study.prepared.regions:
         raise UnusableInputError(
@@ -162,7 +162,7 @@ def _region_of(study: HeldStudy, request: EngineRequest) -> Region:
     return region
 
 
-def _trace_of(study: HeldStudy) -> Trace:
+def _trace_of(study: SessionStudy) -> Trace:
     if study.trace is None:
         raise NoTraceError(
             found="a study whose attention the server no longer holds",

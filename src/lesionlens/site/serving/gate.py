@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lesionlens.base.errors import FullError, LesionLensError, UnusableInputError
-from lesionlens.site.serving.admission import Admission, owner_asking
+from lesionlens.site.serving.admission import Admission, client_identity
 from lesionlens.site.serving.error_responses import TooLargeError, error_response
 from lesionlens.site.serving.sessions import Sessions
 
@@ -84,7 +84,7 @@ class Gate:
         path, headers = scope["path"], Request(scope).headers
         try:
             if path not in OPEN:
-                scope.setdefault("state", {})["owner"] = owner_asking(headers, self._admission)
+                scope.setdefault("state", {})["owner"] = client_identity(headers, self._admission)
             call.allow(self._max_body_bytes(path), headers.get("content-length", ""))
         except LesionLensError as error:
             await error_response(error)(scope, call.receive, call.send)

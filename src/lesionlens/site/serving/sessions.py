@@ -18,7 +18,12 @@ from lesionlens.base.labels import RequestKind
 from lesionlens.engines.engine import Engine, SupportsForgetting
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
-from lesionlens.site.serving.engine_requests import EngineRequest, HeldStudy, NoTraceError, respond
+from lesionlens.site.serving.engine_requests import (
+    EngineRequest,
+    NoTraceError,
+    SessionStudy,
+    respond,
+)
 from lesionlens.site.serving.job_queue import Job, JobQueue
 from lesionlens.site.serving.memory_use import held_bytes
 
@@ -53,7 +58,7 @@ class Arriving:
 
     Parameters
     ----------
-    most : int
+    max_bytes : int
         Limit of all messages, bytes.
     """
 
@@ -95,7 +100,7 @@ class Arriving:
 class _StoredStudy:
     """A study in memory."""
 
-    study: HeldStudy
+    study: SessionStudy
     parts: tuple[str, ...]
     trace_bytes: int = 0
     last_used: float = field(default_factory=time.monotonic)
@@ -236,7 +241,7 @@ class Sessions:
             return missing
         prepared = messages.deserialise_study(manifest, session.parts, self.limits.memory_bytes)
         with self._lock:
-            session.studies[name] = _StoredStudy(HeldStudy(prepared), tuple(part_names))
+            session.studies[name] = _StoredStudy(SessionStudy(prepared), tuple(part_names))
         return []
 
     def ask(self, session: Session, name: str, message: bytes) -> None:

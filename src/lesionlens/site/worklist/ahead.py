@@ -124,7 +124,7 @@ class _AheadRun:
             job = StudyJob(entry.name, path, database.folder / entry.name)
             path.stat()  # raises if it is not available
             digest = fingerprint(path)
-            job = replace(job, new_here=is_replaced(database, job, digest))
+            job = replace(job, is_new=is_replaced(database, job, digest))
         except CancelledError:
             return None
         except (LesionLensError, OSError) as error:

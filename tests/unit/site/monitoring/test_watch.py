@@ -299,7 +299,7 @@ def test_verdicts_are_counted_by_week_and_reader(tmp_path):
     first, second = watched.weeks
     assert (first.name, first.studies, first.candidates) == ("2026-W02", 2, 3)
     assert (first.accepted, first.edited, first.rejected, first.added) == (2, 1, 1, 1)
-    assert (second.studies, second.verdicts, second.acceptance.share) == (1, 0, None)
+    assert (second.studies, second.verdicts, second.acceptance.fraction) == (1, 0, None)
     a, b = watched.readers
     assert (a.name, a.accepted, a.edited, a.rejected, a.added) == ("A", 2, 1, 0, 0)
     assert (b.name, b.rejected, b.added) == ("B", 1, 1)
@@ -427,7 +427,7 @@ def judged(scores, verdicts):
 
 def calibration_alarms(scores, verdicts):
     found = figures.calibration(judged(scores, verdicts))
-    return len(stop_rules.broken((), found, (), BOUNDS)), found
+    return len(stop_rules.violated_rules((), found, (), BOUNDS)), found
 
 
 def test_right_scores_break_no_rule_by_chance():

@@ -16,7 +16,7 @@ from lesionlens.base.files.staging import staged
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake
-from lesionlens.site.pacs.multipart import Broken, boundary_of, parts
+from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def taking(folder, image, **more):
 def test_a_listed_image_is_kept_byte_by_byte_under_a_number(tmp_path, image):
     into = taking(tmp_path, image)
     into.add_file(iter([image[0][:1000], image[0][1000:]]))
-    into.check_whole()
+    into.check_complete()
     assert [p.name for p in tmp_path.iterdir()] == ["000001.dcm"]
     assert (tmp_path / "000001.dcm").read_bytes() == image[0]
 
@@ -43,7 +43,7 @@ def test_an_image_that_comes_twice_is_kept_once(tmp_path, image):
     into = taking(tmp_path, image)
     into.add_file((image[0],))
     into.add_file((image[0],))
-    into.check_whole()
+    into.check_complete()
     assert into.count == 1 == len(list(tmp_path.iterdir()))
 
 
@@ -100,7 +100,7 @@ def test_missing_images_leave_nothing(tmp_path, image):
     ):
         into = Intake(aside, STUDY, {image[1]: image[2], "1.2.3": image[2]})
         into.add_file((image[0],))
-        into.check_whole()
+        into.check_complete()
     assert not list(tmp_path.iterdir())
 
 
@@ -109,7 +109,7 @@ def test_a_refused_image_is_the_studys_failure(tmp_path, image):
     assert not into.try_add_file(b"nothing")
     assert into.try_add_file(image[0])
     with pytest.raises(ReadError, match="not a DICOM file"):
-        into.check_whole()
+        into.check_complete()
 
 
 def test_a_late_thread_finds_the_door_shut(tmp_path, image):
@@ -150,7 +150,7 @@ def test_parts_come_back_however_the_wire_cuts_them(bodies, places):
 def test_a_body_without_its_end_is_broken(bodies, missing, places):
     """Also where the server gave no length, and HTTP itself sees nothing wrong."""
     whole = message([body.replace(b"--==x", b"") for body in bodies])
-    with pytest.raises(Broken):
+    with pytest.raises(MultipartError):
         for part in parts(cut(whole[: max(len(whole) - missing, 0)], places), b"==x"):
             b"".join(part)
 
@@ -161,11 +161,11 @@ def test_a_header_without_end_is_not_read_for_ever():
         while True:
             yield b"A: b" * 1000
 
-    with pytest.raises(Broken, match="header"):
+    with pytest.raises(MultipartError, match="header"):
         next(parts(endless(), b"==x"))
 
 
 @pytest.mark.parametrize("kind", ["", "text/html", "multipart/related", "application/dicom"])
 def test_an_answer_of_another_kind_is_named(kind):
-    with pytest.raises(Broken):
+    with pytest.raises(MultipartError):
         boundary_of(kind)

@@ -71,7 +71,7 @@ class Adapter:
     def __init__(self, sessions: Sessions, folder: Path | None) -> None:
         self.sessions, self.datastore = sessions, Datastore(folder)
         self.uploads = Uploads(sessions.limits.memory_bytes, self._release)
-        self.pointed = PromptedStudies(sessions.limits.memory_bytes // 4)
+        self.prompted_studies = PromptedStudies(sessions.limits.memory_bytes // 4)
         self._n_waiting: Counter[str] = Counter()
         sessions.chores += (self.uploads.expire, self._release_missing)
 
@@ -103,7 +103,7 @@ class Adapter:
 
     def _release_missing(self) -> None:
         """Release what is cached of removed images, such as ones of the datastore."""
-        for image in self.pointed.drop_missing():
+        for image in self.prompted_studies.drop_missing():
             self.sessions.release(str(image))
 
     def info(self) -> dict[str, Any]:
@@ -177,7 +177,11 @@ class Adapter:
     def inference(self, model: str, request: InferenceRequest, start: bytes | None) -> Inference:
         """Return the job for a request; `start` is the outline to correct."""
         is_analysis = model in self.sessions.models
-        job = Inference(request) if is_analysis else PromptInference(request, self.pointed, start)
+        job = (
+            Inference(request)
+            if is_analysis
+            else PromptInference(request, self.prompted_studies, start)
+        )
         name = model if is_analysis else model.removesuffix(SUFFIX)
         job.on_start = partial(self.sessions.use, name, str(request.image))
         return job

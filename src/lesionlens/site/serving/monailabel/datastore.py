@@ -46,13 +46,13 @@ class Datastore:
         """Return all images by name; the second of two equal names includes its suffix."""
         if self._folder is None:
             return {}
-        found = {}
+        images: dict[str, Path] = {}
         for path in sorted(self._folder.iterdir()):
             is_image = path.is_dir() or path.name.lower().endswith(SUFFIXES)
             if is_image and path.name != _LABELS and self._is_inside(path.name):
                 name = image_name(path.name)
-                found[path.name if name in found else name] = path
-        return found
+                images[path.name if name in images else name] = path
+        return images
 
     def image(self, name: str) -> Path:
         """Return the path of an image.

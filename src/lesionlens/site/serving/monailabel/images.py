@@ -105,7 +105,7 @@ def study_of(
 
 def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext) -> Study:
     """Open a volume as its most likely sequence, with a notice about the uncertainty."""
-    from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
+    from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, rarely needed
 
     unidentified = error.study.set_aside
     likeliest = (

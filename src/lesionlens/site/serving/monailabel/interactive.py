@@ -60,7 +60,7 @@ class PromptedStudy:
 
     image: Path
     prepared: PreparedStudy
-    chances: prompted.AnalysedProbability
+    probability: prompted.AnalysedProbability
     codes: tuple[int, int]
     """sform and qform codes of the reference, as in `results.export.nifti`."""
 
@@ -68,7 +68,7 @@ class PromptedStudy:
     def bytes(self) -> int:
         """Memory held by the study."""
         images = self.prepared.channels.nbytes + self.prepared.brain.nbytes
-        return int(images) + self.chances.bytes
+        return int(images) + self.probability.bytes
 
 
 class PromptedStudies:
@@ -78,7 +78,7 @@ class PromptedStudies:
 
     Parameters
     ----------
-    most_bytes : int
+    max_bytes : int
         Memory limit for all studies.
     """
 
@@ -86,7 +86,7 @@ class PromptedStudies:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._cached: OrderedDict[tuple[object, ...], PromptedStudy] = OrderedDict()
-        self.own = StudyPrompts()
+        self.fallback_prompter = StudyPrompts()
         """Answers prompts for engines without prompt support."""
 
     def find(self, request: InferenceRequest, context: RunContext) -> PromptedStudy:
@@ -117,7 +117,7 @@ class PromptedStudies:
             missing = [key for key, study in self._cached.items() if not study.image.exists()]
             images = [self._cached.pop(key).image for key in missing]
         if images:
-            self.own.forget()
+            self.fallback_prompter.forget()
         return images
 
 
@@ -180,12 +180,11 @@ class PromptInference(Inference):
         self, rounds: list[Prompts], study: PromptedStudy, scratch_folder: Path, context: RunContext
     ) -> PromptedVolume:
         prepared = study.prepared
-        prompter = as_promptable(self._request.engine) or self._studies.own
+        prompter = as_promptable(self._request.engine) or self._studies.fallback_prompter
 
         def answer(request: PromptRequest) -> PromptResponse:
             context.check("answering points")
-            known = study.chances
-            return answer_prompts(prompter, prepared, request, known, context=context)
+            return answer_prompts(prompter, prepared, request, study.probability, context=context)
 
         def ask(prompts: Prompts, start: NDArray[np.bool_] | None) -> PromptedVolume:
             return prompted.ask(prompts, prepared, answer, start)

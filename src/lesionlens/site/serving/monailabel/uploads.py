@@ -94,9 +94,9 @@ class Uploads:
 
     Parameters
     ----------
-    most_bytes : int
+    max_bytes : int
         Disk space for all uploads.
-    removed : callable
+    on_removed : callable
         Receives each upload that was removed or has expired.
     """
 
