@@ -191,7 +191,7 @@ def _add_job_routes(app: FastAPI) -> None:
             raise GoneError("study")
         if job.error is not None:
             raise job.error
-        return Response(job.answer or b"", media_type=_OCTETS)
+        return Response(job.response or b"", media_type=_OCTETS)
 
     @app.delete("/v1/sessions/{session}/jobs/{name}", status_code=204)
     def drop_job(sessions: AllSessions, client_session: ClientSession, name: str) -> None:

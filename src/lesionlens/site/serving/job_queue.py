@@ -36,7 +36,7 @@ class Job:
     cancel: threading.Event = field(default_factory=threading.Event)
     stage: str = WAITING
     fraction: float = 0.0
-    answer: bytes | None = None
+    response: bytes | None = None
     error: LesionLensError | None = None
     version: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -49,12 +49,12 @@ class Job:
     @property
     def held_bytes(self) -> int:
         """Memory held by the job."""
-        return self.request_bytes if not self.done else len(self.answer or b"")
+        return self.request_bytes if not self.done else len(self.response or b"")
 
     @property
     def done(self) -> bool:
         """Whether there is a response or an error."""
-        return self.answer is not None or self.error is not None
+        return self.response is not None or self.error is not None
 
     def report(self, stage: str, fraction: float) -> None:
         """Record progress and wake waiting clients."""
@@ -62,10 +62,10 @@ class Job:
             self.stage, self.fraction = stage, min(max(float(fraction), 0.0), 1.0)
             self._notify()
 
-    def finish(self, answer: bytes | None, error: LesionLensError | None) -> None:
+    def finish(self, response: bytes | None, error: LesionLensError | None) -> None:
         """Record the outcome."""
         with self.changed:
-            self.answer, self.error = answer, error
+            self.response, self.error = response, error
             self.work = _no_work
             self._notify()
 

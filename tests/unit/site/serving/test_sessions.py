@@ -55,7 +55,7 @@ def predict(sessions, session, study, name="job"):
         job.wait(job.version, 1.0)
     if job.error is not None:
         raise job.error
-    return job.answer
+    return job.response
 
 
 def brightened(factor):
@@ -279,7 +279,7 @@ def test_a_job_dropped_while_it_waits_is_never_begun():
     gate.set()
     last = Job(lambda _: b"x")
     turns.add("third", last)
-    assert soon(lambda: last.answer == b"x")
+    assert soon(lambda: last.response == b"x")
     assert not begun
     turns.end()
 

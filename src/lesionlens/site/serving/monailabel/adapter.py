@@ -85,7 +85,7 @@ class Adapter:
             No image was named, or there is none of that name.
         """
         if session_id:
-            with self.uploads.held(owner, session_id) as upload:
+            with self.uploads.in_use(owner, session_id) as upload:
                 yield upload.image
             return
         if not image:

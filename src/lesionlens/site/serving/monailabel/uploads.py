@@ -164,7 +164,7 @@ class Uploads:
             return upload
 
     @contextmanager
-    def held(self, owner: str, name: str) -> Iterator[Upload]:
+    def in_use(self, owner: str, name: str) -> Iterator[Upload]:
         """Keep an upload while a request waits or is executed, however long; raises as `find`."""
         upload = self.find(owner, name)
         with self._lock:

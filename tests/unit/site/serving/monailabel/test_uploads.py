@@ -46,13 +46,13 @@ def test_one_is_kept_for_its_owner_until_it_expires(folder):
 def test_one_that_a_waiting_analysis_needs_does_not_expire(folder):
     uploads = Uploads(ROOM)
     name, upload = uploads.add("me", [scan()], 10)
-    with uploads.held("me", name) as held:
+    with uploads.in_use("me", name) as held:
         upload.last_used -= 11
         uploads.expire()
         assert held.image.read_bytes() == b"voxels"
     assert uploads.find("me", name) is upload  # its time begins anew
     upload.last_used -= 11
-    with pytest.raises(GoneError), uploads.held("me", name):
+    with pytest.raises(GoneError), uploads.in_use("me", name):
         pass
     uploads.end()
 
