@@ -22,8 +22,8 @@ def held_bytes(root: object, exclude: Iterable[object] = ()) -> int:
     Examples
     --------
     >>> import numpy as np
-    >>> kept = np.zeros(1000)
-    >>> held_bytes({"a": kept, "b": [kept]}), held_bytes([kept], but=[kept])
+    >>> array = np.zeros(1000)
+    >>> held_bytes({"a": array, "b": [array]}), held_bytes([array], exclude=[array])
     (8000, 0)
     """
     visited: set[int] = set()
