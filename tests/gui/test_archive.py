@@ -66,7 +66,7 @@ class StandIn:
         shutil.copytree(self.folder, target)
         return 1
 
-    def send(self, files, *, same_patient, halfway, context):
+    def send(self, files, *, same_patient, on_partial, context):
         self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
         return Delivery(tuple(files), notices=self.notices)
 

@@ -62,7 +62,7 @@ class Reader:
 
 
 def _kept(folder: Path) -> list[str]:
-    accept._keep_signed(folder, folder / "place")
+    accept._archive_signed(folder, folder / "place")
     kept = sorted(path.name for path in (folder / "place").rglob("*"))
     shutil.rmtree(folder / "place", ignore_errors=True)
     return kept
@@ -91,7 +91,7 @@ READERS = {
         lambda d: type(words.load.__wrapped__(str(d / "a.toml"))),
     ),
     "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
-    "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._earlier),
+    "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._previous_files),
     "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
     "monitored": Reader("run.json", {"a": 1}, lambda d: gather.read_json(d / "run.json")),
     "warning": Reader("monitor.json", {"time": "", "stops": [], "page": ""},

@@ -98,14 +98,14 @@ def _table(report: AcceptanceReport) -> Table:
     from rich.text import Text
 
     from lesionlens.site.acceptance.bounds import METRICS
-    from lesionlens.site.acceptance.report import named
+    from lesionlens.site.acceptance.report import group_title
 
     table = new_table(("", "metric", "cases", "mean", "bound", ""), text_columns=2)
     for group in report.groups:
         for row in group.judged:
             metric = METRICS[row.metric]
             table.add_row(
-                Text(plain(named(group))),
+                Text(plain(group_title(group))),
                 metric.title,
                 str(row.cases),
                 "–" if row.mean is None else f"{row.mean:.3f}",

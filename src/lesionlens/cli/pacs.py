@@ -179,7 +179,7 @@ def send(
                 archive,
                 result,
                 address,
-                chosen=SendOptions(kinds, same_patient, supersede),
+                options=SendOptions(kinds, same_patient, supersede),
                 context=context,
             )
         outcome.check()

@@ -79,7 +79,7 @@ def scan(
             new_count = extend(database, studies)
             if archive is not None:
                 database.write_note(ARCHIVE, archive.note())
-            describe_all(database, context=context, again=again)
+            describe_all(database, context=context, force=again)
             entries = database.entries()
         finally:
             database.close()

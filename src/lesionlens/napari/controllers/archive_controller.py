@@ -97,7 +97,7 @@ class ArchiveController:
             peer = connect(server.address, server.access())
             chosen = SendOptions(same_patient=same_patient)
             done, notices = send_result(
-                peer, result, server.address, chosen=chosen, context=context
+                peer, result, server.address, options=chosen, context=context
             )
             done.check()
             before = f", {done.before} of them there before" if done.before else ""

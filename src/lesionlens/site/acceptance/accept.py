@@ -28,13 +28,13 @@ from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
 from lesionlens.site.acceptance.report import (
     AcceptanceReport,
+    BoundResult,
     BoundVerdict,
     CaseReport,
     GroupReport,
-    Judged,
     html,
 )
-from lesionlens.site.acceptance.signing import check_as_read, read_before
+from lesionlens.site.acceptance.signing import check_figures_unchanged, read_unsigned_report
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
@@ -46,7 +46,7 @@ RECORD, PAGE, SUMS, RESULTS, SIGNED = (
     "results",
     "signed",
 )
-_ANALYSED = 0.95  # share of the progress bar for the analyses
+_ANALYSIS_FRACTION = 0.95  # of the progress bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +78,27 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         There is no case, a case has no reference, or cases are not one folder each. On signing:
         there is no page yet, or its figures differ from those found now.
     CancelledError
-        The user asked to stop; the same call continues.
+        The user cancelled; calling it again continues the test.
     """
     cases = _cases(test.cases)
     conventions = read_conventions(test.convention, test.cases)
     conventions.check(case.name for case in cases)
     scanners = scanners_table(test.cases, [case.name for case in cases])
-    check_free(test.out, (RECORD, PAGE, SUMS), _earlier(test.out))
-    read = None if test.signed_by is None else read_before(test.out / RECORD)
+    check_free(test.out, (RECORD, PAGE, SUMS), _previous_files(test.out))
+    previous = None if test.signed_by is None else read_unsigned_report(test.out / RECORD)
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
         test.worker_options,
-        context=context.part(0, _ANALYSED),
+        context=context.part(0, _ANALYSIS_FRACTION),
     )
     if run.exit_status == 130:
         raise CancelledError("the acceptance test")
-    failed = {o.name: o.message for o in run.outcomes if o.status is not Status.ANALYSED}
+    failed = {
+        outcome.name: outcome.message
+        for outcome in run.outcomes
+        if outcome.status is not Status.ANALYSED
+    }
     if failed and len(failed) == len(run.outcomes):
         raise UnusableInputError(
             found=f"no case that can be analysed; the first: {next(iter(failed.values()))}",
@@ -102,7 +106,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
             next_step="Correct the reported problem, then run the same command",
         )
     scores = [
-        _lost(case, failed[case.name], test.out, conventions.of(case))
+        _score_failed_case(case, failed[case.name], test.out, conventions.of(case))
         if case.name in failed
         else score
         for case, score in zip(
@@ -111,16 +115,16 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     ]
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
-    if read is not None:
-        check_as_read(read, report)
+    if previous is not None:
+        check_figures_unchanged(previous, report)
     _write(report, test.out)
     return report
 
 
-def _lost(case: Case, why: str, out: Path, convention: str | None) -> CaseScore:
+def _score_failed_case(case: Case, reason: str, out: Path, convention: str | None) -> CaseScore:
     """Score a case whose analysis failed, ignoring results of earlier weights in its folder."""
     score = score_case(case, out / RESULTS / ".none", convention)
-    score.problems[0] = f"not analysed: {why}"
+    score.problems[0] = f"not analysed: {reason}"
     return score
 
 
@@ -128,9 +132,9 @@ def _cases(root: Path) -> tuple[Case, ...]:
     cases = find_cases(root)
     for case in cases:
         if case.truth is None or case.truth.parent.parent != root:
-            why = "without a segmentation" if case.truth is None else "deeper in the folder"
+            problem = "without a segmentation" if case.truth is None else "deeper in the folder"
             raise UnusableInputError(
-                found=f"the case {case.name!r} {why}",
+                found=f"the case {case.name!r} {problem}",
                 expected="one folder per case directly below, with its images and a segmentation, "
                 "an empty one where there is nothing",
                 next_step="Arrange the cases as shown in docs/how-to/acceptance.md",
@@ -150,18 +154,22 @@ def _report(
     bounds = test.bounds
     groups = [_group("all", "all cases", scores, bounds.overall, bounds)]
     for dimension in range(len(facts[0].groups)):
-        by: dict[tuple[str, str], list[CaseScore]] = {}
+        scores_by_group: dict[tuple[str, str], list[CaseScore]] = {}
         for score, fact in zip(scores, facts, strict=True):
-            by.setdefault(fact.groups[dimension], []).append(score)
-        groups += [_group(*key, by[key], bounds.groups, bounds) for key in sorted(by)]
+            scores_by_group.setdefault(fact.groups[dimension], []).append(score)
+        groups += [
+            _group(*key, scores_by_group[key], bounds.groups, bounds)
+            for key in sorted(scores_by_group)
+        ]
     runs = [{} if s.failed else read_run_json(test.out / RESULTS / s.case) for s in scores]
-    first = next((run for run in runs if run), {})
+    first_run = next((run for run in runs if run), {})
+    engine_name = first_run.get("engine", "no engine")
     report = AcceptanceReport(
         made=utc_now(),
         signed_by=test.signed_by,
         passed=False,
-        engine=f"{first.get('engine', 'no engine')} {first.get('engine_version', '')}".strip(),
-        weights_sha256=first.get("weights_sha256"),
+        engine=f"{engine_name} {first_run.get('engine_version', '')}".strip(),
+        weights_sha256=first_run.get("weights_sha256"),
         versions=versions(),
         bounds=bounds,
         groups=tuple(groups),
@@ -186,30 +194,36 @@ def _group(
     dimension: str,
     name: str,
     scores: Sequence[CaseScore],
-    asked: Mapping[str, float],
+    bound_by_metric: Mapping[str, float],
     bounds: AcceptanceBounds,
 ) -> GroupReport:
-    judged = tuple(_judge(metric, bound, scores, bounds) for metric, bound in asked.items())
+    judged = tuple(
+        _judge(metric, bound, scores, bounds) for metric, bound in bound_by_metric.items()
+    )
     return GroupReport(dimension=dimension, group=name, cases=len(scores), judged=judged)
 
 
 def _judge(
     metric: str, bound: float, scores: Sequence[CaseScore], bounds: AcceptanceBounds
-) -> Judged:
-    about = METRICS[metric]
+) -> BoundResult:
+    definition = METRICS[metric]
     failures = metric == "failures"
-    values = [float(s.failed) for s in scores] if failures else column(scores, about.key)
+    values = (
+        [float(score.failed) for score in scores] if failures else column(scores, definition.key)
+    )
     mean = math.fsum(values) / len(values) if values else None
-    spread = interval(values)
+    ci = interval(values)
     verdict = BoundVerdict.TOO_FEW
-    needed = max(bounds.least_cases, 2 if bounds.surely else 1)  # one case has no interval
-    if mean is not None and (len(values) >= needed or (failures and mean > bound)):
-        worst = mean
-        if bounds.surely and spread is not None:
-            worst = spread.low if about.better > 0 else spread.high
-        verdict = BoundVerdict.PASSED if about.keeps(worst, bound) else BoundVerdict.FAILED
-    return Judged(
-        metric=metric, bound=bound, cases=len(values), mean=mean, interval=spread, verdict=verdict
+    min_cases = max(bounds.least_cases, 2 if bounds.surely else 1)  # one case has no interval
+    if mean is not None and (len(values) >= min_cases or (failures and mean > bound)):
+        compared = mean
+        if bounds.surely and ci is not None:
+            compared = ci.low if definition.better > 0 else ci.high
+        verdict = (
+            BoundVerdict.PASSED if definition.is_within(compared, bound) else BoundVerdict.FAILED
+        )
+    return BoundResult(
+        metric=metric, bound=bound, cases=len(values), mean=mean, interval=ci, verdict=verdict
     )
 
 
@@ -218,42 +232,43 @@ def _inputs(run: Mapping[str, Any]) -> str | None:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
 
 
-def _keep_signed(out: Path, path: Path) -> None:
+def _archive_signed(out: Path, path: Path) -> None:
     """Move an earlier signed report to `signed/` and its time stamp."""
     try:
-        earlier = read_json(out / RECORD)
-        signed, made = earlier["signed_by"], str(earlier["made"])
+        previous = read_json(out / RECORD)
+        signer, timestamp = previous["signed_by"], str(previous["made"])
     except (OSError, ValueError, KeyError, TypeError, ReadError):
         return
-    if signed:
-        kept = path / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
-        kept.mkdir(parents=True)
+    if signer:
+        archive = path / SIGNED / re.sub(r"[^0-9T]", "", timestamp[:19])
+        archive.mkdir(parents=True)
         for name in (RECORD, PAGE, SUMS):
             if (out / name).is_file():
-                shutil.copy2(out / name, kept / name)
+                shutil.copy2(out / name, archive / name)
 
 
-def _earlier(out: Path) -> OwnedFiles:
+def _previous_files(out: Path) -> OwnedFiles:
     """Return the files of an earlier report, as listed in its hashes."""
     try:
         lines = read_text(out / SUMS, MIB).splitlines()
     except (OSError, ValueError, ReadError):
         return {}
-    known = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
-    ours = {name: known[name] for name in (RECORD, PAGE) if name in known}
-    return {**ours, SUMS: None} if ours else {}
+    hashes = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
+    owned = {name: hashes[name] for name in (RECORD, PAGE) if name in hashes}
+    return {**owned, SUMS: None} if owned else {}
 
 
 def _write(report: AcceptanceReport, out: Path) -> None:
     """Write report, page and their hashes (in the format of sha256sum) together."""
 
-    def ours(there: Path) -> OwnedFiles:
-        _keep_signed(there, place)  # here: no other process signs before it is replaced
-        return _earlier(there)
+    def previous_files(target: Path) -> OwnedFiles:
+        # within the lock, so that no other process signs before the report is replaced
+        _archive_signed(target, staging_folder)
+        return _previous_files(target)
 
-    with staged(out, ours=ours, shared=True) as place:
+    with staged(out, ours=previous_files, shared=True) as staging_folder:
         text = report.model_dump_json(by_alias=True, indent=1)
-        (place / RECORD).write_text(text + "\n", "utf-8")
-        (place / PAGE).write_text(html(report), "utf-8")
-        sums = [f"{sha256_of(place / name)}  {name}\n" for name in (RECORD, PAGE)]
-        (place / SUMS).write_text("".join(sums), "utf-8")
+        (staging_folder / RECORD).write_text(text + "\n", "utf-8")
+        (staging_folder / PAGE).write_text(html(report), "utf-8")
+        sums = [f"{sha256_of(staging_folder / name)}  {name}\n" for name in (RECORD, PAGE)]
+        (staging_folder / SUMS).write_text("".join(sums), "utf-8")

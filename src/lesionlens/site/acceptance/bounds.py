@@ -14,7 +14,7 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.base.files.file_model import first_problem
 
-_ROUNDING = 1e-9
+_TOLERANCE = 1e-9
 
 
 class Metric(NamedTuple):
@@ -26,18 +26,18 @@ class Metric(NamedTuple):
         Key in `evaluation.summary.CaseScore.metrics`, or a count over cases (`failures`).
     better : int
         1 if higher is better, so that the bound is a minimum; -1 if it is a maximum.
-    most : float
+    max_value : float
         Upper end of the metric's range, which starts at 0.
     """
 
     key: str
     title: str
     better: int
-    most: float = 1.0
+    max_value: float = 1.0
 
-    def keeps(self, value: float, bound: float) -> bool:
-        """Return whether a value keeps a bound; one that misses it by rounding alone does."""
-        return (value - bound) * self.better >= -_ROUNDING
+    def is_within(self, value: float, bound: float) -> bool:
+        """Return whether a value keeps a bound, within rounding errors."""
+        return (value - bound) * self.better >= -_TOLERANCE
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType({
@@ -94,29 +94,29 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
         return AcceptanceBounds()
     try:
         table: dict[str, Any] = read_toml(path)
-        whole = {k: _floats(v) if isinstance(v, dict) else v for k, v in table.items()}
-        found = AcceptanceBounds.model_validate(whole)
+        values = {k: _floats(v) if isinstance(v, dict) else v for k, v in table.items()}
+        bounds = AcceptanceBounds.model_validate(values)
     except ValidationError as error:
-        raise _refused(path, first_problem(error)) from error
+        raise _bounds_error(path, first_problem(error)) from error
     except (OSError, ValueError) as error:
-        raise _refused(path, str(error)) from error
-    unknown = [name for name in (*found.overall, *found.groups) if name not in METRICS]
+        raise _bounds_error(path, str(error)) from error
+    unknown = [name for name in (*bounds.overall, *bounds.groups) if name not in METRICS]
     if unknown:
-        raise _refused(path, f"the metric {unknown[0]!r}")
-    for name, bound in (*found.overall.items(), *found.groups.items()):
-        if not 0 <= bound <= METRICS[name].most:
-            between = "0 or more" if METRICS[name].most == inf else "from 0 to 1"
-            raise _refused(path, f"{name} = {bound:g}, not {between}")
-    return found
+        raise _bounds_error(path, f"the metric {unknown[0]!r}")
+    for name, bound in (*bounds.overall.items(), *bounds.groups.items()):
+        if not 0 <= bound <= METRICS[name].max_value:
+            range_text = "0 or more" if METRICS[name].max_value == inf else "from 0 to 1"
+            raise _bounds_error(path, f"{name} = {bound:g}, not {range_text}")
+    return bounds
 
 
 def _floats(table: Mapping[str, Any]) -> dict[str, Any]:
     return {k: float(v) if type(v) is int else v for k, v in table.items()}
 
 
-def _refused(path: Path, what: str) -> ConfigError:
+def _bounds_error(path: Path, problem: str) -> ConfigError:
     return ConfigError(
-        found=f"{path.name} with {what}",
+        found=f"{path.name} with {problem}",
         expected="least_cases, least_cases_in_all, surely, and tables [overall] and [groups] of "
         f"{', '.join(METRICS)}",
         next_step="Correct it; docs/how-to/acceptance.md shows one",

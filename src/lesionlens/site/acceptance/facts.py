@@ -22,10 +22,10 @@ from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.imaging.reading.readers import open_study
 
 UNKNOWN = "not known"
-_CORRECT = "Correct or remove it"
-_EDGES_MM = (1.5, 3.0, 5.0)
+_ADVICE = "Correct or remove it"
+_THICKNESS_EDGES_MM = (1.5, 3.0, 5.0)
 _TAGS = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")
-_SIDECAR = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
+_SIDECAR_KEYS = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ def scanners_table(root: Path, cases: Iterable[str]) -> dict[str, str]:
         It is no such table, two rows of a case differ, or it misspells one of `cases`.
     """
     table = root / PATIENTS_NAME
-    if not table.is_file() or "scanner" not in next(iter(read_cases(table, _CORRECT)), {}):
+    if not table.is_file() or "scanner" not in next(iter(read_cases(table, _ADVICE)), {}):
         return {}
-    rows = read_table(table, "scanner", _CORRECT)
+    rows = read_table(table, "scanner", _ADVICE)
     check_rows(PATIENTS_NAME, rows, cases)
     return {case: scanner for case, scanner in rows.items() if scanner}
 
@@ -94,32 +94,44 @@ def thickness_range(mm: float) -> str:
     ('up to 1.5 mm', '1.5 to 3 mm', 'over 5 mm')
     """
     rounded = round(mm, 2)
-    if rounded <= _EDGES_MM[0]:
-        return f"up to {_EDGES_MM[0]:g} mm"
-    for low, high in pairwise(_EDGES_MM):
+    if rounded <= _THICKNESS_EDGES_MM[0]:
+        return f"up to {_THICKNESS_EDGES_MM[0]:g} mm"
+    for low, high in pairwise(_THICKNESS_EDGES_MM):
         if rounded <= high:
             return f"{low:g} to {high:g} mm"
-    return f"over {_EDGES_MM[-1]:g} mm"
+    return f"over {_THICKNESS_EDGES_MM[-1]:g} mm"
 
 
 def _scanner(study: Study) -> str:
     file = next(iter(study.series.values())).files[0].path
-    dicom = study.kind is StudyKind.DICOM
+    is_dicom = study.kind is StudyKind.DICOM
     try:
-        fields = _of_header(file) if dicom else _words(read_sidecar(file, []), _SIDECAR)
+        fields = (
+            _header_fields(file)
+            if is_dicom
+            else _clean_fields(read_sidecar(file, []), _SIDECAR_KEYS)
+        )
     except (OSError, *DAMAGED):
         return UNKNOWN
-    maker, model, tesla = fields
-    parts = [maker, model.removeprefix(maker).strip(), f"{tesla:g} T" if tesla else ""]
+    manufacturer, model, field_strength_t = fields
+    parts = [
+        manufacturer,
+        model.removeprefix(manufacturer).strip(),
+        f"{field_strength_t:g} T" if field_strength_t else "",
+    ]
     return " ".join(part for part in parts if part) or UNKNOWN
 
 
-def _of_header(file: Path) -> tuple[str, str, float]:
+def _header_fields(file: Path) -> tuple[str, str, float]:
     with warnings.catch_warnings(action="ignore"):
         header: Any = read_dicom(file, stop_before_pixels=True, specific_tags=[*_TAGS])
-        return _words({tag: header.get(tag) for tag in _TAGS}, _TAGS)
+        return _clean_fields({tag: header.get(tag) for tag in _TAGS}, _TAGS)
 
 
-def _words(fields: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
-    maker, model, tesla = (fields.get(key) for key in keys)
-    return str(maker or "").strip(), str(model or "").strip(), round(float(tesla or 0.0), 1)
+def _clean_fields(fields: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
+    manufacturer, model, field_strength_t = (fields.get(key) for key in keys)
+    return (
+        str(manufacturer or "").strip(),
+        str(model or "").strip(),
+        round(float(field_strength_t or 0.0), 1),
+    )

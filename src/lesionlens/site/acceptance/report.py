@@ -26,7 +26,7 @@ class BoundVerdict(StrEnum):
     TOO_FEW = "too few cases"
 
 
-class Judged(FileModel):
+class BoundResult(FileModel):
     """One bound on one group."""
 
     metric: str
@@ -43,7 +43,7 @@ class GroupReport(FileModel):
     dimension: str
     group: str
     cases: int
-    judged: tuple[Judged, ...]
+    judged: tuple[BoundResult, ...]
 
 
 class CaseReport(FileModel):
@@ -77,58 +77,62 @@ class AcceptanceReport(FileModel):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Why the test is not passed: bounds that are violated, or not judged on all cases."""
-        least = self.bounds.least_cases_in_all
-        enough = len(self.cases) >= least
-        few = () if enough else (f"{len(self.cases)} cases, fewer than {least} in all",)
-        rows = [(one, row) for one in self.groups for row in one.judged]
+        """Reasons for not passing: bounds that are violated, or not judged on all cases."""
+        min_cases = self.bounds.least_cases_in_all
+        has_enough = len(self.cases) >= min_cases
+        shortage = (
+            () if has_enough else (f"{len(self.cases)} cases, fewer than {min_cases} in all",)
+        )
+        rows = [(group, row) for group in self.groups for row in group.judged]
         failed = [
-            f"{named(one)}: {_title(row)} {_found(row)}, {_required(row)} required"
-            for one, row in rows
+            f"{group_title(group)}: {_title(row)} {_mean_text(row)}, {_required(row)} required"
+            for group, row in rows
             if row.verdict is BoundVerdict.FAILED
         ]
-        unknown = [
-            f"{named(one)}: {_title(row)} known of {row.cases} cases, too few to be judged"
-            for one, row in rows
-            if one.dimension == "all" and row.verdict is BoundVerdict.TOO_FEW
+        undecided = [
+            f"{group_title(group)}: {_title(row)} known of {row.cases} cases, too few to be judged"
+            for group, row in rows
+            if group.dimension == "all" and row.verdict is BoundVerdict.TOO_FEW
         ]
-        why = (*few, *failed, *unknown)
-        judged = any(row.verdict is BoundVerdict.PASSED for _, row in rows)
-        return why if why or judged else ("no bound could be judged",)
+        reasons = (*shortage, *failed, *undecided)
+        has_passed_bound = any(row.verdict is BoundVerdict.PASSED for _, row in rows)
+        return reasons if reasons or has_passed_bound else ("no bound could be judged",)
 
 
-def _title(row: Judged) -> str:
+def _title(row: BoundResult) -> str:
     return METRICS[row.metric].title
 
 
-def named(one: GroupReport) -> str:
+def group_title(group: GroupReport) -> str:
     """Return a group's name, such as "scanner: not known"."""
-    return one.group if one.dimension == "all" else f"{one.dimension}: {one.group}"
+    return group.group if group.dimension == "all" else f"{group.dimension}: {group.group}"
 
 
-def _found(row: Judged) -> str:
+def _mean_text(row: BoundResult) -> str:
     """Return the mean; with the interval if only that violates the bound.
 
     More than three digits are shown where three would look as if the bound were kept.
     """
-    about, bound = METRICS[row.metric], row.bound
+    metric, bound = METRICS[row.metric], row.bound
     if row.mean is None:
         return number(None)
-    ends = row.interval if row.interval and about.keeps(row.mean, bound) else ()
-    worst = (ends[0] if about.better > 0 else ends[1]) if ends else row.mean
-    form = ".6f" if about.keeps(round(worst, 3), bound) else ".3f"
-    between = f" ({ends[0]:{form}} – {ends[1]:{form}})" if ends else ""
-    return f"{row.mean:{form}}{between}"
+    interval = row.interval if row.interval and metric.is_within(row.mean, bound) else ()
+    compared = (interval[0] if metric.better > 0 else interval[1]) if interval else row.mean
+    format_spec = ".6f" if metric.is_within(round(compared, 3), bound) else ".3f"
+    interval_text = (
+        f" ({interval[0]:{format_spec}} – {interval[1]:{format_spec}})" if interval else ""
+    )
+    return f"{row.mean:{format_spec}}{interval_text}"
 
 
-def _required(row: Judged) -> str:
+def _required(row: BoundResult) -> str:
     return f"{'at least' if METRICS[row.metric].better > 0 else 'at most'} {row.bound:g}"
 
 
 def _rows(report: AcceptanceReport, dimension: str) -> list[tuple[str, ...]]:
     return [
         (
-            one.group,
+            group.group,
             str(row.cases),
             _title(row),
             number(row.mean, ".3f"),
@@ -136,21 +140,21 @@ def _rows(report: AcceptanceReport, dimension: str) -> list[tuple[str, ...]]:
             _required(row),
             row.verdict.value,
         )
-        for one in report.groups
-        if one.dimension == dimension
-        for row in one.judged
+        for group in report.groups
+        if group.dimension == dimension
+        for row in group.judged
     ]
 
 
 def html(report: AcceptanceReport) -> str:
     """Return the page as self-contained HTML."""
-    dimensions = dict.fromkeys(one.dimension for one in report.groups)
+    dimensions = dict.fromkeys(group.dimension for group in report.groups)
     cases = [
-        (c.name, c.sequences, c.scanner, c.thickness,
-         number(c.metrics.get("wt"), ".3f"), number(c.metrics.get("found"), ".0f"),
-         number(c.metrics.get("lesions"), ".0f"), number(c.metrics.get("fp"), ".0f"),
-         "; ".join(c.problems[:1]))
-        for c in report.cases
+        (case.name, case.sequences, case.scanner, case.thickness,
+         number(case.metrics.get("wt"), ".3f"), number(case.metrics.get("found"), ".0f"),
+         number(case.metrics.get("lesions"), ".0f"), number(case.metrics.get("fp"), ".0f"),
+         "; ".join(case.problems[:1]))
+        for case in report.cases
     ]  # fmt: skip
     template = environment("lesionlens.site.acceptance").get_template("acceptance.html.j2")
     return template.render(

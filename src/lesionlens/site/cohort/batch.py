@@ -57,16 +57,16 @@ def batch(
         )
     check_kind(device, str, "the name of a device", 'Such as device="cpu"')
     check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
-    named = None if weights is None else str(path_of(weights, "weights: a file or a name"))
+    weights_name = None if weights is None else str(path_of(weights, "weights: a file or a name"))
     folder = path_of(out, "the folder for the results")
     cohort = Cohort(path_of(studies, "the folder of the studies"), folder, resume)
     check_outside(cohort.studies, folder)
     check_tables(folder)
-    done = run_cohort(
+    run = run_cohort(
         cohort,
-        CohortChoice(EngineChoice(device, weights=named)),
+        CohortChoice(EngineChoice(device, weights=weights_name)),
         WorkerOptions(count),
         context=context,
     )
-    write_table(folder, done.outcomes)
-    return done
+    write_table(folder, run.outcomes)
+    return run

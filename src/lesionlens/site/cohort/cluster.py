@@ -10,14 +10,14 @@ from typing import Any
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.run_context import RunContext
-from lesionlens.site.cohort.processes import DIED, GRACE_S, LEFT, POLL_S
+from lesionlens.site.cohort.processes import GRACE_S, NOT_STOPPED_IN_TIME, POLL_S, WORKER_DIED
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse
 from lesionlens.site.database.records import Status, StudyOutcome
 
-_ASK_S = 1.0
+_POLL_CANCEL_S = 1.0
 _CONNECT_S = 20
-_ENDED = ("finished", "error", "cancelled")
+_FINAL_STATES = ("finished", "error", "cancelled")
 """Final dask states; an outcome lost with its worker is "lost" and is computed again."""
 _LOST = "not analysed: the dask scheduler stopped responding; restart it, then use --resume"
 
@@ -43,7 +43,7 @@ def on_cluster(
     from distributed.comm import CommClosedError  # noqa: PLC0415  (an extra)
 
     try:
-        yield from _handed_out(jobs, choice, scheduler, context)
+        yield from _submitted_outcomes(jobs, choice, scheduler, context)
     except CommClosedError as error:
         raise ResourceError(
             found="a dask scheduler that no longer responds",
@@ -53,7 +53,7 @@ def on_cluster(
         ) from error
 
 
-def _handed_out(
+def _submitted_outcomes(
     jobs: Sequence[StudyJob], choice: CohortChoice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Submit every study to the cluster and yield outcomes until none is pending."""
@@ -61,29 +61,32 @@ def _handed_out(
 
     with _client(scheduler) as client:
         stop = distributed.Event(f"lesionlens-stop-{uuid.uuid4().hex}", client=client)
-        waiting = {
-            client.submit(_analyse_there, job, choice, stop.name, pure=False): job for job in jobs
+        pending = {
+            client.submit(_analyse_remote, job, choice, stop.name, pure=False): job for job in jobs
         }
-        cancelled: float | None = None
-        while waiting:
-            if cancelled is None and context.cancel.is_set():
+        cancel_time: float | None = None
+        while pending:
+            if cancel_time is None and context.cancel.is_set():
                 stop.set()
-                cancelled = time.monotonic()
-            if cancelled is not None and time.monotonic() - cancelled > GRACE_S:
+                cancel_time = time.monotonic()
+            if cancel_time is not None and time.monotonic() - cancel_time > GRACE_S:
                 yield from (
-                    StudyOutcome(j.name, Status.STOPPED, 130, LEFT) for j in waiting.values()
+                    StudyOutcome(j.name, Status.STOPPED, 130, NOT_STOPPED_IN_TIME)
+                    for j in pending.values()
                 )
                 return
-            for future in [f for f in waiting if f.done() and f.status in _ENDED]:
-                job = waiting.pop(future)
-                yield future.result() if future.status == "finished" else _unanswered(job, future)
+            for future in [f for f in pending if f.done() and f.status in _FINAL_STATES]:
+                job = pending.pop(future)
+                yield (
+                    future.result() if future.status == "finished" else _failed_outcome(job, future)
+                )
             time.sleep(POLL_S)
 
 
-def _unanswered(job: StudyJob, future: Any) -> StudyOutcome:
+def _failed_outcome(job: StudyJob, future: Any) -> StudyOutcome:
     """Distinguish a study whose worker died (an error of dask) from a cancelled one."""
     if future.status == "error":
-        return StudyOutcome(job.name, Status.FAILED, 1, DIED)
+        return StudyOutcome(job.name, Status.FAILED, 1, WORKER_DIED)
     return StudyOutcome(job.name, Status.STOPPED, 1, _LOST)
 
 
@@ -118,14 +121,14 @@ class _RemoteCancel:
         import distributed  # noqa: PLC0415  (an extra)
 
         self._event = distributed.Event(name)
-        self._asked, self._set = 0.0, False
+        self._last_poll, self._is_set = 0.0, False
 
     def is_set(self) -> bool:
         """Return whether to stop now."""
-        if not self._set and time.monotonic() - self._asked > _ASK_S:
-            self._set, self._asked = bool(self._event.is_set()), time.monotonic()
-        return self._set
+        if not self._is_set and time.monotonic() - self._last_poll > _POLL_CANCEL_S:
+            self._is_set, self._last_poll = bool(self._event.is_set()), time.monotonic()
+        return self._is_set
 
 
-def _analyse_there(job: StudyJob, choice: CohortChoice, stop: str) -> StudyOutcome:
-    return analyse(job, choice, RunContext(cancel=_RemoteCancel(stop)))
+def _analyse_remote(job: StudyJob, choice: CohortChoice, event_name: str) -> StudyOutcome:
+    return analyse(job, choice, RunContext(cancel=_RemoteCancel(event_name)))

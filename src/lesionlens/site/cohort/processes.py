@@ -26,9 +26,9 @@ from lesionlens.site.database.records import Status, StudyOutcome
 POLL_S = 0.2
 GRACE_S = 120.0
 """Grace period for workers to stop before they are terminated."""
-_END_S = 5.0
-LEFT = "not analysed: its worker did not stop in time"
-DIED = "its worker died, most likely for lack of memory; use fewer --workers"
+_JOIN_S = 5.0
+NOT_STOPPED_IN_TIME = "not analysed: its worker did not stop in time"
+WORKER_DIED = "its worker died, most likely for lack of memory; use fewer --workers"
 
 Task = Callable[[StudyJob, RunContext], StudyOutcome]
 
@@ -77,32 +77,36 @@ class _Worker:
 class _Pool:
     def __init__(self, task: Task, count: int, jobs: Sequence[StudyJob]) -> None:
         self._task, self._count = task, count
-        self._waiting, self._again = deque(jobs), deque[StudyJob]()
-        self._died: set[str] = set()
+        self._waiting, self._retries = deque(jobs), deque[StudyJob]()
+        self._died_once: set[str] = set()
         self._workers: list[_Worker] = []
 
     def outcomes(self, context: RunContext, grace_s: float) -> Iterator[StudyOutcome]:
         """Distribute studies and yield outcomes until none is pending."""
-        stopped: float | None = None
-        while self._waiting or self._again or self._busy:
-            if stopped is None and context.cancel.is_set():
-                stopped = time.monotonic()
+        stop_time: float | None = None
+        while self._waiting or self._retries or self._busy:
+            if stop_time is None and context.cancel.is_set():
+                stop_time = time.monotonic()
                 yield from self._stop()
-            if stopped is not None and time.monotonic() - stopped > grace_s:
-                yield from (_stopped(worker.job, LEFT) for worker in self._busy if worker.job)
+            if stop_time is not None and time.monotonic() - stop_time > grace_s:
+                yield from (
+                    _stopped_outcome(worker.job, NOT_STOPPED_IN_TIME)
+                    for worker in self._busy
+                    if worker.job
+                )
                 return
-            self._hand_out()
+            self._assign_jobs()
             ready = wait([worker.outcomes for worker in self._workers], POLL_S)
-            for worker in [one for one in self._workers if one.outcomes in ready]:
-                yield from self._take(worker, stopped is not None)
+            for worker in [w for w in self._workers if w.outcomes in ready]:
+                yield from self._receive(worker, stop_time is not None)
 
     def end(self) -> None:
         """End all processes: by closing their pipes, then by a signal."""
         for worker in self._workers:
             worker.jobs.close()
-        end = time.monotonic() + _END_S
+        deadline = time.monotonic() + _JOIN_S
         for worker in self._workers:
-            worker.process.join(max(0.0, end - time.monotonic()))
+            worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
@@ -114,31 +118,31 @@ class _Pool:
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.job is not None]
 
-    def _hand_out(self) -> None:
-        while (job := self._next()) is not None:
-            idle = next((one for one in self._workers if one.job is None), None)
+    def _assign_jobs(self) -> None:
+        while (job := self._next_job()) is not None:
+            idle = next((w for w in self._workers if w.job is None), None)
             worker = idle or self._start()
             worker.job = job
             with suppress(OSError):  # it died meanwhile, which its pipe reports next
                 worker.jobs.send(job)
 
-    def _next(self) -> StudyJob | None:
+    def _next_job(self) -> StudyJob | None:
         if self._waiting and len(self._busy) < self._count:
             return self._waiting.popleft()
-        if self._again and not self._waiting and not self._busy:
-            return self._again.popleft()
+        if self._retries and not self._waiting and not self._busy:
+            return self._retries.popleft()
         return None
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
-        theirs_in, ours_out = context.Pipe(duplex=False)
-        ours_in, theirs_out = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(self._task, theirs_in, theirs_out))
+        child_jobs, jobs = context.Pipe(duplex=False)
+        outcomes, child_outcomes = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(self._task, child_jobs, child_outcomes))
         with interrupts_blocked():
             process.start()
-        theirs_in.close()
-        theirs_out.close()
-        worker = _Worker(process, ours_out, ours_in)
+        child_jobs.close()
+        child_outcomes.close()
+        worker = _Worker(process, jobs, outcomes)
         self._workers.append(worker)
         return worker
 
@@ -147,12 +151,12 @@ class _Pool:
         for worker in self._workers:
             with suppress(OSError):
                 worker.jobs.send(None)
-        left = [*self._waiting, *self._again]
+        unstarted = [*self._waiting, *self._retries]
         self._waiting.clear()
-        self._again.clear()
-        yield from (_stopped(job, "not started") for job in left)
+        self._retries.clear()
+        yield from (_stopped_outcome(job, "not started") for job in unstarted)
 
-    def _take(self, worker: _Worker, stopping: bool) -> Iterator[StudyOutcome]:
+    def _receive(self, worker: _Worker, stopping: bool) -> Iterator[StudyOutcome]:
         job = worker.job
         try:
             outcome = worker.outcomes.recv()
@@ -161,12 +165,12 @@ class _Pool:
             if job is None:
                 return
             if stopping:
-                yield _stopped(job, LEFT)
-            elif job.name in self._died:
-                yield StudyOutcome(job.name, Status.FAILED, 1, DIED)
+                yield _stopped_outcome(job, NOT_STOPPED_IN_TIME)
+            elif job.name in self._died_once:
+                yield StudyOutcome(job.name, Status.FAILED, 1, WORKER_DIED)
             else:
-                self._died.add(job.name)
-                self._again.append(job)
+                self._died_once.add(job.name)
+                self._retries.append(job)
             return
         worker.job = None
         yield outcome
@@ -180,8 +184,8 @@ class _Pool:
         worker.process.close()
 
 
-def _stopped(job: StudyJob, words: str) -> StudyOutcome:
-    return StudyOutcome(job.name, Status.STOPPED, 130, words)
+def _stopped_outcome(job: StudyJob, message: str) -> StudyOutcome:
+    return StudyOutcome(job.name, Status.STOPPED, 130, message)
 
 
 def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
@@ -192,7 +196,7 @@ def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
     """
     leave_interrupts_to_parent()
     stop = threading.Event()
-    todo: SimpleQueue[StudyJob | None] = SimpleQueue()
+    queued: SimpleQueue[StudyJob | None] = SimpleQueue()
 
     def listen() -> None:
         while True:
@@ -200,15 +204,15 @@ def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
                 job = jobs.recv()
             except (EOFError, OSError):
                 stop.set()
-                todo.put(None)
+                queued.put(None)
                 return
             if job is None:
                 stop.set()
             else:
-                todo.put(job)
+                queued.put(job)
 
     threading.Thread(target=listen, name="jobs", daemon=True).start()
-    while (job := todo.get()) is not None:
+    while (job := queued.get()) is not None:
         try:
             outcomes.send(task(job, RunContext(cancel=stop)))
         except BrokenPipeError:  # the parent no longer waits for the result

@@ -26,7 +26,7 @@ from lesionlens.site.database.worklist_database import WorklistDatabase
 LOCK = ".worklist.lock"
 RESULT = ("findings.json", "findings.csv", "run.json")
 """Files without which a result is incomplete."""
-_INPUTS = "inputs: "
+_INPUTS_NOTE = "inputs: "
 """Prefix of the notes with a digest of the files that each result was made of."""
 
 
@@ -37,14 +37,14 @@ def complete(
 
     That is: its files and the engine are unchanged, and its result exists and is of these files.
     """
-    known = database.outcome(job.name, fingerprint)
-    if known is None or known.status is not Status.ANALYSED or known.engine != engine:
+    outcome = database.outcome(job.name, fingerprint)
+    if outcome is None or outcome.status is not Status.ANALYSED or outcome.engine != engine:
         return None
     if not all((job.out / name).is_file() for name in RESULT):
         return None
     if inputs_digest(job.out) is None or is_replaced(database, job, fingerprint):
         return None
-    return with_counts(known, job.out)
+    return with_counts(outcome, job.out)
 
 
 def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> bool:
@@ -53,14 +53,14 @@ def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> 
     A list of an earlier release has no record of the files of a result: if the study's files are
     those that were analysed, their contents are compared.
     """
-    there = inputs_digest(job.out)
-    if there is None:
+    digest = inputs_digest(job.out)
+    if digest is None:
         return False
-    recorded = database.read_note(f"{_INPUTS}{job.name}")
+    recorded = database.read_note(f"{_INPUTS_NOTE}{job.name}")
     if recorded is not None:
-        return bool(recorded != there)
-    known = database.outcome(job.name, fingerprint)
-    return known is not None and not holds_inputs_of(job.study, job.out)
+        return bool(recorded != digest)
+    outcome = database.outcome(job.name, fingerprint)
+    return outcome is not None and not holds_inputs_of(job.study, job.out)
 
 
 def store_outcome(
@@ -71,21 +71,23 @@ def store_outcome(
     After an analysis these are its own, without warnings of an earlier result but with those about
     the study's identity. The location of a study that was moved is updated.
     """
-    before = database.outcome(job.name)
+    previous = database.outcome(job.name)
     if outcome.status is Status.ANALYSED:
-        database.write_note(f"{_INPUTS}{job.name}", inputs_digest(job.out))
+        database.write_note(f"{_INPUTS_NOTE}{job.name}", inputs_digest(job.out))
     database.record(outcome, fingerprint)
     entry = database.entry(job.name)
-    if entry is not None and before is not None and before.status is not Status.ANALYSED:
-        entry = without_warning(entry, before.message)
+    if entry is not None and previous is not None and previous.status is not Status.ANALYSED:
+        entry = without_warning(entry, previous.message)
     if entry is not None and outcome.status is Status.ANALYSED:
-        here = entry if Path(entry.place).exists() else listed(job) or entry
-        about = Description.of(database, job.name)
-        if about is not None and about.files != fingerprint:
-            entry = refreshed(database, replace(entry, place=here.place))
-            about = Description.of(database, job.name)
-        warnings = () if about is None else about.warnings
-        database.update(with_result(replace(entry, place=here.place, warnings=warnings), job.out))
+        located = entry if Path(entry.place).exists() else listed(job) or entry
+        description = Description.of(database, job.name)
+        if description is not None and description.files != fingerprint:
+            entry = refreshed(database, replace(entry, place=located.place))
+            description = Description.of(database, job.name)
+        warnings = () if description is None else description.warnings
+        database.update(
+            with_result(replace(entry, place=located.place, warnings=warnings), job.out)
+        )
     elif entry is not None:
         database.update(with_warning(entry, outcome.message))
 

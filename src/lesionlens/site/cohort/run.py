@@ -76,8 +76,8 @@ class CohortRun:
     @property
     def exit_status(self) -> int:
         """130 if stopped, 1 after a defect or lack of resources, 2 after bad input, else 0."""
-        found = {outcome.exit_status for outcome in self.outcomes}
-        return next((status for status in (130, 1, 2) if status in found), 0)
+        statuses = {outcome.exit_status for outcome in self.outcomes}
+        return next((status for status in (130, 1, 2) if status in statuses), 0)
 
 
 def run_cohort(
@@ -104,42 +104,44 @@ def run_cohort(
     ResourceError
         The scheduler does not respond, or the folder cannot be written.
     """
-    found = find_jobs(cohort.studies, cohort.out)
-    check_names(job.name for job in found)
-    jobs = cohort.shard.part(found)
+    all_jobs = find_jobs(cohort.studies, cohort.out)
+    check_names(job.name for job in all_jobs)
+    jobs = cohort.shard.part(all_jobs)
     if cohort.dataset is not None:
         refuse_equal_names([job.name for job in jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
-    here = worker_options.scheduler is None or cohort.resume
-    engine = identity(choice) if here else ""
+    needs_identity = worker_options.scheduler is None or cohort.resume
+    engine = identity(choice) if needs_identity else ""
     outcomes: dict[str, StudyOutcome] = {}
     with _database_of(cohort) as database:
         digests = {job.name: fingerprint(job.study) for job in jobs}
         jobs = tuple(
-            replace(job, new_here=_is_new(database, job, digests[job.name])) for job in jobs
+            replace(job, is_new=_may_be_foreign(database, job, digests[job.name])) for job in jobs
         )
         database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
         if cohort.resume:
             outcomes |= _complete(cohort, database, jobs, digests, engine)
-        kept, began = len(outcomes), time.monotonic()
-        todo = {job.name: job for job in jobs if job.name not in outcomes}
-        for outcome in _outcomes(tuple(todo.values()), choice, worker_options, context):
+        kept, start = len(outcomes), time.monotonic()
+        pending = {job.name: job for job in jobs if job.name not in outcomes}
+        for outcome in _outcomes(tuple(pending.values()), choice, worker_options, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
-                store_outcome(database, todo[outcome.name], outcome, digests[outcome.name])
+                store_outcome(database, pending[outcome.name], outcome, digests[outcome.name])
             context.progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
-            so_far = time.monotonic() - began, len(outcomes) - kept, len(jobs) - len(outcomes)
-            logger.log(REPORT, "%d of %d: %s", len(outcomes), len(jobs), _line(outcome, *so_far))
+            progress = time.monotonic() - start, len(outcomes) - kept, len(jobs) - len(outcomes)
+            logger.log(
+                REPORT, "%d of %d: %s", len(outcomes), len(jobs), _log_line(outcome, *progress)
+            )
         return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
 
 
-def _is_new(database: WorklistDatabase, job: StudyJob, digest: str) -> bool:
-    """Return whether the result that stands there may be another study's."""
+def _may_be_foreign(database: WorklistDatabase, job: StudyJob, digest: str) -> bool:
+    """Return whether an existing result in the output folder may be of another study."""
     return _is_elsewhere(database, job) or is_replaced(database, job, digest)
 
 
 def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
-    """Return whether the list knows no study of this name, or one in another folder."""
+    """Return whether the list has no study of this name, or one in another folder."""
     entry = database.entry(job.name)
     return entry is None or entry.place != str(job.study.resolve())
 
@@ -148,11 +150,11 @@ def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
 def _database_of(cohort: Cohort) -> Iterator[WorklistDatabase]:
     """Open and lock the database of a cohort or its shard."""
     records = cohort.shard.records(cohort.out)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if records != cohort.out:
-            held.enter_context(locked_folder(cohort.out, beside_shards=True))
-        held.enter_context(locked_folder(records))
-        yield held.enter_context(closing(open_worklist_database(records, readers=False)))
+            stack.enter_context(locked_folder(cohort.out, beside_shards=True))
+        stack.enter_context(locked_folder(records))
+        yield stack.enter_context(closing(open_worklist_database(records, readers=False)))
 
 
 def _complete(
@@ -163,40 +165,44 @@ def _complete(
     engine: str,
 ) -> dict[str, StudyOutcome]:
     """Return the studies that need not be analysed again; adopts outcomes of shards."""
-    with ExitStack() as held:
-        known = [database]
+    with ExitStack() as stack:
+        databases = [database]
         if cohort.shard.count == 1:
             shards = sorted(cohort.out.glob(f"{SHARD_PREFIX}*-of-*"))
-            known += [
-                held.enter_context(closing(open_worklist_database(shard, readers=False)))
+            databases += [
+                stack.enter_context(closing(open_worklist_database(shard, readers=False)))
                 for shard in shards
             ]
-        found: dict[str, StudyOutcome] = {}
+        completed: dict[str, StudyOutcome] = {}
         for job in jobs:
             digest = digests[job.name]
             outcomes = (
                 complete(source, job, digest, engine)
-                for source in known
+                for source in databases
                 if not _is_elsewhere(source, job) or holds_inputs_of(job.study, job.out)
             )
-            outcome = next((one for one in outcomes if one is not None), None)
+            outcome = next(filter(None, outcomes), None)
             if outcome is not None:
                 store_outcome(database, job, outcome, digest)
-                found[job.name] = outcome
-        return found
+                completed[job.name] = outcome
+        return completed
 
 
-def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
+def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining: int) -> str:
     """Return the log line of a completed study, with the estimated remaining time."""
-    spent = f"{outcome.seconds:.1f} s"
+    duration = f"{outcome.seconds:.1f} s"
     if outcome.status is Status.ANALYSED:
-        many = "" if outcome.candidates == 1 else "s"
-        text = f"{outcome.name} analysed in {spent}, {outcome.candidates} candidate{many}"
+        plural = "" if outcome.candidates == 1 else "s"
+        text = f"{outcome.name} analysed in {duration}, {outcome.candidates} candidate{plural}"
         if outcome.other_findings:
             text += f"; {OTHER_FINDINGS.lower()}: {outcome.other_findings}"
     else:
-        text = f"{outcome.name} {outcome.status.value} after {spent}: {outcome.message}"
-    return f"{text}; about {duration_in_words(elapsed_s / done * left)} left" if left else text
+        text = f"{outcome.name} {outcome.status.value} after {duration}: {outcome.message}"
+    return (
+        f"{text}; about {duration_in_words(elapsed_s / n_done * n_remaining)} left"
+        if n_remaining
+        else text
+    )
 
 
 def _outcomes(
@@ -209,9 +215,9 @@ def _outcomes(
         return
     if worker_options.scheduler is None and worker_options.workers <= 1:
         for number, job in enumerate(jobs):
-            done = number / len(jobs)
+            fraction = number / len(jobs)
             yield analyse(
-                job, choice, context.part(done, done, f"{number + 1} of {len(jobs)}: {{}}")
+                job, choice, context.part(fraction, fraction, f"{number + 1} of {len(jobs)}: {{}}")
             )
         return
     absolute = [_absolute(job) for job in jobs]

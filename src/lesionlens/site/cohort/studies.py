@@ -30,9 +30,9 @@ class StudyJob:
     patient: str = ""
     date: str = ""
     """Patient and date that a table of studies names."""
-    new_here: bool = False
-    """Whether the list of the output folder knew no study of this name in this folder, or its
-    result was replaced; a result that stands there must then be of the same files."""
+    is_new: bool = False
+    """Whether the output folder's list had no study of this name in this folder, or its result was
+    replaced. An existing result must then be of the same files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +104,22 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
         )
     if bids.is_dataset(studies):
         return _bids_jobs(studies, out)
-    folders = (p for p in studies.iterdir() if p.is_dir() and not p.name.startswith("."))
-    places = sorted(p for p in folders if not _without_scans(p))
-    if not places:
+    folders = (
+        entry for entry in studies.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    paths = sorted(entry for entry in folders if not _has_no_scans(entry))
+    if not paths:
         raise UnusableInputError(
             found=f"no sub-folder in {studies.name!r}",
             expected="one sub-folder per study",
             next_step="For a single study use `lesionlens analyze`",
         )
-    named = ((writable(place.name), place) for place in places)
-    return tuple(StudyJob(name, place, out / name) for name, place in named)
+    named_paths = ((writable(path.name), path) for path in paths)
+    return tuple(StudyJob(name, path, out / name) for name, path in named_paths)
 
 
 def places_of(studies: Path) -> dict[str, Path]:
-    """Return where each study lies that `batch` was given, by the name of its result.
+    """Return the path of each study of a folder or table, by the name of its result.
 
     Empty for a folder without studies: the caller reports those that are missing.
 
@@ -145,7 +147,7 @@ def listed(job: StudyJob) -> StudyEntry | None:
 
 
 def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
-    jobs = tuple(StudyJob(name, place, out / name) for name, place in bids.sessions(dataset))
+    jobs = tuple(StudyJob(name, path, out / name) for name, path in bids.sessions(dataset))
     if not jobs:
         raise UnusableInputError(
             found=f"a BIDS dataset without a subject: {dataset.name!r}",
@@ -155,31 +157,31 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
     return jobs
 
 
-def _without_scans(folder: Path) -> bool:
-    files = [p for p in folder.rglob("*") if p.is_file()]
+def _has_no_scans(folder: Path) -> bool:
+    files = [path for path in folder.rglob("*") if path.is_file()]
     return bool(files) and all(
-        p.suffix == ".toml" or (is_nifti(p) and is_label_name(p.name)) for p in files
+        path.suffix == ".toml" or (is_nifti(path) and is_label_name(path.name)) for path in files
     )
 
 
 def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     """Return notes on the files of a folder that belong to no study.
 
-    A BIDS dataset has its descriptions beside the subjects; there only scans are named that lie
-    beside the sessions of their subject. If `out`, the folder of the results or of the list, is the
-    same one, files beside the studies are its own.
+    Of a BIDS dataset, which has descriptions beside the subjects, only scans beside the sessions of
+    their subject are reported. If `out`, the folder of the results or of the list, is the same
+    folder, files beside the studies are its own and are not reported.
     """
     if studies.is_file():
         return ()
     if bids.is_dataset(studies):
-        beside = bids.scans_beside_sessions(studies)
-        named = f"Scans beside the sessions of {first_few(beside, 5)} belong to no session and were"
-        return (f"{named} skipped: move them into one",) if beside else ()
+        scans = bids.scans_beside_sessions(studies)
+        prefix = f"Scans beside the sessions of {first_few(scans, 5)} belong to no session and were"
+        return (f"{prefix} skipped: move them into one",) if scans else ()
     if studies.resolve() == out.resolve():
         return ()
-    loose = sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
+    n_loose = sum(path.is_file() and not path.name.startswith(".") for path in studies.iterdir())
     words = "Files beside the study folders belong to no study and were skipped"
-    return (f"{words}: {loose}",) if loose else ()
+    return (f"{words}: {n_loose}",) if n_loose else ()
 
 
 def repeated_scans(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
@@ -193,14 +195,16 @@ def repeated_scans(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ..
         Outcomes of its studies, in row order.
     """
     owners: dict[str, str] = {}
-    found = []
+    pairs = []
     for outcome in outcomes:
         if outcome.status is not Status.ANALYSED:
             continue
         files = analysed_files(out / outcome.name)
-        other = next((owners[one] for one in sorted(files) if one in owners), None)
-        if other is not None:
-            found.append(f"{outcome.name} and {other}")
+        owner = next((owners[digest] for digest in sorted(files) if digest in owners), None)
+        if owner is not None:
+            pairs.append(f"{outcome.name} and {owner}")
         owners |= dict.fromkeys(files - owners.keys(), outcome.name)
-    named = first_few(found, 5, "; ")
-    return (f"The same scan is in two studies, and both are counted: {named}",) if found else ()
+    pairs_text = first_few(pairs, 5, "; ")
+    return (
+        (f"The same scan is in two studies, and both are counted: {pairs_text}",) if pairs else ()
+    )

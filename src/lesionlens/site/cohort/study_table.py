@@ -15,8 +15,8 @@ from lesionlens.site.database.records import StudyEntry
 
 COLUMNS = ("study", "name", "patient", "date")
 """`study` is required: a path, absolute or relative to the table's folder."""
-_NAME = re.compile(r"[^\w.-]+")
-_SAVE = "Save it again as CSV in UTF-8, with commas and these headings in the first line"
+_UNSAFE = re.compile(r"[^\w.-]+")
+_SAVE_ADVICE = "Save it again as CSV in UTF-8, with commas and these headings in the first line"
 
 
 def read_table(table: Path) -> tuple[StudyEntry, ...]:
@@ -32,19 +32,19 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
     try:
         rows = read_rows(table)
     except (OSError, ValueError) as error:
-        why = "its text is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
-        raise _no_table(table, f"a file that cannot be read as a table ({why})") from error
+        reason = "its text is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise _table_error(table, f"a file that cannot be read as a table ({reason})") from error
     if not rows or "study" not in rows[0]:
-        raise _no_table(table, f"no column `study` in {len(rows)} row{'s' * (len(rows) != 1)}")
+        raise _table_error(table, f"no column `study` in {len(rows)} row{'s' * (len(rows) != 1)}")
     entries: list[StudyEntry] = []
     for row in rows:
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if not cells["study"]:
-            path = "Enter the path of a study's folder or file in each row"
-            raise _no_table(table, f"no path in row {len(entries) + 2}", path)
-        place = (table.parent / cells["study"]).resolve()
-        name = _plain(cells["name"] or place.name)
-        entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
+            advice = "Enter the path of a study's folder or file in each row"
+            raise _table_error(table, f"no path in row {len(entries) + 2}", advice)
+        path = (table.parent / cells["study"]).resolve()
+        name = _folder_name(cells["name"] or path.name)
+        entries.append(StudyEntry(name, str(path), cells["patient"], cells["date"]))
     _refuse_duplicates(entries)
     return tuple(entries)
 
@@ -55,11 +55,11 @@ def unread_columns(studies: Path) -> tuple[str, ...]:
     None if `studies` is no table of studies.
     """
     rows = read_rows(studies) if studies.is_file() else []
-    others = [name for name in (rows[0] if rows else ()) if name and name not in COLUMNS]
-    if not others:
+    unread = [name for name in (rows[0] if rows else ()) if name and name not in COLUMNS]
+    if not unread:
         return ()
     return (
-        f"Columns of {studies.name} that are not read: {', '.join(others)}. Those that are: "
+        f"Columns of {studies.name} that are not read: {', '.join(unread)}. Those that are: "
         f"{', '.join(COLUMNS)}",
     )
 
@@ -67,31 +67,31 @@ def unread_columns(studies: Path) -> tuple[str, ...]:
 def _refuse_duplicates(entries: Iterable[StudyEntry]) -> None:
     """Refuse names that are equal on Windows or macOS."""
     counts = Counter(entry.name.casefold() for entry in entries)
-    twin = next((name for name, count in counts.items() if count > 1), None)
-    if twin is not None:
+    duplicate = next((name for name, count in counts.items() if count > 1), None)
+    if duplicate is not None:
         raise UnusableInputError(
-            found=f"two studies named {twin!r}",
+            found=f"two studies named {duplicate!r}",
             expected="different names, which are the names of the result folders",
             next_step="Add a column `name`",
         )
 
 
-def _plain(name: str) -> str:
+def _folder_name(name: str) -> str:
     """Return a valid folder name on every system, accents composed.
 
     Examples
     --------
-    >>> _plain("../a b/c"), _plain("..."), _plain("a."), _plain("aux")
+    >>> _folder_name("../a b/c"), _folder_name("..."), _folder_name("a."), _folder_name("aux")
     ('_.._a_b_c', 'study', 'a', '_aux')
     """
-    plain = _NAME.sub("_", normalize("NFC", name)).rstrip(".")
-    if not plain.strip("._"):
+    safe_name = _UNSAFE.sub("_", normalize("NFC", name)).rstrip(".")
+    if not safe_name.strip("._"):
         return "study"
-    hidden = plain.startswith(".")  # no command looks for results in hidden folders
-    return f"_{plain}" if hidden or DEVICES.fullmatch(plain) else plain
+    is_hidden = safe_name.startswith(".")  # no command looks for results in hidden folders
+    return f"_{safe_name}" if is_hidden or DEVICES.fullmatch(safe_name) else safe_name
 
 
-def _no_table(table: Path, found: str, next_step: str = _SAVE) -> UnusableInputError:
+def _table_error(table: Path, found: str, next_step: str = _SAVE_ADVICE) -> UnusableInputError:
     return UnusableInputError(
         found=f"{found}: {table.name!r}",
         expected="a CSV table in UTF-8, separated by commas, with the columns "

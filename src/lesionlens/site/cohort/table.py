@@ -16,9 +16,9 @@ from lesionlens.site.database.worklist_database import NAME as DATABASE
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
 LIST_NAME = "cohort.files.json"
-_TABLES = (CSV_NAME, PARQUET_NAME, LIST_NAME, DATABASE)
+_RESERVED_NAMES = (CSV_NAME, PARQUET_NAME, LIST_NAME, DATABASE)
 STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
-_TEXT = (
+_TEXT_COLUMNS = (
     "study",
     "status",
     "message",
@@ -88,10 +88,10 @@ def check_names(studies: Iterable[str]) -> None:
     UnusableInputError
         A study is named like one of the tables.
     """
-    taken = next((name for name in studies if name.casefold() in _TABLES), None)
-    if taken is not None:
+    conflict = next((name for name in studies if name.casefold() in _RESERVED_NAMES), None)
+    if conflict is not None:
         raise UnusableInputError(
-            found=f"a study named {taken!r}",
+            found=f"a study named {conflict!r}",
             expected="another name: the folder of the results has a file of this name",
             next_step="Rename the study's folder, or use a table of studies with a column `name`",
         )
@@ -99,7 +99,7 @@ def check_names(studies: Iterable[str]) -> None:
 
 def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:
     analysed = outcome.status is Status.ANALYSED
-    about: dict[str, str | int | float] = {
+    study_cells: dict[str, str | int | float] = {
         "study": safe_text(outcome.name),
         "status": outcome.status.value,
         "message": safe_text(outcome.message),
@@ -107,22 +107,24 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
         "candidates": outcome.candidates if analysed else "",
         "other_findings": outcome.other_findings if analysed else "",
     }
-    found: list[dict[str, str]] = []
+    candidate_rows: list[dict[str, str]] = []
     if analysed:
         try:
-            found = read_rows(out / outcome.name / "findings.csv")
+            candidate_rows = read_rows(out / outcome.name / "findings.csv")
         except (
             OSError,
             ValueError,
             ReadError,
         ) as error:  # rows of other studies are kept
-            why = getattr(error, "strerror", None) or error
-            about["message"] = f"{about['message']}; findings.csv cannot be read: {why}"
-    known = set(columns())
-    for row in found:
-        yield {**about, **{key: cell for key, cell in row.items() if key in known}}
-    if not found:
-        yield about
+            reason = getattr(error, "strerror", None) or error
+            study_cells["message"] = (
+                f"{study_cells['message']}; findings.csv cannot be read: {reason}"
+            )
+    exported = set(columns())
+    for row in candidate_rows:
+        yield {**study_cells, **{key: cell for key, cell in row.items() if key in exported}}
+    if not candidate_rows:
+        yield study_cells
 
 
 def _parquet(text: str) -> bytes:
@@ -131,14 +133,14 @@ def _parquet(text: str) -> bytes:
     from pyarrow import csv as arrow_csv  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
-    kinds = dict.fromkeys(_TEXT, pa.string())
+    column_types = dict.fromkeys(_TEXT_COLUMNS, pa.string())
     options = arrow_csv.ConvertOptions(
-        column_types=kinds, strings_can_be_null=True, null_values=[""]
+        column_types=column_types, strings_can_be_null=True, null_values=[""]
     )
-    parsing = arrow_csv.ParseOptions(newlines_in_values=True)
+    parse_options = arrow_csv.ParseOptions(newlines_in_values=True)
     stream = pa.py_buffer(text.encode("utf-8"))
     table = arrow_csv.read_csv(
-        pa.BufferReader(stream), convert_options=options, parse_options=parsing
+        pa.BufferReader(stream), convert_options=options, parse_options=parse_options
     )
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink)

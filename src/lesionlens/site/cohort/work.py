@@ -37,7 +37,7 @@ NOT_COMPARED_ENGINE = frozenset(
 )
 """Fields of an engine choice that change no result, or that name, version and weights of the loaded
 engine represent."""
-_NAMES = {
+_OPTION_LABELS = {
     "language": "language",
     "hidden": "hide",
     "sentence_template": "sentence",
@@ -69,45 +69,45 @@ def load_lens(choice: EngineChoice) -> Lens:
     return Lens(engine=choice.load())
 
 
-def engine_identity(about: EngineInfo, choice: CohortChoice) -> str:
+def engine_identity(info: EngineInfo, choice: CohortChoice) -> str:
     """Return an identifier of engine and export options, for detecting changes."""
     stripper = "" if choice.stripper == "auto" else choice.stripper
-    parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
+    parts = (info.name, info.version, info.weights_sha256, stripper, "N4" if choice.bias else "")
     return " ".join(part for part in (*parts, *_non_default(choice)) if part)
 
 
 def identity(choice: CohortChoice) -> str:
     """Load the engine of a choice and return its identifier."""
-    about, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
-    return engine_identity(about, choice)
+    info, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
+    return engine_identity(info, choice)
 
 
 def _non_default(choice: CohortChoice) -> tuple[str, ...]:
     """Return the non-default options that change a result, which extend the identifier."""
-    files = dict.fromkeys((*_NAMES, *(one.name for one in fields(ExportOptions))))
-    network = [one.name for one in fields(EngineChoice)]
-    compared = (
-        (choice.files, ExportOptions(), [n for n in files if n not in NOT_COMPARED_FILES]),
-        (choice.engine, EngineChoice(), [n for n in network if n not in NOT_COMPARED_ENGINE]),
+    file_fields = dict.fromkeys((*_OPTION_LABELS, *(f.name for f in fields(ExportOptions))))
+    engine_fields = [f.name for f in fields(EngineChoice)]
+    comparisons = (
+        (choice.files, ExportOptions(), [n for n in file_fields if n not in NOT_COMPARED_FILES]),
+        (choice.engine, EngineChoice(), [n for n in engine_fields if n not in NOT_COMPARED_ENGINE]),
     )
     return tuple(
-        _option(name, getattr(chosen, name))
-        for chosen, usual, names in compared
+        _option_text(name, getattr(chosen, name))
+        for chosen, default, names in comparisons
         for name in names
-        if getattr(chosen, name) != getattr(usual, name)
+        if getattr(chosen, name) != getattr(default, name)
     )
 
 
-def _option(name: str, value: object) -> str:
+def _option_text(name: str, value: object) -> str:
     """Return a non-default option in words without spaces; a template as its digest."""
-    shown = _NAMES.get(name, name)
+    label = _OPTION_LABELS.get(name, name)
     if value is True:
-        return shown
+        return label
     if name == "sentence_template":
         value = hashlib.sha256(str(value).encode()).hexdigest()[:12]
     elif isinstance(value, frozenset):
-        value = ",".join(sorted(str(one) for one in value))
-    return f"{shown}={value}"
+        value = ",".join(sorted(str(item) for item in value))
+    return f"{label}={value}"
 
 
 def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
@@ -116,14 +116,14 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
         return StudyOutcome(job.name, Status.STOPPED, 130, "not started")
     start = time.perf_counter()
     try:
-        done = _analyse(job, choice, context)
+        outcome = _analyse(job, choice, context)
     except Exception as error:
         logger.debug("a study of the cohort failed", exc_info=True)
         status, message = failure(error)
         state = Status.STOPPED if status == 130 else Status.FAILED
         seconds = time.perf_counter() - start
         return StudyOutcome(job.name, state, status, writable(message), seconds)
-    return done
+    return outcome
 
 
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
@@ -134,20 +134,20 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     from lesionlens.results.review.earlier import check_own_name  # noqa: PLC0415
 
     start = time.perf_counter()
-    check_outside(job.study, job.out)  # a table's folder may be that of its studies
+    check_outside(job.study, job.out)  # a table may list its own folder as a study
     check_target(job.out)
     check_folder(job.out)
     study = open_study(job.study, recall=True, context=context)
-    if job.new_here:
+    if job.is_new:
         check_own_name(hashed(study), job.out)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result, notices = choice.engine.run(
         lambda engine: load_lens(engine)(study, options, context=context)
     )
-    about = result.analysis.run
-    about = replace(about, notices=(*about.notices, *notices))
-    analysis = replace(result.analysis, options=choice.files, run=about)
-    study_locations.remember(about.inputs, study.root, study.uid)
+    run_info = result.analysis.run
+    run_info = replace(run_info, notices=(*run_info.notices, *notices))
+    analysis = replace(result.analysis, options=choice.files, run=run_info)
+    study_locations.remember(run_info.inputs, study.root, study.uid)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415
 
@@ -156,17 +156,17 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
         from lesionlens.results.export.bids import save_bids  # noqa: PLC0415
 
         save_bids(analysis, job.dataset, job.name)
-    done = StudyOutcome(
+    outcome = StudyOutcome(
         name=job.name,
         status=Status.ANALYSED,
         exit_status=0,
         message=result.analysis.findings.conclusion,
         seconds=time.perf_counter() - start,
         candidates=len(result.candidates),
-        engine=engine_identity(about.engine, choice),
-        peak_memory_mib=max(s.peak_memory_mib for s in about.stages),
+        engine=engine_identity(run_info.engine, choice),
+        peak_memory_mib=max(stage.peak_memory_mib for stage in run_info.stages),
     )
-    return with_counts(done, job.out) or done  # with an earlier review that was carried over
+    return with_counts(outcome, job.out) or outcome  # with an earlier review that was carried over
 
 
 def failure(error: BaseException) -> tuple[int, str]:
@@ -186,5 +186,5 @@ def failure(error: BaseException) -> tuple[int, str]:
     package = missing_package(error)
     if package is not None:
         return 1, f"no {package} in this installation; `lesionlens doctor` lists what is missing"
-    first = (str(error).strip().splitlines() or ["no message"])[0][:300]
-    return 1, f"a defect in LesionLens ({type(error).__name__}: {first})"
+    first_line = (str(error).strip().splitlines() or ["no message"])[0][:300]
+    return 1, f"a defect in LesionLens ({type(error).__name__}: {first_line})"

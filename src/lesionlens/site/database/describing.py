@@ -51,7 +51,7 @@ class Description:
     read_as: PatientAndDate | None = None
     """What the images named when a reader decided, if they name others now."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the identity, which an analysis leaves."""
+    """Warnings about the identity, which an analysis does not replace."""
     contents: str = ""
     """SHA-256 of the images, if they name no patient; else empty."""
     read_contents: str | None = None
@@ -60,7 +60,7 @@ class Description:
     @classmethod
     def of(cls, database: WorklistDatabase, name: str) -> Description | None:
         """Return the description of a study; None if none is recorded."""
-        stored = database.read_note(_note(name))
+        stored = database.read_note(_note_key(name))
         try:
             return None if stored is None else TypeAdapter(cls).validate_python(stored)
         except ValidationError:  # of a later release
@@ -68,15 +68,15 @@ class Description:
 
     def store(self, database: WorklistDatabase, name: str) -> None:
         """Record the description of a study."""
-        database.write_note(_note(name), asdict(self))
+        database.write_note(_note_key(name), asdict(self))
 
 
-def _note(name: str) -> str:
+def _note_key(name: str) -> str:
     return f"described: {name}"
 
 
 def describe_all(
-    database: WorklistDatabase, *, context: RunContext = SILENT, again: bool = False
+    database: WorklistDatabase, *, context: RunContext = SILENT, force: bool = False
 ) -> int:
     """Describe every new or changed study and every new result of a list.
 
@@ -84,8 +84,8 @@ def describe_all(
     ----------
     database : WorklistDatabase
         Database of the list; updated study by study.
-    again : bool
-        Whether to describe known studies and results again.
+    force : bool
+        Whether to describe again what was described before and has not changed.
 
     Returns
     -------
@@ -97,17 +97,17 @@ def describe_all(
     for number, entry in enumerate(entries):
         context.check("reading the studies")
         context.progress(f"read {number + 1} of {len(entries)}", number / len(entries))
-        now = refreshed(database, entry, again=again) if entry.place else entry
-        count += now is not entry
-        if now.candidates is None:
-            now = _with_own_result(now, database.folder / entry.name)
-        if now != entry:
-            database.update(now)
+        updated = refreshed(database, entry, force=force) if entry.place else entry
+        count += updated is not entry
+        if updated.candidates is None:
+            updated = _with_matching_result(updated, database.folder / entry.name)
+        if updated != entry:
+            database.update(updated)
     context.progress("read", 1.0)
     return count
 
 
-def refreshed(database: WorklistDatabase, entry: StudyEntry, *, again: bool = False) -> StudyEntry:
+def refreshed(database: WorklistDatabase, entry: StudyEntry, *, force: bool = False) -> StudyEntry:
     """Return an entry as its files are now; the same one if they have not changed.
 
     Patient and date follow the images, unless the list names others. Problems become warnings; a
@@ -117,89 +117,97 @@ def refreshed(database: WorklistDatabase, entry: StudyEntry, *, again: bool = Fa
     ----------
     database : WorklistDatabase
         Database of the list, which records what was read; the caller updates the entry.
-    again : bool
+    force : bool
         Whether to read unchanged files too.
     """
-    place, known = Path(entry.place), bool(entry.sequences or entry.warnings)
-    before = Description.of(database, entry.name)
-    if known and not place.exists():
+    path, was_described = Path(entry.place), bool(entry.sequences or entry.warnings)
+    previous = Description.of(database, entry.name)
+    if was_described and not path.exists():
         return entry
-    files = fingerprint(place)
-    if known and not again and before is not None and before.files == files:
+    files = fingerprint(path)
+    if was_described and not force and previous is not None and previous.files == files:
         return entry
-    listed = (entry.patient, entry.date) if before is None else before.listed
+    listed = (entry.patient, entry.date) if previous is None else previous.listed
     try:
-        study = open_study(place, study_uid=entry.study_uid or None, recall=True)
-    except LesionLensError as refusal:
-        if known and before is None:
+        study = open_study(path, study_uid=entry.study_uid or None, recall=True)
+    except LesionLensError as error:
+        if was_described and previous is None:
             return entry
-        about = Description(files, listed, ("", "") if before is None else before.images)
-        now = replace(entry, warnings=(f"cannot be used: {refusal.found}",))
+        description = Description(files, listed, ("", "") if previous is None else previous.images)
+        updated = replace(entry, warnings=(f"cannot be used: {error.found}",))
     else:
-        about, now = _described(database, replace(entry, patient=listed[0], date=listed[1]), study)
-        about = replace(about, files=files)
-        if known and before is None:
-            patient, date = ("" if a == b else a for a, b in zip(listed, about.images, strict=True))
-            about = replace(about, listed=(patient, date))
-    about.store(database, entry.name)
-    failed = database.outcome(entry.name, files)
-    if failed is not None and failed.status is Status.FAILED:
-        now = with_warning(now, failed.message)
-    if now.candidates is None:
-        return now
-    return _with_own_result(replace(now, candidates=None, highest=None), database.folder / now.name)
+        description, updated = _described(
+            database, replace(entry, patient=listed[0], date=listed[1]), study
+        )
+        description = replace(description, files=files)
+        if was_described and previous is None:
+            patient, date = (
+                "" if a == b else a for a, b in zip(listed, description.images, strict=True)
+            )
+            description = replace(description, listed=(patient, date))
+    description.store(database, entry.name)
+    outcome = database.outcome(entry.name, files)
+    if outcome is not None and outcome.status is Status.FAILED:
+        updated = with_warning(updated, outcome.message)
+    if updated.candidates is None:
+        return updated
+    return _with_matching_result(
+        replace(updated, candidates=None, highest=None), database.folder / updated.name
+    )
 
 
 def _described(
     database: WorklistDatabase, entry: StudyEntry, study: Study
 ) -> tuple[Description, StudyEntry]:
-    """Return what was read of a study, and its entry; `entry` has what the list names."""
+    """Return a study's description and updated entry; `entry` holds the list's own identity."""
     fields = fields_of(study)
     listed = entry.patient, entry.date
     images = fields.get("PatientID", ""), fields.get("StudyDate", "")
     contents = "" if images[0] else joint_sha256(inputs_of(study).series.values())
-    before = Description.of(database, entry.name)
-    read_as, read_contents = _when_read(database, entry.name, before)
-    changed = _other_images(read_as, images)
-    if not changed and read_contents and contents and read_contents != contents:
-        changed = (OTHER_IMAGES,)
-    warnings = (*_contradictions(entry, study, fields), *changed)
-    now = replace(
+    previous = Description.of(database, entry.name)
+    read_as, read_contents = _images_when_read(database, entry.name, previous)
+    change_warnings = _image_change_warnings(read_as, images)
+    if not change_warnings and read_contents and contents and read_contents != contents:
+        change_warnings = (OTHER_IMAGES,)
+    warnings = (*_contradictions(entry, study, fields), *change_warnings)
+    updated = replace(
         entry,
         patient=entry.patient or images[0],
         date=entry.date or images[1],
         sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
         warnings=(*warnings, *study.notices),
     )
-    if not changed:
+    if not change_warnings:
         read_as = read_contents = None
-    return Description("", listed, images, read_as, warnings, contents, read_contents), now
+    return Description("", listed, images, read_as, warnings, contents, read_contents), updated
 
 
-def _when_read(
-    database: WorklistDatabase, name: str, before: Description | None
+def _images_when_read(
+    database: WorklistDatabase, name: str, previous: Description | None
 ) -> tuple[PatientAndDate | None, str | None]:
-    """Return what the images named and held when a reader decided; None if nobody did."""
-    if before is None:
+    """Return the images' identity and digest when a reader decided; None if nobody did."""
+    if previous is None:
         return None, None
-    known = before.read_as, before.read_contents
-    if known == (None, None) and _was_read(database, name):
-        return before.images, before.contents
-    return known
+    recorded = previous.read_as, previous.read_contents
+    if recorded == (None, None) and _has_decisions(database, name):
+        return previous.images, previous.contents
+    return recorded
 
 
-def _other_images(read_as: PatientAndDate | None, images: PatientAndDate) -> tuple[str, ...]:
+def _image_change_warnings(
+    read_as: PatientAndDate | None, images: PatientAndDate
+) -> tuple[str, ...]:
     """Return a warning for each attribute of the images that changed since a study was read."""
     return tuple(
-        f"its images have another {words} than when it was read or signed"
-        for words, then, now in zip(
+        f"its images have another {attribute} than when it was read or signed"
+        for attribute, previous, current in zip(
             ("patient ID", "date"), read_as or ("", ""), images, strict=True
         )
-        if then and now and then != now
+        if previous and current and previous != current
     )
 
 
-def _was_read(database: WorklistDatabase, name: str) -> bool:
+def _has_decisions(database: WorklistDatabase, name: str) -> bool:
     """Return whether a reader marked, decided or signed anything."""
     reads = database.reads(name)
     return any(state_of(read, analysed=False) is not StudyState.NEW for read in reads)
@@ -213,16 +221,16 @@ def _contradictions(entry: StudyEntry, study: Study, fields: Mapping[str, str]) 
     if study.kind is not StudyKind.DICOM:
         return ()
     date = iso_date(entry.date)
-    differing = tuple(
-        f"its {words} in the list is not that of the images"
-        for words, listed, found in (
+    warnings = tuple(
+        f"its {attribute} in the list is not that of the images"
+        for attribute, listed, actual in (
             ("patient ID", entry.patient, fields.get("PatientID")),
             ("date", date, fields.get("StudyDate")),
         )
-        if listed and found and listed != found
+        if listed and actual and listed != actual
     )
-    unread = bool(entry.date and not date and fields.get("StudyDate"))
-    return (*differing, NO_DATE) if unread else differing
+    has_unparsed_date = bool(entry.date and not date and fields.get("StudyDate"))
+    return (*warnings, NO_DATE) if has_unparsed_date else warnings
 
 
 def fields_of(study: Study) -> Mapping[str, str]:
@@ -236,22 +244,24 @@ def fields_of(study: Study) -> Mapping[str, str]:
     file = next((s.files[0].path for s in study.series.values() if s.files), None)
     if file is None:
         return {}
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     try:
         if study.kind is StudyKind.DICOM:
             header = read_dicom(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-            found = {tag: str(header.get(tag) or "") for tag in _TAGS}
+            fields = {tag: str(header.get(tag) or "") for tag in _TAGS}
         else:
-            fields = read_sidecar(file, [])
-            found = {
-                "PatientID": fields.get("PatientID"),
-                "StudyDate": fields.get("StudyDate") or fields.get("AcquisitionDateTime"),
+            sidecar = read_sidecar(file, [])
+            fields = {
+                "PatientID": sidecar.get("PatientID"),
+                "StudyDate": sidecar.get("StudyDate") or sidecar.get("AcquisitionDateTime"),
             }
     except (OSError, *DAMAGED):
         logger.warning("patient and date of a study could not be read")
-    day = _DATE.match(str(found.get("StudyDate") or ""))
-    plain = {"PatientID": str(found.get("PatientID") or "").strip()}
-    return plain | {"StudyDate": "-".join(day.groups()) if day else ""}
+    date = _DATE.match(str(fields.get("StudyDate") or ""))
+    return {
+        "PatientID": str(fields.get("PatientID") or "").strip(),
+        "StudyDate": "-".join(date.groups()) if date else "",
+    }
 
 
 def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
@@ -260,26 +270,30 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
         fields = read_json(result / RESULT)
         rows = [row for row in fields["candidates"] if row["score"] is not None]  # else a reader's
         scores = [float(row["score"]) for row in rows if not row.get("apart")]
-        failed = [q["message"] for q in fields["quality"] if not q["passed"]]
+        failed = [check["message"] for check in fields["quality"] if not check["passed"]]
     except FileNotFoundError:
         return entry
     except (OSError, ValueError, KeyError, TypeError, ReadError):
         return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
-    apart = len(rows) - len(scores)
-    others = [f"{OTHER_FINDINGS}: {apart}"] if apart else []
-    before = tuple(one for one in entry.warnings if one not in entry.analysis_warnings)
-    found = dict.fromkeys((*failed, *fields.get("warnings", ()), *others))
-    ours = tuple(one for one in found if one not in before)
+    n_other = len(rows) - len(scores)
+    other_findings = [f"{OTHER_FINDINGS}: {n_other}"] if n_other else []
+    study_warnings = tuple(
+        warning for warning in entry.warnings if warning not in entry.analysis_warnings
+    )
+    result_warnings = dict.fromkeys((*failed, *fields.get("warnings", ()), *other_findings))
+    analysis_warnings = tuple(
+        warning for warning in result_warnings if warning not in study_warnings
+    )
     return replace(
         entry,
         candidates=len(scores),
         highest=max(scores, default=None),
-        warnings=(*dict.fromkeys(before), *ours),
-        analysis_warnings=ours,
+        warnings=(*dict.fromkeys(study_warnings), *analysis_warnings),
+        analysis_warnings=analysis_warnings,
     )
 
 
-def _with_own_result(entry: StudyEntry, result: Path) -> StudyEntry:
+def _with_matching_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with its result's figures, unless the result is of other images."""
     if entry.place and Path(entry.place).exists() and is_of_other_files(Path(entry.place), result):
         return with_warning(entry, OTHER_RESULT)
@@ -293,18 +307,20 @@ def with_counts(outcome: StudyOutcome, result: Path) -> StudyOutcome | None:
     """
     try:
         fields = read_json(result / RESULT)
-        apart = sum(bool(row.get("apart")) for row in fields["candidates"])
+        n_other = sum(bool(row.get("apart")) for row in fields["candidates"])
         count, message = len(fields["candidates"]), str(fields["conclusion"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError):
         return None
-    return replace(outcome, candidates=count - apart, other_findings=apart, message=message)
+    return replace(outcome, candidates=count - n_other, other_findings=n_other, message=message)
 
 
-def without_warning(entry: StudyEntry, words: str) -> StudyEntry:
+def without_warning(entry: StudyEntry, message: str) -> StudyEntry:
     """Return an entry without an outdated warning."""
-    return replace(entry, warnings=tuple(one for one in entry.warnings if one != words))
+    return replace(
+        entry, warnings=tuple(warning for warning in entry.warnings if warning != message)
+    )
 
 
-def with_warning(entry: StudyEntry, words: str) -> StudyEntry:
+def with_warning(entry: StudyEntry, message: str) -> StudyEntry:
     """Return an entry with one more warning, without duplicates."""
-    return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, words))))
+    return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, message))))

@@ -33,7 +33,7 @@ _COPIES = (
 )  # fmt: skip
 
 
-def adopt(connection: sqlite3.Connection, folder: Path) -> None:
+def import_earlier_databases(connection: sqlite3.Connection, folder: Path) -> None:
     """Copy the databases of earlier releases; their files are not changed.
 
     Parameters
@@ -52,41 +52,41 @@ def adopt(connection: sqlite3.Connection, folder: Path) -> None:
         if not os.path.lexists(folder / name):
             continue
         with (
-            closing(open_database(folder, name, 10.0, reading=True)) as earlier,
+            closing(open_database(folder, name, 10.0, reading=True)) as source,
             database_errors(folder, name),
         ):
-            if name == READING and earlier.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+            if name == READING and source.execute("PRAGMA user_version").fetchone() != (_VERSION,):
                 raise ValueError("its version is not known")
-            tables = {row[0] for row in earlier.execute("SELECT name FROM sqlite_master")}
-            for _, table, new, columns in (copy for copy in _COPIES if copy[0] == name):
+            tables = {row[0] for row in source.execute("SELECT name FROM sqlite_master")}
+            for _, table, target, columns in (copy for copy in _COPIES if copy[0] == name):
                 if table not in tables:
                     raise ValueError(f"it has no {table}")
-                marks = ", ".join("?" * (columns.count(",") + 1))
+                placeholders = ", ".join("?" * (columns.count(",") + 1))
                 connection.executemany(
-                    f"INSERT INTO {new} ({columns}) VALUES ({marks})",  # noqa: S608  constants
-                    earlier.execute(f"SELECT {columns} FROM {table}"),  # noqa: S608  constants
+                    f"INSERT INTO {target} ({columns}) VALUES ({placeholders})",  # noqa: S608  constants
+                    source.execute(f"SELECT {columns} FROM {table}"),  # noqa: S608  constants
                 )
             if name == READING:
                 connection.executemany(
                     "INSERT INTO acts (study, reader, session, arm, analysis, act) "
                     "VALUES (?, ?, ?, ?, '', ?)",
-                    (_act(row) for row in earlier.execute(_ACTS)),
+                    (_act_row(row) for row in source.execute(_ACTS)),
                 )
 
 
-def _act(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    *who, kind, phase, time, seconds, target, x, y, z, state, confidence, words = row
-    about = ReviewState.ACCEPTED if kind == "sign" else ReviewState(state or "unreviewed")
+def _act_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    *key_values, kind, phase, time, seconds, target, x, y, z, stored_state, confidence, reason = row
+    state = ReviewState.ACCEPTED if kind == "sign" else ReviewState(stored_state or "unreviewed")
     act = ReviewEvent(
         target if kind in ("mark", "take back", "verdict") else WHOLE_STUDY,
-        about,
-        who[1] or None,
+        state,
+        key_values[1] or None,
         time,
-        words or None,
+        reason or None,
         _KINDS[kind],
         phase=Phase(phase),
         seconds=seconds,
         at_mm=None if x is None else (x, y, z),
         confidence=confidence,
     )
-    return (*who, ACT.dump_json(act, by_alias=True).decode())
+    return (*key_values, ACT.dump_json(act, by_alias=True).decode())

@@ -37,14 +37,14 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     unaided = signed = None
     seconds = dict.fromkeys(Phase, 0.0)
     for act in acts:
-        uid, whole = act.tracking_uid, act.tracking_uid == WHOLE_STUDY
+        uid, is_whole_study = act.tracking_uid, act.tracking_uid == WHOLE_STUDY
         seconds[act.phase] += act.seconds
         if act.act in _NO_DECISION:
             continue
-        if whole and act.state.decided and act.phase is Phase.UNAIDED:
+        if is_whole_study and act.state.decided and act.phase is Phase.UNAIDED:
             unaided = act.reason or "signed"
             continue
-        signed = (act.reason or "signed") if whole and act.state.decided else None
+        signed = (act.reason or "signed") if is_whole_study and act.state.decided else None
         if act.act is ReviewAct.PLACE and act.at_mm is not None:
             marks[uid] = Mark(uid, act.at_mm, act.confidence, act.phase)
         elif act.act is ReviewAct.TAKE_BACK:
@@ -80,21 +80,21 @@ def reviews_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> 
     outlines : mapping of str to Outline
         Outlines by SHA-256, at least those that the acts name.
     """
-    over = [n for n, act in enumerate(acts) if act.act is ReviewAct.TAKE_OVER]
-    begins, ends = [0, *(n + 1 for n in over)], [*over, len(acts)]
+    takeovers = [n for n, act in enumerate(acts) if act.act is ReviewAct.TAKE_OVER]
+    begins, ends = [0, *(n + 1 for n in takeovers)], [*takeovers, len(acts)]
     return tuple(
         _review_of(acts[begin:end], outlines) for begin, end in zip(begins, ends, strict=True)
     )
 
 
-def _review_of(since: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> Review:
-    names = {act.outline for act in since}
+def _review_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> Review:
+    names = {act.outline for act in acts}
     return Review(
-        tuple(act.decision for act in since if act.act is not ReviewAct.RESPONSE),
+        tuple(act.decision for act in acts if act.act is not ReviewAct.RESPONSE),
         {name: outline for name, outline in outlines.items() if name in names},
         responses=tuple(
             act.response
-            for act in since
+            for act in acts
             if act.response is not None and act.act is ReviewAct.RESPONSE
         ),
     )
@@ -110,7 +110,7 @@ def state_of(read: Read | None, *, analysed: bool) -> StudyState:
     """
     if read is not None and read.complete:
         return StudyState.SIGNED
-    begun = read is not None and (read.unaided or read.signed or read.marks or read.verdicts)
-    if begun:
+    has_content = read is not None and (read.unaided or read.signed or read.marks or read.verdicts)
+    if has_content:
         return StudyState.IN_REVIEW
     return StudyState.ANALYSED if analysed else StudyState.NEW

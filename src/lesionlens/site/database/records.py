@@ -68,7 +68,7 @@ class StudyEntry:
     warnings: tuple[str, ...] = ()
     """Warnings of reading, checks and analysis."""
     analysis_warnings: tuple[str, ...] = ()
-    """Those of `warnings` that the result alone has; they may tell what was found."""
+    """Those of `warnings` that only the result has; they may reveal its findings."""
 
 
 class Status(StrEnum):

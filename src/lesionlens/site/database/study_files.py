@@ -29,8 +29,8 @@ def fingerprint(study: Path) -> str:
     root = study.parent if study.is_file() else study
     digest = hashlib.sha256()
     for path in study_files(study):
-        about = path.stat()
-        line = f"{path.relative_to(root).as_posix()}\0{about.st_size}\0{about.st_mtime_ns}\n"
+        stat = path.stat()
+        line = f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -47,8 +47,8 @@ def analysed_files(result: Path) -> frozenset[str]:
 
 def inputs_digest(result: Path) -> str | None:
     """Return a digest of the files that a result was made of; None without a readable result."""
-    found = analysed_files(result)
-    return joint_sha256(found) if found else None
+    hashes = analysed_files(result)
+    return joint_sha256(hashes) if hashes else None
 
 
 def holds_inputs_of(study: Path, result: Path) -> bool:

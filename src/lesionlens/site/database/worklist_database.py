@@ -26,7 +26,7 @@ from lesionlens.base.files.databases import database_errors, may_write, open_dat
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
-from lesionlens.site.database.earlier import READING, adopt
+from lesionlens.site.database.earlier import READING, import_earlier_databases
 from lesionlens.site.database.reads import ACT, read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
@@ -57,7 +57,7 @@ _READ = "study, reader, session, arm"
 _OUTCOME = "name, status, exit_status, message, seconds, candidates, engine, peak_memory_mib"
 _SEPARATOR = "\x1f"
 _OF_ANALYSIS = "\x1e"
-"""Prefix of a warning that a result alone has."""
+"""Prefix of a stored warning that comes from the analysis result."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -68,11 +68,11 @@ def _with_error_messages(
     """Translate SQLite errors of a method of `WorklistDatabase`; see `database_errors`."""
 
     @wraps(method)
-    def worded(database: WorklistDatabase, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(database: WorklistDatabase, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with database_errors(database.folder, NAME):
             return method(database, *args, **kwargs)
 
-    return worded
+    return wrapper
 
 
 class WorklistDatabase:
@@ -89,7 +89,7 @@ class WorklistDatabase:
 
     @property
     def vanished(self) -> bool:
-        """Whether the file is gone: a removed folder, an unmounted disk."""
+        """Whether the file no longer exists: a removed folder, an unmounted disk."""
         return not (self.folder / NAME).is_file()
 
     @contextmanager
@@ -100,9 +100,9 @@ class WorklistDatabase:
             yield
 
     def check_there(self) -> None:
-        """Refuse a file that is gone.
+        """Raise if the file no longer exists.
 
-        A file that is removed while it is open takes all that is written, and nobody finds it.
+        An open file that was removed still accepts writes, which are lost.
 
         Raises
         ------
@@ -128,8 +128,8 @@ class WorklistDatabase:
     def entry(self, name: str) -> StudyEntry | None:
         """Return a study; None if there is none of that name."""
         query = f"SELECT {_ENTRY} FROM studies WHERE name = ?"  # noqa: S608  constants
-        found = self._connection.execute(query, (name,)).fetchone()
-        return None if found is None else _entry(found)
+        row = self._connection.execute(query, (name,)).fetchone()
+        return None if row is None else _entry(row)
 
     @_with_error_messages
     def add_studies(self, entries: Iterable[StudyEntry]) -> int:
@@ -146,11 +146,11 @@ class WorklistDatabase:
     @_with_error_messages
     def update(self, entry: StudyEntry) -> None:
         """Update a study; its position in the list is kept."""
-        names = [name.strip() for name in _ENTRY.split(",")]
-        given = ", ".join(f"{name} = ?" for name in names)
+        columns = [name.strip() for name in _ENTRY.split(",")]
+        assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._writing():
             self._connection.execute(
-                f"UPDATE studies SET {given} WHERE name = ?",  # noqa: S608  constants
+                f"UPDATE studies SET {assignments} WHERE name = ?",  # noqa: S608  constants
                 (*_entry_row(entry), entry.name),
             )
 
@@ -175,10 +175,10 @@ class WorklistDatabase:
     def outcome(self, name: str, fingerprint: str | None = None) -> StudyOutcome | None:
         """Return the outcome of a study; None if unknown, or for other files."""
         query = f"SELECT {_OUTCOME}, fingerprint FROM outcomes WHERE name = ?"  # noqa: S608
-        found = self._connection.execute(query, (name,)).fetchone()
-        if found is None or fingerprint not in (None, found[-1]):
+        row = self._connection.execute(query, (name,)).fetchone()
+        if row is None or fingerprint not in (None, row[-1]):
             return None
-        return StudyOutcome(found[0], Status(found[1]), *found[2:-1])
+        return StudyOutcome(row[0], Status(row[1]), *row[2:-1])
 
     # --- acts -----------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class WorklistDatabase:
         outlines : iterable of Outline
             Outlines that the acts name.
         """
-        who = (key.study, key.reader, key.session, key.arm.value, analysis)
+        key_values = (key.study, key.reader, key.session, key.arm.value, analysis)
         with self._writing():
             self._connection.executemany(
                 "INSERT OR IGNORE INTO outlines VALUES (?, ?, ?, ?, ?)",
@@ -212,13 +212,13 @@ class WorklistDatabase:
             )
             self._connection.executemany(
                 f"INSERT INTO acts ({_READ}, analysis, act) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
-                [(*who, ACT.dump_json(act, by_alias=True).decode()) for act in acts],
+                [(*key_values, ACT.dump_json(act, by_alias=True).decode()) for act in acts],
             )
 
     @_with_error_messages
     def name_reader(self, key: ReadKey, reader: str) -> ReadKey:
         """Copy the log of a read to another reader; return its key."""
-        new = replace(key, reader=reader)
+        named_key = replace(key, reader=reader)
         with self._writing():
             self._connection.execute(
                 f"INSERT INTO acts ({_READ}, analysis, act) "  # noqa: S608  constants
@@ -226,23 +226,24 @@ class WorklistDatabase:
                 "WHERE study = ? AND reader = ? AND session = ? AND arm = ? ORDER BY number",
                 (reader, key.study, key.reader, key.session, key.arm.value),
             )
-        return new
+        return named_key
 
     @_with_error_messages
     def reads(self, study: str | None = None) -> tuple[Read, ...]:
         """Return every read, of one study or of all, in the order of their start.
 
-        An unnamed read that goes on under a name (`name_reader`) is that reader's alone.
+        An unnamed read that was continued under a name (`name_reader`) is returned once, under
+        that name.
         """
-        acts = self._acts("" if study is None else "WHERE study = ?", study)
+        acts_by_read = self._acts("" if study is None else "WHERE study = ?", study)
         named: dict[ReadKey, list[list[ReviewEvent]]] = {}
-        for key, found in acts.items():
+        for key, acts in acts_by_read.items():
             if key.reader:
-                named.setdefault(replace(key, reader=""), []).append(found)
+                named.setdefault(replace(key, reader=""), []).append(acts)
         return tuple(
-            read_of(key, found)
-            for key, found in acts.items()
-            if not any(more[: len(found)] == found for more in named.get(key, ()))
+            read_of(key, acts)
+            for key, acts in acts_by_read.items()
+            if not any(longer[: len(acts)] == acts for longer in named.get(key, ()))
         )
 
     @_with_error_messages
@@ -256,30 +257,30 @@ class WorklistDatabase:
         analysis : str
             Key of the analysis, as in `add`.
         """
-        acts = self._acts("WHERE analysis = ?", analysis)
-        names = {act.outline for found in acts.values() for act in found} - {None}
+        acts_by_read = self._acts("WHERE analysis = ?", analysis)
+        names = {act.outline for acts in acts_by_read.values() for act in acts} - {None}
         query = "SELECT * FROM outlines WHERE sha256 = ?"
         rows = (self._connection.execute(query, (name,)).fetchone() for name in names)
         outlines = {outline.sha256: outline for outline in map(_outline, rows)}
-        found = {key: reviews_of(done, outlines) for key, done in acts.items()}
+        reviews = {key: reviews_of(acts, outlines) for key, acts in acts_by_read.items()}
         query = (
             f"SELECT {_READ} FROM acts WHERE analysis = ? "  # noqa: S608  constants
             f"GROUP BY {_READ} ORDER BY MAX(number)"  # not by a clock, which may be set back
         )
-        ended = (_key(row) for row in self._connection.execute(query, (analysis,)))
-        return {key: found[key] for key in ended if key in found}
+        ordered_keys = (_key(row) for row in self._connection.execute(query, (analysis,)))
+        return {key: reviews[key] for key in ordered_keys if key in reviews}
 
     def _acts(self, where: str, value: str | None) -> dict[ReadKey, list[ReviewEvent]]:
         query = f"SELECT {_READ}, act FROM acts {where} ORDER BY number"  # noqa: S608  constants
         acts: dict[ReadKey, list[ReviewEvent]] = {}
-        for *who, act in self._connection.execute(query, () if value is None else (value,)):
-            acts.setdefault(_key(who), []).append(ACT.validate_json(act))
+        for *key_values, act in self._connection.execute(query, () if value is None else (value,)):
+            acts.setdefault(_key(key_values), []).append(ACT.validate_json(act))
         return acts
 
     def read(self, key: ReadKey) -> Read:
         """Return one read; an empty one if not started."""
-        acts = self._acts("WHERE study = ?", key.study)
-        return read_of(key, acts[key]) if key in acts else Read(key)
+        acts_by_read = self._acts("WHERE study = ?", key.study)
+        return read_of(key, acts_by_read[key]) if key in acts_by_read else Read(key)
 
     # --- notes ----------------------------------------------------------------------------
 
@@ -287,8 +288,8 @@ class WorklistDatabase:
     def read_note(self, name: str) -> Any:
         """Return a note on the list itself; None if there is none."""
         query = "SELECT value FROM notes WHERE name = ?"
-        found = self._connection.execute(query, (name,)).fetchone()
-        return None if found is None else parse_json(found[0])
+        row = self._connection.execute(query, (name,)).fetchone()
+        return None if row is None else parse_json(row[0])
 
     @_with_error_messages
     def write_note(self, name: str, value: Any) -> None:
@@ -302,8 +303,8 @@ class WorklistDatabase:
     @_with_error_messages
     def version(self) -> tuple[int, int]:
         """Return a pair that changes with every modification by any process."""
-        found = self._connection.execute("PRAGMA data_version").fetchone()
-        return int(found[0]), self._connection.total_changes
+        row = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(row[0]), self._connection.total_changes
 
 
 def open_worklist_database(
@@ -329,16 +330,17 @@ def open_worklist_database(
     ResourceError
         The folder cannot be written.
     """
-    aside = reading and not may_write(folder, NAME)
-    if aside and not (folder / NAME).exists():
-        connection = sqlite3.connect(":memory:")  # an earlier release's list is imported there
+    is_unwritable = reading and not may_write(folder, NAME)
+    if is_unwritable and not (folder / NAME).exists():
+        connection = sqlite3.connect(":memory:")  # for importing an earlier release's list
     else:
         connection = open_database(folder, NAME, 10.0, reading=reading)
     try:
         with database_errors(folder, NAME):
             if readers and not reading:
                 connection.execute("PRAGMA journal_mode = WAL")
-                # the file alone is complete between two acts, as for who copies it without the log
+                # Between two acts the file is complete by itself, so it can be copied without
+                # the log.
                 connection.execute("PRAGMA wal_autocheckpoint = 1")
             connection.execute("PRAGMA synchronous = FULL")
             _make_tables(connection, folder)
@@ -361,7 +363,7 @@ def _make_tables(connection: sqlite3.Connection, folder: Path) -> None:
                 raise ValueError("a database of another program")
             for statement in _TABLES:
                 connection.execute(statement)
-            adopt(connection, folder)
+            import_earlier_databases(connection, folder)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
@@ -403,14 +405,17 @@ def _key(row: Sequence[Any]) -> ReadKey:
 
 
 def without_findings(entry: StudyEntry) -> StudyEntry:
-    """Return an entry without the network's findings and what its result warns of."""
-    warnings = tuple(one for one in entry.warnings if one not in entry.analysis_warnings)
+    """Return an entry without the network's findings and its result's warnings."""
+    warnings = tuple(
+        warning for warning in entry.warnings if warning not in entry.analysis_warnings
+    )
     return replace(entry, candidates=None, highest=None, warnings=warnings, analysis_warnings=())
 
 
 def _entry_row(entry: StudyEntry) -> tuple[Any, ...]:
     warnings = [
-        f"{_OF_ANALYSIS}{one}" if one in entry.analysis_warnings else one for one in entry.warnings
+        f"{_OF_ANALYSIS}{warning}" if warning in entry.analysis_warnings else warning
+        for warning in entry.warnings
     ]
     return (
         entry.name, entry.place, entry.patient, entry.date, " ".join(entry.sequences),
@@ -419,12 +424,21 @@ def _entry_row(entry: StudyEntry) -> tuple[Any, ...]:
 
 
 def _entry(row: tuple[Any, ...]) -> StudyEntry:
-    name, place, patient, date, sequences, uid, candidates, highest, warnings = row
-    notices = warnings.split(_SEPARATOR) if warnings else []
-    words = tuple(one.removeprefix(_OF_ANALYSIS) for one in notices)
-    found = tuple(one[1:] for one in notices if one.startswith(_OF_ANALYSIS))
+    name, place, patient, date, sequences, uid, candidates, highest, joined = row
+    stored = joined.split(_SEPARATOR) if joined else []
+    warnings = tuple(text.removeprefix(_OF_ANALYSIS) for text in stored)
+    analysis_warnings = tuple(text[1:] for text in stored if text.startswith(_OF_ANALYSIS))
     return StudyEntry(
-        name, place, patient, date, tuple(sequences.split()), uid, candidates, highest, words, found
+        name,
+        place,
+        patient,
+        date,
+        tuple(sequences.split()),
+        uid,
+        candidates,
+        highest,
+        warnings,
+        analysis_warnings,
     )
 
 
@@ -441,9 +455,9 @@ def _outline(row: tuple[Any, ...] | None) -> Outline:
     sha256, uid, corner, shape, packed = row
     i, j, k = parse_json(shape)
     check_size((i, j, k), NAME)
-    flat = zlib.decompressobj().decompress(packed, i * j * k)
+    raw = zlib.decompressobj().decompress(packed, i * j * k)
     x, y, z = parse_json(corner)
-    found = Outline(uid, (x, y, z), np.frombuffer(flat, np.uint8).reshape(i, j, k))
-    if found.sha256 != sha256:
+    outline = Outline(uid, (x, y, z), np.frombuffer(raw, np.uint8).reshape(i, j, k))
+    if outline.sha256 != sha256:
         raise ValueError("an outline is damaged")
-    return found
+    return outline

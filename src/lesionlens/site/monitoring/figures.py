@@ -12,9 +12,9 @@ from scipy import stats
 
 from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.monitoring.records import SEEN_TRUE, VERDICTS, MonitoredStudy
+from lesionlens.site.monitoring.records import CONFIRMED, VERDICTS, MonitoredStudy
 
-_OFTEN = 0.1  # share of one value at which it is a bin of its own
+_FREQUENT_FRACTION = 0.1  # a value with a larger fraction of the data gets its own bin
 _RESAMPLES = 1000  # of verdicts
 _MIN_VALUES = 20  # minimum number of values on either side for a drift test
 
@@ -23,21 +23,21 @@ _MIN_VALUES = 20  # minimum number of values on either side for a drift test
 class Rate:
     """A proportion with its 95 % interval (Wilson 1927)."""
 
-    part: int
-    of: int
+    count: int
+    total: int
 
     @property
-    def share(self) -> float | None:
+    def fraction(self) -> float | None:
         """The proportion; None without data."""
-        return self.part / self.of if self.of else None
+        return self.count / self.total if self.total else None
 
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper bound; 0 and 1 without data."""
-        if not self.of:
+        if not self.total:
             return 0.0, 1.0
-        found = stats.binomtest(self.part, self.of).proportion_ci(0.95, method="wilson")
-        return float(found.low), float(found.high)
+        limits = stats.binomtest(self.count, self.total).proportion_ci(0.95, method="wilson")
+        return float(limits.low), float(limits.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Group:
     other: int = 0
     """Other findings: listed apart, counted nowhere else."""
     other_accepted: int = 0
-    """Of them accepted or edited, that is, tumour by a reader."""
+    """Of them accepted or edited, that is, tumour according to a reader."""
 
     @property
     def verdicts(self) -> int:
@@ -103,13 +103,13 @@ def by_reader(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
 def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str], bool]) -> Group:
     states: Counter[ReviewState] = Counter()
     for study in studies:
-        for one in study.flagged:
-            states.update(state for reader, state in one.verdicts.items() if counts(reader))
+        for candidate in study.flagged:
+            states.update(state for reader, state in candidate.verdicts.items() if counts(reader))
     efforts = [
         effort
         for study in studies
-        for one in study.candidates
-        for reader, effort in one.pointed.items()
+        for candidate in study.candidates
+        for reader, effort in candidate.prompt_efforts.items()
         if counts(reader)
     ]
     return Group(
@@ -120,19 +120,21 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
         edited=states[ReviewState.EDITED],
         rejected=states[ReviewState.REJECTED],
         added=sum(
-            one.added_by is not None and counts(one.added_by)
+            candidate.added_by is not None and counts(candidate.added_by)
             for s in studies
-            for one in s.candidates
+            for candidate in s.candidates
         ),
         pointed=len(efforts),
-        prompts=float(np.median([one.prompts for one in efforts])) if efforts else None,
-        prompt_seconds=float(np.median([one.seconds for one in efforts])) if efforts else None,
+        prompts=float(np.median([effort.prompts for effort in efforts])) if efforts else None,
+        prompt_seconds=float(np.median([effort.seconds for effort in efforts]))
+        if efforts
+        else None,
         other=sum(len(s.other_findings) for s in studies),
         other_accepted=sum(
-            state in SEEN_TRUE
+            state in CONFIRMED
             for s in studies
-            for one in s.other_findings
-            for reader, state in one.verdicts.items()
+            for candidate in s.other_findings
+            for reader, state in candidate.verdicts.items()
             if counts(reader)
         ),
     )
@@ -168,16 +170,16 @@ def agreement(
     """
     verdicts: dict[tuple[str, str], dict[str, bool]] = {}
     for study in studies:
-        for one in study.flagged:
-            row = {r: v in SEEN_TRUE for r, v in one.verdicts.items() if v in VERDICTS}
-            verdicts.setdefault((study.started, one.tracking_uid), {}).update(row)
-    readers = sorted({reader for row in verdicts.values() for reader in row})
-    found = []
+        for candidate in study.flagged:
+            votes = {r: v in CONFIRMED for r, v in candidate.verdicts.items() if v in VERDICTS}
+            verdicts.setdefault((study.started, candidate.tracking_uid), {}).update(votes)
+    readers = sorted({reader for votes in verdicts.values() for reader in votes})
+    results = []
     for a, b in combinations(readers, 2):
-        pairs = [(row[a], row[b]) for row in verdicts.values() if a in row and b in row]
+        pairs = [(votes[a], votes[b]) for votes in verdicts.values() if a in votes and b in votes]
         if pairs:
-            found.append((a, b, len(pairs), kappa(pairs)))
-    return tuple(found)
+            results.append((a, b, len(pairs), kappa(pairs)))
+    return tuple(results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,36 +197,42 @@ def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
     """Compare scores with verdicts in ten bins; several readers vote by majority."""
     scores, truth = [], []
     for study in studies:
-        for one in study.flagged:
-            votes = [state in SEEN_TRUE for state in one.verdicts.values() if state in VERDICTS]
+        for candidate in study.flagged:
+            votes = [
+                state in CONFIRMED for state in candidate.verdicts.values() if state in VERDICTS
+            ]
             if votes and sum(votes) * 2 != len(votes):
-                scores.append(one.score)
+                scores.append(candidate.score)
                 truth.append(sum(votes) * 2 > len(votes))
     if not scores:
         return ScoreReliability((), None, 0)
-    found = reliability(np.asarray(scores), np.asarray(truth))
-    counts = zip(found.count.tolist(), found.confidence, found.positive, strict=True)
+    curve = reliability(np.asarray(scores), np.asarray(truth))
+    counts = zip(curve.count.tolist(), curve.confidence, curve.positive, strict=True)
     bins = tuple((float(c / n), float(p / n), int(n)) for n, c, p in counts if n)
-    p = chance_of_gap(scores, found.error)
-    return ScoreReliability(bins, found.error, len(scores), p)
+    p = chance_of_gap(scores, curve.error)
+    return ScoreReliability(bins, curve.error, len(scores), p)
 
 
 def chance_of_gap(scores: Sequence[float], error: float) -> float:
-    """Return how often verdicts drawn with the scores as probabilities have this mean gap or more.
+    """Return the probability of this mean gap or more if every score is a right probability.
 
     Notes
     -----
-    Consistency resampling (Bröcker and Smith, 2007, DOI 10.1175/WAF993.1), fixed seed. Of ten right
-    scores between 0.2 and 1 the mean gap is above 0.2 in four of five cases.
+    Verdicts are resampled with the scores as probabilities and a fixed seed (consistency
+    resampling, Bröcker and Smith, 2007, DOI 10.1175/WAF993.1). With ten right scores between 0.2
+    and 1 the mean gap is above 0.2 in four of five cases.
 
     Examples
     --------
     >>> chance_of_gap([0.9] * 12, 0.9) < 0.01 < chance_of_gap([0.3, 0.5, 0.7], 0.4)
     True
     """
-    known, rng = np.sort(np.asarray(scores, float)), np.random.default_rng(0)
-    drawn = (reliability(known, rng.random(len(known)) < known).error for _ in range(_RESAMPLES))
-    return (1 + sum(gap >= error for gap in drawn)) / (1 + _RESAMPLES)
+    sorted_scores, rng = np.sort(np.asarray(scores, float)), np.random.default_rng(0)
+    gaps = (
+        reliability(sorted_scores, rng.random(len(sorted_scores)) < sorted_scores).error
+        for _ in range(_RESAMPLES)
+    )
+    return (1 + sum(gap >= error for gap in gaps)) / (1 + _RESAMPLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +251,7 @@ class Drift:
 
 def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> tuple[Drift, ...]:
     """Compare inputs and outputs, and image features if available, of two sets of studies."""
-    take: dict[str, Callable[[MonitoredStudy], Iterable[float | None]]] = {
+    extractors: dict[str, Callable[[MonitoredStudy], Iterable[float | None]]] = {
         "brain volume (ml)": lambda s: [s.brain_ml],
         "registration, how pronounced": lambda s: [s.registration],
         "quality checks failed": lambda s: [float(len(s.failed_checks))],
@@ -252,18 +260,21 @@ def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> t
         "volume (ml)": lambda s: [c.volume_ml for c in s.flagged],
         "uncertainty": lambda s: [c.uncertainty for c in s.flagged],
     }
-    for seen in sorted({name for study in (*first, *later) for name in study.images}):
-        take[seen] = lambda s, seen=seen: [s.images.get(seen)]  # type: ignore[misc]
-    return tuple(_drift(name, _all(first, of), _all(later, of)) for name, of in take.items())
+    for feature in sorted({name for study in (*first, *later) for name in study.images}):
+        extractors[feature] = lambda s, feature=feature: [s.images.get(feature)]  # type: ignore[misc]
+    return tuple(
+        _drift_of(name, _values(first, extract), _values(later, extract))
+        for name, extract in extractors.items()
+    )
 
 
-def _all(
-    studies: Sequence[MonitoredStudy], of: Callable[[MonitoredStudy], Iterable[float | None]]
+def _values(
+    studies: Sequence[MonitoredStudy], extract: Callable[[MonitoredStudy], Iterable[float | None]]
 ) -> list[float]:
-    return [value for study in studies for value in of(study) if value is not None]
+    return [value for study in studies for value in extract(study) if value is not None]
 
 
-def _drift(name: str, before: list[float], after: list[float]) -> Drift:
+def _drift_of(name: str, before: list[float], after: list[float]) -> Drift:
     if min(len(before), len(after)) < _MIN_VALUES:
         return Drift(name, len(before), len(after), None, None)
     p = float(stats.ks_2samp(before, after).pvalue)
@@ -282,13 +293,13 @@ def stability_index(before: Sequence[float], after: Sequence[float]) -> float:
     >>> stability_index([1.0] * 30, [3.0] * 30) > 1
     True
     """
-    known = np.asarray(before, float)
-    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9)))
-    often = [edge for edge in edges if (known == edge).mean() > _OFTEN]
-    edges = np.unique([*edges, *np.nextafter(often, np.inf)])
-    shares = []
+    reference = np.asarray(before, float)
+    edges = np.unique(np.quantile(reference, np.linspace(0.1, 0.9, 9)))
+    frequent = [edge for edge in edges if (reference == edge).mean() > _FREQUENT_FRACTION]
+    edges = np.unique([*edges, *np.nextafter(frequent, np.inf)])
+    fractions = []
     for values in (before, after):
         counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-        shares.append((counts + 0.5) / (len(values) + 0.5 * len(counts)))
-    one, other = shares
-    return float(((other - one) * np.log(other / one)).sum())
+        fractions.append((counts + 0.5) / (len(values) + 0.5 * len(counts)))
+    expected, observed = fractions
+    return float(((observed - expected) * np.log(observed / expected)).sum())

@@ -24,26 +24,27 @@ from lesionlens.imaging.reading.image_features import image_features
 from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
 from lesionlens.site.cohort.studies import places_of
 from lesionlens.site.monitoring.records import (
-    SEEN_TRUE,
+    CONFIRMED,
     VERDICTS,
     MonitoredCandidate,
     MonitoredStudy,
     PromptEffort,
 )
 
-_TESTED = {
+_TEST_RESULTS = {
     "acceptance.json": ("results", "the results of an acceptance test"),
     "begun.json": ("judged", "the results by which `learn` compares weights"),
 }
-"""File that marks an output folder, to its folder of results that are not of a model in use."""
+"""Marker file of an output folder: its sub-folder of results that must not be monitored, and what
+these are."""
 
 
 def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
-    """Read every result below a folder; what a killed run left in hidden folders is none.
+    """Read every result below a folder, except in hidden folders, which a killed run may leave.
 
     Results of a test are skipped with a notice, unless the folder of the test is named itself.
-    Copies of one analysis, as readers have or `export` writes, are one study with the decisions of
-    all of them.
+    Copies of one analysis, such as each reader's or those that `export` writes, are counted as one
+    study with the decisions of all copies.
 
     Returns
     -------
@@ -59,53 +60,53 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
         There is no result.
     """
     analyses: dict[tuple[str, ...], list[_SavedFiles]] = {}
-    notices, copies = [], 0
+    notices, n_copies = [], 0
 
-    def skipped(error: OSError) -> None:
+    def note_skipped(error: OSError) -> None:
         notices.append(f"{Path(error.filename).name} was skipped: {error.strerror}")
 
-    for place, folders, files in os.walk(folder, onerror=skipped):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        if Path(place) != folder:
-            notices += _without_tests(Path(place).name, folders, files)
-        links = (one for one in folders if Path(place, one).is_symlink())
-        notices += [f"{one} was skipped: a link to another folder" for one in links]
+    for path, folders, files in os.walk(folder, onerror=note_skipped):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if Path(path) != folder:
+            notices += _remove_test_results(Path(path).name, folders, files)
+        links = (name for name in folders if Path(path, name).is_symlink())
+        notices += [f"{name} was skipped: a link to another folder" for name in links]
         if "findings.json" not in files or "run.json" not in files:
             continue
         try:
-            read = _SavedFiles.read(Path(place))
-            of_one = analyses.setdefault(read.key, [])
-            _study([read])  # raises if it is damaged
+            saved = _SavedFiles.read(Path(path))
+            same_analysis = analyses.setdefault(saved.key, [])
+            _study([saved])  # raises if it is damaged
         except ReadError as error:
-            notices.append(f"{Path(place).name} was skipped: {error.found}")
+            notices.append(f"{Path(path).name} was skipped: {error.found}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            notices.append(f"{Path(place).name} was skipped: {type(error).__name__}: {error}")
+            notices.append(f"{Path(path).name} was skipped: {type(error).__name__}: {error}")
         else:
-            copies += bool(of_one)
-            of_one.append(read)
-    found = [_study(of_one) for of_one in analyses.values() if of_one]
-    if not found:
+            n_copies += bool(same_analysis)
+            same_analysis.append(saved)
+    studies = [_study(same_analysis) for same_analysis in analyses.values() if same_analysis]
+    if not studies:
         raise UnusableInputError(
             found=f"no result in {folder.name!r}",
             expected="folders written by `lesionlens analyze` or `batch`",
             next_step="Name the folder that contains them",
         )
-    if copies:
-        notices.append(f"{copies} copies of other results here: each study is counted once")
-    return sorted(found, key=lambda one: (one.day, one.name)), notices
+    if n_copies:
+        notices.append(f"{n_copies} copies of other results here: each study is counted once")
+    return sorted(studies, key=lambda study: (study.day, study.name)), notices
 
 
-def _without_tests(name: str, folders: list[str], files: Sequence[str]) -> list[str]:
-    """Remove the results of a test from the folders to be read, and say so."""
+def _remove_test_results(name: str, folders: list[str], files: Sequence[str]) -> list[str]:
+    """Remove a test's results from the folders to be read; return notices about them."""
     notices = []
-    for mark, (tested, what) in _TESTED.items():
-        if mark in files and tested in folders:
-            folders.remove(tested)
-            notices.append(f"{name}/{tested} was skipped: {what}")
+    for marker, (results_folder, kind) in _TEST_RESULTS.items():
+        if marker in files and results_folder in folders:
+            folders.remove(results_folder)
+            notices.append(f"{name}/{results_folder} was skipped: {kind}")
     return notices
 
 
-def with_images(
+def add_image_features(
     studies: Sequence[MonitoredStudy],
     folder: Path,
     *,
@@ -125,39 +126,39 @@ def with_images(
     UnusableInputError
         The folder does not exist, or no study in it has the name of a result.
     """
-    stage, places = "looking at images", places_of(folder)
-    found, notices, missing = [], [], 0
+    stage, paths_by_name = "looking at images", places_of(folder)
+    with_features, notices, n_missing = [], [], 0
     for number, study in enumerate(studies):
         context.check(stage)
         context.progress(stage, number / len(studies))
-        place = places.get(study.name)
-        if place is None or not place.exists():
-            missing += 1
-            found.append(study)
+        path = paths_by_name.get(study.name)
+        if path is None or not path.exists():
+            n_missing += 1
+            with_features.append(study)
             continue
         try:
-            found.append(replace(study, images=image_features(place)))
+            with_features.append(replace(study, images=image_features(path)))
         except LesionLensError as error:
-            found.append(study)
+            with_features.append(study)
             notices.append(f"The images of {study.name} were skipped: {error.found}")
-    if missing == len(studies):
+    if n_missing == len(studies):
         raise UnusableInputError(
             found=f"no study in {folder.name!r} that has the name of a result",
             expected="the folder of studies that `lesionlens batch` analysed",
             next_step="Name that folder, or omit --studies",
         )
-    if missing:
-        notices.append(f"Images of {missing} of {len(studies)} studies are missing")
-    return found, notices
+    if n_missing:
+        notices.append(f"Images of {n_missing} of {len(studies)} studies are missing")
+    return with_features, notices
 
 
 @dataclass(frozen=True, slots=True)
 class _SavedFiles:
     """The files of one result folder."""
 
-    place: Path
+    path: Path
     findings: Mapping[str, Any]
-    """What the network found, before readers edited or merged outlines."""
+    """The network's findings, before readers edited or merged outlines."""
     run: Mapping[str, Any]
     events: Sequence[Mapping[str, Any]]
 
@@ -166,20 +167,20 @@ class _SavedFiles:
         review = read_json(path / "review.json") if (path / "review.json").is_file() else {}
         findings, run = read_json(path / "findings.json"), read_json(path / "run.json")
         _check_digests(path, run)
-        own = path / ORIGINAL / "findings.json"
-        made = read_json(own) if own.is_file() else findings
-        _check_review((*findings["candidates"], *made["candidates"]), run, review)
-        return cls(path, made, run, review.get("events", []))
+        original_path = path / ORIGINAL / "findings.json"
+        original = read_json(original_path) if original_path.is_file() else findings
+        _check_review((*findings["candidates"], *original["candidates"]), run, review)
+        return cls(path, original, run, review.get("events", []))
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What copies of one analysis share: when it was made, and of which files."""
+        """Key that is equal in copies of one analysis: its start, and the digests of its inputs."""
         files = sorted(str(row["sha256"]) for row in self.run.get("inputs", ()))
-        return (str(self.run["started"]), *(files or [str(self.place)]))
+        return (str(self.run["started"]), *(files or [str(self.path)]))
 
 
 def _check_digests(path: Path, run: Mapping[str, Any]) -> None:
-    """Refuse findings that were changed since; earlier releases listed no digests."""
+    """Refuse findings that were altered after the run; earlier releases listed no digests."""
     if run.get("files") is None:
         return
     listed = rows_in(run)
@@ -191,49 +192,63 @@ def _check_digests(path: Path, run: Mapping[str, Any]) -> None:
 def _check_review(
     rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any], review: Mapping[str, Any]
 ) -> None:
-    """Refuse a review of another study; a field that an earlier release did not write may lack."""
+    """Refuse a review of another study; fields that earlier releases did not write are optional."""
     if not review:
         return
     files = [(str(row["file"]), str(row["sha256"])) for row in run.get("inputs", ())]
     events = review.get("events", [])
-    known = {row["tracking_uid"] for row in (*rows, *(e for e in events if e.get("added")))}
-    named = {row["tracking_uid"] for row in (*events, *review.get("candidates", ()))}
+    known_uids = {
+        row["tracking_uid"] for row in (*rows, *(event for event in events if event.get("added")))
+    }
+    reviewed_uids = {row["tracking_uid"] for row in (*events, *review.get("candidates", ()))}
     check_owner(
         (review.get("study_uid"), review.get("inputs_sha256")),
         (run.get("study_uid"), inputs_sha256(files)),
-        named,
-        known,
+        reviewed_uids,
+        known_uids,
     )
 
 
 def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     """Return one analysis with the decisions in all copies of it."""
-    findings, run, name = copies[0].findings, copies[0].run, copies[0].place.name
-    rows, events = _merged(copies)
+    findings, run, name = copies[0].findings, copies[0].run, copies[0].path.name
+    rows, events = _merge_copies(copies)
     verdicts, added = _verdicts(events)
     efforts = _efforts(events)
-    ours = [r for r in rows if r.get("source", "network") == "network" and r["score"] is not None]
-    flagged = [_candidate(one, verdicts, efforts) for one in ours]
-    known = {one.tracking_uid for one in flagged}
-    brought = [
+    network_rows = [
+        row
+        for row in rows
+        if row.get("source", "network") == "network" and row["score"] is not None
+    ]
+    flagged = [_candidate(row, verdicts, efforts) for row in network_rows]
+    network_uids = {candidate.tracking_uid for candidate in flagged}
+    added_by_readers = [
         MonitoredCandidate(
-            uid, 0.0, None, None, verdicts[uid], added_by=reader, pointed=efforts.get(uid, {})
+            uid,
+            0.0,
+            None,
+            None,
+            verdicts[uid],
+            added_by=reader,
+            prompt_efforts=efforts.get(uid, {}),
         )
         for uid, reader in sorted(added.items())
-        if uid not in known
-        and SEEN_TRUE & set(verdicts[uid].values())  # otherwise it was removed later
+        if uid not in network_uids
+        and CONFIRMED & set(verdicts[uid].values())  # otherwise it was removed later
     ]
     steps = run.get("preparation", [])
-    registered = [s["figure"] for s in steps if s["step"] == StepName.REGISTER and s.get("figure")]
-    brain = next((s.get("figure") for s in steps if s["step"] == StepName.BRAIN), None)
+    registered = [
+        step["figure"] for step in steps if step["step"] == StepName.REGISTER and step.get("figure")
+    ]
+    brain = next((step.get("figure") for step in steps if step["step"] == StepName.BRAIN), None)
     return MonitoredStudy(
         name=name,
         day=datetime.fromisoformat(run["started"]).date(),
         engine=" ".join(
             (run["engine"], run["engine_version"], (run["weights_sha256"] or "")[:12])
         ).rstrip(),
-        candidates=(*flagged, *brought),
-        failed_checks=tuple(q["check"] for q in findings["quality"] if not q["passed"]),
+        candidates=(*flagged, *added_by_readers),
+        failed_checks=tuple(check["check"] for check in findings["quality"] if not check["passed"]),
         brain_ml=brain,
         registration=min(registered, default=None),
         seconds=float(run["seconds"]),
@@ -241,7 +256,7 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     )
 
 
-def _merged(
+def _merge_copies(
     copies: Sequence[_SavedFiles],
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Return each candidate once, and all decisions on them by time.
@@ -252,27 +267,27 @@ def _merged(
     rows: dict[Any, Mapping[str, Any]] = {}
     events: list[Mapping[str, Any]] = []
     times: list[str] = []
-    for one in copies:
-        names, time = {}, ""
-        for row in one.findings["candidates"]:
+    for saved in copies:
+        first_uids, time = {}, ""
+        for row in saved.findings["candidates"]:
             uid = row["tracking_uid"]
             key = row.get("id", uid) if row.get("source", "network") == "network" else uid
-            known = rows.setdefault(key, row)
-            names[uid] = known["tracking_uid"]
-            if _decided(row) and not _decided(known):
-                rows[key] = {**known, "review": row["review"]}
-        for event in one.events:
+            first_row = rows.setdefault(key, row)
+            first_uids[uid] = first_row["tracking_uid"]
+            if _has_verdict(row) and not _has_verdict(first_row):
+                rows[key] = {**first_row, "review": row["review"]}
+        for event in saved.events:
             uid = event["tracking_uid"]
-            named = {**event, "tracking_uid": names.get(uid, uid)}
+            renamed = {**event, "tracking_uid": first_uids.get(uid, uid)}
             time = max(time, str(event.get("time", "")))
-            if named not in events:  # a copy continues the review of another
-                events.append(named)
+            if renamed not in events:  # a copy continues the review of another
+                events.append(renamed)
                 times.append(time)
     order = sorted(range(len(events)), key=times.__getitem__)
-    return [*rows.values()], [events[n] for n in order]
+    return [*rows.values()], [events[index] for index in order]
 
 
-def _decided(row: Mapping[str, Any]) -> bool:
+def _has_verdict(row: Mapping[str, Any]) -> bool:
     return ReviewState((row.get("review") or {}).get("state", "unreviewed")) in VERDICTS
 
 
@@ -282,99 +297,102 @@ def _candidate(
     efforts: Mapping[str, Mapping[str, PromptEffort]],
 ) -> MonitoredCandidate:
     states = dict(verdicts.get(row["tracking_uid"], {}))
-    own = row.get("review") or {}
-    if not states and _decided(row):
-        states = {own.get("reader") or "": ReviewState(own["state"])}
+    review = row.get("review") or {}
+    if not states and _has_verdict(row):
+        states = {review.get("reader") or "": ReviewState(review["state"])}
     return MonitoredCandidate(
         tracking_uid=row["tracking_uid"],
         score=float(row["score"]),
         volume_ml=row["volume_ml"].get("wt"),
         uncertainty=row.get("uncertainty"),
         verdicts=states,
-        pointed=efforts.get(row["tracking_uid"], {}),
-        apart=bool(row.get("apart")),
+        prompt_efforts=efforts.get(row["tracking_uid"], {}),
+        is_other_finding=bool(row.get("apart")),
     )
 
 
 def _verdicts(
     events: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, dict[str, ReviewState]], dict[str, str]]:
-    """Return each reader's last decision on each candidate, and who added which candidates.
+    """Return each reader's last decision on each candidate, and the reader who added each one.
 
-    What was split from a candidate was not added. Who undid an act, or placed diameters alone, made
-    no decision by that: the act before stands, of whoever made it.
+    A part that was split off a candidate does not count as added. Undoing an act or placing only
+    diameters is no decision: the preceding act remains valid, whoever made it.
     """
-    acts: dict[str, _Acts] = {}
+    acts: dict[str, _CandidateActs] = {}
     added: dict[str, str] = {}
     for event in events:
         uid = event["tracking_uid"]
-        acts.setdefault(uid, _Acts()).take(event)
+        acts.setdefault(uid, _CandidateActs()).add(event)
         if event.get("added") and not event.get("with_previous"):
             added.setdefault(uid, event.get("reader") or "")
-    return {uid: one.verdicts for uid, one in acts.items()}, added
+    return {uid: candidate_acts.verdicts for uid, candidate_acts in acts.items()}, added
 
 
-_KEPT = ("state", "reason", "outline")
-_NONE: Mapping[str, Any] = {"state": ReviewState.UNREVIEWED}
+_DECISION_KEYS = ("state", "reason", "outline")
+_NO_DECISION: Mapping[str, Any] = {"state": ReviewState.UNREVIEWED}
 
 
-class _Acts:
+class _CandidateActs:
     """The valid acts on one candidate, in the order of the merged copies."""
 
     def __init__(self) -> None:
-        self._done: list[tuple[Mapping[str, Any], bool]] = []
+        self._valid: list[tuple[Mapping[str, Any], bool]] = []
         self._undone: list[tuple[Mapping[str, Any], bool]] = []
         self._readers: dict[str, None] = {}
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """Add an act, or take back the one that an undo names by what stood before it."""
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Add an act, or undo the one whose preceding decision an undo event restores."""
         act = ReviewAct(event.get("act", ReviewAct.MARK))
-        if act is ReviewAct.UNDO and self._done:
-            self._undone.append(self._done.pop(self._taken_back(event)))
+        if act is ReviewAct.UNDO and self._valid:
+            self._undone.append(self._valid.pop(self._undone_index(event)))
         elif act is ReviewAct.REDO and self._undone:
-            self._done.append(self._undone.pop())
+            self._valid.append(self._undone.pop())
         else:
-            before = self._before(len(self._done))
-            measures = before.get("diameters") != event.get("diameters")
-            only_measures = measures and _is_same(before, event)
-            self._done.append((event, only_measures))
+            previous = self._preceding(len(self._valid))
+            has_new_diameters = previous.get("diameters") != event.get("diameters")
+            only_measures = has_new_diameters and _is_same_decision(previous, event)
+            self._valid.append((event, only_measures))
             self._undone.clear()
             if not only_measures:
                 self._readers.setdefault(event.get("reader") or "")
 
-    def _before(self, number: int) -> Mapping[str, Any]:
-        return self._done[number - 1][0] if number else _NONE
+    def _preceding(self, index: int) -> Mapping[str, Any]:
+        return self._valid[index - 1][0] if index else _NO_DECISION
 
-    def _taken_back(self, undo: Mapping[str, Any]) -> int:
-        """Return the last act before which stood what an undo restored; else the last one."""
-        numbers = range(len(self._done))
-        fits = [n for n in numbers if _is_same(self._before(n), undo)]
-        return fits[-1] if fits else numbers[-1]
+    def _undone_index(self, event: Mapping[str, Any]) -> int:
+        """Return the index of the act that an undo event undoes.
+
+        It is the last one whose preceding decision equals the restored one; else the last act.
+        """
+        indices = range(len(self._valid))
+        matching = [index for index in indices if _is_same_decision(self._preceding(index), event)]
+        return matching[-1] if matching else indices[-1]
 
     @property
     def verdicts(self) -> dict[str, ReviewState]:
         """Each reader's last decision; unreviewed if it was undone."""
-        decided = {
+        last_states = {
             event.get("reader") or "": ReviewState(event["state"])
-            for event, only_measures in self._done
+            for event, only_measures in self._valid
             if not only_measures
         }
-        return {one: decided.get(one, ReviewState.UNREVIEWED) for one in self._readers}
+        return {reader: last_states.get(reader, ReviewState.UNREVIEWED) for reader in self._readers}
 
 
-def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two acts leave the same decision."""
-    return all(one.get(key) == other.get(key) for key in _KEPT)
+def _is_same_decision(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether two acts result in the same decision."""
+    return all(first.get(key) == second.get(key) for key in _DECISION_KEYS)
 
 
 def _efforts(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PromptEffort]]:
     """Sum each reader's prompts for each candidate; a repeated outline counts again."""
-    found: dict[str, dict[str, PromptEffort]] = {}
+    efforts: dict[str, dict[str, PromptEffort]] = {}
     for event in events:
         if event.get("prompts") and event.get("act", ReviewAct.MARK) == ReviewAct.MARK:
-            mine = found.setdefault(event["tracking_uid"], {})
+            by_reader = efforts.setdefault(event["tracking_uid"], {})
             reader, rounds = event.get("reader") or "", event["prompts"]
-            before = mine.get(reader, PromptEffort(0, 0.0))
-            seconds = before.seconds + float(rounds[-1]["seconds"])
-            mine[reader] = PromptEffort(before.prompts + len(rounds), seconds)
-    return found
+            previous = by_reader.get(reader, PromptEffort(0, 0.0))
+            seconds = previous.seconds + float(rounds[-1]["seconds"])
+            by_reader[reader] = PromptEffort(previous.prompts + len(rounds), seconds)
+    return efforts

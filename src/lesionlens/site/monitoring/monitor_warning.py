@@ -39,7 +39,7 @@ class MonitorWarning(FileModel):
         return f"Stop and look (monitor, {day}): {'; '.join(self.stops)}"
 
 
-def _place() -> Path:
+def _warning_file() -> Path:
     return user_folders.data() / "monitor.json"
 
 
@@ -54,7 +54,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
     now = utc_now()
     warning = MonitorWarning(time=now, stops=stops, page=writable(str(page.resolve())))
     try:
-        write_atomically(_place(), warning.model_dump_json(indent=1) + "\n")
+        write_atomically(_warning_file(), warning.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise ResourceError(
             found=f"that the warning for the panel could not be saved ({error.strerror or error})",
@@ -68,9 +68,9 @@ def current() -> MonitorWarning | None:
 
     An unreadable file is reported as a violated rule.
     """
-    place = _place()
+    path = _warning_file()
     try:
-        return read_model(place, MonitorWarning)
+        return read_model(path, MonitorWarning)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ReadError):

@@ -45,10 +45,10 @@ class MonitoringReport:
 
 
 def _rate(rate: Rate) -> str:
-    if rate.share is None:
+    if rate.fraction is None:
         return "–"
     low, high = rate.interval
-    return f"{rate.share:.0%} ({low:.0%}–{high:.0%})"
+    return f"{rate.fraction:.0%} ({low:.0%}–{high:.0%})"
 
 
 def _cells(group: Group) -> tuple[str, ...]:
@@ -67,23 +67,23 @@ def _cells(group: Group) -> tuple[str, ...]:
     )
 
 
-def html(watched: MonitoringReport) -> str:
+def html(report: MonitoringReport) -> str:
     """Return a self-contained HTML page."""
     agreement = [
-        (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in watched.agreement
+        (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in report.agreement
     ]
     drifts = [
         (d.name, str(d.before), str(d.after), number(d.stability), number(d.p, ".2g"))
-        for d in watched.drifts
+        for d in report.drifts
     ]
     groups = [
-        ("By week", "week", [_cells(one) for one in watched.weeks]),
-        ("By reader", "reader", [_cells(one) for one in watched.readers]),
-        ("By weights", "engine", [_cells(one) for one in watched.engines]),
+        ("By week", "week", [_cells(group) for group in report.weeks]),
+        ("By reader", "reader", [_cells(group) for group in report.readers]),
+        ("By weights", "engine", [_cells(group) for group in report.engines]),
     ]
     template = environment("lesionlens.site.monitoring").get_template("monitor.html.j2")
     return template.render(
-        watched=watched,
+        report=report,
         groups=groups,
         columns=list(_GROUP),
         agreement=agreement,
@@ -92,52 +92,59 @@ def html(watched: MonitoringReport) -> str:
     )
 
 
-def csv_table(watched: MonitoringReport) -> str:
+def csv_table(report: MonitoringReport) -> str:
     """Return a CSV with one row per candidate and reader, or per unreviewed candidate."""
     columns = ("study", "day", "week", "engine", "tracking_uid", "score", "volume_ml", "added",
                "apart", "reader", "verdict", "prompts", "prompt_seconds")  # fmt: skip
     rows: list[list[str | int | float]] = []
-    for study in watched.studies:
-        about = (study.name, study.day.isoformat(), study.week, study.engine)
-        for one in study.candidates:
-            score = None if one.added else one.score  # the network returned none
-            of_one = (one.tracking_uid, score, one.volume_ml, one.added, one.apart)
-            for reader, verdict in one.verdicts.items() or [("", "unreviewed")]:
-                effort = one.pointed.get(reader)
+    for study in report.studies:
+        study_columns = (study.name, study.day.isoformat(), study.week, study.engine)
+        for candidate in study.candidates:
+            score = None if candidate.added else candidate.score  # the network returned none
+            candidate_columns = (
+                candidate.tracking_uid,
+                score,
+                candidate.volume_ml,
+                candidate.added,
+                candidate.is_other_finding,
+            )
+            for reader, verdict in candidate.verdicts.items() or [("", "unreviewed")]:
+                effort = candidate.prompt_efforts.get(reader)
                 pointed = ("", "") if effort is None else (effort.prompts, round(effort.seconds, 1))
-                row = (*about, *of_one, reader, str(verdict), *pointed)
+                row = (*study_columns, *candidate_columns, reader, str(verdict), *pointed)
                 rows.append([cell(value) for value in row])
     return csv_text(columns, rows)
 
 
-def prometheus(watched: MonitoringReport) -> str:
+def prometheus(report: MonitoringReport) -> str:
     """Return text for Prometheus' node exporter; weeks and readers are labels."""
     lines = [
         "# TYPE lesionlens_studies gauge",
-        f"lesionlens_studies {len(watched.studies)}",
+        f"lesionlens_studies {len(report.studies)}",
         "# TYPE lesionlens_stop_rules_broken gauge",
-        f"lesionlens_stop_rules_broken {len(watched.stops)}",
+        f"lesionlens_stop_rules_broken {len(report.stops)}",
     ]
     for label, groups in (
-        ("week", watched.weeks),
-        ("reader", watched.readers),
-        ("engine", watched.engines),
+        ("week", report.weeks),
+        ("reader", report.readers),
+        ("engine", report.engines),
     ):
         for name in _GAUGES:
-            known_of = [g for g in groups if getattr(g, name) is not None]
-            lines += [f"# TYPE lesionlens_{label}_{name} gauge"] if known_of else []
+            with_value = [group for group in groups if getattr(group, name) is not None]
+            lines += [f"# TYPE lesionlens_{label}_{name} gauge"] if with_value else []
             lines += [
                 f'lesionlens_{label}_{name}{{{label}="{_label(g.name)}"}} {getattr(g, name):g}'
-                for g in known_of
+                for g in with_value
             ]
-    if watched.calibration.error is not None:
+    if report.calibration.error is not None:
         lines += ["# TYPE lesionlens_calibration_error gauge",
-                  f"lesionlens_calibration_error {watched.calibration.error:.4f}"]  # fmt: skip
-    known = [d for d in watched.drifts if d.stability is not None]
-    if known:
+                  f"lesionlens_calibration_error {report.calibration.error:.4f}"]  # fmt: skip
+    evaluated = [drift for drift in report.drifts if drift.stability is not None]
+    if evaluated:
         lines.append("# TYPE lesionlens_stability_index gauge")
         lines += [
-            f'lesionlens_stability_index{{of="{_label(d.name)}"}} {d.stability:.4f}' for d in known
+            f'lesionlens_stability_index{{of="{_label(drift.name)}"}} {drift.stability:.4f}'
+            for drift in evaluated
         ]
     return "\n".join(lines) + "\n"
 

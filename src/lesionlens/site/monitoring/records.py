@@ -8,9 +8,9 @@ from datetime import date
 
 from lesionlens.base.labels import ReviewState
 
-SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
+CONFIRMED = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 """Decisions that confirm a candidate."""
-VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
+VERDICTS = frozenset({*CONFIRMED, ReviewState.REJECTED})
 """Decisions that count in rates: not deferred ones."""
 
 
@@ -39,9 +39,9 @@ class MonitoredCandidate:
     """By reader; "" for an unnamed reader."""
     added_by: str | None = None
     """Reader who added it, "" for an unnamed one; None for the network's."""
-    pointed: Mapping[str, PromptEffort] = field(default_factory=dict)
+    prompt_efforts: Mapping[str, PromptEffort] = field(default_factory=dict)
     """By reader, if the outline was made or corrected with prompts."""
-    apart: bool = False
+    is_other_finding: bool = False
     """Whether it is listed apart, as probably not tumour."""
 
     @property
@@ -74,12 +74,16 @@ class MonitoredStudy:
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
         """The network's candidates, without those that are listed apart."""
-        return tuple(one for one in self.candidates if not (one.added or one.apart))
+        return tuple(
+            candidate
+            for candidate in self.candidates
+            if not (candidate.added or candidate.is_other_finding)
+        )
 
     @property
     def other_findings(self) -> tuple[MonitoredCandidate, ...]:
         """The network's candidates that are listed apart."""
-        return tuple(one for one in self.candidates if one.apart)
+        return tuple(candidate for candidate in self.candidates if candidate.is_other_finding)
 
     @property
     def week(self) -> str:

@@ -22,13 +22,13 @@ class StopBounds:
     """Maximum population stability index; above 0.25 is a large shift."""
 
 
-_BY_CHANCE = 0.01
+_SIGNIFICANCE_LEVEL = 0.01
 """Significance level of the gap between scores and verdicts; for drift, over all compared figures
 (Bonferroni)."""
-FEW = 10  # studies or verdicts below which no rule is evaluated
+MIN_COUNT = 10  # studies or verdicts below which no rule is evaluated
 
 
-def broken(
+def violated_rules(
     weeks: Sequence[Group],
     calibration: ScoreReliability,
     drifts: Sequence[Drift],
@@ -39,29 +39,34 @@ def broken(
     if weeks:
         last = weeks[-1]
         _, high = last.acceptance.interval
-        if last.verdicts >= FEW and high < bounds.least_acceptance:
+        if last.verdicts >= MIN_COUNT and high < bounds.least_acceptance:
             sentences.append(
-                f"{last.name}: {last.acceptance.part} of {last.acceptance.of} candidates were "
+                f"{last.name}: {last.acceptance.count} of {last.acceptance.total} candidates were "
                 f"accepted or edited; surely fewer than {bounds.least_acceptance:.0%}"
             )
         mean = last.candidates / max(last.studies, 1)
-        if last.studies >= FEW and mean > bounds.most_candidates:
+        if last.studies >= MIN_COUNT and mean > bounds.most_candidates:
             sentences.append(
                 f"{last.name}: {mean:.1f} candidates a study, more than {bounds.most_candidates:g}"
             )
     judged = [
-        (one.name, one.stability, one.p)
-        for one in drifts
-        if one.stability is not None and one.p is not None
+        (drift.name, drift.stability, drift.p)
+        for drift in drifts
+        if drift.stability is not None and drift.p is not None
     ]
     error, chance = calibration.error, calibration.p
     above = error is not None and error > bounds.most_calibration_error
-    if above and calibration.judged >= FEW and chance is not None and chance < _BY_CHANCE:
+    if (
+        above
+        and calibration.judged >= MIN_COUNT
+        and chance is not None
+        and chance < _SIGNIFICANCE_LEVEL
+    ):
         sentences.append(f"Scores differ from verdicts by {error:.2f} in the mean, p {chance:.2g}")
     sentences += [
         f"{name} has shifted: stability index {stability:.2f}, p {p:.2g}"
         for name, stability, p in judged
-        if stability > bounds.most_drift and p < _BY_CHANCE / len(judged)
+        if stability > bounds.most_drift and p < _SIGNIFICANCE_LEVEL / len(judged)
     ]
     return tuple(sentences)
 
@@ -72,12 +77,12 @@ def not_evaluated(
     """Return the rules that cannot be evaluated yet, in words."""
     last = weeks[-1] if weeks else None
     verdicts, studies = (last.verdicts, last.studies) if last else (0, 0)
-    counted = (
-        (verdicts, f"acceptance: {verdicts} of {FEW} verdicts in the latest week"),
-        (studies, f"candidates a study: {studies} of {FEW} studies in the latest week"),
-        (calibration.judged, f"scores: {calibration.judged} of {FEW} verdicts"),
+    rules = (
+        (verdicts, f"acceptance: {verdicts} of {MIN_COUNT} verdicts in the latest week"),
+        (studies, f"candidates a study: {studies} of {MIN_COUNT} studies in the latest week"),
+        (calibration.judged, f"scores: {calibration.judged} of {MIN_COUNT} verdicts"),
     )
-    waiting = [words for count, words in counted if count < FEW]
-    if not any(one.stability is not None for one in drifts):
-        waiting.append("drift: too few studies before or after the baseline")
-    return tuple(waiting)
+    pending = [text for count, text in rules if count < MIN_COUNT]
+    if not any(drift.stability is not None for drift in drifts):
+        pending.append("drift: too few studies before or after the baseline")
+    return tuple(pending)

@@ -10,7 +10,7 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import first_few
 from lesionlens.site.monitoring import figures, page, stop_rules
-from lesionlens.site.monitoring.gather import gather, with_images
+from lesionlens.site.monitoring.gather import add_image_features, gather
 from lesionlens.site.monitoring.stop_rules import StopBounds
 
 PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
@@ -44,18 +44,18 @@ def watch(
     """
     studies, notices = gather(folder)
     if images is not None:
-        studies, more = with_images(studies, images, context=context)
-        notices += more
+        studies, image_notices = add_image_features(studies, images, context=context)
+        notices += image_notices
     today = datetime.now(UTC).date()
-    until_now = [study for study in studies if study.day <= today]
-    ahead = [study.name for study in studies if study.day > today]
-    if ahead:
-        notices.append(f"Dated later than today, and never the latest week: {first_few(ahead, 3)}")
+    past = [study for study in studies if study.day <= today]
+    future = [study.name for study in studies if study.day > today]
+    if future:
+        notices.append(f"Dated later than today, and never the latest week: {first_few(future, 3)}")
     end = studies[0].day + timedelta(weeks=baseline_weeks)
     first = [study for study in studies if study.day < end]
     later = [study for study in studies if study.day >= end]
     weeks, calibration = figures.by_week(studies), figures.calibration(studies)
-    rated = figures.by_week(until_now)
+    past_weeks = figures.by_week(past)
     drifts = figures.drift(first, later)
     return page.MonitoringReport(
         studies=tuple(studies),
@@ -66,18 +66,18 @@ def watch(
         calibration=calibration,
         drifts=drifts,
         baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
-        stops=stop_rules.broken(rated, calibration, drifts, bounds),
-        not_evaluated=stop_rules.not_evaluated(rated, calibration, drifts),
+        stops=stop_rules.violated_rules(past_weeks, calibration, drifts, bounds),
+        not_evaluated=stop_rules.not_evaluated(past_weeks, calibration, drifts),
         notices=tuple(notices),
     )
 
 
-def write(watched: page.MonitoringReport, out: Path) -> tuple[Path, ...]:
+def write(report: page.MonitoringReport, out: Path) -> tuple[Path, ...]:
     """Write page, table and Prometheus text into a folder, each atomically."""
     check_target(out)
     contents = {
-        PAGE: page.html(watched),
-        TABLE: page.csv_table(watched),
-        PROMETHEUS: page.prometheus(watched),
+        PAGE: page.html(report),
+        TABLE: page.csv_table(report),
+        PROMETHEUS: page.prometheus(report),
     }
     return write_listed(out, contents, LIST)

@@ -22,8 +22,8 @@ from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, t
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 MAX_PDU_BYTES = 2**17
 MAX_CONTEXTS = 127
-_POLITE_SECONDS = 2.0
-_LOOK_SECONDS = 0.1
+_ABORT_WAIT_SECONDS = 2.0
+_POLL_SECONDS = 0.1
 _PROBE_SECONDS = 3.0
 
 # Queries contain patient names, which pynetdicom would write to a log.
@@ -86,21 +86,21 @@ class Peer:
         CancelledError
             `stop` was set.
         """
-        link = self._open(contexts, roles, handlers)
-        done = threading.Event()
-        watch = threading.Thread(target=_watch, args=(link, stop, done), daemon=True)
-        watch.start()
-        well = False
+        assoc = self._open(contexts, roles, handlers)
+        finished = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(assoc, stop, finished), daemon=True)
+        watcher.start()
+        completed = False
         try:
-            yield link
-            well = not stop.is_set()
+            yield assoc
+            completed = not stop.is_set()
         finally:
-            done.set()  # the watcher also uses the association: it ends first
-            watch.join()
-            if well and link.is_established:
-                link.release()
+            finished.set()  # the watcher also uses the association, so it must end first
+            watcher.join()
+            if completed and assoc.is_established:
+                assoc.release()
             else:
-                abort_association(link)
+                abort_association(assoc)
 
     def _open(
         self, contexts: Sequence[PresentationContext], roles: Sequence[Any], handlers: Sequence[Any]
@@ -110,7 +110,7 @@ class Peer:
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
         try:
-            link = entity.associate(
+            assoc = entity.associate(
                 self.host,
                 self.port,
                 contexts=[*contexts, build_context(Verification)],
@@ -124,78 +124,80 @@ class Peer:
             raise unreachable(
                 self.address, "its host is unknown here", "Check host and network"
             ) from error
-        if link.is_established:
-            _keep_answers(link)
-            return link
-        if link.is_rejected or _was_rejected(link):
-            raise unreachable(self.address, *self._rejection(link))
+        if assoc.is_established:
+            _reserve_responses(assoc)
+            return assoc
+        if assoc.is_rejected or _was_rejected(assoc):
+            raise unreachable(self.address, *self._rejection(assoc))
         raise unreachable(self.address, *self._no_association())
 
     def _no_association(self) -> tuple[str, str]:
-        """Connect once more, without DICOM, and return what failed and what to do.
+        """Connect once more, without DICOM, and return the failure and the advice.
 
-        pynetdicom does not tell why a connection ended, and how far it came depends on timing.
+        pynetdicom does not report why a connection ended.
         """
         try:
-            plain = socket.create_connection((self.host, self.port), _PROBE_SECONDS)
+            connection = socket.create_connection((self.host, self.port), _PROBE_SECONDS)
         except OSError:
             return "no connection", "Check host and port"
-        with plain:
+        with connection:
             if self._tls is None:
                 return (
                     "connected, but no association",
                     "Check that this is a DICOM port, and whether it wants TLS (dicoms://)",
                 )
-            error = handshake_error(plain, *self._tls)
+            error = handshake_error(connection, *self._tls)
         return _tls_advice(error, certificate=self.access.certificate is not None)
 
-    def _rejection(self, link: Any) -> tuple[str, str]:
+    def _rejection(self, assoc: Any) -> tuple[str, str]:
         """Return why the archive rejected the association, and what to do."""
-        ours, theirs = self.access.title, self.title
-        reason = getattr(link.acceptor.primitive, "diagnostic", None)
-        source = getattr(link.acceptor.primitive, "result_source", None)
+        own_title, peer_title = self.access.title, self.title
+        reason = getattr(assoc.acceptor.primitive, "diagnostic", None)
+        source = getattr(assoc.acceptor.primitive, "result_source", None)
         if (source, reason) == (1, 7):
             return (
-                f"it is not called {theirs} (the called AE title)",
+                f"it is not called {peer_title} (the called AE title)",
                 "Ask its administrator for its AE title, which stands before @ in the address",
             )
         if (source, reason) == (1, 3):
             return (
-                f"it does not know the local AE title {ours}",
+                f"it does not know the local AE title {own_title}",
                 "Ask its administrator to enter it, or give one that it knows with --aet",
             )
         return (
-            f"it refused the local AE title {ours} or its own {theirs}, or is too busy",
+            f"it refused the local AE title {own_title} or its own {peer_title}, or is too busy",
             "Try again later, or ask its administrator",
         )
 
-    def broke(self, answers: int) -> ResourceError:
+    def connection_lost(self, n_responses: int) -> ResourceError:
         """Return the error for an association that the archive ended.
 
         Parameters
         ----------
-        answers : int
+        n_responses : int
             Number of responses before. An archive that accepts the association and aborts it at the
             first request mostly does not know the local AE title; Orthanc and DCMTK do so.
         """
-        if answers:
-            return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
-        ours, port = self.access.title, self.access.port
+        if n_responses:
+            return unreachable(
+                self.address, "the connection connection_lost", "Try again; nothing was kept"
+            )
+        own_title, port = self.access.title, self.access.port
         return unreachable(
             self.address,
             "it ended the connection at the first request, as archives do that do not know the "
-            f"local AE title {ours}",
-            f"Ask its administrator to enter AE title {ours} at this machine's address (for C-MOVE "
-            f"with port {port}), or give one that it knows with --aet; if it knows {ours}, try "
-            "again: nothing was kept",
+            f"local AE title {own_title}",
+            f"Ask its administrator to enter AE title {own_title} at this machine's address (for "
+            f"C-MOVE with port {port}), or give one that it knows with --aet; if it knows "
+            f"{own_title}, try again: nothing was kept",
         )
 
 
 def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str]:
-    """Return what failed over TLS, and what to do; `certificate`: we presented one."""
-    known = None if error is None else tls_reason(error)
-    if known is not None:
-        return known
+    """Return the TLS failure and the advice; `certificate`: whether we presented one."""
+    advice = None if error is None else tls_reason(error)
+    if advice is not None:
+        return advice
     if not certificate:
         return HUNG_UP
     return (
@@ -205,52 +207,52 @@ def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str
     )
 
 
-def _was_rejected(link: Any) -> bool:
-    """Read a rejection that came before pynetdicom looked whether it is connected.
+def _was_rejected(assoc: Any) -> bool:
+    """Return whether the peer rejected the association, and store its rejection in `assoc`.
 
-    The socket is closed by then, and pynetdicom gives up without reading the answer.
+    If the peer closes the socket at once, pynetdicom gives up without reading the rejection.
     """
-    answer = link.dul.peek_next_pdu()
-    if not isinstance(answer, A_ASSOCIATE) or not answer.result:
+    pdu = assoc.dul.peek_next_pdu()
+    if not isinstance(pdu, A_ASSOCIATE) or not pdu.result:
         return False
-    link.acceptor.primitive = answer
+    assoc.acceptor.primitive = pdu
     return True
 
 
-def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
+def _watch(assoc: Any, stop: Cancel, finished: threading.Event) -> None:
     """Abort an association on cancellation: by a message first, then by closing the socket."""
-    while not done.wait(_LOOK_SECONDS):
+    while not finished.wait(_POLL_SECONDS):
         if stop.is_set():
-            for context in link.accepted_contexts[:1]:
-                if link.is_established:
-                    link.send_c_cancel(1, context.context_id)
-            if not done.wait(_POLITE_SECONDS):
-                abort_association(link)
+            for context in assoc.accepted_contexts[:1]:
+                if assoc.is_established:
+                    assoc.send_c_cancel(1, context.context_id)
+            if not finished.wait(_ABORT_WAIT_SECONDS):
+                abort_association(assoc)
             return
 
 
-def _keep_answers(link: Any) -> None:
+def _reserve_responses(assoc: Any) -> None:
     """Reserve every incoming message for the request that waits for it.
 
-    pynetdicom's own thread polls for requests of the peer and is paused during ours; if it is
-    preempted between checking the pause and reading the queue, it takes our response and drops it.
-    A called peer sends no such requests.
+    pynetdicom's own thread polls for requests of the peer and is paused during ours. If it is
+    preempted between checking the pause and reading the queue, it reads our response and discards
+    it. A called peer sends no such requests, so that thread's polls return nothing.
     """
-    take = link.dimse.get_msg
-    link.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
+    get_message = assoc.dimse.get_msg
+    assoc.dimse.get_msg = lambda block=False: get_message(block=True) if block else (None, None)
 
 
-def abort_association(link: Any) -> None:
+def abort_association(assoc: Any) -> None:
     """Abort an association without waiting for a silent peer."""
-    if not link.is_alive():
+    if not assoc.is_alive():
         return
-    link.abort(block=False)
-    link.join(_POLITE_SECONDS)
-    wire = getattr(link.dul.socket, "socket", None)
-    if wire is not None:
+    assoc.abort(block=False)
+    assoc.join(_ABORT_WAIT_SECONDS)
+    connection = getattr(assoc.dul.socket, "socket", None)
+    if connection is not None:
         with suppress(OSError):  # closed meanwhile
-            wire.shutdown(socket.SHUT_RDWR)
-    link.kill()
+            connection.shutdown(socket.SHUT_RDWR)
+    assoc.kill()
 
 
 def _disable_delays(event: Any) -> None:
@@ -259,13 +261,13 @@ def _disable_delays(event: Any) -> None:
     Peers that write a message in two pieces (such as DCMTK) wait for the acknowledgement of the
     first, which systems delay by 40 ms: an echo takes 6 ms instead of 50.
     """
-    wire = getattr(event.assoc.dul.socket, "socket", None)
-    if wire is not None:
+    connection = getattr(event.assoc.dul.socket, "socket", None)
+    if connection is not None:
         with suppress(OSError):  # closed meanwhile
-            wire.settimeout(ANSWER_SECONDS)  # within a message; pynetdicom would wait forever
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(ANSWER_SECONDS)  # within a message; pynetdicom would wait forever
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_QUICKACK"):  # Linux resets this option after a while
-                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 WITHOUT_DELAYS = [
@@ -288,7 +290,9 @@ def own_interface(host: str, port: int) -> str:
     OSError
         The host is unknown.
     """
-    family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.connect(place)  # connecting a datagram socket sends nothing
+    family, socket_type, _, _, socket_address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_DGRAM
+    )[0]
+    with socket.socket(family, socket_type) as probe:
+        probe.connect(socket_address)  # connecting a datagram socket sends nothing
         return str(probe.getsockname()[0])

@@ -34,14 +34,14 @@ def login(address: str, user: str | None) -> tuple[str, str] | None:
             expected="https",
             next_step="Use the archive's https address",
         )
-    password, silent = os.environ.get(PASSWORD_VARIABLE), ""
+    password, keyring_problem = os.environ.get(PASSWORD_VARIABLE), ""
     if not password:
-        password, silent = _from_keyring(address, name)
+        password, keyring_problem = _from_keyring(address, name)
     if not password:
         raise UnusableInputError(
-            found=f"no password for the user {name!r}{silent}",
+            found=f"no password for the user {name!r}{keyring_problem}",
             expected=f"{PASSWORD_VARIABLE} in the environment, or an entry in the keyring",
-            next_step=f"Store it with: keyring set {SERVICE} {_entry(address, name)}",
+            next_step=f"Store it with: keyring set {SERVICE} {_keyring_entry(address, name)}",
         )
     return name, password
 
@@ -58,7 +58,7 @@ def keep(address: str, user: str, password: str) -> None:
     from keyring.errors import KeyringError  # noqa: PLC0415
 
     try:
-        keyring.set_password(SERVICE, _entry(address, user), password)
+        keyring.set_password(SERVICE, _keyring_entry(address, user), password)
     except KeyringError as error:
         raise UnusableInputError(
             found=f"a keyring that does not store the password ({type(error).__name__})",
@@ -75,10 +75,10 @@ def _from_keyring(address: str, user: str) -> tuple[str | None, str]:
     except ImportError:
         return None, ", and the package keyring is not installed"
     try:
-        return keyring.get_password(SERVICE, _entry(address, user)), ""
+        return keyring.get_password(SERVICE, _keyring_entry(address, user)), ""
     except KeyringError as error:
         return None, f"; the keyring cannot be opened ({type(error).__name__})"
 
 
-def _entry(address: str, user: str) -> str:
+def _keyring_entry(address: str, user: str) -> str:
     return f"{user}@{urlsplit(address).hostname}"

@@ -14,7 +14,7 @@ from lesionlens.site.pacs.peer import UnreachableError
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
 """Waiting times before retries, if an archive is busy or the connection is lost."""
-LONGEST_WAIT_S = 60.0
+MAX_WAIT_S = 60.0
 
 
 class BrokenOffError(UnreachableError):
@@ -35,7 +35,7 @@ class Refusal:
     """One file that the archive did not store."""
 
     item: Outgoing
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,13 @@ class Delivery:
         """
         if not self.refused:
             return
-        counted = Counter((one.item.class_words, one.why) for one in self.refused)
-        listed = "; ".join(f"{n} × {words}: {why}" for (words, why), n in counted.items())
+        counts = Counter((refusal.item.class_name, refusal.reason) for refusal in self.refused)
+        summary = "; ".join(
+            f"{n} × {class_name}: {reason}" for (class_name, reason), n in counts.items()
+        )
         raise ExportError(
             found=f"{len(self.refused)} of {len(self.refused) + len(self.stored)} files that the "
-            f"archive refused ({listed}); it stored the other {len(self.stored)}",
+            f"archive refused ({summary}); it stored the other {len(self.stored)}",
             expected="all files to be stored",
             next_step="Ask the archive's administrator to accept these kinds of objects, or omit "
             "them with --only",
@@ -90,12 +92,12 @@ class Ledger:
         self._refused: dict[str, Refusal] = {}
         self._present: frozenset[str] = frozenset()
         self._unlisted: tuple[Outgoing, ...] = ()
-        self._before = 0
-        self.answered = False
-        """Whether the archive has listed its objects, and so knows this machine."""
+        self._n_present = 0
+        self.has_listing = False
+        """Whether the archive has listed its objects, so that it knows this machine."""
 
     @property
-    def left(self) -> list[Outgoing]:
+    def remaining(self) -> list[Outgoing]:
         """Return the files that are neither stored nor refused."""
         return [
             item
@@ -111,50 +113,50 @@ class Ledger:
     @property
     def sent(self) -> bool:
         """Return whether a file was stored or refused since the delivery began."""
-        return self.count > self._before or bool(self._refused)
+        return self.count > self._n_present or bool(self._refused)
 
     def store(self, item: Outgoing) -> None:
         """Record that the archive stored a file."""
         self._stored.add(item.sop_instance)
         self._report()
 
-    def refuse(self, item: Outgoing, why: str) -> None:
+    def refuse(self, item: Outgoing, reason: str) -> None:
         """Record that the archive refused a file."""
-        self._refused[item.sop_instance] = Refusal(item, why)
+        self._refused[item.sop_instance] = Refusal(item, reason)
         self._report()
 
-    def record_present(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
+    def record_present(self, list_objects: Callable[[str], Mapping[str, str]]) -> bool:
         """Record the files that the archive has already; False if it cannot list them.
 
         Parameters
         ----------
-        listed : callable
+        list_objects : callable
             Returns the archive's objects of a study by SOP Instance UID.
         """
-        left = self.left
-        there = _listed_of(left, listed)
-        if there is None:
+        remaining = self.remaining
+        archived = _archived_uids(remaining, list_objects)
+        if archived is None:
             return False
-        self.answered = True
-        for item in left:
-            if item.sop_instance in there:
+        self.has_listing = True
+        for item in remaining:
+            if item.sop_instance in archived:
                 self.store(item)
         return True
 
-    def record_unlisted(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
+    def record_unlisted(self, list_objects: Callable[[str], Mapping[str, str]]) -> bool:
         """Record the files that the archive reported as stored and does not list; True if any.
 
-        What lists nothing of a study, as gateways do, cannot be checked.
+        An archive that lists nothing of a study, as gateways do, cannot be checked.
         """
         sent = [item for item in self._items if item.sop_instance in self._stored - self._present]
-        there = _listed_of(sent, listed) or {item.sop_instance for item in sent}
-        self._unlisted = tuple(item for item in sent if item.sop_instance not in there)
+        archived = _archived_uids(sent, list_objects) or {item.sop_instance for item in sent}
+        self._unlisted = tuple(item for item in sent if item.sop_instance not in archived)
         return bool(self._unlisted)
 
     def begin(self) -> None:
         """Record that all files stored so far were present before."""
         self._present = frozenset(self._stored)
-        self._before = self.count
+        self._n_present = self.count
         self._progress("send", 0.0)
 
     def delivery(self) -> Delivery:
@@ -162,36 +164,38 @@ class Ledger:
         stored = [item.path for item in self._items if item.sop_instance in self._stored]
         refused, notices = tuple(self._refused.values()), self._notices
         if self._unlisted:
-            counted = Counter(item.class_words for item in self._unlisted)
-            listed = ", ".join(f"{n} × {words}" for words, n in counted.items())
+            counts = Counter(item.class_name for item in self._unlisted)
+            summary = ", ".join(f"{n} × {class_name}" for class_name, n in counts.items())
             notices = (
                 *notices,
-                f"Of the files that the archive reported as stored it does not list {listed}: it "
+                f"Of the files that the archive reported as stored it does not list {summary}: it "
                 "stores them late, or discards them. Look for them there before you rely on it.",
             )
-        return Delivery(tuple(stored), self._before, refused, self._unlisted, notices)
+        return Delivery(tuple(stored), self._n_present, refused, self._unlisted, notices)
 
-    def broken(self, error: UnreachableError, certain: bool) -> ResourceError:
+    def incomplete_error(self, error: UnreachableError, is_listed: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""
-        has = f"it has {self.count}" if certain else f"it confirmed {self.count}"
+        count_text = f"it has {self.count}" if is_listed else f"it confirmed {self.count}"
         return ResourceError(
             found=f"no usable answer from {error.address}: {error.reason}; "
-            f"{has} of {len(self._items)} files",
+            f"{count_text} of {len(self._items)} files",
             expected="an archive that stores all files",
             next_step="Send them again later: files that the archive lists by then are not resent",
         )
 
     def _report(self) -> None:
-        done = len(self._items) - len(self.left)
-        self._progress("send", done / max(len(self._items), 1))
+        n_handled = len(self._items) - len(self.remaining)
+        self._progress("send", n_handled / max(len(self._items), 1))
 
 
-def _listed_of(
-    items: Sequence[Outgoing], listed: Callable[[str], Mapping[str, str]]
+def _archived_uids(
+    items: Sequence[Outgoing], list_objects: Callable[[str], Mapping[str, str]]
 ) -> set[str] | None:
     """Return the UIDs that the archive lists of the files' studies; None if it cannot list them."""
     try:
-        return {uid for study in {item.identity()[0] for item in items} for uid in listed(study)}
+        return {
+            uid for study in {item.identity()[0] for item in items} for uid in list_objects(study)
+        }
     except CancelledError:
         raise
     except LesionLensError:
@@ -201,7 +205,7 @@ def _listed_of(
 def deliver(
     ledger: Ledger,
     store: Callable[[], None],
-    listed: Callable[[str], Mapping[str, str]],
+    list_objects: Callable[[str], Mapping[str, str]],
     context: RunContext,
 ) -> Delivery:
     """Store the remaining files, with retries and without duplicates.
@@ -210,27 +214,27 @@ def deliver(
     ----------
     store : callable
         Sends the remaining files and records the outcomes; raises `BrokenOffError`.
-    listed : callable
+    list_objects : callable
         Returns the archive's objects of a study by SOP Instance UID.
     """
-    ledger.record_present(listed)
+    ledger.record_present(list_objects)
     ledger.begin()
-    for attempt, wait in enumerate((*WAITS_S, None)):
+    for attempt, wait_s in enumerate((*WAITS_S, None)):
         try:
-            if ledger.left:
+            if ledger.remaining:
                 store()
             break
         except UnreachableError as error:
-            first = not attempt and not ledger.sent
-            if first and not isinstance(error, BrokenOffError):
+            is_first_attempt = not attempt and not ledger.sent
+            if is_first_attempt and not isinstance(error, BrokenOffError):
                 raise  # nothing was sent yet: the error says what to change
-            certain = ledger.record_present(listed)
-            if not ledger.left:
+            is_listed = ledger.record_present(list_objects)
+            if not ledger.remaining:
                 break
-            if wait is None:
-                raise ledger.broken(error, certain) from error
-            context.pause("sending", min(error.wait_s or wait, LONGEST_WAIT_S))
-    if ledger.record_unlisted(listed):  # some archives list a moment later
+            if wait_s is None:
+                raise ledger.incomplete_error(error, is_listed) from error
+            context.pause("sending", min(error.wait_s or wait_s, MAX_WAIT_S))
+    if ledger.record_unlisted(list_objects):  # some archives list a moment later
         context.pause("sending", WAITS_S[0])
-        ledger.record_unlisted(listed)
+        ledger.record_unlisted(list_objects)
     return ledger.delivery()

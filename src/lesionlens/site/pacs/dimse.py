@@ -50,59 +50,68 @@ class DimsePacs(Pacs):
         identifier.ModalitiesInStudy, identifier.StudyDescription = query.modality, ""
         identifier.NumberOfStudyRelatedInstances = None
         identifier.IssuerOfPatientID = identifier.PatientBirthDate = identifier.PatientSex = ""
-        with self._finding(context) as link:
-            found = [_study(item) for item in self._answers(link, identifier, context, LIMIT)]
-        return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
+        with self._find_association(context) as assoc:
+            studies = [
+                _found_study(item) for item in self._matches(assoc, identifier, context, LIMIT)
+            ]
+        return tuple(
+            sorted(
+                (study for study in studies if is_uid(study.study_uid)),
+                key=lambda study: study.study_date,
+            )
+        )
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
         identifier = _query(
             "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", SeriesDescription=""
         )
-        with self._finding(context) as link:
+        with self._find_association(context) as assoc:
             return {
                 _text(item, "SeriesInstanceUID"): _text(item, "SeriesDescription")
-                for item in self._answers(link, identifier, context, MAX_IMAGES)
+                for item in self._matches(assoc, identifier, context, MAX_IMAGES)
             }
 
     @override
     def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
-        with self._finding(context) as link:
-            series = _query("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid)
-            for found in list(self._answers(link, series, context, MAX_IMAGES)):
-                images = _query(
+        with self._find_association(context) as assoc:
+            series_query = _query(
+                "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid
+            )
+            for series in list(self._matches(assoc, series_query, context, MAX_IMAGES)):
+                image_query = _query(
                     "IMAGE",
                     StudyInstanceUID=study_uid,
-                    SeriesInstanceUID=_text(found, "SeriesInstanceUID"),
+                    SeriesInstanceUID=_text(series, "SeriesInstanceUID"),
                     SOPInstanceUID="",
                     SOPClassUID="",
                 )
-                for item in self._answers(link, images, context, MAX_IMAGES):
-                    listed[_text(item, "SOPInstanceUID")] = _text(item, "SOPClassUID")
+                for image in self._matches(assoc, image_query, context, MAX_IMAGES):
+                    listed[_text(image, "SOPInstanceUID")] = _text(image, "SOPClassUID")
         return listed
 
     @override
     def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
         fetch(self._peer, study_uid, intake, context)
 
-    def _finding(self, context: RunContext) -> Any:
+    def _find_association(self, context: RunContext) -> Any:
         return self._peer.associated([build_context(FindModel)], stop=context.cancel)
 
-    def _answers(
-        self, link: Any, identifier: Dataset, context: RunContext, most: int
+    def _matches(
+        self, assoc: Any, identifier: Dataset, context: RunContext, limit: int
     ) -> Iterator[Any]:
         """Yield a limited number of matches of a query."""
         count = 0
         try:
-            for status, item in link.send_c_find(identifier, FindModel):
+            for status, item in assoc.send_c_find(identifier, FindModel):
                 raise_if_stopped(context.cancel, "the search")
                 if not status:
-                    raise self._peer.broke(count)
+                    raise self._peer.connection_lost(count)
                 if status.Status in _PENDING and item is not None:
                     count += 1
-                    if count > most:
-                        link.abort()  # further matches are not needed
+                    if count > limit:
+                        assoc.abort()  # further matches are not needed
                         return
                     yield item
                 elif status.Status != 0x0000:
@@ -115,35 +124,38 @@ class DimsePacs(Pacs):
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
         """Send by C-STORE, with a presentation context for each SOP class and transfer syntax."""
-        items = ledger.left
-        pairs = sorted({pair for item in items for pair in _offers(item)})[:MAX_CONTEXTS]
-        contexts = [build_context(kind, syntax) for kind, syntax in pairs]
-        with self._peer.associated(contexts, stop=context.cancel) as link:
-            agreed = {(c.abstract_syntax, c.transfer_syntax[0]) for c in link.accepted_contexts}
+        items = ledger.remaining
+        proposed = sorted({pair for item in items for pair in _offers(item)})[:MAX_CONTEXTS]
+        contexts = [build_context(sop_class, syntax) for sop_class, syntax in proposed]
+        with self._peer.associated(contexts, stop=context.cancel) as assoc:
+            accepted = {
+                (accepted_context.abstract_syntax, accepted_context.transfer_syntax[0])
+                for accepted_context in assoc.accepted_contexts
+            }
             for item in items:
                 context.check("sending")
-                if not agreed.isdisjoint(_offers(item)):
-                    self._store_one(link, item, ledger, context)
-                elif (item.sop_class, item.syntax) in pairs:
+                if not accepted.isdisjoint(_offers(item)):
+                    self._store_one(assoc, item, ledger, context)
+                elif (item.sop_class, item.syntax) in proposed:
                     ledger.refuse(item, "it does not accept this kind of object")
-        if ledger.left:  # more classes than one association can negotiate
+        if ledger.remaining:  # more classes than one association can negotiate
             self._store(ledger, context)
 
-    def _store_one(self, link: Any, item: Outgoing, ledger: Ledger, context: RunContext) -> None:
+    def _store_one(self, assoc: Any, item: Outgoing, ledger: Ledger, context: RunContext) -> None:
         content = item.load()
         try:
-            status = link.send_c_store(content)
+            status = assoc.send_c_store(content)
         except (ValueError, RuntimeError, AttributeError) as error:
             raise_if_stopped(context.cancel, "sending")
-            if link.is_established:
+            if assoc.is_established:
                 ledger.refuse(item, f"it cannot be sent as it is ({type(error).__name__})")
                 return
-            raise BrokenOffError(self.address, "the connection broke") from error
+            raise BrokenOffError(self.address, "the connection connection_lost") from error
         raise_if_stopped(context.cancel, "sending")
-        if not status and not ledger.count and not ledger.answered:
-            raise self._peer.broke(0)
+        if not status and not ledger.count and not ledger.has_listing:
+            raise self._peer.connection_lost(0)
         if not status:
-            raise BrokenOffError(self.address, "the connection broke")
+            raise BrokenOffError(self.address, "the connection connection_lost")
         if status.Status in _STORED:
             ledger.store(item)
         elif status.Status & 0xFF00 == _NO_RESOURCES:
@@ -157,9 +169,9 @@ def _offers(item: Outgoing) -> tuple[tuple[str, str], ...]:
 
     Every archive must accept Implicit VR Little Endian (PS3.5, 10.1), some accept nothing else.
     """
-    own = (item.sop_class, item.syntax)
-    default = (item.sop_class, str(ImplicitVRLittleEndian))
-    return (own, default) if item.syntax == ExplicitVRLittleEndian else (own,)
+    as_stored = (item.sop_class, item.syntax)
+    implicit_vr = (item.sop_class, str(ImplicitVRLittleEndian))
+    return (as_stored, implicit_vr) if item.syntax == ExplicitVRLittleEndian else (as_stored,)
 
 
 def _query(level: str, **keys: str) -> Dataset:
@@ -179,7 +191,7 @@ def _text(item: Any, keyword: str) -> str:
         return ""
 
 
-def _study(item: Any) -> FoundStudy:
+def _found_study(item: Any) -> FoundStudy:
     count = _text(item, "NumberOfStudyRelatedInstances")
     modalities = item.get("ModalitiesInStudy") or ()
     return FoundStudy(

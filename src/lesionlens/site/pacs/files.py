@@ -29,7 +29,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
 
-_OBJECT = ["SOPClassUID", "SOPInstanceUID"]
+_UID_TAGS = ["SOPClassUID", "SOPInstanceUID"]
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
 """Limits of one request, unless a single file is larger."""
 
@@ -90,7 +90,7 @@ class Outgoing:
         return kind_of(self.sop_class)
 
     @property
-    def class_words(self) -> str:
+    def class_name(self) -> str:
         """Name of the SOP class."""
         return str(UID(self.sop_class).name)
 
@@ -102,17 +102,17 @@ class Outgoing:
         """Return the data set without pixels."""
         return self._read(stop_before_pixels=True)
 
-    def _read(self, **how: Any) -> Any:
+    def _read(self, **options: Any) -> Any:
         try:
-            return read_dicom(self.path, **how)
+            return read_dicom(self.path, **options)
         except DAMAGED as error:
             raise _unreadable(self.path) from error
 
     def identity(self) -> tuple[str, Patient]:
         """Return Study Instance UID and patient."""
-        wanted = ["StudyInstanceUID", *(field.value for field in PatientField)]
+        tags = ["StudyInstanceUID", *(field.value for field in PatientField)]
         with warnings.catch_warnings(action="ignore"):
-            header = self._read(stop_before_pixels=True, specific_tags=wanted)
+            header = self._read(stop_before_pixels=True, specific_tags=tags)
         try:
             return str(header.StudyInstanceUID), Patient.of(header.get)
         except DAMAGED as error:
@@ -128,12 +128,12 @@ def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:
         A file cannot be sent, or an archive would keep only one of two files.
     """
     items = [_read(path) for path in files]
-    first: dict[str, Outgoing] = {}
+    by_uid: dict[str, Outgoing] = {}
     for item in items:
-        other = first.setdefault(item.sop_instance, item)
-        if other is not item and not cmp(other.path, item.path, shallow=False):
+        earlier = by_uid.setdefault(item.sop_instance, item)
+        if earlier is not item and not cmp(earlier.path, item.path, shallow=False):
             raise ReadError(
-                found=f"one SOP Instance UID in two different files: {other.path.name} and "
+                found=f"one SOP Instance UID in two different files: {earlier.path.name} and "
                 f"{item.path.name}",
                 expected="one file for each object: an archive keeps only one",
                 next_step="Take the wrong one out of the folder, then send again",
@@ -151,9 +151,9 @@ def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
     """
     chosen = [item.path for item in read_outgoing(files) if not kinds or item.kind in kinds]
     if not chosen:
-        there = sorted({item.kind.value for item in read_outgoing(files)})
+        available = sorted({item.kind.value for item in read_outgoing(files)})
         raise UnusableInputError(
-            found=f"no object of the kind {', '.join(kinds)}, but {', '.join(there)}",
+            found=f"no object of the kind {', '.join(kinds)}, but {', '.join(available)}",
             expected="at least one to send",
             next_step="Choose others with --only, or omit it to send all",
             in_window="Export the objects first",
@@ -175,10 +175,10 @@ def kinds_in(text: str) -> tuple[ObjectKind, ...]:
     ['seg', 'sr']
     """
     words = [word.strip().lower() for word in text.split(",") if word.strip()]
-    odd = [word for word in words if word not in set(ObjectKind)]
-    if odd:
+    unknown = [word for word in words if word not in set(ObjectKind)]
+    if unknown:
         raise UnusableInputError(
-            found=f"--only {odd[0]!r:.40}",
+            found=f"--only {unknown[0]!r:.40}",
             expected=f"kinds of objects with commas between: {', '.join(ObjectKind)}",
             next_step="Choose among these",
         )
@@ -187,28 +187,28 @@ def kinds_in(text: str) -> tuple[ObjectKind, ...]:
 
 def batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     """Yield files in batches that fit into memory."""
-    lot: list[Outgoing] = []
+    batch: list[Outgoing] = []
     for item in items:
-        full = sum(other.size_bytes for other in lot) + item.size_bytes > BATCH_BYTES
-        if lot and (full or len(lot) == BATCH_FILES):
-            yield lot
-            lot = []
-        lot.append(item)
-    if lot:
-        yield lot
+        full = sum(queued.size_bytes for queued in batch) + item.size_bytes > BATCH_BYTES
+        if batch and (full or len(batch) == BATCH_FILES):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 def _read(path: Path) -> Outgoing:
     try:
         syntax = str(read_meta(path).TransferSyntaxUID)
         with warnings.catch_warnings(action="ignore"):
-            header = read_dicom(path, stop_before_pixels=True, specific_tags=_OBJECT)
-            kind, name = str(header.SOPClassUID), str(header.SOPInstanceUID)
-        if not (kind and name):
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=_UID_TAGS)
+            sop_class, sop_instance = str(header.SOPClassUID), str(header.SOPInstanceUID)
+        if not (sop_class and sop_instance):
             raise ValueError("a data set without its own UIDs")
     except DAMAGED as error:
         raise _unreadable(path) from error
-    return Outgoing(path, kind, syntax, name, path.stat().st_size)
+    return Outgoing(path, sop_class, syntax, sop_instance, path.stat().st_size)
 
 
 def _unreadable(path: Path) -> ReadError:

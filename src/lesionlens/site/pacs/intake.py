@@ -24,7 +24,13 @@ from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
 from lesionlens.site.pacs.files import Outgoing, read_outgoing
-from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
+from lesionlens.site.pacs.peer import (
+    FoundStudy,
+    StudyQuery,
+    check_empty,
+    check_uid,
+    study_not_found,
+)
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30
@@ -70,17 +76,17 @@ class Intake:
         """Why no more files are accepted."""
         self._folder, self._study_uid = folder, study_uid
         self._context = context
-        self._room = max(shutil.disk_usage(folder).free - RESERVE_BYTES, 0)
-        self._taken: set[str] = set()
-        self._open = True
+        self._free_bytes = max(shutil.disk_usage(folder).free - RESERVE_BYTES, 0)
+        self._received: set[str] = set()
+        self._is_open = True
         self._lock = threading.Lock()
 
     @property
     def count(self) -> int:
         """Number of received images of the listed ones."""
-        return len(self._taken)
+        return len(self._received)
 
-    def take(self, chunks: Iterable[bytes]) -> None:
+    def add_file(self, chunks: Iterable[bytes]) -> None:
         """Write one DICOM file and verify it.
 
         Raises
@@ -93,21 +99,21 @@ class Intake:
             The user cancelled, or the study is closed.
         """
         with self._lock:
-            if not self._open:
+            if not self._is_open:
                 raise CancelledError("fetching the study")
-            path = self._folder / f"{len(self._taken) + 1:06d}.dcm"
+            path = self._folder / f"{len(self._received) + 1:06d}.dcm"
             self._write(path, chunks)
             uid = self._identity(path)
-            if uid in self._taken:
-                path.unlink()  # sent twice
+            if uid in self._received:
+                path.unlink()  # a duplicate
                 return
-            self._taken.add(uid)
-        self._context.progress("fetch", len(self._taken) / max(len(self.listed), 1))
+            self._received.add(uid)
+        self._context.progress("fetch", len(self._received) / max(len(self.listed), 1))
 
-    def keep(self, data: bytes) -> bool:
+    def try_add_file(self, data: bytes) -> bool:
         """Accept a complete file; False if refused, with the reason in `failure`."""
         try:
-            self.take((data,))
+            self.add_file((data,))
         except (LesionLensError, OSError) as error:
             self.failure = self.failure or error
             return False
@@ -116,10 +122,10 @@ class Intake:
     def close(self) -> None:
         """Stop accepting files from late threads."""
         with self._lock:
-            self._open = False
+            self._is_open = False
 
-    def check_whole(self) -> str:
-        """Raise on errors or missing images; return notices about the patient."""
+    def check_complete(self) -> str:
+        """Raise on errors or missing images; return a notice about the patient, or ""."""
         if self.failure is not None:
             raise self.failure
         self._context.check("fetching the study")
@@ -140,8 +146,8 @@ class Intake:
         with path.open("wb") as file:
             for chunk in chunks:
                 self._context.check("fetching the study")
-                self._room -= len(chunk)
-                if self._room < 0:
+                self._free_bytes -= len(chunk)
+                if self._free_bytes < 0:
                     raise ResourceError(
                         found="a study that would fill the disk",
                         expected=f"{RESERVE_BYTES >> 20} MiB left free",
@@ -153,9 +159,9 @@ class Intake:
         """Return the SOP Instance UID of a requested file."""
         uid, study, patient = _read_identity(path)
         if study != self._study_uid:
-            raise _refused("an image of another study")
+            raise _refusal("an image of another study")
         if uid not in self.listed:
-            raise _refused(
+            raise _refusal(
                 "an image that the archive did not list",
                 "It may still be receiving the study: fetch it again",
             )
@@ -175,16 +181,15 @@ class Pacs(ABC):
         files: Sequence[Path],
         *,
         same_patient: bool = False,
-        halfway: Callable[[Delivery], object] | None = None,
+        on_partial: Callable[[Delivery], object] | None = None,
         context: RunContext = SILENT,
     ) -> Delivery:
         """Store files; refused files do not affect others, present ones are not sent.
 
         Parameters
         ----------
-        halfway : callable or None
-            Called with what the archive has if the delivery fails or is cancelled after a file was
-            sent.
+        on_partial : callable or None
+            Called with the partial delivery if it fails or is cancelled after a file was sent.
 
         Raises
         ------
@@ -206,39 +211,42 @@ class Pacs(ABC):
                 context,
             )
         except BaseException:
-            if halfway is not None and ledger.sent:
-                halfway(ledger.delivery())
+            if on_partial is not None and ledger.sent:
+                on_partial(ledger.delivery())
             raise
 
     def _settle_patients(
         self, items: Sequence[Outgoing], confirmed: bool, context: RunContext
     ) -> tuple[str, ...]:
-        """Refuse files of one study that differ in the patient, here or in the archive."""
-        ours: dict[str, set[Patient]] = {}
+        """Refuse files of one study that differ in the patient, among them or in the archive."""
+        patients_by_study: dict[str, set[Patient]] = {}
         for item in items:
             study, patient = item.identity()
-            ours.setdefault(study, set()).add(patient)
+            patients_by_study.setdefault(study, set()).add(patient)
         fields: set[PatientField] = set()
-        known: list[Patient] = []
+        conflicting_patients: list[Patient] = []
         unchecked: tuple[str, ...] = ()
-        for study, patients in ours.items():
-            found: tuple[FoundStudy, ...] = ()
+        for study, patients in patients_by_study.items():
+            archived_studies: tuple[FoundStudy, ...] = ()
             try:
                 if not unchecked:
                     query = StudyQuery(study_uid=study, modality="")
-                    found = self.find(query, context=context)
+                    archived_studies = self.find(query, context=context)
             except ResourceError:
                 unchecked = ("The patient of this study in the archive could not be checked.",)
-            every = [*patients, *(one.patient for one in found if one.study_uid == study)]
-            differing = conflict_among(every, gaps=False)
-            fields.update(differing)
-            known.extend(every if differing else ())
+            all_patients = [
+                *patients,
+                *(found.patient for found in archived_studies if found.study_uid == study),
+            ]
+            conflicting_fields = conflict_among(all_patients, gaps=False)
+            fields.update(conflicting_fields)
+            conflicting_patients.extend(all_patients if conflicting_fields else ())
         notice = settle(
             [field for field in PatientField if field in fields],
             "these files and their study in the archive",
             confirmed=confirmed,
             advice="Find out which is right: stored as they are, the files split the study",
-            patients=known,
+            patients=conflicting_patients,
         )
         return (*unchecked, *filter(None, [notice]))
 
@@ -247,15 +255,15 @@ class Pacs(ABC):
         """Send the remaining files, recording each outcome; BrokenOffError: retry."""
 
     def objects_of(
-        self, study_uid: str, wanted: Callable[[str], bool], *, context: RunContext = SILENT
+        self, study_uid: str, matches: Callable[[str], bool], *, context: RunContext = SILENT
     ) -> tuple[Document, ...]:
         """Return the objects of a study in series whose description matches."""
         return tuple(
-            Document(study_uid, series, kind, uid)
+            Document(study_uid, series, sop_class, uid)
             for series, description in self._series(study_uid, context).items()
-            if wanted(description) and is_uid(series)
-            for uid, kind in self._listing(study_uid, context, series).items()
-            if is_uid(uid) and is_uid(kind)
+            if matches(description) and is_uid(series)
+            for uid, sop_class in self._listing(study_uid, context, series).items()
+            if is_uid(uid) and is_uid(sop_class)
         )
 
     @abstractmethod
@@ -293,10 +301,10 @@ class Pacs(ABC):
         context.progress("fetch", 0.0)
         listed = self._listing(study_uid, context)
         if not listed:
-            raise absent(study_uid)
-        with staged(target) as aside:
+            raise study_not_found(study_uid)
+        with staged(target) as staging_folder:
             intake = Intake(
-                aside,
+                staging_folder,
                 study_uid,
                 listed,
                 same_patient=same_patient,
@@ -306,7 +314,7 @@ class Pacs(ABC):
                 self._fetch(study_uid, intake, context)
             finally:
                 intake.close()
-            notice = intake.check_whole()
+            notice = intake.check_complete()
         return Retrieved(intake.count, (notice,) if notice else ())
 
 
@@ -318,10 +326,10 @@ def _read_identity(path: Path) -> tuple[str, str, Patient]:
             patient = Patient.of(header.get)
             return str(header.SOPInstanceUID), str(header.StudyInstanceUID), patient
     except DAMAGED as error:
-        raise _refused("a part that is not a DICOM file") from error
+        raise _refusal("a part that is not a DICOM file") from error
 
 
-def _refused(found: str, next_step: str = "Tell the archive's administrator") -> ReadError:
+def _refusal(found: str, next_step: str = "Tell the archive's administrator") -> ReadError:
     return ReadError(
         found=found,
         expected="the images of the requested study",

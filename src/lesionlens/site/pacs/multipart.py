@@ -9,7 +9,7 @@ HEADER_BYTES = 65536
 """Maximum size of a part's header, and of the preamble."""
 
 
-class Broken(ValueError):
+class MultipartError(ValueError):
     """Not multipart, or truncated before the closing boundary."""
 
 
@@ -18,7 +18,7 @@ def boundary_of(content_type: str) -> bytes:
 
     Raises
     ------
-    Broken
+    MultipartError
         The type is not multipart, or names no boundary.
 
     Examples
@@ -28,10 +28,10 @@ def boundary_of(content_type: str) -> bytes:
     """
     header = Message()
     header["Content-Type"] = content_type
-    found = header.get_boundary()
-    if header.get_content_maintype() != "multipart" or not found:
-        raise Broken(f"a response of type {header.get_content_type()}")
-    return found.encode("latin-1", "replace")
+    boundary = header.get_boundary()
+    if header.get_content_maintype() != "multipart" or not boundary:
+        raise MultipartError(f"a response of type {header.get_content_type()}")
+    return boundary.encode("latin-1", "replace")
 
 
 def parts(chunks: Iterator[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]:
@@ -46,7 +46,7 @@ def parts(chunks: Iterator[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]
 
     Raises
     ------
-    Broken
+    MultipartError
         The body is truncated, or a header does not end.
 
     Examples
@@ -55,49 +55,49 @@ def parts(chunks: Iterator[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]
     >>> [b"".join(part) for part in parts(body, b"x")]
     [b'one', b'two']
     """
-    body, mark = _Body(chunks), b"--" + boundary
-    body.skip(mark)
+    body, marker = _Body(chunks), b"--" + boundary
+    body.skip(marker)
     while not body.ends():
         body.skip(b"\r\n\r\n")
-        yield body.until(b"\r\n" + mark)
+        yield body.until(b"\r\n" + marker)
 
 
 class _Body:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._held = bytearray()
+        self._buffer = bytearray()
 
-    def until(self, mark: bytes) -> Iterator[bytes]:
+    def until(self, marker: bytes) -> Iterator[bytes]:
         """Yield the bytes before a marker, and skip the marker."""
-        while (at := self._held.find(mark)) < 0:
-            sure = len(self._held) - len(mark) + 1
-            if sure > 0:
-                yield self._cut(sure)
-            self._more()
-        yield self._cut(at)
-        self._cut(len(mark))
+        while (position := self._buffer.find(marker)) < 0:
+            n_safe = len(self._buffer) - len(marker) + 1
+            if n_safe > 0:
+                yield self._pop(n_safe)
+            self._read_chunk()
+        yield self._pop(position)
+        self._pop(len(marker))
 
-    def skip(self, mark: bytes) -> None:
+    def skip(self, marker: bytes) -> None:
         """Skip a marker that must be near."""
-        seen = 0
-        for chunk in self.until(mark):
-            seen += len(chunk)
-            if seen > HEADER_BYTES:
-                raise Broken("a header without an end")
+        n_skipped = 0
+        for chunk in self.until(marker):
+            n_skipped += len(chunk)
+            if n_skipped > HEADER_BYTES:
+                raise MultipartError("a header without an end")
 
     def ends(self) -> bool:
         """Return whether the closing boundary follows."""
-        while len(self._held) < 2:
-            self._more()
-        return self._held.startswith(b"--")
+        while len(self._buffer) < 2:
+            self._read_chunk()
+        return self._buffer.startswith(b"--")
 
-    def _cut(self, count: int) -> bytes:
-        cut = bytes(self._held[:count])
-        del self._held[:count]
+    def _pop(self, count: int) -> bytes:
+        cut = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return cut
 
-    def _more(self) -> None:
+    def _read_chunk(self) -> None:
         for chunk in self._chunks:
-            self._held += chunk
+            self._buffer += chunk
             return
-        raise Broken("a truncated response")
+        raise MultipartError("a truncated response")

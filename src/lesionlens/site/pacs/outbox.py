@@ -66,7 +66,7 @@ def send_result(
     result: Path,
     address: str,
     *,
-    chosen: SendOptions | None = None,
+    options: SendOptions | None = None,
     context: RunContext = SILENT,
 ) -> tuple[Delivery, tuple[str, ...]]:
     """Send a result's objects, and record in its folder that they were sent.
@@ -81,64 +81,74 @@ def send_result(
     UnusableInputError
         Earlier objects are to be superseded, but none is known or the result is not reviewed.
     """
-    chosen = chosen or SendOptions()
-    files = only(files_to_send(result), chosen.kinds)
-    owner = result.resolve().parent if result.resolve().name == "dicom" else result
+    options = options or SendOptions()
+    files = only(files_to_send(result), options.kinds)
+    folder = result.resolve().parent if result.resolve().name == "dicom" else result
     earlier: tuple[Dataset, ...] = ()
-    if chosen.supersede:
+    if options.supersede:
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
 
-        earlier = supersede.earlier_objects(archive, owner, files, address, chosen.kinds, context)
-    taken = archive.send(
+        earlier = supersede.earlier_objects(archive, folder, files, address, options.kinds, context)
+    delivery = archive.send(
         files,
-        same_patient=chosen.same_patient,
-        halfway=lambda part: _noted(owner, part, part.stored, address, known=part.notices),
+        same_patient=options.same_patient,
+        on_partial=lambda part: _record_delivery(
+            folder, part, part.stored, address, known_notices=part.notices
+        ),
         context=context,
     )
-    done = _noted(owner, taken, taken.stored, address, known=taken.notices)
-    if earlier and (taken.refused or taken.unlisted):
-        how = "refused" if taken.refused else "does not list"
-        notice = f"Earlier objects were not rejected: the archive {how} some of the new ones."
-        done = replace(done, notices=(*done.notices, notice))
+    recorded = _record_delivery(
+        folder, delivery, delivery.stored, address, known_notices=delivery.notices
+    )
+    if earlier and (delivery.refused or delivery.unlisted):
+        verb = "refused" if delivery.refused else "does not list"
+        notice = f"Earlier objects were not rejected: the archive {verb} some of the new ones."
+        recorded = replace(recorded, notices=(*recorded.notices, notice))
     elif earlier:
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
 
-        note = supersede.reject(archive, earlier, same_patient=chosen.same_patient, context=context)
-        done = _with_note(done, note, len(earlier))
-        if not note.refused:
-            uids = tuple(str(one.SOPInstanceUID) for one in earlier)
-            done = _noted(owner, done, (), address, uids)
-    return done, done.notices
+        note_delivery = supersede.reject(
+            archive, earlier, same_patient=options.same_patient, context=context
+        )
+        recorded = _with_note(recorded, note_delivery, len(earlier))
+        if not note_delivery.refused:
+            uids = tuple(str(header.SOPInstanceUID) for header in earlier)
+            recorded = _record_delivery(folder, recorded, (), address, uids)
+    return recorded, recorded.notices
 
 
-def _with_note(done: Delivery, note: Delivery, count: int) -> Delivery:
+def _with_note(delivery: Delivery, note_delivery: Delivery, count: int) -> Delivery:
     """Combine a result's delivery with that of its rejection note."""
-    words = () if note.refused else (f"A rejection note names {count} objects as superseded.",)
+    rejection_notices = (
+        () if note_delivery.refused else (f"A rejection note names {count} objects as superseded.",)
+    )
     return replace(
-        done,
-        stored=(*done.stored, *note.stored),
-        refused=(*done.refused, *note.refused),
-        unlisted=(*done.unlisted, *note.unlisted),
-        notices=tuple(dict.fromkeys((*done.notices, *note.notices, *words))),
+        delivery,
+        stored=(*delivery.stored, *note_delivery.stored),
+        refused=(*delivery.refused, *note_delivery.refused),
+        unlisted=(*delivery.unlisted, *note_delivery.unlisted),
+        notices=tuple(
+            dict.fromkeys((*delivery.notices, *note_delivery.notices, *rejection_notices))
+        ),
     )
 
 
-def _noted(
-    owner: Path,
-    done: Delivery,
+def _record_delivery(
+    folder: Path,
+    delivery: Delivery,
     files: tuple[Path, ...],
     address: str,
-    rejected: tuple[str, ...] = (),
-    known: tuple[str, ...] = (),
+    rejected_uids: tuple[str, ...] = (),
+    known_notices: tuple[str, ...] = (),
 ) -> Delivery:
     """Record in a result's folder what was sent or rejected; a failure becomes a notice."""
-    if not (owner / "run.json").is_file():
-        return done
+    if not (folder / "run.json").is_file():
+        return delivery
     try:
-        notices = record_sent(owner, files, address, utc_now(), rejected, known)
+        notices = record_sent(folder, files, address, utc_now(), rejected_uids, known_notices)
     except ResourceError as error:
         notices = (f"The delivery could not be recorded: {error}",)
-    return replace(done, notices=(*done.notices, *notices))
+    return replace(delivery, notices=(*delivery.notices, *notices))
 
 
 def folder_to_send(result: Path) -> Path:

@@ -143,9 +143,9 @@ def check_address(address: str) -> str:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
-        raise _no_address("an address with an impossible host or port") from None
-    web = parts.scheme in WEB
-    if parts.password is not None or (web and (parts.username or parts.query)):
+        raise _address_error("an address with an impossible host or port") from None
+    is_web = parts.scheme in WEB
+    if parts.password is not None or (is_web and (parts.username or parts.query)):
         raise UnusableInputError(
             found="an address that contains a user, a password or a key",
             expected="the bare address, as addresses end up in logs and histories",
@@ -153,13 +153,15 @@ def check_address(address: str) -> str:
             in_window="Enter user and password in their own fields",
         )
     if parts.hostname and parts.scheme in DIMSE and not parts.username:
-        raise _no_address("an address without the archive's AE title")
-    if not parts.hostname or not (web or parts.scheme in DIMSE):
-        raise _no_address(f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}")
+        raise _address_error("an address without the archive's AE title")
+    if not parts.hostname or not (is_web or parts.scheme in DIMSE):
+        raise _address_error(
+            f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}"
+        )
     return parts.scheme
 
 
-def _no_address(found: str) -> UnusableInputError:
+def _address_error(found: str) -> UnusableInputError:
     return UnusableInputError(
         found=found,
         expected=ADDRESS_EXAMPLES,
@@ -167,7 +169,7 @@ def _no_address(found: str) -> UnusableInputError:
     )
 
 
-def name_pattern(typed: str) -> str:
+def name_pattern(text: str) -> str:
     """Return a search pattern for a name as people type it.
 
     Examples
@@ -175,7 +177,7 @@ def name_pattern(typed: str) -> str:
     >>> name_pattern("doe, jane"), name_pattern("Doe^J*"), name_pattern(" ")
     ('doe*jane*', 'Doe*J*', '')
     """
-    parts = [part for part in re.split(r"[\s,^*]+", typed) if part]
+    parts = [part for part in re.split(r"[\s,^*]+", text) if part]
     return "*".join([*parts, ""])
 
 
@@ -213,7 +215,7 @@ def check_empty(target: Path) -> None:
         )
 
 
-def absent(study_uid: str) -> UnusableInputError:
+def study_not_found(study_uid: str) -> UnusableInputError:
     """Return the error for a study that the archive does not list."""
     return UnusableInputError(
         found=f"no study {study_uid} in the archive",
@@ -244,5 +246,5 @@ class UnreachableError(ResourceError):
 
 def unreachable(address: str, reason: str, next_step: str = "") -> UnreachableError:
     """Return the error for an archive without a usable answer."""
-    usual = "Check address, network, user and password with the archive's administrator"
-    return UnreachableError(address, reason, next_step or usual)
+    default_advice = "Check address, network, user and password with the archive's administrator"
+    return UnreachableError(address, reason, next_step or default_advice)

@@ -64,10 +64,10 @@ LATE_SECONDS = 30.0
 """How long images may still arrive after C-MOVE reported completion."""
 _NOT_OFFERED = (0x0122, 0x0211, 0xA900)
 _PENDING = (0xFF00, 0xFF01)
-_OK, _REFUSED = 0x0000, 0xC000
+_SUCCESS, _REFUSED = 0x0000, 0xC000
 
 
-_SOME_CAME = (
+_PARTIAL_ADVICE = (
     "It may not send all kinds of objects this way: try --by get, --by move or its DICOMweb "
     "address; nothing was kept"
 )
@@ -83,9 +83,9 @@ def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> No
     CancelledError
         The user cancelled.
     """
-    by = peer.access.by
-    if by is Retrieval.MOVE or not _by_get(peer, study_uid, intake, context):
-        if by is Retrieval.GET:
+    method = peer.access.by
+    if method is Retrieval.MOVE or not _by_get(peer, study_uid, intake, context):
+        if method is Retrieval.GET:
             raise unreachable(
                 peer.address, "it does not respond to C-GET", "Fetch the study with --by move"
             )
@@ -94,27 +94,27 @@ def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> No
 
 def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> bool:
     """Fetch by C-GET; False if the archive does not offer it."""
-    kinds = _kinds(intake)
-    roles = [build_role(kind, scp_role=True) for kind in kinds]
-    contexts = [build_context(GetModel), *_storage(kinds)]
-    handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake))]
+    sop_classes = _sop_classes(intake)
+    roles = [build_role(sop_class, scp_role=True) for sop_class in sop_classes]
+    contexts = [build_context(GetModel), *_storage_contexts(sop_classes)]
+    handlers = [(evt.EVT_C_STORE, lambda event: _store_object(event, intake))]
     stop = _cancelled_or_refused(context, intake)
-    with peer.associated(contexts, roles=roles, handlers=handlers, stop=stop) as link:
-        if not any(context.abstract_syntax == GetModel for context in link.accepted_contexts):
+    with peer.associated(contexts, roles=roles, handlers=handlers, stop=stop) as assoc:
+        if not any(context.abstract_syntax == GetModel for context in assoc.accepted_contexts):
             return False
-        answers = link.send_c_get(_study_request(study_uid), GetModel)
-        return _follow(peer, answers, stop, intake, "Try --by move; nothing was kept")
+        responses = assoc.send_c_get(_study_request(study_uid), GetModel)
+        return _await_responses(peer, responses, stop, intake, "Try --by move; nothing was kept")
 
 
 def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
     """Fetch by C-MOVE: the archive connects to us."""
     stop = _cancelled_or_refused(context, intake)
     with (
-        _provider(peer, intake),
-        peer.associated([build_context(MoveModel)], stop=stop) as link,
+        _storage_provider(peer, intake),
+        peer.associated([build_context(MoveModel)], stop=stop) as assoc,
     ):
         try:
-            answers = link.send_c_move(_study_request(study_uid), peer.access.title, MoveModel)
+            responses = assoc.send_c_move(_study_request(study_uid), peer.access.title, MoveModel)
         except ValueError as error:
             raise unreachable(
                 peer.address, "it offers neither C-GET nor C-MOVE", "Use its DICOMweb address"
@@ -123,26 +123,28 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
             f"Ask its administrator to enter the local AE title {peer.access.title} with this "
             f"machine and port {peer.access.port} as a destination; nothing was kept"
         )
-        if not _follow(peer, answers, stop, intake, advice):
+        if not _await_responses(peer, responses, stop, intake, advice):
             raise unreachable(peer.address, "it does not respond to C-MOVE", advice)
         _await_late(intake, stop)
 
 
-def _follow(peer: Peer, answers: Any, stop: Cancel, intake: Intake, next_step: str) -> bool:
+def _await_responses(
+    peer: Peer, responses: Any, stop: Cancel, intake: Intake, next_step: str
+) -> bool:
     """Process the archive's status responses; False if it does not support the service."""
-    for status, _ in answers:
+    for status, _ in responses:
         if stop.is_set():
             return True  # the intake has the reason
         if not status and intake.count == 0:
             return False  # Orthanc's response if C-GET is not allowed
         if not status:
-            raise peer.broke(intake.count)
-        if status.Status in _PENDING or status.Status == _OK:
+            raise peer.connection_lost(intake.count)
+        if status.Status in _PENDING or status.Status == _SUCCESS:
             continue
         if status.Status in _NOT_OFFERED:
             return False
         if intake.count:  # it knows the local AE title
-            next_step = _SOME_CAME
+            next_step = _PARTIAL_ADVICE
         raise unreachable(
             peer.address,
             f"status {status.Status:#06x} with {intake.count} of {len(intake.listed)} images here",
@@ -151,9 +153,9 @@ def _follow(peer: Peer, answers: Any, stop: Cancel, intake: Intake, next_step: s
     return True
 
 
-def _keep(event: Any, intake: Intake) -> int:
+def _store_object(event: Any, intake: Intake) -> int:
     """Store the data of one C-STORE request, with a file meta header."""
-    return _OK if intake.keep(event.encoded_dataset()) else _REFUSED
+    return _SUCCESS if intake.try_add_file(event.encoded_dataset()) else _REFUSED
 
 
 def _cancelled_or_refused(context: RunContext, intake: Intake) -> Cancel:
@@ -161,23 +163,23 @@ def _cancelled_or_refused(context: RunContext, intake: Intake) -> Cancel:
     return CancelWhen(lambda: context.cancel.is_set() or intake.failure is not None)
 
 
-def _kinds(intake: Intake) -> list[str]:
+def _sop_classes(intake: Intake) -> list[str]:
     """Return the SOP classes to negotiate: those of the study, or the usual ones."""
-    listed = sorted({kind for kind in intake.listed.values() if kind})
+    listed = sorted({sop_class for sop_class in intake.listed.values() if sop_class})
     if len(listed) == len(set(intake.listed.values())):
         return listed[: MAX_CONTEXTS - 1]
-    usual = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
-    return list(dict.fromkeys((*listed, *FIRST_KINDS, *usual)))[: MAX_CONTEXTS - 1]
+    standard = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
+    return list(dict.fromkeys((*listed, *FIRST_KINDS, *standard)))[: MAX_CONTEXTS - 1]
 
 
-def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
+def _storage_contexts(sop_classes: Sequence[str]) -> list[PresentationContext]:
     """Return one context per class and transfer syntax, so that images arrive as stored.
 
     If a study has too many classes for that, each class has one context with every syntax.
     """
-    if len(kinds) * len(SYNTAXES) > MAX_CONTEXTS - 1:
-        return [build_context(kind, list(SYNTAXES)) for kind in kinds]
-    return [build_context(kind, syntax) for kind in kinds for syntax in SYNTAXES]
+    if len(sop_classes) * len(SYNTAXES) > MAX_CONTEXTS - 1:
+        return [build_context(sop_class, list(SYNTAXES)) for sop_class in sop_classes]
+    return [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in SYNTAXES]
 
 
 def _study_request(study_uid: str) -> Dataset:
@@ -187,15 +189,15 @@ def _study_request(study_uid: str) -> Dataset:
 
 
 @contextmanager
-def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
+def _storage_provider(peer: Peer, intake: Intake) -> Iterator[None]:
     """Listen for the archive on the interface that faces it, under the local AE title only."""
     entity = AE(peer.access.title)
     entity.require_called_aet = True
     entity.maximum_pdu_size = MAX_PDU_BYTES
     entity.add_supported_context(Verification)
-    for kind in _kinds(intake):
-        entity.add_supported_context(kind, list(SYNTAXES))
-    handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake)), *WITHOUT_DELAYS]
+    for sop_class in _sop_classes(intake):
+        entity.add_supported_context(sop_class, list(SYNTAXES))
+    handlers = [(evt.EVT_C_STORE, lambda event: _store_object(event, intake)), *WITHOUT_DELAYS]
     try:
         server = entity.start_server(
             (own_interface(peer.host, peer.port), peer.access.port),
@@ -214,19 +216,19 @@ def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
         yield
     finally:
         intake.close()
-        for link in entity.active_associations:
-            abort_association(link)
+        for assoc in entity.active_associations:
+            abort_association(assoc)
         if server is not None:
             server.shutdown()
 
 
 def _await_late(intake: Intake, stop: Cancel) -> None:
     """Wait while images still arrive: some archives report completion too early."""
-    idle = threading.Event()
-    count, since = intake.count, time.monotonic()
+    timer = threading.Event()
+    count, last_arrival = intake.count, time.monotonic()
     while intake.count < len(intake.listed) and not stop.is_set():
-        idle.wait(0.1)
+        timer.wait(0.1)
         if intake.count > count:
-            count, since = intake.count, time.monotonic()
-        if time.monotonic() - since > LATE_SECONDS:
+            count, last_arrival = intake.count, time.monotonic()
+        if time.monotonic() - last_arrival > LATE_SECONDS:
             return

@@ -22,9 +22,9 @@ from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, kind_of, read_outgoing
 from lesionlens.site.pacs.intake import Pacs
 
-_OWN = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
+_OBJECT_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 """Copied from the new object: patient and study attributes."""
-_IMAGES = (ObjectKind.SEG, ObjectKind.PM, ObjectKind.SC)
+_IMAGE_KINDS = (ObjectKind.SEG, ObjectKind.PM, ObjectKind.SC)
 
 
 def earlier_objects(
@@ -57,42 +57,48 @@ def earlier_objects(
         The result is not reviewed or not of LesionLens, or no earlier object is known.
     """
     headers = [item.header() for item in read_outgoing(files)]
-    new = _reviewed(headers)
-    study = str(new.StudyInstanceUID)
-    known = sent_objects(result, address, says_unreviewed)
-    known = tuple(one for one in known if one.study_uid == study)
-    known = known or archive.objects_of(study, says_unreviewed, context=context)
-    done = {str(one.SOPInstanceUID) for one in headers} | rejected_objects(result)
-    left = [
-        one
-        for one in known
-        if one.sop_instance_uid not in done and (not kinds or kind_of(one.sop_class_uid) in kinds)
+    new_header = _reviewed(headers)
+    study = str(new_header.StudyInstanceUID)
+    unreviewed = sent_objects(result, address, says_unreviewed)
+    unreviewed = tuple(document for document in unreviewed if document.study_uid == study)
+    unreviewed = unreviewed or archive.objects_of(study, says_unreviewed, context=context)
+    new_uids = {str(header.SOPInstanceUID) for header in headers}
+    excluded_uids = new_uids | rejected_objects(result)
+    superseded = [
+        document
+        for document in unreviewed
+        if document.sop_instance_uid not in excluded_uids
+        and (not kinds or kind_of(document.sop_class_uid) in kinds)
     ]
-    if not left:
+    if not superseded:
         raise UnusableInputError(
             found="no earlier unreviewed LesionLens objects of this study in the archive",
             expected="objects that were sent earlier and are not yet rejected",
             next_step="Send it without --supersede",
             in_window="Send it without a rejection note",
         )
-    return tuple(_header(one, new) for one in left)
+    return tuple(_header(document, new_header) for document in superseded)
 
 
 def reject(
     archive: Pacs, earlier: Sequence[Dataset], *, same_patient: bool, context: RunContext
 ) -> Delivery:
     """Send a note that rejects earlier objects."""
-    with TemporaryDirectory(prefix="lesionlens-") as place:
-        note = Path(place) / "rejection.dcm"
-        rejection_of(earlier).save_as(note, enforce_file_format=True)
-        return archive.send([note], same_patient=same_patient, context=context.quiet())
+    with TemporaryDirectory(prefix="lesionlens-") as folder:
+        path = Path(folder) / "rejection.dcm"
+        rejection_of(earlier).save_as(path, enforce_file_format=True)
+        return archive.send([path], same_patient=same_patient, context=context.quiet())
 
 
 def _reviewed(headers: Sequence[Dataset]) -> Dataset:
     """Return one header of a reviewed LesionLens result."""
-    ours = [one for one in headers if one.get("Manufacturer") == MANUFACTURER]
-    unreviewed = [one for one in ours if says_unreviewed(str(one.get("SeriesDescription", "")))]
-    studies = {str(one.StudyInstanceUID) for one in ours}
+    own_headers = [header for header in headers if header.get("Manufacturer") == MANUFACTURER]
+    unreviewed = [
+        header
+        for header in own_headers
+        if says_unreviewed(str(header.get("SeriesDescription", "")))
+    ]
+    studies = {str(header.StudyInstanceUID) for header in own_headers}
     if unreviewed or len(studies) != 1:
         raise UnusableInputError(
             found="--supersede with an unreviewed result"
@@ -102,16 +108,16 @@ def _reviewed(headers: Sequence[Dataset]) -> Dataset:
             next_step="Review it and export it again, or omit --supersede",
             in_window="Review it and export it again",
         )
-    return ours[0]
+    return own_headers[0]
 
 
-def _header(one: Document, new: Dataset) -> Dataset:
-    made = Dataset()
-    for element in new:
-        if element.VR != "SQ" and element.keyword not in _OWN:
-            made.add(element)
-    made.SOPClassUID, made.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
-    made.SeriesInstanceUID = one.series_uid
-    if kind_of(one.sop_class_uid) in _IMAGES:
-        made.Rows = made.Columns = 1  # otherwise the note would classify it as an image
-    return made
+def _header(document: Document, new_header: Dataset) -> Dataset:
+    header = Dataset()
+    for element in new_header:
+        if element.VR != "SQ" and element.keyword not in _OBJECT_KEYWORDS:
+            header.add(element)
+    header.SOPClassUID, header.SOPInstanceUID = document.sop_class_uid, document.sop_instance_uid
+    header.SeriesInstanceUID = document.series_uid
+    if kind_of(document.sop_class_uid) in _IMAGE_KINDS:
+        header.Rows = header.Columns = 1  # otherwise the note would classify it as an image
+    return header

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.pacs.peer import Access
 
-_JOIN = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
-_LOOKED_AT = 2**20
+_JOIN_ADVICE = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
+_MAX_PEM_BYTES = 2**20
 HUNG_UP = (
     "it closed the connection during the TLS handshake, as archives do that require a client "
     "certificate, and ports without TLS",
@@ -18,7 +18,7 @@ HUNG_UP = (
     "archive's administrator); if this port has no TLS, use dicom://, or http:// on this machine "
     "only",
 )
-"""What an abrupt end means, and what to do."""
+"""Reason and advice for a connection that ended abruptly."""
 
 
 def client_context(access: Access) -> ssl.SSLContext:
@@ -29,7 +29,7 @@ def client_context(access: Access) -> ssl.SSLContext:
     UnusableInputError
         A certificate file cannot be used.
     """
-    return _tls(
+    return _tls_context(
         lambda: ssl.create_default_context(cafile=None if access.ca is None else str(access.ca)),
         access,
     )
@@ -44,7 +44,7 @@ def server_context(access: Access) -> ssl.SSLContext:
             next_step="Name them with --cert FILE (PEM), or fetch the study with --by get",
             in_window="Name the certificate in the archive's settings, or choose C-GET",
         )
-    context = _tls(
+    context = _tls_context(
         lambda: ssl.create_default_context(
             ssl.Purpose.CLIENT_AUTH, cafile=None if access.ca is None else str(access.ca)
         ),
@@ -54,9 +54,9 @@ def server_context(access: Access) -> ssl.SSLContext:
     return context
 
 
-def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
+def _tls_context(create: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
     try:
-        context = make()
+        context = create()
         if access.certificate is not None:
             # An empty password: an encrypted key is refused instead of prompting on a terminal.
             context.load_cert_chain(str(access.certificate), password="")
@@ -65,15 +65,17 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
     return context
 
 
-def handshake_error(plain: socket.socket, context: ssl.SSLContext, host: str) -> OSError | None:
+def handshake_error(
+    connection: socket.socket, context: ssl.SSLContext, host: str
+) -> OSError | None:
     """Return the error that ends a TLS handshake over a connected socket; None if it succeeds.
 
-    With TLS 1.3 a server rejects the client certificate only after the client's handshake, by an
-    alert: so one byte is awaited, until the timeout of the socket.
+    With TLS 1.3 a server rejects the client certificate by an alert after the client's handshake.
+    One byte is therefore read, within the timeout of the socket.
     """
     try:
-        with context.wrap_socket(plain, server_hostname=host) as secure:
-            secure.recv(1)
+        with context.wrap_socket(connection, server_hostname=host) as tls_connection:
+            tls_connection.recv(1)
     except OSError as error:
         return error
     return None
@@ -82,13 +84,13 @@ def handshake_error(plain: socket.socket, context: ssl.SSLContext, host: str) ->
 def tls_reason(error: Exception) -> tuple[str, str] | None:
     """Return why TLS failed and what to do; None for other errors."""
     text = str(error).lower().replace("_", " ")
-    for words, found, next_step in _TLS_WORDS:
-        if any(word in text for word in words):
-            return found, next_step
+    for patterns, reason, next_step in _TLS_REASONS:
+        if any(pattern in text for pattern in patterns):
+            return reason, next_step
     return None
 
 
-_TLS_WORDS = (
+_TLS_REASONS = (
     (
         ("certificate required", "handshake failure", "bad certificate", "unknown ca"),
         "it requires a client certificate, or does not trust the one presented",
@@ -121,16 +123,20 @@ _TLS_WORDS = (
 
 def _unusable(access: Access, error: Exception) -> UnusableInputError:
     """Return the error for unusable certificates, as precisely as possible."""
-    ours = access.certificate
-    content = "" if ours is None else ours.read_bytes()[:_LOOKED_AT].decode("ascii", "replace")
-    shows, opens = "BEGIN CERTIFICATE" in content, "PRIVATE KEY" in content
-    name = "" if ours is None else f" in {ours.name!r}"
-    expected, next_step = "a client certificate and its key in one PEM file, unlocked", _JOIN
-    if shows and not opens:
+    certificate = access.certificate
+    pem_text = (
+        ""
+        if certificate is None
+        else certificate.read_bytes()[:_MAX_PEM_BYTES].decode("ascii", "replace")
+    )
+    has_certificate, has_key = "BEGIN CERTIFICATE" in pem_text, "PRIVATE KEY" in pem_text
+    name = "" if certificate is None else f" in {certificate.name!r}"
+    expected, next_step = "a client certificate and its key in one PEM file, unlocked", _JOIN_ADVICE
+    if has_certificate and not has_key:
         found = f"the client certificate without its key{name}"
-    elif opens and not shows:
+    elif has_key and not has_certificate:
         found = f"a key without its certificate{name}"
-    elif "ENCRYPTED" in content:
+    elif "ENCRYPTED" in pem_text:
         found = f"a key that is locked by a pass phrase{name}"
         next_step = "Unlock a copy that only you can read: openssl pkey -in key.pem -out open.pem"
     elif "mismatch" in str(error).lower():
@@ -140,5 +146,7 @@ def _unusable(access: Access, error: Exception) -> UnusableInputError:
         found = f"a file of certificates that cannot be used ({type(error).__name__})"
         expected = "PEM: the authorities, or a client certificate and its key, unlocked"
         next_step = "Ask the archive's administrator for them"
-    window = next_step.removesuffix(", and name that with --cert")
-    return UnusableInputError(found=found, expected=expected, next_step=next_step, in_window=window)
+    in_window = next_step.removesuffix(", and name that with --cert")
+    return UnusableInputError(
+        found=found, expected=expected, next_step=next_step, in_window=in_window
+    )

@@ -28,7 +28,7 @@ from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
 from lesionlens.site.pacs.intake import Intake, Pacs
-from lesionlens.site.pacs.multipart import Broken, boundary_of, parts
+from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
 from lesionlens.site.pacs.peer import (
     LIMIT,
     MAX_IMAGES,
@@ -46,7 +46,7 @@ TIMEOUT_SECONDS = (10, 60)
 _CHUNK_BYTES = 2**20
 MAX_ANSWER_BYTES = 32 * 2**20
 """Maximum size of a list; studies are written to disk as they arrive."""
-_PAGE = 1000
+_PAGE_SIZE = 1000
 """Number of images per list request."""
 _FILTERS = {
     "PatientID": "patient_id",
@@ -71,10 +71,10 @@ _TAGS = {
     "accession": "00080050",
 }
 _FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumber": "00080050"}
-_ESCAPED = re.compile(r"[^A-Za-z0-9._~*-]")
+_NEEDS_ESCAPE = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
-_ODD_ANSWERS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-_WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_MALFORMED_RESPONSE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_ORIGINAL_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
 class WebPacs(Pacs):
@@ -82,11 +82,13 @@ class WebPacs(Pacs):
 
     def __init__(self, address: str, access: Access) -> None:
         self.address = address.rstrip("/")
-        known = login(address, access.user)
+        credentials = login(address, access.user)
         self._session = _Session()
         # without explicit authentication, requests would read passwords from ~/.netrc
         self._session.auth = (
-            HTTPBasicAuth(*(k.encode() for k in known)) if known else lambda request: request
+            HTTPBasicAuth(*(text.encode() for text in credentials))
+            if credentials
+            else lambda request: request
         )
         client_context(access)  # unusable certificates are refused now
         if access.ca is not None:
@@ -102,61 +104,63 @@ class WebPacs(Pacs):
         """Return the matching studies by date, at most `LIMIT`."""
         context.check("the search")
         filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}
-        wanted = {tag: value for tag, value in filters.items() if value}
-        studies = self._matching(wanted)
-        widened = {tag: _without_escapes(tag, value) for tag, value in wanted.items()}
-        if not studies and widened != wanted:
+        criteria = {tag: value for tag, value in filters.items() if value}
+        studies = self._search(criteria)
+        wildcard_criteria = {tag: _with_wildcards(tag, value) for tag, value in criteria.items()}
+        if not studies and wildcard_criteria != criteria:
             context.check("the search")
-            studies = self._widened(widened, wanted)
+            studies = self._search_with_wildcards(wildcard_criteria, criteria)
         context.check("the search")
-        return tuple(sorted(map(_study, studies), key=lambda s: s.study_date))
+        return tuple(sorted(map(_found_study, studies), key=lambda study: study.study_date))
 
-    def _matching(self, filters: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _search(self, filters: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return the studies that the archive lists, as DICOM JSON objects."""
-        with self._asking():
-            found: list[dict[str, Any]] = self._client.search_for_studies(
+        with self._translated_errors():
+            items: list[dict[str, Any]] = self._client.search_for_studies(
                 fields=_FIELDS, search_filters=dict(filters), limit=LIMIT
             )[:LIMIT]
-            for item in found:
-                _study(item)  # an odd answer is reported as such
-            return found
+            for item in items:
+                _found_study(item)  # raises for a malformed item
+            return items
 
-    def _widened(
-        self, filters: Mapping[str, str], wanted: Mapping[str, str]
+    def _search_with_wildcards(
+        self, filters: Mapping[str, str], criteria: Mapping[str, str]
     ) -> list[dict[str, Any]]:
-        """Search without characters that need escapes in an address, and compare them here.
+        """Search with wildcards for characters that a URL escapes, and filter the results locally.
 
         Orthanc's plug-in 1.7 takes `%C3%BC` literally, so that it finds no name with an umlaut.
         """
-        listed = self._matching(filters)
-        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != wanted.get(tag)]
-        found = [
-            item for item in listed if all(_matches(item, tag, wanted[tag]) for tag in differing)
+        candidates = self._search(filters)
+        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != criteria.get(tag)]
+        matching = [
+            item
+            for item in candidates
+            if all(_matches(item, tag, criteria[tag]) for tag in differing)
         ]
-        if not found and len(listed) >= LIMIT:
+        if not matching and len(candidates) >= LIMIT:
             raise UnusableInputError(
                 found=f"more than {LIMIT} studies that could match: the archive finds nothing for "
                 "non-ASCII letters and signs",
                 expected="a search that leaves fewer",
                 next_step="Add a date or a Patient ID",
             )
-        return found
+        return matching
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
         context.check("the search")
-        with self._asking():
-            found = self._client.search_for_series(study_uid, fields=["SeriesDescription"])
-            return {_text(item, "0020000E"): _text(item, "0008103E") for item in found}
+        with self._translated_errors():
+            items = self._client.search_for_series(study_uid, fields=["SeriesDescription"])
+            return {_text(item, "0020000E"): _text(item, "0008103E") for item in items}
 
     @override
     def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
         while True:
             context.check("fetching the study")
-            with self._asking():
+            with self._translated_errors():
                 page = self._client.search_for_instances(
-                    study_uid, series_uid or None, offset=len(listed), limit=_PAGE
+                    study_uid, series_uid or None, offset=len(listed), limit=_PAGE_SIZE
                 )
                 new = {_text(item, "00080018"): _text(item, "00080016") for item in page}
             if new.keys() <= listed.keys() or len(listed) > MAX_IMAGES:
@@ -167,35 +171,37 @@ class WebPacs(Pacs):
     def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
         del context  # the intake checks it with each file
         with (
-            self._asking(),
+            self._translated_errors(),
             self._session.get(
                 f"{self.address}/studies/{study_uid}",
-                headers={"Accept": _WHOLE_FILES},
+                headers={"Accept": _ORIGINAL_FILES},
                 stream=True,
                 timeout=TIMEOUT_SECONDS,
-            ) as answer,
+            ) as response,
         ):
-            answer.raise_for_status()
-            boundary = boundary_of(answer.headers.get("Content-Type", ""))
-            for part in parts(answer.iter_content(_CHUNK_BYTES), boundary):
-                intake.take(part)
+            response.raise_for_status()
+            boundary = boundary_of(response.headers.get("Content-Type", ""))
+            for part in parts(response.iter_content(_CHUNK_BYTES), boundary):
+                intake.add_file(part)
 
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
         """Send by STOW-RS, several files per request."""
-        for batch in batches(ledger.left):
+        for batch in batches(ledger.remaining):
             context.check("sending")
             self._store_batch(batch, ledger)
 
     def _store_batch(self, batch: Sequence[Outgoing], ledger: Ledger) -> None:
-        content = [item.load() for item in batch]
+        datasets = [item.load() for item in batch]
         try:
-            answer = self._client.store_instances(content)
-            failed = _failures(answer)
+            response = self._client.store_instances(datasets)
+            failed = _failure_reasons(response)
         except RequestException as error:
             status = _status(error)
             if status in _BUSY:
-                raise BrokenOffError(self.address, f"it is busy ({status})", _wait(error)) from None
+                raise BrokenOffError(
+                    self.address, f"it is busy ({status})", _retry_after_seconds(error)
+                ) from None
             if status not in _NOT_STORED:
                 self._give_up(error)
             if len(batch) == 1:  # nothing of the request was stored
@@ -204,7 +210,7 @@ class WebPacs(Pacs):
             for item in batch:  # one by one, to find the refused files
                 self._store_batch([item], ledger)
             return
-        except _ODD_ANSWERS as error:
+        except _MALFORMED_RESPONSE as error:
             raise BrokenOffError(
                 self.address, f"it is no DICOMweb answer ({type(error).__name__})"
             ) from error
@@ -220,17 +226,17 @@ class WebPacs(Pacs):
         raise unreachable(self.address, *_reason(error)) from error
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Translate any problem with a response into an error that names the archive."""
         try:
             yield
-        except Broken as error:
+        except MultipartError as error:
             raise unreachable(
                 self.address, str(error), "Fetch it again; nothing was kept"
             ) from error
         except RequestException as error:
             raise unreachable(self.address, *_reason(error)) from error
-        except _ODD_ANSWERS as error:
+        except _MALFORMED_RESPONSE as error:
             raise unreachable(
                 self.address,
                 f"it is no DICOMweb answer ({type(error).__name__})",
@@ -240,33 +246,33 @@ class WebPacs(Pacs):
 
 class _Session(Session):
     @override
-    def send(self, request: PreparedRequest, **more: Any) -> Response:
+    def send(self, request: PreparedRequest, **options: Any) -> Response:
         """Limit the response size; keep wildcards and our certificates unchanged.
 
         A proxy of the environment is used for https to other machines only: it would read
         everything else, passwords too.
         """
         request.url = (request.url or "").replace("%2A", "*")  # Orthanc's plug-in 1.7 needs it
-        parts = urlsplit(request.url)
-        if parts.scheme != "https" or is_loopback(parts.hostname or ""):
-            more["proxies"] = {}
+        url = urlsplit(request.url)
+        if url.scheme != "https" or is_loopback(url.hostname or ""):
+            options["proxies"] = {}
         if self.verify is not True:
-            more["verify"] = self.verify
-        whole = not more.get("stream")
-        answer = super().send(request, **more | {"stream": True})
-        if whole:
-            answer.raw = _bounded(answer)
-        return answer
+            options["verify"] = self.verify
+        is_buffered = not options.get("stream")
+        response = super().send(request, **options | {"stream": True})
+        if is_buffered:
+            response.raw = _read_bounded(response)
+        return response
 
 
-def _bounded(answer: Response) -> BytesIO:
+def _read_bounded(response: Response) -> BytesIO:
     """Return the body of a response that is not streamed."""
     body = BytesIO()
-    with answer.raw as source:
+    with response.raw as source:
         for piece in source.stream(_CHUNK_BYTES, decode_content=True):
             body.write(piece)
             if body.tell() > MAX_ANSWER_BYTES:
-                raise Broken(f"a response of more than {MAX_ANSWER_BYTES / 2**20:.3g} MB")
+                raise MultipartError(f"a response of more than {MAX_ANSWER_BYTES / 2**20:.3g} MB")
     body.seek(0)
     return body
 
@@ -284,31 +290,33 @@ def _check_response(response: Response, *_: Any, **__: Any) -> None:
         response.headers["Content-Type"] = kind.partition(";")[0].strip().lower()
 
 
-def _without_escapes(tag: str, value: str) -> str:
+def _with_wildcards(tag: str, value: str) -> str:
     """Return a search value with wildcards in place of characters that an address escapes.
 
     Examples
     --------
-    >>> _without_escapes("PatientName", "müller*"), _without_escapes("StudyDate", "20260105")
+    >>> _with_wildcards("PatientName", "müller*"), _with_wildcards("StudyDate", "20260105")
     ('m*ller*', '20260105')
     """
-    return re.sub(r"\*+", "*", _ESCAPED.sub("*", value)) if tag in _FREE_TEXT else value
+    return re.sub(r"\*+", "*", _NEEDS_ESCAPE.sub("*", value)) if tag in _FREE_TEXT else value
 
 
-def _matches(item: Mapping[str, Any], tag: str, wanted: str) -> bool:
+def _matches(item: Mapping[str, Any], tag: str, expected: str) -> bool:
     """Return whether an attribute, or any form of a name, matches a value with wildcards."""
-    pattern = "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in _folded(wanted))
+    pattern = "".join(
+        {"*": ".*", "?": "."}.get(char, re.escape(char)) for char in _case_folded(expected)
+    )
     forms: list[str] = []
     for value in _values(item, _FREE_TEXT[tag]):
         forms += map(str, value.values() if isinstance(value, dict) else [value])
-    return any(re.fullmatch(pattern, _folded(form)) for form in forms)
+    return any(re.fullmatch(pattern, _case_folded(form)) for form in forms)
 
 
-def _folded(text: str) -> str:
+def _case_folded(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
 
 
-def _study(item: Mapping[str, Any]) -> FoundStudy:
+def _found_study(item: Mapping[str, Any]) -> FoundStudy:
     texts = {name: _text(item, tag) for name, tag in _TAGS.items()}
     if not is_uid(texts["study_uid"]):
         raise ValueError("a study without a UID")
@@ -335,17 +343,17 @@ def _status(error: RequestException) -> int | None:
     return None if error.response is None else int(error.response.status_code)
 
 
-def _wait(error: RequestException) -> float | None:
+def _retry_after_seconds(error: RequestException) -> float | None:
     """Return the waiting time that a busy archive asks for."""
-    text = "" if error.response is None else error.response.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else None
+    retry_after = "" if error.response is None else error.response.headers.get("Retry-After", "")
+    return float(retry_after) if retry_after.isdecimal() else None
 
 
-def _failures(answer: Dataset) -> dict[str, str]:
+def _failure_reasons(response: Dataset) -> dict[str, str]:
     """Return why files were not stored, by SOP Instance UID."""
     return {
-        str(one.ReferencedSOPInstanceUID): f"reason {int(one.get('FailureReason') or 0):#06x}"
-        for one in answer.get("FailedSOPSequence") or ()
+        str(item.ReferencedSOPInstanceUID): f"reason {int(item.get('FailureReason') or 0):#06x}"
+        for item in response.get("FailedSOPSequence") or ()
     }
 
 

@@ -24,11 +24,11 @@ class Admission:
 
     def opens(self, key: str) -> bool:
         """Return whether a key is valid, in constant time."""
-        right = [hmac.compare_digest(key.encode(), known.encode()) for known in self.keys]
-        return any(right)
+        matches = [hmac.compare_digest(key.encode(), valid.encode()) for valid in self.keys]
+        return any(matches)
 
 
-def owner_asking(headers: Headers, admission: Admission) -> str:
+def client_identity(headers: Headers, admission: Admission) -> str:
     """Return the client's identity by the key in the headers.
 
     Raises
@@ -44,10 +44,10 @@ def owner_asking(headers: Headers, admission: Admission) -> str:
         )
     if not admission.keys:
         return owner_of(None)
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not admission.opens(given):
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not admission.opens(key):
         raise no_key()
-    return owner_of(given)
+    return owner_of(key)
 
 
 def admitted(request: Request) -> str:

@@ -31,8 +31,10 @@ from lesionlens.site.serving.monailabel.routes import make_router
 from lesionlens.site.serving.sessions import Session, Sessions
 
 logger = logging.getLogger(__name__)
-_LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # progress is sent at most so often, a response at once
-_AT_ONCE = 2
+_MAX_WAIT_S = 10.0
+_PROGRESS_INTERVAL_S = 0.1
+"""Minimum time between two progress responses; a result is reported at once."""
+_MAX_CONCURRENT = 2
 """Maximum number of messages unpacked, and studies assembled, concurrently."""
 _NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
@@ -55,7 +57,7 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     adapter = Adapter(sessions, datastore)
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         app.state.heavy.shutdown(wait=False, cancel_futures=True)
         await run_in_threadpool(sessions.end)
@@ -64,18 +66,18 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     app = FastAPI(
         title="LesionLens",
         version=version("lesionlens"),
-        lifespan=life,
+        lifespan=lifespan,
         openapi_url=None,
         telemetry=_NO_TELEMETRY,
     )
     app.state.sessions, app.state.admission = sessions, admission
-    app.state.monailabel, app.state.heavy = adapter, ThreadPoolExecutor(_AT_ONCE)
+    app.state.monailabel, app.state.heavy = adapter, ThreadPoolExecutor(_MAX_CONCURRENT)
     app.include_router(make_router())
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
     app.add_middleware(Gate, admission=admission, sessions=sessions)  # around it: it keeps the log
-    for kind in (LesionLensError, OSError, HTTPException):
-        app.add_exception_handler(kind, _error_response)
+    for error_type in (LesionLensError, OSError, HTTPException):
+        app.add_exception_handler(error_type, _error_response)
     _add_server_routes(app)
     _add_session_routes(app)
     _add_job_routes(app)
@@ -83,16 +85,16 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
 
 
 def _sessions(request: Request) -> Sessions:
-    held: Sessions = request.app.state.sessions
-    return held
+    sessions: Sessions = request.app.state.sessions
+    return sessions
 
 
 def _session(request: Request, session: str, owner: Annotated[str, Depends(admitted)]) -> Session:
     return _sessions(request).find(session, owner)
 
 
-All = Annotated[Sessions, Depends(_sessions)]
-Mine = Annotated[Session, Depends(_session)]
+AllSessions = Annotated[Sessions, Depends(_sessions)]
+ClientSession = Annotated[Session, Depends(_session)]
 Owner = Annotated[str, Depends(admitted)]
 
 
@@ -102,96 +104,104 @@ def _add_server_routes(app: FastAPI) -> None:
         return {"status": "ok"}
 
     @app.get("/v1/about", dependencies=[Depends(admitted)])
-    def about(held: All) -> dict[str, Any]:
+    def about(sessions: AllSessions) -> dict[str, Any]:
         return {
             "product": "LesionLens",
             "version": version("lesionlens"),
             "protocol": PROTOCOL,
-            "models": [*held.models],
+            "models": [*sessions.models],
         }
 
     @app.get("/v1/state", dependencies=[Depends(admitted)])
-    def state(held: All) -> dict[str, Any]:
-        return held.state()
+    def state(sessions: AllSessions) -> dict[str, Any]:
+        return sessions.state()
 
     @app.post("/v1/sessions")
-    def begin(
-        held: All, owner: Owner, model: Annotated[str | None, Body(embed=True)] = None
+    def open_session(
+        sessions: AllSessions, owner: Owner, model: Annotated[str | None, Body(embed=True)] = None
     ) -> dict[str, Any]:
-        session = held.open(owner, model)
-        engine: Engine = held.models[session.model]
+        session = sessions.open(owner, model)
+        engine: Engine = sessions.models[session.model]
         return {
             "session": session.name,
             "model": session.model,
             "version": version("lesionlens"),
             "engine": info_out(engine.info),
             "first_look": isinstance(engine, SupportsFirstPass),
-            "heartbeat_s": held.limits.heartbeat_s,
+            "heartbeat_s": sessions.limits.heartbeat_s,
         }
 
 
 def _add_session_routes(app: FastAPI) -> None:
     @app.post("/v1/sessions/{session}/heartbeat", status_code=204)
-    def beat(mine: Mine) -> None:
-        del mine  # found, and therefore alive
+    def heartbeat(client_session: ClientSession) -> None:
+        del client_session  # finding it marks it as used
 
     @app.delete("/v1/sessions/{session}", status_code=204)
-    def end(held: All, mine: Mine) -> None:
-        held.close(mine)
+    def close_session(sessions: AllSessions, client_session: ClientSession) -> None:
+        sessions.close(client_session)
 
     @app.put("/v1/sessions/{session}/parts/{name}", status_code=204)
-    async def add_part(held: All, mine: Mine, name: str, request: Request) -> None:
-        part = await read_body(request, held.limits.memory_bytes // 4)
-        await _apart(request, held.add_part, mine, name, part)
+    async def add_part(
+        sessions: AllSessions, client_session: ClientSession, name: str, request: Request
+    ) -> None:
+        part = await read_body(request, sessions.limits.memory_bytes // 4)
+        await _run_in_pool(request, sessions.add_part, client_session, name, part)
 
     @app.post("/v1/sessions/{session}/studies")
     async def add_study(
-        held: All, mine: Mine, manifest: Header, request: Request
+        sessions: AllSessions, client_session: ClientSession, manifest: Header, request: Request
     ) -> dict[str, Any]:
-        return {"missing": await _apart(request, held.add_study, mine, manifest)}
+        return {
+            "missing": await _run_in_pool(request, sessions.add_study, client_session, manifest)
+        }
 
 
 def _add_job_routes(app: FastAPI) -> None:
     @app.put("/v1/sessions/{session}/jobs/{name}", status_code=204)
-    async def ask(held: All, mine: Mine, name: str, request: Request) -> None:
+    async def ask(
+        sessions: AllSessions, client_session: ClientSession, name: str, request: Request
+    ) -> None:
         message = await read_body(request, 2**26)
-        await _apart(request, held.ask, mine, name, message)
+        await _run_in_pool(request, sessions.ask, client_session, name, message)
 
     @app.get("/v1/sessions/{session}/jobs/{name}")
-    async def follow(mine: Mine, name: str, wait: float = 0.0, seen: int = 0) -> dict[str, Any]:
-        job = mine.jobs.get(name)
+    async def progress(
+        client_session: ClientSession, name: str, wait: float = 0.0, seen: int = 0
+    ) -> dict[str, Any]:
+        job = client_session.jobs.get(name)
         if job is None:
             raise GoneError("study")
         loop = asyncio.get_running_loop()
-        end = loop.time() + min(wait, _LONGEST_WAIT_S)
-        soonest = min(end, loop.time() + _NEWS_S)
-        while not job.done and loop.time() < (end if job.seen <= seen else soonest):
+        deadline = loop.time() + min(wait, _MAX_WAIT_S)
+        next_update = min(deadline, loop.time() + _PROGRESS_INTERVAL_S)
+        while not job.done and loop.time() < (deadline if job.version <= seen else next_update):
             await asyncio.sleep(0.01)  # no thread is blocked
         return {
             "done": job.done,
             "stage": job.stage,
             "fraction": job.fraction,
-            "seen": job.seen,
+            "seen": job.version,
         }
 
     @app.get("/v1/sessions/{session}/jobs/{name}/answer")
-    def take(mine: Mine, name: str) -> Response:
-        job = mine.jobs.get(name)
+    def answer(client_session: ClientSession, name: str) -> Response:
+        job = client_session.jobs.get(name)
         if job is None:
             raise GoneError("study")
         if job.error is not None:
             raise job.error
-        return Response(job.answer or b"", media_type=_OCTETS)
+        return Response(job.response or b"", media_type=_OCTETS)
 
     @app.delete("/v1/sessions/{session}/jobs/{name}", status_code=204)
-    def drop(held: All, mine: Mine, name: str) -> None:
-        held.drop_job(mine, name)
+    def drop_job(sessions: AllSessions, client_session: ClientSession, name: str) -> None:
+        sessions.drop_job(client_session, name)
 
 
-async def _apart(request: Request, work: Callable[..., T], *given: object) -> T:
+async def _run_in_pool(request: Request, work: Callable[..., T], *args: object) -> T:
     """Run expensive work in a few threads, so that other requests continue."""
     pool: ThreadPoolExecutor = request.app.state.heavy
-    return await asyncio.get_running_loop().run_in_executor(pool, partial(work, *given))
+    return await asyncio.get_running_loop().run_in_executor(pool, partial(work, *args))
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -29,7 +29,7 @@ class NoTraceError(LesionLensError):
 
 
 @dataclass(eq=False, slots=True)
-class HeldStudy:
+class SessionStudy:
     """A study of a session, with the engine's attention trace (None if missing or released)."""
 
     prepared: PreparedStudy
@@ -51,14 +51,14 @@ class EngineRequest:
     @property
     def kind(self) -> RequestKind | None:
         """Kind of request; None if unknown."""
-        word = str(self.header.get("kind"))
-        return RequestKind(word) if word in set(RequestKind) else None
+        kind = str(self.header.get("kind"))
+        return RequestKind(kind) if kind in set(RequestKind) else None
 
 
 Response = tuple[Header, Arrays]
 
 
-def respond(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> bytes:
+def respond(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> bytes:
     """Return the response message.
 
     Raises
@@ -67,28 +67,28 @@ def respond(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) 
         The request is unknown, or the engine does not support it.
     """
     if request.kind is None:
-        raise _unknown(str(request.header.get("kind")))
+        raise _unknown_request(str(request.header.get("kind")))
     try:
         header, arrays = _HANDLERS[request.kind](engine, study, request, job)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, LesionLensError):
             raise
-        raise _unknown(request.kind) from error
+        raise _unknown_request(request.kind) from error
     return pack(header, arrays, np.asarray(study.prepared.brain))
 
 
-def _predict(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _predict(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request
-    found = predict(engine, study.prepared, context=job.context)
-    study.trace = found.trace
-    return messages.prediction_out(found)
+    prediction = predict(engine, study.prepared, context=job.context)
+    study.trace = prediction.trace
+    return messages.prediction_out(prediction)
 
 
-def _perturbed(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _perturbed(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     perturbations = messages.perturbations_in(request.header, request.arrays())
-    able = _able(engine, SupportsPerturbation)
+    perturbable = _require(engine, SupportsPerturbation)
     return messages.perturbed_out(
-        able.predict_perturbed(
+        perturbable.predict_perturbed(
             study.prepared,
             perturbations,
             context=job.context,
@@ -96,19 +96,19 @@ def _perturbed(engine: Engine, study: HeldStudy, request: EngineRequest, job: Jo
     )
 
 
-def _first_pass(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _first_pass(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request
-    able = _able(engine, SupportsFirstPass)
-    return messages.first_pass_out(able.first_pass(study.prepared, context=job.context))
+    supporting = _require(engine, SupportsFirstPass)
+    return messages.first_pass_out(supporting.first_pass(study.prepared, context=job.context))
 
 
-def _grid(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _grid(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request, job
-    grid = _able(engine, SupportsPerturbation).perturbation_grid(study.prepared)
+    grid = _require(engine, SupportsPerturbation).perturbation_grid(study.prepared)
     return {"grid": messages.grid_out(grid)}, {}
 
 
-def _attribute(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _attribute(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del job
     target = Target(_region_of(study, request))
     return messages.volume_out(
@@ -116,25 +116,27 @@ def _attribute(engine: Engine, study: HeldStudy, request: EngineRequest, job: Jo
     )
 
 
-def _probe(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _probe(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del engine, job
-    row = _trace_of(study).probe_row
-    i, j, k = (int(v) for v in request.header["voxel"])
-    if row is None:
-        raise _unknown(RequestKind.PROBE)
-    return _values(row((i, j, k)))
+    probe_row = _trace_of(study).probe_row
+    i, j, k = (int(value) for value in request.header["voxel"])
+    if probe_row is None:
+        raise _unknown_request(RequestKind.PROBE)
+    return _values_response(probe_row((i, j, k)))
 
 
-def _layer(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+def _layer(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del engine, job
     header, trace = request.header, _trace_of(study)
     head = None if header["head"] is None else int(header["head"])
     if trace.layer_attention is None:
-        raise _unknown(RequestKind.LAYER)
-    return _values(trace.layer_attention(_region_of(study, request), int(header["layer"]), head))
+        raise _unknown_request(RequestKind.LAYER)
+    return _values_response(
+        trace.layer_attention(_region_of(study, request), int(header["layer"]), head)
+    )
 
 
-_HANDLERS: dict[RequestKind, Callable[[Engine, HeldStudy, EngineRequest, Job], Response]] = {
+_HANDLERS: dict[RequestKind, Callable[[Engine, SessionStudy, EngineRequest, Job], Response]] = {
     RequestKind.PREDICT: _predict,
     RequestKind.PERTURBED: _perturbed,
     RequestKind.PRELIMINARY: _first_pass,
@@ -145,11 +147,11 @@ _HANDLERS: dict[RequestKind, Callable[[Engine, HeldStudy, EngineRequest, Job], R
 }
 
 
-def _values(values: NDArray[np.float32]) -> Response:
+def _values_response(values: NDArray[np.float32]) -> Response:
     return {}, {"values": values}
 
 
-def _region_of(study: HeldStudy, request: EngineRequest) -> Region:
+def _region_of(study: SessionStudy, request: EngineRequest) -> Region:
     region = Region(request.header["region"])
     if region not in study.prepared.regions:
         raise UnusableInputError(
@@ -160,7 +162,7 @@ def _region_of(study: HeldStudy, request: EngineRequest) -> Region:
     return region
 
 
-def _trace_of(study: HeldStudy) -> Trace:
+def _trace_of(study: SessionStudy) -> Trace:
     if study.trace is None:
         raise NoTraceError(
             found="a study whose attention the server no longer holds",
@@ -170,7 +172,7 @@ def _trace_of(study: HeldStudy) -> Trace:
     return study.trace
 
 
-def _able(engine: Engine, protocol: Any) -> Any:
+def _require(engine: Engine, protocol: Any) -> Any:
     if not isinstance(engine, protocol):
         raise UnusableInputError(
             found=f"a request that {engine.info.name} does not support",
@@ -180,7 +182,7 @@ def _able(engine: Engine, protocol: Any) -> Any:
     return engine
 
 
-def _unknown(kind: str) -> ServerError:
+def _unknown_request(kind: str) -> ServerError:
     return ServerError(
         found=f"an unknown or incomplete request ({kind!r:.40})",
         expected=f"one of {', '.join(RequestKind)}",

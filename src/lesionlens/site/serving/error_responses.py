@@ -44,9 +44,9 @@ _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
 def system_error(error: OSError) -> ResourceError:
     """Return the error for a refusal of the server's system, without the path."""
     error = of_system(error)
-    why = "a full disk" if is_full_disk(error) else error.strerror or type(error).__name__
+    reason = "a full disk" if is_full_disk(error) else error.strerror or type(error).__name__
     return ResourceError(
-        found=f"that the server cannot read or write its files: {why}",
+        found=f"that the server cannot read or write its files: {reason}",
         expected="room for temporary files, and a datastore that can be read and written",
         next_step="Tell the server's administrator",
     )
@@ -54,11 +54,11 @@ def system_error(error: OSError) -> ResourceError:
 
 def error_response(error: LesionLensError) -> JSONResponse:
     """Return a generic error response."""
-    status = next((number for cls, number in _STATUS if isinstance(error, cls)), 500)
+    status = next((http_status for cls, http_status in _STATUS if isinstance(error, cls)), 500)
     code = type(error).__name__
     if isinstance(error, GoneError):
         code = error.what
     elif isinstance(error, FullError):
         code = "full"
-    words = {"found": error.found, "expected": error.expected, "next_step": error.next_step}
-    return JSONResponse({"code": code, **words}, status_code=status)
+    fields = {"found": error.found, "expected": error.expected, "next_step": error.next_step}
+    return JSONResponse({"code": code, **fields}, status_code=status)

@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lesionlens.base.errors import FullError, LesionLensError, UnusableInputError
-from lesionlens.site.serving.admission import Admission, owner_asking
+from lesionlens.site.serving.admission import Admission, client_identity
 from lesionlens.site.serving.error_responses import TooLargeError, error_response
 from lesionlens.site.serving.sessions import Sessions
 
@@ -25,7 +25,7 @@ IDLE_S = 60.0
 SLOWEST_BYTES_S = 2**13
 """Minimum average rate; after `IDLE_S` a body must be at least this fast."""
 SMALL_BYTES = 2**20
-_LOOK_S = 0.05  # between two looks whether memory is free
+_POLL_S = 0.05  # interval of checks for free memory
 _OPEN_BYTES = 2**12
 _FILES = ("/infer/", "/session/", "/datastore/")
 """Routes of multipart forms, which are stored on disk while they arrive."""
@@ -51,8 +51,8 @@ def patience_s(received: int, waited_s: float) -> float:
     >>> patience_s(2**20, 120.0)  # slow, but fast enough
     60.0
     """
-    owed = IDLE_S + received / SLOWEST_BYTES_S - waited_s
-    return max(min(IDLE_S, owed), 0.0)
+    remaining_s = IDLE_S + received / SLOWEST_BYTES_S - waited_s
+    return max(min(IDLE_S, remaining_s), 0.0)
 
 
 class Gate:
@@ -73,19 +73,19 @@ class Gate:
             await self._app(scope, receive, send)
             return
         call = _Call(scope, receive, send, self._sessions)
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
-            await self._answer(scope, call)
+            await self._handle(scope, call)
         finally:
             call.release()
-            _log(scope, call, time.perf_counter() - began)
+            _log(scope, call, time.perf_counter() - start)
 
-    async def _answer(self, scope: Scope, call: _Call) -> None:
+    async def _handle(self, scope: Scope, call: _Call) -> None:
         path, headers = scope["path"], Request(scope).headers
         try:
             if path not in OPEN:
-                scope.setdefault("state", {})["owner"] = owner_asking(headers, self._admission)
-            call.allow(self._most(path), headers.get("content-length", ""))
+                scope.setdefault("state", {})["owner"] = client_identity(headers, self._admission)
+            call.allow(self._max_body_bytes(path), headers.get("content-length", ""))
         except LesionLensError as error:
             await error_response(error)(scope, call.receive, call.send)
             return
@@ -93,12 +93,12 @@ class Gate:
         if call.refusal is not None and not call.status:
             await error_response(call.refusal)(scope, call.receive, call.send_anyway)
 
-    def _most(self, path: str) -> int:
+    def _max_body_bytes(self, path: str) -> int:
         """Return the maximum length of a body."""
         if path in OPEN:
             return _OPEN_BYTES
-        large = path.startswith(_FILES) or any(word in path for word in _MESSAGES)
-        return self._sessions.limits.memory_bytes // 4 if large else SMALL_BYTES
+        is_large = path.startswith(_FILES) or any(part in path for part in _MESSAGES)
+        return self._sessions.limits.memory_bytes // 4 if is_large else SMALL_BYTES
 
 
 class _Call:
@@ -108,7 +108,7 @@ class _Call:
         self._receive, self._send, self._sessions = receive, send, sessions
         self._spooled = scope["path"].startswith(_FILES)
         self._limit = 0
-        self._done = False
+        self._is_complete = False
         self.received = 0
         self._waited_s = 0.0
         self.status = 0
@@ -123,45 +123,45 @@ class _Call:
 
     async def receive(self) -> Message:
         """Return the next chunk of the body, or a disconnect."""
-        if self._done:
+        if self._is_complete:
             return await self._receive()
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             patience = patience_s(self.received, self._waited_s)
             message = await asyncio.wait_for(self._receive(), patience)
         except TimeoutError:
             self._refuse(_too_slow())
             return {"type": "http.disconnect"}
-        self._waited_s += time.perf_counter() - began
-        self._done = not message.get("more_body", False)
+        self._waited_s += time.perf_counter() - start
+        self._is_complete = not message.get("more_body", False)
         try:
-            await self._count(len(message.get("body", b"")))
+            await self._count_bytes(len(message.get("body", b"")))
         except LesionLensError as error:
             self._refuse(error)
             return {"type": "http.disconnect"}
         return message
 
-    async def _count(self, arrived: int) -> None:
-        """Count bytes that have arrived; wait for memory while a later body can give way."""
-        self.received += arrived
+    async def _count_bytes(self, n_bytes: int) -> None:
+        """Count received bytes; wait for memory while a later body can still be refused."""
+        self.received += n_bytes
         if self.received > self._limit:
             raise _too_large(self._limit)
         arriving = self._sessions.arriving
-        while not arriving.add(self, arrived):
+        while not arriving.add(self, n_bytes):
             if arriving.is_last(self):
                 raise FullError(
                     found="a server whose memory for requests is full",
                     expected="memory for one more request",
                     next_step="Try again later, or give the server more memory",
                 )
-            await asyncio.sleep(_LOOK_S)
-        if self._done:
+            await asyncio.sleep(_POLL_S)
+        if self._is_complete:
             arriving.complete(self)
             if self._spooled:
                 self.release()
 
     def _refuse(self, error: LesionLensError) -> None:
-        self.refusal, self._done = error, True
+        self.refusal, self._is_complete = error, True
 
     def release(self) -> None:
         """Count the body as processed."""

@@ -21,8 +21,8 @@ from lesionlens.site.serving.error_responses import system_error
 
 logger = logging.getLogger(__name__)
 WAITING = "waiting for a turn"
-_END_S = 30.0
-"""Maximum waiting time for a cancelled job; networks look after every layer."""
+_JOIN_S = 30.0
+"""Maximum waiting time for a cancelled job; networks check for it after every layer."""
 
 
 @dataclass(eq=False)
@@ -36,9 +36,9 @@ class Job:
     cancel: threading.Event = field(default_factory=threading.Event)
     stage: str = WAITING
     fraction: float = 0.0
-    answer: bytes | None = None
+    response: bytes | None = None
     error: LesionLensError | None = None
-    seen: int = 0
+    version: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -49,38 +49,38 @@ class Job:
     @property
     def held_bytes(self) -> int:
         """Memory held by the job."""
-        return self.request_bytes if not self.done else len(self.answer or b"")
+        return self.request_bytes if not self.done else len(self.response or b"")
 
     @property
     def done(self) -> bool:
         """Whether there is a response or an error."""
-        return self.answer is not None or self.error is not None
+        return self.response is not None or self.error is not None
 
     def report(self, stage: str, fraction: float) -> None:
         """Record progress and wake waiting clients."""
         with self.changed:
             self.stage, self.fraction = stage, min(max(float(fraction), 0.0), 1.0)
-            self._news()
+            self._notify()
 
-    def finish(self, answer: bytes | None, error: LesionLensError | None) -> None:
+    def finish(self, response: bytes | None, error: LesionLensError | None) -> None:
         """Record the outcome."""
         with self.changed:
-            self.answer, self.error = answer, error
-            self.work = _answered
-            self._news()
+            self.response, self.error = response, error
+            self.work = _no_work
+            self._notify()
 
-    def _news(self) -> None:
-        self.seen += 1
+    def _notify(self) -> None:
+        self.version += 1
         self.changed.notify_all()
 
-    def wait(self, seen: int, seconds: float) -> None:
+    def wait(self, version: int, seconds: float) -> None:
         """Wait for changes after a given version, or until the timeout."""
         with self.changed:
-            self.changed.wait_for(lambda: self.done or self.seen > seen, seconds)
+            self.changed.wait_for(lambda: self.done or self.version > version, seconds)
 
 
-def _answered(_: Job) -> bytes:
-    """Stand in for finished work, so that request and study are released."""
+def _no_work(_: Job) -> bytes:
+    """Replace finished work, so that request and study are released."""
     return b""
 
 
@@ -89,35 +89,35 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._queues: OrderedDict[Hashable, deque[Job]] = OrderedDict()
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._ended = False
         self._running: Job | None = None
         self._thread = threading.Thread(target=self._serve, name="lesionlens-queue", daemon=True)
         self._thread.start()
 
-    def add(self, who: Hashable, job: Job) -> None:
+    def add(self, session_key: Hashable, job: Job) -> None:
         """Queue a job of a session."""
-        with self._news:
-            self._queues.setdefault(who, deque()).append(job)
-            self._report_places()
-            self._news.notify()
+        with self._changed:
+            self._queues.setdefault(session_key, deque()).append(job)
+            self._report_positions()
+            self._changed.notify()
 
     def drop(self, job: Job) -> None:
         """Cancel a job: a waiting one is not started, a running one ends soon."""
         job.cancel.set()
-        with self._news:
-            for who, queue in [*self._queues.items()]:
+        with self._changed:
+            for session_key, queue in [*self._queues.items()]:
                 if job in queue:
                     queue.remove(job)
                     job.finish(None, CancelledError())
                 if not queue:
-                    del self._queues[who]
-            self._report_places()
+                    del self._queues[session_key]
+            self._report_positions()
 
     @property
     def waiting(self) -> int:
         """Number of waiting jobs."""
-        with self._news:
+        with self._changed:
             return sum(len(queue) for queue in self._queues.values())
 
     def end(self) -> None:
@@ -125,39 +125,39 @@ class JobQueue:
 
         A network that still computes while Python ends crashes the process.
         """
-        with self._news:
+        with self._changed:
             self._ended = True
             jobs = [job for queue in self._queues.values() for job in queue]
             if self._running is not None:
                 jobs.append(self._running)
-            self._news.notify()
+            self._changed.notify()
         for job in jobs:
             self.drop(job)
-        self._thread.join(_END_S)
+        self._thread.join(_JOIN_S)
 
-    def _next(self) -> Job | None:
-        with self._news:
-            self._news.wait_for(lambda: self._ended or bool(self._queues))
+    def _next_job(self) -> Job | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or bool(self._queues))
             if self._ended:
                 return None
-            who, queue = next(iter(self._queues.items()))
+            session_key, queue = next(iter(self._queues.items()))
             job = queue.popleft()
-            self._queues.move_to_end(who)
+            self._queues.move_to_end(session_key)
             if not queue:
-                del self._queues[who]
-            self._report_places()
+                del self._queues[session_key]
+            self._report_positions()
             self._running = job
             return job
 
-    def _report_places(self) -> None:
-        for place, queue in enumerate(self._queues.values(), 1):
-            for later, job in enumerate(queue):
-                before = place + later * len(self._queues)
-                job.report(f"{WAITING}: {before} ahead of it", 0.0)
+    def _report_positions(self) -> None:
+        for position, queue in enumerate(self._queues.values(), 1):
+            for index, job in enumerate(queue):
+                n_ahead = position + index * len(self._queues)
+                job.report(f"{WAITING}: {n_ahead} ahead of it", 0.0)
 
     def _serve(self) -> None:
         while True:
-            job = self._next()
+            job = self._next_job()
             if job is None:
                 return
             run(job)
@@ -175,13 +175,14 @@ def run(job: Job) -> None:
     except LesionLensError as error:
         job.finish(None, error)
     except Exception as error:
-        ours = _as_ours(error)
-        cause = error if isinstance(ours, ServerError) else None  # a file's error has its path
-        logger.warning("a request failed: %s", ours.found, exc_info=cause)
-        job.finish(None, ours)
+        translated = _translated(error)
+        # the traceback of a system error would log a path
+        cause = error if isinstance(translated, ServerError) else None
+        logger.warning("a request failed: %s", translated.found, exc_info=cause)
+        job.finish(None, translated)
 
 
-def _as_ours(error: Exception) -> LesionLensError:
+def _translated(error: Exception) -> LesionLensError:
     if is_lack_of_memory(error):
         return ResourceError(
             found="too little memory on the server",

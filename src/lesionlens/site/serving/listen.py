@@ -83,37 +83,37 @@ class _PatientProtocol(H11Protocol):
     uvicorn itself waits forever for the first request, and for the rest of an incomplete one.
     """
 
-    _late: asyncio.TimerHandle | None = None
+    _request_timeout: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._run_clock()
+        self._update_request_timeout()
 
     @override
     def handle_events(self) -> None:
         super().handle_events()
-        self._run_clock()
+        self._update_request_timeout()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_clock()
+        self._cancel_timeout()
         super().connection_lost(exc)
 
-    def _run_clock(self) -> None:
+    def _update_request_timeout(self) -> None:
         """Start the timer while a request is incomplete, or the first is awaited."""
-        last: RequestResponseCycle | None = self.cycle
-        begun = self.timeout_keep_alive_task is None or self.conn.trailing_data[0]
-        waits = last is None or (last.response_complete and begun)
-        if not waits:
-            self._stop_clock()
-        elif self._late is None:
-            self._late = self.loop.call_later(HEADER_S, self.transport.close)
+        cycle: RequestResponseCycle | None = self.cycle
+        has_begun = self.timeout_keep_alive_task is None or self.conn.trailing_data[0]
+        is_waiting = cycle is None or (cycle.response_complete and has_begun)
+        if not is_waiting:
+            self._cancel_timeout()
+        elif self._request_timeout is None:
+            self._request_timeout = self.loop.call_later(HEADER_S, self.transport.close)
 
-    def _stop_clock(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _cancel_timeout(self) -> None:
+        if self._request_timeout is not None:
+            self._request_timeout.cancel()
+            self._request_timeout = None
 
 
 class _Server(uvicorn.Server):
@@ -126,13 +126,13 @@ class _Server(uvicorn.Server):
 
 
 def listen(
-    app: FastAPI, where: Listening, on_open: Callable[[str], None], context: RunContext
+    app: FastAPI, address: Listening, on_open: Callable[[str], None], context: RunContext
 ) -> None:
     """Serve until stopped.
 
     Parameters
     ----------
-    where : Listening
+    address : Listening
         Address and TLS files, checked before.
     on_open : callable
         Called with the address once the port is open.
@@ -144,7 +144,7 @@ def listen(
     UnusableInputError
         The certificate cannot be used.
     """
-    bound = _bind(where)
+    listener = _bind(address)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -154,9 +154,9 @@ def listen(
         timeout_keep_alive=KEEP_ALIVE_S,
         http=_PatientProtocol,
         ws="none",
-        ssl_certfile=None if where.certificate is None else str(where.certificate),
-        ssl_keyfile=None if where.key is None else str(where.key),
-        ssl_keyfile_password="" if where.key is not None else None,
+        ssl_certfile=None if address.certificate is None else str(address.certificate),
+        ssl_keyfile=None if address.key is None else str(address.key),
+        ssl_keyfile_password="" if address.key is not None else None,
     )
     try:
         config.load()
@@ -166,35 +166,35 @@ def listen(
             expected="PEM files of a certificate and its key, unlocked",
             next_step="Check --certificate and --certificate-key",
         ) from error
-    scheme = "http" if where.certificate is None else "https"
-    host = f"[{where.host}]" if ":" in where.host else where.host
-    on_open(f"{scheme}://{host}:{bound.getsockname()[1]}")
-    asyncio.run(_serve(_Server(config), bound, context))
+    scheme = "http" if address.certificate is None else "https"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    on_open(f"{scheme}://{host}:{listener.getsockname()[1]}")
+    asyncio.run(_serve(_Server(config), listener, context))
 
 
-async def _serve(server: _Server, bound: socket.socket, context: RunContext) -> None:
+async def _serve(server: _Server, listener: socket.socket, context: RunContext) -> None:
     async def watch() -> None:
         while not context.cancel.is_set():
             await asyncio.sleep(_STOP_S)
         server.should_exit = True
 
     watcher = asyncio.create_task(watch())
-    await server.serve(sockets=[bound])
+    await server.serve(sockets=[listener])
     watcher.cancel()
 
 
-def _bind(where: Listening) -> socket.socket:
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bind(address: Listening) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((where.host, where.port))
-        bound.listen(128)  # connections from now on are served once everything is ready
+        listener.bind((address.host, address.port))
+        listener.listen(128)  # connections from now on are served once everything is ready
     except OSError as error:
-        bound.close()
+        listener.close()
         raise ResourceError(
-            found=f"that port {where.port} of {where.host} cannot be opened ({error.strerror})",
+            found=f"that port {address.port} of {address.host} cannot be opened ({error.strerror})",
             expected="an address of this machine and a free port",
             next_step="Choose another port with --port, or --port 0 for any",
         ) from error
-    return bound
+    return listener

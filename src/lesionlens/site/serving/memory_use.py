@@ -11,75 +11,75 @@ import numpy as np
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType)
 
 
-def held_bytes(thing: object, but: Iterable[object] = ()) -> int:
+def held_bytes(root: object, exclude: Iterable[object] = ()) -> int:
     """Return the bytes of all numpy and torch arrays reachable from an object.
 
     Parameters
     ----------
-    but : iterable of object
+    exclude : iterable of object
         Objects not counted, with everything reachable from them: an engine and its weights.
 
     Examples
     --------
     >>> import numpy as np
-    >>> kept = np.zeros(1000)
-    >>> held_bytes({"a": kept, "b": [kept]}), held_bytes([kept], but=[kept])
+    >>> array = np.zeros(1000)
+    >>> held_bytes({"a": array, "b": [array]}), held_bytes([array], exclude=[array])
     (8000, 0)
     """
-    seen: set[int] = set()
+    visited: set[int] = set()
     addresses: set[int] = set()
-    for one in but:
-        _count(one, seen, addresses)
-    return _count(thing, seen, addresses)
+    for excluded in exclude:
+        _count(excluded, visited, addresses)
+    return _count(root, visited, addresses)
 
 
-def _count(thing: object, seen: set[int], addresses: set[int]) -> int:
-    total, waiting = 0, [thing]
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen or isinstance(one, _LEAVES):
+def _count(root: object, visited: set[int], addresses: set[int]) -> int:
+    total, pending = 0, [root]
+    while pending:
+        current = pending.pop()
+        if id(current) in visited or isinstance(current, _LEAVES):
             continue
-        seen.add(id(one))
-        memory = _memory_of(one)
+        visited.add(id(current))
+        memory = _memory_of(current)
         if memory is not None:
-            place, size = memory
-            total += 0 if place in addresses else size
-            addresses.add(place)
+            address, size = memory
+            total += 0 if address in addresses else size
+            addresses.add(address)
         else:
-            waiting.extend(_inside(one))
+            pending.extend(_referents(current))
     return total
 
 
-def _memory_of(one: Any) -> tuple[int, int] | None:
+def _memory_of(obj: Any) -> tuple[int, int] | None:
     """Return address and size of an array's memory; views count as their base."""
-    if hasattr(one, "untyped_storage"):
-        storage = one.untyped_storage()
+    if hasattr(obj, "untyped_storage"):
+        storage = obj.untyped_storage()
         return int(storage.data_ptr()), int(storage.nbytes())
-    if not isinstance(one, np.ndarray):
+    if not isinstance(obj, np.ndarray):
         return None
-    while isinstance(one.base, np.ndarray):
-        one = one.base
-    return id(one), int(one.nbytes)
+    while isinstance(obj.base, np.ndarray):
+        obj = obj.base
+    return id(obj), int(obj.nbytes)
 
 
-def _inside(one: Any) -> list[object]:
-    if isinstance(one, dict):
-        return [*one.values()]
-    if isinstance(one, list | tuple | set | frozenset):
-        return [*one]
-    if isinstance(one, MethodType):
-        return [one.__self__, one.__func__]
-    if isinstance(one, FunctionType):
-        return [c.cell_contents for c in one.__closure__ or () if _filled(c)]
-    found = [*getattr(one, "__dict__", {}).values()]
-    if hasattr(one, "func") and hasattr(one, "args"):  # functools.partial
-        found += [one.func, *one.args, *getattr(one, "keywords", {}).values()]
-    for cls in type(one).__mro__:
+def _referents(obj: Any) -> list[object]:
+    if isinstance(obj, dict):
+        return [*obj.values()]
+    if isinstance(obj, list | tuple | set | frozenset):
+        return [*obj]
+    if isinstance(obj, MethodType):
+        return [obj.__self__, obj.__func__]
+    if isinstance(obj, FunctionType):
+        return [cell.cell_contents for cell in obj.__closure__ or () if _filled(cell)]
+    referents = [*getattr(obj, "__dict__", {}).values()]
+    if hasattr(obj, "func") and hasattr(obj, "args"):  # functools.partial
+        referents += [obj.func, *obj.args, *getattr(obj, "keywords", {}).values()]
+    for cls in type(obj).__mro__:
         names = cls.__dict__.get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:
-            if hasattr(one, name):
-                found.append(getattr(one, name))
-    return found
+            if hasattr(obj, name):
+                referents.append(getattr(obj, name))
+    return referents
 
 
 def _filled(cell: Any) -> bool:

@@ -18,11 +18,16 @@ from lesionlens.base.labels import RequestKind
 from lesionlens.engines.engine import Engine, SupportsForgetting
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
-from lesionlens.site.serving.engine_requests import EngineRequest, HeldStudy, NoTraceError, respond
+from lesionlens.site.serving.engine_requests import (
+    EngineRequest,
+    NoTraceError,
+    SessionStudy,
+    respond,
+)
 from lesionlens.site.serving.job_queue import Job, JobQueue
 from lesionlens.site.serving.memory_use import held_bytes
 
-_UNPACKING = messages.BYTES_PER_VOXEL + 8
+_UNPACK_BYTES_PER_VOXEL = messages.BYTES_PER_VOXEL + 8
 """Bytes per voxel while a study is assembled: the study, and one unpacked channel."""
 
 
@@ -48,29 +53,29 @@ class Arriving:
     """Bytes of messages being read, in the order of their arrival; thread-safe.
 
     A message is any hashable object, the same for all bytes of one request body. If the limit is
-    reached, the incomplete message that began last gives way (`is_last`), so that of messages
-    that arrive at a time the earlier ones are completed.
+    reached, the incomplete message that began last is refused (`is_last`), so that of concurrent
+    messages the earlier ones are completed.
 
     Parameters
     ----------
-    most : int
+    max_bytes : int
         Limit of all messages, bytes.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
-        self._held: dict[Hashable, int] = {}
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._lock = max_bytes, threading.Lock()
+        self._sizes: dict[Hashable, int] = {}
         self._incomplete: dict[Hashable, None] = {}
         self.bytes = 0
 
     def add(self, message: Hashable, count: int) -> bool:
         """Add bytes of a message; False if the limit would be exceeded."""
         with self._lock:
-            if self.bytes + count > self._most:
+            if self.bytes + count > self._max_bytes:
                 return False
-            if message not in self._held:
+            if message not in self._sizes:
                 self._incomplete[message] = None
-            self._held[message] = self._held.get(message, 0) + count
+            self._sizes[message] = self._sizes.get(message, 0) + count
             self.bytes += count
             return True
 
@@ -83,22 +88,22 @@ class Arriving:
         """Subtract all bytes of a message."""
         with self._lock:
             self._incomplete.pop(message, None)
-            self.bytes -= self._held.pop(message, 0)
+            self.bytes -= self._sizes.pop(message, 0)
 
     def is_last(self, message: Hashable) -> bool:
-        """Whether no message that is still incomplete began after this one."""
+        """Return whether this is the incomplete message that began last."""
         with self._lock:
             return message not in self._incomplete or message == next(reversed(self._incomplete))
 
 
 @dataclass(eq=False)
-class _Kept:
+class _StoredStudy:
     """A study in memory."""
 
-    study: HeldStudy
+    study: SessionStudy
     parts: tuple[str, ...]
     trace_bytes: int = 0
-    used: float = field(default_factory=time.monotonic)
+    last_used: float = field(default_factory=time.monotonic)
     jobs: weakref.WeakSet[Job] = field(default_factory=weakref.WeakSet)
 
     @property
@@ -119,17 +124,17 @@ class Session:
     owner: str
     model: str
     name: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    seen: float = field(default_factory=time.monotonic)
+    last_seen: float = field(default_factory=time.monotonic)
     parts: dict[str, bytes] = field(default_factory=dict)
-    studies: OrderedDict[str, _Kept] = field(default_factory=OrderedDict)
+    studies: OrderedDict[str, _StoredStudy] = field(default_factory=OrderedDict)
     jobs: dict[str, Job] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """Memory held by the session."""
-        answers = sum(job.held_bytes for job in [*self.jobs.values()])
-        parts = sum(map(len, self.parts.values()))
-        return answers + parts + sum(kept.bytes for kept in self.studies.values())
+        response_bytes = sum(job.held_bytes for job in [*self.jobs.values()])
+        part_bytes = sum(map(len, self.parts.values()))
+        return response_bytes + part_bytes + sum(stored.bytes for stored in self.studies.values())
 
 
 class Sessions:
@@ -145,10 +150,10 @@ class Sessions:
         self.models, self.limits = dict(models), limits
         self.queue = JobQueue()
         self.arriving = Arriving(limits.memory_bytes // 4)
-        self._all: dict[str, Session] = {}
+        self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
         self._ended = threading.Event()
-        self._last_user: dict[str, str] = {}
+        self._last_users: dict[str, str] = {}
         self.chores: list[Callable[[], None]] = []
         """Called once a second or more often."""
         threading.Thread(target=self._watch, name="sessions", daemon=True).start()
@@ -163,28 +168,28 @@ class Sessions:
                 next_step="Choose one of these",
             )
         with self._lock:
-            if len(self._all) >= self.limits.sessions:
-                raise _full("the maximum number of clients")
-            mine = sum(session.owner == owner for session in self._all.values())
-            if mine >= self.limits.sessions_each:
-                raise _full("the maximum number of sessions of a key")
+            if len(self._sessions) >= self.limits.sessions:
+                raise _full_error("the maximum number of clients")
+            n_owned = sum(session.owner == owner for session in self._sessions.values())
+            if n_owned >= self.limits.sessions_each:
+                raise _full_error("the maximum number of sessions of a key")
             session = Session(owner, name)
-            self._all[session.name] = session
+            self._sessions[session.name] = session
             return session
 
     def find(self, name: str, owner: str) -> Session:
         """Return a session and mark it as used."""
         with self._lock:
-            session = self._all.get(name)
+            session = self._sessions.get(name)
             if session is None or session.owner != owner:
                 raise GoneError("session")
-            session.seen = time.monotonic()
+            session.last_seen = time.monotonic()
             return session
 
     def close(self, session: Session) -> None:
         """End a session: cancel its jobs, delete its studies."""
         with self._lock:
-            self._all.pop(session.name, None)
+            self._sessions.pop(session.name, None)
             jobs = [*session.jobs.values()]
         for job in jobs:
             self.queue.drop(job)
@@ -193,22 +198,22 @@ class Sessions:
         session.jobs.clear()
         self.release(session.name)
 
-    def use(self, model: str, who: str) -> None:
-        """Record whose study an engine reads now: it caches the last one."""
-        self._last_user[model] = who
+    def use(self, model: str, user: str) -> None:
+        """Record which user's study an engine reads now; the engine caches the last one."""
+        self._last_users[model] = user
 
-    def release(self, who: str) -> None:
+    def release(self, user: str) -> None:
         """Release the last study of every engine that read it for an ended user."""
-        for model, last in [*self._last_user.items()]:
-            if last == who:
-                self.queue.add(who, Job(partial(self._forget, model, who)))
+        for model, last_user in [*self._last_users.items()]:
+            if last_user == user:
+                self.queue.add(user, Job(partial(self._forget, model, user)))
 
-    def _forget(self, model: str, who: str, _: Job) -> bytes:
+    def _forget(self, model: str, user: str, _: Job) -> bytes:
         engine = self.models[model]
-        if self._last_user.get(model) == who:
+        if self._last_users.get(model) == user:
             if isinstance(engine, SupportsForgetting):
                 engine.forget()
-            del self._last_user[model]
+            del self._last_users[model]
         return b""
 
     def add_part(self, session: Session, name: str, part: bytes) -> None:
@@ -227,16 +232,16 @@ class Sessions:
         name = messages.study_name(manifest)
         with self._lock:
             if name in session.studies:
-                session.studies[name].used = time.monotonic()
+                session.studies[name].last_used = time.monotonic()
                 return []
-        wanted = messages.parts_named(manifest)
-        self._make_room(session, _UNPACKING * messages.voxels_of(manifest))
-        missing = [part for part in dict.fromkeys(wanted) if part not in session.parts]
+        part_names = messages.parts_named(manifest)
+        self._make_room(session, _UNPACK_BYTES_PER_VOXEL * messages.voxels_of(manifest))
+        missing = [part for part in dict.fromkeys(part_names) if part not in session.parts]
         if missing:
             return missing
         prepared = messages.deserialise_study(manifest, session.parts, self.limits.memory_bytes)
         with self._lock:
-            session.studies[name] = _Kept(HeldStudy(prepared), tuple(wanted))
+            session.studies[name] = _StoredStudy(SessionStudy(prepared), tuple(part_names))
         return []
 
     def ask(self, session: Session, name: str, message: bytes) -> None:
@@ -251,45 +256,49 @@ class Sessions:
             if name in session.jobs:
                 return
             if len(session.jobs) >= self.limits.jobs:
-                raise _full("the maximum number of requests of a client")
+                raise _full_error("the maximum number of requests of a client")
         header = header_of(message)
         self._make_room(session, len(message))
         request = EngineRequest(header, message)
         with self._lock:
-            kept = session.studies.get(str(header.get("study")))
-            if kept is None:
+            stored = session.studies.get(str(header.get("study")))
+            if stored is None:
                 raise GoneError("study")
-            traced = request.kind in (RequestKind.PROBE, RequestKind.LAYER)
-            if traced and kept.study.trace is None:
+            needs_trace = request.kind in (RequestKind.PROBE, RequestKind.LAYER)
+            if needs_trace and stored.study.trace is None:
                 raise GoneError("trace")
-            job = Job(lambda mine: self._respond(session, kept, request, mine), len(message))
-            kept.jobs.add(job)
-            kept.used = time.monotonic()
+            job = Job(
+                lambda running: self._respond(session, stored, request, running), len(message)
+            )
+            stored.jobs.add(job)
+            stored.last_used = time.monotonic()
             session.jobs[name] = job
         self.queue.add(session.name, job)
 
-    def _respond(self, session: Session, kept: _Kept, request: EngineRequest, job: Job) -> bytes:
+    def _respond(
+        self, session: Session, stored: _StoredStudy, request: EngineRequest, job: Job
+    ) -> bytes:
         engine = self.models[session.model]
         try:
             self.use(session.model, session.name)
-            found = respond(engine, kept.study, request, job)
-            self._make_room(session, len(found))
+            response = respond(engine, stored.study, request, job)
+            self._make_room(session, len(response))
         except NoTraceError:
             raise GoneError("trace") from None
         else:
-            return found
+            return response
         finally:
             if request.kind is RequestKind.PREDICT:
-                self._weigh(session, kept, engine)
-            kept.used = time.monotonic()
+                self._measure_trace(session, stored, engine)
+            stored.last_used = time.monotonic()
 
-    def _weigh(self, session: Session, kept: _Kept, engine: Engine) -> None:
+    def _measure_trace(self, session: Session, stored: _StoredStudy, engine: Engine) -> None:
         """Count a trace's memory; release the trace if there is no room."""
-        kept.trace_bytes = held_bytes(kept.study.trace, but=[engine, kept.study.prepared])
+        stored.trace_bytes = held_bytes(stored.study.trace, exclude=[engine, stored.study.prepared])
         try:
             self._make_room(session, 0)
         except FullError:
-            kept.study.trace, kept.trace_bytes = None, 0
+            stored.study.trace, stored.trace_bytes = None, 0
 
     def drop_job(self, session: Session, name: str) -> None:
         """Cancel a job and delete its response."""
@@ -301,14 +310,14 @@ class Sessions:
     def bytes(self) -> int:
         """Memory held by all sessions."""
         with self._lock:
-            return self.arriving.bytes + sum(session.bytes for session in self._all.values())
+            return self.arriving.bytes + sum(session.bytes for session in self._sessions.values())
 
     def state(self) -> dict[str, Any]:
         """Return usage statistics for monitoring."""
         with self._lock:
             return {
-                "sessions": len(self._all),
-                "studies": sum(len(s.studies) for s in self._all.values()),
+                "sessions": len(self._sessions),
+                "studies": sum(len(session.studies) for session in self._sessions.values()),
                 "bytes": self.bytes,
                 "waiting": self.queue.waiting,
             }
@@ -320,44 +329,49 @@ class Sessions:
         """
         with self._lock:
             while self.bytes + needed > self.limits.memory_bytes:
-                victim = self._idle(session)
+                victim = self._eviction_candidate(session)
                 if victim is None:
-                    raise _full("as many studies as fit into its memory")
+                    raise _full_error("as many studies as fit into its memory")
                 owner, name = victim
-                gone = owner.studies.pop(name)
-                spared = {part for kept in owner.studies.values() for part in kept.parts}
-                for part in set(gone.parts) - spared:
+                evicted = owner.studies.pop(name)
+                shared_parts = {part for stored in owner.studies.values() for part in stored.parts}
+                for part in set(evicted.parts) - shared_parts:
                     owner.parts.pop(part, None)
 
-    def _idle(self, asking: Session) -> tuple[Session, str] | None:
+    def _eviction_candidate(self, requester: Session) -> tuple[Session, str] | None:
         now = time.monotonic()
-        for session in (asking, *sorted(self._all.values(), key=lambda s: -s.bytes)):
-            grace = 0.0 if session is asking else self.limits.grace_s
-            idle = {
-                name: kept.used
-                for name, kept in session.studies.items()
-                if not kept.busy and now - kept.used >= grace
+        for session in (
+            requester,
+            *sorted(self._sessions.values(), key=lambda candidate: -candidate.bytes),
+        ):
+            grace_s = 0.0 if session is requester else self.limits.grace_s
+            last_used_by_name = {
+                name: stored.last_used
+                for name, stored in session.studies.items()
+                if not stored.busy and now - stored.last_used >= grace_s
             }
-            if idle:
-                return session, min(idle, key=lambda name: idle[name])
+            if last_used_by_name:
+                return session, min(last_used_by_name, key=lambda name: last_used_by_name[name])
         return None
 
     def end(self) -> None:
         """End all sessions and the worker."""
         self._ended.set()
         with self._lock:
-            everyone = [*self._all.values()]
-        for session in everyone:
+            sessions = [*self._sessions.values()]
+        for session in sessions:
             self.close(session)
         self.queue.end()
 
     def _watch(self) -> None:
-        """End idle sessions, and do the chores."""
+        """End idle sessions, and call the chores."""
         while not self._ended.wait(min(1.0, self.limits.heartbeat_s / 3)):
             with self._lock:
-                late = time.monotonic() - self.limits.heartbeat_s
-                silent = [session for session in self._all.values() if session.seen < late]
-            for session in silent:
+                oldest = time.monotonic() - self.limits.heartbeat_s
+                expired = [
+                    session for session in self._sessions.values() if session.last_seen < oldest
+                ]
+            for session in expired:
                 self.close(session)
             for chore in self.chores:
                 chore()
@@ -368,9 +382,9 @@ def owner_of(key: str | None) -> str:
     return hashlib.sha256((key or "").encode()).hexdigest()
 
 
-def _full(what: str) -> FullError:
+def _full_error(content: str) -> FullError:
     return FullError(
-        found=f"a server that holds {what}",
+        found=f"a server that holds {content}",
         expected="capacity for one more",
         next_step="Try again later, or raise the server's limits",
     )

@@ -32,7 +32,7 @@ from lesionlens.site.worklist.sources import fetched
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 """Keys of notes: the study being read, the one being analysed, the source of studies."""
 _WAIT_S = 0.5
-_AWAY = "not at hand: "
+_UNAVAILABLE = "not at hand: "
 """Prefix of a temporary warning while the study is not available."""
 
 
@@ -61,14 +61,14 @@ def run_ahead(
 
     Notes
     -----
-    While another process analyses into this folder, it is waited for.
+    Waits while another process analyses into this folder.
     """
     choice = replace(choice, files=replace(choice.files, evidence=True))
     engine = identity(choice)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         while not context.cancel.is_set():
             try:
-                held.enter_context(locked_folder(database.folder))
+                stack.enter_context(locked_folder(database.folder))
             except BusyFolderError:
                 context.progress("waiting for the other analysis of this list", 0.0)
                 time.sleep(_WAIT_S)
@@ -80,19 +80,19 @@ def run_ahead(
 def _run_alone(
     database: WorklistDatabase, choice: CohortChoice, engine: str, context: RunContext
 ) -> tuple[StudyOutcome, ...]:
-    done: dict[str, StudyOutcome] = {}
+    outcomes: dict[str, StudyOutcome] = {}
     run = _AheadRun(database, choice, engine, context)
-    left = {entry.name for entry in database.entries()}
+    remaining = {entry.name for entry in database.entries()}
     while not context.cancel.is_set():
-        entry = next((e for e in from_cursor(database) if e.name in left), None)
+        entry = next((e for e in from_cursor(database) if e.name in remaining), None)
         if entry is None:
             break
-        left.discard(entry.name)
-        found = run.analyse(entry)
-        if found is not None:
-            done[entry.name] = found
+        remaining.discard(entry.name)
+        outcome = run.analyse(entry)
+        if outcome is not None:
+            outcomes[entry.name] = outcome
     database.write_note(UNDER_WAY, None)
-    return tuple(done.values())
+    return tuple(outcomes.values())
 
 
 def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
@@ -120,35 +120,37 @@ class _AheadRun:
         database = self.database
         try:
             entry = local_study(database, entry, self.context)
-            place = Path(entry.place)
-            job = StudyJob(entry.name, place, database.folder / entry.name)
-            place.stat()  # raises if it is away
-            mark = fingerprint(place)
-            job = replace(job, new_here=is_replaced(database, job, mark))
+            path = Path(entry.place)
+            job = StudyJob(entry.name, path, database.folder / entry.name)
+            path.stat()  # raises if it is not available
+            digest = fingerprint(path)
+            job = replace(job, is_new=is_replaced(database, job, digest))
         except CancelledError:
             return None
         except (LesionLensError, OSError) as error:
-            words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
-            database.update(with_warning(_without_unavailable(entry), f"{_AWAY}{words}"))
-            return StudyOutcome(entry.name, Status.FAILED, 2, words)
-        if _without_unavailable(entry) is not entry:
-            entry = _without_unavailable(entry)
+            reason = error.found if isinstance(error, LesionLensError) else str(error.strerror)
+            database.update(
+                with_warning(_without_unavailable_warning(entry), f"{_UNAVAILABLE}{reason}")
+            )
+            return StudyOutcome(entry.name, Status.FAILED, 2, reason)
+        if _without_unavailable_warning(entry) is not entry:
+            entry = _without_unavailable_warning(entry)
             database.update(entry)
-        if complete(database, job, mark, self.engine) is not None:
+        if complete(database, job, digest, self.engine) is not None:
             if entry.candidates is None:
                 database.update(with_result(entry, job.out))
             return None
         database.write_note(UNDER_WAY, entry.name)
         outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
         if outcome.status is not Status.STOPPED:
-            store_outcome(database, job, outcome, mark)
+            store_outcome(database, job, outcome, digest)
         return outcome
 
 
-def _without_unavailable(entry: StudyEntry) -> StudyEntry:
+def _without_unavailable_warning(entry: StudyEntry) -> StudyEntry:
     """Return an entry without the warning about a missing study."""
-    held = tuple(one for one in entry.warnings if not one.startswith(_AWAY))
-    return entry if held == entry.warnings else replace(entry, warnings=held)
+    warnings = tuple(warning for warning in entry.warnings if not warning.startswith(_UNAVAILABLE))
+    return entry if warnings == entry.warnings else replace(entry, warnings=warnings)
 
 
 def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:
@@ -171,10 +173,10 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
             )
         entry = fetched(entry, Server(**archive), database.folder, context=context)
         database.update(entry)
-    now = refreshed(database, entry)
-    if now != entry:
-        database.update(now)
-    return now
+    updated = refreshed(database, entry)
+    if updated != entry:
+        database.update(updated)
+    return updated
 
 
 def lower_priority() -> None:

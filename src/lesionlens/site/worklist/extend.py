@@ -12,7 +12,7 @@ from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 
-def extend(database: WorklistDatabase, found: Iterable[StudyEntry]) -> int:
+def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
     """Add the studies of a source to a list; return the number of new ones.
 
     A known study takes the patient and date that the source names, and its folder if it was moved.
@@ -22,44 +22,50 @@ def extend(database: WorklistDatabase, found: Iterable[StudyEntry]) -> int:
     UnusableInputError
         The list has another study of the same name; nothing was changed.
     """
-    entries = tuple(found)
-    known = {entry.name: entry for entry in database.entries()}
-    others = [one.name for one in entries if _is_another(known.get(one.name), one)]
-    if others:
-        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+    entries = tuple(source)
+    existing = {entry.name: entry for entry in database.entries()}
+    conflicting = [
+        entry.name for entry in entries if _is_other_folder(existing.get(entry.name), entry)
+    ]
+    if conflicting:
+        suffix = f" (and {len(conflicting) - 1} more)" if len(conflicting) > 1 else ""
         raise UnusableInputError(
-            found=f"a study {others[0]!r}{more}, which the list has from another folder",
+            found=f"a study {conflicting[0]!r}{suffix}, which the list has from another folder",
             expected="different names, which are the names of the result folders",
             next_step="Make a list of its own with another --list, or name the studies in a CSV "
             "table with a column `name`",
             in_window="Choose another folder for the list, or name the studies in a CSV table with "
             "a column `name`",
         )
-    new = database.add_studies(entries)
+    n_added = database.add_studies(entries)
     for entry in entries:
-        if entry.name in known:
-            _correct(database, known[entry.name], entry)
-    return new
+        if entry.name in existing:
+            _correct(database, existing[entry.name], entry)
+    return n_added
 
 
-def _is_another(known: StudyEntry | None, found: StudyEntry) -> bool:
+def _is_other_folder(existing: StudyEntry | None, entry: StudyEntry) -> bool:
     """Return whether a listed study of this name is still in another folder."""
-    if known is None or not known.place or not found.place:
+    if existing is None or not existing.place or not entry.place:
         return False
-    return known.place != found.place and Path(known.place).exists()
+    return existing.place != entry.place and Path(existing.place).exists()
 
 
-def _correct(database: WorklistDatabase, known: StudyEntry, found: StudyEntry) -> None:
+def _correct(database: WorklistDatabase, existing: StudyEntry, entry: StudyEntry) -> None:
     """Update a study's folder, and its patient and date if the source names any."""
-    about = Description.of(database, known.name)
-    patient, date = (known.patient, known.date) if about is None else about.listed
-    listed, place = (found.patient or patient, found.date or date), found.place or known.place
-    if listed == (patient, date) and place == known.place:
+    description = Description.of(database, existing.name)
+    patient, date = (existing.patient, existing.date) if description is None else description.listed
+    identity, path = (entry.patient or patient, entry.date or date), entry.place or existing.place
+    if identity == (patient, date) and path == existing.place:
         return
-    if about is not None:
-        replace(about, files="", listed=listed).store(database, known.name)  # to be read again
+    if description is not None:
+        outdated = replace(description, files="", listed=identity)  # its files are read again
+        outdated.store(database, existing.name)
     database.update(
         replace(
-            known, place=place, patient=listed[0] or known.patient, date=listed[1] or known.date
+            existing,
+            place=path,
+            patient=identity[0] or existing.patient,
+            date=identity[1] or existing.date,
         )
     )

@@ -44,8 +44,8 @@ def own_folder() -> Path:
 
 def own_key(study: Study, reader: str) -> ReadKey:
     """Return the key of a read of a study opened without a worklist."""
-    named = study.uid or str(study.root.resolve())
-    return ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], reader)
+    identity = study.uid or str(study.root.resolve())
+    return ReadKey(hashlib.sha256(identity.encode()).hexdigest()[:32], reader)
 
 
 def as_logged(analysis: Analysis, review: Review) -> Review:
@@ -55,9 +55,12 @@ def as_logged(analysis: Analysis, review: Review) -> Review:
 
 def centroids(analysis: Analysis) -> dict[str, Point]:
     """Return the centroid of each candidate, RAS+ mm, by the result's own tracking UID."""
-    own = own_uids(analysis.followup)
-    found = analysis.findings.candidates
-    return {own.get(c.tracking_uid, c.tracking_uid): c.centroid_mm for c in found}
+    own_uid_of = own_uids(analysis.followup)
+    candidates = analysis.findings.candidates
+    return {
+        own_uid_of.get(candidate.tracking_uid, candidate.tracking_uid): candidate.centroid_mm
+        for candidate in candidates
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +86,25 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     folder : Path
         Folder of its log: a list's, or `own_folder`.
     """
-    own, compared = own_uids(analysis.followup), compared_uids(analysis.followup)
-    saved = Review() if key.session else analysis.review.renamed(own)
-    kept = _kept_of_shown(analysis, key, folder)
-    decided = [review for review in kept if review.events or review.responses]
-    newer = next((review for review in decided if review.continues(saved)), None)
+    to_own, to_compared = own_uids(analysis.followup), compared_uids(analysis.followup)
+    saved = Review() if key.session else analysis.review.renamed(to_own)
+    logged_reviews = _logged_reviews_of_candidates(analysis, key, folder)
+    nonempty = [review for review in logged_reviews if review.events or review.responses]
+    newer = next((review for review in nonempty if review.continues(saved)), None)
     if newer is not None:
         shown, other = newer.with_signed(saved), Review()
-    elif not decided or saved.continues(decided[0]):
+    elif not nonempty or saved.continues(nonempty[0]):
         shown, other = saved, Review()
     else:
-        shown, other = saved, decided[0]
-    return Recovered(shown.renamed(compared), other.renamed(compared), _all_in(decided))
+        shown, other = saved, nonempty[0]
+    return Recovered(
+        shown.renamed(to_compared), other.renamed(to_compared), _all_decisions(nonempty)
+    )
 
 
 def logged(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
     """Return all decisions and signed responses in the logs; parameters as of `recovered`."""
-    return _all_in(_kept_of_shown(analysis, key, folder))
+    return _all_decisions(_logged_reviews_of_candidates(analysis, key, folder))
 
 
 def lacks(shown: Review, analysis: Analysis, decisions: frozenset[object]) -> bool:
@@ -108,47 +113,59 @@ def lacks(shown: Review, analysis: Analysis, decisions: frozenset[object]) -> bo
     return bool(decisions - {*map(as_stored, review.events), *review.responses})
 
 
-def _kept_of_shown(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
-    """Return `_kept` without decisions on candidates that this analysis does not have."""
-    own = own_uids(analysis.followup)
-    known = {own.get(c.tracking_uid, c.tracking_uid) for c in analysis.findings.candidates}
-    return [review.restricted_to(known) for review in _kept(analysis.run, key, folder)]
+def _logged_reviews_of_candidates(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
+    """Return the logged reviews without decisions on candidates that this analysis lacks."""
+    to_own = own_uids(analysis.followup)
+    candidate_uids = {
+        to_own.get(candidate.tracking_uid, candidate.tracking_uid)
+        for candidate in analysis.findings.candidates
+    }
+    return [
+        review.restricted_to(candidate_uids)
+        for review in _logged_reviews(analysis.run, key, folder)
+    ]
 
 
-def _all_in(reviews: Iterable[Review]) -> frozenset[object]:
-    return frozenset(chain.from_iterable((*one.events, *one.responses) for one in reviews))
+def _all_decisions(reviews: Iterable[Review]) -> frozenset[object]:
+    return frozenset(chain.from_iterable((*review.events, *review.responses) for review in reviews))
 
 
 def save_conflicting(analysis: Analysis, other: Review) -> str:
     """Write conflicting decisions to a folder of the user; return a notice with its path."""
-    last = re.sub(r"\W+", "-", other.events[-1].time)
-    folder = own_folder() / "set_aside" / f"{store.analysis_key(analysis.run)}-{last}"
-    words = "The decisions saved with this result are shown; your other decisions on it"
+    timestamp = re.sub(r"\W+", "-", other.events[-1].time)
+    folder = own_folder() / "set_aside" / f"{store.analysis_key(analysis.run)}-{timestamp}"
+    subject = "The decisions saved with this result are shown; your other decisions on it"
     try:
         store.save(replace(analysis, review=other), folder)
     except LesionLensError as error:
-        return f"{words} could not be saved: {error.found}."
-    return f"{words} are saved in {folder}."
+        return f"{subject} could not be saved: {error.found}."
+    return f"{subject} are saved in {folder}."
 
 
-def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
+def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     """Return a reader's decisions in the logs, most recent first."""
     name = store.analysis_key(run)
     try:
-        folders = [folder] if key.session else [*_kept_last(name, key.reader), folder]
-        logs = [_reviews_in(one, name) for one in dict.fromkeys(map(Path.resolve, folders))]
+        folders = [folder] if key.session else [*_last_folders(name, key.reader), folder]
+        logs = [_reviews_in(path, name) for path in dict.fromkeys(map(Path.resolve, folders))]
     except LesionLensError as error:
         logger.warning("The log of your decisions is not used: %s", error.found)
         logs = []
-    found = [r for log in logs for of, all_ in reversed(log) if _same(of, key) for r in all_[::-1]]
+    reviews = [
+        review
+        for log in logs
+        for logged_key, key_reviews in reversed(log)
+        if _shares_decisions(logged_key, key)
+        for review in key_reviews[::-1]
+    ]
     owner = store.owner_of(key.reader or None, key.session, key.arm.value)
-    return [*found, store.autosaved(run, owner)]
+    return [*reviews, store.autosaved(run, owner)]
 
 
 def note_kept(analysis: str, reader: str, folder: Path) -> None:
     """Record in the own log that decisions were last stored in a list's folder."""
     with closing(open_worklist_database(own_folder())) as database:
-        database.write_note(_note(analysis, reader), str(folder.resolve()))
+        database.write_note(_note_key(analysis, reader), str(folder.resolve()))
 
 
 def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> list[Review]:
@@ -161,37 +178,37 @@ def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> l
     folder : Path
         Folder that contains the result; it may be a list's.
     """
-    named = tuple(readers)
-    names: Container[str] = {reader or "" for reader in named}
+    reader_names = tuple(readers)
+    names: Container[str] = {reader or "" for reader in reader_names}
     name = store.analysis_key(run)
-    logs = (log for one in (folder, own_folder()) for log in _reviews_in(one, name))
-    kept = [reviews[-1] for of, reviews in logs if of.reader in names and not of.session]
-    return [*kept, *(store.autosaved(run, reader) for reader in named)]
+    logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, name))
+    last_reviews = [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
+    return [*last_reviews, *(store.autosaved(run, reader) for reader in reader_names)]
 
 
 def marks_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:
     """Return the marks of readers on a result's study; parameters as of `reviews_kept`."""
     names: Container[str] = {reader or "" for reader in readers}
     marks: list[Mark] = []
-    for place in (folder, own_folder()):
-        if is_list(place):
-            with closing(open_worklist_database(place, reading=True)) as database:
+    for path in (folder, own_folder()):
+        if is_list(path):
+            with closing(open_worklist_database(path, reading=True)) as database:
                 keys = database.reviews(store.analysis_key(run))
-                own = (key for key in keys if key.reader in names and not key.session)
-                marks += chain.from_iterable(database.read(key).marks for key in own)
+                reader_keys = (key for key in keys if key.reader in names and not key.session)
+                marks += chain.from_iterable(database.read(key).marks for key in reader_keys)
     return tuple(marks)
 
 
-def _kept_last(analysis: str, reader: str) -> tuple[Path, ...]:
-    own = own_folder()
-    if not is_list(own):
+def _last_folders(analysis: str, reader: str) -> tuple[Path, ...]:
+    log_folder = own_folder()
+    if not is_list(log_folder):
         return ()
-    with closing(open_worklist_database(own)) as database:
-        found = database.read_note(_note(analysis, reader))
-    return (Path(found),) if isinstance(found, str) else ()
+    with closing(open_worklist_database(log_folder)) as database:
+        path = database.read_note(_note_key(analysis, reader))
+    return (Path(path),) if isinstance(path, str) else ()
 
 
-def _note(analysis: str, reader: str) -> str:
+def _note_key(analysis: str, reader: str) -> str:
     return f"kept last: {analysis} {reader}"
 
 
@@ -202,25 +219,30 @@ def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review
         return list(database.reviews(analysis).items())
 
 
-def _same(one: ReadKey, other: ReadKey) -> bool:
-    """Return whether two reads share their decisions: those of one reader outside reader studies.
+def _shares_decisions(logged_key: ReadKey, key: ReadKey) -> bool:
+    """Return whether the decisions of a logged read apply to the read of a key.
 
-    In a reader study each case is a read of its own, also if the same images are two cases.
+    Outside reader studies all reads of one reader share decisions. In a reader study each case is
+    a read of its own, even if two cases have the same images.
     """
-    return one == other if other.session else (one.reader, one.session) == (other.reader, 0)
+    return (
+        logged_key == key
+        if key.session
+        else (logged_key.reader, logged_key.session) == (key.reader, 0)
+    )
 
 
-def _first_aided(reads: Iterable[Read]) -> str | None:
-    """Return the day of the first act that was made with the analysis not hidden."""
-    times = [act.time for read in reads for act in read.acts if act.phase is Phase.AIDED]
-    return min(times)[:10] if times else None
+def _first_aided_day(reads: Iterable[Read]) -> str | None:
+    """Return the day of the first act for which the analysis was visible; None without one."""
+    aided_times = [act.time for read in reads for act in read.acts if act.phase is Phase.AIDED]
+    return min(aided_times)[:10] if aided_times else None
 
 
 class OwnLog:
-    """The database in the user's folder, opened on first use, and anew if it vanished.
+    """The database in the user's folder, opened on first use and reopened if it was removed.
 
-    It also records to whom the analysis of a study was shown, in a list or without one, so that a
-    later unaided read can state it.
+    It also records which readers were shown the analysis of a study, in a list or outside one, so
+    that a later unaided read can state it.
     """
 
     def __init__(self) -> None:
@@ -237,10 +259,10 @@ class OwnLog:
         return self._database
 
     def note_shown(self, study: Study, key: ReadKey) -> None:
-        """Record that the analysis of a study is shown to the reader of a read; once a reader."""
-        shown = replace(key, study=own_key(study, key.reader).study)
+        """Record, once per reader, that the analysis of a study is shown."""
+        study_key = replace(key, study=own_key(study, key.reader).study)
         try:
-            if _first_aided((self.database.read(shown),)) is None:
+            if _first_aided_day((self.database.read(study_key),)) is None:
                 event = ReviewEvent(
                     WHOLE_STUDY,
                     ReviewState.UNREVIEWED,
@@ -248,12 +270,12 @@ class OwnLog:
                     now(),
                     act=ReviewAct.BEGIN,
                 )
-                self.database.add(shown, [event])
+                self.database.add(study_key, [event])
         except LesionLensError as error:
             logger.warning("That the analysis was shown was not recorded: %s", error.found)
 
     def shown_before(self, study: Study, key: ReadKey) -> str | None:
-        """Return the day (UTC) when its analysis was first shown to the reader of a read, or None.
+        """Return the day (UTC) when the analysis was first shown to a read's reader, or None.
 
         An unnamed reader may be any other one. A session of a reader study disregards its other
         sessions, in which the protocol shows the analysis.
@@ -263,7 +285,7 @@ class OwnLog:
         except LesionLensError as error:
             logger.warning("Whether the analysis was shown before is unknown: %s", error.found)
             return None
-        return _first_aided(
+        return _first_aided_day(
             read
             for read in reads
             if (not key.reader or read.key.reader in ("", key.reader))

@@ -84,8 +84,8 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
     except (OSError, ValueError) as error:
         raise _unusable(str(error)) from error
     for name in ("readers", "arms", "cases"):
-        listed = getattr(protocol, name)
-        if len(set(listed)) < len(listed):
+        values = getattr(protocol, name)
+        if len(set(values)) < len(values):
             raise _unusable(f"{name}: one is named twice")
     return protocol
 
@@ -121,24 +121,31 @@ def assignments(
     missing = [case for case in protocol.cases if case not in cases]
     if missing:
         raise _unusable(f"the case {missing[0]!r}, which is not in the list")
-    chosen = sorted(protocol.cases or cases, key=lambda case: _order_key(protocol, "cases", case))
-    first = protocol.readers.index(reader)
-    count = len(protocol.arms)
+    ordered_cases = sorted(
+        protocol.cases or cases, key=lambda case: _order_key(protocol, "cases", case)
+    )
+    reader_index = protocol.readers.index(reader)
+    n_arms = len(protocol.arms)
     plan = []
-    for session in range(count):
+    for session in range(n_arms):
         order = sorted(
-            range(len(chosen)),
-            key=lambda n: _order_key(protocol, reader, str(session), chosen[n]),
+            range(len(ordered_cases)),
+            key=lambda n: _order_key(protocol, reader, str(session), ordered_cases[n]),
         )
         plan += [
-            Assignment(reader, session + 1, chosen[n], protocol.arms[(n + session + first) % count])
+            Assignment(
+                reader,
+                session + 1,
+                ordered_cases[n],
+                protocol.arms[(n + session + reader_index) % n_arms],
+            )
             for n in order
         ]
     return tuple(plan)
 
 
-def _order_key(protocol: ReadingProtocol, *about: str) -> bytes:
-    return hashlib.sha256("\0".join((str(protocol.seed), *about)).encode()).digest()
+def _order_key(protocol: ReadingProtocol, *parts: str) -> bytes:
+    return hashlib.sha256("\0".join((str(protocol.seed), *parts)).encode()).digest()
 
 
 def _unusable(found: str) -> ReadError:

@@ -55,13 +55,13 @@ class ReadSession:
         self.shown_elsewhere = shown_elsewhere
         self.database, self._clock = database, clock
         self._acts = list(database.read(key).acts)
-        self._last = clock()
-        self._left = False
-        self._analysis, self._review, self._takes_over = "", Review(), False
-        self._unseen: tuple[ReviewEvent, ...] = ()
-        self._begun: ReviewEvent | None = self._made(ReviewAct.BEGIN, WHOLE_STUDY)
-        self._acts.append(self._begun)
-        with suppress(ResourceError):  # it is stored with the first act, of which the reader hears
+        self._last_clock_s = clock()
+        self._has_left = False
+        self._analysis, self._review, self._replaces_log = "", Review(), False
+        self._hidden_events: tuple[ReviewEvent, ...] = ()
+        self._pending_begin: ReviewEvent | None = self._create_event(ReviewAct.BEGIN, WHOLE_STUDY)
+        self._acts.append(self._pending_begin)
+        with suppress(ResourceError):  # retried with the first act, whose failure is reported
             self._write([])
 
     @property
@@ -99,11 +99,15 @@ class ReadSession:
 
     @property
     def unaided_statement(self) -> str:
-        """What an unaided signature states now: marks, and whether the analysis may be known."""
+        """Statement of an unaided signature: marks, and when the analysis was visible before."""
         count = len(self.read.marks_of(Phase.UNAIDED))
-        found = f"{count} marked" if count else NOTHING_SEEN
-        before = self.shown_before
-        return f"{found}; opened on {before} with the analysis not hidden" if before else found
+        marks_text = f"{count} marked" if count else NOTHING_SEEN
+        first_shown = self.shown_before
+        return (
+            f"{marks_text}; opened on {first_shown} with the analysis not hidden"
+            if first_shown
+            else marks_text
+        )
 
     def mark(self, at_mm: Point, confidence: int | None = None) -> Mark:
         """Add a mark; return it.
@@ -114,7 +118,7 @@ class ReadSession:
             The read is signed, or the confidence is not 0 to 100.
         """
         self._refuse_signed()
-        self._check(confidence)
+        self._check_confidence(confidence)
         uid = f"2.25.{uuid.uuid4().int}"
         self._add(ReviewAct.PLACE, uid, at_mm=at_mm, confidence=confidence)
         return Mark(uid, at_mm, confidence, self.phase)
@@ -128,8 +132,8 @@ class ReadSession:
             There is no such mark, or it was signed.
         """
         self._refuse_signed()
-        found = next((mark for mark in self.read.marks if mark.uid == uid), None)
-        if found is None or found.phase is not self.phase:
+        mark = next((m for m in self.read.marks if m.uid == uid), None)
+        if mark is None or mark.phase is not self.phase:
             raise UnusableInputError(
                 found="a mark that no longer exists, or was signed as unaided",
                 expected="a mark of this part of the reading",
@@ -137,11 +141,13 @@ class ReadSession:
             )
         self._add(ReviewAct.TAKE_BACK, uid)
 
-    def show(self, analysis: str, review: Review, known: Container[str] | None = None) -> None:
+    def show(
+        self, analysis: str, review: Review, candidate_uids: Container[str] | None = None
+    ) -> None:
         """Continue from the review of an analysis.
 
-        Decisions in the log that follow the shown ones were made in another window since: new ones
-        are added to them.
+        Decisions in the log that follow the shown ones were made in another window; new decisions
+        are appended to them.
 
         Parameters
         ----------
@@ -150,19 +156,26 @@ class ReadSession:
         review : Review
             Review as shown; if the log has other decisions, the review replaces them with the
             first new decision.
-        known : container of str
+        candidate_uids : container of str
             Tracking UIDs of the shown candidates; decisions on others are not replaced. None for
             all candidates.
         """
         logged = self.database.reviews(analysis).get(self.key, (Review(),))[-1]
-        seen = logged if known is None else logged.restricted_to(known)
+        shown_log = logged if candidate_uids is None else logged.restricted_to(candidate_uids)
         self._analysis, self._review = analysis, review
-        self._unseen = tuple(event for event in logged.events if event not in seen.events)
+        self._hidden_events = tuple(
+            event for event in logged.events if event not in shown_log.events
+        )
         decisions = tuple(as_stored(event.decision) for event in review.events)
-        begun, signed = len(decisions), len(review.responses)
-        same = (seen.events, seen.responses) == (decisions, review.responses)
-        goes_on = seen.events[:begun] == decisions and seen.responses[:signed] == review.responses
-        self._takes_over = not (same or (goes_on and len(seen.events) > begun))
+        n_decisions, n_responses = len(decisions), len(review.responses)
+        is_equal = (shown_log.events, shown_log.responses) == (decisions, review.responses)
+        is_continued = (
+            shown_log.events[:n_decisions] == decisions
+            and shown_log.responses[:n_responses] == review.responses
+        )
+        self._replaces_log = not (
+            is_equal or (is_continued and len(shown_log.events) > n_decisions)
+        )
 
     def keep(
         self,
@@ -181,26 +194,29 @@ class ReadSession:
         confidence : int or None
             Confidence of the new decisions, 0 to 100.
         """
-        self._check(confidence)
-        count = len(self._review.events)
-        new = (*review.events[count:], *self._signed(review, len(self._review.responses)))
-        if not new:
+        self._check_confidence(confidence)
+        n_stored = len(self._review.events)
+        new_decisions = (
+            *review.events[n_stored:],
+            *self._response_events(review, len(self._review.responses)),
+        )
+        if not new_decisions:
             return
-        at = self._clock()
+        clock_s = self._clock()
         acts = [
             replace(
                 event,
                 phase=self.phase,
-                seconds=0.0 if number else max(at - self._last, 0.0),
+                seconds=0.0 if index else max(clock_s - self._last_clock_s, 0.0),
                 at_mm=at_mm.get(event.tracking_uid),
                 confidence=confidence,
             )
-            for number, event in enumerate(new)
+            for index, event in enumerate(new_decisions)
         ]
-        if self._takes_over:
-            acts = [*self._adopted(at_mm), *acts]
+        if self._replaces_log:
+            acts = [*self._takeover_events(at_mm), *acts]
         self._store(acts, review)
-        self._review, self._last = review, at
+        self._review, self._last_clock_s = review, clock_s
 
     def take_over(self, at_mm: Mapping[str, Point] = MappingProxyType({})) -> None:
         """Store the decisions that were shown, if this log has others or none.
@@ -210,39 +226,42 @@ class ReadSession:
         at_mm : mapping of str to (3,)
             Centroids of candidates by tracking UID, patient RAS+.
         """
-        if self._takes_over:
-            self._store(self._adopted(at_mm), self._review)
+        if self._replaces_log:
+            self._store(self._takeover_events(at_mm), self._review)
 
     def _store(self, acts: list[ReviewEvent], review: Review) -> None:
         """Store decisions and their outlines; the log then continues the shown review."""
-        named = {act.outline for act in acts}
-        outlines = [outline for name, outline in review.outlines.items() if name in named]
+        outline_names = {act.outline for act in acts}
+        outlines = [outline for name, outline in review.outlines.items() if name in outline_names]
         self._write(acts, self._analysis, outlines)
         self._acts += acts
-        self._takes_over = False
+        self._replaces_log = False
 
-    def _adopted(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
+    def _takeover_events(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
         """Return decisions made elsewhere, with this read's confidence ratings.
 
-        Decisions of this log that were not shown, and so not replaced, follow them.
+        Decisions of this log that were not shown are not replaced: they follow.
         """
-        rated = {(v.tracking_uid, v.state): v.confidence for v in self.read.verdicts}
-        taken = [
+        confidences = {
+            (verdict.tracking_uid, verdict.state): verdict.confidence
+            for verdict in self.read.verdicts
+        }
+        adopted = [
             replace(
                 event,
                 at_mm=at_mm.get(event.tracking_uid),
-                confidence=rated.get((event.tracking_uid, event.state)),
+                confidence=confidences.get((event.tracking_uid, event.state)),
             )
-            for event in (*self._review.events, *self._unseen)
+            for event in (*self._review.events, *self._hidden_events)
         ]
-        begin = self._made(ReviewAct.TAKE_OVER, WHOLE_STUDY)
-        return [begin, *taken, *self._signed(self._review, 0)]
+        takeover = self._create_event(ReviewAct.TAKE_OVER, WHOLE_STUDY)
+        return [takeover, *adopted, *self._response_events(self._review, 0)]
 
-    def _signed(self, review: Review, since: int) -> list[ReviewEvent]:
+    def _response_events(self, review: Review, start: int) -> list[ReviewEvent]:
         """Return signed responses as acts."""
         return [
-            self._made(ReviewAct.RESPONSE, WHOLE_STUDY, response=signed)
-            for signed in review.responses[since:]
+            self._create_event(ReviewAct.RESPONSE, WHOLE_STUDY, response=response)
+            for response in review.responses[start:]
         ]
 
     @property
@@ -250,12 +269,12 @@ class ReadSession:
         """The review that was stored last."""
         return self._review
 
-    def sign(self, words: str | None = None) -> str:
+    def sign(self, text: str | None = None) -> str:
         """Sign this part of the read; return the statement.
 
         Parameters
         ----------
-        words : str, optional
+        text : str, optional
             Statement signed at the end. An unaided read states the number of marks, or that nothing
             was seen, and when the analysis may have been seen before.
 
@@ -265,18 +284,18 @@ class ReadSession:
             The read is signed, or was marked or signed in another window since.
         """
         self._refuse_signed()
-        self._refuse_unseen()
+        self._refuse_other_changes()
         count = len(self.read.marks_of(self.phase))
         summary = f"{count} marked" if count else NOTHING_SEEN
-        what = self.unaided_statement if self.closed else words or summary
-        self._add(ReviewAct.MARK, state=ReviewState.ACCEPTED, reason=what)
-        return what
+        statement = self.unaided_statement if self.closed else text or summary
+        self._add(ReviewAct.MARK, state=ReviewState.ACCEPTED, reason=statement)
+        return statement
 
     def leave(self) -> None:
         """Close the study and stop the clock until it is opened again; idempotent."""
-        if not self._left:
+        if not self._has_left:
             self._add(ReviewAct.LEAVE)
-            self._left = True
+            self._has_left = True
 
     def under(self, reader: str) -> ReadSession:
         """End this read, and continue it under a reader's name."""
@@ -309,23 +328,25 @@ class ReadSession:
         )
 
     def _add(self, act: ReviewAct, uid: str = WHOLE_STUDY, **fields: Any) -> None:
-        at = self._clock()
-        made = self._made(act, uid, seconds=max(at - self._last, 0.0), **fields)
-        self._write([made])
-        self._acts.append(made)
-        self._last = at
+        clock_s = self._clock()
+        event = self._create_event(
+            act, uid, seconds=max(clock_s - self._last_clock_s, 0.0), **fields
+        )
+        self._write([event])
+        self._acts.append(event)
+        self._last_clock_s = clock_s
 
     def _write(
         self, acts: list[ReviewEvent], analysis: str = "", outlines: Iterable[Outline] = ()
     ) -> None:
-        """Write acts to the database, after the beginning of the read if that is not there yet."""
-        if self._begun is not None:
-            self.database.add(self.key, [self._begun])
-            self._begun = None
+        """Write acts to the database, preceded by the start of the read if it is not yet stored."""
+        if self._pending_begin is not None:
+            self.database.add(self.key, [self._pending_begin])
+            self._pending_begin = None
         if acts:
             self.database.add(self.key, acts, analysis, outlines)
 
-    def _made(
+    def _create_event(
         self,
         act: ReviewAct,
         uid: str,
@@ -345,10 +366,10 @@ class ReadSession:
                 else "Withdraw the signature first, or go to the next study",
             )
 
-    def _refuse_unseen(self) -> None:
-        stored, own = self.database.read(self.key), self.read
-        same = {mark.uid for mark in stored.marks} == {mark.uid for mark in own.marks}
-        if not same or (stored.unaided, stored.signed) != (own.unaided, own.signed):
+    def _refuse_other_changes(self) -> None:
+        stored, shown = self.database.read(self.key), self.read
+        has_same_marks = {mark.uid for mark in stored.marks} == {mark.uid for mark in shown.marks}
+        if not has_same_marks or (stored.unaided, stored.signed) != (shown.unaided, shown.signed):
             raise UnusableInputError(
                 found="marks or a signature of another window on this study",
                 expected="a read that is shown as a whole",
@@ -356,7 +377,7 @@ class ReadSession:
             )
 
     @staticmethod
-    def _check(confidence: int | None) -> None:
+    def _check_confidence(confidence: int | None) -> None:
         if confidence is not None and not 0 <= confidence <= 100:
             raise UnusableInputError(
                 found=f"a confidence of {confidence}",

@@ -49,29 +49,35 @@ def rows_of(
     reads = {read.key: read for read in database.reads()}
     if protocol is not None:
         plan = assignments(protocol, reader, tuple(entries))
-        return tuple(_planned(entries[one.case], one, reads) for one in plan)
-    others: dict[str, list[Read]] = {}
+        return tuple(
+            _assigned_row(entries[assignment.case], assignment, reads) for assignment in plan
+        )
+    other_reads: dict[str, list[Read]] = {}
     for read in reads.values():
         if read.key.reader != reader and not read.key.session:
-            others.setdefault(read.key.study, []).append(read)
+            other_reads.setdefault(read.key.study, []).append(read)
     rows = []
     for entry in entries.values():
-        mine = reads.get(ReadKey(entry.name, reader))
+        own_read = reads.get(ReadKey(entry.name, reader))
         analysed = entry.candidates is not None
-        hidden = unaided_first and (mine is None or mine.unaided is None)
-        states = tuple(
+        is_hidden = unaided_first and (own_read is None or own_read.unaided is None)
+        other_states = tuple(
             (read.key.reader or "unnamed", state_of(read, analysed=analysed))
-            for read in sorted(others.get(entry.name, []), key=lambda r: r.key.reader)
+            for read in sorted(other_reads.get(entry.name, []), key=lambda r: r.key.reader)
         )
-        shown = without_findings(entry) if hidden else entry
-        rows.append(WorklistRow(shown, state_of(mine, analysed=analysed), states))
+        visible_entry = without_findings(entry) if is_hidden else entry
+        rows.append(WorklistRow(visible_entry, state_of(own_read, analysed=analysed), other_states))
     return tuple(rows)
 
 
-def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> WorklistRow:
-    read = reads.get(ReadKey(one.case, one.reader, one.session, one.arm))
+def _assigned_row(
+    entry: StudyEntry, assignment: Assignment, reads: dict[ReadKey, Read]
+) -> WorklistRow:
+    read = reads.get(
+        ReadKey(assignment.case, assignment.reader, assignment.session, assignment.arm)
+    )
     state = state_of(read, analysed=entry.candidates is not None)
-    return WorklistRow(without_findings(entry), state, (), one.session, one.arm)
+    return WorklistRow(without_findings(entry), state, (), assignment.session, assignment.arm)
 
 
 def too_early(
@@ -86,15 +92,15 @@ def too_early(
     now : datetime, optional
         Current time; default: the clock's.
     """
-    earlier = [r for r in reads if 0 < r.key.session < row.session and r.acts]
-    if not earlier:
+    earlier_reads = [r for r in reads if 0 < r.key.session < row.session and r.acts]
+    if not earlier_reads:
         return None
-    last = max(datetime.fromisoformat(read.acts[-1].time) for read in earlier)
-    free = last + timedelta(days=protocol.washout_days)
-    return None if (now or datetime.now(UTC)) >= free else free.date().isoformat()
+    last_act_time = max(datetime.fromisoformat(read.acts[-1].time) for read in earlier_reads)
+    unlock_time = last_act_time + timedelta(days=protocol.washout_days)
+    return None if (now or datetime.now(UTC)) >= unlock_time else unlock_time.date().isoformat()
 
 
-def matching(rows: Sequence[WorklistRow], words: str) -> tuple[WorklistRow, ...]:
+def matching(rows: Sequence[WorklistRow], query: str) -> tuple[WorklistRow, ...]:
     """Return the rows that contain every word of a filter, ignoring case.
 
     Words are searched in name, patient, date, sequences, state, arm and warnings; a word with a
@@ -107,25 +113,25 @@ def matching(rows: Sequence[WorklistRow], words: str) -> tuple[WorklistRow, ...]
     >>> len(matching([row], "p1 NEW")), len(matching([row], "2026 -t1c"))
     (1, 0)
     """
-    wanted = words.casefold().split()
-    return tuple(row for row in rows if _fits(_text(row), wanted))
+    terms = query.casefold().split()
+    return tuple(row for row in rows if _contains_terms(_searchable_text(row), terms))
 
 
-def _fits(text: str, wanted: Sequence[str]) -> bool:
+def _contains_terms(text: str, terms: Sequence[str]) -> bool:
     return all(
-        word[1:] not in text if word.startswith("-") and len(word) > 1 else word in text
-        for word in wanted
+        term[1:] not in text if term.startswith("-") and len(term) > 1 else term in text
+        for term in terms
     )
 
 
-def _text(row: WorklistRow) -> str:
+def _searchable_text(row: WorklistRow) -> str:
     entry = row.entry
     arm = row.arm.value if row.session else ""
-    words = (
+    values = (
         entry.name, entry.patient, entry.date, *entry.sequences, row.state.value, arm,
         *entry.warnings,
     )  # fmt: skip
-    return "\n".join(words).casefold()
+    return "\n".join(values).casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,39 +148,42 @@ class ReaderComparison:
 
 def compare(first: Read, second: Read) -> ReaderComparison:
     """Compare two reads of one study: verdicts by candidate, marks by position (10 mm)."""
-    one = {verdict.tracking_uid: verdict.state for verdict in first.verdicts}
-    two = {verdict.tracking_uid: verdict.state for verdict in second.verdicts}
+    first_states = {verdict.tracking_uid: verdict.state for verdict in first.verdicts}
+    second_states = {verdict.tracking_uid: verdict.state for verdict in second.verdicts}
     names = (first.key.reader or "unnamed", second.key.reader or "unnamed")
     agreed, differing = 0, []
-    for uid in dict.fromkeys((*one, *two)):
-        states = (one.get(uid, ReviewState.UNREVIEWED), two.get(uid, ReviewState.UNREVIEWED))
+    for uid in dict.fromkeys((*first_states, *second_states)):
+        states = (
+            first_states.get(uid, ReviewState.UNREVIEWED),
+            second_states.get(uid, ReviewState.UNREVIEWED),
+        )
         if states[0] is states[1]:
             agreed += 1
         else:
             differing.append(f"candidate …{uid[-6:]}: {states[0].value}, {states[1].value}")
-    pairs = _pairs(first, second)
+    pairs = _matched_marks(first, second)
     agreed += len(pairs)
     for side, read in enumerate((first, second)):
-        taken = {pair[side] for pair in pairs}
+        matched = {pair[side] for pair in pairs}
         differing += [
             f"marked by {names[side]} alone: "
             + ", ".join(f"{value:z.0f}" for value in mark.at_mm) + " mm"
             for number, mark in enumerate(read.marks)
-            if number not in taken
+            if number not in matched
         ]  # fmt: skip
     return ReaderComparison(first.key.study, first, second, agreed, tuple(differing))
 
 
-def _pairs(first: Read, second: Read) -> list[tuple[int, int]]:
+def _matched_marks(first: Read, second: Read) -> list[tuple[int, int]]:
     """Match marks of two reads, nearest first, each once."""
     if not first.marks or not second.marks:
         return []
     a, b = (np.array([mark.at_mm for mark in read.marks]) for read in (first, second))
-    apart = np.linalg.norm(a[:, None] - b[None], axis=2)
+    distances = np.linalg.norm(a[:, None] - b[None], axis=2)
     pairs: list[tuple[int, int]] = []
-    for flat in np.argsort(apart, axis=None):
-        i, j = (int(n) for n in np.unravel_index(flat, apart.shape))
-        if apart[i, j] > SAME_PLACE_MM:
+    for flat_index in np.argsort(distances, axis=None):
+        i, j = (int(n) for n in np.unravel_index(flat_index, distances.shape))
+        if distances[i, j] > SAME_PLACE_MM:
             break
         if all(i != p and j != q for p, q in pairs):
             pairs.append((i, j))

@@ -13,7 +13,7 @@ from lesionlens.base.files import user_folders
 from lesionlens.base.files.bounded_read import read_toml
 
 _TABLES = {"reading", "hanging"}
-_UNAIDED = "unaided_first"
+_UNAIDED_KEY = "unaided_first"
 
 
 def site_file() -> Path:
@@ -35,20 +35,20 @@ def unaided_first_required() -> bool:
     try:
         table = read_toml(site_file())
         reading = table.get("reading", {})
-        unknown = sorted((set(table) - _TABLES) | (set(reading) - {_UNAIDED}))
-        wanted = reading.get(_UNAIDED, False)
+        unknown = sorted((set(table) - _TABLES) | (set(reading) - {_UNAIDED_KEY}))
+        required = reading.get(_UNAIDED_KEY, False)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise _wrong(str(error)) from error
+        raise _config_error(str(error)) from error
     if unknown:  # a misspelt requirement must not be taken for none
-        raise _wrong(f"the name {unknown[0]!r}")
-    if not isinstance(wanted, bool):
-        raise _wrong(f"unaided_first = {wanted!r}")
-    return wanted
+        raise _config_error(f"the name {unknown[0]!r}")
+    if not isinstance(required, bool):
+        raise _config_error(f"unaided_first = {required!r}")
+    return required
 
 
-def _wrong(found: str) -> ConfigError:
+def _config_error(found: str) -> ConfigError:
     return ConfigError(
         found=f"the site's {site_file().name} with {found}",
         expected="[reading] and unaided_first = true or false, and [[hanging]]",

@@ -16,7 +16,7 @@ from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 
-_RESULTS_OF_OURS = frozenset({"report.html", "findings.json"})
+_RESULT_FILES = frozenset({"report.html", "findings.json"})
 
 
 def studies_at(path: Path, folder: Path) -> tuple[StudyEntry, ...]:
@@ -34,8 +34,10 @@ def studies_at(path: Path, folder: Path) -> tuple[StudyEntry, ...]:
     """
     if path.is_file():
         return read_table(path)
-    inside = path.resolve() in folder.resolve().parents
-    jobs = [job for job in find_jobs(path, folder) if not (inside and _is_ours(job.study))]
+    is_list_inside = path.resolve() in folder.resolve().parents
+    jobs = [
+        job for job in find_jobs(path, folder) if not (is_list_inside and _is_own_output(job.study))
+    ]
     return tuple(_listed(job) for job in jobs)
 
 
@@ -52,9 +54,9 @@ def _listed(job: StudyJob) -> StudyEntry:
     return entry
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_own_output(folder: Path) -> bool:
     """Return whether a folder is a worklist or result rather than a study."""
-    return is_list(folder) or any((folder / name).is_file() for name in _RESULTS_OF_OURS)
+    return is_list(folder) or any((folder / name).is_file() for name in _RESULT_FILES)
 
 
 def studies_of(
@@ -67,14 +69,14 @@ def studies_of(
     UnusableInputError
         No study matches.
     """
-    found = connect(address, access).find(query, context=context)
-    if not found:
+    studies = connect(address, access).find(query, context=context)
+    if not studies:
         raise UnusableInputError(
             found="no matching study in the archive",
             expected="at least one",
             next_step="Search for other dates, or for a part of the name",
         )
-    return tuple(archived(study) for study in found)
+    return tuple(archived(study) for study in studies)
 
 
 def archived(study: FoundStudy) -> StudyEntry:

@@ -23,15 +23,17 @@ from lesionlens.site.worklist.protocol import read_protocol
 READS, MARKS = "reads.csv", "marks.csv"
 LIST = "reads.files.json"
 _STAGE = "read the results"
-_WHO = ("reader", "session", "case", "arm")
+_KEY_COLUMNS = ("reader", "session", "case", "arm")
 READ_COLUMNS = (
-    *_WHO, "complete", "signed_unaided", "signed", "marks_unaided", "marks_aided", "accepted",
-    "rejected", "deferred", "edited", "seconds_unaided", "seconds_aided", "seconds", "begun",
+    *_KEY_COLUMNS, "complete", "signed_unaided", "signed", "marks_unaided", "marks_aided",
+    "accepted", "rejected", "deferred", "edited", "seconds_unaided", "seconds_aided", "seconds",
+    "begun",
 )  # fmt: skip
 MARK_COLUMNS = (
-    *_WHO, "phase", "kind", "id", "x_mm", "y_mm", "z_mm", "rating", "verdict", "score", "reason",
+    *_KEY_COLUMNS, "phase", "kind", "id", "x_mm", "y_mm", "z_mm", "rating", "verdict", "score",
+    "reason",
 )  # fmt: skip
-_LESION = (ReviewState.ACCEPTED, ReviewState.EDITED)
+_LESION_STATES = (ReviewState.ACCEPTED, ReviewState.EDITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class WrittenTables:
         '2 of 3 reads complete: 2 unaided'
         """
         arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
-        done = sum(count for _, count in self.complete)
-        return f"{done} of {self.begun} reads complete" + (f": {arms}" * bool(arms))
+        n_complete = sum(count for _, count in self.complete)
+        return f"{n_complete} of {self.begun} reads complete" + (f": {arms}" * bool(arms))
 
 
 def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> WrittenTables:
@@ -72,13 +74,13 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Writt
     """
     check_target(out)
     with existing_worklist_database(folder, reading=True) as database:
-        study = read_protocol(folder) is not None
-        reads = [read for read in database.reads() if bool(read.key.session) is study]
+        is_reader_study = read_protocol(folder) is not None
+        reads = [read for read in database.reads() if bool(read.key.session) is is_reader_study]
         scores = scores_in(folder, [entry.name for entry in database.entries()], context)
     context.check(_STAGE)
-    written = write_tables(reads, scores, out)
+    paths = write_tables(reads, scores, out)
     arms = Counter(read.key.arm.value for read in reads if read.complete)
-    return WrittenTables(*written, len(reads), tuple(arms.items()))
+    return WrittenTables(*paths, len(reads), tuple(arms.items()))
 
 
 def write_tables(
@@ -97,10 +99,12 @@ def write_tables(
     out : Path
         Output folder, created if missing.
     """
-    done = sorted(reads, key=lambda r: (r.key.reader, r.key.session, r.begun, r.key.study))
-    rows = [_read_row(read) for read in done]
-    marks = [row for read in done for row in _mark_rows(read, scores)]
-    contents = {READS: _text(READ_COLUMNS, rows), MARKS: _text(MARK_COLUMNS, marks)}
+    ordered = sorted(
+        reads, key=lambda read: (read.key.reader, read.key.session, read.begun, read.key.study)
+    )
+    rows = [_read_row(read) for read in ordered]
+    marks = [row for read in ordered for row in _mark_rows(read, scores)]
+    contents = {READS: _csv(READ_COLUMNS, rows), MARKS: _csv(MARK_COLUMNS, marks)}
     reads_csv, marks_csv = write_listed(out, contents, LIST)
     return reads_csv, marks_csv
 
@@ -110,8 +114,8 @@ def scores_in(
 ) -> dict[tuple[str, str], float]:
     """Return the network's scores by study and tracking UID, of the results of a list.
 
-    A lesion that was matched with the prior's has its tracking UID in the file; a read has that of
-    the examination itself.
+    A lesion that was matched with a prior's has the prior's tracking UID in the file. The returned
+    UIDs, like those of a read, are of the examination itself.
     """
     scores: dict[tuple[str, str], float] = {}
     for index, name in enumerate(names):
@@ -123,14 +127,14 @@ def scores_in(
         except (OSError, ValueError, KeyError, TypeError, ReadError):
             continue  # not analysed, or damaged: the list has a warning
         compared = read_object(folder / name / COMPARISON).get("own_uids")
-        own = compared if isinstance(compared, dict) else {}
+        own_uids = compared if isinstance(compared, dict) else {}
         scores |= {
-            (name, own.get(uid, uid)): float(score) for uid, score in rows if score is not None
+            (name, own_uids.get(uid, uid)): float(score) for uid, score in rows if score is not None
         }
     return scores
 
 
-def _who(read: Read) -> dict[str, str | int]:
+def _key_columns(read: Read) -> dict[str, str | int]:
     key = read.key
     return {
         "reader": safe_text(key.reader),
@@ -143,7 +147,7 @@ def _who(read: Read) -> dict[str, str | int]:
 def _read_row(read: Read) -> dict[str, str | int | float]:
     states = [verdict.state for verdict in read.verdicts]
     return {
-        **_who(read),
+        **_key_columns(read),
         "complete": str(read.complete).lower(),
         "signed_unaided": safe_text(read.unaided or ""),
         "signed": safe_text(read.signed or ""),
@@ -163,30 +167,30 @@ def _mark_rows(
     rows: list[dict[str, str | int | float]] = []
     for mark in read.marks:
         rating = "" if mark.confidence is None else mark.confidence
-        about = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid, "rating": rating}
-        rows.append({**_who(read), **about, **_at(mark.at_mm)})
+        columns = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid, "rating": rating}
+        rows.append({**_key_columns(read), **columns, **_position_columns(mark.at_mm)})
     for verdict in read.verdicts:
-        known = verdict.confidence is not None and verdict.state in _LESION
+        is_rated = verdict.confidence is not None and verdict.state in _LESION_STATES
         rows.append(
             {
-                **_who(read),
+                **_key_columns(read),
                 "phase": Phase.AIDED.value,
                 "kind": "candidate",
                 "id": verdict.tracking_uid,
-                "rating": verdict.confidence if known and verdict.confidence is not None else "",
+                "rating": verdict.confidence if is_rated and verdict.confidence is not None else "",
                 "verdict": verdict.state.value,
                 "score": scores.get((read.key.study, verdict.tracking_uid), ""),
                 "reason": safe_text(verdict.reason or ""),
-                **_at(verdict.at_mm),
+                **_position_columns(verdict.at_mm),
             }
         )
     return rows
 
 
-def _at(point: tuple[float, float, float] | None) -> dict[str, float]:
+def _position_columns(point: tuple[float, float, float] | None) -> dict[str, float]:
     names = ("x_mm", "y_mm", "z_mm")
     return {} if point is None else {n: round(v, 2) for n, v in zip(names, point, strict=True)}
 
 
-def _text(columns: tuple[str, ...], rows: list[dict[str, str | int | float]]) -> str:
+def _csv(columns: tuple[str, ...], rows: list[dict[str, str | int | float]]) -> str:
     return csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))

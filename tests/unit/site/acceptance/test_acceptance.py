@@ -50,10 +50,10 @@ def test_a_bound_that_is_missed_by_little_is_not_shown_as_kept():
     bounds = AcceptanceBounds(least_cases=3, least_cases_in_all=3, overall={"dice_wt": 0.8})
     group = module._group("all", "all cases", scores([0.7996] * 3), bounds.overall, bounds)
     assert group.judged[0].verdict == "failed"
-    assert report_module._found(group.judged[0]) == "0.799600"
+    assert report_module._mean_text(group.judged[0]) == "0.799600"
     sure = bounds.model_copy(update={"surely": True})
     group = module._group("all", "all cases", scores([0.79, 0.8, 0.9]), bounds.overall, sure)
-    assert report_module._found(group.judged[0]) == "0.830 (0.790 – 0.900)"
+    assert report_module._mean_text(group.judged[0]) == "0.830 (0.790 – 0.900)"
 
 
 def test_a_bound_is_judged_by_the_mean_or_by_the_interval():

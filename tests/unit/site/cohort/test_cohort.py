@@ -85,7 +85,7 @@ def quick(patient, monkeypatch):
 
     def analyse(job, choice, context):
         study = open_study(job.study)
-        if job.new_here:
+        if job.is_new:
             check_own_name(inputs_of(study).files, job.out)
         job.out.mkdir(parents=True, exist_ok=True)
         analysis = make_analysis(patient, study)

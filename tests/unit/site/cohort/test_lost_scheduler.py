@@ -22,8 +22,8 @@ class Future:
 
 
 def test_a_worker_that_died_and_a_scheduler_that_went_are_distinguished():
-    died = cluster._unanswered(JOB, Future("error"))
-    left = cluster._unanswered(JOB, Future("cancelled"))
+    died = cluster._failed_outcome(JOB, Future("error"))
+    left = cluster._failed_outcome(JOB, Future("cancelled"))
     assert (died.status, died.exit_status) == (Status.FAILED, 1)
     assert (left.status, left.exit_status) == (Status.STOPPED, 1)
     assert "memory" in died.message

@@ -171,7 +171,7 @@ def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path):
 
 
 def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):
-    monkeypatch.setattr("lesionlens.site.cohort.processes._END_S", 0.1)
+    monkeypatch.setattr("lesionlens.site.cohort.processes._JOIN_S", 0.1)
     stop = threading.Event()
     begun = threading.Thread(
         target=lambda: (

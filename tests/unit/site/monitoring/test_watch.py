@@ -24,7 +24,7 @@ from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
 from lesionlens.site.acceptance import accept
 from lesionlens.site.monitoring import figures, monitor_warning, page, stop_rules
-from lesionlens.site.monitoring.gather import _TESTED, gather
+from lesionlens.site.monitoring.gather import _TEST_RESULTS, gather
 from lesionlens.site.monitoring.records import MonitoredCandidate, MonitoredStudy
 from lesionlens.site.monitoring.stop_rules import StopBounds
 from lesionlens.site.monitoring.watch import watch, write
@@ -208,9 +208,9 @@ def test_what_a_killed_run_left_is_no_study(tmp_path):
 
 def test_results_of_tests_are_no_studies_in_use(tmp_path):
     """A folder of all outputs holds those of an acceptance test and of `learn` too."""
-    assert set(_TESTED) == {accept.RECORD, learn.BEGUN}
+    assert set(_TEST_RESULTS) == {accept.RECORD, learn.BEGUN}
     result(tmp_path / "batch", 1, [[("A", "accepted")]])
-    for number, (mark, (tested, _)) in enumerate(_TESTED.items(), 2):
+    for number, (mark, (tested, _)) in enumerate(_TEST_RESULTS.items(), 2):
         result(tmp_path / f"test{number}" / tested, number, [[]])
         (tmp_path / f"test{number}" / mark).write_text("{}")
     studies, notices = gather(tmp_path)
@@ -299,7 +299,7 @@ def test_verdicts_are_counted_by_week_and_reader(tmp_path):
     first, second = watched.weeks
     assert (first.name, first.studies, first.candidates) == ("2026-W02", 2, 3)
     assert (first.accepted, first.edited, first.rejected, first.added) == (2, 1, 1, 1)
-    assert (second.studies, second.verdicts, second.acceptance.share) == (1, 0, None)
+    assert (second.studies, second.verdicts, second.acceptance.fraction) == (1, 0, None)
     a, b = watched.readers
     assert (a.name, a.accepted, a.edited, a.rejected, a.added) == ("A", 2, 1, 0, 0)
     assert (b.name, b.rejected, b.added) == ("B", 1, 1)
@@ -427,7 +427,7 @@ def judged(scores, verdicts):
 
 def calibration_alarms(scores, verdicts):
     found = figures.calibration(judged(scores, verdicts))
-    return len(stop_rules.broken((), found, (), BOUNDS)), found
+    return len(stop_rules.violated_rules((), found, (), BOUNDS)), found
 
 
 def test_right_scores_break_no_rule_by_chance():

@@ -89,7 +89,7 @@ class Archive(Pacs):
 
     def _store(self, ledger, context):
         bears = self.breaks.pop(0) if self.breaks else 1000
-        for number, item in enumerate(ledger.left):
+        for number, item in enumerate(ledger.remaining):
             self.came.append(item.sop_instance)
             self.has[item.sop_instance] = item.sop_class
             if number + 1 >= bears:  # it took the file, and the answer was lost
@@ -285,7 +285,7 @@ def test_one_object_that_is_refused_by_dimse_costs_no_other_and_a_full_archive_i
     with dimse(kinds, [0xC000, 0xA700]) as (address, came):
         done = connect(address).send(files)
     assert len(done.stored) == len(files) - 1
-    assert [one.why for one in done.refused] == ["status 0xc000"]
+    assert [one.reason for one in done.refused] == ["status 0xc000"]
     assert len(came) == len(files) + 1  # one was sent again, which had not been stored
 
 
@@ -349,7 +349,7 @@ def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(f
         web([(200, {}), *[(401, {})] * 9]) as (address, _),
         pytest.raises(ResourceError, match=f"not authorised; it has 2 of {len(files)} files"),
     ):
-        connect(address).send(files, halfway=parts.append)
+        connect(address).send(files, on_partial=parts.append)
     assert [len(part.stored) for part in parts] == [2]
 
 
@@ -357,13 +357,13 @@ def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(f
 def test_a_delivery_that_is_stopped_says_what_the_archive_has_by_then(files, count):
     class Stopped(Archive):
         def _store(self, ledger, context):
-            for item in ledger.left[:count]:
+            for item in ledger.remaining[:count]:
                 ledger.store(item)
             raise KeyboardInterrupt
 
     parts = []
     with pytest.raises(KeyboardInterrupt):
-        Stopped().send(files, halfway=parts.append)
+        Stopped().send(files, on_partial=parts.append)
     assert [len(part.stored) for part in parts] == [count] * bool(count)
 
 
@@ -433,7 +433,7 @@ def test_files_of_two_patients_under_one_study_are_not_kept_unless_confirmed(fil
 
     class Holds(Archive):
         def _fetch(self, study_uid, intake, context):
-            assert all(intake.keep(path.read_bytes()) for path in made)
+            assert all(intake.try_add_file(path.read_bytes()) for path in made)
 
     archive = Holds()
     archive.has = {h.SOPInstanceUID: h.SOPClassUID for h in (one, other)}

@@ -16,7 +16,7 @@ from lesionlens.base.files.staging import staged
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake
-from lesionlens.site.pacs.multipart import Broken, boundary_of, parts
+from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
 
 
 @pytest.fixture(scope="module")
@@ -33,28 +33,28 @@ def taking(folder, image, **more):
 
 def test_a_listed_image_is_kept_byte_by_byte_under_a_number(tmp_path, image):
     into = taking(tmp_path, image)
-    into.take(iter([image[0][:1000], image[0][1000:]]))
-    into.check_whole()
+    into.add_file(iter([image[0][:1000], image[0][1000:]]))
+    into.check_complete()
     assert [p.name for p in tmp_path.iterdir()] == ["000001.dcm"]
     assert (tmp_path / "000001.dcm").read_bytes() == image[0]
 
 
 def test_an_image_that_comes_twice_is_kept_once(tmp_path, image):
     into = taking(tmp_path, image)
-    into.take((image[0],))
-    into.take((image[0],))
-    into.check_whole()
+    into.add_file((image[0],))
+    into.add_file((image[0],))
+    into.check_complete()
     assert into.count == 1 == len(list(tmp_path.iterdir()))
 
 
 def test_an_image_of_another_study_is_refused(tmp_path, image):
     with pytest.raises(ReadError, match="another study"):
-        taking(tmp_path, image, study="1.2.3").take((image[0],))
+        taking(tmp_path, image, study="1.2.3").add_file((image[0],))
 
 
 def test_an_image_that_was_not_listed_is_refused(tmp_path, image):
     with pytest.raises(ReadError, match="did not list"):
-        Intake(tmp_path, STUDY, {"1.2.3": ""}).take((image[0],))
+        Intake(tmp_path, STUDY, {"1.2.3": ""}).add_file((image[0],))
 
 
 @pytest.mark.parametrize("uid", ["../../../etc/passwd", "..\\x", "/etc/x", "a\0b"])
@@ -67,14 +67,14 @@ def test_no_uid_of_a_peer_becomes_a_path(tmp_path, image, uid):
     )
     assert data != image[0]
     with pytest.raises(ReadError):
-        taking(aside, image).take((data,))
+        taking(aside, image).add_file((data,))
     assert [p.name for p in tmp_path.iterdir()] == ["aside"]
 
 
 @given(st.binary(max_size=400))
 def test_what_is_no_dicom_file_is_refused(data):
     with TemporaryDirectory() as folder, pytest.raises(ReadError):
-        Intake(Path(folder), STUDY, {"1.2": ""}).take((data,))
+        Intake(Path(folder), STUDY, {"1.2": ""}).add_file((data,))
 
 
 @given(st.data())
@@ -84,13 +84,13 @@ def test_a_damaged_header_is_refused_or_read_but_never_a_defect(image, data):
     for _ in range(data.draw(st.integers(1, 8))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     with TemporaryDirectory() as folder:
-        assert taking(Path(folder), image).keep(bytes(raw)) in (True, False)
+        assert taking(Path(folder), image).try_add_file(bytes(raw)) in (True, False)
 
 
 def test_a_study_that_would_fill_the_disk_is_refused(tmp_path, image, monkeypatch):
     monkeypatch.setattr(intake_module, "RESERVE_BYTES", 2**62)
     with pytest.raises(ResourceError, match="fill the disk"):
-        taking(tmp_path, image).take((image[0],))
+        taking(tmp_path, image).add_file((image[0],))
 
 
 def test_missing_images_leave_nothing(tmp_path, image):
@@ -99,23 +99,23 @@ def test_missing_images_leave_nothing(tmp_path, image):
         staged(tmp_path / "got") as aside,
     ):
         into = Intake(aside, STUDY, {image[1]: image[2], "1.2.3": image[2]})
-        into.take((image[0],))
-        into.check_whole()
+        into.add_file((image[0],))
+        into.check_complete()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_refused_image_is_the_studys_failure(tmp_path, image):
     into = taking(tmp_path, image)
-    assert not into.keep(b"nothing")
-    assert into.keep(image[0])
+    assert not into.try_add_file(b"nothing")
+    assert into.try_add_file(image[0])
     with pytest.raises(ReadError, match="not a DICOM file"):
-        into.check_whole()
+        into.check_complete()
 
 
 def test_a_late_thread_finds_the_door_shut(tmp_path, image):
     into = taking(tmp_path, image)
     into.close()
-    assert not into.keep(image[0])
+    assert not into.try_add_file(image[0])
     assert not list(tmp_path.iterdir())
 
 
@@ -123,7 +123,7 @@ def test_a_wish_to_stop_is_heard_within_a_file(tmp_path, image):
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        taking(tmp_path, image, context=RunContext(cancel=stop)).take((image[0],))
+        taking(tmp_path, image, context=RunContext(cancel=stop)).add_file((image[0],))
 
 
 bodies = st.lists(st.binary(max_size=60), max_size=4)
@@ -150,7 +150,7 @@ def test_parts_come_back_however_the_wire_cuts_them(bodies, places):
 def test_a_body_without_its_end_is_broken(bodies, missing, places):
     """Also where the server gave no length, and HTTP itself sees nothing wrong."""
     whole = message([body.replace(b"--==x", b"") for body in bodies])
-    with pytest.raises(Broken):
+    with pytest.raises(MultipartError):
         for part in parts(cut(whole[: max(len(whole) - missing, 0)], places), b"==x"):
             b"".join(part)
 
@@ -161,11 +161,11 @@ def test_a_header_without_end_is_not_read_for_ever():
         while True:
             yield b"A: b" * 1000
 
-    with pytest.raises(Broken, match="header"):
+    with pytest.raises(MultipartError, match="header"):
         next(parts(endless(), b"==x"))
 
 
 @pytest.mark.parametrize("kind", ["", "text/html", "multipart/related", "application/dicom"])
 def test_an_answer_of_another_kind_is_named(kind):
-    with pytest.raises(Broken):
+    with pytest.raises(MultipartError):
         boundary_of(kind)

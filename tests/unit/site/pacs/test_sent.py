@@ -30,9 +30,9 @@ class Shelf:
     def __init__(self, error=None, taken=()):
         self.error, self.taken = error, taken
 
-    def send(self, files, *, same_patient, halfway, context):
+    def send(self, files, *, same_patient, on_partial, context):
         if self.taken:
-            halfway(Delivery(self.taken))
+            on_partial(Delivery(self.taken))
         if self.error:
             raise self.error
         return Delivery(tuple(files))

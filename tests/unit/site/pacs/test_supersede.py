@@ -84,7 +84,7 @@ def named(note):
 
 def test_what_was_recorded_as_sent_is_rejected_once(results, saved):
     archive = Shelf()
-    done, notices = send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    done, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
     (note,) = archive.notes
     assert named(note) == uids(results / "before")
     assert len(done.stored) == len(uids(results / "both")) + 1
@@ -93,13 +93,13 @@ def test_what_was_recorded_as_sent_is_rejected_once(results, saved):
     record = json.loads((results / "both" / SENT).read_text())
     assert set(record["rejected"]) == uids(results / "before")
     with pytest.raises(UnusableInputError, match="no earlier unreviewed LesionLens objects"):
-        send_result(Shelf(), results / "both", HERE, chosen=SUPERSEDE)
+        send_result(Shelf(), results / "both", HERE, options=SUPERSEDE)
 
 
 def test_nothing_is_rejected_for_a_report_that_the_archive_discards(results):
     """It says that it has it: the earlier report would have been rejected for nothing."""
     archive = Shelf(discards=(ObjectKind.SR,))
-    _, notices = send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    _, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
     assert archive.notes == []
     assert "not rejected: the archive does not list some of the new ones" in notices[-1]
     assert json.loads((results / "both" / SENT).read_text())["rejected"] == []
@@ -108,7 +108,7 @@ def test_nothing_is_rejected_for_a_report_that_the_archive_discards(results):
 def test_a_choice_of_kinds_rejects_these_alone(results):
     archive = Shelf()
     chosen = replace(SUPERSEDE, kinds=(ObjectKind.SR,))
-    send_result(archive, results / "both", HERE, chosen=chosen)
+    send_result(archive, results / "both", HERE, options=chosen)
     sr = pydicom.dcmread(results / "before" / "dicom" / "sr.dcm")
     assert named(archive.notes[0]) == {sr.SOPInstanceUID}
 
@@ -124,7 +124,7 @@ def test_a_choice_of_kinds_rejects_these_alone(results):
 def test_where_nothing_is_known_to_supersede_nothing_is_sent(results, folder, address, says):
     before = sorted(path.name for path in (results / folder).iterdir())
     with pytest.raises(UnusableInputError, match=says):
-        send_result(Shelf(), results / folder, address, chosen=SUPERSEDE)
+        send_result(Shelf(), results / folder, address, options=SUPERSEDE)
     assert sorted(path.name for path in (results / folder).iterdir()) == before
 
 
@@ -136,17 +136,17 @@ def test_a_result_whose_note_was_lost_is_recorded_as_sent_and_the_note_comes_lat
             return super().send(files, **more)
 
     with pytest.raises(ResourceError):
-        send_result(Breaks(), results / "both", HERE, chosen=SUPERSEDE)
+        send_result(Breaks(), results / "both", HERE, options=SUPERSEDE)
     assert len(json.loads((results / "both" / SENT).read_text())["sent"]) == 2
     archive = Shelf()
-    send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    send_result(archive, results / "both", HERE, options=SUPERSEDE)
     assert named(archive.notes[0]) == uids(results / "before")
 
 
 @pytest.mark.parametrize("refused", [ObjectKind.SEG, ObjectKind.KO])
 def test_nothing_is_rejected_for_a_result_that_did_not_arrive_whole(results, refused):
     archive = Shelf((refused,))
-    done, notices = send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    done, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
     assert done.refused
     assert archive.notes == []
     assert "were not rejected" in notices[-1]
@@ -160,7 +160,7 @@ def test_an_archive_is_asked_where_nothing_is_recorded(results, way, password, t
         study = files_of(results / "study")
         archive.send(study[:1])
         send_result(archive, results / "before", HERE)
-        done, _ = send_result(archive, results / "after", HERE, chosen=SUPERSEDE)
+        done, _ = send_result(archive, results / "after", HERE, options=SUPERSEDE)
         done.check()
         archive.get(pydicom.dcmread(study[0]).StudyInstanceUID, tmp_path / "got")
         got = [pydicom.dcmread(path) for path in (tmp_path / "got").iterdir()]

@@ -52,10 +52,10 @@ def predict(sessions, session, study, name="job"):
     sessions.ask(session, name, pack({"kind": "predict", "study": study}))
     job = session.jobs[name]
     while not job.done:
-        job.wait(job.seen, 1.0)
+        job.wait(job.version, 1.0)
     if job.error is not None:
         raise job.error
-    return job.answer
+    return job.response
 
 
 def brightened(factor):
@@ -72,7 +72,7 @@ def test_a_silent_session_ends_and_its_study_is_forgotten(make):
     predict(sessions, session, study)
     assert sessions.bytes > 10**6
     held = weakref.ref(session.studies[study].study.prepared.channels.base)
-    session.seen -= 1001.0  # as if so long ago
+    session.last_seen -= 1001.0  # as if so long ago
     assert soon(lambda: sessions.state()["sessions"] == 0)
     assert sessions.bytes == 0
     assert soon(lambda: engine.forgot == 1)
@@ -86,7 +86,7 @@ def test_a_session_that_is_heard_of_lives_on(make):
     sessions = make(heartbeat_s=1000.0)
     session = sessions.open(ME, None)
     for _ in range(3):
-        session.seen -= 900.0
+        session.last_seen -= 900.0
         assert sessions.find(session.name, ME) is session
     time.sleep(1.5)
     assert sessions.state()["sessions"] == 1
@@ -279,7 +279,7 @@ def test_a_job_dropped_while_it_waits_is_never_begun():
     gate.set()
     last = Job(lambda _: b"x")
     turns.add("third", last)
-    assert soon(lambda: last.answer == b"x")
+    assert soon(lambda: last.response == b"x")
     assert not begun
     turns.end()
 
@@ -310,8 +310,8 @@ def test_what_a_trace_holds_is_counted_once_and_without_the_weights():
     def row(voxel):
         return weights, kept, view, voxel
 
-    assert held_bytes(row, but=[weights]) == 4000
-    assert held_bytes({"tensor": torch.zeros(50), "row": row}, but=[weights]) == 4200
+    assert held_bytes(row, exclude=[weights]) == 4000
+    assert held_bytes({"tensor": torch.zeros(50), "row": row}, exclude=[weights]) == 4200
 
 
 def test_the_server_tells_nobody_of_its_requests(make, monkeypatch):

@@ -219,7 +219,7 @@ def test_a_list_that_names_another_patient_than_the_images_says_so(tmp_path, mak
     database = open_worklist_database(tmp_path / "list")
     database.add_studies([StudyEntry("a", place, "P7", "1999-01-05"), StudyEntry("b", place)])
     describe_all(database)
-    describe_all(database, again=True)
+    describe_all(database, force=True)
     listed, free = database.entries()
     assert [one for one in listed.warnings if "in the list" in one] == [
         "its patient ID in the list is not that of the images",
@@ -329,7 +329,7 @@ def test_images_that_name_no_patient_are_told_apart_by_their_content(tmp_path, m
         other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
         file.write_bytes((other / file.name).read_bytes())
         for _ in range(2):
-            describe_all(database, again=True)
+            describe_all(database, force=True)
             assert OTHER_IMAGES in database.entry("a").warnings
         file.write_bytes(mine)
         describe_all(database)

@@ -49,13 +49,13 @@ STRATEGIES = {
     "first": "The first study without a final label",
     "random": "Any study without a final label",
 }
-_LOOK_S = 0.05
+_POLL_S = 0.05
 _MAX_KEYS = 4
 """Number of clients that may each fill their queue."""
 
 
 _CONFIG = {"sequence": [AUTO, *MrSequence]}
-_POINTED: dict[str, Any] = {
+_PROMPT_MODEL: dict[str, Any] = {
     "type": "deepgrow",
     "labels": [LESION],
     "dimension": 3,
@@ -71,9 +71,9 @@ class Adapter:
     def __init__(self, sessions: Sessions, folder: Path | None) -> None:
         self.sessions, self.datastore = sessions, Datastore(folder)
         self.uploads = Uploads(sessions.limits.memory_bytes, self._release)
-        self.pointed = PromptedStudies(sessions.limits.memory_bytes // 4)
-        self._waiting: Counter[str] = Counter()
-        sessions.chores += (self.uploads.expire, self._drop_gone)
+        self.prompted_studies = PromptedStudies(sessions.limits.memory_bytes // 4)
+        self._n_waiting: Counter[str] = Counter()
+        sessions.chores += (self.uploads.expire, self._release_missing)
 
     @contextmanager
     def image(self, owner: str, image: str, session_id: str) -> Iterator[Path]:
@@ -85,7 +85,7 @@ class Adapter:
             No image was named, or there is none of that name.
         """
         if session_id:
-            with self.uploads.held(owner, session_id) as upload:
+            with self.uploads.in_use(owner, session_id) as upload:
                 yield upload.image
             return
         if not image:
@@ -98,18 +98,18 @@ class Adapter:
 
     def _release(self, upload: Upload) -> None:
         """Release what is cached of a removed upload."""
-        self._drop_gone()
+        self._release_missing()
         self.sessions.release(str(upload.image))
 
-    def _drop_gone(self) -> None:
-        """Release what is cached of images that are gone, such as ones of the datastore."""
-        for image in self.pointed.drop_gone():
+    def _release_missing(self) -> None:
+        """Release what is cached of removed images, such as ones of the datastore."""
+        for image in self.prompted_studies.drop_missing():
             self.sessions.release(str(image))
 
     def info(self) -> dict[str, Any]:
         """Return the response to MONAI Label's `/info/`."""
-        models = {name: _analysing(engine) for name, engine in self.sessions.models.items()}
-        models |= {f"{name}{SUFFIX}": _POINTED for name in self.sessions.models}
+        models = {name: _analysis_model(engine) for name, engine in self.sessions.models.items()}
+        models |= {f"{name}{SUFFIX}": _PROMPT_MODEL for name in self.sessions.models}
         return {
             "name": "LesionLens",
             "description": "Flags candidate tumour regions in brain MRI, for review",
@@ -117,7 +117,9 @@ class Adapter:
             "labels": [*LABELS, LESION],
             "models": models,
             "trainers": {},
-            "strategies": {name: {"description": words} for name, words in STRATEGIES.items()},
+            "strategies": {
+                name: {"description": description} for name, description in STRATEGIES.items()
+            },
             "scoring": {},
             "train_stats": {},
             "datastore": self.datastore.status(),
@@ -140,20 +142,20 @@ class Adapter:
                 expected=", ".join(STRATEGIES),
                 next_step="Choose one of these",
             )
-        left = self.datastore.unlabelled()
-        if not left:
+        unlabelled = self.datastore.unlabelled()
+        if not unlabelled:
             return {}
-        name = left[0] if strategy == "first" else random.choice(left)  # noqa: S311  no secret
-        place = self.datastore.image(name)
-        with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-            checksum = checksum_of(as_volume(place, Path(aside)))
-        noted = {strategy: {"ts": int(time.time()), "client_id": client}}
+        name = unlabelled[0] if strategy == "first" else random.choice(unlabelled)  # noqa: S311  no secret
+        path = self.datastore.image(name)
+        with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
+            checksum = checksum_of(as_volume(path, Path(scratch_folder)))
+        request_note = {strategy: {"ts": int(time.time()), "client_id": client}}
         try:
-            self.datastore.note(name, {"strategy": noted})
-        except OSError as error:  # as MONAI Label does it: a folder to look at may be read-only
+            self.datastore.note(name, {"strategy": request_note})
+        except OSError as error:  # like MONAI Label: the folder may be read-only
             logger.warning("who requested a sample could not be noted: %s", error.strerror)
-        about = {"id": name, "name": volume_name(place), "checksum": checksum}
-        return self.datastore.notes(name) | about
+        sample = {"id": name, "name": volume_name(path), "checksum": checksum}
+        return self.datastore.notes(name) | sample
 
     def engine(self, model: str) -> Engine:
         """Return the engine of a model, which has one name for analysis and one for prompts.
@@ -166,7 +168,7 @@ class Adapter:
         models = self.sessions.models
         engine = models.get(model) or models.get(model.removesuffix(SUFFIX))
         if engine is None:
-            offered = ", ".join(name + more for more in ("", SUFFIX) for name in models)
+            offered = ", ".join(name + suffix for suffix in ("", SUFFIX) for name in models)
             raise NotFoundError(
                 found=f"no model {model!r:.60}", expected=offered, next_step="Choose one of these"
             )
@@ -174,11 +176,15 @@ class Adapter:
 
     def inference(self, model: str, request: InferenceRequest, start: bytes | None) -> Inference:
         """Return the job for a request; `start` is the outline to correct."""
-        analyses = model in self.sessions.models
-        found = Inference(request) if analyses else PromptInference(request, self.pointed, start)
-        name = model if analyses else model.removesuffix(SUFFIX)
-        found.on_start = partial(self.sessions.use, name, str(request.image))
-        return found
+        is_analysis = model in self.sessions.models
+        job = (
+            Inference(request)
+            if is_analysis
+            else PromptInference(request, self.prompted_studies, start)
+        )
+        name = model if is_analysis else model.removesuffix(SUFFIX)
+        job.on_start = partial(self.sessions.use, name, str(request.image))
+        return job
 
     async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
         """Run an inference in turn and return its result; cancelled if the client disconnects.
@@ -190,21 +196,21 @@ class Adapter:
         LesionLensError
             As for `Inference.result`.
         """
-        most, queue, job = self.sessions.limits.jobs, self.sessions.queue, inference.job
-        if self._waiting[owner] >= most or self._waiting.total() >= _MAX_KEYS * most:
+        max_jobs, queue, job = self.sessions.limits.jobs, self.sessions.queue, inference.job
+        if self._n_waiting[owner] >= max_jobs or self._n_waiting.total() >= _MAX_KEYS * max_jobs:
             raise FullError(
-                found=f"{self._waiting.total()} waiting analyses",
-                expected=f"at most {most} per key",
+                found=f"{self._n_waiting.total()} waiting analyses",
+                expected=f"at most {max_jobs} per key",
                 next_step="Send it again when some are finished",
             )
-        self._waiting[owner] += 1
+        self._n_waiting[owner] += 1
         try:
             queue.add(owner, job)
             while not job.done:
-                await asyncio.sleep(_LOOK_S)  # blocks no thread
+                await asyncio.sleep(_POLL_S)  # blocks no thread
                 if await request.is_disconnected():
                     queue.drop(job)
-        except asyncio.CancelledError:  # uvicorn does this to what is left when it stops
+        except asyncio.CancelledError:  # uvicorn cancels unfinished requests when it stops
             raise FullError(
                 found="a server that is being stopped",
                 expected="one that runs until the analysis is finished",
@@ -212,17 +218,17 @@ class Adapter:
             ) from None
         finally:
             queue.drop(job)
-            self._waiting[owner] -= 1
+            self._n_waiting[owner] -= 1
         return inference.result
 
 
-def _analysing(engine: Engine) -> dict[str, Any]:
-    about = engine.info
+def _analysis_model(engine: Engine) -> dict[str, Any]:
+    info = engine.info
     return {
         "type": "segmentation",
         "labels": LABELS,
         "dimension": 3,
-        "description": f"{about.name} {about.version}: candidate tumour regions in brain MRI. "
+        "description": f"{info.name} {info.version}: candidate tumour regions in brain MRI. "
         "Research use only. An unidentified volume is assigned its most likely sequence by its "
         f"image, if at least {LIKELY:.0%} likely; the response's notices report that",
         "config": _CONFIG,

@@ -43,16 +43,16 @@ class Datastore:
         self._folder, self._lock = folder, threading.Lock()
 
     def images(self) -> dict[str, Path]:
-        """Return all images by name; of two of one name the later has its suffix too."""
+        """Return all images by name; the second of two equal names includes its suffix."""
         if self._folder is None:
             return {}
-        found = {}
-        for place in sorted(self._folder.iterdir()):
-            fits = place.is_dir() or place.name.lower().endswith(SUFFIXES)
-            if fits and place.name != _LABELS and self._is_inside(place.name):
-                name = image_name(place.name)
-                found[place.name if name in found else name] = place
-        return found
+        images: dict[str, Path] = {}
+        for path in sorted(self._folder.iterdir()):
+            is_image = path.is_dir() or path.name.lower().endswith(SUFFIXES)
+            if is_image and path.name != _LABELS and self._is_inside(path.name):
+                name = image_name(path.name)
+                images[path.name if name in images else name] = path
+        return images
 
     def image(self, name: str) -> Path:
         """Return the path of an image.
@@ -62,22 +62,22 @@ class Datastore:
         UnusableInputError
             There is no such image.
         """
-        place = self.images().get(name)
-        if place is None:
-            raise _none("image", name)
-        return place
+        path = self.images().get(name)
+        if path is None:
+            raise _not_found("image", name)
+        return path
 
     def add_image(self, name: str, file_name: str, content: BinaryIO) -> str:
         """Store an image; return its name."""
         suffix = suffix_of(file_name)
-        with self._alone() as folder:
+        with self._locked_folder() as folder:
             if name in self.images():
                 raise UnusableInputError(
                     found=f"an image named {name!r} already",
                     expected="another name: images are never overwritten",
                     next_step="Choose another name, or remove that one first",
                 )
-            _keep(inside(folder, f"{safe_name(name)}{suffix}"), content)
+            _store(inside(folder, f"{safe_name(name)}{suffix}"), content)
         return name
 
     def labels(self, name: str) -> dict[str, Path]:
@@ -90,18 +90,18 @@ class Datastore:
         root = folder / _LABELS
         if not self._is_inside(_LABELS) or not root.is_dir():
             return {}
-        found = {}
-        for tag in sorted(place.name for place in root.iterdir() if place.is_dir()):
+        labels = {}
+        for tag in sorted(path.name for path in root.iterdir() if path.is_dir()):
             for suffix in _LABEL_SUFFIXES:
                 names = (_LABELS, tag, f"{name}{suffix}")
                 if self._is_inside(*names) and folder.joinpath(*names).is_file():
-                    found[tag] = folder.joinpath(*names)
+                    labels[tag] = folder.joinpath(*names)
                     break
-        return found
+        return labels
 
     def _is_inside(self, *names: str) -> bool:
         try:
-            inside(self._needed(), *names)
+            inside(self._required_folder(), *names)
         except UnusableInputError:
             return False
         return True
@@ -114,10 +114,10 @@ class Datastore:
         UnusableInputError
             There is no such label.
         """
-        place = self.labels(name).get(tag)
-        if place is None:
-            raise _none(f"label {tag!r:.40} of the image", name)
-        return place
+        path = self.labels(name).get(tag)
+        if path is None:
+            raise _not_found(f"label {tag!r:.40} of the image", name)
+        return path
 
     def save_label(
         self, name: str, tag: str, file_name: str, content: BinaryIO, notes: Notes
@@ -126,13 +126,13 @@ class Datastore:
         self.image(name)
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
-            raise _none("label with a supported suffix", file_name)
-        with self._alone() as folder:
-            place = inside(folder, _LABELS, safe_name(tag), f"{name}{suffix}")
-            _keep(place, content)
-            for other in _LABEL_SUFFIXES:
-                if other != suffix:
-                    place.with_name(f"{name}{other}").unlink(missing_ok=True)
+            raise _not_found("label with a supported suffix", file_name)
+        with self._locked_folder() as folder:
+            path = inside(folder, _LABELS, safe_name(tag), f"{name}{suffix}")
+            _store(path, content)
+            for other_suffix in _LABEL_SUFFIXES:
+                if other_suffix != suffix:
+                    path.with_name(f"{name}{other_suffix}").unlink(missing_ok=True)
         self.note(name, notes | {"ts": int(time.time())}, tag)
         return name
 
@@ -142,48 +142,50 @@ class Datastore:
 
     def note(self, name: str, notes: Notes, tag: str = "") -> None:
         """Add metadata to an image, or to its label."""
-        with self._alone() as folder:
-            place = inside(folder, _LABELS, _NOTES)
-            everything = self._all_notes()
-            below = everything.setdefault(name, {})
-            below[tag] = below.get(tag, {}) | notes
-            write_atomically(place, json.dumps(everything, indent=1).encode())
+        with self._locked_folder() as folder:
+            path = inside(folder, _LABELS, _NOTES)
+            all_notes = self._all_notes()
+            image_notes = all_notes.setdefault(name, {})
+            image_notes[tag] = image_notes.get(tag, {}) | notes
+            write_atomically(path, json.dumps(all_notes, indent=1).encode())
 
     def status(self) -> dict[str, Any]:
         """Return the number of images, and of labelled ones."""
         images = self.images()
         tags: dict[str, int] = {}
-        for name, place in images.items():
-            for tag in self._labels(place.parent, name):
+        for name, path in images.items():
+            for tag in self._labels(path.parent, name):
                 tags[tag] = tags.get(tag, 0) + 1
         return {"total": len(images), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def listing(self) -> dict[str, Any]:
         """Return all images with their labels in MONAI Label's format."""
         objects, notes = {}, self._all_notes()
-        for name, place in self.images().items():
-            mine = notes.get(name, {})
+        for name, path in self.images().items():
+            image_notes = notes.get(name, {})
             labels = {
-                tag: {"ext": _ext(label, name), "info": mine.get(tag, {})}
-                for tag, label in self._labels(place.parent, name).items()
+                tag: {"ext": _extension(label, name), "info": image_notes.get(tag, {})}
+                for tag, label in self._labels(path.parent, name).items()
             }
-            image = {"ext": _ext(place, name), "info": mine.get("", {})}
+            image = {"ext": _extension(path, name), "info": image_notes.get("", {})}
             objects[name] = {"image": image, "labels": labels}
         return {"name": "LesionLens", "description": "", "objects": objects}
 
     def unlabelled(self) -> list[str]:
         """Return the images without a final label, in order."""
         images = self.images()
-        return [n for n, place in images.items() if FINAL not in self._labels(place.parent, n)]
+        return [
+            name for name, path in images.items() if FINAL not in self._labels(path.parent, name)
+        ]
 
     @contextmanager
-    def _alone(self) -> Iterator[Path]:
-        """Yield the folder while no other thread or server changes what it holds."""
-        folder = self._needed()
+    def _locked_folder(self) -> Iterator[Path]:
+        """Yield the folder, locked against changes by other threads and servers."""
+        folder = self._required_folder()
         with self._lock, alone_in(folder):
             yield folder
 
-    def _needed(self) -> Path:
+    def _required_folder(self) -> Path:
         if self._folder is None:
             raise UnusableInputError(
                 found="a server without a datastore",
@@ -206,18 +208,18 @@ class Datastore:
             ) from error
 
 
-def _keep(path: Path, content: BinaryIO) -> None:
-    with atomic_file(path) as aside, aside.open("wb") as file:
+def _store(path: Path, content: BinaryIO) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         shutil.copyfileobj(content, file, _CHUNK_BYTES)
 
 
-def _ext(path: Path, name: str) -> str:
+def _extension(path: Path, name: str) -> str:
     return path.name.removeprefix(name)
 
 
-def _none(what: str, name: str) -> UnusableInputError:
+def _not_found(kind: str, name: str) -> UnusableInputError:
     return UnusableInputError(
-        found=f"no {what} {name!r:.80}",
+        found=f"no {kind} {name!r:.80}",
         expected="a name listed by the datastore",
         next_step="Request the list: GET /datastore/?output=all",
     )

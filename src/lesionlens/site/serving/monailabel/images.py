@@ -27,8 +27,8 @@ AUTO = "auto"
 """Value of `sequence` for automatic detection."""
 LIKELY = 0.6
 """Minimum probability for assigning a sequence to an unidentified volume, with a notice."""
-_UNPACKED_BYTES = 2**33
-_FILES = 20_000
+_MAX_UNPACKED_BYTES = 2**33
+_MAX_FILES = 20_000
 
 
 def suffix_of(name: str) -> str:
@@ -62,13 +62,13 @@ def image_name(file: str) -> str:
     >>> image_name("case.nii.gz")
     'case'
     """
-    plain = Path(file).name
-    suffix = next((s for s in SUFFIXES if plain.lower().endswith(s)), "")
-    return plain[: len(plain) - len(suffix)]
+    file_name = Path(file).name
+    suffix = next((s for s in SUFFIXES if file_name.lower().endswith(s)), "")
+    return file_name[: len(file_name) - len(suffix)]
 
 
 def study_of(
-    path: Path, request_params: Mapping[str, Any], aside: Path, context: RunContext
+    path: Path, request_params: Mapping[str, Any], scratch_folder: Path, context: RunContext
 ) -> Study:
     """Open an image as a study.
 
@@ -79,7 +79,7 @@ def study_of(
     request_params : mapping
         Parameters of the request: `sequence` is the sequence of a 3-D file ("auto" or missing: by
         its name, else by the image itself), `channels` are those of a 4-D file in order.
-    aside : Path
+    scratch_folder : Path
         Empty folder for unpacked files.
 
     Raises
@@ -88,15 +88,15 @@ def study_of(
         The image cannot be read, a 4-D file has no `channels`, or the sequence is unknown.
     """
     if path.is_file() and zipfile.is_zipfile(path):
-        unpack(path, aside)
-        return open_study(_only_folder(aside), context=context)
+        unpack(path, scratch_folder)
+        return open_study(_only_folder(scratch_folder), context=context)
     sequence = request_params.get("sequence")
     sequence = None if sequence in ("", AUTO) else sequence
     if path.is_dir() or sequence is not None:
-        named = {} if sequence is None else {_sequence(sequence): path}
-        return open_study(path, named=named or None, context=context)
-    if _volumes(path) > 1:
-        path = _split(path, request_params.get("channels"), aside)
+        path_by_sequence = {} if sequence is None else {_parse_sequence(sequence): path}
+        return open_study(path, named=path_by_sequence or None, context=context)
+    if _n_volumes(path) > 1:
+        path = _split_channels(path, request_params.get("channels"), scratch_folder)
     try:
         return open_study(path, context=context)
     except NothingRecognisedError as error:
@@ -105,10 +105,12 @@ def study_of(
 
 def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext) -> Study:
     """Open a volume as its most likely sequence, with a notice about the uncertainty."""
-    from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
+    from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, rarely needed
 
-    silent = error.study.set_aside
-    likeliest = sequence_from_image.judge(silent[0]).likeliest if len(silent) == 1 else ()
+    unidentified = error.study.set_aside
+    likeliest = (
+        sequence_from_image.judge(unidentified[0]).likeliest if len(unidentified) == 1 else ()
+    )
     if not likeliest or likeliest[0][1] < LIKELY:
         raise UnusableInputError(
             found=error.found,
@@ -116,30 +118,33 @@ def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext
             f"{LIKELY:.0%}",
             next_step=f'Name it in the params: "sequence": one of {", ".join(MrSequence)}',
         ) from error
-    (sequence, chance), (other, less) = likeliest
-    words = f"{sequence.display_name} ({chance:.0%}), else {other.display_name} ({less:.0%})"
+    (sequence, probability), (other, other_probability) = likeliest
+    likelihoods = (
+        f"{sequence.display_name} ({probability:.0%}), "
+        f"else {other.display_name} ({other_probability:.0%})"
+    )
     notice = (
-        f"In doubt: nothing identifies the sequence; by the image it is most likely {words}. It "
-        f'was read as {sequence.display_name}; if that is wrong, send "sequence": "{other}" in the '
-        "params."
+        "In doubt: nothing identifies the sequence; by the image it is most likely "
+        f"{likelihoods}. It was read as {sequence.display_name}; if that is wrong, send "
+        f'"sequence": "{other}" in the params.'
     )
     if {sequence, other} == {MrSequence.T1, MrSequence.T1C}:
         notice += " Whether contrast was given is in doubt, and so is every enhancing region."
     study = open_study(path, named={sequence: path}, context=context)
     series = replace(
         study.series[sequence],
-        detected_by=f"the image itself, in doubt: {words}",
-        confidence=round(sequence_from_image.CONFIDENCE * chance, 2),
+        detected_by=f"the image itself, in doubt: {likelihoods}",
+        confidence=round(sequence_from_image.CONFIDENCE * probability, 2),
         witness=EvidenceKind.IMAGE,
     )
     return replace(study, series={sequence: series}, notices=(*study.notices, notice))
 
 
-def as_volume(path: Path, aside: Path) -> Path:
+def as_volume(path: Path, scratch_folder: Path) -> Path:
     """Return an image as one file for a viewer.
 
     Of a folder or archive, the reference sequence, which has the grid of the label maps, is written
-    as NIfTI into the folder `aside`.
+    as NIfTI into the folder `scratch_folder`.
 
     Raises
     ------
@@ -148,16 +153,16 @@ def as_volume(path: Path, aside: Path) -> Path:
     """
     if path.is_file() and not zipfile.is_zipfile(path):
         return path
-    study = study_of(path, {}, aside, SILENT)
+    study = study_of(path, {}, scratch_folder, SILENT)
     series = study.series[reference_of(study.series)]
     volume = Volume(series.load(), series.grid)
-    return write_volume(aside / volume_name(path), volume, codes=series.nifti_codes)
+    return write_volume(scratch_folder / volume_name(path), volume, codes=series.nifti_codes)
 
 
 def checksum_of(volume: Path) -> str:
     """Return the checksum of a file for a viewer, as 3D Slicer's plug-in compares it.
 
-    Without one, a file of that name in its cache is shown in place of this one, whatever it holds.
+    Without a checksum the plug-in shows any file of that name in its cache instead of this one.
     """
     return f"SHA256:{sha256_of(volume)}"
 
@@ -170,8 +175,8 @@ def volume_name(path: Path) -> str:
     >>> volume_name(Path("case.zip")), volume_name(Path("case.nii"))
     ('case.nii.gz', 'case.nii')
     """
-    plain = path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir()
-    return path.name if plain else f"{image_name(path.name)}.nii.gz"
+    is_nifti = path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir()
+    return path.name if is_nifti else f"{image_name(path.name)}.nii.gz"
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -183,15 +188,18 @@ def unpack(archive: Path, folder: Path) -> None:
         The archive is damaged or too large.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
-            listed = opened.infolist()
-            if len(listed) > _FILES or sum(one.file_size for one in listed) > _UNPACKED_BYTES:
+        with zipfile.ZipFile(archive) as zip_file:
+            members = zip_file.infolist()
+            if (
+                len(members) > _MAX_FILES
+                or sum(member.file_size for member in members) > _MAX_UNPACKED_BYTES
+            ):
                 raise UnusableInputError(
                     found="an archive larger than a study",
-                    expected=f"at most {_FILES} files of {_UNPACKED_BYTES / 2**30:.0f} GB",
+                    expected=f"at most {_MAX_FILES} files of {_MAX_UNPACKED_BYTES / 2**30:.0f} GB",
                     next_step="Send one study",
                 )
-            opened.extractall(folder)
+            zip_file.extractall(folder)
     except (zipfile.BadZipFile, RuntimeError, OSError) as error:
         if is_full_disk(error):
             raise
@@ -203,11 +211,11 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _only_folder(folder: Path) -> Path:
-    inside = [*folder.iterdir()]
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+    entries = [*folder.iterdir()]
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
-def _sequence(name: Any) -> MrSequence:
+def _parse_sequence(name: Any) -> MrSequence:
     try:
         return MrSequence(str(name).lower())
     except ValueError:
@@ -218,7 +226,7 @@ def _sequence(name: Any) -> MrSequence:
         ) from None
 
 
-def _volumes(path: Path) -> int:
+def _n_volumes(path: Path) -> int:
     try:
         shape = nib.load(path).shape
     except Exception as error:  # noqa: BLE001  nibabel raises many types
@@ -230,22 +238,22 @@ def _volumes(path: Path) -> int:
     return int(np.prod(shape[3:], dtype=int))
 
 
-def _split(path: Path, channels: Any, aside: Path) -> Path:
+def _split_channels(path: Path, channels: Any, scratch_folder: Path) -> Path:
     """Write each volume of a 4-D file under the name of its sequence."""
     if channels is None:
-        raise _unnamed(f"a 4-D file of {_volumes(path)} volumes and no names for them")
+        raise _channels_error(f"a 4-D file of {_n_volumes(path)} volumes and no names for them")
     if not isinstance(channels, Sequence) or isinstance(channels, str):
         channels = str(channels).split(",")
-    names = [_sequence(str(name).strip()) for name in channels]
-    if len(names) != _volumes(path) or len(set(names)) != len(names):
-        raise _unnamed(f"{len(names)} names for {_volumes(path)} volumes")
+    names = [_parse_sequence(str(name).strip()) for name in channels]
+    if len(names) != _n_volumes(path) or len(set(names)) != len(names):
+        raise _channels_error(f"{len(names)} names for {_n_volumes(path)} volumes")
     image = nib.load(path)
-    for number, name in enumerate(names):
-        nib.save(image.slicer[..., number], aside / f"{name.value}.nii.gz")
-    return aside
+    for index, name in enumerate(names):
+        nib.save(image.slicer[..., index], scratch_folder / f"{name.value}.nii.gz")
+    return scratch_folder
 
 
-def _unnamed(found: str) -> UnusableInputError:
+def _channels_error(found: str) -> UnusableInputError:
     return UnusableInputError(
         found=found,
         expected="a different sequence for each volume",

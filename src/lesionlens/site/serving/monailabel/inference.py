@@ -60,7 +60,7 @@ class Inference:
 
     def __init__(self, request: InferenceRequest) -> None:
         self._request = request
-        self._found: Inferred | None = None
+        self._result: Inferred | None = None
         self.on_start: Callable[[], None] = lambda: None
         """Called when its turn comes."""
         self.job = Job(self._work)
@@ -74,22 +74,22 @@ class Inference:
         LesionLensError
             As raised by `Lens`, or the image cannot be opened.
         """
-        if self.job.error is not None or self._found is None:
+        if self.job.error is not None or self._result is None:
             raise self.job.error or CancelledError()
-        return self._found
+        return self._result
 
     def _work(self, job: Job) -> bytes:
         self.on_start()
-        with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-            self._found = self._answer(Path(aside), job.context)
+        with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
+            self._result = self._run(Path(scratch_folder), job.context)
         return b"done"
 
-    def _answer(self, aside: Path, context: RunContext) -> Inferred:
+    def _run(self, scratch_folder: Path, context: RunContext) -> Inferred:
         request = self._request
-        study = study_of(request.image, request.request_params, aside, context)
-        began = time.perf_counter()
+        study = study_of(request.image, request.request_params, scratch_folder, context)
+        start = time.perf_counter()
         result = Lens(engine=request.engine)(study, context=context)
-        return _inferred(result.analysis, request.output, time.perf_counter() - began)
+        return _inferred(result.analysis, request.output, time.perf_counter() - start)
 
 
 def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> Inferred:
@@ -105,29 +105,29 @@ def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> In
         return Inferred(params)
     with tempfile.TemporaryDirectory(prefix=own_prefix()) as folder:
         if output is RequestedOutput.DICOM_SEG:
-            return Inferred(params, "seg.dcm", _segmentation(analysis, Path(folder)))
-        place = Path(folder) / "label.nii.gz"
-        nifti.write_volume(place, analysis.volumes.all_labels, codes=nifti.codes_of(analysis))
-        return Inferred(params, place.name, place.read_bytes())
+            return Inferred(params, "seg.dcm", _dicom_segmentation(analysis, Path(folder)))
+        path = Path(folder) / "label.nii.gz"
+        nifti.write_volume(path, analysis.volumes.all_labels, codes=nifti.codes_of(analysis))
+        return Inferred(params, path.name, path.read_bytes())
 
 
-def _segmentation(analysis: Analysis, folder: Path) -> bytes:
+def _dicom_segmentation(analysis: Analysis, folder: Path) -> bytes:
     exporter = DicomExporter()
-    missing = exporter.missing(analysis)
-    if missing is None and not analysis.findings.candidates:
-        missing = "no region is flagged, and a segmentation without a segment is invalid"
-    if missing is not None:
+    reason = exporter.missing(analysis)
+    if reason is None and not analysis.findings.candidates:
+        reason = "no region is flagged, and a segmentation without a segment is invalid"
+    if reason is not None:
         raise UnusableInputError(
-            found=f"no DICOM Segmentation: {missing}",
+            found=f"no DICOM Segmentation: {reason}",
             expected="a DICOM study with a flagged region",
             next_step="Request output=image or output=json",
         )
     exporter.write(analysis, folder)
-    written = next(folder.rglob("seg.dcm"), None)
-    if written is None:
+    path = next(folder.rglob("seg.dcm"), None)
+    if path is None:
         raise ResourceError(
             found="no DICOM Segmentation that could be written",
             expected="one",
             next_step="Request output=image",
         )
-    return written.read_bytes()
+    return path.read_bytes()

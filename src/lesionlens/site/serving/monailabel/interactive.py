@@ -49,8 +49,8 @@ REGIONS: dict[str, Region] = {
     **{name: region for region in Region for name in (region.value, region.display_name)},
 }
 """Labels that name a region; any other label means the object at the prompts."""
-_REQUEST_PARAMS = ("sequence", "channels")
-_STUDIES, _MAX_POINTS = 4, 64
+_CACHE_PARAMS = ("sequence", "channels")
+_MAX_STUDIES, _MAX_POINTS = 4, 64
 RequestParams = Mapping[str, Any]
 
 
@@ -60,7 +60,7 @@ class PromptedStudy:
 
     image: Path
     prepared: PreparedStudy
-    chances: prompted.AnalysedProbability
+    probability: prompted.AnalysedProbability
     codes: tuple[int, int]
     """sform and qform codes of the reference, as in `results.export.nifti`."""
 
@@ -68,7 +68,7 @@ class PromptedStudy:
     def bytes(self) -> int:
         """Memory held by the study."""
         images = self.prepared.channels.nbytes + self.prepared.brain.nbytes
-        return int(images) + self.chances.bytes
+        return int(images) + self.probability.bytes
 
 
 class PromptedStudies:
@@ -78,57 +78,59 @@ class PromptedStudies:
 
     Parameters
     ----------
-    most_bytes : int
+    max_bytes : int
         Memory limit for all studies.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._all: OrderedDict[tuple[object, ...], PromptedStudy] = OrderedDict()
-        self.own = StudyPrompts()
+        self._cached: OrderedDict[tuple[object, ...], PromptedStudy] = OrderedDict()
+        self.fallback_prompter = StudyPrompts()
         """Answers prompts for engines without prompt support."""
 
     def find(self, request: InferenceRequest, context: RunContext) -> PromptedStudy:
         """Return a prepared and predicted study, cached."""
-        named = (repr(request.request_params.get(name)) for name in _REQUEST_PARAMS)
-        key = (id(request.engine), _state(request.image), *named)
+        param_values = (repr(request.request_params.get(name)) for name in _CACHE_PARAMS)
+        key = (id(request.engine), _file_state(request.image), *param_values)
         with self._lock:
-            found = self._all.pop(key, None)
-        found = found or _predicted(request, context)
+            cached = self._cached.pop(key, None)
+        cached = cached or _predict_study(request, context)
         with self._lock:
-            self._all[key] = found
-            held = sum(study.bytes for study in self._all.values())
-            while len(self._all) > 1 and (len(self._all) > _STUDIES or held > self._most_bytes):
-                held -= self._all.popitem(last=False)[1].bytes
-        return found
+            self._cached[key] = cached
+            total_bytes = sum(study.bytes for study in self._cached.values())
+            while len(self._cached) > 1 and (
+                len(self._cached) > _MAX_STUDIES or total_bytes > self._max_bytes
+            ):
+                total_bytes -= self._cached.popitem(last=False)[1].bytes
+        return cached
 
     @property
     def bytes(self) -> int:
         """Memory held by all of them."""
         with self._lock:
-            return sum(study.bytes for study in self._all.values())
+            return sum(study.bytes for study in self._cached.values())
 
-    def drop_gone(self) -> list[Path]:
+    def drop_missing(self) -> list[Path]:
         """Release studies whose image was removed; return these images."""
         with self._lock:
-            gone = [key for key, study in self._all.items() if not study.image.exists()]
-            images = [self._all.pop(key).image for key in gone]
+            missing = [key for key, study in self._cached.items() if not study.image.exists()]
+            images = [self._cached.pop(key).image for key in missing]
         if images:
-            self.own.forget()
+            self.fallback_prompter.forget()
         return images
 
 
-def _predicted(request: InferenceRequest, context: RunContext) -> PromptedStudy:
-    with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-        study = study_of(request.image, request.request_params, Path(aside), context)
+def _predict_study(request: InferenceRequest, context: RunContext) -> PromptedStudy:
+    with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
+        study = study_of(request.image, request.request_params, Path(scratch_folder), context)
         prepared = prepare(study, context)
-    chances = predict(request.engine, prepared, context=context).probability
-    found = native.resample_regions(chances, prepared, nested=True)
+    probability = predict(request.engine, prepared, context=context).probability
+    resampled = native.resample_regions(probability, prepared, nested=True)
     return PromptedStudy(
         request.image,
         prepared,
-        prompted.AnalysedProbability(found, prepared),
+        prompted.AnalysedProbability(resampled, prepared),
         study.series[prepared.reference].nifti_codes,
     )
 
@@ -149,8 +151,8 @@ class PromptInference(Inference):
         self._studies, self._start = studies, start
 
     @override
-    def _answer(self, aside: Path, context: RunContext) -> Inferred:
-        request, began = self._request, time.perf_counter()
+    def _run(self, scratch_folder: Path, context: RunContext) -> Inferred:
+        request, start = self._request, time.perf_counter()
         if request.output is RequestedOutput.DICOM_SEG:
             raise UnusableInputError(
                 found="a request for a DICOM Segmentation with points",
@@ -159,38 +161,37 @@ class PromptInference(Inference):
             )
         rounds = rounds_of(request.request_params)
         study = self._studies.find(request, context)
-        found = self._pointed(rounds, study, aside, context)
+        result = self._prompted_volume(rounds, study, scratch_folder, context)
         params = {
             "label_names": {str(request.request_params.get("label") or LESION): 1},
-            "latencies": {"total": round(time.perf_counter() - began, 2)},
+            "latencies": {"total": round(time.perf_counter() - start, 2)},
             "prompts": rounds[-1].as_json(),
-            "made_by": found.made_by,
+            "made_by": result.made_by,
             "notices": [*study.prepared.notices],
             "device": request.engine.info.device,
         }
         if request.output is RequestedOutput.JSON:
             return Inferred(params)
-        mask = Volume(found.mask.astype(np.uint8), found.grid)
-        place = nifti.write_volume(aside / "label.nii.gz", mask, codes=study.codes)
-        return Inferred(params, place.name, place.read_bytes())
+        mask = Volume(result.mask.astype(np.uint8), result.grid)
+        path = nifti.write_volume(scratch_folder / "label.nii.gz", mask, codes=study.codes)
+        return Inferred(params, path.name, path.read_bytes())
 
-    def _pointed(
-        self, rounds: list[Prompts], study: PromptedStudy, aside: Path, context: RunContext
+    def _prompted_volume(
+        self, rounds: list[Prompts], study: PromptedStudy, scratch_folder: Path, context: RunContext
     ) -> PromptedVolume:
         prepared = study.prepared
-        prompter = as_promptable(self._request.engine) or self._studies.own
+        prompter = as_promptable(self._request.engine) or self._studies.fallback_prompter
 
-        def answer(question: PromptRequest) -> PromptResponse:
+        def answer(request: PromptRequest) -> PromptResponse:
             context.check("answering points")
-            known = study.chances
-            return answer_prompts(prompter, prepared, question, known, context=context)
+            return answer_prompts(prompter, prepared, request, study.probability, context=context)
 
         def ask(prompts: Prompts, start: NDArray[np.bool_] | None) -> PromptedVolume:
             return prompted.segment_prompts(prompts, prepared, answer, start)
 
         start = None
         if self._start is not None:
-            labels = _labels(self._start, prepared.native, aside)
+            labels = _read_outline(self._start, prepared.native, scratch_folder)
             start = prompted.outline_in(labels, rounds[0].region)
         return prompted.replay(rounds, ask, start)
 
@@ -211,31 +212,35 @@ def rounds_of(request_params: RequestParams) -> list[Prompts]:
 
     Examples
     --------
-    >>> [len(one.points) for one in rounds_of({"foreground": [[1, 2, 3], [4, 5, 6]]})]
+    >>> [len(prompts.points) for prompts in rounds_of({"foreground": [[1, 2, 3], [4, 5, 6]]})]
     [1, 2]
     """
-    every = Prompts.of(
-        [(at, yes) for name, yes in _SIDES for at in _listed(request_params, name)],
+    prompts = Prompts.of(
+        [
+            (point, is_foreground)
+            for name, is_foreground in _POINT_KEYS
+            for point in _points_in(request_params, name)
+        ],
         box=_box(request_params.get("roi")),
         region=REGIONS.get(str(request_params.get("label") or "").lower()),
     )
-    if len(every.points) > _MAX_POINTS or not (every.points or every.box):
+    if len(prompts.points) > _MAX_POINTS or not (prompts.points or prompts.box):
         raise UnusableInputError(
-            found=f"{len(every.points)} points and no box",
+            found=f"{len(prompts.points)} points and no box",
             expected=f"1 to {_MAX_POINTS} points, or a box",
             next_step='Send "foreground": [[i, j, k]] in the params: voxels of the image',
         )
-    first = 0 if every.box else 1
-    counts = range(first, len(every.points) + 1)
-    return [Prompts(every.points[:n], (), every.box, (), every.region) for n in counts]
+    n_first = 0 if prompts.box else 1
+    counts = range(n_first, len(prompts.points) + 1)
+    return [Prompts(prompts.points[:n], (), prompts.box, (), prompts.region) for n in counts]
 
 
-_SIDES = (("foreground", True), ("background", False))
+_POINT_KEYS = (("foreground", True), ("background", False))
 
 
-def _listed(request_params: RequestParams, name: str) -> list[Any]:
-    given = request_params.get(name)
-    return [one for one in given or () if one] if isinstance(given, list | None) else [given]
+def _points_in(request_params: RequestParams, name: str) -> list[Any]:
+    value = request_params.get(name)
+    return [point for point in value or () if point] if isinstance(value, list | None) else [value]
 
 
 def _box(roi: Any) -> Any:
@@ -246,13 +251,13 @@ def _box(roi: Any) -> Any:
     return roi[::2], roi[1::2]
 
 
-def _state(image: Path) -> tuple[object, ...]:
+def _file_state(image: Path) -> tuple[object, ...]:
     """Return a key that changes with the image."""
     files = sorted(image.rglob("*")) if image.is_dir() else [image]
-    return tuple((str(one), one.stat().st_mtime_ns, one.stat().st_size) for one in files)
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
 
 
-def _labels(content: bytes, grid: Grid, aside: Path) -> NDArray[Any]:
+def _read_outline(content: bytes, grid: Grid, scratch_folder: Path) -> NDArray[Any]:
     """Read the label map to correct, (I, J, K).
 
     Raises
@@ -260,18 +265,18 @@ def _labels(content: bytes, grid: Grid, aside: Path) -> NDArray[Any]:
     UnusableInputError
         The label map is not NIfTI, or on another grid.
     """
-    place = aside / ("start.nii.gz" if content[:2] == b"\x1f\x8b" else "start.nii")
-    place.write_bytes(content)
+    path = scratch_folder / ("start.nii.gz" if content[:2] == b"\x1f\x8b" else "start.nii")
+    path.write_bytes(content)
     try:
-        header = read_header(place)
+        header = read_header(path)
         if header.grid.matches(grid, 0.01):
-            return read_stored(place, grid.shape)
+            return read_stored(path, grid.shape)
     except UnusableInputError as error:
-        raise _odd_outline(f"a label map that cannot be used: {error.found}") from None
-    raise _odd_outline(f"a label map of {header.grid.shape} voxels, or with another affine")
+        raise _outline_error(f"a label map that cannot be used: {error.found}") from None
+    raise _outline_error(f"a label map of {header.grid.shape} voxels, or with another affine")
 
 
-def _odd_outline(found: str) -> UnusableInputError:
+def _outline_error(found: str) -> UnusableInputError:
     return UnusableInputError(
         found=found,
         expected="NIfTI on the grid of the image",

@@ -34,7 +34,7 @@ def _adapter(request: Request) -> Adapter:
     return adapter
 
 
-All = Annotated[Adapter, Depends(_adapter)]
+SharedAdapter = Annotated[Adapter, Depends(_adapter)]
 
 
 def make_router() -> APIRouter:
@@ -65,12 +65,12 @@ def _add_auth(router: APIRouter) -> None:
 
 def _add_info(router: APIRouter) -> None:
     @router.get("/info/", dependencies=[Depends(admitted)])
-    def info(adapter: All) -> dict[str, Any]:
+    def info(adapter: SharedAdapter) -> dict[str, Any]:
         return adapter.info()
 
     @router.post("/activelearning/{strategy}", dependencies=[Depends(admitted)])
     async def next_sample(
-        adapter: All,
+        adapter: SharedAdapter,
         request: Request,
         strategy: str,
         params: Annotated[dict[str, Any] | None, Body()] = None,
@@ -107,75 +107,79 @@ class InferenceQuery:
 def _add_infer(router: APIRouter) -> None:
     @router.post("/infer/{model}")
     async def run(
-        adapter: All,
+        adapter: SharedAdapter,
         owner: Owner,
         request: Request,
         model: str,
-        asked: Annotated[InferenceQuery, Depends()],
+        query: Annotated[InferenceQuery, Depends()],
         params: Annotated[str, Form()] = "{}",
         file: Annotated[UploadFile | None, File()] = None,
         label: Annotated[UploadFile | None, File()] = None,
     ) -> Response:
         engine = adapter.engine(model)
-        request_params, sent, session_id = _json(params), None, asked.session_id
+        request_params, upload_name, session_id = _parse_params(params), None, query.session_id
         if file is not None and not session_id:
-            sent, _ = await run_in_threadpool(adapter.uploads.add, owner, [_named(file)], 0)
-            session_id = sent
+            upload_name, _ = await run_in_threadpool(
+                adapter.uploads.add, owner, [_name_and_content(file)], 0
+            )
+            session_id = upload_name
         try:
-            image = adapter.image(owner, asked.image, session_id)
-            async with contextmanager_in_threadpool(image) as place:
+            image = adapter.image(owner, query.image, session_id)
+            async with contextmanager_in_threadpool(image) as path:
                 start = None if label is None else await label.read()
-                wanted = InferenceRequest(engine, place, request_params, asked.output)
-                inference = adapter.inference(model, wanted, start)
-                found = await adapter.infer(request, owner, inference)
+                inference_request = InferenceRequest(engine, path, request_params, query.output)
+                inference = adapter.inference(model, inference_request, start)
+                inferred = await adapter.infer(request, owner, inference)
         finally:
-            if sent is not None:
-                await run_in_threadpool(adapter.uploads.remove, owner, sent)
-        return _response(found.params, found.file_name, found.content, asked.output)
+            if upload_name is not None:
+                await run_in_threadpool(adapter.uploads.remove, owner, upload_name)
+        return _response(inferred.params, inferred.file_name, inferred.content, query.output)
 
 
 def _response(
     params: dict[str, Any], name: str, content: bytes, output: RequestedOutput
 ) -> Response:
-    about = json.dumps(params).encode()
+    params_json = json.dumps(params).encode()
     if output is RequestedOutput.JSON:
-        return Response(about, media_type="application/json")
+        return Response(params_json, media_type="application/json")
     if output is not RequestedOutput.ALL:
-        kind = "application/dicom" if output is RequestedOutput.DICOM_SEG else _NIFTI
+        media_type = "application/dicom" if output is RequestedOutput.DICOM_SEG else _NIFTI
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Response(content, media_type=kind, headers=headers)
-    body, kind = encode_multipart_formdata(
+        return Response(content, media_type=media_type, headers=headers)
+    body, media_type = encode_multipart_formdata(
         [
-            ("params", (None, about, "application/json")),  # type: ignore[list-item]
+            ("params", (None, params_json, "application/json")),  # type: ignore[list-item]
             ("image", (name, content, _NIFTI)),
         ]
     )
-    return Response(body, media_type=kind)
+    return Response(body, media_type=media_type)
 
 
 def _add_sessions(router: APIRouter) -> None:
     @router.put("/session/")
     def create(
-        adapter: All,
+        adapter: SharedAdapter,
         owner: Owner,
         files: Annotated[list[UploadFile], File()],
         expiry: int = 0,
     ) -> dict[str, Any]:
-        name, upload = adapter.uploads.add(owner, [_named(one) for one in files], expiry)
+        name, upload = adapter.uploads.add(
+            owner, [_name_and_content(file) for file in files], expiry
+        )
         return {"session_id": name, "session_info": upload.info(name)}
 
     @router.get("/session/{session_id}")
-    def find(adapter: All, owner: Owner, session_id: str) -> dict[str, Any]:
+    def find(adapter: SharedAdapter, owner: Owner, session_id: str) -> dict[str, Any]:
         return adapter.uploads.find(owner, session_id).info(session_id)
 
     @router.delete("/session/{session_id}")
-    def remove(adapter: All, owner: Owner, session_id: str) -> dict[str, Any]:
+    def remove(adapter: SharedAdapter, owner: Owner, session_id: str) -> dict[str, Any]:
         return adapter.uploads.remove(owner, session_id).info(session_id)
 
 
 def _add_datastore(router: APIRouter) -> None:
     @router.get("/datastore/", dependencies=[Depends(admitted)])
-    def listing(adapter: All, output: str = "stats") -> Any:
+    def listing(adapter: SharedAdapter, output: str = "stats") -> Any:
         store = adapter.datastore
         if output == "train":
             images = [name for name in store.images() if FINAL in store.labels(name)]
@@ -185,89 +189,95 @@ def _add_datastore(router: APIRouter) -> None:
     @router.put("/datastore/", dependencies=[Depends(admitted)])
     @router.put("/datastore/image", dependencies=[Depends(admitted)])
     def add(
-        adapter: All,
+        adapter: SharedAdapter,
         file: Annotated[UploadFile, File()],
         image: str = "",
         params: Annotated[str, Form()] = "{}",
     ) -> dict[str, Any]:
-        name, content = _named(file)
-        kept = adapter.datastore.add_image(image or image_name(name), name, content)
-        notes = _json(params)
+        name, content = _name_and_content(file)
+        stored_name = adapter.datastore.add_image(image or image_name(name), name, content)
+        notes = _parse_params(params)
         if notes:
-            adapter.datastore.note(kept, notes)
-        return {"image": kept}
+            adapter.datastore.note(stored_name, notes)
+        return {"image": stored_name}
 
     @router.api_route("/datastore/image", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
-    async def image(adapter: All, image: str, request: Request) -> Response:
-        aside = tempfile.TemporaryDirectory(prefix=own_prefix())
+    async def image(adapter: SharedAdapter, image: str, request: Request) -> Response:
+        scratch_folder = tempfile.TemporaryDirectory(prefix=own_prefix())
         try:
-            place = await asyncio.get_running_loop().run_in_executor(
+            path = await asyncio.get_running_loop().run_in_executor(
                 request.app.state.heavy,
-                lambda: as_volume(adapter.datastore.image(image), Path(aside.name)),
+                lambda: as_volume(adapter.datastore.image(image), Path(scratch_folder.name)),
             )
         except BaseException:
-            aside.cleanup()
+            scratch_folder.cleanup()
             raise
-        done = BackgroundTask(aside.cleanup)
-        return FileResponse(place, media_type=_NIFTI, filename=place.name, background=done)
+        cleanup = BackgroundTask(scratch_folder.cleanup)
+        return FileResponse(path, media_type=_NIFTI, filename=path.name, background=cleanup)
 
     @router.get("/datastore/image/info", dependencies=[Depends(admitted)])
-    def image_notes(adapter: All, image: str) -> dict[str, Any]:
+    def image_notes(adapter: SharedAdapter, image: str) -> dict[str, Any]:
         adapter.datastore.image(image)
         return adapter.datastore.notes(image)
 
     @router.put("/datastore/image/info", dependencies=[Depends(admitted)])
-    def note_image(adapter: All, image: str, info: Annotated[str, Form()] = "{}") -> dict[str, Any]:
+    def note_image(
+        adapter: SharedAdapter, image: str, info: Annotated[str, Form()] = "{}"
+    ) -> dict[str, Any]:
         adapter.datastore.image(image)
-        adapter.datastore.note(image, _json(info))
+        adapter.datastore.note(image, _parse_params(info))
         return adapter.datastore.notes(image)
 
 
 def _add_labels(router: APIRouter) -> None:
     @router.put("/datastore/label", dependencies=[Depends(admitted)])
     def save(
-        adapter: All,
+        adapter: SharedAdapter,
         image: str,
         label: Annotated[UploadFile, File()],
         tag: str = FINAL,
         params: Annotated[str, Form()] = "{}",
     ) -> dict[str, Any]:
-        name, content = _named(label)
-        kept = adapter.datastore.save_label(image, tag or FINAL, name, content, _json(params))
-        return {"image": image, "label": kept}
+        name, content = _name_and_content(label)
+        stored_name = adapter.datastore.save_label(
+            image, tag or FINAL, name, content, _parse_params(params)
+        )
+        return {"image": image, "label": stored_name}
 
     @router.api_route("/datastore/label", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
-    def take(adapter: All, label: str = "", tag: str = FINAL, image: str = "") -> Response:
-        place = adapter.datastore.label(label or image, tag)
-        return FileResponse(place, media_type=_NIFTI, filename=place.name)
+    def get_label(
+        adapter: SharedAdapter, label: str = "", tag: str = FINAL, image: str = ""
+    ) -> Response:
+        path = adapter.datastore.label(label or image, tag)
+        return FileResponse(path, media_type=_NIFTI, filename=path.name)
 
     @router.delete("/datastore/label", dependencies=[Depends(admitted)])
-    def remove(adapter: All, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
+    def remove(adapter: SharedAdapter, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
         adapter.datastore.label(id, tag).unlink()
         return {}
 
     @router.get("/datastore/label/info", dependencies=[Depends(admitted)])
-    def notes(adapter: All, label: str, tag: str = FINAL) -> dict[str, Any]:
+    def notes(adapter: SharedAdapter, label: str, tag: str = FINAL) -> dict[str, Any]:
         adapter.datastore.label(label, tag)
         return adapter.datastore.notes(label, tag)
 
 
-def _named(file: UploadFile) -> tuple[str, BinaryIO]:
+def _name_and_content(file: UploadFile) -> tuple[str, BinaryIO]:
     return file.filename or "image.nii.gz", file.file
 
 
-def _json(text: str) -> dict[str, Any]:
+def _parse_params(text: str) -> dict[str, Any]:
     try:
-        found = parse_json(text or "{}")
+        value = parse_json(text or "{}")
     except ValueError:
-        found = None
-    if not isinstance(found, dict | None) or found is None:
+        value = None
+    if not isinstance(value, dict | None) or value is None:
         raise UnusableInputError(
             found="params that are not a JSON object",
             expected='a JSON object such as {"sequence": "flair"}',
             next_step="Omit or correct them",
         )
-    return found
+    return value
 
 
 def _no_training() -> NotFoundError:

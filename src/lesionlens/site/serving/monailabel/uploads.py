@@ -34,26 +34,26 @@ def own_prefix() -> str:
 def sweep() -> None:
     """Remove folders of killed servers of this user."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        process = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if process.isdecimal() and _is_own(folder) and not _runs(int(process)):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and _is_own(folder) and not _is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this user created it; always false on Windows, where `os.kill` ends a process.
+    """Return whether this user created it; False on Windows, where `os.kill` ends a process.
 
     Another server that ends, or starts, may have removed it meanwhile.
     """
-    own = False
+    is_own = False
     if sys.platform != "win32":
         with suppress(FileNotFoundError):
-            own = folder.stat().st_uid == os.getuid()
-    return own
+            is_own = folder.stat().st_uid == os.getuid()
+    return is_own
 
 
-def _runs(process: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -70,9 +70,9 @@ class Upload:
     expiry_s: int
     size_bytes: int = 0
     created: float = field(default_factory=time.time)
-    begun: float = field(default_factory=time.monotonic)
-    used: float = field(default_factory=time.monotonic)
-    """Last use, by a clock that nobody sets."""
+    started: float = field(default_factory=time.monotonic)
+    last_used: float = field(default_factory=time.monotonic)
+    """Last use, by the monotonic clock."""
     requests: int = 0
     """Number of requests that need the image, queued or running."""
 
@@ -84,7 +84,7 @@ class Upload:
             "image": self.image.name,
             "meta": {},
             "create_ts": int(self.created),
-            "last_access_ts": int(self.created + self.used - self.begun),
+            "last_access_ts": int(self.created + self.last_used - self.started),
             "expiry": self.expiry_s,
         }
 
@@ -94,17 +94,19 @@ class Uploads:
 
     Parameters
     ----------
-    most_bytes : int
+    max_bytes : int
         Disk space for all uploads.
-    removed : callable
+    on_removed : callable
         Receives each upload that was removed or has expired.
     """
 
-    def __init__(self, most_bytes: int, removed: Callable[[Upload], None] = lambda _: None) -> None:
+    def __init__(
+        self, max_bytes: int, on_removed: Callable[[Upload], None] = lambda _: None
+    ) -> None:
         sweep()
-        self._most_bytes, self._removed = most_bytes, removed
+        self._max_bytes, self._on_removed = max_bytes, on_removed
         self._root: Path | None = None
-        self._all: dict[str, tuple[str, Upload]] = {}
+        self._uploads: dict[str, tuple[str, Upload]] = {}
         self._lock = threading.Lock()
 
     def add(
@@ -124,24 +126,24 @@ class Uploads:
         size = sum(_size(content) for _, content in files)
         expiry = min(expiry_s, _EXPIRY_S) if expiry_s > 0 else _EXPIRY_S
         with self._lock:
-            self._check_room(owner, size)
+            self._check_capacity(owner, size)
             self._root = self._root or Path(tempfile.mkdtemp(prefix=own_prefix()))
             upload = Upload(self._root / name, self._root / name, expiry, size)
-            self._all[name] = (owner, upload)
+            self._uploads[name] = (owner, upload)
         try:
-            upload.image = _written(upload.folder, files)
+            upload.image = _write_files(upload.folder, files)
         except BaseException:
             self.remove(owner, name)
             raise
         return name, upload
 
-    def _check_room(self, owner: str, size: int) -> None:
-        mine = sum(who == owner for who, _ in self._all.values())
-        held = sum(upload.size_bytes for _, upload in self._all.values())
-        if mine >= MAX_UPLOADS_EACH or held + size > self._most_bytes:
+    def _check_capacity(self, owner: str, size: int) -> None:
+        n_owned = sum(upload_owner == owner for upload_owner, _ in self._uploads.values())
+        used_bytes = sum(upload.size_bytes for _, upload in self._uploads.values())
+        if n_owned >= MAX_UPLOADS_EACH or used_bytes + size > self._max_bytes:
             raise FullError(
-                found=f"{mine} images of this key and {held / 2**20:.0f} MB of all keys",
-                expected=f"at most {MAX_UPLOADS_EACH} and {self._most_bytes / 2**20:.0f} MB",
+                found=f"{n_owned} images of this key and {used_bytes / 2**20:.0f} MB of all keys",
+                expected=f"at most {MAX_UPLOADS_EACH} and {self._max_bytes / 2**20:.0f} MB",
                 next_step="End a session that is no longer needed (DELETE), or wait",
             )
 
@@ -155,14 +157,14 @@ class Uploads:
         """
         self.expire()
         with self._lock:
-            mine, upload = self._all.get(name, ("", None))
-            if upload is None or mine != owner:
+            upload_owner, upload = self._uploads.get(name, ("", None))
+            if upload is None or upload_owner != owner:
                 raise GoneError("session")
-            upload.used = time.monotonic()
+            upload.last_used = time.monotonic()
             return upload
 
     @contextmanager
-    def held(self, owner: str, name: str) -> Iterator[Upload]:
+    def in_use(self, owner: str, name: str) -> Iterator[Upload]:
         """Keep an upload while a request waits or is executed, however long; raises as `find`."""
         upload = self.find(owner, name)
         with self._lock:
@@ -172,13 +174,13 @@ class Uploads:
         finally:
             with self._lock:
                 upload.requests -= 1
-                upload.used = time.monotonic()
+                upload.last_used = time.monotonic()
 
     def remove(self, owner: str, name: str) -> Upload:
         """Remove an upload now."""
         upload = self.find(owner, name)
         with self._lock:
-            self._all.pop(name, None)
+            self._uploads.pop(name, None)
         self._delete(upload)
         return upload
 
@@ -186,20 +188,20 @@ class Uploads:
         """Remove expired uploads."""
         now = time.monotonic()
         with self._lock:
-            idle = ((name, one) for name, (_, one) in self._all.items() if not one.requests)
-            late = [name for name, one in idle if now - one.used > one.expiry_s]
-            gone = [self._all.pop(name)[1] for name in late]
-        for upload in gone:
+            idle = ((name, u) for name, (_, u) in self._uploads.items() if not u.requests)
+            expired = [name for name, u in idle if now - u.last_used > u.expiry_s]
+            removed = [self._uploads.pop(name)[1] for name in expired]
+        for upload in removed:
             self._delete(upload)
 
     def _delete(self, upload: Upload) -> None:
         shutil.rmtree(upload.folder, ignore_errors=True)
-        self._removed(upload)
+        self._on_removed(upload)
 
     def end(self) -> None:
         """Remove all uploads."""
         with self._lock:
-            self._all.clear()
+            self._uploads.clear()
             root, self._root = self._root, None
         if root is not None:
             shutil.rmtree(root, ignore_errors=True)
@@ -211,23 +213,23 @@ def _size(content: BinaryIO) -> int:
     return end
 
 
-def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
+def _write_files(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
     folder.mkdir(mode=0o700)
     for file_name, content in files:
-        plain = _sole_name(file_name) if len(files) == 1 else safe_name(file_name)
+        stored_name = _single_file_name(file_name) if len(files) == 1 else safe_name(file_name)
         try:
-            with inside(folder, plain).open("xb") as file:
+            with inside(folder, stored_name).open("xb") as file:
                 shutil.copyfileobj(content, file, _CHUNK_BYTES)
         except FileExistsError:
             raise UnusableInputError(
-                found=f"two files named {plain!r:.80}",
+                found=f"two files named {stored_name!r:.80}",
                 expected="different names",
                 next_step="Rename one, or send the study's folder as a zip archive",
             ) from None
     return folder if len(files) > 1 else next(folder.iterdir())
 
 
-def _sole_name(file_name: str) -> str:
+def _single_file_name(file_name: str) -> str:
     """Return the name for a single file: its own, which may contain the sequence, if valid."""
     suffix = suffix_of(file_name)
     try:

@@ -35,7 +35,7 @@ def test_one_is_kept_for_its_owner_until_it_expires(folder):
     assert upload.image.read_bytes() == b"voxels"
     with pytest.raises(GoneError):
         uploads.find("another", name)
-    upload.used -= 11
+    upload.last_used -= 11
     with pytest.raises(GoneError):
         uploads.find("me", name)
     assert not upload.image.exists()
@@ -46,13 +46,13 @@ def test_one_is_kept_for_its_owner_until_it_expires(folder):
 def test_one_that_a_waiting_analysis_needs_does_not_expire(folder):
     uploads = Uploads(ROOM)
     name, upload = uploads.add("me", [scan()], 10)
-    with uploads.held("me", name) as held:
-        upload.used -= 11
+    with uploads.in_use("me", name) as held:
+        upload.last_used -= 11
         uploads.expire()
         assert held.image.read_bytes() == b"voxels"
     assert uploads.find("me", name) is upload  # its time begins anew
-    upload.used -= 11
-    with pytest.raises(GoneError), uploads.held("me", name):
+    upload.last_used -= 11
+    with pytest.raises(GoneError), uploads.in_use("me", name):
         pass
     uploads.end()
 
@@ -64,7 +64,7 @@ def test_a_clock_that_is_set_ends_and_prolongs_nothing(folder, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: now + 86400)
     assert uploads.find("me", name) is upload
     monkeypatch.setattr(time, "time", lambda: now - 86400)
-    upload.used -= 11
+    upload.last_used -= 11
     with pytest.raises(GoneError):
         uploads.find("me", name)
     uploads.end()
