@@ -13,10 +13,10 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
-from lesionlens.imaging.preparation.checks.lost_signal import finite
+from lesionlens.imaging.preparation.checks.lost_signal import replace_nonfinite
 from lesionlens.imaging.preparation.checks.tissue_contrast import (
     CONTRADICTED,
-    measured,
+    measure_contrast,
     probabilities,
 )
 from lesionlens.imaging.preparation.intensity_units import standard_units
@@ -36,8 +36,8 @@ def named_check(series: Series) -> QualityCheck | None:
     """
     if series.witness is EvidenceKind.IMAGE:
         return None
-    values, _ = finite(series.load(), series.grid, repr(series.description))
-    contrast = measured(standard_units(values), series.grid)
+    values, _ = replace_nonfinite(series.load(), series.grid, repr(series.description))
+    contrast = measure_contrast(standard_units(values), series.grid)
     if contrast is None or series.sequence is None:
         return None
     probability_of = probabilities(contrast)
@@ -66,7 +66,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     Guess
         Without a sequence, but with the reason, if the contrast is ambiguous.
     """
-    contrast = measured(values, grid)
+    contrast = measure_contrast(values, grid)
     if contrast is None:
         return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
     probability_of = probabilities(contrast)
@@ -93,7 +93,7 @@ def judge(series: Series) -> Guess:
     label = repr(series.description)
     try:
         check_grid(series.grid, label)
-        values, _ = finite(series.load(), series.grid, label)
+        values, _ = replace_nonfinite(series.load(), series.grid, label)
         check_voxels(values, label)
     except LesionLensError:
         return UNKNOWN
