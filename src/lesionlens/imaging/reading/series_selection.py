@@ -101,7 +101,7 @@ class SeveralStudiesError(UnusableInputError):
     ----------
     studies : tuple of ListedStudy
         All of them, by date, then by `uid`.
-    words : str
+    message_parts : str
         As for `LesionLensError`.
     """
 

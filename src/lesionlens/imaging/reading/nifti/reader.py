@@ -41,8 +41,7 @@ class NiftiReader:
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
         """Read the headers; see `readers.open_study`."""
         root = path if path.is_dir() else path.parent
-        files = options.files(path, folder.walk)
-        all_files = files
+        files = all_files = options.files(path, folder.walk)
         if not all(place.is_file() for place in options.among or (path,)):
             files = folder.select_study(files, root, options.study_uid)
         notices: list[str] = []
