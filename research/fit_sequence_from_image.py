@@ -42,8 +42,8 @@ def drawn(brains: int) -> np.ndarray:
     start = time.process_time()
     for seed in range(FIRST_SEED, FIRST_SEED + brains):
         channels = draw(config, [seed]).channels[0].numpy()
-        shares, inside = tissue_contrast.tissues(channels[0], grid, template)
-        found = [tissue_contrast.figures(image, shares, inside) for image in channels]
+        shares, inside = tissue_contrast.register_tissues(channels[0], grid, template)
+        found = [tissue_contrast.measure_tissues(image, shares, inside) for image in channels]
         if None not in found:
             rows.append([item.features for item in found])
         sys.stderr.write(f"\r{len(rows)} brains, {time.process_time() - start:.0f} CPU seconds")

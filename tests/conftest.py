@@ -111,7 +111,7 @@ def coarse() -> Iterator[None]:
             "_working_grid",
             lambda mask, where, native, edge_mm: fine(mask, where, native, max(edge_mm, GRID_MM)),
         )
-        change.setattr(brain_extraction, "share_of_brain", lambda *_: 1.0)
+        change.setattr(brain_extraction, "brain_fraction", lambda *_: 1.0)
         yield
 
 

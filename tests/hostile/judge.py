@@ -9,7 +9,7 @@ from lesionlens.base import scan_limits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.cli.main import explain
-from lesionlens.imaging.preparation.checks.lost_signal import finite
+from lesionlens.imaging.preparation.checks.lost_signal import replace_nonfinite
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 
 MAX_MIB = 150
@@ -27,7 +27,7 @@ def judged(study: Path) -> str | None:
             inputs_of(opened)
             for series in opened.series.values():
                 scan_limits.check_grid(series.grid, "the scan")
-                values, _ = finite(series.load(), series.grid, "the scan")
+                values, _ = replace_nonfinite(series.load(), series.grid, "the scan")
                 scan_limits.check_voxels(values, "the scan")
         said = None
     except UnusableInputError as error:

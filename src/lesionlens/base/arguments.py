@@ -47,7 +47,8 @@ def path_of(value: object, what: str) -> Path:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _no_path(
-                f"a name that is too long for this system: {str(value)[:_LONGEST]!r}…", what
+                f"a name that is too long for this system: {str(value)[:_MAX_MESSAGE_LENGTH]!r}…",
+                what,
             ) from error
     return path
 
@@ -119,12 +120,12 @@ def brief(value: object) -> str:
     if value is None:
         return "None"
     text = " ".join(repr(value).split())
-    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    shortened = text if len(text) <= _MAX_MESSAGE_LENGTH else f"{text[:_MAX_MESSAGE_LENGTH]}…"
     kind = type(value).__name__
-    return f"{shown}, {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    return f"{shortened}, {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-_LONGEST = 60
+_MAX_MESSAGE_LENGTH = 60
 
 
 def _no_path(found: str, what: str) -> UnusableInputError:

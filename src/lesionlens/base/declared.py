@@ -42,16 +42,16 @@ def as_declared(record: Any, kind: type[Record], who: str) -> Record:
     from pydantic import ValidationError  # noqa: PLC0415  (training does without)
 
     try:
-        (found,) = _adapter(kind).validate_python([record])  # type: ignore[arg-type]
+        (validated,) = _adapter(kind).validate_python([record])  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join((kind.__name__, *map(str, first["loc"][1:])))
+        field_path = ".".join((kind.__name__, *map(str, first["loc"][1:])))
         raise PluginError(
             who=who,
-            why=f"gave {where} as {type(first['input']).__name__}",
+            why=f"gave {field_path} as {type(first['input']).__name__}",
             expected=first["msg"].removeprefix("Input should be "),
         ) from error
-    return cast("Record", _written(found))
+    return cast("Record", _written(validated))
 
 
 @cache
@@ -67,10 +67,10 @@ def _written(value: Any) -> Any:
     if type(value) is str:
         return writable(value)
     if is_dataclass(value):
-        known = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
-        return replace(value, **{name: _written(one) for name, one in known.items()})  # type: ignore[type-var]
+        values = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        return replace(value, **{name: _written(item) for name, item in values.items()})  # type: ignore[type-var]
     if type(value) is tuple:
         return tuple(map(_written, value))
     if isinstance(value, Mapping):
-        return {_written(key): _written(one) for key, one in value.items()}
+        return {_written(key): _written(item) for key, item in value.items()}
     return value

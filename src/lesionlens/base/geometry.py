@@ -135,19 +135,19 @@ def bounding_box(mask: NDArray[np.bool_], margin: int | NDArray[np.int_] = 0) ->
     """
     sides: list[slice] = []
     for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        hit = np.flatnonzero(mask.any(axis=others))
-        if not hit.size:
+        other_axes = tuple(other for other in range(3) if other != axis)
+        occupied = np.flatnonzero(mask.any(axis=other_axes))
+        if not occupied.size:
             return None
-        sides.append(slice(int(hit[0]), int(hit[-1]) + 1))
+        sides.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     return grown((sides[0], sides[1], sides[2]), margin, mask.shape)
 
 
 def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box:
     """Return a box padded on each side, clipped to an array of `shape`."""
     i, j, k = (
-        slice(max(side.start - int(more), 0), min(side.stop + int(more), length))
-        for side, more, length in zip(box, np.broadcast_to(margin, 3), shape, strict=True)
+        slice(max(side.start - int(pad), 0), min(side.stop + int(pad), length))
+        for side, pad, length in zip(box, np.broadcast_to(margin, 3), shape, strict=True)
     )
     return i, j, k
 
@@ -231,8 +231,8 @@ def filled_polygon(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.
         low, high = (start, end) if start[0] <= end[0] else (end, start)
         first, last = int(np.ceil(low[0])), int(np.ceil(high[0]))
         for row in range(max(first, 0), min(last, shape[0])):
-            share = (row - low[0]) / (high[0] - low[0])
-            inside[row] ^= columns > low[1] + share * (high[1] - low[1])
+            fraction = (row - low[0]) / (high[0] - low[0])
+            inside[row] ^= columns > low[1] + fraction * (high[1] - low[1])
     return inside
 
 
@@ -267,8 +267,8 @@ def mapped_box(box: Box, index_map: Affine, shape: Sequence[int], margin: float 
     """
     low = [side.start - margin for side in box]
     high = [side.stop - 1 + margin for side in box]
-    found = apply(index_map, corners(low, high))
-    return clipped_box(found.min(axis=0), found.max(axis=0), shape)
+    mapped = apply(index_map, corners(low, high))
+    return clipped_box(mapped.min(axis=0), mapped.max(axis=0), shape)
 
 
 def check_affine(affine: ArrayLike, *, where: str) -> Affine:
@@ -279,23 +279,25 @@ def check_affine(affine: ArrayLike, *, where: str) -> Affine:
     GeometryError
         Not (4, 4), not finite, flat, or its last row is not 0, 0, 0, 1.
     """
-    found = np.asarray(affine, dtype=np.float64)
-    fine = (
-        found.shape == (4, 4)
-        and bool(np.isfinite(found).all())
-        and np.allclose(found[3], (0, 0, 0, 1))
+    matrix = np.asarray(affine, dtype=np.float64)
+    is_valid = (
+        matrix.shape == (4, 4)
+        and bool(np.isfinite(matrix).all())
+        and np.allclose(matrix[3], (0, 0, 0, 1))
     )
-    if fine:
-        edges = spacing_mm(found)
-        volume = abs(float(np.linalg.det(found[:3, :3])))
-        fine = bool((edges > 1e-3).all() and (edges < 100).all()) and volume > 1e-3 * edges.prod()
-    if not fine:
+    if is_valid:
+        edges = spacing_mm(matrix)
+        volume = abs(float(np.linalg.det(matrix[:3, :3])))
+        is_valid = (
+            bool((edges > 1e-3).all() and (edges < 100).all()) and volume > 1e-3 * edges.prod()
+        )
+    if not is_valid:
         raise GeometryError(
-            found=f"an orientation matrix that no scan can have in {where}: {found.tolist()}",
+            found=f"an orientation matrix that no scan can have in {where}: {matrix.tolist()}",
             expected="a finite (4, 4) affine with voxel edges between 0.001 and 100 mm",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
-    return found
+    return matrix
 
 
 def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Shape3]:
@@ -327,17 +329,19 @@ def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Sha
     >>> respace(np.eye(4), (10, 10, 10), (2.0, 2.0, 5.0))[1]
     (5, 5, 2)
     """
-    wanted = np.asarray(wanted_mm, dtype=np.float64)
-    if not (np.isfinite(wanted).all() and (wanted > 0).all()):
+    target_mm = np.asarray(wanted_mm, dtype=np.float64)
+    if not (np.isfinite(target_mm).all() and (target_mm > 0).all()):
         raise GeometryError(
             found=f"voxel edges {wanted_mm} mm",
             expected="three positive, finite lengths",
             next_step="Check PixelSpacing (DICOM) or pixdim (NIfTI) of this series",
         )
     edges = spacing_mm(affine)
-    i, j, k = np.ceil(np.round(np.asarray(shape) * edges / wanted, _ROUNDING)).astype(int).tolist()
+    i, j, k = (
+        np.ceil(np.round(np.asarray(shape) * edges / target_mm, _ROUNDING)).astype(int).tolist()
+    )
     out = affine.copy()
-    out[:3, :3] = affine[:3, :3] / edges * wanted
+    out[:3, :3] = affine[:3, :3] / edges * target_mm
     out[:3, 3] = centre_mm(affine, shape) - out[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
     return out, (i, j, k)
 
@@ -361,8 +365,8 @@ def ras_grid(affine: Affine, shape: Shape3, edge_mm: float) -> tuple[Affine, Sha
     >>> ras_grid(np.diag([-1.0, -1.0, 2.0, 1.0]), (10, 10, 10), 1.0)[1]
     (10, 10, 20)
     """
-    half = np.abs(affine[:3, :3]) @ (np.asarray(shape) / 2)
-    counts = np.maximum(np.ceil(np.round(2 * half / edge_mm, _ROUNDING)).astype(int), 1)
+    half_extent_mm = np.abs(affine[:3, :3]) @ (np.asarray(shape) / 2)
+    counts = np.maximum(np.ceil(np.round(2 * half_extent_mm / edge_mm, _ROUNDING)).astype(int), 1)
     out = np.diag([edge_mm, edge_mm, edge_mm, 1.0])
     out[:3, 3] = centre_mm(affine, shape) - edge_mm * (counts - 1) / 2
     return out, (int(counts[0]), int(counts[1]), int(counts[2]))

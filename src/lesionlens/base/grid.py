@@ -136,11 +136,13 @@ class Grid:
         >>> Grid((2, 3, 4), las).storage_order(Grid((2, 3, 4), np.eye(4)))
         ((0, 1, 2), (0,))
         """
-        turn = np.rint(np.linalg.inv(self.affine[:3, :3]) @ other.affine[:3, :3])
-        if (np.abs(turn).sum(axis=0) != 1).any() or (np.abs(turn).sum(axis=1) != 1).any():
+        permutation = np.rint(np.linalg.inv(self.affine[:3, :3]) @ other.affine[:3, :3])
+        if (np.abs(permutation).sum(axis=0) != 1).any() or (
+            np.abs(permutation).sum(axis=1) != 1
+        ).any():
             return None
-        first, second, third = (int(axis) for axis in np.abs(turn).argmax(axis=0))
-        mirrored = tuple(n for n, sign in enumerate(turn.sum(axis=0)) if sign < 0)
+        first, second, third = (int(axis) for axis in np.abs(permutation).argmax(axis=0))
+        mirrored = tuple(n for n, sign in enumerate(permutation.sum(axis=0)) if sign < 0)
         shape = (self.shape[first], self.shape[second], self.shape[third])
         affine = self.affine[:, (first, second, third, 3)]
         for axis in mirrored:
@@ -174,6 +176,6 @@ def share_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float
     voxels = np.argwhere(marked)
     if not len(voxels):
         return 0.0
-    there = target.to_voxel(source.to_mm(voxels))
-    within = (there >= -0.5 - 1e-3) & (there <= np.array(target.shape) - 0.5 + 1e-3)
+    target_voxels = target.to_voxel(source.to_mm(voxels))
+    within = (target_voxels >= -0.5 - 1e-3) & (target_voxels <= np.array(target.shape) - 0.5 + 1e-3)
     return float((~within.all(axis=1)).mean())

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lesionlens.base.geometry import Box
 
-_SMALLEST_BYTES = 1 << 20
+_MIN_BYTES = 1 << 20
 
 
 def lazy_zeros(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -24,7 +24,7 @@ def lazy_zeros(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     below 1 MiB, this is `numpy.zeros`.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if sys.platform != "linux" or size < _SMALLEST_BYTES:
+    if sys.platform != "linux" or size < _MIN_BYTES:
         return np.zeros(shape, dtype)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(pages, dtype).reshape(shape)

@@ -118,15 +118,15 @@ def axial_picture(
 
     order, flips, spacing = _to_ras(grid)
     image = voxels.transpose(order)[flips]
-    marked = np.zeros(image.shape, bool) if mask is None else mask.transpose(order)[flips]
-    sizes = marked.sum(axis=(0, 1))
-    level = int(sizes.argmax()) if sizes.any() else image.shape[2] // 2
-    grey = _windowed(image[:, :, level])
-    shape = marked[:, :, level]
+    oriented_mask = np.zeros(image.shape, bool) if mask is None else mask.transpose(order)[flips]
+    areas = oriented_mask.sum(axis=(0, 1))
+    slice_index = int(areas.argmax()) if areas.any() else image.shape[2] // 2
+    grey = _windowed(image[:, :, slice_index])
+    shape = oriented_mask[:, :, slice_index]
     rgb = np.repeat(grey[..., None], 3, axis=2)
     rgb[shape & ~binary_erosion(shape)] = _OUTLINE
-    turned: NDArray[np.uint8] = np.ascontiguousarray(rgb[::-1, ::-1].transpose(1, 0, 2))
-    return turned, float(spacing[1] / spacing[0])
+    oriented: NDArray[np.uint8] = np.ascontiguousarray(rgb[::-1, ::-1].transpose(1, 0, 2))
+    return oriented, float(spacing[1] / spacing[0])
 
 
 def _to_ras(grid: Grid) -> tuple[list[int], tuple[slice, ...], NDArray[np.float64]]:

@@ -30,12 +30,14 @@ READERS = "lesionlens.readers"
 ENGINES = "lesionlens.engines"
 EXPORTERS = "lesionlens.exporters"
 VIEWERS = "lesionlens.viewers"
-_OURS = __name__.partition(".")[0]
+_PACKAGE = __name__.partition(".")[0]
 
 
 @cache
 def _points_on(path: tuple[str, ...], group: str) -> tuple[EntryPoint, ...]:  # noqa: ARG001 (key)
-    return tuple(sorted(entry_points(group=group), key=lambda point: not _from_here(point.module)))
+    return tuple(
+        sorted(entry_points(group=group), key=lambda point: not _is_own_module(point.module))
+    )
 
 
 def _points(group: str) -> tuple[EntryPoint, ...]:
@@ -48,8 +50,8 @@ def _points(group: str) -> tuple[EntryPoint, ...]:
 
 def has_display() -> bool:
     """Return whether windows can be shown; Windows and macOS always have a desktop."""
-    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return bool(named) or sys.platform in ("win32", "darwin")
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(display) or sys.platform in ("win32", "darwin")
 
 
 def check_window() -> None:
@@ -91,17 +93,17 @@ def load(group: str, name: str) -> Any:
     PluginError
         A third-party plug-in cannot be imported, or two packages have one of this name.
     """
-    found = [point for point in _points(group) if point.name == name]
-    if found:
-        what = f"{_kind(group)} {name!r}"
-        if not _from_here(found[0].module) and len(found) > 1:
+    points = [point for point in _points(group) if point.name == name]
+    if points:
+        label = f"{_kind(group)} {name!r}"
+        if not _is_own_module(points[0].module) and len(points) > 1:
             raise PluginError(
-                who=f"the {what} of {_distribution(found[0])}",
-                why="has the same name as that of " + ", ".join(map(_distribution, found[1:])),
+                who=f"the {label} of {_distribution(points[0])}",
+                why="has the same name as that of " + ", ".join(map(_distribution, points[1:])),
                 expected="one package for a name",
             )
-        with plugin_errors(found[0].module, what, "when it was loaded", may_refuse=False):
-            return found[0].load()
+        with plugin_errors(points[0].module, label, "when it was loaded", may_refuse=False):
+            return points[0].load()
     raise MissingPluginError(
         found=f"no {_kind(group)} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
         expected=f"an entry point in the group {group}",
@@ -115,17 +117,17 @@ def create_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
 
     Returns
     -------
-    made, failed : dict of str to Any, dict of str to PluginError
+    instances, failed : dict of str to Any, dict of str to PluginError
         Instances, and the errors of third-party plug-ins, each sorted by name.
     """
-    made: dict[str, Any] = {}
+    instances: dict[str, Any] = {}
     failed: dict[str, PluginError] = {}
     for name in names(group):
         try:
-            made[name] = _made(group, name, {}, may_refuse=False)
+            instances[name] = _create(group, name, {}, may_refuse=False)
         except PluginError as error:
             failed[name] = error
-    return made, failed
+    return instances, failed
 
 
 def make(group: str, name: str, **given: Any) -> Any:
@@ -136,12 +138,12 @@ def make(group: str, name: str, **given: Any) -> Any:
     MissingPluginError, PluginError
         As `load`, or a third-party plug-in fails.
     """
-    return _made(group, name, given, may_refuse=True)
+    return _create(group, name, given, may_refuse=True)
 
 
-def _made(group: str, name: str, given: dict[str, Any], *, may_refuse: bool) -> Any:
-    factory, what = load(group, name), f"{_kind(group)} {name!r}"
-    with plugin_errors(factory, what, "when it was made", may_refuse=may_refuse):
+def _create(group: str, name: str, given: dict[str, Any], *, may_refuse: bool) -> Any:
+    factory, label = load(group, name), f"{_kind(group)} {name!r}"
+    with plugin_errors(factory, label, "when it was made", may_refuse=may_refuse):
         return factory(**given)
 
 
@@ -149,7 +151,7 @@ def load_errors(group: str) -> dict[str, str]:
     """Return by name why third-party plug-ins in a group cannot be loaded."""
     reasons: dict[str, str] = {}
     for point in _points(group):
-        if not _from_here(point.module) and point.name not in reasons:
+        if not _is_own_module(point.module) and point.name not in reasons:
             try:
                 load(group, point.name)
             except PluginError as error:
@@ -159,7 +161,7 @@ def load_errors(group: str) -> dict[str, str]:
 
 def is_builtin(plugin: object) -> bool:
     """Return whether a plug-in, or a module of this name, is part of this package."""
-    return _from_here(_module(plugin))
+    return _is_own_module(_module(plugin))
 
 
 @contextmanager
@@ -189,23 +191,26 @@ def plugin_errors(
         through.
     """
     try:
-        with _state_kept():
+        with _preserved_state():
             yield
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # sys.exit, or asyncio's cancellation, which is no Exception
-        known = isinstance(error, LesionLensError if may_refuse else CancelledError)
-        if known or is_lack_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
+        passes_through = isinstance(error, LesionLensError if may_refuse else CancelledError)
+        if passes_through or is_lack_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
             raise
-        words = next(iter(str(error).strip().splitlines()), "")
-        why = f"failed {when} ({type(error).__name__})"
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        reason = f"failed {when} ({type(error).__name__})"
         raise PluginError(
-            who=name_of(plugin, what), why=why, message=words[:300], expected="one that works"
+            who=name_of(plugin, what),
+            why=reason,
+            message=first_line[:300],
+            expected="one that works",
         ) from error
 
 
 @contextmanager
-def _state_kept() -> Iterator[None]:
+def _preserved_state() -> Iterator[None]:
     import numpy as np  # noqa: PLC0415  (listing plug-ins does without)
 
     folder, defaults = _working_folder(), _torch_defaults()
@@ -226,8 +231,8 @@ def _torch_defaults() -> tuple[str, str, bool] | None:
     torch = sys.modules.get("torch")
     if torch is None or getattr(torch.__spec__, "_initializing", False):
         return None
-    kind, device = torch.get_default_dtype(), torch.get_default_device()
-    return str(kind), str(device), torch.are_deterministic_algorithms_enabled()
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    return str(dtype), str(device), torch.are_deterministic_algorithms_enabled()
 
 
 def _set_torch_defaults(wanted: tuple[str, str, bool] | None) -> None:
@@ -250,7 +255,7 @@ def _working_folder() -> Path | None:
 
 def are_texts(values: Any) -> bool:
     """Return whether a plug-in gave a tuple or list of texts."""
-    return isinstance(values, tuple | list) and all(isinstance(one, str) for one in values)
+    return isinstance(values, tuple | list) and all(isinstance(value, str) for value in values)
 
 
 def name_of(plugin: object, what: str) -> str:
@@ -265,12 +270,12 @@ def _kind(group: str) -> str:
 def _module(plugin: object) -> str:
     if isinstance(plugin, str):
         return plugin
-    named = getattr(plugin, "__module__", None) or type(plugin).__module__
-    return str(named)
+    module = getattr(plugin, "__module__", None) or type(plugin).__module__
+    return str(module)
 
 
-def _from_here(module: str) -> bool:
-    return module.partition(".")[0] == _OURS
+def _is_own_module(module: str) -> bool:
+    return module.partition(".")[0] == _PACKAGE
 
 
 def package_of(plugin: object) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_DECIDING = (
+_RESULT_PACKAGES = (
     "torch",
     "numpy",
     "scipy",
@@ -41,9 +41,9 @@ def utc_now() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, this package and the packages that affect results."""
-    found = {name: version_of(name) for name in ("lesionlens", *_DECIDING)}
-    there = {name: version for name, version in found.items() if version is not None}
-    return {"python": platform.python_version(), **there}
+    by_name = {name: version_of(name) for name in ("lesionlens", *_RESULT_PACKAGES)}
+    installed = {name: version for name, version in by_name.items() if version is not None}
+    return {"python": platform.python_version(), **installed}
 
 
 @cache

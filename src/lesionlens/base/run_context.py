@@ -80,8 +80,8 @@ class RunContext:
         """Wait; raises CancelledError, with the stage's name, if cancelled meanwhile."""
         end = time.monotonic() + seconds
         self.check(stage)
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.05))
+        while (remaining := end - time.monotonic()) > 0:
+            time.sleep(min(remaining, 0.05))
             self.check(stage)
 
     def quiet(self) -> RunContext:

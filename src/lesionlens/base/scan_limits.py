@@ -49,26 +49,30 @@ def check_grid(grid: Grid, where: str) -> None:
     GeometryError
         Sheared, with voxels or a field of view too large or too small, or far from the origin.
     """
-    edges = grid.spacing_mm
-    view = edges * np.asarray(grid.shape)
-    size = " x ".join(f"{v:.4g}" for v in view)
-    voxel = " x ".join(f"{v:.4g}" for v in edges)
+    spacing_mm = grid.spacing_mm
+    extent_mm = spacing_mm * np.asarray(grid.shape)
+    size = " x ".join(f"{v:.4g}" for v in extent_mm)
+    voxel = " x ".join(f"{v:.4g}" for v in spacing_mm)
     check_shear(grid, where)
-    far = float(np.abs(geometry.centre_mm(grid.affine, grid.shape)).max())
-    if not far < MAX_CENTRE_MM:
+    offset_mm = float(np.abs(geometry.centre_mm(grid.affine, grid.shape)).max())
+    if not offset_mm < MAX_CENTRE_MM:
         raise GeometryError(
-            found=f"an origin that puts {where} {far:.3g} mm away from the scanner's centre",
+            found=f"an origin that puts {where} {offset_mm:.3g} mm away from the scanner's centre",
             expected=f"a position within {MAX_CENTRE_MM:.0f} mm",
             next_step="The affine is damaged: convert the scan again from its DICOM files",
         )
-    if edges.max() > MAX_EDGE_MM:
+    if spacing_mm.max() > MAX_EDGE_MM:
         raise GeometryError(
             found=f"a voxel spacing of {voxel} mm in {where}",
             expected=f"voxel edges of at most {MAX_EDGE_MM:.0f} mm",
             next_step="Check the voxel size in the header, or name a scan of finer resolution",
         )
-    shown = np.round(view, 1)  # as the message shows it: 29.99998 mm are 30
-    if min(grid.shape) < MIN_SLICES or shown.min() < MIN_VIEW_MM or shown.max() > MAX_VIEW_MM:
+    rounded_mm = np.round(extent_mm, 1)  # as the message shows it: 29.99998 mm are 30
+    if (
+        min(grid.shape) < MIN_SLICES
+        or rounded_mm.min() < MIN_VIEW_MM
+        or rounded_mm.max() > MAX_VIEW_MM
+    ):
         raise GeometryError(
             found=f"a field of view of {size} mm in {'x'.join(map(str, grid.shape))} voxels "
             f"(spacing {voxel} mm) in {where}",
@@ -121,10 +125,11 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
         )
     inside = coarse[coarse != 0]
     sample = inside[:: max(inside.size // 50_000, 1)]
-    kinds = np.unique(sample)
-    if kinds.size <= 24:
+    distinct = np.unique(sample)
+    if distinct.size <= 24:
         raise UnusableInputError(
-            found=f"only {kinds.size + 1} different values in {where}: it looks like a label image",
+            found=f"only {distinct.size + 1} different values in {where}: "
+            "it looks like a label image",
             expected="an MR scan with a range of intensities",
             next_step="Name the scan itself, not its segmentation",
         )
@@ -165,13 +170,13 @@ def _range(values: NDArray[np.float32], where: str) -> tuple[float, float]:
 
 def _is_ct(values: NDArray[np.float32]) -> bool:
     """Return whether air is near -1000 and most other voxels are soft tissue, near 0."""
-    air, rest = values[values < AIR_BELOW_HU], values[values > AIR_BELOW_HU]
-    if air.size < 0.05 * values.size or not rest.size:
+    air, others = values[values < AIR_BELOW_HU], values[values > AIR_BELOW_HU]
+    if air.size < 0.05 * values.size or not others.size:
         return False
     padding = air == air.min()
     if float((padding | (np.abs(air - AIR_HU) < AIR_WITHIN_HU)).mean()) < 0.8:
         return False  # a brain's own dark voxels, as after z-scoring in large units
-    return float((np.abs(rest) < 150).mean()) > 0.5
+    return float((np.abs(others) < 150).mean()) > 0.5
 
 
 def smoothness(values: NDArray[np.float32]) -> float:

@@ -50,9 +50,11 @@ def isolated(text: str) -> str:
     >>> isolated("Doe, Jane"), isolated("Doe\u202e"), ascii(isolated("\u05db\u05d4\u05df"))
     ('Doe, Jane', 'Doe', "'\\u2068\\u05db\\u05d4\\u05df\\u2069'")
     """
-    plain = DIRECTION_CONTROLS.sub("", text)
-    leftward = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in plain)
-    return f"\u2068{plain}\u2069" if leftward else plain
+    cleaned = DIRECTION_CONTROLS.sub("", text)
+    is_right_to_left = any(
+        unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in cleaned
+    )
+    return f"\u2068{cleaned}\u2069" if is_right_to_left else cleaned
 
 
 def millilitres(volume_ml: float) -> str:
@@ -89,5 +91,5 @@ def first_few(texts: Sequence[str], count: int, separator: str = ", ") -> str:
     >>> first_few(["a", "b", "c"], 2), first_few(["a", "b"], 2)
     ('a, b and 1 more', 'a, b')
     """
-    more = f" and {len(texts) - count} more" if len(texts) > count else ""
-    return separator.join(texts[:count]) + more
+    suffix = f" and {len(texts) - count} more" if len(texts) > count else ""
+    return separator.join(texts[:count]) + suffix

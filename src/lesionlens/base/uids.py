@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
-_LONGEST = 64
+_MAX_LENGTH = 64
 
 
 def is_uid(text: str) -> bool:
@@ -18,4 +18,4 @@ def is_uid(text: str) -> bool:
     >>> is_uid("1.2.840.01"), is_uid("1.2/../3"), is_uid("20260105")
     (True, False, False)
     """
-    return len(text) <= _LONGEST and _UID.fullmatch(text) is not None
+    return len(text) <= _MAX_LENGTH and _UID.fullmatch(text) is not None

@@ -52,8 +52,8 @@ def restrict_tree(folder: Path) -> None:
 
 def make_folder(folder: Path) -> tuple[Path, ...]:
     """Create a folder and its missing parents; return those created, deepest first."""
-    made = tuple(p for p in (folder, *folder.parents) if not p.exists())
-    for path in reversed(made):
+    created = tuple(p for p in (folder, *folder.parents) if not p.exists())
+    for path in reversed(created):
         path.mkdir(exist_ok=True)
         restrict(path)
-    return made
+    return created

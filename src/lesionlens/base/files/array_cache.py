@@ -30,22 +30,22 @@ _MAX_BYTES = 2 * 2**30
 
 def write(path: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = True) -> None:
     """Write arrays to a file atomically; `packed` compresses them."""
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
-    with zipfile.ZipFile(held, "w", method) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-    body = held.getvalue()
-    write_atomically(path, _MAGIC + hashlib.sha256(body).digest() + body)
+    payload = buffer.getvalue()
+    write_atomically(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
 
 
 def read(path: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
     """Return a file's arrays; None if it is missing, damaged, or lacks one of `names`."""
-    body = _body(path)
-    if body is None:
+    payload = _body(path)
+    if payload is None:
         return None
-    with np.load(io.BytesIO(body), allow_pickle=False) as stored:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return arrays if set(names) <= set(arrays) else None
 
@@ -62,8 +62,8 @@ def _body(path: Path) -> bytes | None:
         content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
     except OSError:
         content = b""
-    head, body = content[:_HEAD], content[_HEAD:]
-    if head == _MAGIC + hashlib.sha256(body).digest():
-        return body
+    head, payload = content[:_HEAD], content[_HEAD:]
+    if head == _MAGIC + hashlib.sha256(payload).digest():
+        return payload
     logger.warning("an entry of the cache is damaged and is made anew")
     return None

@@ -25,21 +25,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
         same file.
     """
     access.make_folder(path.parent)
-    aside = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name}")
+    temporary = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name}")
     try:
-        yield aside
-        access.restrict(aside)
-        with aside.open("rb+") as file:
+        yield temporary
+        access.restrict(temporary)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content atomically; text is written as UTF-8 (`base.text.writable`)."""
-    with atomic_file(path) as aside:
-        aside.write_bytes(writable(content).encode() if isinstance(content, str) else content)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(writable(content).encode() if isinstance(content, str) else content)
 
 
 def write_error(what: str, path: Path, error: Exception) -> ResourceError:

@@ -84,10 +84,10 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty if the file is missing or unreadable."""
     try:
-        found = read_json(path)
+        content = read_json(path)
     except (OSError, ValueError, ReadError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
@@ -116,8 +116,8 @@ def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
     except (ValueError, ReadError):
         pass
     names = (path.with_name(f"{path.stem}.damaged-{n}{path.suffix}") for n in count(1))
-    aside = next(name for name in names if not os.path.lexists(name))
-    return path.rename(aside)
+    backup = next(name for name in names if not os.path.lexists(name))
+    return path.rename(backup)
 
 
 def read_model(path: Path, model: type[Model]) -> Model:
@@ -168,7 +168,7 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         reader.fieldnames = _headings(reader.fieldnames or ())
-        rows = list(islice(_filled(reader), MAX_ROWS + 1))
+        rows = list(islice(_nonblank_rows(reader), MAX_ROWS + 1))
     except csv.Error as error:
         raise ValueError(str(error)) from error
     if len(rows) > MAX_ROWS:
@@ -176,7 +176,7 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     return rows
 
 
-def _filled(reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+def _nonblank_rows(reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
     """Yield the rows that are not blank, as spreadsheets leave some at the end."""
     for row in reader:
         if any(cell.strip() for cell in row.pop(None, ())):
@@ -186,11 +186,11 @@ def _filled(reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
 
 
 def _headings(names: Sequence[str]) -> list[str]:
-    found = [name.strip().lower() for name in names]
-    twice = next((name for name in found if name and found.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"two columns {twice!r}")
-    return found
+    headings = [name.strip().lower() for name in names]
+    duplicate = next((name for name in headings if name and headings.count(name) > 1), None)
+    if duplicate is not None:
+        raise ValueError(f"two columns {duplicate!r}")
+    return headings
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:
@@ -228,8 +228,8 @@ def parse_json(text: str | bytes, *, infinite: bool = False) -> Any:
             text,
             parse_constant=float if infinite else _no_constant,
             parse_float=float if infinite else _finite,
-            parse_int=_short,
-            object_pairs_hook=_each_once,
+            parse_int=_bounded_int,
+            object_pairs_hook=_unique_keys,
         )
     except RecursionError as error:
         raise ValueError("nesting too deep") from error
@@ -246,17 +246,17 @@ def _finite(text: str) -> float:
     return value
 
 
-def _short(text: str) -> int:
+def _bounded_int(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise ValueError("an integer with too many digits")
     return int(text)
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise ValueError("one key twice in an object")
-    return found
+    return result
 
 
 def _refused(found: str, expected: str) -> ReadError:

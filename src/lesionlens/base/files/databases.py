@@ -39,21 +39,21 @@ def open_database(
     ResourceError
         The folder cannot be written.
     """
-    place = folder / name
-    aside = reading and place.exists() and not may_write(folder, name)
+    path = folder / name
+    read_only = reading and path.exists() and not may_write(folder, name)
     try:
         access.make_folder(folder)
-        new = not place.exists()
-        if not new and not stat.S_ISREG(place.stat().st_mode):
+        is_new = not path.exists()
+        if not is_new and not stat.S_ISREG(path.stat().st_mode):
             raise _unreadable(folder, name, "it is not a regular file")
-        if not new and not os.access(place, os.R_OK if aside else os.R_OK | os.W_OK):
+        if not is_new and not os.access(path, os.R_OK if read_only else os.R_OK | os.W_OK):
             raise _unreadable(folder, name, "you may not read and write it")
-        if not new and place.stat().st_size > MAX_BYTES:
+        if not is_new and path.stat().st_size > MAX_BYTES:
             raise _unreadable(folder, name, f"it is larger than {MAX_BYTES // 2**20} MiB")
-        where = _address_for_reading(place) if aside else place
-        connection = sqlite3.connect(where, timeout=timeout_s, uri=aside)
-        if new:
-            access.restrict(place)
+        address = _address_for_reading(path) if read_only else path
+        connection = sqlite3.connect(address, timeout=timeout_s, uri=read_only)
+        if is_new:
+            access.restrict(path)
     except (OSError, sqlite3.OperationalError) as error:
         raise _unwritable(folder, error) from error
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
@@ -62,8 +62,8 @@ def open_database(
 
 def may_write(folder: Path, name: str) -> bool:
     """Return whether this user may write a database, and the files that SQLite puts beside it."""
-    place = folder / name
-    return os.access(folder, os.W_OK) and (not place.exists() or os.access(place, os.W_OK))
+    path = folder / name
+    return os.access(folder, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
 
 
 def _address_for_reading(path: Path) -> str:
@@ -72,8 +72,8 @@ def _address_for_reading(path: Path) -> str:
     Without a write-ahead log beside it nobody has it open for writing, and SQLite cannot begin one
     here to take part in: the file alone is the database.
     """
-    alone = not path.with_name(f"{path.name}-wal").exists() and _is_write_ahead(path)
-    return f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' * alone}"
+    is_immutable = not path.with_name(f"{path.name}-wal").exists() and _is_write_ahead(path)
+    return f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' * is_immutable}"
 
 
 def _is_write_ahead(path: Path) -> bool:

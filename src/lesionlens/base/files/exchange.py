@@ -18,7 +18,7 @@ from typing import Any
 
 _SYSTEM: str = sys.platform
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_MAX_OTHERS = 2000  # most foreign files to hard-link; beyond that, a journal is faster
+_MAX_FOREIGN_FILES = 2000  # most foreign files to hard-link; beyond that, a journal is faster
 
 
 @cache
@@ -48,23 +48,27 @@ def can_exchange(target: Path) -> bool:
     if _renameat2() is None or not os.access(parent, os.W_OK | os.X_OK):
         return False
     try:
-        here = Path.cwd().resolve()
+        working_folder = Path.cwd().resolve()
         same_disk = parent.stat().st_dev == target.stat().st_dev
     except OSError:
         return False
-    return same_disk and target not in (here, *here.parents) and not os.path.ismount(target)
+    return (
+        same_disk
+        and target not in (working_folder, *working_folder.parents)
+        and not os.path.ismount(target)
+    )
 
 
 def foreign_files(target: Path, ours: Collection[str]) -> list[Path] | None:
     """Return relative paths of foreign files in a folder; None if there are too many."""
-    found = []
+    foreign = []
     for path in target.rglob("*"):
         name = path.relative_to(target)
         if name.as_posix() not in ours:
-            found.append(name)
-            if len(found) > _MAX_OTHERS:
+            foreign.append(name)
+            if len(foreign) > _MAX_FOREIGN_FILES:
                 return None
-    return found
+    return foreign
 
 
 def hard_link(source: Path, new: Path, names: Iterable[Path] | None = None) -> bool:
@@ -81,15 +85,15 @@ def hard_link(source: Path, new: Path, names: Iterable[Path] | None = None) -> b
     try:
         new.mkdir(exist_ok=True)
         for name in (p.relative_to(source) for p in source.rglob("*")) if names is None else names:
-            path, place = source / name, new / name
+            path, link = source / name, new / name
             if path.is_dir() and not path.is_symlink():
                 if os.path.ismount(path):
                     return False
-                place.mkdir(parents=True, exist_ok=True)
+                link.mkdir(parents=True, exist_ok=True)
                 folders.append(name)
             else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.link(path, place, follow_symlinks=False)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, link, follow_symlinks=False)
         for name in reversed(folders):
             shutil.copystat(source / name, new / name)
     except OSError:
@@ -100,9 +104,11 @@ def hard_link(source: Path, new: Path, names: Iterable[Path] | None = None) -> b
 def move_late_files(old: Path, target: Path, ours: Collection[str]) -> None:
     """Move files written into the earlier folder during the exchange to the target."""
     for name in foreign_files(old, ours) or ():
-        source, place = old / name, target / name
+        source, destination = old / name, target / name
         if source.is_dir() and not source.is_symlink():
             continue
-        if not os.path.lexists(place) or not os.path.samestat(source.lstat(), place.lstat()):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(place)
+        if not os.path.lexists(destination) or not os.path.samestat(
+            source.lstat(), destination.lstat()
+        ):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(destination)

@@ -49,10 +49,10 @@ class Decimals:
 
     def _checked(self, value: float) -> float:
         rounded = round(value, self._count) + 0.0 if isfinite(value) else value  # no -0.0
-        least = -inf if self._least is None else self._least
-        most = inf if self._most is None else self._most
-        if not (isfinite(rounded) and least <= rounded <= most):
-            raise ValueError(f"{value} is not within {least:g} and {most:g}")
+        minimum = -inf if self._least is None else self._least
+        maximum = inf if self._most is None else self._most
+        if not (isfinite(rounded) and minimum <= rounded <= maximum):
+            raise ValueError(f"{value} is not within {minimum:g} and {maximum:g}")
         return rounded
 
 

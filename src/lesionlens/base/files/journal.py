@@ -44,8 +44,8 @@ class WorkFolder:
 
     def begin(self, files: Sequence[str], made: Sequence[str]) -> None:
         """Record the planned moves and new folders in the journal, before anything is moved."""
-        place = self.folder / _JOURNAL
-        with place.open("w", encoding="utf-8") as file:
+        path = self.folder / _JOURNAL
+        with path.open("w", encoding="utf-8") as file:
             json.dump({"files": list(files), "made": list(made)}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -115,7 +115,7 @@ def recover(target: Path) -> None:
             *_work_folders_in(target, PREFIX),
             *_work_folders_in(target.parent, _prefix_of(target)),
         ):
-            _recover_one(work, target)
+            _recover_work_folder(work, target)
 
 
 def _prefix_of(target: Path) -> str:
@@ -134,7 +134,7 @@ def _work_folders_in(folder: Path, prefix: str) -> list[WorkFolder]:
         ]
 
 
-def _recover_one(work: WorkFolder, target: Path) -> None:
+def _recover_work_folder(work: WorkFolder, target: Path) -> None:
     """Roll back or complete a working folder, unless its process is alive."""
     try:
         lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -152,20 +152,20 @@ def _recover_one(work: WorkFolder, target: Path) -> None:
 
 def _undo(work: WorkFolder, target: Path) -> None:
     """Move replaced files back and remove new ones; safe to repeat after an interruption."""
-    noted = read_object(work.folder / _JOURNAL)
-    files, made = (
-        [name for name in noted.get(key) or () if is_inside(name)] for key in ("files", "made")
+    journal = read_object(work.folder / _JOURNAL)
+    files, new_folders = (
+        [name for name in journal.get(key) or () if is_inside(name)] for key in ("files", "made")
     )
-    kept, coming = _files_in(work.old), _files_in(work.new)
-    if not noted and not coming:
-        return  # of a release without a journal, which had finished
-    for name in {*files, *kept} - coming:
+    old_files, new_files = _files_in(work.old), _files_in(work.new)
+    if not journal and not new_files:
+        return  # written by a release without a journal, and complete
+    for name in {*files, *old_files} - new_files:
         if os.path.lexists(target / name) and _is_plain(target, name):
             _move(target / name, work.new / name)
-    for name in kept:
+    for name in old_files:
         if _is_plain(target, name):
             _move(work.old / name, target / name)
-    for name in sorted(made, reverse=True):
+    for name in sorted(new_folders, reverse=True):
         with suppress(OSError):  # not empty: somebody put a file there
             (target / name).rmdir()
 

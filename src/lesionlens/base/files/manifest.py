@@ -22,7 +22,7 @@ OwnedFiles = Mapping[str, str | None]
 """Files written by LesionLens, by their path below a folder (with `/`), and their SHA-256; None if
 they may have changed since.
 """
-_SHOWN = 3
+_MAX_LISTED = 3
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -39,10 +39,10 @@ def listed(folder: Path, name: str) -> dict[str, str | None]:
     name : str
         File name of the list: JSON with a LesionLens schema and `files`.
     """
-    found = read_object(folder / name)
-    if not str(found.get("schema", "")).startswith("lesionlens/"):
+    content = read_object(folder / name)
+    if not str(content.get("schema", "")).startswith("lesionlens/"):
         return {}
-    return {**rows_in(found), name: None}
+    return {**rows_in(content), name: None}
 
 
 def rows_in(content: Mapping[str, Any]) -> dict[str, str | None]:
@@ -142,20 +142,20 @@ def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
     UnusableInputError
         A foreign file, or one that was changed since it was written, has such a name.
     """
-    others, changed = [], []
+    foreign, changed = [], []
     for name in names:
-        place = folder / name
-        if place.is_symlink() or (place.exists() and name not in owned):
-            others.append(name)
-        elif place.is_file() and (sha := owned[name]) is not None and sha256_of(place) != sha:
+        path = folder / name
+        if path.is_symlink() or (path.exists() and name not in owned):
+            foreign.append(name)
+        elif path.is_file() and (sha := owned[name]) is not None and sha256_of(path) != sha:
             changed.append(name)
-    if others:
-        raise _refused(f"not of an earlier result: {first_few(sorted(others), _SHOWN)}", folder)
-    if changed:
+    if foreign:
         raise _refused(
-            f"changed since the earlier result was written: {first_few(sorted(changed), _SHOWN)}",
-            folder,
+            f"not of an earlier result: {first_few(sorted(foreign), _MAX_LISTED)}", folder
         )
+    if changed:
+        listing = first_few(sorted(changed), _MAX_LISTED)
+        raise _refused(f"changed since the earlier result was written: {listing}", folder)
 
 
 def _refused(what: str, folder: Path) -> UnusableInputError:

@@ -15,7 +15,7 @@ from lesionlens.base.errors import UnusableInputError
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that are reserved for devices on Windows, with any extension."""
-_LONGEST_BYTES = 240
+_MAX_NAME_BYTES = 240
 
 
 def safe_name(name: str) -> str:
@@ -60,21 +60,28 @@ def inside(folder: Path, *names: str) -> Path:
     >>> inside(Path("store"), "labels", "a b.nii").as_posix()
     'store/labels/a b.nii'
     """
-    place = folder.joinpath(*(_component(name) for name in names))
+    path = folder.joinpath(*(_component(name) for name in names))
     try:
-        held = place.resolve().is_relative_to(folder.resolve())
+        is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # circular links
-        held = False
-    if not held:
+        is_inside = False
+    if not is_inside:
         raise _leads_out(names[-1])
-    return place
+    return path
 
 
 def _component(name: str) -> str:
-    odd = any(unicodedata.category(letter) in ("Cc", "Cf") for letter in name)
-    path = any(letter in name for letter in "/\\:")
-    long = len(name.encode("utf-8", "surrogateescape")) > _LONGEST_BYTES
-    if not name or name.startswith(".") or odd or path or long or DEVICES.fullmatch(name):
+    has_control = any(unicodedata.category(letter) in ("Cc", "Cf") for letter in name)
+    has_separator = any(letter in name for letter in "/\\:")
+    is_too_long = len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME_BYTES
+    if (
+        not name
+        or name.startswith(".")
+        or has_control
+        or has_separator
+        or is_too_long
+        or DEVICES.fullmatch(name)
+    ):
         raise _leads_out(name)
     return name
 
@@ -96,11 +103,11 @@ def check_outside(study: Path, out: Path) -> None:
         The output folder is the study or lies in it.
     """
     try:
-        place = out.resolve()
-        inside = study.is_dir() and study.resolve() in (place, *place.parents)
+        resolved = out.resolve()
+        is_inside = study.is_dir() and study.resolve() in (resolved, *resolved.parents)
     except (OSError, RuntimeError):
         return  # a loop of links, which is reported when the study is opened
-    if inside:
+    if is_inside:
         raise UnusableInputError(
             found="an output folder within the study",
             expected="a folder outside it: a study is never written to",

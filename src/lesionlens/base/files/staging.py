@@ -42,17 +42,17 @@ def check_target(target: Path) -> None:
         The path, or a parent of it, is a file or not writable, or the name is invalid.
     """
     try:
-        dangling = _leads_nowhere(target)
+        is_dangling = _leads_nowhere(target)
         nearest = next(p for p in (target, *target.absolute().parents) if p.exists())
-        folder, writable = nearest.is_dir(), os.access(nearest, os.W_OK | os.X_OK)
+        is_folder, is_writable = nearest.is_dir(), os.access(nearest, os.W_OK | os.X_OK)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _unusable(f"an output folder that cannot be looked up ({reason})") from error
-    if not folder:
+    if not is_folder:
         raise _unusable(f"a file where the output folder should be: {nearest.name}")
-    if dangling:
+    if is_dangling:
         raise _unusable(f"a link that leads nowhere: {target.name}")
-    if not writable:
+    if not is_writable:
         raise _unusable(f"no permission to write into {nearest.name or nearest}")
     recover(target)
 
@@ -74,14 +74,14 @@ def _unusable(found: str) -> UnusableInputError:
     )
 
 
-def _nothing(target: Path) -> OwnedFiles:
+def _no_files(target: Path) -> OwnedFiles:
     del target
     return {}
 
 
 @contextmanager
 def staged(
-    target: Path, *, ours: Callable[[Path], OwnedFiles] = _nothing, shared: bool = False
+    target: Path, *, ours: Callable[[Path], OwnedFiles] = _no_files, shared: bool = False
 ) -> Iterator[Path]:
     """Yield a folder to write into; on a clean exit its content replaces that of `target`.
 
@@ -115,23 +115,23 @@ def staged(
     On the main thread SIGINT and SIGTERM are ignored during the replacement (milliseconds).
     """
     check_target(target)
-    place = target.resolve()
-    made: tuple[Path, ...] = ()
+    folder = target.resolve()
+    created: tuple[Path, ...] = ()
     try:
-        made = access.make_folder(place if shared else place.parent)
-        whole = not place.exists() or (not shared and can_exchange(place))
-        with work_folder(place.parent if whole else place, place) as work:
+        created = access.make_folder(folder if shared else folder.parent)
+        whole = not folder.exists() or (not shared and can_exchange(folder))
+        with work_folder(folder.parent if whole else folder, folder) as work:
             yield work.new
             access.restrict_tree(work.new)
-            with alone_in(place.parent):
-                files, gone = _planned(work, place, ours(place))
+            with alone_in(folder.parent):
+                files, obsolete = _plan(work, folder, ours(folder))
                 with _uninterrupted():
-                    _commit(work, place, files, gone, whole=whole)
+                    _commit(work, folder, files, obsolete, whole=whole)
     except OSError as error:
-        _remove(made)
-        raise _explained(error, target) from error
+        _remove(created)
+        raise _as_user_error(error, target) from error
     except BaseException:
-        _remove(made)
+        _remove(created)
         raise
 
 
@@ -141,97 +141,99 @@ def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in held:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
         signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:
-        for number, handler in held.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def _planned(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[str], list[str]]:
+def _plan(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[str], list[str]]:
     """Return the names to write and our names to remove; raises if that is not possible."""
     files = sorted(p.relative_to(work.new) for p in work.new.rglob("*") if not p.is_dir())
     for name in files:
-        _check_place(target, name)
-    gone = [name for name in owned if _is_there(target, name)]
+        _check_replaceable(target, name)
+    obsolete = [name for name in owned if _exists_unlinked(target, name)]
     names = [name.as_posix() for name in files]
-    check_free(target, dict.fromkeys((*names, *gone)), owned)
-    return names, gone
+    check_free(target, dict.fromkeys((*names, *obsolete)), owned)
+    return names, obsolete
 
 
 def _commit(
-    work: WorkFolder, target: Path, files: list[str], gone: list[str], *, whole: bool
+    work: WorkFolder, target: Path, files: list[str], obsolete: list[str], *, whole: bool
 ) -> None:
     """Move the new files to the target: all of them, or none."""
     if not target.exists():
         work.new.rename(target)
-    elif not (whole and _exchanged(work, target, {*files, *gone})):
-        _swap(work, target, gone, files)
-        for folder in {Path(name).parent for name in gone} - {Path()}:
+    elif not (whole and _exchanged(work, target, {*files, *obsolete})):
+        _swap(work, target, obsolete, files)
+        for folder in {Path(name).parent for name in obsolete} - {Path()}:
             with suppress(OSError):  # not empty: it holds the new result or a user's file
                 (target / folder).rmdir()
 
 
-def _is_there(target: Path, name: str) -> bool:
+def _exists_unlinked(target: Path, name: str) -> bool:
     """Return whether a file exists in the target, and not through a link."""
     return os.path.lexists(target / name) and not any(
         (target / parent).is_symlink() for parent in Path(name).parents
     )
 
 
-def _check_place(target: Path, name: Path) -> None:
+def _check_replaceable(target: Path, name: Path) -> None:
     """Refuse to replace a folder by a file, or to write into a file or through a foreign link."""
     for parent in name.parents:
         if (target / parent).is_symlink():
             raise _unusable(f"a link named {parent} in the output folder")
         if (target / parent).exists() and not (target / parent).is_dir():
             raise _unusable(f"a file named {parent} in the output folder")
-    place = target / name
-    if place.is_dir() and not place.is_symlink():
+    path = target / name
+    if path.is_dir() and not path.is_symlink():
         raise _unusable(f"a folder named {name} in the output folder")
 
 
 def _exchanged(work: WorkFolder, target: Path, ours: set[str]) -> bool:
     """Exchange the whole folder; False, with nothing changed, if that is not possible."""
-    others = foreign_files(target, ours)
-    if others is None:
+    foreign = foreign_files(target, ours)
+    if foreign is None:
         return False
-    others = [name for name in others if _holds_others(target, name, ours)]
-    aside = work.folder / "whole"
+    foreign = [name for name in foreign if _has_foreign_content(target, name, ours)]
+    replacement = work.folder / "whole"
     if not (
-        hard_link(work.new, aside) and hard_link(target, aside, others) and exchange(aside, target)
+        hard_link(work.new, replacement)
+        and hard_link(target, replacement, foreign)
+        and exchange(replacement, target)
     ):
         return False
-    move_late_files(aside, target, ours)
+    move_late_files(replacement, target, ours)
     return True
 
 
-def _holds_others(target: Path, name: Path, ours: set[str]) -> bool:
+def _has_foreign_content(target: Path, name: Path, ours: set[str]) -> bool:
     """Return whether a name is a folder that contains foreign files."""
     path = target / name
     if path.is_symlink() or not path.is_dir():
         return True
-    within = [p.relative_to(target).as_posix() for p in path.rglob("*") if not p.is_dir()]
-    return not within or not set(within) <= ours
+    contained = [p.relative_to(target).as_posix() for p in path.rglob("*") if not p.is_dir()]
+    return not contained or not set(contained) <= ours
 
 
-def _swap(work: WorkFolder, target: Path, gone: list[str], files: list[str]) -> None:
+def _swap(work: WorkFolder, target: Path, obsolete: list[str], files: list[str]) -> None:
     """Move earlier entries out and new files in; on any failure everything is moved back."""
     folders = {parent for name in files for parent in Path(name).parents}
-    made = sorted(f.as_posix() for f in folders if not (target / f).exists())
-    work.begin(files, made)
+    created = sorted(f.as_posix() for f in folders if not (target / f).exists())
+    work.begin(files, created)
     undo: list[Callable[[], object]] = []
     try:
-        for name in dict.fromkeys((*gone, *files)):
-            place, kept = target / name, work.old / name
-            if os.path.lexists(place):
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                place.rename(kept)
-                undo.append(partial(kept.rename, place))
-        for folder in made:
+        for name in dict.fromkeys((*obsolete, *files)):
+            path, backup = target / name, work.old / name
+            if os.path.lexists(path):
+                backup.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(backup)
+                undo.append(partial(backup.rename, path))
+        for folder in created:
             (target / folder).mkdir()
             access.restrict(target / folder)
             undo.append((target / folder).rmdir)
@@ -240,21 +242,21 @@ def _swap(work: WorkFolder, target: Path, gone: list[str], files: list[str]) -> 
             undo.append(partial((target / name).rename, work.new / name))
         work.end()
     except BaseException:
-        for act in reversed(undo):
-            act()
+        for step in reversed(undo):
+            step()
         raise
 
 
-def _remove(made: tuple[Path, ...]) -> None:
+def _remove(created: tuple[Path, ...]) -> None:
     """Remove the parents that were created, deepest first."""
-    for folder in made:
+    for folder in created:
         try:
             folder.rmdir()
         except OSError:
             return
 
 
-def _explained(error: OSError, target: Path) -> ResourceError | UnusableInputError:
+def _as_user_error(error: OSError, target: Path) -> ResourceError | UnusableInputError:
     error = of_system(error)
     if is_full_disk(error):
         return ResourceError(

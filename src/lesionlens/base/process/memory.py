@@ -50,9 +50,9 @@ def collect_and_freeze() -> bool:
     if not host_process.tunable():
         return release_memory()
     unfreeze()
-    given = release_memory()
+    released = release_memory()
     freeze()
-    return given
+    return released
 
 
 def freeze() -> None:

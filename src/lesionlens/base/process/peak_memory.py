@@ -40,7 +40,7 @@ def windows_peak_mib(kernel32: Any) -> float:
     counters = _Counters(size=ctypes.sizeof(_Counters))
     kernel32.GetCurrentProcess.restype = ctypes.c_void_p
     kernel32.K32GetProcessMemoryInfo.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
-    answered = kernel32.K32GetProcessMemoryInfo(
+    succeeded = kernel32.K32GetProcessMemoryInfo(
         kernel32.GetCurrentProcess(), ctypes.byref(counters), counters.size
     )
-    return float(counters.peak_working_set) / 2**20 if answered else 0.0
+    return float(counters.peak_working_set) / 2**20 if succeeded else 0.0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
+_PROCESS_CGROUP = Path("/proc/self/cgroup")
 
 
 def usable_processors() -> int:
@@ -19,27 +19,27 @@ def usable_processors() -> int:
     int
         At least 1; fractional quotas are rounded down.
     """
-    found = [os.cpu_count() or 1, *_quotas()]
+    counts = [os.cpu_count() or 1, *_quotas()]
     if hasattr(os, "sched_getaffinity"):
-        found.append(len(os.sched_getaffinity(0)))
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if granted.isdecimal():
-        found.append(int(granted))
-    return max(1, min(found))
+        counts.append(len(os.sched_getaffinity(0)))
+    allocated = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if allocated.isdecimal():
+        counts.append(int(allocated))
+    return max(1, min(counts))
 
 
 def _quotas() -> Iterator[int]:
     """Yield the quotas of the process's cgroup (version 1 or 2) and its parents."""
     try:
-        lines = _OWN.read_text("utf-8").splitlines()
+        lines = _PROCESS_CGROUP.read_text("utf-8").splitlines()
     except (OSError, ValueError):
         return  # not Linux
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "cpu,cpuacct", "cpu"):
-            root, inside = _CGROUPS / controllers, Path(path.lstrip("/"))
-            for part in (inside, *inside.parents):
-                yield from _quota(root / part)
+            root, cgroup = _CGROUPS / controllers, Path(path.lstrip("/"))
+            for ancestor in (cgroup, *cgroup.parents):
+                yield from _quota(root / ancestor)
 
 
 def _quota(folder: Path) -> Iterator[int]:

@@ -24,7 +24,7 @@ COARSE_MM = 5.0
 LEVELS = 3
 ITERATIONS = 15
 """Maximum iterations per level; each level halves the spacing of the control points."""
-_FEWEST_VOX = 500
+_MIN_VOX = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,17 +53,17 @@ class BiasField:
 def form(frame_uid: str | None) -> ArrayForm[BiasField | None]:
     """Return the cache format of bias fields, without the study's frame of reference."""
 
-    def read(kept: Arrays) -> BiasField:
-        strength, before, after = kept["figures"].tolist()
-        log = kept["log"]
-        grid = Grid((log.shape[0], log.shape[1], log.shape[2]), kept["affine"], frame_uid)
+    def read(arrays: Arrays) -> BiasField:
+        strength, before, after = arrays["figures"].tolist()
+        log = arrays["log"]
+        grid = Grid((log.shape[0], log.shape[1], log.shape[2]), arrays["affine"], frame_uid)
         return BiasField(log, grid, strength, (before, after))
 
-    def write(found: BiasField | None) -> Arrays:
-        if found is None:
+    def write(field: BiasField | None) -> Arrays:
+        if field is None:
             return {}
-        figures = np.array([found.strength, *found.variation])
-        return {"log": found.log, "affine": found.grid.affine, "figures": figures}
+        figures = np.array([field.strength, *field.variation])
+        return {"log": field.log, "affine": field.grid.affine, "figures": figures}
 
     return ArrayForm(frozenset({"log", "affine", "figures"}), read, write)
 
@@ -90,14 +90,14 @@ def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) 
     Tustison et al., IEEE TMI 2010, 29(6):1310-1320, doi 10.1109/TMI.2010.2046908.
     """
     small, coarse = on_ras_grid(values, grid, COARSE_MM)
-    shown = resample((brain & (values > 0)).astype(np.float32), grid, coarse)
-    seen = np.asarray((shown > 0.7) & (small > 0))
-    if int(seen.sum()) < _FEWEST_VOX:
+    coverage = resample((brain & (values > 0)).astype(np.float32), grid, coarse)
+    visible = np.asarray((coverage > 0.7) & (small > 0))
+    if int(visible.sum()) < _MIN_VOX:
         return None
-    log = _n4(small, seen)
-    log = np.clip(log, *np.quantile(log[seen], (0.001, 0.999))) - log[seen].mean()
-    low, high = np.exp(np.quantile(log[seen], (0.05, 0.95)))
-    before, after = small[seen], small[seen] / np.exp(log[seen])
+    log = _n4(small, visible)
+    log = np.clip(log, *np.quantile(log[visible], (0.001, 0.999))) - log[visible].mean()
+    low, high = np.exp(np.quantile(log[visible], (0.05, 0.95)))
+    before, after = small[visible], small[visible] / np.exp(log[visible])
     return BiasField(
         log=log.astype(np.float32),
         grid=coarse,
@@ -106,10 +106,10 @@ def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) 
     )
 
 
-def _n4(values: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _n4(values: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the logarithm of the field on the whole coarse grid."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
-    mask = sitk.GetImageFromArray(np.ascontiguousarray(seen.T).astype(np.uint8))
+    mask = sitk.GetImageFromArray(np.ascontiguousarray(visible.T).astype(np.uint8))
     method = sitk.N4BiasFieldCorrectionImageFilter()
     method.SetMaximumNumberOfIterations([ITERATIONS] * LEVELS)
     method.SetConvergenceThreshold(1e-3)
@@ -136,28 +136,28 @@ def corrected(values: NDArray[np.float32], grid: Grid, field: BiasField) -> NDAr
 
 def correct_bias(draft: Draft, context: RunContext) -> None:
     """Correct the bias field of every sequence of a draft, in place."""
-    there = [(s, values) for s, values in draft.images.items() if values.any()]
-    for number, (sequence, values) in enumerate(there, 1):
+    images = [(s, values) for s, values in draft.images.items() if values.any()]
+    for number, (sequence, values) in enumerate(images, 1):
         context.check(StepName.BIAS)
-        found = _kept(draft, values)
-        if found is None:
-            words = "Left out: too little of the brain is shown."
-            draft.steps.append(PreparationStep(StepName.BIAS, sequence, False, words))
+        field = _cached_field(draft, values)
+        if field is None:
+            message = "Left out: too little of the brain is shown."
+            draft.steps.append(PreparationStep(StepName.BIAS, sequence, False, message))
         else:
-            values[...] = corrected(values, draft.working, found)
+            values[...] = corrected(values, draft.working, field)
             step = PreparationStep(
-                StepName.BIAS, sequence, True, found.text, found.strength, on_request=True
+                StepName.BIAS, sequence, True, field.text, field.strength, on_request=True
             )
             draft.steps.append(step)
-        context.progress(StepName.BIAS, number / len(there))
+        context.progress(StepName.BIAS, number / len(images))
 
 
-def _kept(draft: Draft, values: NDArray[np.float32]) -> BiasField | None:
+def _cached_field(draft: Draft, values: NDArray[np.float32]) -> BiasField | None:
     """Estimate the bias field, or load the cached one of the same voxels."""
     key, working = None, draft.working
     if draft.options.cache:
         images = {"image": values, "brain": draft.brain}
-        volumes = {name: (cache.digest_of(one), working.affine) for name, one in images.items()}
+        volumes = {name: (cache.digest_of(array), working.affine) for name, array in images.items()}
         key = cache.key_of(volumes, "bias")
     return cache.cached(
         key, lambda: estimate(values, draft.brain, working), form(working.frame_uid)

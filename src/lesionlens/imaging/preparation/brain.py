@@ -13,7 +13,7 @@ from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
-from lesionlens.imaging.preparation.lost_slices import gaps
+from lesionlens.imaging.preparation.lost_slices import find_gaps
 
 MAX_BRAIN_ML = 2300.0
 MIN_BRAIN_ML = 150.0
@@ -68,19 +68,19 @@ def may_be_whole(volume_ml: float) -> bool:
 def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
     """Return the cache format of brain masks, without the study's frame of reference."""
 
-    def read(kept: Arrays) -> BrainMask:
-        i, j, k = kept["shape"].tolist()
-        grid = Grid((i, j, k), kept["affine"], frame_uid)
-        mask = np.unpackbits(kept["mask"], count=i * j * k).astype(bool).reshape(grid.shape)
-        method, doubtful = (str(text) for text in kept["words"])
+    def read(arrays: Arrays) -> BrainMask:
+        i, j, k = arrays["shape"].tolist()
+        grid = Grid((i, j, k), arrays["affine"], frame_uid)
+        mask = np.unpackbits(arrays["mask"], count=i * j * k).astype(bool).reshape(grid.shape)
+        method, doubtful = (str(text) for text in arrays["words"])
         return BrainMask(mask, grid, method, doubtful or None)
 
-    def write(found: BrainMask) -> Arrays:
+    def write(brain: BrainMask) -> Arrays:
         return {
-            "mask": np.packbits(found.mask),
-            "shape": np.array(found.grid.shape),
-            "affine": found.grid.affine,
-            "words": np.array([found.method, found.doubtful or ""]),
+            "mask": np.packbits(brain.mask),
+            "shape": np.array(brain.grid.shape),
+            "affine": brain.grid.affine,
+            "words": np.array([brain.method, brain.doubtful or ""]),
         }
 
     return ArrayForm(frozenset({"mask", "shape", "affine", "words"}), read, write)
@@ -93,12 +93,14 @@ def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
     """Return whether an image is stripped: constant background, brain-sized object."""
-    fore = foreground(values)[::2, ::2, ::2]
-    share = float(fore.mean())
-    volume_ml = share * values.size * grid.voxel_ml
-    touched = [float(np.take(fore, end, axis=axis).mean()) for axis in range(3) for end in (0, -1)]
-    bare = sum(face < 0.02 for face in touched)
-    return share < 0.8 and MIN_BRAIN_ML < volume_ml < MAX_BRAIN_ML and bare >= 3
+    sampled = foreground(values)[::2, ::2, ::2]
+    fraction = float(sampled.mean())
+    volume_ml = fraction * values.size * grid.voxel_ml
+    face_fractions = [
+        float(np.take(sampled, end, axis=axis).mean()) for axis in range(3) for end in (0, -1)
+    ]
+    empty_faces = sum(face < 0.02 for face in face_fractions)
+    return fraction < 0.8 and MIN_BRAIN_ML < volume_ml < MAX_BRAIN_ML and empty_faces >= 3
 
 
 def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:
@@ -114,21 +116,21 @@ def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArr
         On `grid`, background zero; the object of the first image is used, in its blank slices that
         of the others.
     """
-    shown, lost = foreground(images[0]), gaps(images[0], grid)
-    for gap in lost:
-        shown[gap.where] = np.any([foreground(image)[gap.where] for image in images], axis=0)
-    mask = fill_holes(large_parts(shown))
+    visible, gaps = foreground(images[0]), find_gaps(images[0], grid)
+    for gap in gaps:
+        visible[gap.index] = np.any([foreground(image)[gap.index] for image in images], axis=0)
+    mask = fill_holes(large_parts(visible))
     if max(grid.nominal_spacing_mm) >= PARTIAL_FROM_MM:
         bright = images[0] >= PARTIAL_SHARE * float(np.median(images[0][mask]))
-        for gap in lost:
-            bright[gap.where] = True
+        for gap in gaps:
+            bright[gap.index] = True
         return fill_holes(large_parts(mask & bright))
     box = bounding_box(mask)
     if box is None:
         return mask
-    sure = np.zeros_like(mask)
-    sure[box] = _without_rim([image[box] for image in images], mask[box])
-    return sure
+    result = np.zeros_like(mask)
+    result[box] = _without_rim([image[box] for image in images], mask[box])
+    return result
 
 
 def _without_rim(
@@ -138,20 +140,20 @@ def _without_rim(
     edge = mask & ~ndimage.binary_erosion(mask)
     if float(np.median(_brightest(images, mask, edge))) > RIM_SHARE:
         return mask
-    sure = mask
+    core = mask
     for _ in range(2):  # the rim itself lowers the first median
-        kept = np.zeros_like(mask)
-        kept[mask] = _brightest(images, sure, mask) >= EDGE_SHARE
-        sure = fill_holes(large_parts(kept))
-    return sure
+        bright = np.zeros_like(mask)
+        bright[mask] = _brightest(images, core, mask) >= EDGE_SHARE
+        core = fill_holes(large_parts(bright))
+    return core
 
 
 def _brightest(
-    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_], at: NDArray[np.bool_]
+    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_], voxels: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Return the relative intensity of voxels on the brightest sequence."""
     scales = [np.float32(max(float(np.median(image[mask])), 1e-12)) for image in images]
-    scaled = [image[at] / scale for image, scale in zip(images, scales, strict=True)]
+    scaled = [image[voxels] / scale for image, scale in zip(images, scales, strict=True)]
     return np.asarray(np.max(scaled, axis=0), dtype=np.float32)
 
 
@@ -165,8 +167,8 @@ def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
     mask : (I, J, K) bool
         The object; its rim is ignored.
     """
-    apart, _, level = _texture(values, mask)
-    return bool(apart.size and (np.abs(apart) > UNEVEN * level).mean() < 0.01)
+    residuals, _, level = _texture(values, mask)
+    return bool(residuals.size and (np.abs(residuals) > UNEVEN * level).mean() < 0.01)
 
 
 def is_noise(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
@@ -174,8 +176,8 @@ def is_noise(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
 
     Arguments as for `is_even`.
     """
-    apart, noise, _ = _texture(values, mask)
-    return bool(apart.size and apart.std() < NOISE_SHARE * noise)
+    residuals, noise, _ = _texture(values, mask)
+    return bool(residuals.size and residuals.std() < NOISE_SHARE * noise)
 
 
 def _texture(
@@ -193,9 +195,9 @@ def _texture(
         return np.empty(0), 0.0, 0.0
     x, y, z = (np.argwhere(inner) / np.asarray(inner.shape) - 0.5).T
     terms = np.stack([x * 0 + 1, x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
-    found = means[inner].astype(np.float64)
-    weights, *_ = np.linalg.lstsq(terms, found, rcond=None)
-    return found - terms @ weights, float(noise[inner].std()), float(np.median(found))
+    smoothed = means[inner].astype(np.float64)
+    coefficients, *_ = np.linalg.lstsq(terms, smoothed, rcond=None)
+    return smoothed - terms @ coefficients, float(noise[inner].std()), float(np.median(smoothed))
 
 
 def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -203,19 +205,19 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return large_parts(mask, 1.0)
 
 
-def large_parts(mask: NDArray[np.bool_], share: float = PART_SHARE) -> NDArray[np.bool_]:
+def large_parts(mask: NDArray[np.bool_], min_fraction: float = PART_SHARE) -> NDArray[np.bool_]:
     """Return the connected components of at least a share of the largest (6-neighbourhood)."""
     box = bounding_box(mask)  # half of a head's image is air
     if box is None:
         return mask
-    parts, count = ndimage.label(mask[box])
+    components, count = ndimage.label(mask[box])
     if count <= 1:
         return mask
-    sizes = np.bincount(parts.ravel())
+    sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    kept = np.zeros_like(mask)
-    kept[box] = (sizes >= share * sizes.max())[parts] & (parts > 0)
-    return kept
+    result = np.zeros_like(mask)
+    result[box] = (sizes >= min_fraction * sizes.max())[components] & (components > 0)
+    return result
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -223,9 +225,9 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     box = bounding_box(mask)  # voxels outside the box are never enclosed
     if box is None:
         return mask
-    parts, count = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
+    components, count = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
     if count <= 1:
         return mask
-    full = np.zeros_like(mask)
-    full[box] = (parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1]
-    return full
+    filled = np.zeros_like(mask)
+    filled[box] = (components != components[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return filled

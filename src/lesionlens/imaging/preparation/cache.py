@@ -28,7 +28,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 METHOD = "6"
 """Method version: increase it when registration or brain extraction changes."""
-KEPT = 400
+MAX_ENTRIES = 400
 """Maximum number of entries; the oldest are deleted first. The largest, a brain mask, takes about
 30 kB.
 """
@@ -79,8 +79,8 @@ def save(key: str, arrays: Arrays) -> None:
     try:
         array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", arrays)
         entries = folder().glob(f"*{array_cache.SUFFIX}")
-        for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
-            old.unlink(missing_ok=True)
+        for expired in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[MAX_ENTRIES:]:
+            expired.unlink(missing_ok=True)
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
 
@@ -88,20 +88,20 @@ def save(key: str, arrays: Arrays) -> None:
 def recall(key: str, form: ArrayForm[T]) -> T | None:
     """Return the value of a key; None if it is missing, damaged or incomplete."""
     path = folder() / f"{key}{array_cache.SUFFIX}"
-    kept = array_cache.read(path, form.names)
-    if kept is None:
+    arrays = array_cache.read(path, form.names)
+    if arrays is None:
         return None
     with suppress(OSError):
         os.utime(path)
-    return form.read(kept)
+    return form.read(arrays)
 
 
 def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
     """Return the cached value of a key, else compute and store it; no key disables the cache."""
-    known = None if key is None else recall(key, form)
-    if known is not None:
-        return known
-    found = compute()
-    if key is not None and found is not None:
-        save(key, form.write(found))
-    return found
+    stored = None if key is None else recall(key, form)
+    if stored is not None:
+        return stored
+    value = compute()
+    if key is not None and value is not None:
+        save(key, form.write(value))
+    return value

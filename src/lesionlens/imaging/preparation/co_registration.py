@@ -26,53 +26,55 @@ SAME_OUTLINE = 0.99
 """Dice of the outlines of two images that were stripped with one mask. Measured: .997 to 1 for such
 images; .97 after 2 mm of movement.
 """
-REST_MM, REST_DEG = 0.7, 0.7
-"""Smaller movements are within the registration's own error, and interpolation would do more harm.
-"""
+MIN_SHIFT_MM, MIN_ANGLE_DEG = 0.7, 0.7
+"""Smaller movements are within the registration's error; interpolation would do more harm."""
 
 
 def register_sequences(draft: Draft, context: RunContext) -> None:
     """Register each sequence that is not aligned with the reference yet."""
     loaded, options = draft.loaded, draft.options
     fixed = loaded[draft.reference]
-    others = [
+    misaligned = [
         s for s, item in loaded.items() if item is not fixed and _may_be_misaligned(fixed, item)
     ]
-    if not others or not options.register:
-        words = "Left out on request."
-        if not others:
-            words = "The sequences were brought together before: left as they are."
-        if others or len(loaded) > 1:
-            draft.steps.append(PreparationStep(StepName.REGISTER, None, False, words))
+    if not misaligned or not options.register:
+        message = "Left out on request."
+        if not misaligned:
+            message = "The sequences were brought together before: left as they are."
+        if misaligned or len(loaded) > 1:
+            draft.steps.append(PreparationStep(StepName.REGISTER, None, False, message))
         return
-    lent = _lender(fixed)
+    copy_pyramid = _pyramid_copier(fixed)
     if options.cache:
         fixed.digest()  # once, before several threads need it
     with ThreadPoolExecutor(max(options.threads, 1)) as pool:  # ITK releases the GIL
-        jobs = [pool.submit(_registered, fixed, loaded[s], lent, options, context) for s in others]
-        for number, (sequence, job) in enumerate(zip(others, jobs, strict=True), 1):
+        jobs = [
+            pool.submit(_register_cached, fixed, loaded[s], copy_pyramid, options, context)
+            for s in misaligned
+        ]
+        for number, (sequence, job) in enumerate(zip(misaligned, jobs, strict=True), 1):
             moving = loaded[sequence]
-            found = replace(job.result(), one_stripped=fixed.stripped != moving.stripped)
-            if _at_rest(fixed, moving, found):
-                found = replace(found, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
+            registration = replace(job.result(), one_stripped=fixed.stripped != moving.stripped)
+            if _is_aligned_by_header(fixed, moving, registration):
+                registration = replace(registration, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
             else:
-                moving.moved = found.moved
-            _note(draft, sequence, found)
-            context.progress("register", number / len(others))
+                moving.moved = registration.moved
+            _record(draft, sequence, registration)
+            context.progress("register", number / len(misaligned))
 
 
-def _lender(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
+def _pyramid_copier(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
     """Return a function that returns copies of the reference's pyramid, built on first use."""
     lock = Lock()
-    made: list[ResolutionPyramid] = []
+    built: list[ResolutionPyramid] = []
 
-    def lend() -> ResolutionPyramid:
+    def copy_pyramid() -> ResolutionPyramid:
         with lock:
-            if not made:
-                made.append(pyramid(fixed.values, fixed.series.grid))
-            return made[0].copy()
+            if not built:
+                built.append(pyramid(fixed.values, fixed.series.grid))
+            return built[0].copy()
 
-    return lend
+    return copy_pyramid
 
 
 def _may_be_misaligned(fixed: Loaded, moving: Loaded) -> bool:
@@ -87,15 +89,16 @@ def _may_be_misaligned(fixed: Loaded, moving: Loaded) -> bool:
     values = moving.values_as_in(fixed)
     if values is None:
         return True
-    one, other = (array[::2, ::2, ::2] != 0 for array in (fixed.values, values))
-    shared = 2 * np.count_nonzero(one & other)
-    return bool(shared < SAME_OUTLINE * (np.count_nonzero(one) + np.count_nonzero(other)))
+    fixed_mask, moving_mask = (array[::2, ::2, ::2] != 0 for array in (fixed.values, values))
+    overlap = 2 * np.count_nonzero(fixed_mask & moving_mask)
+    total = np.count_nonzero(fixed_mask) + np.count_nonzero(moving_mask)
+    return bool(overlap < SAME_OUTLINE * total)
 
 
-def _registered(
+def _register_cached(
     fixed: Loaded,
     moving: Loaded,
-    lent: Callable[[], ResolutionPyramid],
+    copy_pyramid: Callable[[], ResolutionPyramid],
     options: PrepareOptions,
     context: RunContext,
 ) -> Registration:
@@ -108,30 +111,31 @@ def _registered(
         key = cache.key_of(volumes, "register")
 
     def compute() -> Registration:
-        return register(lent(), pyramid(moving.values, moving.series.grid), context=context)
+        return register(copy_pyramid(), pyramid(moving.values, moving.series.grid), context=context)
 
     return cache.cached(key, compute, FORM)
 
 
-def _at_rest(fixed: Loaded, moving: Loaded, found: Registration) -> bool:
+def _is_aligned_by_header(fixed: Loaded, moving: Loaded, registration: Registration) -> bool:
     """Return whether two scans on one grid are aligned by their headers, judged by content."""
-    near = found.shift_mm < REST_MM and found.angle_deg < REST_DEG
-    return near and moving.values_as_in(fixed) is not None
+    is_small = registration.shift_mm < MIN_SHIFT_MM and registration.angle_deg < MIN_ANGLE_DEG
+    return is_small and moving.values_as_in(fixed) is not None
 
 
-def _note(draft: Draft, sequence: MrSequence, found: Registration) -> None:
-    draft.registered[sequence] = found
+def _record(draft: Draft, sequence: MrSequence, registration: Registration) -> None:
+    draft.registered[sequence] = registration
     draft.steps.append(
         PreparationStep(
             StepName.REGISTER,
             sequence,
             True,
-            f"Moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f} degrees; mutual "
-            f"information {found.information:.2f}, {found.pronounced:.0%} above that of 10 mm off.",
-            found.pronounced,
+            f"Moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f} degrees; "
+            f"mutual information {registration.information:.2f}, {registration.pronounced:.0%} "
+            "above that of 10 mm off.",
+            registration.pronounced,
         )
     )
-    if found.doubtful:
+    if registration.doubtful:
         draft.notices.append(
             f"The registration of {sequence.display_name} is doubtful (check the alignment by "
             "eye): the sequences may be of different patients or sessions, or hardly overlap."

@@ -94,7 +94,8 @@ class Draft:
     study: Study
     reference: MrSequence
     options: PrepareOptions
-    aside: ThreadPoolExecutor
+    executor: ThreadPoolExecutor
+    """Runs what no later stage waits for."""
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
@@ -102,8 +103,8 @@ class Draft:
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
     """(I, J, K) bool: brain mask on `mask_grid`."""
     doubt: Future[str | None] | None = None
-    """Whether a stripped image shows a brain: a notice if that is doubtful. No other stage needs
-    it, so that its network runs beside them.
+    """Whether a stripped image shows a brain: a notice if that is doubtful. No later stage needs
+    it, so its network runs concurrently.
     """
     mask_grid: Grid = field(init=False)
     working: Grid = field(init=False)

@@ -16,9 +16,9 @@ from lesionlens.imaging.preparation.brain import is_noise
 USUAL = (-6, 20)
 """Range, as powers of two, in which the bright end of a scan is left unchanged."""
 _TARGET = 10
-_CONSTANT_SHARE = 0.02
-_OBJECT_BELOW = 0.01
-_PADDING_GAP = 0.75
+_MIN_CONSTANT_FRACTION = 0.02
+_MAX_DARKER_FRACTION = 0.01
+_MIN_PADDING_GAP = 0.75
 """Distance of padding below all other voxels, as a share of their range; at most .34 between the
 background and the voxels of 67 stripped scans.
 """
@@ -56,14 +56,14 @@ def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.boo
     It is the constant value around the object if there is one, else the minimum, except for single
     outliers far below it.
     """
-    some = values[::2, ::2, ::2]
+    sample = values[::2, ::2, ::2]
     constant = corner_value(values)
-    darkest, low, top = values.min(), *np.quantile(some, (0.001, 0.999)).astype(np.float32)
+    darkest, low, top = values.min(), *np.quantile(sample, (0.001, 0.999)).astype(np.float32)
     lowest = np.float32(low if low - darkest > top - low else darkest)
-    if float((some == constant).mean()) < _CONSTANT_SHARE:
+    if float((sample == constant).mean()) < _MIN_CONSTANT_FRACTION:
         return lowest, None
-    below = float((some < constant).sum()) / max(int((some != constant).sum()), 1)
-    if below < _OBJECT_BELOW:
+    darker_fraction = float((sample < constant).sum()) / max(int((sample != constant).sum()), 1)
+    if darker_fraction < _MAX_DARKER_FRACTION:
         return constant, None
     return lowest, values == constant  # as after z-scoring
 
@@ -75,13 +75,13 @@ def _without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
     for an object without texture, of which a brain's contrast would be made.
     """
     darkest = values.min()
-    some = values[::2, ::2, ::2]
-    others = some[some > darkest]
-    if not others.size:
+    sample = values[::2, ::2, ::2]
+    brighter = sample[sample > darkest]
+    if not brighter.size:
         return values
-    low, top = np.quantile(others, (0.001, 0.999)).astype(np.float32)
-    gap = _PADDING_GAP * (top - low)
+    low, top = np.quantile(brighter, (0.001, 0.999)).astype(np.float32)
+    gap = _MIN_PADDING_GAP * (top - low)
     if low - darkest <= gap:
         return values
-    near = 0 <= low <= gap or (low > gap and is_noise(values, values > darkest))
-    return np.maximum(values, np.float32(0) if near else low)
+    raise_to_zero = 0 <= low <= gap or (low > gap and is_noise(values, values > darkest))
+    return np.maximum(values, np.float32(0) if raise_to_zero else low)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 
 MAX_GAP_SLICES = 3
-MAX_LOST_SHARE = 0.1
+MAX_LOST_FRACTION = 0.1
 """Limits of what is interpolated, as for slices that are missing from a DICOM series."""
 TISSUE_MM2 = 1000.0
 """Area of tissue on either side of a blank slice within a head."""
-_LIT = 0.2
+_TISSUE_FRACTION = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,22 @@ class Gap:
     stop: int
 
     @property
-    def where(self) -> tuple[slice, ...]:
+    def index(self) -> tuple[slice, ...]:
         """Index of these slices."""
         sides = [slice(None)] * 3
         sides[self.axis] = slice(self.start, self.stop)
         return tuple(sides)
 
 
-def lit_areas_mm2(values: NDArray[np.float32], grid: Grid, axis: int) -> NDArray[np.float64]:
+def tissue_areas_mm2(values: NDArray[np.float32], grid: Grid, axis: int) -> NDArray[np.float64]:
     """Return the area of tissue in each slice along an axis, mm2, from every second voxel."""
     lines = np.moveaxis(values, axis, 0)[:, ::2, ::2]
-    top = float(np.quantile(lines[::2], 0.995))
-    cell = 4 * grid.voxel_ml * 1000 / float(grid.spacing_mm[axis])
-    return np.asarray((lines > _LIT * top).sum(axis=(1, 2)) * cell, np.float64)
+    bright = float(np.quantile(lines[::2], 0.995))
+    pixel_mm2 = 4 * grid.voxel_ml * 1000 / float(grid.spacing_mm[axis])
+    return np.asarray((lines > _TISSUE_FRACTION * bright).sum(axis=(1, 2)) * pixel_mm2, np.float64)
 
 
-def gaps(values: NDArray[np.float32], grid: Grid) -> list[Gap]:
+def find_gaps(values: NDArray[np.float32], grid: Grid) -> list[Gap]:
     """Return the blank slices within a head.
 
     Parameters
@@ -51,22 +51,22 @@ def gaps(values: NDArray[np.float32], grid: Grid) -> list[Gap]:
     grid : Grid
         Of `values`.
     """
-    found = []
+    result = []
     for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        shown = np.flatnonzero(values.any(axis=others))
-        steps = np.flatnonzero(np.diff(shown) > 1)
+        other_axes = tuple(a for a in range(3) if a != axis)
+        occupied = np.flatnonzero(values.any(axis=other_axes))
+        steps = np.flatnonzero(np.diff(occupied) > 1)
         if not steps.size:
             continue
-        areas = lit_areas_mm2(values, grid, axis)
-        for before, after in zip(shown[steps], shown[steps + 1], strict=True):
+        areas = tissue_areas_mm2(values, grid, axis)
+        for before, after in zip(occupied[steps], occupied[steps + 1], strict=True):
             if min(areas[before], areas[after]) >= TISSUE_MM2:
-                found.append(Gap(axis, int(before) + 1, int(after)))
-    return found
+                result.append(Gap(axis, int(before) + 1, int(after)))
+    return result
 
 
-def filled(
-    values: NDArray[np.float32], grid: Grid, where: str
+def interpolate_gaps(
+    values: NDArray[np.float32], grid: Grid, label: str
 ) -> tuple[NDArray[np.float32], str | None]:
     """Return a scan whose few blank slices are interpolated linearly, with a notice.
 
@@ -76,23 +76,23 @@ def filled(
         Background zero.
     grid : Grid
         Of `values`.
-    where : str
+    label : str
         Names file and sequence in the notice.
     """
-    lost = gaps(values, grid)
-    share = sum((gap.stop - gap.start) / values.shape[gap.axis] for gap in lost)
-    short = [gap for gap in lost if gap.stop - gap.start <= MAX_GAP_SLICES]
-    if not short or share > MAX_LOST_SHARE:
+    gaps = find_gaps(values, grid)
+    fraction = sum((gap.stop - gap.start) / values.shape[gap.axis] for gap in gaps)
+    short_gaps = [gap for gap in gaps if gap.stop - gap.start <= MAX_GAP_SLICES]
+    if not short_gaps or fraction > MAX_LOST_FRACTION:
         return values, None
-    whole = values.copy()
-    for gap in short:
-        lines = np.moveaxis(whole, gap.axis, 0)
+    result = values.copy()
+    for gap in short_gaps:
+        lines = np.moveaxis(result, gap.axis, 0)
         first, last, length = lines[gap.start - 1], lines[gap.stop], gap.stop - gap.start + 1
-        for index in range(gap.start, gap.stop):
-            part = np.float32((index - gap.start + 1) / length)
-            lines[index] = (1 - part) * first + part * last
-    count = sum(gap.stop - gap.start for gap in short)
-    return whole, (
-        f"{where}: {count} blank slice(s) within the head were interpolated; nothing was seen "
+        for position in range(gap.start, gap.stop):
+            weight = np.float32((position - gap.start + 1) / length)
+            lines[position] = (1 - weight) * first + weight * last
+    count = sum(gap.stop - gap.start for gap in short_gaps)
+    return result, (
+        f"{label}: {count} blank slice(s) within the head were interpolated; nothing was seen "
         "there."
     )

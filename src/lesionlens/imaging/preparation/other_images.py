@@ -20,8 +20,8 @@ from lesionlens.base.records.study import PreparedStudy, Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import pyramid, register
 
-_ROUNDS = 6
-_FAR = 2.5
+_ITERATIONS = 6
+_MAX_DEVIATIONS = 2.5
 """Residuals beyond this many robust deviations are excluded from the fit."""
 
 
@@ -37,7 +37,7 @@ class OtherKind(StrEnum):
     OTHER = "series"
 
 
-_WORDS = (
+_KIND_PATTERNS = (
     (OtherKind.ADC, r"adc|apparent.?diff"),
     (OtherKind.PERFUSION, r"perf|cbv|cbf|mtt|tmax|ttp|asl|dsc|dce|ktrans"),
     (OtherKind.SWI, r"swi|swan|suscept|qsm"),
@@ -58,8 +58,8 @@ def kind_of(series: Series) -> OtherKind:
     ['ADC', 'DWI', 'perfusion', 'SWI', 'T2*', 'series']
     """
     text = series.description.lower()
-    for kind, words in _WORDS:
-        if re.search(rf"(?<![a-z])r?({words})", text):
+    for kind, pattern in _KIND_PATTERNS:
+        if re.search(rf"(?<![a-z])r?({pattern})", text):
             return kind
     return OtherKind.OTHER
 
@@ -98,18 +98,20 @@ def align_other_series(
     loaded = series.load().astype(np.float32, copy=False)
     values = np.where(np.isfinite(loaded), loaded, np.float32(np.nan))
     frames = series.grid.frame_uid, prepared.native.frame_uid
-    known = all(frames)
-    if frames[0] == frames[1] if known else series.grid.matches(prepared.native, 1e-2):
+    frames_known = all(frames)
+    if frames[0] == frames[1] if frames_known else series.grid.matches(prepared.native, 1e-2):
         return OtherImage(name, kind.value, Volume(values, series.grid), "placed by its header")
     context.progress("laying it beside the sequences", 0.3)
     fixed = prepared.images[prepared.reference]
     moving = pyramid(np.nan_to_num(values), series.grid)
-    found = register(pyramid(fixed, prepared.working), moving, context=context)
-    affine = np.asarray(np.linalg.inv(found.moved) @ series.grid.affine)
-    how = f"moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f}°"
-    doubt = ", doubtful: check by eye" if found.doubtful else ""
+    registration = register(pyramid(fixed, prepared.working), moving, context=context)
+    affine = np.asarray(np.linalg.inv(registration.moved) @ series.grid.affine)
+    how = f"moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f}°"
+    warning = ", doubtful: check by eye" if registration.doubtful else ""
     grid = replace(series.grid, affine=affine)
-    return OtherImage(name, kind.value, Volume(values, grid), f"{how}{doubt}", found.doubtful)
+    return OtherImage(
+        name, kind.value, Volume(values, grid), f"{how}{warning}", registration.doubtful
+    )
 
 
 def subtraction(prepared: PreparedStudy) -> OtherImage:
@@ -130,9 +132,9 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
     before, after = images[MrSequence.T1], images[MrSequence.T1C]
     scale, offset = matched(before[prepared.brain], after[prepared.brain])
     covered = (before > 0) & (after > 0)
-    found = after - (np.float32(scale) * before + np.float32(offset))
-    found = np.where(covered, found, np.float32(np.nan))
-    return OtherImage("T1c - T1", "T1c - T1", Volume(found, prepared.working))
+    difference = after - (np.float32(scale) * before + np.float32(offset))
+    difference = np.where(covered, difference, np.float32(np.nan))
+    return OtherImage("T1c - T1", "T1c - T1", Volume(difference, prepared.working))
 
 
 def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
@@ -149,14 +151,14 @@ def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[fl
     [2.0, 10.0]
     """
     x, y = before.astype(np.float64), after.astype(np.float64)
-    kept = np.ones(x.shape, bool)
+    inliers = np.ones(x.shape, bool)
     scale, offset = 1.0, 0.0
-    for _ in range(_ROUNDS):
-        if np.ptp(x[kept]) <= 0:
+    for _ in range(_ITERATIONS):
+        if np.ptp(x[inliers]) <= 0:
             break
-        scale, offset = np.polyfit(x[kept], y[kept], 1)
-        rest = y - (scale * x + offset)
-        middle = float(np.median(rest))
-        spread = robust_spread(rest)
-        kept = np.abs(rest - middle) <= max(_FAR * spread, 1e-6)
+        scale, offset = np.polyfit(x[inliers], y[inliers], 1)
+        residuals = y - (scale * x + offset)
+        centre = float(np.median(residuals))
+        spread = robust_spread(residuals)
+        inliers = np.abs(residuals - centre) <= max(_MAX_DEVIATIONS * spread, 1e-6)
     return float(scale), float(offset)

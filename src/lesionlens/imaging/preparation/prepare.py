@@ -68,15 +68,15 @@ def prepare(
     CancelledError
         The user asked to stop.
     """
-    with ThreadPoolExecutor(1) as aside:
-        draft = Draft(study, reference_of(study.series), options, aside)
+    with ThreadPoolExecutor(1) as executor:
+        draft = Draft(study, reference_of(study.series), options, executor)
         for name, stage in _stages(options):
             with context.stage(name):
                 stage(draft, context)
         checks: tuple[QualityCheck, ...] = ()
         if options.checks:
             with context.stage("check quality"):
-                checks = _checked(draft, context)
+                checks = _run_checks(draft, context)
         if draft.doubt is not None and (notice := draft.doubt.result()):
             draft.notices.append(notice)
     return PreparedStudy(
@@ -124,24 +124,24 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
     )
 
 
-def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
+def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     images, brain, working = draft.images, draft.brain, draft.working
-    series = {sequence: item.series for sequence, item in draft.loaded.items()}
-    acquired = {s: (item.values, item.series.grid) for s, item in draft.loaded.items()}
+    series = {sequence: scan.series for sequence, scan in draft.loaded.items()}
+    acquired = {s: (scan.values, scan.series.grid) for s, scan in draft.loaded.items()}
     valid = {s: values != 0 for s, values in images.items()}
-    covered = quality.coverage(brain, valid, working.volume_ml(brain))
-    if covered.passed and all(item.stripped for item in draft.loaded.values()):
-        covered = quality.stripped_off(valid, min(working.spacing_mm)) or covered
+    coverage = quality.coverage(brain, valid, working.volume_ml(brain))
+    if coverage.passed and all(scan.stripped for scan in draft.loaded.values()):
+        coverage = quality.stripped_off(valid, min(working.spacing_mm)) or coverage
     compare = partial(sides, images, draft.reference, brain, working, context=context)
-    with ThreadPoolExecutor(2) as aside:  # both register, which releases the GIL
-        agreement = aside.submit(compare) if draft.options.sides else None
-        names = aside.submit(exchanged_names.check, images, brain, working)
-        found = [
+    with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
+        agreement = executor.submit(compare) if draft.options.sides else None
+        names = executor.submit(exchanged_names.check, images, brain, working)
+        checks = [
             quality.missing(series),
-            quality.cut_off(brain, min(working.spacing_mm)) or covered,
+            quality.cut_off(brain, min(working.spacing_mm)) or coverage,
             lost_signal.check(acquired),
             repeated_slices.check(acquired),
-            _bright_end(draft, acquired),
+            _check_bright_end(draft, acquired),
             equalised.check(acquired),
             ghosts.check(acquired),
             quality.spacing(series),
@@ -152,20 +152,20 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
-        found.insert(1, names.result())
-    return tuple(item for item in found if item is not None)
+        checks.insert(1, names.result())
+    return tuple(check for check in checks if check is not None)
 
 
-def _bright_end(draft: Draft, acquired: Acquired) -> QualityCheck:
-    """Check for overflow and saturation; where one is found, in the brain alone.
+def _check_bright_end(draft: Draft, acquired: Acquired) -> QualityCheck:
+    """Check for overflow and saturation; a finding is confirmed within the brain.
 
-    The scalp does not count: fat beside a coil is cut off often, and drawn scalp is even.
+    The scalp does not count: fat beside a coil is often clipped, and synthetic scalp is uniform.
     """
-    found = overflow.check(acquired) or quality.saturation(acquired)
-    if found.passed:
-        return found
-    brains = {}
+    check = overflow.check(acquired) or quality.saturation(acquired)
+    if check.passed:
+        return check
+    masked = {}
     for sequence, (values, grid) in acquired.items():
-        inside = resample_mask(draft.brain, draft.working, draft.loaded[sequence].moved_grid())
-        brains[sequence] = np.where(inside, values, np.float32(0)), grid
-    return overflow.check(brains) or quality.saturation(brains)
+        brain = resample_mask(draft.brain, draft.working, draft.loaded[sequence].moved_grid())
+        masked[sequence] = np.where(brain, values, np.float32(0)), grid
+    return overflow.check(masked) or quality.saturation(masked)

@@ -21,9 +21,9 @@ from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
 COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
-HEAD_SHARE, NEAR_MM = 0.1, 8.0
-"""Only voxels near a head are compared: brighter than this share of the brightest tissue, or within
-this distance of such voxels. Halves the time at the same error.
+HEAD_FRACTION, HEAD_MARGIN_MM = 0.1, 8.0
+"""Only voxels near a head are compared: brighter than this fraction of the brightest tissue, or
+within this distance of such voxels. Halves the time at the same error.
 """
 DOUBTFUL_BELOW = 0.2
 """Relative height of the mutual information peak below which the result is doubtful.
@@ -35,7 +35,7 @@ DOUBTFUL_ONE_STRIPPED = 0.125
 
 Measured: 0.14 to 0.39 between sequences of one patient, 0.05 to 0.11 between two patients.
 """
-UNRELATED_BELOW = 0.05
+MIN_INFORMATION_NATS = 0.05
 """Mutual information (nats) below which the result is doubtful in any case.
 
 Measured: 0.47 to 1.2 between sequences of one patient, 0.005 between a head and noise.
@@ -61,18 +61,23 @@ class Registration:
     @property
     def doubtful(self) -> bool:
         """Whether the alignment should be checked visually."""
-        least = DOUBTFUL_ONE_STRIPPED if self.one_stripped else DOUBTFUL_BELOW
-        return self.information < UNRELATED_BELOW or self.pronounced < least
+        minimum = DOUBTFUL_ONE_STRIPPED if self.one_stripped else DOUBTFUL_BELOW
+        return self.information < MIN_INFORMATION_NATS or self.pronounced < minimum
 
 
-def _from_arrays(kept: Arrays) -> Registration:
-    shift, angle, information, pronounced = kept["figures"].tolist()
-    return Registration(kept["moved"], shift, angle, information, pronounced)
+def _from_arrays(arrays: Arrays) -> Registration:
+    shift, angle, information, pronounced = arrays["figures"].tolist()
+    return Registration(arrays["moved"], shift, angle, information, pronounced)
 
 
-def _to_arrays(found: Registration) -> Arrays:
-    figures = (found.shift_mm, found.angle_deg, found.information, found.pronounced)
-    return {"moved": found.moved, "figures": np.array(figures)}
+def _to_arrays(registration: Registration) -> Arrays:
+    figures = (
+        registration.shift_mm,
+        registration.angle_deg,
+        registration.information,
+        registration.pronounced,
+    )
+    return {"moved": registration.moved, "figures": np.array(figures)}
 
 
 FORM = ArrayForm(frozenset({"moved", "figures"}), _from_arrays, _to_arrays)
@@ -96,16 +101,16 @@ def on_ras_grid(
     return resample(values, grid, target), target
 
 
-def bright_end(values: NDArray[np.float32], share: float) -> float:
+def bright_quantile(values: NDArray[np.float32], quantile: float) -> float:
     """Return the quantile of an image's positive voxels, from some of them; 1 without any."""
-    inside = values[values > 0]
-    some = inside[:: max(inside.size // 50_000, 1)]
-    return float(np.quantile(some, share)) if some.size else 1.0
+    positive = values[values > 0]
+    sample = positive[:: max(positive.size // 50_000, 1)]
+    return float(np.quantile(sample, quantile)) if sample.size else 1.0
 
 
-def _compressed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _cap_bright(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cap the brightest voxels, so that histogram bins resolve tissue."""
-    return np.clip(values, 0.0, bright_end(values, 0.99) or 1.0)
+    return np.clip(values, 0.0, bright_quantile(values, 0.99) or 1.0)
 
 
 def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
@@ -134,9 +139,9 @@ def rigid_affine(transform: sitk.Euler3DTransform) -> Affine:
 
 
 def _method(
-    sampling: float, iterations: int, step: float, least: float = 1e-3, *, filtered: bool = True
+    sampling: float, iterations: int, step: float, min_step: float = 1e-3, *, filtered: bool = True
 ) -> sitk.ImageRegistrationMethod:
-    """Return a gradient descent on mutual information; steps in mm, stopped below `least`.
+    """Return a gradient descent on mutual information; steps in mm, stopped below `min_step`.
 
     `filtered` takes the gradient from a smoothed copy of the whole image, else it is differenced
     at the samples: half of a descent's time where there are few.
@@ -146,7 +151,7 @@ def _method(
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(sampling, 7)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(step, least, iterations, 0.7, 1e-9)
+    method.SetOptimizerAsRegularStepGradientDescent(step, min_step, iterations, 0.7, 1e-9)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetMetricUseFixedImageGradientFilter(False)
     method.SetMetricUseMovingImageGradientFilter(filtered)
@@ -166,39 +171,39 @@ class Level(NamedTuple):
     """One image as ITK image, with the mask of the head and its surroundings."""
 
     image: sitk.Image
-    near: sitk.Image
-    excluding: bool
-    """Whether voxels are excluded from `near`; then the mask also applies to the moving image."""
+    region: sitk.Image
+    has_exclusions: bool
+    """Whether voxels are excluded from `region`; then the mask also applies to the moving image."""
 
     def copy(self) -> Level:
         """Return a deep copy: ITK may write into its inputs."""
-        return Level(_unshared(self.image), _unshared(self.near), self.excluding)
+        return Level(_deep_copy(self.image), _deep_copy(self.region), self.has_exclusions)
 
 
-def _unshared(image: sitk.Image) -> sitk.Image:
-    own = sitk.Image(image)
-    own.MakeUnique()
-    return own
+def _deep_copy(image: sitk.Image) -> sitk.Image:
+    copy = sitk.Image(image)
+    copy.MakeUnique()
+    return copy
 
 
-def _near(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
-    head = (values > HEAD_SHARE * values.max()).astype(np.float32)
-    reach = 2 * round(NEAR_MM / float(grid.spacing_mm[0])) + 1
+def _head_region(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+    head = (values > HEAD_FRACTION * values.max()).astype(np.float32)
+    reach = 2 * round(HEAD_MARGIN_MM / float(grid.spacing_mm[0])) + 1
     return ndimage.maximum_filter(head, reach) if head.any() else np.ones_like(head)
 
 
-def _level(
+def _make_level(
     values: NDArray[np.float32],
     grid: Grid,
-    near: NDArray[np.float32] | None = None,
+    region: NDArray[np.float32] | None = None,
     excluded: Excluded | None = None,
 ) -> Level:
-    capped = _compressed(values)
-    near = _near(capped, grid) if near is None else near
+    capped = _cap_bright(values)
+    region = _head_region(capped, grid) if region is None else region
     if excluded is not None:
-        out = resample_mask(excluded.mask, excluded.grid, grid)
-        near = np.where(out, np.float32(0.0), near)
-    mask = sitk.Cast(itk_image(near, grid), sitk.sitkUInt8)
+        is_excluded = resample_mask(excluded.mask, excluded.grid, grid)
+        region = np.where(is_excluded, np.float32(0.0), region)
+    mask = sitk.Cast(itk_image(region, grid), sitk.sitkUInt8)
     return Level(itk_image(capped, grid), mask, excluded is not None)
 
 
@@ -216,8 +221,8 @@ class ResolutionPyramid:
 
     def copy(self) -> ResolutionPyramid:
         """Return a deep copy for another thread."""
-        last = None if self.finest is None else self.finest.copy()
-        return ResolutionPyramid(self.coarse.copy(), self.fine.copy(), self.centre_mm, last)
+        finest = None if self.finest is None else self.finest.copy()
+        return ResolutionPyramid(self.coarse.copy(), self.fine.copy(), self.centre_mm, finest)
 
 
 def pyramid(
@@ -240,23 +245,23 @@ def pyramid(
     """
     fine, fine_grid = on_ras_grid(values, grid, FINE_MM)
     coarse, coarse_grid = on_ras_grid(fine, fine_grid, COARSE_MM)
-    near = _near(_compressed(fine), fine_grid)
-    last = None
+    region = _head_region(_cap_bright(fine), fine_grid)
+    finest_level = None
     if finest:
         image, image_grid = on_ras_grid(values, grid, FINEST_MM)
-        there = resample_mask(near > 0, fine_grid, image_grid).astype(np.float32)
-        last = _level(image, image_grid, there, excluded)
+        finest_region = resample_mask(region > 0, fine_grid, image_grid).astype(np.float32)
+        finest_level = _make_level(image, image_grid, finest_region, excluded)
     return ResolutionPyramid(
-        _level(coarse, coarse_grid),
-        _level(fine, fine_grid, near, excluded),
+        _make_level(coarse, coarse_grid),
+        _make_level(fine, fine_grid, region, excluded),
         centre_of_mass_mm(coarse, coarse_grid),
-        last,
+        finest_level,
     )
 
 
-def one_level(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
+def single_level_pyramid(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
     """Use an image of about 3 mm isotropic RAS+ voxels for both resolutions."""
-    level = _level(values, grid)
+    level = _make_level(values, grid)
     return ResolutionPyramid(level, level, centre_of_mass_mm(values, grid))
 
 
@@ -277,7 +282,7 @@ def register(
     -----
     Mattes et al., IEEE TMI 2003, 22(1):120-128, doi 10.1109/TMI.2003.809072.
     """
-    best = _coarsely(fixed, moving, context)
+    best = _register_coarse(fixed, moving, context)
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     fine = best
@@ -286,38 +291,41 @@ def register(
     first, second = _method(0.03, 200, 1.0, 3e-4, filtered=False), _method(0.12, 20, 0.05)
     for method in (first, second):
         context.check("registration")
-        fine = _run((fixed.fine, moving.fine), fine[1], method) or fine
+        fine = _optimise((fixed.fine, moving.fine), fine[1], method) or fine
     if fixed.finest is not None and moving.finest is not None:
         context.check("registration")
-        last = (fixed.finest, moving.finest)
-        fine = _run(last, fine[1], _method(0.06, 40, 0.2)) or fine
+        finest_pair = (fixed.finest, moving.finest)
+        fine = _optimise(finest_pair, fine[1], _method(0.06, 40, 0.2)) or fine
     pair = fixed.coarse.image, moving.coarse.image
-    return _judged(fine[1], pair, fixed.centre_mm)
+    return _assess(fine[1], pair, fixed.centre_mm)
 
 
-def roughly(
+def register_coarsely(
     fixed: ResolutionPyramid, moving: ResolutionPyramid, *, context: RunContext = SILENT
 ) -> Affine:
     """Return the (4, 4) transform of the coarse level, unchecked; the identity without overlap."""
-    best = _coarsely(fixed, moving, context, sampling=0.07)
+    best = _register_coarse(fixed, moving, context, sampling=0.07)
     return np.eye(4) if best is None else rigid_affine(best[1])
 
 
-def _coarsely(
+def _register_coarse(
     fixed: ResolutionPyramid, moving: ResolutionPyramid, context: RunContext, sampling: float = 0.1
 ) -> tuple[float, sitk.Euler3DTransform] | None:
     best: tuple[float, sitk.Euler3DTransform] | None = None
-    apart = moving.centre_mm - fixed.centre_mm
-    for shift in (np.zeros(3), apart) if float(np.linalg.norm(apart)) > 5.0 else (np.zeros(3),):
+    offset_mm = moving.centre_mm - fixed.centre_mm
+    shifts = [np.zeros(3)]
+    if float(np.linalg.norm(offset_mm)) > 5.0:
+        shifts.append(offset_mm)
+    for shift in shifts:
         context.check("registration")
         start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
-        found = _run((fixed.coarse, moving.coarse), start, _method(sampling, 80, 3.0))
-        if found is not None and (best is None or found[0] < best[0]):
-            best = found
+        result = _optimise((fixed.coarse, moving.coarse), start, _method(sampling, 80, 3.0))
+        if result is not None and (best is None or result[0] < best[0]):
+            best = result
     return best
 
 
-def _run(
+def _optimise(
     pair: tuple[Level, Level],
     start: sitk.Euler3DTransform,
     method: sitk.ImageRegistrationMethod,
@@ -325,9 +333,9 @@ def _run(
     """Optimise from one start; None if the images do not overlap."""
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
-    method.SetMetricFixedMask(pair[0].near)
-    if pair[1].excluding:
-        method.SetMetricMovingMask(pair[1].near)
+    method.SetMetricFixedMask(pair[0].region)
+    if pair[1].has_exclusions:
+        method.SetMetricMovingMask(pair[1].region)
     try:
         method.Execute(pair[0].image, pair[1].image)
         value = float(method.GetMetricValue())
@@ -345,21 +353,21 @@ def _metric(pair: tuple[sitk.Image, sitk.Image], transform: sitk.Transform) -> f
         return 0.0
 
 
-def _judged(
+def _assess(
     transform: sitk.Euler3DTransform,
     pair: tuple[sitk.Image, sitk.Image],
     centre: NDArray[np.float64],
 ) -> Registration:
     information = _metric(pair, transform)
-    beside = []
+    displaced = []
     for axis in range(3):
         for sign in (-10.0, 10.0):
-            other = sitk.Euler3DTransform(transform)
-            shift = np.asarray(other.GetTranslation())
+            shifted = sitk.Euler3DTransform(transform)
+            shift = np.asarray(shifted.GetTranslation())
             shift[axis] += sign
-            other.SetTranslation(shift.tolist())
-            beside.append(_metric(pair, other))
-    pronounced = 1.0 - float(np.mean(beside)) / information if information > 1e-6 else 0.0
+            shifted.SetTranslation(shift.tolist())
+            displaced.append(_metric(pair, shifted))
+    pronounced = 1.0 - float(np.mean(displaced)) / information if information > 1e-6 else 0.0
     moved = rigid_affine(transform)
     angle = float(np.degrees(np.arccos(np.clip((np.trace(moved[:3, :3]) - 1) / 2, -1.0, 1.0))))
     shift_mm = float(np.linalg.norm(moved[:3, :3] @ centre + moved[:3, 3] - centre))

@@ -13,12 +13,12 @@ from scipy import ndimage
 from lesionlens.base.geometry import Affine, Box, Shape3, clipped_box, grown, index_map, mapped_box
 from lesionlens.base.grid import Grid
 
-_EXACT_VOX = 1e-3
+_TOLERANCE_VOX = 1e-3
 _TIE_MM = np.array([1e-3, 0.9e-3, 0.8e-3])
 """(3,) RAS+: shift of points that are looked up by nearest neighbour. Far below a voxel, and above
 the rounding of a file's affine, which would otherwise decide between voxels that are equally near.
 """
-_STEPS = 4096
+_PROBABILITY_STEPS = 4096
 """Quantisation steps of a probability per unit: float32's last bits are noise and make files up to
 seven times larger.
 """
@@ -54,14 +54,14 @@ def resample(
         On `target`, zero outside the source's field of view (to the outer edge of its voxels).
         Where the target's voxels are coarser, the image is smoothed first.
     """
-    inside = np.eye(4) if moved is None else moved
-    to_source = np.linalg.inv(source.affine) @ inside @ target.affine
-    turn = _turn(to_source)
-    if turn is not None:
-        return _pick(values, turn, target.shape)
+    to_source_mm = np.eye(4) if moved is None else moved
+    to_source = np.linalg.inv(source.affine) @ to_source_mm @ target.affine
+    permutation = _voxel_permutation(to_source)
+    if permutation is not None:
+        return _permute_voxels(values, permutation, target.shape)
     if nearest:
-        aside = np.linalg.inv(source.affine) @ inside
-        to_source[:3, 3] += aside[:3, :3] @ _TIE_MM
+        mm_to_source = np.linalg.inv(source.affine) @ to_source_mm
+        to_source[:3, 3] += mm_to_source[:3, :3] @ _TIE_MM
     else:
         values = antialias(values, source, target)
     return _interpolate(values, to_source, target.shape, nearest=nearest)
@@ -71,12 +71,12 @@ def resample_probability(
     values: NDArray[np.float32], source: Grid, target: Grid
 ) -> NDArray[np.float32]:
     """Resample a probability linearly, as `resample` does; 0 to 1 in steps of 1/4096."""
-    found = resample(values, source, target)
-    np.clip(found, 0.0, 1.0, out=found)
-    np.multiply(found, _STEPS, out=found)
-    np.rint(found, out=found)
-    np.divide(found, _STEPS, out=found)
-    return found
+    result = resample(values, source, target)
+    np.clip(result, 0.0, 1.0, out=result)
+    np.multiply(result, _PROBABILITY_STEPS, out=result)
+    np.rint(result, out=result)
+    np.divide(result, _PROBABILITY_STEPS, out=result)
+    return result
 
 
 def resample_mask(
@@ -133,13 +133,13 @@ def resample_mask_near(
 
 def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Resample an image to a small grid in the same space, reading only the voxels near it."""
-    whole = (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
+    full = (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
     to_source = index_map(target.affine, source.affine)
-    near = mapped_box(whole, to_source, source.shape)
-    part = grown(near, spread_vox(source, target), source.shape)
-    if not values[part].size:
+    source_box = mapped_box(full, to_source, source.shape)
+    padded = grown(source_box, spread_vox(source, target), source.shape)
+    if not values[padded].size:
         return np.zeros(target.shape, np.float32)
-    return resample(values[part].astype(np.float32), cut_grid(source, part), target)
+    return resample(values[padded].astype(np.float32), cut_grid(source, padded), target)
 
 
 def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
@@ -167,42 +167,44 @@ def spread_vox(source: Grid, target: Grid) -> int:
     return 2 + int(np.ceil(1.1 * _steps(source, target).max()))
 
 
-def _turn(index_map: Affine) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
+def _voxel_permutation(
+    index_map: Affine,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
     """Return axes, signs and offsets if the map only permutes, flips and shifts voxels."""
     linear, offset = index_map[:3, :3], index_map[:3, 3]
-    whole = np.rint(linear)
-    if (np.abs(whole).sum(axis=0) != 1).any() or (np.abs(whole).sum(axis=1) != 1).any():
+    rounded = np.rint(linear)
+    if (np.abs(rounded).sum(axis=0) != 1).any() or (np.abs(rounded).sum(axis=1) != 1).any():
         return None
-    if np.abs(linear - whole).max() * 512 > _EXACT_VOX * 10:
+    if np.abs(linear - rounded).max() * 512 > _TOLERANCE_VOX * 10:
         return None
-    if np.abs(offset - np.rint(offset)).max() > _EXACT_VOX * 5:
+    if np.abs(offset - np.rint(offset)).max() > _TOLERANCE_VOX * 5:
         return None
-    axes = tuple(int(np.flatnonzero(whole[:, t])[0]) for t in range(3))
-    signs = tuple(int(whole[axes[t], t]) for t in range(3))
+    axes = tuple(int(np.flatnonzero(rounded[:, t])[0]) for t in range(3))
+    signs = tuple(int(rounded[axes[t], t]) for t in range(3))
     offsets = tuple(int(np.rint(offset[axes[t]])) for t in range(3))
     return axes, signs, offsets
 
 
-def _pick(
+def _permute_voxels(
     values: NDArray[np.float32],
-    turn: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    permutation: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     shape: Shape3,
 ) -> NDArray[np.float32]:
     """Copy coinciding voxels; voxels outside are zero."""
-    axes, signs, offsets = turn
-    turned = values.transpose(axes)
-    taken, placed = [], []
-    for count, size, sign, offset in zip(shape, turned.shape, signs, offsets, strict=True):
+    axes, signs, offsets = permutation
+    transposed = values.transpose(axes)
+    source_slices, target_slices = [], []
+    for count, size, sign, offset in zip(shape, transposed.shape, signs, offsets, strict=True):
         index = offset + sign * np.arange(count)
-        inside = np.flatnonzero((index >= 0) & (index < size))
-        if inside.size == 0:
+        covered = np.flatnonzero((index >= 0) & (index < size))
+        if covered.size == 0:
             return np.zeros(shape, dtype=np.float32)
-        first, last = int(index[inside[0]]), int(index[inside[-1]])
+        first, last = int(index[covered[0]]), int(index[covered[-1]])
         stop = last + sign
-        taken.append(slice(first, None if stop < 0 else stop, sign))
-        placed.append(slice(int(inside[0]), int(inside[-1]) + 1))
+        source_slices.append(slice(first, None if stop < 0 else stop, sign))
+        target_slices.append(slice(int(covered[0]), int(covered[-1]) + 1))
     out = np.zeros(shape, dtype=np.float32)
-    out[tuple(placed)] = turned[tuple(taken)]
+    out[tuple(target_slices)] = transposed[tuple(source_slices)]
     return out
 
 
@@ -249,12 +251,12 @@ def block_means(
     shape = np.asarray(values.shape) // edges
     for axis, (edge, count) in enumerate(zip(edges, shape, strict=True)):
         # Slab by slab is several times faster than one mean over blocks.
-        along = np.moveaxis(values, axis, 0)[: edge * count]
-        total = along[::edge].astype(np.float32)
+        slabs = np.moveaxis(values, axis, 0)[: edge * count]
+        sums = slabs[::edge].astype(np.float32)
         for offset in range(1, edge):
-            total += along[offset::edge]
-        total /= np.float32(edge)
-        values = np.moveaxis(total, 0, axis)
+            sums += slabs[offset::edge]
+        sums /= np.float32(edge)
+        values = np.moveaxis(sums, 0, axis)
     affine = grid.affine @ np.diag([*np.asarray(edges, float), 1.0])
     affine[:3, 3] = grid.to_mm((np.asarray(edges) - 1) / 2)
     return values, Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, grid.frame_uid)

@@ -28,8 +28,8 @@ def scan_digest(values: NDArray[np.float32], grid: Grid) -> str:
     """
     digest = hashlib.sha256(np.array(values.shape, "<i8").tobytes())
     digest.update((np.round(grid.affine, 3) + 0.0).astype("<f8").tobytes())
-    some = np.nan_to_num(values[::2, ::2, ::2].astype("<f4"))
-    digest.update(np.ascontiguousarray(some).tobytes())
+    sampled = np.nan_to_num(values[::2, ::2, ::2].astype("<f4"))
+    digest.update(np.ascontiguousarray(sampled).tobytes())
     return digest.hexdigest()
 
 
@@ -52,13 +52,13 @@ def intensity_digest(values: NDArray[np.float32]) -> str:
     """
     count, sums = 0, np.zeros(3, np.uint64)
     for plane in values if values.flags.c_contiguous else values.T:  # as it lies in memory
-        kept = plane[np.isfinite(plane) & (plane != 0)]
-        bits = kept.astype("<f4", copy=False).view("<u4").astype(np.uint64)
+        nonzero = plane[np.isfinite(plane) & (plane != 0)]
+        bits = nonzero.astype("<f4", copy=False).view("<u4").astype(np.uint64)
         squares = bits * bits
         sums += np.array([bits.sum(), squares.sum(), (squares * bits).sum()], np.uint64)
         count += bits.size
-    held = np.array([count, *sums], "<u8").tobytes()
-    return f"{INTENSITIES}{hashlib.sha256(held).hexdigest()}"
+    summary = np.array([count, *sums], "<u8").tobytes()
+    return f"{INTENSITIES}{hashlib.sha256(summary).hexdigest()}"
 
 
 INTENSITIES = "intensities:"

@@ -23,15 +23,15 @@ STRONG = (2.6, 3.4)
 which it is complete; between them the corrected part rises with the logarithm of the ratio.
 Measured: 1.1 to 2.6 in 73 sequences of twenty-one people, 3.4 in one with a false candidate.
 """
-LOPSIDED = (1.75, 2.25)
+STRONG_LINEAR = (1.75, 2.25)
 """The same for the linear part of the field, to which anatomy contributes little: at most 1.72 in
 67 sequences of seventeen people.
 """
 _SAMPLE = 40  # sampled voxels along each axis, approximately
 _MIN_VOX = 500
-_ROUNDS = 5
-_OUTLIER = 2.0  # deviations at which a voxel's weight is one half
-_SUSPECT = 2.5  # deviations of a voxel that may belong to a lesion
+_ITERATIONS = 5
+_OUTLIER_SCALE = 2.0  # deviations at which a voxel's weight is one half
+_SUSPECT_DEVIATIONS = 2.5  # deviations of a voxel that may belong to a lesion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,17 +40,17 @@ class Shading:
 
     strength: float
     """Ratio of the field's 98th to its 2nd percentile; 1 means none."""
-    lopsided: float
+    linear_strength: float
     """The same ratio for the linear part of the field."""
-    taken_out: float
-    """Which part of it is corrected, 0 to 1: of the whole field or of its linear part."""
+    corrected_fraction: float
+    """Corrected fraction of the whole field or of its linear part, 0 to 1."""
     field: NDArray[np.float64] | None = None
     """(I, J, K): logarithm of the divisor; None if nothing is corrected."""
 
     @property
     def ratio(self) -> float:
         """The reported ratio: of the whole field if that is strong, else of its linear part."""
-        return self.strength if self.strength >= STRONG[0] else self.lopsided
+        return self.strength if self.strength >= STRONG[0] else self.linear_strength
 
 
 def shading_of(images: Mapping[MrSequence, Floats], brain: Mask) -> dict[MrSequence, Shading]:
@@ -79,26 +79,26 @@ def shading_of(images: Mapping[MrSequence, Floats], brain: Mask) -> dict[MrSeque
     axes = [np.linspace(-1, 1, length) for length in brain.shape]
     terms = quadratic(*(axis[step] for axis, step in zip(axes, steps, strict=True)))
     samples = {s: _Sample(image[steps], brain[steps], terms) for s, image in images.items()}
-    samples = {s: one for s, one in samples.items() if one.enough}
+    samples = {s: sample for s, sample in samples.items() if sample.is_sufficient}
     if not samples:
         return {}
-    suspected = np.any([one.suspected() for one in samples.values()], axis=0)
-    return {s: one.shading(suspected, axes) for s, one in samples.items()}
+    suspected = np.any([sample.suspected() for sample in samples.values()], axis=0)
+    return {s: sample.shading(suspected, axes) for s, sample in samples.items()}
 
 
-def corrected_for(values: Floats, found: Shading) -> Floats:
+def remove_shading(values: Floats, shading: Shading) -> Floats:
     """Return an image divided by its estimated shading."""
-    if found.field is None:
+    if shading.field is None:
         return values
-    return np.asarray(values * np.exp(-found.field), dtype=np.float32)
+    return np.asarray(values * np.exp(-shading.field), dtype=np.float32)
 
 
-def corrected_share(strength: float, bounds: tuple[float, float] = STRONG) -> float:
-    """Return which part of a field's logarithm is corrected, 0 to 1.
+def correction_fraction(strength: float, bounds: tuple[float, float] = STRONG) -> float:
+    """Return the fraction of a field's logarithm to correct, 0 to 1.
 
     Examples
     --------
-    >>> [round(corrected_share(strength), 2) for strength in (2.5, 3.0, 4.0)]
+    >>> [round(correction_fraction(strength), 2) for strength in (2.5, 3.0, 4.0)]
     [0.0, 0.53, 1.0]
     """
     low, high = np.log(bounds)
@@ -109,53 +109,61 @@ class _Sample:
     """A sample of voxels, and the fields fitted to them."""
 
     def __init__(self, values: Floats, brain: Mask, terms: Floats) -> None:
-        self._seen = brain & (values > 0)
-        self.enough = int(self._seen.sum()) >= _MIN_VOX
-        if self.enough:
-            self._rows = terms[:, self._seen].T
-            self._logs = np.log(values[self._seen].astype(np.float64))
-            self._factors, self._off = self._fitted(np.ones(len(self._logs), bool))
+        self._visible = brain & (values > 0)
+        self.is_sufficient = int(self._visible.sum()) >= _MIN_VOX
+        if self.is_sufficient:
+            self._rows = terms[:, self._visible].T
+            self._logs = np.log(values[self._visible].astype(np.float64))
+            self._coefficients, self._residuals = self._fit(np.ones(len(self._logs), bool))
 
-    def _fitted(self, use: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _fit(self, use: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the field's coefficients, and each voxel's residual in deviations."""
-        weights, factors, off = use.astype(np.float64), np.zeros(self._rows.shape[1]), self._logs
-        for _ in range(_ROUNDS):
-            factors = weighted_fit(self._rows, self._logs, weights)
-            apart = self._logs - self._rows @ factors
-            off = apart / (1.48 * float(np.median(np.abs(apart[use]))) + 1e-6)
-            weights = use / (1 + (off / _OUTLIER) ** 2)
-        return factors, off
+        weights = use.astype(np.float64)
+        coefficients, residuals = np.zeros(self._rows.shape[1]), self._logs
+        for _ in range(_ITERATIONS):
+            coefficients = weighted_fit(self._rows, self._logs, weights)
+            differences = self._logs - self._rows @ coefficients
+            residuals = differences / (1.48 * float(np.median(np.abs(differences[use]))) + 1e-6)
+            weights = use / (1 + (residuals / _OUTLIER_SCALE) ** 2)
+        return coefficients, residuals
 
     def suspected(self) -> Mask:
         """Return the mask of clusters that deviate from the field as a lesion does."""
-        off = np.zeros(self._seen.shape, bool)
-        off[self._seen] = np.abs(self._off) > _SUSPECT
-        return np.asarray(ndimage.binary_dilation(ndimage.binary_opening(off)))
+        deviating = np.zeros(self._visible.shape, bool)
+        deviating[self._visible] = np.abs(self._residuals) > _SUSPECT_DEVIATIONS
+        return np.asarray(ndimage.binary_dilation(ndimage.binary_opening(deviating)))
 
     def shading(self, suspected: Mask, axes: list[NDArray[np.float64]]) -> Shading:
         """Return the correction from the fits with and without suspected voxels."""
-        use = ~suspected[self._seen]
-        blind = self._fitted(use)[0] if int(use.sum()) >= _MIN_VOX else self._factors
-        fitted = self._rows @ blind
-        low, middle, high = np.percentile(fitted, (2, 50, 98))
-        rise = weighted_fit(self._rows[:, :4], fitted, np.ones(len(fitted)))
-        rising = self._rows[:, :4] @ rise
-        lowest, between, highest = np.percentile(rising, (2, 50, 98))
-        strength, lopsided = float(np.exp(high - low)), float(np.exp(highest - lowest))
-        whole, part = corrected_share(strength), corrected_share(lopsided, LOPSIDED)
-        if max(whole, part) == 0:
-            return Shading(strength, lopsided, 0.0)
+        unsuspected = ~suspected[self._visible]
+        robust = self._coefficients
+        if int(unsuspected.sum()) >= _MIN_VOX:
+            robust = self._fit(unsuspected)[0]
+        fitted = self._rows @ robust
+        low, median, high = np.percentile(fitted, (2, 50, 98))
+        linear = weighted_fit(self._rows[:, :4], fitted, np.ones(len(fitted)))
+        linear_field = self._rows[:, :4] @ linear
+        linear_low, linear_median, linear_high = np.percentile(linear_field, (2, 50, 98))
+        strength, linear_strength = (
+            float(np.exp(high - low)),
+            float(np.exp(linear_high - linear_low)),
+        )
+        field_fraction = correction_fraction(strength)
+        linear_fraction = correction_fraction(linear_strength, STRONG_LINEAR)
+        if max(field_fraction, linear_fraction) == 0:
+            return Shading(strength, linear_strength, 0.0)
         terms = quadratic(*axes)
 
-        def field(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+        def field(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
             # A quadratic diverges outside the brain.
-            about = float(np.median(self._rows @ factors))
-            return (np.tensordot(factors, terms, 1) - about).clip(low - middle, high - middle)
+            centre = float(np.median(self._rows @ coefficients))
+            return (np.tensordot(coefficients, terms, 1) - centre).clip(low - median, high - median)
 
-        even = np.tensordot(rise, terms[:4], 1) - between
-        even = even.clip(lowest - between, highest - between)
-        one, other = field(self._factors), field(blind)
-        weaker = np.sign(one) * np.minimum(np.abs(one), np.abs(other))
-        taken = whole * np.where(np.sign(one) == np.sign(other), weaker, 0.0)
-        taken += max(part - whole, 0.0) * even
-        return Shading(strength, lopsided, max(whole, part), taken)
+        linear_part = np.tensordot(linear, terms[:4], 1) - linear_median
+        linear_part = linear_part.clip(linear_low - linear_median, linear_high - linear_median)
+        field_of_all, field_of_robust = field(self._coefficients), field(robust)
+        weaker = np.sign(field_of_all) * np.minimum(np.abs(field_of_all), np.abs(field_of_robust))
+        same_sign = np.sign(field_of_all) == np.sign(field_of_robust)
+        log_divisor = field_fraction * np.where(same_sign, weaker, 0.0)
+        log_divisor += max(linear_fraction - field_fraction, 0.0) * linear_part
+        return Shading(strength, linear_strength, max(field_fraction, linear_fraction), log_divisor)

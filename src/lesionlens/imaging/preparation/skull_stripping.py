@@ -69,9 +69,9 @@ def identity(name: str) -> str:
     """
     if name == OWN:
         return OWN
-    found, _ = _program(name)
-    state = found.stat()
-    return f"{found} {state.st_size} {state.st_mtime_ns}"
+    executable, _ = _program(name)
+    status = executable.stat()
+    return f"{executable} {status.st_size} {status.st_mtime_ns}"
 
 
 def strip(
@@ -95,28 +95,28 @@ def strip(
     ResourceError
         The program failed, or its mask is not on the image's grid.
     """
-    found, program = _program(name)
+    executable, program = _program(name)
     with tempfile.TemporaryDirectory(prefix="lesionlens-") as scratch:
         image, mask = Path(scratch) / "image.nii.gz", Path(scratch) / program.mask_name
         nib.Nifti1Image(values, grid.affine).to_filename(image)
-        _run([str(found), *program.arguments(image, mask)], name, context)
+        _run([str(executable), *program.arguments(image, mask)], name, context)
         brain = _read(mask, grid, name)
     volume = grid.volume_ml(brain)
-    doubtful = None if may_be_whole(volume) else f"it measures {volume:.0f} ml"
-    return BrainMask(brain, grid, name, doubtful)
+    doubt = None if may_be_whole(volume) else f"it measures {volume:.0f} ml"
+    return BrainMask(brain, grid, name, doubt)
 
 
 def _program(name: str) -> tuple[Path, Program]:
     program = PROGRAMS.get(name)
-    found = shutil.which(program.executable) if program else None
-    if program is None or found is None:
-        called = f" (the command {program.executable})" if program else ""
+    executable = shutil.which(program.executable) if program else None
+    if program is None or executable is None:
+        command = f" (the command {program.executable})" if program else ""
         raise MissingPluginError(
-            found=f"no brain extraction named {name!r}{called} on this machine",
+            found=f"no brain extraction named {name!r}{command} on this machine",
             expected=f"{AUTO}, {OWN}, or one of {', '.join(PROGRAMS)}, installed and on PATH",
             next_step=f"Install it and put it on PATH, or choose {OWN}",
         )
-    return Path(found), program
+    return Path(executable), program
 
 
 def _run(command: list[str], name: str, context: RunContext) -> None:
@@ -135,8 +135,8 @@ def _run(command: list[str], name: str, context: RunContext) -> None:
                 process.wait()
         if process.returncode != 0:
             output.seek(0)
-            last = output.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise _failed(name, f"status {process.returncode}: {' '.join(last)[:200]}")
+            last_line = output.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise _failed(name, f"status {process.returncode}: {' '.join(last_line)[:200]}")
 
 
 def _read(path: Path, grid: Grid, name: str) -> NDArray[np.bool_]:

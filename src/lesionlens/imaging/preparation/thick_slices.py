@@ -17,7 +17,7 @@ from lesionlens.base.grid import Grid
 
 Floats = NDArray[np.float32]
 THICK_FROM_MM = 3.0
-_UNEQUAL = 1.5
+_MIN_ANISOTROPY = 1.5
 """Minimum ratio of longest to shortest voxel edge for an axis to be a slice axis."""
 _MIN_SLICES = 4
 _SMOOTHNESS = 1e-4
@@ -38,11 +38,11 @@ def slice_axis(grid: Grid) -> int | None:
     """
     edges = grid.nominal_spacing_mm
     axis = int(np.argmax(edges))
-    thick = edges[axis] >= THICK_FROM_MM and edges[axis] >= _UNEQUAL * edges.min()
-    return axis if thick and grid.shape[axis] >= _MIN_SLICES else None
+    is_thick = edges[axis] >= THICK_FROM_MM and edges[axis] >= _MIN_ANISOTROPY * edges.min()
+    return axis if is_thick and grid.shape[axis] >= _MIN_SLICES else None
 
 
-def divided(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
+def divide_slices(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
     """Divide thick slices into thinner ones with the same mean.
 
     Parameters
@@ -67,9 +67,9 @@ def divided(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
     thin = np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
     np.maximum(thin, values.min(), out=thin)
     affine = np.array(grid.affine)
-    first = np.zeros(3)
-    first[axis] = (1 / parts - 1) / 2
-    affine[:3, 3] = grid.to_mm(first)
+    first_voxel = np.zeros(3)
+    first_voxel[axis] = (1 / parts - 1) / 2
+    affine[:3, 3] = grid.to_mm(first_voxel)
     affine[:3, axis] /= parts
     i, j, k = thin.shape
     return thin, Grid((i, j, k), affine, grid.frame_uid)

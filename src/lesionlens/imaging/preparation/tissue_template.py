@@ -16,7 +16,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.brain import largest
-from lesionlens.imaging.preparation.registration import bright_end, itk_image, rigid_affine
+from lesionlens.imaging.preparation.registration import bright_quantile, itk_image, rigid_affine
 
 COARSE_MM = 4.0
 
@@ -42,11 +42,11 @@ def load_template() -> Template:
 
 def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return the mask of the head without the surrounding air."""
-    level = 0.15 * bright_end(image, 0.95)
+    level = 0.15 * bright_quantile(image, 0.95)
     return largest(np.asarray(ndimage.uniform_filter(image, 3) > level))
 
 
-def _start_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
+def _initial_centre_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     """Estimate the brain's centre: below the top of the head, at the centroid of what is there."""
     head = head_mask(image)
     if not head.any():
@@ -54,8 +54,8 @@ def _start_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     planes = np.flatnonzero(head.sum(axis=(0, 1)) * grid.spacing_mm[0] ** 2 > 1500.0)
     top = int(planes[-1]) if planes.size else grid.shape[2] - 1
     low = max(top - int(140 / grid.spacing_mm[2]), 0)
-    inside = np.argwhere(head[:, :, low : top + 1]).mean(axis=0)
-    centre = grid.to_mm(inside + np.array([0.0, 0.0, low]))
+    centroid = np.argwhere(head[:, :, low : top + 1]).mean(axis=0)
+    centre = grid.to_mm(centroid + np.array([0.0, 0.0, low]))
     centre[2] = float(grid.to_mm((0, 0, (top + low) / 2))[2])
     return centre
 
@@ -64,19 +64,19 @@ def register_template(template: Template, image: NDArray[np.float32], grid: Grid
     """Register the template to the head rigidly; return template mm to head mm."""
     pseudo = template.white * 3 + template.grey * 2 + (template.mask > 0.5) * np.float32(0.5)
     fixed = itk_image(pseudo, template.grid)
-    near = ndimage.binary_dilation(template.mask > 0.5, iterations=2)
-    region = itk_image(near.astype(np.float32), template.grid)
+    surroundings = ndimage.binary_dilation(template.mask > 0.5, iterations=2)
+    region = itk_image(surroundings.astype(np.float32), template.grid)
     sigma = COARSE_MM / 2 / grid.spacing_mm / 2
-    capped = np.minimum(image, bright_end(image, 0.98))
+    capped = np.minimum(image, bright_quantile(image, 0.98))
     moving = itk_image(ndimage.gaussian_filter(capped, sigma), grid)
-    middle = np.asarray(template.grid.to_mm(ndimage.center_of_mass(template.mask)))
-    shift = _start_mm(image, grid) - middle
+    centre_mm = np.asarray(template.grid.to_mm(ndimage.center_of_mass(template.mask)))
+    shift = _initial_centre_mm(image, grid) - centre_mm
     best: tuple[float, Affine] = (0.0, np.eye(4))
     for pitch in (0.0, 0.25, -0.25):
-        start = sitk.Euler3DTransform(middle.tolist(), pitch, 0.0, 0.0, shift.tolist())
-        found = _optimise(fixed, moving, region, start)
-        if found is not None and found[0] < best[0]:
-            best = found
+        start = sitk.Euler3DTransform(centre_mm.tolist(), pitch, 0.0, 0.0, shift.tolist())
+        result = _optimise(fixed, moving, region, start)
+        if result is not None and result[0] < best[0]:
+            best = result
     return best[1]
 
 

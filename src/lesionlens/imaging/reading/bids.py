@@ -47,46 +47,46 @@ def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     def refuse(error: OSError) -> None:
         raise unreadable(error, Path(error.filename).name) from error
 
-    for base, inner, names in os.walk(folder, onerror=refuse):
-        inner[:] = scans_only(Path(base), inner)
+    for base, subfolders, names in os.walk(folder, onerror=refuse):
+        subfolders[:] = scans_only(Path(base), subfolders)
         yield Path(base), sorted(names)
 
 
 def is_dataset(folder: Path) -> bool:
     """Return whether a folder is a BIDS dataset, by its description or subjects' `anat`."""
-    place = folder / DESCRIPTION
-    if place.is_file():
-        return "BIDSVersion" in read_object(place)
-    places = (p for s in _labelled(folder, "sub-") for p in (s, *_labelled(s, "ses-")))
-    return any((p / "anat").is_dir() for p in places)
+    description = folder / DESCRIPTION
+    if description.is_file():
+        return "BIDSVersion" in read_object(description)
+    folders = (p for s in _labelled(folder, "sub-") for p in (s, *_labelled(s, "ses-")))
+    return any((p / "anat").is_dir() for p in folders)
 
 
 def sessions(dataset: Path) -> tuple[tuple[str, Path], ...]:
     """Return name (`sub-01_ses-2`) and folder of each session, or subject without one."""
-    found = []
+    result = []
     for subject in _labelled(dataset, "sub-"):
         visits = _labelled(subject, "ses-")
-        found += [(f"{subject.name}_{visit.name}", visit) for visit in visits]
+        result += [(f"{subject.name}_{visit.name}", visit) for visit in visits]
         if not visits:
-            found.append((subject.name, subject))
-    return tuple(found)
+            result.append((subject.name, subject))
+    return tuple(result)
 
 
 def scans_beside_sessions(dataset: Path) -> tuple[str, ...]:
     """Return the subjects with sessions that also have NIfTI files outside of them."""
-    found = []
+    subjects = []
     for subject in _labelled(dataset, "sub-"):
         visits = _labelled(subject, "ses-")
         files = subject.rglob("*.nii*") if visits else ()
         if any(subject / path.relative_to(subject).parts[0] not in visits for path in files):
-            found.append(subject.name)
-    return tuple(found)
+            subjects.append(subject.name)
+    return tuple(subjects)
 
 
 def root_of(path: Path) -> Path | None:
     """Return the dataset that contains a file or folder, or None."""
-    own = path.absolute()
-    return next((p for p in (own, *own.parents) if p.is_dir() and is_dataset(p)), None)
+    absolute = path.absolute()
+    return next((p for p in (absolute, *absolute.parents) if p.is_dir() and is_dataset(p)), None)
 
 
 def name_of(names: Iterable[str]) -> str | None:
@@ -97,10 +97,10 @@ def name_of(names: Iterable[str]) -> str | None:
     >>> name_of(["sub-01_ses-2_T1w.nii.gz", "sub-01_ses-2_FLAIR.nii.gz"]), name_of(["t1.nii"])
     ('sub-01_ses-2', None)
     """
-    found = {entities(name) for name in names}
-    if len(found) != 1 or not (one := found.pop())[0]:
+    labels = {entities(name) for name in names}
+    if len(labels) != 1 or not (label := labels.pop())[0]:
         return None
-    subject, session = one
+    subject, session = label
     return f"sub-{subject}" + (f"_ses-{session}" if session else "")
 
 
@@ -125,23 +125,23 @@ def refuse_equal_names(names: Sequence[str]) -> None:
     UnusableInputError
         Two names have the same letters and digits.
     """
-    seen: dict[str, str] = {}
+    name_by_subject: dict[str, str] = {}
     for name in names:
-        first = seen.setdefault(bids_name(name), name)
-        if first != name:
+        earlier = name_by_subject.setdefault(bids_name(name), name)
+        if earlier != name:
             raise UnusableInputError(
-                found=f"{first!r} and {name!r}, which are one subject in BIDS",
+                found=f"{earlier!r} and {name!r}, which are one subject in BIDS",
                 expected="names that differ in letters and figures",
                 next_step="Rename one of the folders",
             )
 
 
-def scans_only(folder: Path, inner: Iterable[str]) -> list[str]:
+def scans_only(folder: Path, subfolders: Iterable[str]) -> list[str]:
     """Return the sub-folders to search for scans, sorted; no hidden ones, no BIDS results."""
-    found = sorted(name for name in inner if not name.startswith("."))
-    if IGNORED_FOLDERS.intersection(found) and is_dataset(folder):
-        return [name for name in found if name not in IGNORED_FOLDERS]
-    return found
+    names = sorted(name for name in subfolders if not name.startswith("."))
+    if IGNORED_FOLDERS.intersection(names) and is_dataset(folder):
+        return [name for name in names if name not in IGNORED_FOLDERS]
+    return names
 
 
 def _labelled(folder: Path, prefix: str) -> list[Path]:

@@ -29,12 +29,12 @@ def image_features(study: Path) -> dict[str, float]:
         range) and the longest voxel edge in mm; and the available sequences.
     """
     opened = open_study(study, recall=True)
-    found = {f"has {s.display_name}": float(s in opened.series) for s in MrSequence}
+    features = {f"has {s.display_name}": float(s in opened.series) for s in MrSequence}
     for sequence, series in opened.series.items():
         edge_mm = float(series.grid.spacing_mm.max())
-        for what, value in (brightness(series.load()) | {"voxel (mm)": edge_mm}).items():
-            found[f"{sequence.display_name} {what}"] = value
-    return found
+        for feature, value in (brightness(series.load()) | {"voxel (mm)": edge_mm}).items():
+            features[f"{sequence.display_name} {feature}"] = value
+    return features
 
 
 def brightness(values: NDArray[np.float32]) -> dict[str, float]:
@@ -46,17 +46,17 @@ def brightness(values: NDArray[np.float32]) -> dict[str, float]:
         Any units; voxels up to a twentieth of the 99th percentile are background.
     """
     step = max(1, round((values.size / _MAX_VOXELS) ** (1 / 2)))
-    some = np.nan_to_num(values[:, ::step, ::step])
-    inside = some > np.percentile(some, 99) / 20
-    if np.count_nonzero(inside) < 100:
+    sampled = np.nan_to_num(values[:, ::step, ::step])
+    foreground = sampled > np.percentile(sampled, 99) / 20
+    if np.count_nonzero(foreground) < 100:
         return {}
-    low, first, middle, third, high = np.percentile(some[inside], (5, 25, 50, 75, 95))
+    low, first, median, third, high = np.percentile(sampled[foreground], (5, 25, 50, 75, 95))
     extent = max(float(high - low), 1e-9)
-    steps = np.abs(np.diff(some, axis=0))[inside[1:] & inside[:-1]]
-    noise = float(np.median(steps)) / extent if steps.size else 0.0
+    differences = np.abs(np.diff(sampled, axis=0))[foreground[1:] & foreground[:-1]]
+    noise = float(np.median(differences)) / extent if differences.size else 0.0
     return {
         "lower quartile": float(first - low) / extent,
-        "median": float(middle - low) / extent,
+        "median": float(median - low) / extent,
         "upper quartile": float(third - low) / extent,
         "noise": noise,
     }

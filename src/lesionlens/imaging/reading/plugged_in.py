@@ -33,13 +33,13 @@ def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     reader, notices : StudyReader or None, tuple of str
         None if no reader applies; notices about third-party readers that failed.
     """
-    made, failed = plugins.create_all(plugins.READERS)
+    readers, failed = plugins.create_all(plugins.READERS)
     surest, chosen = 0.0, None
-    for name, reader in made.items():
+    for name, reader in readers.items():
         try:
-            when = "when it was asked what it can read"
-            with plugins.plugin_errors(reader, f"reader {name!r}", when, may_refuse=False):
-                certainty = min(float(reader.claims(one)) for one in paths)
+            stage = "when it was asked what it can read"
+            with plugins.plugin_errors(reader, f"reader {name!r}", stage, may_refuse=False):
+                certainty = min(float(reader.claims(path)) for path in paths)
         except PluginError as error:
             failed[name] = error
             continue
@@ -49,7 +49,10 @@ def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
 
 
 def read_with(
-    reader: Any, read: Callable[[], Study], named: Mapping[MrSequence, str], study: str | None
+    reader: Any,
+    read: Callable[[], Study],
+    named: Mapping[MrSequence, str],
+    requested_study: str | None,
 ) -> Study:
     """Call a reader; a third-party reader's result is validated, and a notice names its package.
 
@@ -57,7 +60,7 @@ def read_with(
     ----------
     read : callable
         Calls its `read`.
-    named, study : mapping of MrSequence to str, str or None
+    named, requested_study : mapping of MrSequence to str, str or None
         The series and the study that the user named, which it must return.
 
     Raises
@@ -68,78 +71,86 @@ def read_with(
     if plugins.is_builtin(reader):
         return read()
     name = getattr(reader, "name", type(reader).__name__)
-    what = f"reader {name!r}"
-    with plugins.plugin_errors(reader, what, "when it read the study"):
-        found: Any = read()
-    if not isinstance(found, Study):
+    label = f"reader {name!r}"
+    with plugins.plugin_errors(reader, label, "when it read the study"):
+        result: Any = read()
+    if not isinstance(result, Study):
         raise PluginError(
-            who=plugins.name_of(reader, what),
-            why=f"gave {type(found).__name__} for a study",
+            who=plugins.name_of(reader, label),
+            why=f"gave {type(result).__name__} for a study",
             expected="a lesionlens.base.records.study.Study",
         )
-    checked = as_declared(found, Study, plugins.name_of(reader, what))
-    for why, expected in (*_wrong_parts(checked), *_ignored(checked, named, study)):
-        raise PluginError(who=plugins.name_of(reader, what), why=f"gave {why}", expected=expected)
-    series = {s: _guarded(reader, what, item) for s, item in checked.series.items()}
-    aside = tuple(_guarded(reader, what, item) for item in checked.set_aside)
-    by = f"Read by a plug-in: {name!r} of {plugins.package_of(reader)}"
-    return replace(checked, series=series, set_aside=aside, notices=(*checked.notices, by))
+    checked = as_declared(result, Study, plugins.name_of(reader, label))
+    for problem, expected in (
+        *_invalid_parts(checked),
+        *_unmet_requests(checked, named, requested_study),
+    ):
+        raise PluginError(
+            who=plugins.name_of(reader, label), why=f"gave {problem}", expected=expected
+        )
+    series = {s: _with_validation(reader, label, item) for s, item in checked.series.items()}
+    set_aside = tuple(_with_validation(reader, label, item) for item in checked.set_aside)
+    notice = f"Read by a plug-in: {name!r} of {plugins.package_of(reader)}"
+    return replace(checked, series=series, set_aside=set_aside, notices=(*checked.notices, notice))
 
 
-def _wrong_parts(study: Study) -> Iterator[tuple[str, str]]:
+def _invalid_parts(study: Study) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a study, and what was expected; voxels are not read."""
     if study.name in ("", ".", "..") or not {"/", "\0"}.isdisjoint(study.name):
         yield f"the study name {study.name!r:.100}", "a name that a folder can have"
-    for one in (*study.series.values(), *study.set_aside):
-        if not one.files or not all(file.path.is_file() for file in one.files):
+    for item in (*study.series.values(), *study.set_aside):
+        if not item.files or not all(file.path.is_file() for file in item.files):
             yield "a series without its files", "each file that is read, as an existing SourceFile"
-        if not set(one.nifti_codes) <= _NIFTI_CODES:
-            yield f"the NIfTI codes {one.nifti_codes}", "a sform and a qform code of 0 to 5"
-        if not 0 <= one.confidence <= 1:
-            yield f"{one.confidence:g} for how sure a sequence is", "0 to 1"
+        if not set(item.nifti_codes) <= _NIFTI_CODES:
+            yield f"the NIfTI codes {item.nifti_codes}", "a sform and a qform code of 0 to 5"
+        if not 0 <= item.confidence <= 1:
+            yield f"{item.confidence:g} for how sure a sequence is", "0 to 1"
     for key, series in study.series.items():
         if series.sequence != key:
             yield f"{series.sequence} as the {key}", "each series by its own sequence"
 
 
-def _ignored(
-    found: Study, named: Mapping[MrSequence, str], study: str | None
+def _unmet_requests(
+    study: Study, named: Mapping[MrSequence, str], requested_study: str | None
 ) -> Iterator[tuple[str, str]]:
     """Yield what the user named and the reader did not return, and what was expected."""
     for sequence, value in named.items():
-        series = found.series.get(sequence)
-        if series is None or not _is_named(series, value, found.root):
+        series = study.series.get(sequence)
+        if series is None or not _is_named(series, value, study.root):
             yield (
                 f"another {sequence.display_name} than {value!r}, which the user named",
                 "the series of that file, folder or Series UID, or a refusal in words",
             )
-    if study is not None and study not in (found.uid, found.name):
-        yield f"another study than {study!r}, which the user named", "that study, or a refusal"
+    if requested_study is not None and requested_study not in (study.uid, study.name):
+        yield (
+            f"another study than {requested_study!r}, which the user named",
+            "that study, or a refusal",
+        )
 
 
 def _is_named(series: Series, value: str, root: Path) -> bool:
     if value == series.uid or any(value == file.name for file in series.files):
         return True
-    places = {Path(value).resolve(), (root / value).resolve()}
+    candidates = {Path(value).resolve(), (root / value).resolve()}
     files = (file.path.resolve() for file in series.files)
-    return any(not places.isdisjoint((file, *file.parents)) for file in files)
+    return any(not candidates.isdisjoint((file, *file.parents)) for file in files)
 
 
-def _guarded(reader: Any, what: str, series: Series) -> Series:
+def _with_validation(reader: Any, label: str, series: Series) -> Series:
     """Return a series whose voxels are validated."""
-    return replace(series, load=partial(_load, reader, what, series))
+    return replace(series, load=partial(_load, reader, label, series))
 
 
-def _load(reader: Any, what: str, series: Series) -> NDArray[np.float32]:
-    with plugins.plugin_errors(reader, what, "when it read voxels"):
+def _load(reader: Any, label: str, series: Series) -> NDArray[np.float32]:
+    with plugins.plugin_errors(reader, label, "when it read voxels"):
         voxels: Any = series.load()
-    array = isinstance(voxels, np.ndarray) and not isinstance(voxels, np.ma.MaskedArray)
-    if array and voxels.shape == series.grid.shape and voxels.dtype.kind in "iuf":
+    is_array = isinstance(voxels, np.ndarray) and not isinstance(voxels, np.ma.MaskedArray)
+    if is_array and voxels.shape == series.grid.shape and voxels.dtype.kind in "iuf":
         loaded: NDArray[np.float32] = np.asarray(voxels, np.float32)
         return loaded
     shape, kind = getattr(voxels, "shape", None), getattr(voxels, "dtype", None)
     raise PluginError(
-        who=plugins.name_of(reader, what),
+        who=plugins.name_of(reader, label),
         why=f"gave voxels as {type(voxels).__name__} of {shape}, {kind}",
         expected=f"an array of {series.grid.shape}, float32: the shape of the series' grid",
     )

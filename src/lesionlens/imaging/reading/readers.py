@@ -45,10 +45,10 @@ class ReadOptions:
 
     def files(self, root: Path, walk: Callable[[Path], Iterator[Path]]) -> list[Path]:
         """Return the selected files, each once, with folders expanded by `walk`."""
-        found: dict[Path, None] = {}
-        for place in self.among or (root,):
-            found.update(dict.fromkeys(walk(place) if place.is_dir() else (place,)))
-        return list(found)
+        selected: dict[Path, None] = {}
+        for path in self.among or (root,):
+            selected.update(dict.fromkeys(walk(path) if path.is_dir() else (path,)))
+        return list(selected)
 
 
 class StudyReader(Protocol):
@@ -105,35 +105,37 @@ def open_study(
     CancelledError
         The user asked to stop.
     """
-    several = path if isinstance(path, Iterable) and not isinstance(path, str | bytes) else (path,)
-    paths = tuple(path_of(one, "the folder or file of a study") for one in several)
+    raw_paths = (
+        path if isinstance(path, Iterable) and not isinstance(path, str | bytes) else (path,)
+    )
+    paths = tuple(path_of(item, "the folder or file of a study") for item in raw_paths)
     context.check("opening the study")
     context.progress("open", 0.0)
-    for one in paths:
-        check_path(one)
-    paths = tuple(one.absolute() for one in paths)  # voxels are read later, wherever that is
-    place = paths[0] if len(paths) == 1 else _common_folder(paths)
+    for item in paths:
+        check_path(item)
+    paths = tuple(item.absolute() for item in paths)  # voxels are read later, wherever that is
+    root = paths[0] if len(paths) == 1 else _common_folder(paths)
     check_kind(named or {}, Mapping, "a mapping from sequences to files", 'Name them: {"t1c": …}')
-    wanted = {
+    requested = {
         member_of(MrSequence, key, "a sequence"): str(value) for key, value in (named or {}).items()
     }
     reader, notices = choose_reader(paths)
     if reader is None:
         raise UnusableInputError(
-            found=". ".join((_what_is_there(place), *notices)),
+            found=". ".join((_describe_content(root), *notices)),
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
     options = ReadOptions(study_uid, context, paths if len(paths) > 1 else (), same_patient)
-    study = _read(reader, place, wanted, options, recall=recall and not wanted)
+    study = _read(reader, root, requested, options, recall=recall and not requested)
     context.progress("open", 1.0)
     return replace(study, notices=(*study.notices, *notices)) if notices else study
 
 
 def _read(
     reader: StudyReader,
-    place: Path,
-    wanted: Mapping[MrSequence, str],
+    root: Path,
+    requested: Mapping[MrSequence, str],
     options: ReadOptions,
     *,
     recall: bool,
@@ -141,7 +143,7 @@ def _read(
     """Read a study, with the user's earlier choice of series if requested."""
     try:
         study = read_with(
-            reader, partial(reader.read, place, wanted, options), wanted, options.study_uid
+            reader, partial(reader.read, root, requested, options), requested, options.study_uid
         )
     except NothingRecognisedError as error:
         earlier = remembered_series.recall(error.study) if recall else {}
@@ -151,10 +153,10 @@ def _read(
         earlier = remembered_series.recall(study) if recall else {}
         if not earlier:
             return study
-    again = read_with(
-        reader, partial(reader.read, place, earlier, options), earlier, options.study_uid
+    reread = read_with(
+        reader, partial(reader.read, root, earlier, options), earlier, options.study_uid
     )
-    return replace(again, notices=(RECALLED, *again.notices))
+    return replace(reread, notices=(RECALLED, *reread.notices))
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:
@@ -187,7 +189,9 @@ def identity_of(study: Study, inputs: InputFiles) -> str:
 def inputs_of(study: Study) -> InputFiles:
     """Return the digests of the files of the chosen sequences; every file is read once."""
     digest = cache(sha256_of)
-    series = {sequence: digest_of_series(one, digest) for sequence, one in study.series.items()}
+    series = {
+        sequence: digest_of_series(chosen, digest) for sequence, chosen in study.series.items()
+    }
     return InputFiles(tuple((name, digest(path)) for name, path in _files_of(study)), series)
 
 
@@ -242,7 +246,7 @@ def _files_of(study: Study) -> list[tuple[str, Path]]:
     return sorted({(f.name, f.path) for series in study.series.values() for f in series.files})
 
 
-def check_path(place: Path) -> None:
+def check_path(path: Path) -> None:
     """Refuse a path that is missing, circular, unreadable, or not a regular file or folder.
 
     Raises
@@ -251,28 +255,28 @@ def check_path(place: Path) -> None:
         The message states the reason.
     """
     try:
-        mode = place.stat().st_mode
+        mode = path.stat().st_mode
     except OSError as error:
         raise UnusableInputError(
-            found=_why_not(error, place.name),
+            found=_access_problem(error, path.name),
             expected="an existing folder or file",
             next_step="Check the spelling of the path and that the disk is mounted",
         ) from error
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise UnusableInputError(
-            found=f"{place.name!r}, a pipe or device and not a regular file",
+            found=f"{path.name!r}, a pipe or device and not a regular file",
             expected="a folder or a file",
             next_step="Name the folder that holds the scans",
         )
-    if not os.access(place, os.R_OK):
+    if not os.access(path, os.R_OK):
         raise UnusableInputError(
-            found=f"no permission to read {place.name!r}",
+            found=f"no permission to read {path.name!r}",
             expected="a readable folder or file",
             next_step="Ask its owner for read access, or copy it",
         )
 
 
-def _why_not(error: OSError, name: str) -> str:
+def _access_problem(error: OSError, name: str) -> str:
     if error.errno == errno.ELOOP:
         return f"a loop of links at {name!r}"
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -280,42 +284,46 @@ def _why_not(error: OSError, name: str) -> str:
     return f"no such file or folder: {name!r} does not exist"
 
 
-def _what_is_there(place: Path) -> str:
+def _describe_content(path: Path) -> str:
     """Describe what a path contains instead of scans."""
-    if place.is_file():
-        return f"{_kind_of(place)} named {place.name!r}: not a NIfTI or DICOM file"
-    folders, links, kinds, others = 0, 0, Counter[str](), list[str]()
-    for base, inner, names in os.walk(place):
-        folders += len(inner)
-        links += sum(Path(base, name).is_symlink() for name in inner)
-        others += names
-        kinds.update(_state_of(Path(base, name)) for name in names)
-    if not kinds:
-        inside = f", only {folders} folder(s)" if folders else ""
-        inside += f", {links} of them links, which are not followed" if links else ""
-        return f"no image: the folder {place.name!r} is empty, no file in it{inside}"
-    parts = [f"no image among the {kinds.total()} file(s) found in {place.name!r}"]
-    pairs = sum(name.lower().endswith((".hdr", ".img")) for name in others)
+    if path.is_file():
+        return f"{_kind_of(path)} named {path.name!r}: not a NIfTI or DICOM file"
+    folders, links, irregularities, file_names = 0, 0, Counter[str](), list[str]()
+    for folder, subfolders, names in os.walk(path):
+        folders += len(subfolders)
+        links += sum(Path(folder, name).is_symlink() for name in subfolders)
+        file_names += names
+        irregularities.update(_irregularity(Path(folder, name)) for name in names)
+    if not irregularities:
+        details = f", only {folders} folder(s)" if folders else ""
+        details += f", {links} of them links, which are not followed" if links else ""
+        return f"no image: the folder {path.name!r} is empty, no file in it{details}"
+    parts = [f"no image among the {irregularities.total()} file(s) found in {path.name!r}"]
+    pairs = sum(name.lower().endswith((".hdr", ".img")) for name in file_names)
     parts += [f"{pairs} of them of a pair (.hdr, .img), which is to be one .nii.gz"] * bool(pairs)
-    parts += [f"{count} of them {state}" for state, count in kinds.items() if state]
+    parts += [
+        f"{count} of them {irregularity}"
+        for irregularity, count in irregularities.items()
+        if irregularity
+    ]
     return ", ".join(parts)
 
 
-def _state_of(item: Path) -> str:
+def _irregularity(path: Path) -> str:
     """Return what is irregular about a directory entry; empty if nothing."""
-    if item.is_symlink() and not item.exists():
+    if path.is_symlink() and not path.exists():
         return "a link to what does not exist or to itself"
-    if not item.is_file():
+    if not path.is_file():
         return "a pipe or device, not a regular file"
-    return "" if item.stat().st_size else "empty, 0 bytes"
+    return "" if path.stat().st_size else "empty, 0 bytes"
 
 
-def _kind_of(place: Path) -> str:
-    if place.suffix.lower() in (".hdr", ".img"):
+def _kind_of(path: Path) -> str:
+    if path.suffix.lower() in (".hdr", ".img"):
         return "half of a pair (.hdr, .img), which is to be one .nii.gz,"
-    with place.open("rb") as stream:
+    with path.open("rb") as stream:
         head = stream.read(8)
     if not head:
         return "an empty file, 0 bytes,"
     kinds = ((b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"))
-    return next((words for magic, words in kinds if head.startswith(magic)), "a file")
+    return next((description for magic, description in kinds if head.startswith(magic)), "a file")

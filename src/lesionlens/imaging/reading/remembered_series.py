@@ -31,9 +31,9 @@ def key_of(study: Study) -> str:
     if study.uid:
         text = study.uid
     else:
-        everything = (*study.series.values(), *study.set_aside)
-        listed = sorted((f.name, sha256_of(f.path)) for s in everything for f in s.files)
-        text = json.dumps(listed)
+        all_series = (*study.series.values(), *study.set_aside)
+        file_digests = sorted((f.name, sha256_of(f.path)) for s in all_series for f in s.files)
+        text = json.dumps(file_digests)
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
@@ -43,16 +43,16 @@ def remember(study: Study) -> None:
     If the folder is not writable, the choice is not stored and the study is opened anyway.
     """
     named = {
-        sequence.value: _address_of(series)
+        sequence.value: _identifier_of(series)
         for sequence, series in study.series.items()
         if series.witness is EvidenceKind.USER
     }
-    place = folder() / f"{key_of(study)}.json"
+    path = folder() / f"{key_of(study)}.json"
     if named:
-        user_files.store(place, named, "the choice of sequences")
+        user_files.store(path, named, "the choice of sequences")
         return
     try:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("the choice of sequences could not be deleted: %s", error.strerror)
 
@@ -66,12 +66,16 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
         return {}  # avoids reading the files for their key
     try:
         stored = read_object(folder() / f"{key_of(study)}.json")
-        found = {MrSequence(key): str(value) for key, value in stored.items()}
+        choice = {MrSequence(key): str(value) for key, value in stored.items()}
     except (OSError, ValueError, AttributeError):
         return {}
-    every = (*study.series.values(), *study.set_aside)
-    there = {_address_of(s): name_for_reader(s) for s in every}
-    return {sequence: there[value] for sequence, value in found.items() if value in there}
+    all_series = (*study.series.values(), *study.set_aside)
+    names_by_identifier = {_identifier_of(s): name_for_reader(s) for s in all_series}
+    return {
+        sequence: names_by_identifier[value]
+        for sequence, value in choice.items()
+        if value in names_by_identifier
+    }
 
 
 def name_for_reader(series: Series) -> str:
@@ -82,6 +86,6 @@ def name_for_reader(series: Series) -> str:
     return series.uid or str(series.files[0].path)
 
 
-def _address_of(series: Series) -> str:
+def _identifier_of(series: Series) -> str:
     """Return the identifier of a series within its study: its UID, or its first file's name."""
     return series.uid or series.files[0].name

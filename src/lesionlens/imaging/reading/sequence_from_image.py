@@ -13,10 +13,10 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
-from lesionlens.imaging.preparation.checks.lost_signal import finite
+from lesionlens.imaging.preparation.checks.lost_signal import replace_nonfinite
 from lesionlens.imaging.preparation.checks.tissue_contrast import (
     CONTRADICTED,
-    measured,
+    measure_contrast,
     probabilities,
 )
 from lesionlens.imaging.preparation.intensity_units import standard_units
@@ -36,19 +36,19 @@ def named_check(series: Series) -> QualityCheck | None:
     """
     if series.witness is EvidenceKind.IMAGE:
         return None
-    values, _ = finite(series.load(), series.grid, repr(series.description))
-    found = measured(standard_units(values), series.grid)
-    if found is None or series.sequence is None:
+    values, _ = replace_nonfinite(series.load(), series.grid, repr(series.description))
+    contrast = measure_contrast(standard_units(values), series.grid)
+    if contrast is None or series.sequence is None:
         return None
-    chances = probabilities(found)
-    if chances is None or chances[series.sequence] >= CONTRADICTED:
+    probability_of = probabilities(contrast)
+    if probability_of is None or probability_of[series.sequence] >= CONTRADICTED:
         return None
-    likeliest = max(chances, key=chances.__getitem__).display_name
-    words = series.sequence.display_name
+    likeliest = max(probability_of, key=probability_of.__getitem__).display_name
+    name = series.sequence.display_name
     return QualityCheck(
         "names",
         False,
-        f"The image called {words} looks like another sequence, {likeliest} most of all. Check "
+        f"The image called {name} looks like another sequence, {likeliest} most of all. Check "
         "which it is before you trust any result.",
     )
 
@@ -66,35 +66,35 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     Guess
         Without a sequence, but with the reason, if the contrast is ambiguous.
     """
-    found = measured(values, grid)
-    if found is None:
+    contrast = measure_contrast(values, grid)
+    if contrast is None:
         return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
-    chances = probabilities(found)
-    if chances is None:
-        words = "nothing tells the sequence, and the image looks like none of the four"
-        return Guess(None, words, 0.0)
-    first, second, *_ = sorted(chances, key=chances.__getitem__, reverse=True)
-    sure = chances[first]
-    if sure < SURE:
-        either = f"{first.display_name} or {second.display_name}"
-        words = f"nothing tells the sequence; by the image {either}"
-        both = ((first, sure), (second, chances[second]))
-        return Guess(None, f"{words} ({sure:.0%}), too unsure", 0.0, likeliest=both)
-    low, high = found.fluid
+    probability_of = probabilities(contrast)
+    if probability_of is None:
+        reason = "nothing tells the sequence, and the image looks like none of the four"
+        return Guess(None, reason, 0.0)
+    first, second, *_ = sorted(probability_of, key=probability_of.__getitem__, reverse=True)
+    probability = probability_of[first]
+    if probability < SURE:
+        alternatives = f"{first.display_name} or {second.display_name}"
+        reason = f"nothing tells the sequence; by the image {alternatives}"
+        ranked = ((first, probability), (second, probability_of[second]))
+        return Guess(None, f"{reason} ({probability:.0%}), too unsure", 0.0, likeliest=ranked)
+    low, high = contrast.fluid
     evidence = (
-        f"the image itself, {sure:.0%}: grey matter {found.grey:.2f}, fluid {low:.2f} to "
-        f"{high:.2f}, brightest {found.bright[1]:.2f} times as bright as white matter"
+        f"the image itself, {probability:.0%}: grey matter {contrast.grey:.2f}, fluid {low:.2f} to "
+        f"{high:.2f}, brightest {contrast.bright[1]:.2f} times as bright as white matter"
     )
-    return Guess(first, evidence, round(CONFIDENCE * sure, 2))
+    return Guess(first, evidence, round(CONFIDENCE * probability, 2))
 
 
 def judge(series: Series) -> Guess:
     """Read a series and identify it by contrast; unknown if unreadable or not a scan."""
-    where = repr(series.description)
+    label = repr(series.description)
     try:
-        check_grid(series.grid, where)
-        values, _ = finite(series.load(), series.grid, where)
-        check_voxels(values, where)
+        check_grid(series.grid, label)
+        values, _ = replace_nonfinite(series.load(), series.grid, label)
+        check_voxels(values, label)
     except LesionLensError:
         return UNKNOWN
     return guess(standard_units(values), series.grid)

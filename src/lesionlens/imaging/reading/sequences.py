@@ -43,7 +43,7 @@ _T2_WORDS = frozenset({"t2", "t2w"})
 _T1_WORDS = frozenset({"t1", "t1w", "t1n"})
 _AGENT_WORDS = frozenset({"ce", "gd", "post", "contrast"})
 # A scan before the agent: T1 "pre contrast" and "without Gd" are native.
-_BEFORE_WORDS = frozenset(
+_PRE_CONTRAST_WORDS = frozenset(
     {
         "pre",
         "precontrast",
@@ -74,28 +74,28 @@ _LABEL_WORDS = frozenset(
         "probseg",
     }
 )
-_DRAWN_WORDS = frozenset({"segmentation", "segmented", "dseg", "labelmap", "mask", "brainmask"})
+_MASK_WORDS = frozenset({"segmentation", "segmented", "dseg", "labelmap", "mask", "brainmask"})
 """Words of masks that no scanner uses for a sequence, unlike "seg" (segmented k-space)."""
 # Words of scanners and people in several languages (English, German, French, Spanish, Portuguese,
 # Italian, Dutch, Russian, Japanese, Chinese), as whole words.
 _LOOSE_FLAIR = re.compile(r"flair|dark.?fluid|\bda.?fl\b|tirm|fluid.?atten|флаир|t2.?ir\b")
-_AFTER = (
+_POST_CONTRAST = (
     r"post(?!erior| ?(fossa|op|rad|rt\b|rx|treat|ther|tx|surg|chem|resec|inter|bio|trau))|"
     r"\bp[oó]s\b|造影後|造影后"
 )
 _LOOSE_AGENT = re.compile(
-    _AFTER
+    _POST_CONTRAST
     + r"|\bgd|gad[ao]|gad\b|[ck]ontrast|dotarem|prohance|magnevist|\b[mo]?km\b|\+c\b|\+ ?gd|\bce\b|"
     r"\bpc\b|\bc\+|\biv ?\+|контраст|enhanced|\binj|\bmdc\b|造影|増強|增强|增強"
 )
-_LOOSE_BEFORE = re.compile(
+_LOOSE_PRE_CONTRAST = re.compile(
     r"\bpre\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs))|\bpre.?(contrast|cont?\b|gad|gd|km|inj)|"
     r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd)|"
     r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b)|unenhanced|contrast.free|ohne|\bo ?km\b|nativ|"
     r"\bsans\b|\bsin\b|\bsem\b|\bs ?contraste|\bsenza\b|\bzonder\b|без|造影前|非造影|単純|平扫|"
     r"\b(before|vor|avant|antes|prima|voor|до)\b.{0,8}(contr|kontr|контр|gd|gad|inj|km|mdc|agent)"
 )
-_OTHER_DENIED = re.compile(
+_OTHER_NEGATION = re.compile(
     r"\b(w ?o|without|no|non|ohne|sans|sin|sem|senza|zonder) ?"
     r"(fs|fat\w*|fett\w*|sat\w*|mtc?|fc|flow|motion|filt\w*|norm)\b"
 )
@@ -120,19 +120,19 @@ OTHER_KINDS = re.compile(
     r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|" + _SPINE
 )
 _PROTON = re.compile(r"\bpd\b|proton")
-_NONE_IN_NAME = re.compile(
+_OTHER_KINDS_IN_NAME = re.compile(
     r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
     r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|" + _SPINE
 )
 
 
-_WHOSE = re.compile(r"(?<![^_])(sub|ses)-[^\W_]+(?![^_])")
-"""BIDS subject and session, whose labels ("post" surgery) say nothing of the sequence."""
+_BIDS_SUBJECT_OR_SESSION = re.compile(r"(?<![^_])(sub|ses)-[^\W_]+(?![^_])")
+"""BIDS subject and session, whose labels, such as "post" for surgery, do not name the sequence."""
 
 
 def _stem(name: str) -> str:
     """Return a name in lower case without extension, BIDS subject and session."""
-    return _WHOSE.sub("", re.sub(r"\.nii(\.gz)?$", "", name.lower()))
+    return _BIDS_SUBJECT_OR_SESSION.sub("", re.sub(r"\.nii(\.gz)?$", "", name.lower()))
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[^\W_]+", _stem(name)))
 
 
-def _separated(text: str) -> str:
+def _normalised(text: str) -> str:
     """Return a text in lower case with its words separated by single spaces."""
     return re.sub(r"[\s_\-/.,;:]+", " ", text.lower())
 
@@ -158,9 +158,9 @@ def is_label_name(name: str) -> bool:
     return bool(_LABEL_WORDS & set(words_of(name)))
 
 
-def _denied(text: str) -> bool:
+def _is_pre_contrast(text: str) -> bool:
     """Return whether a text says that the scan is before or without the agent."""
-    return bool(_LOOSE_BEFORE.search(_OTHER_DENIED.sub(" ", text)))
+    return bool(_LOOSE_PRE_CONTRAST.search(_OTHER_NEGATION.sub(" ", text)))
 
 
 def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
@@ -175,18 +175,19 @@ def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
     >>> sequence_in_words(words_of("seg")) is None
     True
     """
-    found = set(words)
-    denied = bool(_BEFORE_WORDS & found) or _denied(" ".join(words))
-    after = bool(re.search(_AFTER, " ".join(words)))  # "post w/o fatsat", but not "pre Gd, post op"
-    named = bool(_AGENT_WORDS & found) or any(word.startswith("gad") for word in words)
-    agent = named and (after or not denied)
+    word_set = set(words)
+    pre_contrast = bool(_PRE_CONTRAST_WORDS & word_set) or _is_pre_contrast(" ".join(words))
+    # "post w/o fatsat" is post-contrast, "pre Gd, post op" is not.
+    post_contrast = bool(re.search(_POST_CONTRAST, " ".join(words)))
+    agent_named = bool(_AGENT_WORDS & word_set) or any(word.startswith("gad") for word in words)
+    enhanced = agent_named and (post_contrast or not pre_contrast)
     rules = (
-        (FLAIR, bool(_FLAIR_WORDS & found)),
-        (T1C, bool(_T1C_WORDS & found) or (bool(_T1_STEMS & found) and agent)),
-        (T2, bool(_T2_WORDS & found)),
-        (T1, bool(_T1_WORDS & found)),
+        (FLAIR, bool(_FLAIR_WORDS & word_set)),
+        (T1C, bool(_T1C_WORDS & word_set) or (bool(_T1_STEMS & word_set) and enhanced)),
+        (T2, bool(_T2_WORDS & word_set)),
+        (T1, bool(_T1_WORDS & word_set)),
     )
-    return next((sequence for sequence, fits in rules if fits), None)
+    return next((sequence for sequence, matches in rules if matches), None)
 
 
 def from_name(name: str) -> Guess:
@@ -202,11 +203,11 @@ def from_name_loosely(name: str) -> Guess:
     text = _stem(name).replace("_", " ")
     if is_label_name(name) or OTHER_KINDS.search(text):
         return UNKNOWN
-    sequence = _loose(text)
+    sequence = _loose_match(text)
     return Guess(sequence, "part of the file name", 0.6) if sequence else UNKNOWN
 
 
-def other_reading(name: str, taken: MrSequence) -> tuple[MrSequence | None, bool]:
+def other_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | None, bool]:
     """Return what else the words of a file name say, beside the sequence it was taken for.
 
     Returns
@@ -216,21 +217,21 @@ def other_reading(name: str, taken: MrSequence) -> tuple[MrSequence | None, bool
     none : bool
         Whether it has words of an image that is none of the four, such as "t2_star".
     """
-    text = _separated(_stem(name))
-    if _NONE_IN_NAME.search(text):
+    text = _normalised(_stem(name))
+    if _OTHER_KINDS_IN_NAME.search(text):
         return None, True
-    loose = T1C if taken is T1C and _T1C_WORDS & {*words_of(name)} else _loose(text)
-    apart = {taken, loose} <= {T1, T1C} or loose is FLAIR or re.search(r"t1w? flair", text)
-    return (loose if apart and loose is not taken else None), False
+    other = T1C if assigned is T1C and _T1C_WORDS & {*words_of(name)} else _loose_match(text)
+    distinct = {assigned, other} <= {T1, T1C} or other is FLAIR or re.search(r"t1w? flair", text)
+    return (other if distinct and other is not assigned else None), False
 
 
-def _loose(text: str) -> MrSequence | None:
+def _loose_match(text: str) -> MrSequence | None:
     inverted_t1 = _LOOSE_T1.search(text) and not _LOOSE_T2.search(text)  # "T1 FLAIR" is a T1
     if _LOOSE_FLAIR.search(text) and not inverted_t1:
         return FLAIR
     if _LOOSE_T1.search(text):
-        after = _LOOSE_AGENT.search(text) and not _denied(text)
-        return T1C if after else T1
+        enhanced = _LOOSE_AGENT.search(text) and not _is_pre_contrast(text)
+        return T1C if enhanced else T1
     return T2 if _LOOSE_T2.search(text) else None
 
 
@@ -253,10 +254,10 @@ class AcquisitionParameters:
         GE's protocol is that of the whole examination ("BRAIN W/WO CONTRAST, PERFUSION"): where the
         description names a sequence, a protocol counts only if it names a T1 as well.
         """
-        own, planned = _separated(self.description), _separated(self.protocol)
-        named = _loose(own)
-        both = named is None or {named, _loose(planned)} <= {T1, T1C}
-        return f"{own} {planned}" if both else own
+        description, protocol = _normalised(self.description), _normalised(self.protocol)
+        sequence = _loose_match(description)
+        consistent = sequence is None or {sequence, _loose_match(protocol)} <= {T1, T1C}
+        return f"{description} {protocol}" if consistent else description
 
 
 def _ms(seconds: Any) -> float | None:
@@ -271,9 +272,9 @@ def _ms(seconds: Any) -> float | None:
 def _texts(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    parts = [value] if isinstance(value, str) else value
+    values = [value] if isinstance(value, str) else value
     try:
-        return tuple(str(part).upper() for part in parts)
+        return tuple(str(part).upper() for part in values)
     except TypeError:
         return (str(value).upper(),)
 
@@ -298,57 +299,61 @@ def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
     )
 
 
-def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDescription") -> Guess:
+def from_acquisition(
+    parameters: AcquisitionParameters, *, source: str = "SeriesDescription"
+) -> Guess:
     """Identify by acquisition parameters: text first, then timing.
 
     Parameters
     ----------
-    witness : str
+    source : str
         Name of the text attribute in the evidence.
     """
-    text, timed = found.text, _by_timing(found)
-    if timed.sequence is T2 and _LOOSE_T2.search(text):  # the later echo of "PD/T2"
+    text, by_timing = parameters.text, _by_timing(parameters)
+    if by_timing.sequence is T2 and _LOOSE_T2.search(text):  # the later echo of "PD/T2"
         text = _PROTON.sub(" ", text)
     if OTHER_KINDS.search(text):
-        return Guess(None, f'{witness} "{found.description}" is none of the four', 0.8)
-    if _DRAWN_WORDS & set(words_of(text)):
-        return Guess(None, f'{witness} "{found.description}" is a mask or segmentation', 0.8)
-    spoken = _loose(text) or sequence_in_words(words_of(text))
-    if spoken is T1 and _agent_given(found):
-        return Guess(T1C, f'{witness} "{found.description}" with contrast agent recorded', 0.85)
-    if spoken is not None:
-        unlike = timed.confidence > 0 and spoken in (T2, FLAIR)  # a gradient echo, a STIR
-        if (timed.sequence is None and not unlike) or {spoken, timed.sequence} <= {T1, T1C}:
-            sure = 0.9
+        return Guess(None, f'{source} "{parameters.description}" is none of the four', 0.8)
+    if _MASK_WORDS & set(words_of(text)):
+        return Guess(None, f'{source} "{parameters.description}" is a mask or segmentation', 0.8)
+    by_text = _loose_match(text) or sequence_in_words(words_of(text))
+    if by_text is T1 and _agent_recorded(parameters):
+        return Guess(T1C, f'{source} "{parameters.description}" with contrast agent recorded', 0.85)
+    if by_text is not None:
+        timed = by_timing.sequence
+        contradicted = by_timing.confidence > 0 and by_text in (T2, FLAIR)  # a gradient echo, STIR
+        if (timed is None and not contradicted) or {by_text, timed} <= {T1, T1C}:
+            confidence = 0.9
         else:
-            sure = 0.95 if timed.sequence is spoken else 0.55
-        doubt = "" if sure > 0.6 else f", although the timing is that of {_words(timed.sequence)}"
-        return Guess(spoken, f'{witness} "{found.description or found.protocol}"{doubt}', sure)
-    return timed
+            confidence = 0.95 if timed is by_text else 0.55
+        caveat = "" if confidence > 0.6 else f", although the timing is that of {_label(timed)}"
+        text = parameters.description or parameters.protocol
+        return Guess(by_text, f'{source} "{text}"{caveat}', confidence)
+    return by_timing
 
 
-def _words(sequence: MrSequence | None) -> str:
+def _label(sequence: MrSequence | None) -> str:
     return sequence.display_name if sequence else "none of the four"
 
 
-def _agent_given(found: AcquisitionParameters) -> bool:
-    silent = found.agent.strip().lower() in {"", "none", "no", "n", "0", "nan", "without"}
-    return not silent and not _denied(found.text)
+def _agent_recorded(parameters: AcquisitionParameters) -> bool:
+    absent = parameters.agent.strip().lower() in {"", "none", "no", "n", "0", "nan", "without"}
+    return not absent and not _is_pre_contrast(parameters.text)
 
 
-def _by_timing(found: AcquisitionParameters) -> Guess:
-    te, tr, ti = found.te_ms, found.tr_ms, found.ti_ms
-    if te is None or tr is None or "EP" in found.scanning:
+def _by_timing(parameters: AcquisitionParameters) -> Guess:
+    te, tr, ti = parameters.te_ms, parameters.tr_ms, parameters.ti_ms
+    if te is None or tr is None or "EP" in parameters.scanning:
         planar = Guess(None, "echo-planar, as for diffusion or function: none of the four", 0.4)
-        return planar if "EP" in found.scanning else UNKNOWN
+        return planar if "EP" in parameters.scanning else UNKNOWN
     evidence = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
-    gradient = "GR" in found.scanning and "SE" not in found.scanning
+    gradient = "GR" in parameters.scanning and "SE" not in parameters.scanning
     if ti and 1500 <= ti <= 3200 and te >= 60:
         return Guess(FLAIR, evidence, 0.7)
     if te >= 60 and tr >= 2000 and not gradient and not ti:
         return Guess(T2, evidence, 0.6)
     if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
-        after = _agent_given(found)
-        tail = ", contrast agent recorded" if after else ""
-        return Guess(T1C if after else T1, evidence + tail, 0.55 if after else 0.5)
+        enhanced = _agent_recorded(parameters)
+        suffix = ", contrast agent recorded" if enhanced else ""
+        return Guess(T1C if enhanced else T1, evidence + suffix, 0.55 if enhanced else 0.5)
     return Guess(None, f"{evidence}: none of the four", 0.4)

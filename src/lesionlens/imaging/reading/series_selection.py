@@ -15,21 +15,26 @@ from lesionlens.base.text import first_few
 
 def _rank(series: Series) -> tuple[float, ...]:
     """Return a sort key, best first: sure to a tenth, full view, small voxels, coverage."""
-    edges = series.grid.spacing_mm
-    view = edges * np.asarray(series.grid.shape)
-    whole = float(view.min() >= 100.0)
-    fine = (round(float(edges.max()), 2), round(float(edges.prod()), 3))
-    return (-round(series.confidence, 1), -whole, *fine, -round(float(view.prod()), 3))
+    spacing_mm = series.grid.spacing_mm
+    extent_mm = spacing_mm * np.asarray(series.grid.shape)
+    full_view = float(extent_mm.min() >= 100.0)
+    voxel_size = (round(float(spacing_mm.max()), 2), round(float(spacing_mm.prod()), 3))
+    return (
+        -round(series.confidence, 1),
+        -full_view,
+        *voxel_size,
+        -round(float(extent_mm.prod()), 3),
+    )
 
 
 def choose(
-    found: Iterable[Series], named: Mapping[MrSequence, Series]
+    all_series: Iterable[Series], named: Mapping[MrSequence, Series]
 ) -> tuple[dict[MrSequence, Series], tuple[Series, ...], tuple[str, ...]]:
     """Select at most one series per sequence.
 
     Parameters
     ----------
-    found : iterable of Series
+    all_series : iterable of Series
         All series, in a stable order.
     named : mapping of MrSequence to Series
         Series named by the user; these win.
@@ -43,27 +48,27 @@ def choose(
     notices : tuple of str
         For sequences with several series: which was chosen and why.
     """
-    taken = {id(series) for series in named.values()}
-    rest = [series for series in found if id(series) not in taken]
+    named_ids = {id(series) for series in named.values()}
+    unnamed = [series for series in all_series if id(series) not in named_ids]
     chosen: dict[MrSequence, Series] = {}
     notices: list[str] = []
     for sequence in MrSequence:
         if sequence in named:
             chosen[sequence] = named[sequence]
             continue
-        candidates = sorted((s for s in rest if s.sequence is sequence), key=_rank)
+        candidates = sorted((s for s in unnamed if s.sequence is sequence), key=_rank)
         if candidates:
             chosen[sequence] = candidates[0]
         if len(candidates) > 1:
-            others = ", ".join(f'"{s.description}"' for s in candidates[1:])
+            alternatives = ", ".join(f'"{s.description}"' for s in candidates[1:])
             notices.append(
                 f"More than one {sequence.display_name} series: "
                 f'"{candidates[0].description}" was taken (the surest, fullest and finest), '
-                f"{others} set aside. "
+                f"{alternatives} set aside. "
                 f"To use another, {how_to_name(sequence)}."
             )
-    used = {id(series) for series in chosen.values()}
-    return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
+    chosen_ids = {id(series) for series in chosen.values()}
+    return chosen, tuple(s for s in unnamed if id(s) not in chosen_ids), tuple(notices)
 
 
 def is_about_choice(notice: str, sequences: Iterable[MrSequence]) -> bool:
@@ -96,44 +101,46 @@ class SeveralStudiesError(UnusableInputError):
     ----------
     studies : tuple of ListedStudy
         All of them, by date, then by `uid`.
-    words : str
+    message_parts : str
         As for `LesionLensError`.
     """
 
-    def __init__(self, studies: tuple[ListedStudy, ...], **words: str) -> None:
-        super().__init__(**words)
+    def __init__(self, studies: tuple[ListedStudy, ...], **message_parts: str) -> None:
+        super().__init__(**message_parts)
         self.studies = studies
 
 
-_SHOWN = 12
+_MAX_LISTED_STUDIES = 12
 
 
-def several_studies(studies: Sequence[ListedStudy], wanted: str | None) -> SeveralStudiesError:
+def several_studies(
+    studies: Sequence[ListedStudy], requested_uid: str | None
+) -> SeveralStudiesError:
     """Return the error for a folder with several studies, or without the selected one."""
     ordered = tuple(sorted(studies, key=lambda s: (s.date, s.uid)))
-    listed = first_few([_in_words(study) for study in ordered], _SHOWN, "; ")
-    missing = "" if wanted is None else f"no study {wanted!r} among "
-    dicom = ordered[0].kind is StudyKind.DICOM
-    many = "studies" if dicom else "studies or patients"
-    count = f"{len(ordered)} {many}" if len(ordered) > 1 else "one study"
+    descriptions = first_few([_describe(study) for study in ordered], _MAX_LISTED_STUDIES, "; ")
+    prefix = "" if requested_uid is None else f"no study {requested_uid!r} among "
+    is_dicom = ordered[0].kind is StudyKind.DICOM
+    noun = "studies" if is_dicom else "studies or patients"
+    count = f"{len(ordered)} {noun}" if len(ordered) > 1 else "one study"
     return SeveralStudiesError(
         ordered,
-        found=f"{missing}{count} in one folder: {listed}",
+        found=f"{prefix}{count} in one folder: {descriptions}",
         expected="one study (examination)",
         next_step="Name one with --study UID, or choose its own folder"
-        if dicom
+        if is_dicom
         else "Name one with --study, open its own folder, or use `lesionlens batch` for all",
         in_window="Choose one in the list, or open its own folder",
     )
 
 
-def _in_words(study: ListedStudy) -> str:
+def _describe(study: ListedStudy) -> str:
     if study.kind is StudyKind.NIFTI:
         return f'"{study.uid}" ({study.series} files)'
     return f"{study.uid} (date {study.date or 'unknown'}, {study.series} series)"
 
 
-_MAX_LISTED = 8
+_MAX_LISTED_SERIES = 8
 """Series or notices that an error quotes."""
 
 
@@ -143,26 +150,26 @@ class NothingRecognisedError(UnusableInputError):
     The user may name one of `study.set_aside` by `remembered_series.name_for_reader(series)`.
     """
 
-    def __init__(self, study: Study, **words: str) -> None:
-        super().__init__(**words)
+    def __init__(self, study: Study, **message_parts: str) -> None:
+        super().__init__(**message_parts)
         self.study = study
 
 
 def nothing_recognised(study: Study) -> NothingRecognisedError:
     """Return the error for a study in which no sequence was recognised, or no image was read."""
     if not study.set_aside:
-        why = "; ".join(study.notices[:_MAX_LISTED])
+        reasons = "; ".join(study.notices[:_MAX_LISTED_SERIES])
         return NothingRecognisedError(
             study,
-            found="no image that can be read" + (f": {why}" if why else ""),
+            found="no image that can be read" + (f": {reasons}" if reasons else ""),
             expected="at least one of T1, T1c, T2 and FLAIR",
             next_step="Convert the scan again, or choose another folder",
         )
-    listed = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
+    descriptions = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
     return NothingRecognisedError(
         study,
-        found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: "
-        + first_few(listed, _MAX_LISTED),
+        found=f"{len(descriptions)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: "
+        + first_few(descriptions, _MAX_LISTED_SERIES),
         expected="at least one of the four, by its name, a sidecar or the DICOM description",
         next_step=f"Where you know a sequence, {how_to_name()}",
         in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",

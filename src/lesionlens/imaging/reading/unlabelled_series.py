@@ -15,13 +15,13 @@ MAX_IMAGES = 8
 
 
 def judge_by_image(
-    found: Sequence[Series], named: Collection[MrSequence], *, context: RunContext = SILENT
+    series: Sequence[Series], named: Collection[MrSequence], *, context: RunContext = SILENT
 ) -> tuple[list[Series], list[str]]:
     """Identify by image contrast the series that nothing else identifies.
 
     Parameters
     ----------
-    found : sequence of Series
+    series : sequence of Series
         All series of a study that the user did not name.
 
     Returns
@@ -31,37 +31,37 @@ def judge_by_image(
     notices : list of str
         Which series were identified by image contrast.
     """
-    known = {*named, *(s.sequence for s in found if s.sequence is not None)}
-    out: list[Series] = []
+    assigned = {*named, *(s.sequence for s in series if s.sequence is not None)}
+    judged: list[Series] = []
     notices: list[str] = []
-    left = MAX_IMAGES
-    for series in found:
-        silent = series.sequence is None and series.witness is EvidenceKind.NOTHING
-        if not silent or not left or len(known) == len(MrSequence):
-            out.append(series)
+    remaining = MAX_IMAGES
+    for item in series:
+        unidentified = item.sequence is None and item.witness is EvidenceKind.NOTHING
+        if not unidentified or not remaining or len(assigned) == len(MrSequence):
+            judged.append(item)
             continue
         context.check("opening the study")
-        left -= 1
+        remaining -= 1
         from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
 
-        seen = sequence_from_image.judge(series)
-        if seen.sequence is not None and seen.sequence in known:
-            seen = Guess(
-                None, f"{seen.sequence.display_name} by {seen.evidence}; there is another", 0.0
+        guess = sequence_from_image.judge(item)
+        if guess.sequence is not None and guess.sequence in assigned:
+            guess = Guess(
+                None, f"{guess.sequence.display_name} by {guess.evidence}; there is another", 0.0
             )
-        if seen.sequence is not None:
+        if guess.sequence is not None:
             notices.append(
-                f"Nothing identifies the sequence of {series.description!r}: it was taken for "
-                f"{seen.sequence.display_name} by {seen.evidence}. If that is wrong, "
-                f"{how_to_name(seen.sequence)}."
+                f"Nothing identifies the sequence of {item.description!r}: it was taken for "
+                f"{guess.sequence.display_name} by {guess.evidence}. If that is wrong, "
+                f"{how_to_name(guess.sequence)}."
             )
-        out.append(
+        judged.append(
             replace(
-                series,
-                sequence=seen.sequence,
-                detected_by=seen.evidence,
-                confidence=seen.confidence,
+                item,
+                sequence=guess.sequence,
+                detected_by=guess.evidence,
+                confidence=guess.confidence,
                 witness=EvidenceKind.IMAGE,
             )
         )
-    return out, notices
+    return judged, notices

@@ -20,7 +20,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setattr(processors, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(processors, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(processors, "_PROCESS_CGROUP", tmp_path / "own")
     return tmp_path
 
 

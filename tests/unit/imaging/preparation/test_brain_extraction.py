@@ -17,7 +17,7 @@ from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import fill_holes, largest
-from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid, share_of_brain
+from lesionlens.imaging.preparation.brain_extraction import brain_fraction, find_brain, reading_grid
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
@@ -109,7 +109,7 @@ def test_a_knee_is_no_brain():
 def test_a_brain_without_skull_looks_like_brain():
     patient = make_patient(spacing_mm=2.0)
     for volume in patient.sequences.values():
-        assert share_of_brain(volume.data, volume.grid, patient.brain.data) > 0.3
+        assert brain_fraction(volume.data, volume.grid, patient.brain.data) > 0.3
 
 
 def test_altered_weights_are_refused(tmp_path, monkeypatch):

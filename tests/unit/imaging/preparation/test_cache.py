@@ -90,7 +90,7 @@ def test_it_can_be_left_out(make_study, own_folder):
 
 
 def test_the_oldest_entries_go(monkeypatch, own_folder):
-    monkeypatch.setattr(cache, "KEPT", 3)
+    monkeypatch.setattr(cache, "MAX_ENTRIES", 3)
     for number in range(6):
         cache.save(f"k{number}", {"a": np.arange(number)})
     assert len(list(own_folder.glob("*.kept"))) == 3

@@ -30,7 +30,7 @@ def without(values, axis, start, count):
 def test_two_lost_slices_are_interpolated_and_counted(head, axis):
     (image, *_), grid = head
     place = image.shape[axis] // 2
-    found, notice = lost_slices.filled(without(image, axis, place, 2), grid, "T1c ('x')")
+    found, notice = lost_slices.interpolate_gaps(without(image, axis, place, 2), grid, "T1c ('x')")
     tissue = image > 100
     assert np.abs(found - image)[tissue].mean() < 0.05 * image[tissue].mean()
     assert notice is not None
@@ -41,18 +41,18 @@ def test_two_lost_slices_are_interpolated_and_counted(head, axis):
 def test_a_whole_scan_and_a_wide_gap_are_left_as_they_are(head, count):
     (image, *_), grid = head
     cut = without(image, 2, 25, count)
-    found, notice = lost_slices.filled(cut, grid, "x")
+    found, notice = lost_slices.interpolate_gaps(cut, grid, "x")
     assert found is cut
     assert notice is None
 
 
 def test_blank_slices_beside_the_head_are_none_of_it(head):
     (image, *_), grid = head
-    assert lost_slices.gaps(image, grid) == []
+    assert lost_slices.find_gaps(image, grid) == []
     dotted = image.copy()
     dotted[:, :, -1] = 0
     dotted[10, 10, -1] = image.max()
-    assert lost_slices.gaps(dotted, grid) == []
+    assert lost_slices.find_gaps(dotted, grid) == []
 
 
 def test_a_wide_gap_in_one_sequence_costs_no_part_of_the_brain(head):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.shading import LOPSIDED, STRONG, corrected_for, shading_of
+from lesionlens.imaging.preparation.shading import STRONG, STRONG_LINEAR, remove_shading, shading_of
 
 SHAPE = (60, 70, 50)
 
@@ -35,7 +35,7 @@ def _even(image, brain, **others):
     """Return the image without its shading, and what was found."""
     others = {MrSequence(name): other for name, other in others.items()}
     found = shading_of({MrSequence.FLAIR: image, **others}, brain)[MrSequence.FLAIR]
-    return corrected_for(image, found), found
+    return remove_shading(image, found), found
 
 
 def _lesion():
@@ -72,16 +72,16 @@ def test_what_is_even_stays_as_it_is(head):
     even, found = _even(weak, brain)
     assert even is weak
     assert 1 < found.strength < STRONG[0]
-    assert found.lopsided < LOPSIDED[0]
+    assert found.linear_strength < STRONG_LINEAR[0]
 
 
 def test_a_coil_on_one_side_is_noticed_before_it_is_strong(head):
     image, brain = head
     even, found = _even(image * _slope(2.8), brain)
     assert found.strength < STRONG[0]
-    assert LOPSIDED[1] < found.lopsided == pytest.approx(2.3, abs=0.1)
+    assert STRONG_LINEAR[1] < found.linear_strength == pytest.approx(2.3, abs=0.1)
     left = _even(even, brain)[1]
-    assert left.lopsided < 1.15
+    assert left.linear_strength < 1.15
 
 
 def test_a_large_bright_lesion_is_no_shading(head):
@@ -115,8 +115,8 @@ def test_what_is_taken_out_rises_gradually(head):
         shaded = image * _slope(ratio)
         even, found = _even(shaded, brain)
         change = float(np.abs(even - shaded)[brain].mean() / shaded[brain].mean())
-        left.append((found.lopsided, change))
+        left.append((found.linear_strength, change))
     strengths, changes = zip(*sorted(left), strict=True)
-    assert strengths[0] < LOPSIDED[0] < LOPSIDED[1] < strengths[-1]
+    assert strengths[0] < STRONG_LINEAR[0] < STRONG_LINEAR[1] < strengths[-1]
     assert all(b >= a - 1e-3 for a, b in pairwise(changes))
     assert any(0 < change < 0.5 * changes[-1] for change in changes)

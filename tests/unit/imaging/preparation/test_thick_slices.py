@@ -7,7 +7,7 @@ import pytest
 
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.preparation.thick_slices import divided, slice_axis
+from lesionlens.imaging.preparation.thick_slices import divide_slices, slice_axis
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_means_over_slices_stay(profile, axis):
     thick = np.moveaxis(np.broadcast_to(profile[1], (8, 7, 20)), -1, axis).copy()
     edges = np.ones(4)
     edges[axis] = 5
-    thin, grid = divided(thick, Grid(thick.shape, np.diag(edges)), 1.0)
+    thin, grid = divide_slices(thick, Grid(thick.shape, np.diag(edges)), 1.0)
     assert grid.shape[axis] == 100
     assert grid.spacing_mm == pytest.approx([1, 1, 1])
     along = np.moveaxis(thin, axis, -1).reshape(8, 7, 20, 5)
@@ -33,7 +33,7 @@ def test_means_over_slices_stay(profile, axis):
 
 def test_first_part_lies_where_the_slice_begins():
     source = Grid((4, 4, 6), np.diag([1.0, 1.0, 5.0, 1.0]))
-    _, grid = divided(np.zeros(source.shape, np.float32), source, 1.0)
+    _, grid = divide_slices(np.zeros(source.shape, np.float32), source, 1.0)
     assert grid.to_mm((0, 0, 0)) == pytest.approx([0, 0, -2])
     assert grid.to_mm((3, 3, 29)) == pytest.approx([3, 3, 27])
 
@@ -46,7 +46,7 @@ def test_closer_to_the_truth_than_linear(profile):
     affine[2, 3] = -2
     target = Grid((4, 4, 100), affine)
     linear = resample(values, source, target)[0, 0, 5:95]
-    spline = resample(*divided(values, source, 1.0), target)[0, 0, 5:95]
+    spline = resample(*divide_slices(values, source, 1.0), target)[0, 0, 5:95]
     apart = [np.abs(found - fine[5:95]).mean() for found in (linear, spline)]
     assert apart[1] < 0.6 * apart[0]
     assert fine.max() - spline.max() < 0.4 * (fine.max() - linear.max())
@@ -55,7 +55,7 @@ def test_closer_to_the_truth_than_linear(profile):
 def test_air_stays_dark_beside_what_is_bright():
     values = np.zeros((4, 4, 10), np.float32)
     values[..., 4:] = 1000
-    thin, _ = divided(values, Grid(values.shape, np.diag([1.0, 1.0, 6.0, 1.0])), 1.0)
+    thin, _ = divide_slices(values, Grid(values.shape, np.diag([1.0, 1.0, 6.0, 1.0])), 1.0)
     assert thin.min() == 0
     assert thin[..., :18].max() < 0.1 * thin.max()
 
@@ -73,7 +73,7 @@ def test_what_is_not_of_thick_slices_stays_as_it_is(edges, shape):
     grid = Grid(shape, np.diag([*map(float, edges), 1.0]))
     values = np.ones(shape, np.float32)
     assert slice_axis(grid) is None
-    assert divided(values, grid, 1.0)[0] is values
+    assert divide_slices(values, grid, 1.0)[0] is values
 
 
 @pytest.mark.parametrize("rounding", [-5e-6, 0.0, 5e-6])
@@ -82,5 +82,5 @@ def test_the_last_digits_of_a_header_decide_nothing(edge, parts, rounding):
     """FLAIR of 3.000005 mm was divided, and T1 of the same patient, of 2.999995 mm, was not."""
     grid = Grid((8, 8, 6), np.diag([1.0, 1.0, edge + rounding, 1.0]))
     assert slice_axis(grid) == 2
-    _, thin = divided(np.ones(grid.shape, np.float32), grid, 1.0)
+    _, thin = divide_slices(np.ones(grid.shape, np.float32), grid, 1.0)
     assert thin.shape == (8, 8, 6 * parts)

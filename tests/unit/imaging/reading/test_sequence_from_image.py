@@ -187,8 +187,8 @@ def test_a_real_sequence_is_recognised_or_left_open_never_mistaken(case):
 
 def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
     found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
-    monkeypatch.setattr(tissue_contrast, "tissues", lambda *_: (None, None))
-    monkeypatch.setattr(tissue_contrast, "figures", lambda *_: found)
+    monkeypatch.setattr(tissue_contrast, "register_tissues", lambda *_: (None, None))
+    monkeypatch.setattr(tissue_contrast, "measure_tissues", lambda *_: found)
     chances = np.array([0.28, 0.7, 0.01, 0.01])
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (chances, 1.0))
     guess = sequence_from_image.guess(RAMP, SILENT.grid)

@@ -33,21 +33,21 @@ def exchanged_before_registration(
     scans : mapping of MrSequence to (voxels, Grid)
         (I, J, K) of any real type, positioned by their headers. One scan at a time is converted.
     """
-    there = [s for s in REFERENCE_ORDER if s in scans]
-    if len(there) < 2:
+    sequences = [s for s in REFERENCE_ORDER if s in scans]
+    if len(sequences) < 2:
         return ()
-    grid = reading_grid(scans[there[0]][1])
-    read = {s: _read(*scans[s], grid) for s in there}
-    images = {s: read[s][0] for s in MrSequence if s in read}
-    if all(stripped for _, stripped in read.values()):
-        inside = brains.mask_of_stripped([read[s][0] for s in there], grid)
+    grid = reading_grid(scans[sequences[0]][1])
+    loaded = {s: _load_on_grid(*scans[s], grid) for s in sequences}
+    images = {s: loaded[s][0] for s in MrSequence if s in loaded}
+    if all(stripped for _, stripped in loaded.values()):
+        mask = brains.mask_of_stripped([loaded[s][0] for s in sequences], grid)
     else:
-        inside = brains.largest(brain_logit(images, context=context) > 0)
-    found = judge(images, inside, grid, stride=1)
-    return () if found is None else found.exchanged
+        mask = brains.largest(brain_logit(images, context=context) > 0)
+    verdict = judge(images, mask, grid, stride=1)
+    return () if verdict is None else verdict.exchanged
 
 
-def _read(
+def _load_on_grid(
     voxels: NDArray[np.number[Any]], native: Grid, grid: Grid
 ) -> tuple[NDArray[np.float32], bool]:
     """Return a scan on `grid` and whether it is stripped; its own voxels as float are freed.

@@ -59,8 +59,8 @@ def fullest_tenth(values: NDArray[np.float32]) -> float:
     values : (I, J, K) float32
         Voxels of the background's value are ignored.
     """
-    some = values[::2, ::2, ::2]
-    inside = some[some != corner_value(values)]
+    sample = values[::2, ::2, ::2]
+    inside = sample[sample != corner_value(values)]
     if inside.size < _MIN_VOXELS:
         return _TENTHS
     low, high = np.quantile(inside, (0.001, 0.999))

@@ -76,45 +76,45 @@ def check(
     one_image.refuse_one_image_twice(channels, brain)
     pair = one_image.copies(channels, brain)
     if pair is not None:
-        words = (
+        message = (
             f"{listed(pair)} show the same detail: one seems a processed copy of the other. Check "
             "that each is a scan of its own before you trust any result."
         )
-        return QualityCheck("names", False, words)
+        return QualityCheck("names", False, message)
     return _check_of(judge(channels, brain, grid))
 
 
-def _check_of(found: NameVerdict | None) -> QualityCheck:
+def _check_of(result: NameVerdict | None) -> QualityCheck:
     """Return the check that states a verdict; None if too little is visible."""
-    if found is None:
-        return QualityCheck("names", True, UNSEEN, undecided=True)
-    if found.exchanged:
-        return QualityCheck("names", False, in_words(found.exchanged))
-    if found.undecided:
-        words = (
+    if result is None:
+        return QualityCheck("names", True, TOO_LITTLE_VISIBLE, undecided=True)
+    if result.exchanged:
+        return QualityCheck("names", False, exchange_notice(result.exchanged))
+    if result.undecided:
+        message = (
             "The images neither confirm nor contradict the names of "
-            f"{listed(found.undecided)}. Make sure that they are right."
+            f"{listed(result.undecided)}. Make sure that they are right."
         )
-        return QualityCheck("names", True, words, undecided=True)
+        return QualityCheck("names", True, message, undecided=True)
     return QualityCheck("names", True, "Each sequence looks like what it is called.")
 
 
-UNSEEN = (
+TOO_LITTLE_VISIBLE = (
     "Too little of the brain is visible in every sequence to compare the images with their names."
 )
 
 
-def in_words(exchanged: tuple[MrSequence, ...]) -> str:
+def exchange_notice(exchanged: tuple[MrSequence, ...]) -> str:
     """Return the notice about an exchange."""
     if len(exchanged) > 2:
         return (
             f"The names of {listed(exchanged)} seem exchanged, but it is unclear how. Check which "
             "is which before you trust any result."
         )
-    one, other = (s.display_name for s in exchanged)
+    first, second = (s.display_name for s in exchanged)
     return (
-        f"{one} and {other} seem exchanged: the image called {one} looks like {other}, and the "
-        "reverse. Check which is which before you trust any result."
+        f"{first} and {second} seem exchanged: the image called {first} looks like {second}, and "
+        "the reverse. Check which is which before you trust any result."
     )
 
 
@@ -141,16 +141,16 @@ def judge(
     stride : int
         Subsamples the grid to about 3 mm.
     """
-    measured = measure(channels, brain, stride)
-    if measured is None:
+    features = measure(channels, brain, stride)
+    if features is None:
         return None
-    given, model = {s: s for s in channels}, load_model()
-    found = verdict(measured, given, model)
-    if MrSequence.T2 in found.undecided:
+    assignment, model = {s: s for s in channels}, load_model()
+    result = verdict(features, assignment, model)
+    if MrSequence.T2 in result.undecided:
         from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds  # noqa: PLC0415  seldom needed
 
-        found = verdict(measured, given, model, t2_log_odds(channels, grid))
-    return found
+        result = verdict(features, assignment, model, t2_log_odds(channels, grid))
+    return result
 
 
 def measure(
@@ -159,21 +159,21 @@ def measure(
     stride: int = _STRIDE,
 ) -> ImageFeatures | None:
     """Compute features within the brain; None if too little is visible or an image is constant."""
-    some = (slice(None, None, stride),) * 3
-    inside = brain[some]
-    use = inside & np.all([image[some] > 0 for image in channels.values()], axis=0)
-    if int(use.sum()) < _MIN_VOXELS:
+    sampling = (slice(None, None, stride),) * 3
+    inside = brain[sampling]
+    visible = inside & np.all([image[sampling] > 0 for image in channels.values()], axis=0)
+    if int(visible.sum()) < _MIN_VOXELS:
         return None
-    depth = ndimage.distance_transform_edt(inside)[use]
-    images = {s: image[some][use].astype(np.float64) for s, image in channels.items()}
+    depth = ndimage.distance_transform_edt(inside)[visible]
+    images = {s: image[sampling][visible].astype(np.float64) for s, image in channels.items()}
     if any(np.ptp(np.quantile(v, (0.01, 0.99))) <= 0 for v in images.values()):
         return None
     return ImageFeatures(images, depth)
 
 
 def verdict(
-    measured: ImageFeatures,
-    given: Mapping[MrSequence, MrSequence],
+    features: ImageFeatures,
+    assignment: Mapping[MrSequence, MrSequence],
     model: Model,
     t2_odds: Mapping[MrSequence, float] = MappingProxyType({}),
 ) -> NameVerdict:
@@ -181,43 +181,45 @@ def verdict(
 
     Parameters
     ----------
-    given : mapping of MrSequence to MrSequence
+    assignment : mapping of MrSequence to MrSequence
         From each name to the image that has it.
     model : Model
         Distribution of the features under correct names.
     t2_odds : mapping of MrSequence to float
         By image, the log odds that it is T2, from its own contrast.
     """
-    names, as_given = tuple(given), tuple(given.values())
-    likely = {
-        images: _log_likelihood(measured.features(dict(zip(names, images, strict=True))), model)
-        for images in permutations(as_given)
+    names, current = tuple(assignment), tuple(assignment.values())
+    log_likelihoods = {
+        images: _log_likelihood(features.features(dict(zip(names, images, strict=True))), model)
+        for images in permutations(current)
     }
-    lowest = MIN_LIKELIHOOD * len(measured.features(given))
+    minimum = MIN_LIKELIHOOD * len(features.features(assignment))
 
-    def moved(images: tuple[MrSequence, ...]) -> tuple[MrSequence, ...]:
-        both = zip(names, images, as_given, strict=True)
-        return tuple(name for name, image, own in both if image is not own)
+    def renamed(images: tuple[MrSequence, ...]) -> tuple[MrSequence, ...]:
+        rows = zip(names, images, current, strict=True)
+        return tuple(name for name, image, current_image in rows if image is not current_image)
 
     def score(images: tuple[MrSequence, ...]) -> float:
         called_t2 = dict(zip(names, images, strict=True)).get(MrSequence.T2)
-        several = LOG_RATIO if len(moved(images)) > 2 else 0.0  # less probable beforehand
+        penalty = LOG_RATIO if len(renamed(images)) > 2 else 0.0  # less probable beforehand
         return (
-            likely[images] - several + (0.0 if called_t2 is None else t2_odds.get(called_t2, 0.0))
+            log_likelihoods[images]
+            - penalty
+            + (0.0 if called_t2 is None else t2_odds.get(called_t2, 0.0))
         )
 
-    others = {images: score(images) for images in likely if images != as_given}
-    pairs = [images for images in others if len(moved(images)) == 2]
-    best = max(others, key=others.__getitem__)
-    if others[best] - score(as_given) > LOG_RATIO and likely[best] > lowest:
-        near = [i for i in pairs if others[best] - others[i] < CLEAR]
-        doubted = {name for images in (best, *near) for name in moved(images)}
-        return NameVerdict(exchanged=tuple(name for name in names if name in doubted))
-    near = [images for images in pairs if score(as_given) - others[images] < LOG_RATIO]
-    doubted = {name for images in near for name in moved(images)}
-    if likely[as_given] < lowest:
-        doubted = set(names)
-    return NameVerdict(undecided=tuple(name for name in names if name in doubted))
+    scores = {images: score(images) for images in log_likelihoods if images != current}
+    pairs = [images for images in scores if len(renamed(images)) == 2]
+    best = max(scores, key=scores.__getitem__)
+    if scores[best] - score(current) > LOG_RATIO and log_likelihoods[best] > minimum:
+        close = [i for i in pairs if scores[best] - scores[i] < CLEAR]
+        doubtful = {name for images in (best, *close) for name in renamed(images)}
+        return NameVerdict(exchanged=tuple(name for name in names if name in doubtful))
+    close = [images for images in pairs if score(current) - scores[images] < LOG_RATIO]
+    doubtful = {name for images in close for name in renamed(images)}
+    if log_likelihoods[current] < minimum:
+        doubtful = set(names)
+    return NameVerdict(undecided=tuple(name for name in names if name in doubtful))
 
 
 class ImageFeatures:
@@ -227,9 +229,9 @@ class ImageFeatures:
         self, images: Mapping[MrSequence, NDArray[np.float64]], depth: NDArray[np.float64]
     ) -> None:
         ranks = {s: _ranks(v) for s, v in images.items()}
-        deep = _ranks(depth)
+        depth_ranks = _ranks(depth)
         self.own = {
-            s: (*_median_offset(v), _correlation(ranks[s], deep)) for s, v in images.items()
+            s: (*_median_offset(v), _correlation(ranks[s], depth_ranks)) for s, v in images.items()
         }
         self.pairs = {(a, b): _correlation(ranks[a], ranks[b]) for a, b in permutations(images, 2)}
         scaled = {s: _scaled(v) for s, v in images.items()}
@@ -237,27 +239,29 @@ class ImageFeatures:
 
     def features(self, images: Mapping[MrSequence, MrSequence]) -> Features:
         """Return the features for an assignment of images to names."""
-        found = {
+        result = {
             f"{name} {kind}": value
             for name, image in images.items()
             for kind, value in zip(("skew 1", "skew 10", "depth"), self.own[image], strict=True)
         }
-        for one, other in combinations(sorted(images), 2):
-            found[f"{one} {other}"] = float(np.arctanh(self.pairs[images[one], images[other]]))
+        for first, second in combinations(sorted(images), 2):
+            result[f"{first} {second}"] = float(
+                np.arctanh(self.pairs[images[first], images[second]])
+            )
         if MrSequence.T1 in images and MrSequence.T1C in images:
-            found["uptake"] = self.tails[images[MrSequence.T1C], images[MrSequence.T1]]
-        return found
+            result["uptake"] = self.tails[images[MrSequence.T1C], images[MrSequence.T1]]
+        return result
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ranks from 1, ties averaged; importing `scipy.stats` would take .4 s."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    return np.asarray(middle[place], dtype=np.float64)
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_ranks = np.cumsum(counts) - (counts - 1) / 2
+    return np.asarray(mean_ranks[inverse], dtype=np.float64)
 
 
-def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(np.clip(np.corrcoef(one, other)[0, 1], -0.999, 0.999))
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    return float(np.clip(np.corrcoef(first, second)[0, 1], -0.999, 0.999))
 
 
 def _median_offset(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -267,8 +271,8 @@ def _median_offset(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    apart = values - np.median(values)
-    return np.asarray(apart / (np.median(np.abs(apart)) or np.abs(apart).mean()))
+    offsets = values - np.median(values)
+    return np.asarray(offsets / (np.median(np.abs(offsets)) or np.abs(offsets).mean()))
 
 
 def _tail(difference: NDArray[np.float64]) -> float:
@@ -280,8 +284,8 @@ def _log_likelihood(features: Features, model: Model) -> float:
     """Return the log-likelihood of features, without constant terms."""
     names, means, covariance = model
     index = [names.index(name) for name in features]
-    apart = np.array(list(features.values())) - means[index]
-    return float(-0.5 * apart @ np.linalg.solve(covariance[np.ix_(index, index)], apart))
+    deviation = np.array(list(features.values())) - means[index]
+    return float(-0.5 * deviation @ np.linalg.solve(covariance[np.ix_(index, index)], deviation))
 
 
 @cache
@@ -290,5 +294,5 @@ def load_model() -> Model:
     with (files("lesionlens.imaging.preparation.checks") / "exchanged_names.npz").open(
         "rb"
     ) as stream:
-        kept = np.load(stream)
-        return [str(n) for n in kept["names"]], kept["means"], kept["covariance"]
+        stored = np.load(stream)
+        return [str(n) for n in stored["names"]], stored["means"], stored["covariance"]

@@ -16,12 +16,12 @@ GHOST = 0.025
 """Minimum share of an image's edges that recurs at one distance (`research/poor_scans.py`)."""
 _STRIDE = 4
 _MIN_LINE = 48
-_NEAREST = 6  # a ghost is shifted by at least a sixth of the line
-_BESIDE = (*range(-20, -2), *range(3, 21))
+_MIN_SHIFT_DIVISOR = 6  # a ghost is shifted by at least a sixth of the line
+_NEIGHBOUR_LAGS = (*range(-20, -2), *range(3, 21))
 """Neighbours that a ghost's peak must exceed: interpolated thick slices recur at multiples of their
 spacing, or of twice that.
 """
-_CLIPPED = 3.0
+_MAX_DEVIATIONS = 3.0
 
 
 def check(volumes: Mapping[MrSequence, tuple[Floats, Grid]]) -> QualityCheck:
@@ -60,25 +60,25 @@ def ghost_strength(values: Floats, stride: int = _STRIDE) -> float:
     and varies slowly; a copy is a sharp peak. Edges against an empty background are excluded,
     because the two sides of a field of view would match each other.
     """
-    some = (slice(None, None, stride),) * 2
-    return max(_along(np.moveaxis(values, axis, -1)[some]) for axis in range(3))
+    sampling = (slice(None, None, stride),) * 2
+    return max(_strength_along(np.moveaxis(values, axis, -1)[sampling]) for axis in range(3))
 
 
-def _along(values: Floats) -> float:
+def _strength_along(values: Floats) -> float:
     lines = values.reshape(-1, values.shape[-1])
     count = lines.shape[1]
     if count < _MIN_LINE:
         return 0.0
-    seen = lines > 0
-    inside = seen & np.roll(seen, 1, 1) & np.roll(seen, -1, 1)
+    nonzero = lines > 0
+    inside = nonzero & np.roll(nonzero, 1, 1) & np.roll(nonzero, -1, 1)
     edges = np.where(inside, 2 * lines - np.roll(lines, 1, 1) - np.roll(lines, -1, 1), 0)
     spread = float(np.sqrt(np.mean(edges**2, where=inside))) if inside.any() else 0.0
     if spread <= 0:
         return 0.0
-    edges = np.clip(edges / np.float32(spread), -_CLIPPED, _CLIPPED)
+    edges = np.clip(edges / np.float32(spread), -_MAX_DEVIATIONS, _MAX_DEVIATIONS)
     power = (np.abs(np.fft.rfft(edges, axis=1)) ** 2).sum(axis=0, dtype=np.float64)
-    again = np.fft.irfft(power, count)
-    again = again / again[0]
-    places = np.arange(max(count // _NEAREST, 1), count // 2 + 1)
-    beside = again[(places[:, None] + np.array(_BESIDE)) % count].max(axis=1)
-    return max(float((again[places] - beside).max()), 0.0)
+    autocorrelation = np.fft.irfft(power, count)
+    autocorrelation = autocorrelation / autocorrelation[0]
+    lags = np.arange(max(count // _MIN_SHIFT_DIVISOR, 1), count // 2 + 1)
+    neighbours = autocorrelation[(lags[:, None] + np.array(_NEIGHBOUR_LAGS)) % count].max(axis=1)
+    return max(float((autocorrelation[lags] - neighbours).max()), 0.0)

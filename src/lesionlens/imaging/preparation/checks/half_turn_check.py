@@ -49,8 +49,10 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
     """
     if not brain.any():
         return None
-    known, found = _scaled(load_template().mask > HALF), _scaled(brain)
-    gains = {axes: _dice(known, np.flip(found, axes)) - _dice(known, found) for axes in _TURNS}
+    template, scaled = _scaled(load_template().mask > HALF), _scaled(brain)
+    gains = {
+        axes: _dice(template, np.flip(scaled, axes)) - _dice(template, scaled) for axes in _TURNS
+    }
     best = max(gains, key=lambda axes: gains[axes])
     if gains[best] <= TURNED_ABOVE:
         return None
@@ -63,13 +65,13 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
 
 
 def _scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    planes = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))  # voxels in each
-    ends = (np.percentile(np.repeat(np.arange(len(n)), n), _ENDS) for n in planes)
+    counts = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))  # voxels in each
+    ends = (np.percentile(np.repeat(np.arange(len(n)), n), _ENDS) for n in counts)
     sides = [np.linspace(low, high, _POINTS) for low, high in ends]
-    places = np.array(list(product(*sides))).T
-    values = ndimage.map_coordinates(mask.astype(np.float32), places, order=1)
+    points = np.array(list(product(*sides))).T
+    values = ndimage.map_coordinates(mask.astype(np.float32), points, order=1)
     return np.asarray(values.reshape((_POINTS,) * 3) > HALF)
 
 
-def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    return 2.0 * float((one & other).sum()) / float(one.sum() + other.sum())
+def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    return 2.0 * float((first & second).sum()) / float(first.sum() + second.sum())

@@ -19,7 +19,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.registration import one_level, roughly
+from lesionlens.imaging.preparation.registration import register_coarsely, single_level_pyramid
 from lesionlens.imaging.preparation.resampling import HALF, block_means, resample
 
 BINS = 32
@@ -27,7 +27,7 @@ BLOCK = (3, 3, 3)
 """Voxels of the working grid averaged along each axis."""
 MIRRORED_ABOVE = 0.0
 """Gain of the mirror image above which the sides of two images are considered to differ."""
-LEAST = 0.01
+MIN_INFORMATION_RATIO = 0.01
 """Minimum ratio of the information of a mirrored pair to that of the pair as it is."""
 Gains = Mapping[tuple[MrSequence, MrSequence], float]
 
@@ -60,26 +60,28 @@ def sides(
     """
     if len(channels) < 2:
         return None
-    small = {s: block_means(values, grid, BLOCK) for s, values in channels.items()}
-    fixed, where = small[reference]
+    coarse = {s: block_means(values, grid, BLOCK) for s, values in channels.items()}
+    fixed, coarse_grid = coarse[reference]
     inside = block_means(brain.astype(np.float32), grid, BLOCK)[0] > HALF
-    reflection = symmetry(fixed, where, context=context)
+    reflection = symmetry(fixed, coarse_grid, context=context)
     order = (reference, *(s for s in channels if s is not reference))
     gains = {
-        (one, other): gain_of_mirror(small[one][0], small[other][0], inside, where, reflection)
-        for one, other in combinations(order, 2)
+        (first, second): gain_of_mirror(
+            coarse[first][0], coarse[second][0], inside, coarse_grid, reflection
+        )
+        for first, second in combinations(order, 2)
     }
     swapped = mirrored(order, gains)
-    listed = ", ".join(_shown(s, order, gains, swapped) for s in order[1:])
+    listed = ", ".join(_gain_text(s, order, gains, swapped) for s in order[1:])
     if not swapped:
-        words = f"Left and right agree between the sequences (mirrored they fit: {listed})."
-        return QualityCheck("sides", True, words)
-    most = 2 * len(swapped) > len(order)
-    named = ", ".join(s.display_name for s in order if (s in swapped) is not most)
+        message = f"Left and right agree between the sequences (mirrored they fit: {listed})."
+        return QualityCheck("sides", True, message)
+    most_swapped = 2 * len(swapped) > len(order)
+    names = ", ".join(s.display_name for s in order if (s in swapped) is not most_swapped)
     return QualityCheck(
         "sides",
         False,
-        f"{named} seems mirrored, left and right swapped, against the other sequences (mirrored "
+        f"{names} seems mirrored, left and right swapped, against the other sequences (mirrored "
         f"they fit {reference.display_name}: {listed}). Check the sides before you trust any.",
     )
 
@@ -102,30 +104,31 @@ def mirrored(order: Sequence[MrSequence], gains: Gains) -> frozenset[MrSequence]
     """
 
     def fit(swapped: tuple[bool, ...]) -> float:
-        sign = dict(zip(order, (1 - 2 * each for each in (False, *swapped)), strict=True))
+        signs = (1, *(-1 if is_swapped else 1 for is_swapped in swapped))
+        sign = dict(zip(order, signs, strict=True))
         return -sum(
-            sign[one] * sign[other] * float(np.log(max(1.0 + gain, LEAST)))
-            for (one, other), gain in gains.items()
+            sign[first] * sign[second] * float(np.log(max(1.0 + gain, MIN_INFORMATION_RATIO)))
+            for (first, second), gain in gains.items()
         )
 
     best = max(product((False, True), repeat=len(order) - 1), key=fit)
     return frozenset(s for s, swapped in zip(order[1:], best, strict=True) if swapped)
 
 
-def _shown(
+def _gain_text(
     sequence: MrSequence, order: Sequence[MrSequence], gains: Gains, swapped: Collection[MrSequence]
 ) -> str:
     """Return a sequence's gain with the reference, or if that is outvoted the clearest other."""
 
     def agrees(pair: tuple[MrSequence, MrSequence]) -> bool:
-        apart = (pair[0] in swapped) is not (pair[1] in swapped)
-        return (gains[pair] > MIRRORED_ABOVE) is apart
+        differ = (pair[0] in swapped) is not (pair[1] in swapped)
+        return (gains[pair] > MIRRORED_ABOVE) is differ
 
     pair = (order[0], sequence)
     if agrees(pair):
         return f"{sequence.display_name} {gains[pair]:+z.0%}"
-    others = [p for p in gains if sequence in p and p != pair]
-    clearest = max(others, key=lambda p: abs(gains[p]) if agrees(p) else 0.0, default=pair)
+    other_pairs = [p for p in gains if sequence in p and p != pair]
+    clearest = max(other_pairs, key=lambda p: abs(gains[p]) if agrees(p) else 0.0, default=pair)
     other = next(s for s in clearest if s is not sequence)
     return f"{sequence.display_name} {gains[clearest]:+z.0%} ({other.display_name})"
 
@@ -140,7 +143,11 @@ def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = S
     """
     flip = np.eye(4)
     flip[0, 0], flip[0, 3] = -1.0, 2.0 * float(centre_mm(grid.affine, grid.shape)[0])
-    moved = roughly(one_level(values, grid), one_level(values[::-1], grid), context=context)
+    moved = register_coarsely(
+        single_level_pyramid(values, grid),
+        single_level_pyramid(values[::-1], grid),
+        context=context,
+    )
     return np.asarray(flip @ moved)
 
 
@@ -163,11 +170,11 @@ def gain_of_mirror(
         From `symmetry`.
     """
     mirrored = resample(moving, grid, grid, moved=reflection)
-    seen = inside & (mirrored > 0) & (moving > 0)
-    if int(seen.sum()) < BINS * BINS:
+    visible = inside & (mirrored > 0) & (moving > 0)
+    if int(visible.sum()) < BINS * BINS:
         return 0.0
-    plain, other = (mutual_information(fixed[seen], v[seen]) for v in (moving, mirrored))
-    return other / plain - 1.0 if plain > 1e-6 else 0.0
+    as_is, flipped = (mutual_information(fixed[visible], v[visible]) for v in (moving, mirrored))
+    return flipped / as_is - 1.0 if as_is > 1e-6 else 0.0
 
 
 def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
@@ -182,8 +189,9 @@ def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) 
     True
     """
     inner = np.linspace(0, 1, BINS + 1)[1:-1]
-    one, two = (np.searchsorted(np.quantile(v, inner), v) for v in (first, second))
-    share = np.bincount(one * BINS + two, minlength=BINS * BINS).reshape(BINS, BINS) / one.size
-    apart = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
-    there = share > 0
-    return float((share[there] * np.log(share[there] / apart[there])).sum())
+    first_bins, second_bins = (np.searchsorted(np.quantile(v, inner), v) for v in (first, second))
+    counts = np.bincount(first_bins * BINS + second_bins, minlength=BINS * BINS)
+    joint = counts.reshape(BINS, BINS) / first_bins.size
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    occupied = joint > 0
+    return float((joint[occupied] * np.log(joint[occupied] / independent[occupied])).sum())

@@ -20,12 +20,13 @@ from lesionlens.base.records.study import QualityCheck
 from lesionlens.imaging.preparation.checks.quality import SIDES
 
 FLAT_MM2 = 2000.0
-"""Largest flat face of tissue against nothing that counts as natural, less that of the layers
-beside it: 3 to 1840 mm2 measured in the sequences of thirteen heads in voxels of 1 to 5 mm; a
-blank half makes 5600 to 30,000."""
-FLAT_MM2_A_MM = 400.0
+"""Largest flat face of tissue against blank voxels that counts as natural, minus that of the
+neighbouring layers: 3 to 1840 mm2 measured in the sequences of thirteen heads in voxels of 1 to
+5 mm; a blank half makes 5600 to 30,000.
+"""
+FLAT_MM2_PER_MM = 400.0
 """The same for each millimetre of a voxel's edge, where slices are thicker: 340 at 6 mm."""
-_LIT = 0.2
+_TISSUE_FRACTION = 0.2
 """Share of the bright end at which a voxel counts as tissue."""
 BETWEEN_ML = 1.0
 """Volume of non-finite voxels between tissue (on two axes) that leads to a refusal."""
@@ -40,8 +41,8 @@ class FlatCut:
     """Side of the lost part relative to the tissue: "left", "upper", ..."""
 
 
-def finite(
-    values: NDArray[np.float32], grid: Grid, where: str
+def replace_nonfinite(
+    values: NDArray[np.float32], grid: Grid, label: str
 ) -> tuple[NDArray[np.float32], str | None]:
     """Return voxels without NaN and infinity, with a notice if some were replaced.
 
@@ -52,95 +53,103 @@ def finite(
     """
     if np.isfinite(values.sum(dtype=np.float64)):
         return values, None
-    bad = ~np.isfinite(values)
-    share = float(bad.mean())
-    if share == 0:
+    invalid = ~np.isfinite(values)
+    fraction = float(invalid.mean())
+    if fraction == 0:
         return values, None
-    reason = _why_not_background(values, bad, grid)
+    reason = _reason_not_background(values, invalid, grid)
     if reason:
         raise ReadError(
-            found=f"voxels that are not finite numbers (NaN or infinite) in {where}: {share:.1%}; "
-            f"{reason}",
+            found=f"voxels that are not finite numbers (NaN or infinite) in {label}: "
+            f"{fraction:.1%}; {reason}",
             expected="finite voxels",
             next_step="Convert the scan again, or repair these voxels before opening it",
         )
-    darkest = np.float32(values[~bad].min())
-    return np.where(bad, darkest, values), (
-        f"{where}: {share:.1%} of the voxels were NaN and count as background; nothing is said of "
-        "what lies there."
+    darkest = np.float32(values[~invalid].min())
+    return np.where(invalid, darkest, values), (
+        f"{label}: {fraction:.1%} of the voxels were NaN and count as background; nothing is said "
+        "of what lies there."
     )
 
 
-def _why_not_background(
-    values: NDArray[np.float32], bad: NDArray[np.bool_], grid: Grid
+def _reason_not_background(
+    values: NDArray[np.float32], invalid: NDArray[np.bool_], grid: Grid
 ) -> str | None:
     """Return why non-finite voxels may hide tissue, or None."""
-    if float(bad.mean()) > 0.95 or np.isinf(values).any():
+    if float(invalid.mean()) > 0.95 or np.isinf(values).any():
         return "no scanner writes so many, or infinity"
-    parts, _ = ndimage.label(bad)
-    edge = {int(v) for axis in range(3) for v in np.unique(np.take(parts, (0, -1), axis=axis))}
-    if (bad & ~np.isin(parts, sorted(edge - {0}))).any():
+    components, _ = ndimage.label(invalid)
+    border_components = {
+        int(v) for axis in range(3) for v in np.unique(np.take(components, (0, -1), axis=axis))
+    }
+    if (invalid & ~np.isin(components, sorted(border_components - {0}))).any():
         return "some are enclosed by the image"
-    lit = _tissue(values, bad)
-    cut = flat_cut(bad, lit, grid)
+    tissue = _tissue(values, invalid)
+    cut = flat_cut(invalid, tissue, grid)
     if cut is not None:
         return (
             f"they cut off the {cut.side} part of the head in one plane of {cut.area_cm2:.0f} cm2"
         )
-    faces = [np.take(bad, index, axis=axis).mean() for axis in range(3) for index in (0, -1)]
+    faces = [np.take(invalid, index, axis=axis).mean() for axis in range(3) for index in (0, -1)]
     if np.median(faces) < 0.5:  # air has finite values: voxels between tissue are not air
-        between = bad & (np.sum([_between(lit, axis) for axis in range(3)], axis=0) >= 2)
+        axes_between = np.sum([_between_tissue(tissue, axis) for axis in range(3)], axis=0)
+        between = invalid & (axes_between >= 2)
         millilitres = grid.volume_ml(between)
         if millilitres > BETWEEN_ML:
             return f"{millilitres:.0f} ml of them lie within the head"
     return None
 
 
-def _tissue(values: NDArray[np.float32], nothing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    sample = values[::2, ::2, ::2][~nothing[::2, ::2, ::2]]
+def _tissue(values: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    sample = values[::2, ::2, ::2][~blank[::2, ::2, ::2]]
     if not sample.size:
         return np.zeros(values.shape, dtype=bool)
     low, top = np.quantile(sample, (0.0, 0.99))
     with np.errstate(invalid="ignore"):
-        return np.asarray(~nothing & (values > low + _LIT * (top - low)))
+        return np.asarray(~blank & (values > low + _TISSUE_FRACTION * (top - low)))
 
 
-def _between(lit: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    before = np.logical_or.accumulate(lit, axis=axis)
-    after = np.flip(np.logical_or.accumulate(np.flip(lit, axis), axis=axis), axis)
+def _between_tissue(tissue: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    before = np.logical_or.accumulate(tissue, axis=axis)
+    after = np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis=axis), axis)
     return np.asarray(before & after)
 
 
-def flat_cut(nothing: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) -> FlatCut | None:
+def flat_cut(blank: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) -> FlatCut | None:
     """Return the largest plane in which tissue meets blank voxels; None if none is suspicious.
 
     Parameters
     ----------
-    nothing, tissue : (I, J, K) bool
+    blank, tissue : (I, J, K) bool
         On `grid`; all other voxels are air, noise or dark tissue.
     grid : Grid
         As acquired.
     """
-    found: list[tuple[float, int, int]] = []
+    cuts: list[tuple[float, int, int]] = []
     for axis, edge_mm in enumerate(grid.spacing_mm.tolist()):
-        steps = tuple(2 if n >= 128 and a != axis else 1 for a, n in enumerate(nothing.shape))
-        some = tuple(slice(None, None, step) for step in steps)
-        none, lit = (np.moveaxis(mask[some], axis, 0) for mask in (nothing, tissue))
-        cell = grid.voxel_ml * 1000 / edge_mm * float(np.prod(steps))
-        limit = max(FLAT_MM2, FLAT_MM2_A_MM * edge_mm)
-        for sign, faces in ((-1, none[:-1] & lit[1:]), (1, lit[:-1] & none[1:])):
+        steps = tuple(2 if n >= 128 and a != axis else 1 for a, n in enumerate(blank.shape))
+        sampling = tuple(slice(None, None, step) for step in steps)
+        blank_layers, tissue_layers = (
+            np.moveaxis(mask[sampling], axis, 0) for mask in (blank, tissue)
+        )
+        face_mm2 = grid.voxel_ml * 1000 / edge_mm * float(np.prod(steps))
+        limit = max(FLAT_MM2, FLAT_MM2_PER_MM * edge_mm)
+        for sign, faces in (
+            (-1, blank_layers[:-1] & tissue_layers[1:]),
+            (1, tissue_layers[:-1] & blank_layers[1:]),
+        ):
             layer, excess = _flattest(faces.sum(axis=(1, 2)))
-            if excess * cell > limit:
+            if excess * face_mm2 > limit:
                 sizes = np.bincount(ndimage.label(faces[layer])[0].ravel())[1:]
-                area = int(sizes.max(initial=0)) * cell
+                area = int(sizes.max(initial=0)) * face_mm2
                 if area > limit:
-                    found.append((area, axis, sign))
-    if not found:
+                    cuts.append((area, axis, sign))
+    if not cuts:
         return None
-    area, axis, sign = max(found)
+    area, axis, sign = max(cuts)
     direction = sign * grid.affine[:3, axis]
-    along = int(np.abs(direction).argmax())
-    return FlatCut(area / 100, SIDES[along][int(direction[along] > 0)])
+    patient_axis = int(np.abs(direction).argmax())
+    return FlatCut(area / 100, SIDES[patient_axis][int(direction[patient_axis] > 0)])
 
 
 def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
@@ -152,8 +161,8 @@ def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
     if not counts.size:
         return 0, 0
     layer = int(counts.argmax())
-    beside = np.pad(counts, 1)[[layer, layer + 2]]
-    return layer, int(counts[layer] - beside.max())
+    neighbours = np.pad(counts, 1)[[layer, layer + 2]]
+    return layer, int(counts[layer] - neighbours.max())
 
 
 def check(
@@ -168,8 +177,8 @@ def check(
     """
     cuts: dict[MrSequence, FlatCut] = {}
     for sequence, (values, grid) in acquired.items():
-        nothing = (values == 0) | (values == values.min())
-        cut = flat_cut(nothing, _tissue(values, nothing), grid)
+        blank = (values == 0) | (values == values.min())
+        cut = flat_cut(blank, _tissue(values, blank), grid)
         if cut is not None:
             cuts[sequence] = cut
     if not cuts:

@@ -38,14 +38,14 @@ def refuse_one_image_twice(channels: Images, brain: NDArray[np.bool_]) -> None:
     UnusableInputError
         Two sequences are the same image within the brain.
     """
-    some = (slice(None, None, 2),) * 3
-    inside = brain[some]
-    values = {s: image[some][inside] for s, image in channels.items()}
-    for (one, other), alike in _correlations(values).items():
-        if abs(alike) > ONE_IMAGE:
+    every_second = (slice(None, None, 2),) * 3
+    inside = brain[every_second]
+    values = {s: image[every_second][inside] for s, image in channels.items()}
+    for (first, second), correlation in _correlations(values).items():
+        if abs(correlation) > ONE_IMAGE:
             raise UnusableInputError(
                 found="one image under two names: "
-                f"{one.display_name} and {other.display_name} are the same",
+                f"{first.display_name} and {second.display_name} are the same",
                 expected="a different image for each sequence",
                 next_step="Name the right file of each, or leave out the one that is missing",
             )
@@ -73,20 +73,20 @@ def copies(channels: Images, brain: NDArray[np.bool_]) -> tuple[MrSequence, MrSe
     for sequence, image in channels.items():
         values = image[planes]
         detail[sequence] = (values - ndimage.uniform_filter(values, disc.shape))[inside]
-    found = _correlations(detail)
-    pair = max(found, key=lambda names: found[names])
-    return pair if found[pair] > ONE_DETAIL else None
+    correlations = _correlations(detail)
+    pair = max(correlations, key=lambda names: correlations[names])
+    return pair if correlations[pair] > ONE_DETAIL else None
 
 
 def _correlations(values: Images) -> dict[tuple[MrSequence, MrSequence], float]:
     """Return the correlation of each pair of intensity vectors; 0 if one is constant."""
-    apart = {}
+    centred_by_sequence = {}
     for sequence, vector in values.items():
         centred = vector.astype(np.float64)
-        apart[sequence] = centred - centred.mean()
-    out = {}
-    for one, other in combinations(apart, 2):
-        first, second = apart[one], apart[other]
-        size = float(np.sqrt((first @ first) * (second @ second)))
-        out[one, other] = float(first @ second) / size if size > 0 else 0.0
-    return out
+        centred_by_sequence[sequence] = centred - centred.mean()
+    result = {}
+    for first, second in combinations(centred_by_sequence, 2):
+        a, b = centred_by_sequence[first], centred_by_sequence[second]
+        norm = float(np.sqrt((a @ a) * (b @ b)))
+        result[first, second] = float(a @ b) / norm if norm > 0 else 0.0
+    return result

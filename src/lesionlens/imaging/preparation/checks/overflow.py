@@ -24,13 +24,13 @@ JUMPS_SHARE = 5e-4
 """Such neighbours by voxel of tissue and axis. Measured: none in the 71 scans of twenty people, at
 most 3e-4 after they were cut off and smoothed; 7e-4 and more where the brightest 3 % overflowed.
 """
-_AT_TOP = 0.002
+_TOP_FRACTION = 0.002
 """Share of the range within which a voxel has the highest value: a cut-off one, not an overflow."""
-_OF_TOP = 0.02
+_MIN_JUMPS_PER_TOP_VOXEL = 0.02
 """Minimum ratio of such neighbours to voxels with the highest value; at most .007 in scans that
 were cut off, .03 and more where values overflowed.
 """
-_TISSUE_SHARE = 0.2
+_TISSUE_FRACTION = 0.2
 
 
 def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck | None:
@@ -62,15 +62,19 @@ def _overflowed(values: NDArray[np.float32]) -> bool:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return False
-    background, extent = corner_value(values), high - low
-    some = values[::2, ::2, ::2]
-    tissue = int((some > low + _TISSUE_SHARE * (float(np.quantile(some, 0.995)) - low)).sum())
-    top = high - _AT_TOP * extent
+    background, value_range = corner_value(values), high - low
+    sample = values[::2, ::2, ::2]
+    tissue = int(
+        (sample > low + _TISSUE_FRACTION * (float(np.quantile(sample, 0.995)) - low)).sum()
+    )
+    top = high - _TOP_FRACTION * value_range
     jumps = 0
     for axis in range(3):
         lines = np.moveaxis(values, axis, 0)[:, ::2, ::2]
-        far = np.abs(np.diff(lines, axis=0)) > JUMP * extent
-        pairs = np.stack([lines[:-1][far], lines[1:][far]])
+        is_jump = np.abs(np.diff(lines, axis=0)) > JUMP * value_range
+        pairs = np.stack([lines[:-1][is_jump], lines[1:][is_jump]])
         jumps += int(((pairs.max(axis=0) < top) & (pairs.min(axis=0) != background)).sum())
-    share = jumps / max(6 * tissue, 1)
-    return share > max(JUMPS_SHARE, _OF_TOP * int((some >= top).sum()) / max(tissue, 1))
+    jump_rate = jumps / max(6 * tissue, 1)
+    return jump_rate > max(
+        JUMPS_SHARE, _MIN_JUMPS_PER_TOP_VOXEL * int((sample >= top).sum()) / max(tissue, 1)
+    )

@@ -73,8 +73,10 @@ def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
             False,
             f"Thick slices: {', '.join(thick)}. Lesions thinner than a slice may be missed.",
         )
-    most = max(edges.values())
-    return QualityCheck("spacing", True, f"Voxel edges of at most {most:.1f} mm in every sequence.")
+    longest = max(edges.values())
+    return QualityCheck(
+        "spacing", True, f"Voxel edges of at most {longest:.1f} mm in every sequence."
+    )
 
 
 def coverage(
@@ -90,13 +92,16 @@ def coverage(
         Voxels with signal in each sequence.
     """
     total = max(int(brain.sum()), 1)
-    shares = {s: float((brain & seen).sum()) / total for s, seen in valid.items()}
-    lacking = [f"{s.display_name} {share:.0%}" for s, share in shares.items() if share < 0.95]
-    if lacking:
+    fractions = {s: float((brain & signal).sum()) / total for s, signal in valid.items()}
+    incomplete = [
+        f"{s.display_name} {fraction:.0%}" for s, fraction in fractions.items() if fraction < 0.95
+    ]
+    if incomplete:
         return QualityCheck(
             "coverage",
             False,
-            f"Part of the brain lies outside of a sequence's field of view: {', '.join(lacking)}.",
+            "Part of the brain lies outside of a sequence's field of view: "
+            f"{', '.join(incomplete)}.",
         )
     if not may_be_whole(volume_ml):
         return QualityCheck(
@@ -128,12 +133,12 @@ def stripped_off(
         return None
     depth, voxel_ml = max(round(BLANK_MM / edge_mm), 1), edge_mm**3 / 1000
     listed = []
-    for sequence, seen in valid.items():
-        lost = ~seen & np.all([valid[s] for s in valid if s is not sequence], axis=0)
-        if lost.sum() * voxel_ml >= BLANK_ML:  # seldom: opening is slow
-            lost = ndimage.binary_opening(lost, iterations=depth)
-            if lost.sum() * voxel_ml >= BLANK_ML:
-                listed.append(f"{sequence.display_name} {lost.sum() * voxel_ml:.0f} ml")
+    for sequence, signal in valid.items():
+        blank = ~signal & np.all([valid[s] for s in valid if s is not sequence], axis=0)
+        if blank.sum() * voxel_ml >= BLANK_ML:  # seldom: opening is slow
+            blank = ndimage.binary_opening(blank, iterations=depth)
+            if blank.sum() * voxel_ml >= BLANK_ML:
+                listed.append(f"{sequence.display_name} {blank.sum() * voxel_ml:.0f} ml")
     if not listed:
         return None
     return QualityCheck(
@@ -181,13 +186,13 @@ def flat_sides(brain: NDArray[np.bool_], edge_mm: float) -> dict[str, float]:
     flat: dict[str, float] = {}
     for axis, sides in enumerate(SIDES):
         areas = brain.sum(axis=tuple(other for other in range(3) if other != axis))
-        seen = areas[np.flatnonzero(areas)]
-        if seen.size <= 2 * depth:
+        sections = areas[np.flatnonzero(areas)]
+        if sections.size <= 2 * depth:
             continue
-        for side, inwards in zip(sides, (seen, seen[::-1]), strict=True):
-            face = 2 * int(inwards[depth - 1]) - int(inwards[2 * depth - 1])
-            if face > FLAT_END * seen.max():
-                flat[side] = face * edge_mm**2 / 100
+        for side, inwards in zip(sides, (sections, sections[::-1]), strict=True):
+            end_section = 2 * int(inwards[depth - 1]) - int(inwards[2 * depth - 1])
+            if end_section > FLAT_END * sections.max():
+                flat[side] = end_section * edge_mm**2 / 100
     return flat
 
 
@@ -201,14 +206,16 @@ def saturation(
     volumes : mapping of MrSequence to (voxels, Grid)
         As acquired, (I, J, K) float32, background zero.
     """
-    shares: dict[MrSequence, float] = {}
+    fractions: dict[MrSequence, float] = {}
     for sequence, (values, _) in volumes.items():
-        some = values[::2, ::2, ::2]
+        sample = values[::2, ::2, ::2]
         top = float(values.max())
-        tissue = int((some > TISSUE_SHARE * float(np.quantile(some, 0.995))).sum())
-        shares[sequence] = float((some >= top * (1 - 1e-6)).sum()) / max(tissue, 1)
+        tissue = int((sample > TISSUE_SHARE * float(np.quantile(sample, 0.995))).sum())
+        fractions[sequence] = float((sample >= top * (1 - 1e-6)).sum()) / max(tissue, 1)
     bad = [
-        f"{s.display_name} {share:.1%}" for s, share in shares.items() if share > SATURATED_SHARE
+        f"{s.display_name} {fraction:.1%}"
+        for s, fraction in fractions.items()
+        if fraction > SATURATED_SHARE
     ]
     if bad:
         return QualityCheck(
@@ -234,9 +241,9 @@ def contrast_agent(
     scaled = []
     for sequence in (MrSequence.T1C, MrSequence.T1):
         values = channels[sequence][brain].astype(np.float64)
-        middle = float(np.median(values))
-        spread = float(np.median(np.abs(values - middle))) or 1.0
-        scaled.append((values - middle) / spread)
+        median = float(np.median(values))
+        spread = float(np.median(np.abs(values - median))) or 1.0
+        scaled.append((values - median) / spread)
     drop, lift = np.quantile(scaled[0] - scaled[1], (0.002, 0.998)).tolist()
     if -drop > DROP_SHARE * lift and -drop > CONTRAST_LIFT:
         return QualityCheck(
@@ -319,48 +326,50 @@ def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
     slices = np.moveaxis(values, axis, 0)
     edges = np.delete(grid.spacing_mm, axis)
     count = slices.shape[0]
-    part = np.sqrt(np.maximum(slices[count // 4 : count - count // 4, ::2, ::2], 0.0))
-    if part.shape[0] < 5:
+    centre = np.sqrt(np.maximum(slices[count // 4 : count - count // 4, ::2, ::2], 0.0))
+    if centre.shape[0] < 5:
         return 0.0
-    total = np.maximum(part.sum(axis=(1, 2)), 1e-6)
-    rows = (part.sum(axis=2) * np.arange(part.shape[1])).sum(axis=1) / total * 2 * edges[0]
-    columns = (part.sum(axis=1) * np.arange(part.shape[2])).sum(axis=1) / total * 2 * edges[1]
+    total = np.maximum(centre.sum(axis=(1, 2)), 1e-6)
+    rows = (centre.sum(axis=2) * np.arange(centre.shape[1])).sum(axis=1) / total * 2 * edges[0]
+    columns = (centre.sum(axis=1) * np.arange(centre.shape[2])).sum(axis=1) / total * 2 * edges[1]
     second = np.hypot(np.diff(rows, 2), np.diff(columns, 2)) / 2
     return float(np.median(second))
 
 
 def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> float:
     """Return median signal over estimated noise in the brain; infinity without noise."""
-    middle = values.shape[2] // 2
-    planes = slice(max(middle - 20, 0), middle + 20, 4)
-    part, mask = values[:, :, planes].astype(np.float64), brain[:, :, planes]
-    if part.shape[0] < 3 or part.shape[1] < 3 or not mask.any():
+    centre = values.shape[2] // 2
+    planes = slice(max(centre - 20, 0), centre + 20, 4)
+    slab, mask = values[:, :, planes].astype(np.float64), brain[:, :, planes]
+    if slab.shape[0] < 3 or slab.shape[1] < 3 or not mask.any():
         return float("inf")
-    c = part[1:-1, 1:-1]
-    edges = part[:-2, 1:-1] + part[2:, 1:-1] + part[1:-1, :-2] + part[1:-1, 2:]
-    corners = part[:-2, :-2] + part[:-2, 2:] + part[2:, :-2] + part[2:, 2:]
-    rough = np.abs(4 * c - 2 * edges + corners)[mask[1:-1, 1:-1]]
-    sigma = float(np.median(rough)) / 0.6745 / 6.0 if rough.size else 0.0
-    return float(np.median(part[mask])) / sigma if sigma > 0 else float("inf")
+    inner = slab[1:-1, 1:-1]
+    edges = slab[:-2, 1:-1] + slab[2:, 1:-1] + slab[1:-1, :-2] + slab[1:-1, 2:]
+    corners = slab[:-2, :-2] + slab[:-2, 2:] + slab[2:, :-2] + slab[2:, 2:]
+    residuals = np.abs(4 * inner - 2 * edges + corners)[mask[1:-1, 1:-1]]
+    sigma = float(np.median(residuals)) / 0.6745 / 6.0 if residuals.size else 0.0
+    return float(np.median(slab[mask])) / sigma if sigma > 0 else float("inf")
 
 
-def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
+def registration(registrations: Mapping[MrSequence, Registration]) -> QualityCheck:
     """Check how far the sequences were moved, and whether registration is reliable.
 
     Parameters
     ----------
-    found : mapping of MrSequence to Registration
+    registrations : mapping of MrSequence to Registration
         Result for each registered sequence.
     """
-    if not found:
+    if not registrations:
         sentence = "The sequences were brought together before, and left as they are."
         return QualityCheck("registration", True, sentence)
     listed = ", ".join(
         f"{s.display_name} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees"
-        for s, r in found.items()
+        for s, r in registrations.items()
     )
-    bad = [s.display_name for s, r in found.items() if r.doubtful]
-    far = [s.display_name for s, r in found.items() if r.shift_mm > FAR_MM and not r.doubtful]
+    bad = [s.display_name for s, r in registrations.items() if r.doubtful]
+    far = [
+        s.display_name for s, r in registrations.items() if r.shift_mm > FAR_MM and not r.doubtful
+    ]
     if far:
         message = (
             f"The headers of {', '.join(far)} lie far from the reference: they were aligned by "

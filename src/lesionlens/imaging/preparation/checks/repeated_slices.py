@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.imaging.preparation.lost_slices import TISSUE_MM2, lit_areas_mm2
+from lesionlens.imaging.preparation.lost_slices import TISSUE_MM2, tissue_areas_mm2
 
 _STRIDE = 4
-_REGULAR_FROM = 4
+_MIN_REGULAR_RUNS = 4
 """Number of evenly spaced runs of copies from which the scan was interpolated by repetition."""
 
 
@@ -54,19 +54,21 @@ def repeated(values: NDArray[np.float32], grid: Grid) -> int:
     grid : Grid
         Of `values`.
     """
-    return max(_along(values, grid, axis) for axis in range(3))
+    return max(_repeated_along(values, grid, axis) for axis in range(3))
 
 
-def _along(values: NDArray[np.float32], grid: Grid, axis: int) -> int:
+def _repeated_along(values: NDArray[np.float32], grid: Grid, axis: int) -> int:
     lines = np.moveaxis(values, axis, 0)
-    some = lines[:, ::_STRIDE, ::_STRIDE]
-    alike = np.flatnonzero((some[1:] == some[:-1]).all(axis=(1, 2)) & some[1:].any(axis=(1, 2)))
-    if not alike.size:
+    sampled = lines[:, ::_STRIDE, ::_STRIDE]
+    equal = np.flatnonzero(
+        (sampled[1:] == sampled[:-1]).all(axis=(1, 2)) & sampled[1:].any(axis=(1, 2))
+    )
+    if not equal.size:
         return 0
-    lit = lit_areas_mm2(values, grid, axis) >= TISSUE_MM2
-    copies = [int(k) for k in alike if lit[k] and np.array_equal(lines[k], lines[k + 1])]
+    has_tissue = tissue_areas_mm2(values, grid, axis) >= TISSUE_MM2
+    copies = [int(k) for k in equal if has_tissue[k] and np.array_equal(lines[k], lines[k + 1])]
     starts = [k for k in copies if k - 1 not in copies]
-    apart = np.diff(starts)
-    if len(starts) >= _REGULAR_FROM and np.ptp(apart) <= 2:
+    distances = np.diff(starts)
+    if len(starts) >= _MIN_REGULAR_RUNS and np.ptp(distances) <= 2:
         return 0
     return len(copies)

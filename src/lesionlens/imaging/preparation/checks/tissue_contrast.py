@@ -27,14 +27,14 @@ from lesionlens.imaging.preparation.tissue_template import (
 EDGE_MM = 3.0
 MARGIN_MM = 9.0
 """Rim of the brain that is ignored: sinuses, fluid and remainders of the skull."""
-MIN_TISSUE_SHARES = (0.8, 0.6, 0.5)
-"""Tissue share at which a voxel is used for that tissue."""
+MIN_TISSUE_FRACTIONS = (0.8, 0.6, 0.5)
+"""Tissue fraction from which a voxel is used for that tissue: white, grey, fluid."""
 MIN_VOXELS = 100
-LARGEST_MM = 600.0
+MAX_VIEW_MM = 600.0
 """Field of view beyond which an image is of no head; resampling it would take minutes."""
-FAR = 6.5
-"""Deviations from the nearest class beyond which an image is none of the four sequences."""
-FLAT = (0.85, 1.25)
+MAX_CLASS_DISTANCE = 6.5
+"""Distance to the nearest class, in deviations, beyond which an image is none of the sequences."""
+NO_CONTRAST_RANGE = (0.85, 1.25)
 """If fluid is between these multiples of white matter's intensity, there is no tissue contrast."""
 MEANS = np.array(
     [
@@ -78,7 +78,7 @@ class TissueContrast:
         return np.log(np.maximum((self.grey, *self.fluid, *self.bright), 0.05))
 
 
-def tissues(
+def register_tissues(
     image: NDArray[np.float32], grid: Grid, template: Template
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Register the tissue maps to an image.
@@ -92,23 +92,23 @@ def tissues(
 
     Returns
     -------
-    shares : (3, I, J, K) float32
+    fractions : (3, I, J, K) float32
         White, grey, fluid; 0 to 1.
-    inside : (I, J, K) bool
+    inner : (I, J, K) bool
         The brain without its rim.
     """
-    back = np.asarray(np.linalg.inv(register_template(template, image, grid)))
+    template_to_head = np.asarray(np.linalg.inv(register_template(template, image, grid)))
     white, grey, mask = (
-        resample(m, template.grid, grid, moved=back)
+        resample(m, template.grid, grid, moved=template_to_head)
         for m in (template.white, template.grey, template.mask)
     )
-    shares = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
-    depth = ndimage.distance_transform_edt(np.pad(mask > 0.5, 1))[1:-1, 1:-1, 1:-1]
-    return shares, np.asarray(depth > MARGIN_MM / EDGE_MM)
+    fractions = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
+    depth_vox = ndimage.distance_transform_edt(np.pad(mask > 0.5, 1))[1:-1, 1:-1, 1:-1]
+    return fractions, np.asarray(depth_vox > MARGIN_MM / EDGE_MM)
 
 
-def figures(
-    image: NDArray[np.float32], shares: NDArray[np.float32], inside: NDArray[np.bool_]
+def measure_tissues(
+    image: NDArray[np.float32], fractions: NDArray[np.float32], inner: NDArray[np.bool_]
 ) -> TissueContrast | None:
     """Measure the tissue contrast; None if a tissue is not found.
 
@@ -116,20 +116,20 @@ def figures(
     ----------
     image : (I, J, K) float32
         Any intensity unit.
-    shares, inside
-        From `tissues`.
+    fractions, inner
+        From `register_tissues`.
     """
-    seen = inside & (image > 0)
-    parts = [
-        image[seen & (share > least)]
-        for share, least in zip(shares, MIN_TISSUE_SHARES, strict=True)
+    visible = inner & (image > 0)
+    samples = [
+        image[visible & (fraction > threshold)]
+        for fraction, threshold in zip(fractions, MIN_TISSUE_FRACTIONS, strict=True)
     ]
-    if min(part.size for part in parts) < MIN_VOXELS:
+    if min(sample.size for sample in samples) < MIN_VOXELS:
         return None
-    usual = float(np.median(parts[0]))
-    grey = float(np.median(parts[1])) / usual
-    low, high = np.quantile(parts[2], (0.15, 0.85)) / usual
-    bright, brightest = np.quantile(image[seen], (0.98, 0.998)) / usual
+    white = float(np.median(samples[0]))
+    grey = float(np.median(samples[1])) / white
+    low, high = np.quantile(samples[2], (0.15, 0.85)) / white
+    bright, brightest = np.quantile(image[visible], (0.98, 0.998)) / white
     return TissueContrast(grey, (float(low), float(high)), (float(bright), float(brightest)))
 
 
@@ -137,13 +137,13 @@ def posterior(
     features: NDArray[np.float64], means: NDArray[np.float64], inverse: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
     """Return the (4,) class probabilities, and the distance to the nearest class in deviations."""
-    apart = features - means
-    squared = np.einsum("ci,ij,cj->c", apart, inverse, apart)
+    deviations = features - means
+    squared = np.einsum("ci,ij,cj->c", deviations, inverse, deviations)
     weight = np.exp(-0.5 * (squared - squared.min()))
     return weight / weight.sum(), float(np.sqrt(squared.min()))
 
 
-def measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
+def measure_contrast(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
     """Measure the tissue contrast of an image; None if no brain is found.
 
     Parameters
@@ -151,31 +151,33 @@ def measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
     values : (I, J, K) float32
         Any intensity unit, with or without skull.
     """
-    return measured_together([values], grid)[0]
+    return measure_contrasts([values], grid)[0]
 
 
-def measured_together(
+def measure_contrasts(
     images: Sequence[NDArray[np.float32]], grid: Grid
 ) -> list[TissueContrast | None]:
-    """Measure as `measured` several images of one head, at least one.
+    """Measure the tissue contrast of several images of one head, at least one.
 
-    The template is registered to the first alone: the others share its place.
+    The template is registered to the first image only; the others are aligned with it.
     """
-    if (np.asarray(grid.shape) * grid.spacing_mm).max() > LARGEST_MM:
+    if (np.asarray(grid.shape) * grid.spacing_mm).max() > MAX_VIEW_MM:
         return [None] * len(images)
-    first, where = on_ras_grid(images[0], grid, EDGE_MM)
-    shares, inside = tissues(first, where, load_template())
-    others = (on_ras_grid(image, grid, EDGE_MM)[0] for image in images[1:])
-    return [figures(image, shares, inside) for image in (first, *others)]
+    first, coarse_grid = on_ras_grid(images[0], grid, EDGE_MM)
+    fractions, inner = register_tissues(first, coarse_grid, load_template())
+    other_images = (on_ras_grid(image, grid, EDGE_MM)[0] for image in images[1:])
+    return [measure_tissues(image, fractions, inner) for image in (first, *other_images)]
 
 
-def probabilities(found: TissueContrast) -> dict[MrSequence, float] | None:
+def probabilities(contrast: TissueContrast) -> dict[MrSequence, float] | None:
     """Return the probability of each sequence; None if the contrast is of none of them."""
-    chances, distance = posterior(found.features, MEANS, INVERSE)
-    flat = found.fluid[0] > FLAT[0] and found.fluid[1] < FLAT[1]
-    if flat or distance > FAR:
+    values, distance = posterior(contrast.features, MEANS, INVERSE)
+    has_no_contrast = (
+        contrast.fluid[0] > NO_CONTRAST_RANGE[0] and contrast.fluid[1] < NO_CONTRAST_RANGE[1]
+    )
+    if has_no_contrast or distance > MAX_CLASS_DISTANCE:
         return None
-    return dict(zip(MrSequence, chances.tolist(), strict=True))
+    return dict(zip(MrSequence, values.tolist(), strict=True))
 
 
 def t2_log_odds(
@@ -188,16 +190,16 @@ def t2_log_odds(
     Parameters
     ----------
     images : mapping of MrSequence to (I, J, K) float32
-        By name, as for `measured_together`.
+        By name, as for `measure_contrasts`.
     """
-    found = measured_together(tuple(images.values()), grid)
-    return dict(zip(images, map(_log_odds, found), strict=True))
+    contrasts = measure_contrasts(tuple(images.values()), grid)
+    return dict(zip(images, map(_log_odds, contrasts), strict=True))
 
 
-def _log_odds(found: TissueContrast | None) -> float:
-    chances = None if found is None else probabilities(found)
-    if chances is None:
+def _log_odds(contrast: TissueContrast | None) -> float:
+    by_sequence = None if contrast is None else probabilities(contrast)
+    if by_sequence is None:
         return 0.0
-    chance = chances[MrSequence.T2]
-    odds = max(chance, CONTRADICTED) / max(1.0 - chance, CONTRADICTED)
+    probability = by_sequence[MrSequence.T2]
+    odds = max(probability, CONTRADICTED) / max(1.0 - probability, CONTRADICTED)
     return float(np.log(odds))

@@ -44,15 +44,15 @@ DAMAGED = (
 Any other OSError comes from the system: the file is missing or not readable.
 """
 _DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
-_PLAIN = str(ExplicitVRLittleEndian).encode().ljust(len(_DEFLATED), b"\0")
-_META_LENGTH_AT, _META_AT, _STEP = 140, 144, 2**20
+_UNCOMPRESSED = str(ExplicitVRLittleEndian).encode().ljust(len(_DEFLATED), b"\0")
+_META_LENGTH_OFFSET, _META_OFFSET, _CHUNK_BYTES = 140, 144, 2**20
 
 
 class TooLargeError(ValueError):
     """A file that inflates to too much, or has too many elements or too large a value."""
 
 
-def read_dicom(path: Path, **how: Any) -> Any:
+def read_dicom(path: Path, **options: Any) -> Any:
     """Read a file like `pydicom.dcmread`, within limits.
 
     Raises
@@ -64,15 +64,15 @@ def read_dicom(path: Path, **how: Any) -> Any:
     Those of `DAMAGED`, OSError
         Not readable.
     """
-    with open_regular(path) as file, _damage():
-        inflated = _inflated(file)
-        packed_header = inflated is not None and how.get("stop_before_pixels")
-        most = MAX_VALUE_BYTES if packed_header else None
-        data = pydicom.dcmread(_Bounded(inflated or file, most), **how)
+    with open_regular(path) as file, _truncation_as_value_error():
+        inflated = _inflate(file)
+        is_deflated_header = inflated is not None and options.get("stop_before_pixels")
+        max_value_bytes = MAX_VALUE_BYTES if is_deflated_header else None
+        data = pydicom.dcmread(_BoundedStream(inflated or file, max_value_bytes), **options)
     if inflated is not None:
         data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     elif "TransferSyntaxUID" not in data.file_meta:
-        data.file_meta.TransferSyntaxUID = _syntax_found(data)
+        data.file_meta.TransferSyntaxUID = _syntax_as_read(data)
     data.buffer, data.filename = None, str(path)  # would keep the whole stream otherwise
     return data
 
@@ -88,7 +88,7 @@ def is_of(uid: str | None, header: Any) -> bool:
     return not uid or str(header.get("SOPInstanceUID") or "").strip() == uid
 
 
-def _syntax_found(data: Any) -> Any:
+def _syntax_as_read(data: Any) -> Any:
     """Return the uncompressed transfer syntax in which a data set without meta header was read."""
     implicit, little_endian = data.original_encoding
     if implicit:
@@ -104,12 +104,12 @@ def read_meta(path: Path) -> Any:
     Those of `DAMAGED`, OSError
         No readable meta header.
     """
-    with open_regular(path), warnings.catch_warnings(action="ignore"), _damage():
+    with open_regular(path), warnings.catch_warnings(action="ignore"), _truncation_as_value_error():
         return pydicom.filereader.read_file_meta_info(path)
 
 
 @contextmanager
-def _damage() -> Iterator[None]:
+def _truncation_as_value_error() -> Iterator[None]:
     """Distinguish pydicom's OSError for a truncated stream from the system's."""
     try:
         yield
@@ -119,11 +119,11 @@ def _damage() -> Iterator[None]:
         raise
 
 
-class _Bounded:
+class _BoundedStream:
     """A stream with limits on the number and size of reads."""
 
-    def __init__(self, stream: BinaryIO, most: int | None) -> None:
-        self._stream, self._most, self._reads = stream, most, 0
+    def __init__(self, stream: BinaryIO, max_value_bytes: int | None) -> None:
+        self._stream, self._max_value_bytes, self._reads = stream, max_value_bytes, 0
         self._size = stream.seek(0, 2)
         stream.seek(0)
         self.seek, self.tell = stream.seek, stream.tell
@@ -132,39 +132,39 @@ class _Bounded:
         self._reads += 1
         if self._reads > MAX_READS:
             raise TooLargeError(f"holds more than {MAX_READS // 10**6} million elements")
-        if self._most is not None and count > self._most:
-            raise TooLargeError(f"holds a value of more than {self._most // 10**6} MB")
-        if count > _STEP:  # a false claim of gigabytes would be allocated
+        if self._max_value_bytes is not None and count > self._max_value_bytes:
+            raise TooLargeError(f"holds a value of more than {self._max_value_bytes // 10**6} MB")
+        if count > _CHUNK_BYTES:  # a false claim of gigabytes would be allocated
             count = min(count, max(0, self._size - self._stream.tell()))
         return self._stream.read(count)
 
 
-def _inflated(file: BinaryIO) -> BinaryIO | None:
+def _inflate(file: BinaryIO) -> BinaryIO | None:
     """Return the inflated content of a deflated file; None if it is not deflated."""
     head = file.read(4096)
     if head[128:132] != b"DICM" or _DEFLATED not in head:
         return None
-    begin = _META_AT + struct.unpack_from("<I", head, _META_LENGTH_AT)[0]
-    file.seek(begin)
-    if sum(map(len, _parts(file))) > MAX_BYTES:  # before it is held in memory
+    data_start = _META_OFFSET + struct.unpack_from("<I", head, _META_LENGTH_OFFSET)[0]
+    file.seek(data_start)
+    if sum(map(len, _inflated_chunks(file))) > MAX_BYTES:  # before it is held in memory
         raise TooLargeError(f"unfolds to more than {MAX_BYTES // 10**6} MB")
     file.seek(0)
-    whole = BytesIO(file.read(min(begin, MAX_BYTES)).replace(_DEFLATED, _PLAIN, 1))
-    whole.seek(0, 2)
-    whole.writelines(_parts(file))
-    return whole
+    inflated = BytesIO(file.read(min(data_start, MAX_BYTES)).replace(_DEFLATED, _UNCOMPRESSED, 1))
+    inflated.seek(0, 2)
+    inflated.writelines(_inflated_chunks(file))
+    return inflated
 
 
-def _parts(file: BinaryIO) -> Iterator[bytes]:
+def _inflated_chunks(file: BinaryIO) -> Iterator[bytes]:
     """Yield the inflated content in chunks, at most one chunk beyond the limit."""
     inflater, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
     try:
         while count <= MAX_BYTES and not inflater.eof:
-            packed = inflater.unconsumed_tail or file.read(_STEP)
-            if not packed:
+            compressed = inflater.unconsumed_tail or file.read(_CHUNK_BYTES)
+            if not compressed:
                 return
-            part = inflater.decompress(packed, _STEP)
-            count += len(part)
-            yield part
+            chunk = inflater.decompress(compressed, _CHUNK_BYTES)
+            count += len(chunk)
+            yield chunk
     except zlib.error as error:
         raise ValueError(f"a damaged deflated stream ({error})") from error

@@ -20,7 +20,7 @@ from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 SENT = "sent.json"
 """File in a result folder that records which of its objects were sent where, oldest first."""
-_KEPT = ("sent", "objects", "rejected", "notices")
+_RECORD_KEYS = ("sent", "objects", "rejected", "notices")
 SCHEMA = "lesionlens/sent/1"
 MANUFACTURER = "LesionLens"
 """Manufacturer in every LesionLens report."""
@@ -48,7 +48,7 @@ def record_sent(
     address: str,
     time: str,
     rejected: Sequence[str] = (),
-    known: Sequence[str] = (),
+    notices: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Record in a result folder which LesionLens objects were sent.
 
@@ -60,7 +60,7 @@ def record_sent(
         ISO 8601, UTC.
     rejected : sequence of str
         SOP Instance UIDs of earlier objects that a rejection note now rejects.
-    known : sequence of str
+    notices : sequence of str
         Notices about the delivery, such as that the user confirmed the patient.
 
     Returns
@@ -73,56 +73,69 @@ def record_sent(
     ResourceError
         The folder is not writable.
     """
-    ours = [one for one in map(_ours_in, files) if one is not None]
-    if not (ours or rejected):
+    own_headers = [header for header in map(_own_header, files) if header is not None]
+    if not (own_headers or rejected):
         return ()
-    place = result / SENT
+    path = result / SENT
     sent = {"to": address, "time": time}
-    reports = [{**sent, "document": asdict(_named(one))} for one in ours if one.Modality == "SR"]
+    reports = [
+        {**sent, "document": asdict(_document_of(header))}
+        for header in own_headers
+        if header.Modality == "SR"
+    ]
     objects = [
-        {**sent, "description": str(one.get("SeriesDescription", "")), **asdict(_named(one))}
-        for one in ours
+        {
+            **sent,
+            "description": str(header.get("SeriesDescription", "")),
+            **asdict(_document_of(header)),
+        }
+        for header in own_headers
     ]
     try:
         with alone_in(result.resolve().parent):  # the result may be sent elsewhere, too
-            aside = set_aside_damaged(place, _is_note)
+            damaged = set_aside_damaged(path, _is_record)
             content = {
                 "schema": SCHEMA,
-                "sent": [*_rows(place, "sent"), *reports],
-                "objects": [*_rows(place, "objects"), *objects],
-                "rejected": [*_rows(place, "rejected"), *rejected],
-                "notices": [*_rows(place, "notices"), *({**sent, "notice": one} for one in known)],
+                "sent": [*_rows(path, "sent"), *reports],
+                "objects": [*_rows(path, "objects"), *objects],
+                "rejected": [*_rows(path, "rejected"), *rejected],
+                "notices": [
+                    *_rows(path, "notices"),
+                    *({**sent, "notice": notice} for notice in notices),
+                ],
             }
-            write_atomically(place, json.dumps(content, indent=2) + "\n")
+            write_atomically(path, json.dumps(content, indent=2) + "\n")
     except OSError as error:
-        raise write_error("what was sent", place, error) from error
-    if aside is None:
+        raise write_error("what was sent", path, error) from error
+    if damaged is None:
         return ()
     return (
-        f"The note of what was sent before, {SENT}, was damaged and is kept as {aside.name}: "
+        f"The note of what was sent before, {SENT}, was damaged and is kept as {damaged.name}: "
         "what it said is not known here. Look in the archive for earlier reports of this study.",
     )
 
 
-def sent_objects(result: Path, address: str, wanted: Callable[[str], bool]) -> tuple[Document, ...]:
+def sent_objects(
+    result: Path, address: str, matches: Callable[[str], bool]
+) -> tuple[Document, ...]:
     """Return the objects that were sent to an archive from a result folder.
 
     Parameters
     ----------
     result : Path
         The result folder; a damaged record counts as empty.
-    wanted : callable
+    matches : callable
         Filter on the description of the object's series.
     """
     try:
-        found = {
+        documents = {
             Document(**{field.name: str(row[field.name]) for field in fields(Document)}): None
             for row in _rows(result / SENT, "objects")
-            if row["to"] == address and wanted(str(row["description"]))
+            if row["to"] == address and matches(str(row["description"]))
         }
     except (LookupError, TypeError):
         return ()
-    return tuple(found)
+    return tuple(documents)
 
 
 def rejected_objects(result: Path) -> set[str]:
@@ -130,10 +143,12 @@ def rejected_objects(result: Path) -> set[str]:
     return set(map(str, _rows(result / SENT, "rejected")))
 
 
-def _is_note(content: Any) -> bool:
+def _is_record(content: Any) -> bool:
     """Return whether content is a valid record; earlier releases recorded only reports."""
-    kept = [content.get(name, []) for name in _KEPT] if isinstance(content, dict) else [None]
-    return all(isinstance(rows, list) for rows in kept)
+    lists = (
+        [content.get(name, []) for name in _RECORD_KEYS] if isinstance(content, dict) else [None]
+    )
+    return all(isinstance(rows, list) for rows in lists)
 
 
 def _rows(path: Path, name: str) -> list[Any]:
@@ -143,24 +158,24 @@ def _rows(path: Path, name: str) -> list[Any]:
         return []
 
 
-def _ours_in(path: Path) -> Dataset | None:
+def _own_header(path: Path) -> Dataset | None:
     try:
         header = read_dicom(path, stop_before_pixels=True)
-        _named(header)
-        ours = bool(header.Manufacturer == MANUFACTURER and header.Modality)
+        _document_of(header)
+        is_own = bool(header.Manufacturer == MANUFACTURER and header.Modality)
     except (OSError, *DAMAGED):
         return None
-    return header if ours else None
+    return header if is_own else None
 
 
 def predecessors_of(report: Dataset) -> set[str]:
     """Return the SOP Instance UIDs of the earlier reports that a report replaces."""
-    named = report.get("PredecessorDocumentsSequence") or ()
-    every = (element for item in named for element in item.iterall())
-    return {str(e.value) for e in every if e.keyword == "ReferencedSOPInstanceUID"}
+    predecessors = report.get("PredecessorDocumentsSequence") or ()
+    elements = (element for item in predecessors for element in item.iterall())
+    return {str(e.value) for e in elements if e.keyword == "ReferencedSOPInstanceUID"}
 
 
-def newest_document(place: Path, study_uid: str | None) -> Document:
+def newest_document(location: Path, study_uid: str | None) -> Document:
     """Return the newest LesionLens report on a study in a folder.
 
     A report that another one names as its predecessor is not the newest, whatever the clocks of
@@ -168,7 +183,7 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
 
     Parameters
     ----------
-    place : Path
+    location : Path
         A file, or a folder searched recursively: a result, or a study with results from an archive.
     study_uid : str or None
         Study Instance UID; None matches no report.
@@ -178,31 +193,31 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
     UnusableInputError
         There is no such report.
     """
-    found: list[tuple[str, str, Document]] = []
-    earlier: set[str] = set()
-    for path in [place] if place.is_file() else walk(place):
+    reports: list[tuple[str, str, Document]] = []
+    replaced: set[str] = set()
+    for path in [location] if location.is_file() else walk(location):
         if not looks_like_dicom(path):
             continue
         try:
             header = read_dicom(path, stop_before_pixels=True)
-            ours = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
-            if ours and header.StudyInstanceUID == study_uid:
+            is_own_report = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
+            if is_own_report and header.StudyInstanceUID == study_uid:
                 day, time = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))
-                found.append((day, time, _named(header)))
-                earlier |= predecessors_of(header)
+                reports.append((day, time, _document_of(header)))
+                replaced |= predecessors_of(header)
         except (OSError, *DAMAGED):
             continue
-    if not found:
+    if not reports:
         raise UnusableInputError(
-            found=f"no report of LesionLens on this study in {place.name}",
+            found=f"no report of LesionLens on this study in {location.name}",
             expected="a result folder of this study, or its DICOM objects",
             next_step="Name another folder, or none",
         )
-    last = [row for row in found if row[2].sop_instance_uid not in earlier]
-    return max(last or found, key=lambda row: row[:2])[2]
+    latest = [row for row in reports if row[2].sop_instance_uid not in replaced]
+    return max(latest or reports, key=lambda row: row[:2])[2]
 
 
-def _named(header: Dataset) -> Document:
+def _document_of(header: Dataset) -> Document:
     return Document(
         study_uid=str(header.StudyInstanceUID),
         series_uid=str(header.SeriesInstanceUID),

@@ -32,8 +32,8 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 FIRST_BYTES = 2**14
 """Bytes read at once: longer than most headers without private elements."""
-_ONWARD_BYTES = 2**12
-_LONGEST_SEQUENCE = 2**17
+_READ_AHEAD_BYTES = 2**12
+_MAX_SEQUENCE_BYTES = 2**17
 _CHARACTER_SET = 0x00080005
 _TRANSFER_SYNTAX = 0x00020010
 _PIXEL_GROUP, _DELIMITERS = 0x7FE00000, 0xFFFE0000
@@ -45,9 +45,9 @@ _SHORT = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG
 _OTHER_ENCODINGS = frozenset(
     {ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, *PrivateTransferSyntaxes}
 )
-_short_head = struct.Struct("<I2sH").unpack_from
-_whole = struct.Struct("<I").unpack_from
-_pair = struct.Struct("<II").unpack_from
+_unpack_short_head = struct.Struct("<I2sH").unpack_from
+_unpack_uint32 = struct.Struct("<I").unpack_from
+_unpack_two_uint32 = struct.Struct("<II").unpack_from
 _keyword_tag = lru_cache(maxsize=512)(tag_for_keyword)
 
 
@@ -73,27 +73,27 @@ class DicomHeader:
     def get(self, key: str | tuple[int, int], default: Any = None) -> Any:
         """Return what `pydicom.Dataset.get` would: a keyword's value, or a tag's element."""
         tag = _keyword_tag(key) if isinstance(key, str) else key[0] << 16 | key[1]
-        found = None if tag is None else self._raw.get(tag)
-        if tag is None or found is None:
+        raw = None if tag is None else self._raw.get(tag)
+        if tag is None or raw is None:
             return default
-        element = _element(tag, found, self._charset)
+        element = _element(tag, raw, self._charset)
         return element.value if isinstance(key, str) else element
 
 
 @lru_cache(maxsize=2**14)
 def _element(
-    tag: int, found: tuple[str | None, bytes], charset: tuple[str | None, bytes] | None
+    tag: int, raw: tuple[str | None, bytes], charset: tuple[str | None, bytes] | None
 ) -> DataElement:
     """Decode an element with pydicom, cached: the slices of a series share most elements."""
-    only = Dataset({BaseTag(tag): _raw_element(tag, found)})
-    only.set_original_encoding(found[0] is None, True, _encoding(charset))
-    return only[tag]
+    dataset = Dataset({BaseTag(tag): _raw_element(tag, raw)})
+    dataset.set_original_encoding(raw[0] is None, True, _encoding(charset))
+    return dataset[tag]
 
 
-def _raw_element(tag: int, found: tuple[str | None, bytes]) -> RawDataElement:
-    vr, value = found
-    filled = value or empty_value_for_VR(vr, raw=True)
-    return RawDataElement(BaseTag(tag), vr, len(value), filled, 0, vr is None, True)
+def _raw_element(tag: int, raw: tuple[str | None, bytes]) -> RawDataElement:
+    vr, value = raw
+    content = value or empty_value_for_VR(vr, raw=True)
+    return RawDataElement(BaseTag(tag), vr, len(value), content, 0, vr is None, True)
 
 
 @lru_cache(maxsize=64)
@@ -103,7 +103,9 @@ def _encoding(charset: tuple[str | None, bytes] | None) -> Any:
     return convert_encodings(convert_raw_data_element(_raw_element(_CHARACTER_SET, charset)).value)
 
 
-def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> DicomHeader | None:
+def split(
+    stream: io.FileIO, head: bytes, size: int, requested: frozenset[int]
+) -> DicomHeader | None:
     """Extract the requested elements of a file's header, or return None to use pydicom.
 
     Parameters
@@ -114,7 +116,7 @@ def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> 
         First bytes of the file.
     size : int
         File size in bytes.
-    wanted : frozenset of int
+    requested : frozenset of int
         Tags, group << 16 | element.
 
     Returns
@@ -123,82 +125,82 @@ def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> 
         None if the encoding is unusual.
     """
     try:
-        found = _elements(stream, head, size, wanted)
-        _encoding(found.get(_CHARACTER_SET))
+        elements = _elements(stream, head, size, requested)
+        _encoding(elements.get(_CHARACTER_SET))
     except (_UnusualError, struct.error, ValueError, LookupError):
         return None
-    return DicomHeader(found)
+    return DicomHeader(elements)
 
 
-def _head(data: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
+def _parse_element_head(data: bytes, offset: int, implicit: bool) -> tuple[int, bytes, int, int]:
     """Return tag, VR, length and start of the value of the element at an offset."""
-    low, vr, length = _short_head(data, at)
-    start = at + 8
+    low, vr, length = _unpack_short_head(data, offset)
+    start = offset + 8
     if implicit:
-        (length,) = _whole(data, at + 4)
+        (length,) = _unpack_uint32(data, offset + 4)
     elif vr in _LONG:
-        (length,), start = _whole(data, start), start + 4
+        (length,), start = _unpack_uint32(data, start), start + 4
     elif vr not in _SHORT:
         raise _UnusualError
     return (low & 0xFFFF) << 16 | low >> 16, vr, length, start
 
 
-def _start(head: bytes) -> tuple[int, bool]:
+def _dataset_start(head: bytes) -> tuple[int, bool]:
     """Return the offset of the data set, and whether its VRs are implicit."""
     if head[128:132] != b"DICM":
         raise _UnusualError
-    place, last, syntax = 132, 0, b""
-    while head[place : place + 2] == b"\x02\0":
-        tag, _, length, start = _head(head, place, implicit=False)
-        if tag <= last or start + length > len(head):
+    offset, last_tag, syntax = 132, 0, b""
+    while head[offset : offset + 2] == b"\x02\0":
+        tag, _, length, start = _parse_element_head(head, offset, implicit=False)
+        if tag <= last_tag or start + length > len(head):
             raise _UnusualError
         if tag == _TRANSFER_SYNTAX:
             syntax = head[start : start + length].rstrip(b"\0 ")
-        place, last = start + length, tag
+        offset, last_tag = start + length, tag
     if not re.fullmatch(rb"[0-9.]+", syntax) or syntax.decode() in _OTHER_ENCODINGS:
         raise _UnusualError
     implicit = syntax.decode() == str(ImplicitVRLittleEndian)
-    vr = head[place + 4 : place + 6]
+    vr = head[offset + 4 : offset + 6]
     if implicit and vr.isalpha() and vr.isupper():  # pydicom would trust the VR
         raise _UnusualError
-    return place, implicit
+    return offset, implicit
 
 
 def _elements(
-    stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]
+    stream: io.FileIO, head: bytes, size: int, requested: frozenset[int]
 ) -> dict[int, tuple[str | None, bytes]]:
-    place, implicit = _start(head)
-    base, last = 0, 0x0002FFFF
-    found: dict[int, tuple[str | None, bytes]] = {}
-    while place < size:
-        if place - base + 12 > len(head):
-            head, base = _more(stream, place, _ONWARD_BYTES), place
-        tag, vr, length, start = _head(head, place - base, implicit)
-        start += base
-        if tag in _PIXELS and tag > last:
-            return found
-        if tag <= last or tag >= _PIXEL_GROUP:
+    offset, implicit = _dataset_start(head)
+    head_offset, last_tag = 0, 0x0002FFFF
+    elements: dict[int, tuple[str | None, bytes]] = {}
+    while offset < size:
+        if offset - head_offset + 12 > len(head):
+            head, head_offset = _read_at(stream, offset, _READ_AHEAD_BYTES), offset
+        tag, vr, length, start = _parse_element_head(head, offset - head_offset, implicit)
+        start += head_offset
+        if tag in _PIXELS and tag > last_tag:
+            return elements
+        if tag <= last_tag or tag >= _PIXEL_GROUP:
             raise _UnusualError
-        last = tag
+        last_tag = tag
         if length == _UNDEFINED:
-            if tag in wanted or not _is_sequence(tag, vr, implicit):
+            if tag in requested or not _is_sequence(tag, vr, implicit):
                 raise _UnusualError
-            place = _after_sequence(stream, head, base, start, implicit)
+            offset = _after_sequence(stream, head, head_offset, start, implicit)
             continue
-        place = start + length
-        if tag in wanted:
-            inside = head[start - base : place - base]
-            value = inside if len(inside) == length else _more(stream, start, length)
-            found[tag] = (None if implicit else vr.decode(), value)
+        offset = start + length
+        if tag in requested:
+            buffered = head[start - head_offset : offset - head_offset]
+            value = buffered if len(buffered) == length else _read_at(stream, start, length)
+            elements[tag] = (None if implicit else vr.decode(), value)
             if len(value) != length:
                 raise _UnusualError
-    if place > size:
+    if offset > size:
         raise _UnusualError
-    return found
+    return elements
 
 
-def _more(stream: io.FileIO, place: int, count: int) -> bytes:
-    stream.seek(place)
+def _read_at(stream: io.FileIO, offset: int, count: int) -> bytes:
+    stream.seek(offset)
     return stream.read(count) or b""
 
 
@@ -212,39 +214,41 @@ def _is_sequence(tag: int, vr: bytes, implicit: bool) -> bool:
         return False
 
 
-def _after_sequence(stream: io.FileIO, head: bytes, base: int, start: int, implicit: bool) -> int:
+def _after_sequence(
+    stream: io.FileIO, head: bytes, head_offset: int, start: int, implicit: bool
+) -> int:
     """Return the end of a sequence of undefined length, reading more if `head` is too short."""
     try:
-        return base + _after_items(head, start - base, implicit)
+        return head_offset + _after_items(head, start - head_offset, implicit)
     except (_UnusualError, struct.error):
-        return start + _after_items(_more(stream, start, _LONGEST_SEQUENCE), 0, implicit)
+        return start + _after_items(_read_at(stream, start, _MAX_SEQUENCE_BYTES), 0, implicit)
 
 
-def _after_items(data: bytes, at: int, implicit: bool) -> int:
+def _after_items(data: bytes, offset: int, implicit: bool) -> int:
     """Return the end of a sequence of undefined length."""
     while True:
-        low, length = _pair(data, at)
-        at += 8
+        low, length = _unpack_two_uint32(data, offset)
+        offset += 8
         if low == _SEQUENCE_END:
-            return at
+            return offset
         if low != _ITEM:
             raise _UnusualError
-        end = None if length == _UNDEFINED else at + length
-        at = _after_elements(data, at, end, implicit)
+        end = None if length == _UNDEFINED else offset + length
+        offset = _after_elements(data, offset, end, implicit)
 
 
-def _after_elements(data: bytes, at: int, end: int | None, implicit: bool) -> int:
+def _after_elements(data: bytes, offset: int, end: int | None, implicit: bool) -> int:
     """Return the end of an item; its elements must fill it exactly."""
-    while end is None or at < end:
-        if end is None and _whole(data, at) == (_ITEM_END,):
-            return at + 8
-        tag, vr, length, start = _head(data, at, implicit)
+    while end is None or offset < end:
+        if end is None and _unpack_uint32(data, offset) == (_ITEM_END,):
+            return offset + 8
+        tag, vr, length, start = _parse_element_head(data, offset, implicit)
         if length == _UNDEFINED and _is_sequence(tag, vr, implicit):
-            at = _after_items(data, start, implicit)
+            offset = _after_items(data, start, implicit)
         else:
-            at = start + length
-        if tag >= _DELIMITERS or at > len(data):
+            offset = start + length
+        if tag >= _DELIMITERS or offset > len(data):
             raise _UnusualError
-    if at != end:
+    if offset != end:
         raise _UnusualError
-    return at
+    return offset

@@ -44,25 +44,25 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     """
     columns, rows, planes = stack.grid.shape
     check_size((columns, rows, max(planes, len(stack.slices))), "a DICOM series")
-    whole = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
+    volume = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
     by_file: dict[Path, list[int]] = {}
     for index, item in enumerate(stack.slices):
         by_file.setdefault(item.path, []).append(index)
-    for path, places in by_file.items():
-        slices = [(index, stack.slices[index]) for index in places]
-        _fill(whole, decode(path, slices[0][1].uid), slices)
+    for path, indices in by_file.items():
+        slices = [(index, stack.slices[index]) for index in indices]
+        _fill(volume, decode(path, slices[0][1].uid), slices)
     if not stack.even:
-        whole = _evenly_spaced(whole, stack.depth_mm, planes)
-    return whole.transpose(2, 1, 0)
+        volume = _evenly_spaced(volume, stack.depth_mm, planes)
+    return volume.transpose(2, 1, 0)
 
 
 def _fill(
-    whole: NDArray[np.float32], pixels: NDArray[Any], items: Iterable[tuple[int, DicomSlice]]
+    volume: NDArray[np.float32], pixels: NDArray[Any], items: Iterable[tuple[int, DicomSlice]]
 ) -> None:
     """Copy one file's frames into the volume; only one file's pixels are in memory at a time."""
     for index, item in items:
         plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
-        whole[index] = _rescaled(plane, item, (whole.shape[1], whole.shape[2]))
+        volume[index] = _rescaled(plane, item, (volume.shape[1], volume.shape[2]))
 
 
 def decode(path: Path, uid: str) -> NDArray[Any]:
@@ -84,7 +84,7 @@ def decode(path: Path, uid: str) -> NDArray[Any]:
         data = read_dicom(path, force=True)
         if not is_of(uid, data):
             raise replaced(path.name)
-        contradiction = _beyond_bounds(data) or _contradiction(data)
+        contradiction = _size_problem(data) or _contradiction(data)
         if contradiction:
             raise _undecodable(path, contradiction)
         return np.asarray(data.pixel_array)
@@ -99,7 +99,7 @@ def decode(path: Path, uid: str) -> NDArray[Any]:
         raise _undecodable(path, text[:160] or type(error).__name__) from error
 
 
-def _beyond_bounds(data: pydicom.Dataset) -> str | None:
+def _size_problem(data: pydicom.Dataset) -> str | None:
     """Return why a header declares too many pixels, or None."""
     count = float(data.get("Rows") or 0) * float(data.get("Columns") or 0)
     if count * float(data.get("NumberOfFrames") or 1) <= MAX_VOXELS:
@@ -117,19 +117,19 @@ def _contradiction(data: pydicom.Dataset) -> str | None:
         return None if encapsulated else "uncompressed pixels under a compressed transfer syntax"
     if encapsulated:
         return "compressed (encapsulated) pixels under an uncompressed transfer syntax"
-    wanted = get_expected_length(data, unit="bytes")
-    if len(stored) in (wanted, wanted + wanted % 2):
+    expected = get_expected_length(data, unit="bytes")
+    if len(stored) in (expected, expected + expected % 2):
         return None
-    return f"its length is {len(stored)} bytes, but its header declares {wanted}"
+    return f"its length is {len(stored)} bytes, but its header declares {expected}"
 
 
 def _is_encapsulated(stored: bytes) -> bool:
     """Return whether bytes are a complete sequence of items, as of compressed frames."""
-    place = 0
-    while stored[place : place + 4] == _ITEM and place + 8 <= len(stored):
-        place += 8 + struct.unpack_from("<I", stored, place + 4)[0]
-    rest = stored[place:]
-    return place > 0 and (not rest.strip(b"\0") or rest[:4] == _SEQUENCE_END)
+    offset = 0
+    while stored[offset : offset + 4] == _ITEM and offset + 8 <= len(stored):
+        offset += 8 + struct.unpack_from("<I", stored, offset + 4)[0]
+    remainder = stored[offset:]
+    return offset > 0 and (not remainder.strip(b"\0") or remainder[:4] == _SEQUENCE_END)
 
 
 def _undecodable(path: Path, reason: str) -> ReadError:
@@ -157,20 +157,20 @@ def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> 
             next_step="Export the series again",
         )
     slope, intercept = item.number("RescaleSlope"), item.number("RescaleIntercept")
-    out = plane.astype(np.float32)
+    values = plane.astype(np.float32)
     if slope is not None and slope != 1.0:
-        out *= np.float32(slope)
+        values *= np.float32(slope)
     if intercept:
-        out += np.float32(intercept)
-    return out
+        values += np.float32(intercept)
+    return values
 
 
 def _evenly_spaced(
     slices: NDArray[np.float32], depth_mm: NDArray[np.float64], planes: int
 ) -> NDArray[np.float32]:
     """Interpolate (N, rows, columns) slices at uneven depths to evenly spaced planes."""
-    wanted = np.linspace(0.0, depth_mm[-1], planes)
-    after = np.clip(np.searchsorted(depth_mm, wanted), 1, depth_mm.size - 1)
-    span = depth_mm[after] - depth_mm[after - 1]
-    weight = ((wanted - depth_mm[after - 1]) / span).astype(np.float32)[:, None, None]
-    return np.asarray(slices[after - 1] * (1 - weight) + slices[after] * weight)
+    target_mm = np.linspace(0.0, depth_mm[-1], planes)
+    upper = np.clip(np.searchsorted(depth_mm, target_mm), 1, depth_mm.size - 1)
+    span = depth_mm[upper] - depth_mm[upper - 1]
+    weight = ((target_mm - depth_mm[upper - 1]) / span).astype(np.float32)[:, None, None]
+    return np.asarray(slices[upper - 1] * (1 - weight) + slices[upper] * weight)

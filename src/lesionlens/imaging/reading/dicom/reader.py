@@ -45,7 +45,7 @@ from lesionlens.imaging.reading.series_selection import (
 )
 
 MIN_SLICES = 5
-_LOOKED_AT = 500
+_MAX_PROBED_FILES = 500
 _DERIVED_MAPS = frozenset(
     {
         "PROJECTION IMAGE", "MIP", "MNIP", "MAX IP", "MIN IP", "MAXIMUM", "MINIMUM", "ADC", "FA",
@@ -57,7 +57,7 @@ _DERIVED_MAPS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class _Outside:
+class _OutsideStudy:
     """What the user's selection names outside the study."""
 
     patients: list[Patient] = field(default_factory=list)
@@ -73,34 +73,36 @@ class DicomReader:
         """Return 0.95 if there is an MR image at any depth, 0.4 for other DICOM files."""
         if path.is_file():
             return 0.95 if looks_like_dicom(path) else 0.0
-        other = 0
+        other_count = 0
         for file in walk(path):
             if looks_like_dicom(file):
                 kind = dicom_scan.sop_class(file)
                 if kind in MR_IMAGES or not kind:
                     return 0.95 if kind else 0.6
-                other += 1
-                if other >= _LOOKED_AT:
+                other_count += 1
+                if other_count >= _MAX_PROBED_FILES:
                     return 0.95
-        return 0.4 if other else 0.0
+        return 0.4 if other_count else 0.0
 
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
         """Read the headers; see `readers.open_study`."""
         root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
         files = options.files(root, walk)
         base = root.parent if root.is_file() else root
-        found = dicom_scan.scan(files, options.context)
-        if not found.slices:
-            raise _no_images(found)
-        slices = _one_study(found.slices, options)
-        series, notices = _series_of(slices, base, found.contradictions)
+        content = dicom_scan.scan(files, options.context)
+        if not content.slices:
+            raise _no_images_error(content)
+        slices = _select_study(content.slices, options)
+        series, notices = _series_of(slices, base, content.contradictions)
         patients = [item.patient for item in slices]
-        outside = _Outside()
-        wanted, remarks = _selected_by_user(named, series, base, options, outside)
+        outside = _OutsideStudy()
+        named_series, user_notices = _selected_by_user(named, series, base, options, outside)
         patients += outside.patients
-        remarks += _one_patient(patients, options)
-        series, seen = unlabelled_series.judge_by_image(series, wanted, context=options.context)
-        chosen, set_aside, why = choose(series, wanted)
+        user_notices += _confirm_one_patient(patients, options)
+        series, image_notices = unlabelled_series.judge_by_image(
+            series, named_series, context=options.context
+        )
+        chosen, set_aside, choice_notices = choose(series, named_series)
         study = Study(
             name=writable(root.name or root.resolve().name),
             kind=StudyKind.DICOM,
@@ -110,61 +112,65 @@ class DicomReader:
             uid=slices[0].text("StudyInstanceUID"),
             patient=patients[0],
             notices=(
-                *why,
-                *_other_days([*slices, *outside.slices], chosen),
-                *remarks,
-                *seen,
-                *_relevant(notices, chosen),
-                *_beside(found),
+                *choice_notices,
+                *_days_apart_notices([*slices, *outside.slices], chosen),
+                *user_notices,
+                *image_notices,
+                *_by_relevance(notices, chosen),
+                *_other_content_notices(content),
             ),
         )
         if not chosen:
-            raise _nothing_usable(study, found, notices)
+            raise _unusable_study_error(study, content, notices)
         _refuse_uneven_reference(chosen, notices)
         return study
 
 
-def _other_days(slices: list[DicomSlice], chosen: Mapping[MrSequence, Series]) -> tuple[str, ...]:
+def _days_apart_notices(
+    slices: list[DicomSlice], chosen: Mapping[MrSequence, Series]
+) -> tuple[str, ...]:
     """Return a notice if the chosen series were acquired more than a day apart."""
-    found: dict[str, str] = {}
+    date_by_uid: dict[str, str] = {}
     for item in slices:
         keywords = ("AcquisitionDate", "AcquisitionDateTime", "StudyDate")
         acquired = next((day for day in map(item.text, keywords) if day), "")
-        found.setdefault(item.text("SeriesInstanceUID"), acquired)
-    days = {s: day_of(found.get(one.uid or "", "")) for s, one in chosen.items()}
-    known = {s: day for s, day in days.items() if day is not None}
-    if not known or (max(known.values()) - min(known.values())).days <= 1:
+        date_by_uid.setdefault(item.text("SeriesInstanceUID"), acquired)
+    days = {s: day_of(date_by_uid.get(series.uid or "", "")) for s, series in chosen.items()}
+    known_days = {s: day for s, day in days.items() if day is not None}
+    if not known_days or (max(known_days.values()) - min(known_days.values())).days <= 1:
         return ()
-    listed = ", ".join(f"{s.display_name} {day.isoformat()}" for s, day in known.items())
+    listed = ", ".join(f"{s.display_name} {day.isoformat()}" for s, day in known_days.items())
     return (f"The series were acquired days apart ({listed}): check that they are of one time.",)
 
 
-def _no_images(found: Scan) -> UnusableInputError:
+def _no_images_error(content: Scan) -> UnusableInputError:
     parts = [
-        f"{count} MR image(s) with {words}" for (_, words), count in found.problems.most_common(4)
+        f"{count} MR image(s) with {problem}"
+        for (_, problem), count in content.problems.most_common(4)
     ]
-    parts += [f"{count} x {kind}" for kind, count in found.other.most_common(6)]
-    if found.dicomdir:
+    parts += [f"{count} x {kind}" for kind, count in content.other.most_common(6)]
+    if content.dicomdir:
         parts.append("a DICOMDIR whose images are missing below this folder")
     return UnusableInputError(
-        found=f"no MR image that can be read among {found.files} DICOM file(s): {'; '.join(parts)}",
+        found=f"no MR image that can be read among {content.files} DICOM file(s): "
+        + "; ".join(parts),
         expected="MR images: classic, Enhanced or Legacy Converted, with their geometry",
         next_step="Choose the folder with the images themselves, or export them again",
     )
 
 
-def _one_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlice]:
+def _select_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlice]:
     """Return the slices of the only study, or of the one that the user selected."""
-    wanted = options.study_uid
+    requested = options.study_uid
     groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
         groups[item.text("StudyInstanceUID")].append(item)
-    if wanted is not None and wanted in groups:
-        return groups[wanted]
-    if wanted is None:
+    if requested is not None and requested in groups:
+        return groups[requested]
+    if requested is None:
         if len(groups) == 1:
             return slices
-        _one_patient([item.patient for item in slices], options)
+        _confirm_one_patient([item.patient for item in slices], options)
     listed = [
         ListedStudy(
             uid=uid,
@@ -176,10 +182,10 @@ def _one_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlic
         )
         for uid, items in groups.items()
     ]
-    raise several_studies(listed, wanted)
+    raise several_studies(listed, requested)
 
 
-def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str, ...]:
+def _confirm_one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str, ...]:
     """Return what the user confirmed about contradicting identities; empty if they agree."""
     notice = settle(
         conflict_among(patients),
@@ -199,34 +205,33 @@ def _series_of(
     groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
         groups[item.text("SeriesInstanceUID")].append(item)
-    made: list[Series] = []
+    volumes: list[Series] = []
     notices: list[tuple[str, str]] = []
     for uid, items in sorted(
         groups.items(), key=lambda g: (g[1][0].number("SeriesNumber") or 0, g[0])
     ):
         name = items[0].text("SeriesDescription")
         if uid in contradictions:
-            one, other = (reader.shown_name(path, root) for path in contradictions[uid])
-            words = f"{one!r} and {other!r} hold different images under one SOP Instance UID"
-            notices.append((uid, f'Series "{name}" was set aside: {words}.'))
+            first, second = (reader.relative_name(path, root) for path in contradictions[uid])
+            text = f"{first!r} and {second!r} hold different images under one SOP Instance UID"
+            notices.append((uid, f'Series "{name}" was set aside: {text}.'))
             continue
-        sorted_out = sort_series(items)
-        for words, count in Counter(sorted_out.problems).items():
-            problem = f"{words} ({count} images)" if count > 1 else words
+        sorted_series = sort_series(items)
+        for text, count in Counter(sorted_series.problems).items():
+            problem = f"{text} ({count} images)" if count > 1 else text
             notices.append((uid, f'Series "{name}": {problem}.'))
-        if sorted_out.mosaics:
-            words = (
-                f"a Siemens mosaic of {sorted_out.mosaics} volume(s), as for function or diffusion"
-            )
-            notices.append((uid, f'Series "{name}" is {words}: set aside.'))
-        for number, stack in enumerate(sorted_out.stacks):
-            broken = gap_problem(stack)
-            notices += [(uid, f'Series "{name}": {words}.') for words in stack.notices]
-            if broken:
-                notices.append((uid, f'Series "{name}" was set aside: {broken}.'))
+        if sorted_series.mosaics:
+            count = sorted_series.mosaics
+            text = f"a Siemens mosaic of {count} volume(s), as for function or diffusion"
+            notices.append((uid, f'Series "{name}" is {text}: set aside.'))
+        for number, stack in enumerate(sorted_series.stacks):
+            gap = gap_problem(stack)
+            notices += [(uid, f'Series "{name}": {text}.') for text in stack.notices]
+            if gap:
+                notices.append((uid, f'Series "{name}" was set aside: {gap}.'))
                 continue
-            made.append(_series(stack, root, number))
-    return made, notices
+            volumes.append(_series(stack, root, number))
+    return volumes, notices
 
 
 def _series(stack: Stack, root: Path, number: int) -> Series:
@@ -244,7 +249,7 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         confidence=guess.confidence,
         grid=stack.grid,
         files=tuple(
-            SourceFile(i.path, reader.shown_name(i.path, root), i.uid, i.text("SOPClassUID"))
+            SourceFile(i.path, reader.relative_name(i.path, root), i.uid, i.text("SOPClassUID"))
             for i in nearest
         ),
         load=partial(load_stack, stack),
@@ -261,7 +266,7 @@ def _guess(stack: Stack) -> Guess:
     first = stack.first
     kinds = {k.replace("_", " ") for k in (*first.texts("ImageType"), *first.texts("FrameType"))}
     count = len(stack.slices)
-    never = (
+    exclusions = (
         (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
         (count < MIN_SLICES, f"only {count} slice(s): not a volume"),
         (component(first) != "M", "phase, real or imaginary part, not magnitude"),
@@ -270,7 +275,7 @@ def _guess(stack: Stack) -> Guess:
             "a derived map or projection by its ImageType",
         ),
     )
-    reason = next((words for fits, words in never if fits), None)
+    reason = next((explanation for applies, explanation in exclusions if applies), None)
     if reason:
         return Guess(None, reason, 0.95)
     guess = sequences.from_acquisition(acquisition(first))
@@ -280,13 +285,13 @@ def _guess(stack: Stack) -> Guess:
     return guess
 
 
-def _nothing_for(sequence: MrSequence, named: Mapping[MrSequence, str]) -> UnusableInputError:
+def _no_series_error(sequence: MrSequence, named: Mapping[MrSequence, str]) -> UnusableInputError:
     """Return the error for a selection without a series that is still free."""
     value = named[sequence]
-    first = next(key for key, other in named.items() if other == value)
-    if first is not sequence:
+    first_sequence = next(key for key, other in named.items() if other == value)
+    if first_sequence is not sequence:
         return UnusableInputError(
-            found=f"the same series for --{first.value} and --{sequence.value}: "
+            found=f"the same series for --{first_sequence.value} and --{sequence.value}: "
             f"{Path(value).name!r}",
             expected="another series for each sequence",
             next_step="Leave out the flag that does not fit",
@@ -303,27 +308,27 @@ def _selected_by_user(
     series: list[Series],
     root: Path,
     options: ReadOptions,
-    outside: _Outside,
+    outside: _OutsideStudy,
 ) -> tuple[dict[MrSequence, Series], list[str]]:
     """Resolve the user's selection: a Series UID, a DICOM folder or a NIfTI file.
 
     Patients and slices of files outside the study are added to `outside`.
     """
-    out: dict[MrSequence, Series] = {}
+    selected: dict[MrSequence, Series] = {}
     notices: list[str] = []
     for sequence, value in named.items():
-        hits = [s for s in series if s.uid == value]
-        place = None if hits else reader.named_place(value, root, sequence)
-        if place is not None and place.is_file() and folder.is_nifti(place):
-            out[sequence] = reader.series_of_file(place, root, sequence, notices)
-            outside.patients.extend(reader.patients_of([place]))
+        matches = [s for s in series if s.uid == value]
+        path = None if matches else reader.named_path(value, root, sequence)
+        if path is not None and path.is_file() and folder.is_nifti(path):
+            selected[sequence] = reader.series_of_file(path, root, sequence, notices)
+            outside.patients.extend(reader.patients_of([path]))
             continue
-        if place is not None:
-            hits = _series_below(place, series, root, options, outside)
-        if not hits:
-            raise _nothing_for(sequence, named)
-        best = max(hits, key=partial(_likeness, sequence))
-        out[sequence] = replace(
+        if path is not None:
+            matches = _series_below(path, series, root, options, outside)
+        if not matches:
+            raise _no_series_error(sequence, named)
+        best = max(matches, key=partial(_match_rank, sequence))
+        selected[sequence] = replace(
             best,
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
@@ -331,55 +336,57 @@ def _selected_by_user(
             witness=EvidenceKind.USER,
         )
         series.remove(best)
-    return out, notices
+    return selected, notices
 
 
-def _likeness(wanted: MrSequence, series: Series) -> tuple[float, ...]:
+def _match_rank(requested: MrSequence, series: Series) -> tuple[float, ...]:
     """Return a sort key of the volumes that a user's name fits, the likeliest last.
 
     One Series UID may name the echoes, the magnitude and the phase of an acquisition.
     """
-    known = series.sequence is not None
-    sure = series.confidence if known else -series.confidence  # surely none of the four
-    return (series.sequence is wanted, known, sure, series.grid.shape[2])
+    is_identified = series.sequence is not None
+    # A confident "none of the four" is the least likely match.
+    certainty = series.confidence if is_identified else -series.confidence
+    return (series.sequence is requested, is_identified, certainty, series.grid.shape[2])
 
 
 def _series_below(
-    place: Path,
+    path: Path,
     series: list[Series],
     root: Path,
     options: ReadOptions,
-    outside: _Outside,
+    outside: _OutsideStudy,
 ) -> list[Series]:
     """Return the series with files below a folder; a folder outside the study is read."""
-    inside = place.resolve()
-    hits = [
+    resolved = path.resolve()
+    matches = [
         s
         for s in series
-        if any(inside in (f.path.resolve(), *f.path.resolve().parents) for f in s.files)
+        if any(resolved in (f.path.resolve(), *f.path.resolve().parents) for f in s.files)
     ]
-    if hits:
-        return hits
-    files = [place] if place.is_file() else list(walk(place))
-    found = dicom_scan.scan(files, options.context)
-    outside.patients.extend(item.patient for item in found.slices)
-    outside.slices.extend(found.slices)
-    made, _ = _series_of(found.slices, root, found.contradictions)
-    series.extend(made)
-    return made
+    if matches:
+        return matches
+    files = [path] if path.is_file() else list(walk(path))
+    content = dicom_scan.scan(files, options.context)
+    outside.patients.extend(item.patient for item in content.slices)
+    outside.slices.extend(content.slices)
+    volumes, _ = _series_of(content.slices, root, content.contradictions)
+    series.extend(volumes)
+    return volumes
 
 
-def _nothing_usable(
-    study: Study, found: Scan, notices: list[tuple[str, str]]
+def _unusable_study_error(
+    study: Study, content: Scan, notices: list[tuple[str, str]]
 ) -> NothingRecognisedError:
     """Return the error that states why no series could be used."""
-    wrong = list(dict.fromkeys(words for _, words in notices))
-    if study.set_aside and not wrong:
+    problems = list(dict.fromkeys(text for _, text in notices))
+    if study.set_aside and not problems:
         return nothing_recognised(study)
     listed = list(dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in study.set_aside))
     return NothingRecognisedError(
         study,
-        found="no series that can be used: " + " ".join((*wrong, *listed, *_beside(found)))[:1500],
+        found="no series that can be used: "
+        + " ".join((*problems, *listed, *_other_content_notices(content)))[:1500],
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
         next_step=f"Export the series again; where you know a sequence, {how_to_name()}",
@@ -394,38 +401,41 @@ def _refuse_uneven_reference(
     if not reference.even:
         raise UnusableInputError(
             found="a reference series, on whose images the results must lie, that is not whole: "
-            + " ".join(words for uid, words in notices if uid == reference.uid),
+            + " ".join(text for uid, text in notices if uid == reference.uid),
             expected="every slice, evenly spaced",
             next_step="Fetch the series again, or leave it out by opening the other series alone",
         )
 
 
-def _relevant(notices: list[tuple[str, str]], chosen: Mapping[MrSequence, Series]) -> list[str]:
+def _by_relevance(notices: list[tuple[str, str]], chosen: Mapping[MrSequence, Series]) -> list[str]:
     """Return the notices, those of the chosen series first."""
-    used = {s.uid for s in chosen.values()}
-    return [w for _, w in sorted(dict.fromkeys(notices), key=lambda notice: notice[0] not in used)]
+    chosen_uids = {s.uid for s in chosen.values()}
+    ordered = sorted(dict.fromkeys(notices), key=lambda notice: notice[0] not in chosen_uids)
+    return [text for _, text in ordered]
 
 
-def _beside(found: Scan) -> list[str]:
+def _other_content_notices(content: Scan) -> list[str]:
     """Return notices about other content of the folder."""
     notices = [
-        f'{count} MR image(s) of series "{name}" were set aside: {words}.'
-        for (name, words), count in found.problems.items()
+        f'{count} MR image(s) of series "{name}" were set aside: {problem}.'
+        for (name, problem), count in content.problems.items()
     ]
-    if found.other["damaged DICOM file"]:
-        notices.append(f"{found.other['damaged DICOM file']} damaged DICOM file(s) were set aside.")
-    if found.empty:
+    if content.other["damaged DICOM file"]:
         notices.append(
-            f"{found.empty} empty file(s) were set aside: slices at the end of a series may be "
+            f"{content.other['damaged DICOM file']} damaged DICOM file(s) were set aside."
+        )
+    if content.empty:
+        notices.append(
+            f"{content.empty} empty file(s) were set aside: slices at the end of a series may be "
             "missing."
         )
-    if found.missing:
+    if content.missing:
         notices.append(
-            f"The DICOMDIR names {len(found.missing)} MR image(s) that were not found in the "
+            f"The DICOMDIR names {len(content.missing)} MR image(s) that were not found in the "
             "folder: series may be incomplete or missing."
         )
-    if found.nifti:
+    if content.nifti:
         notices.append(
-            f"Both DICOM and {found.nifti} NIfTI file(s) were found: the DICOM images were taken."
+            f"Both DICOM and {content.nifti} NIfTI file(s) were found: the DICOM images were taken."
         )
     return notices

@@ -59,13 +59,13 @@ _KEYWORDS = (
     "PhotometricInterpretation", "BitsStored", "HighBit", "ModalityLUTSequence",
     "LossyImageCompression",
 )  # fmt: skip
-_OF_THE_IMAGE = (
+_IMAGE_KEYWORDS = (
     "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 _TAGS = [*_KEYWORDS, GE_COMPONENT, PHILIPS_SCALE]
-_WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
+_NEEDED_TAGS = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,21 +114,21 @@ class DicomSlice:
 
     def number(self, keyword: str) -> float | None:
         """Return an attribute as a number, None if it is absent or not a number."""
-        found = self.all_numbers(keyword)
-        return found[0] if len(found) == 1 else None
+        numbers = self.all_numbers(keyword)
+        return numbers[0] if len(numbers) == 1 else None
 
     def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
         """Return an attribute as `count` finite numbers, None if it is anything else."""
-        found = self.all_numbers(keyword)
-        return np.array(found) if len(found) == count else None
+        values = self.all_numbers(keyword)
+        return np.array(values) if len(values) == count else None
 
     def all_numbers(self, keyword: str) -> list[float]:
         """Return an attribute's numbers; empty if it is absent or any is not a number."""
         try:
-            found = [float(part) for part in _parts(self.readable(keyword))]
+            numbers = [float(part) for part in _parts(self.readable(keyword))]
         except (ValueError, TypeError, OverflowError):
             return []
-        return found if all(map(isfinite, found)) else []
+        return numbers if all(map(isfinite, numbers)) else []
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return a multi-valued attribute as upper-case text."""
@@ -223,8 +223,8 @@ def scan(files: list[Path], context: RunContext) -> Scan:
     files : list of Path
         Regular files of any kind.
     """
-    found = Scan()
-    seen: dict[str, DicomSlice] = {}
+    content = Scan()
+    by_uid: dict[str, DicomSlice] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid values are handled one by one
         for number, path in enumerate(files):
@@ -232,11 +232,11 @@ def scan(files: list[Path], context: RunContext) -> Scan:
                 context.check("opening the study")
                 context.progress("open", number / len(files))
             if path.name.lower().endswith((".nii", ".nii.gz")):
-                found.nifti += 1
+                content.nifti += 1
             else:
-                _add(path, found, seen)
-    found.missing -= seen.keys()
-    return found
+                _read_file(path, content, by_uid)
+    content.missing -= by_uid.keys()
+    return content
 
 
 def _header(path: Path) -> Any:
@@ -246,7 +246,9 @@ def _header(path: Path) -> Any:
             head = stream.read(dicom_header.FIRST_BYTES)
             if not _is_dicom(head):
                 return None
-            header = dicom_header.split(stream, head, os.fstat(stream.fileno()).st_size, _WANTED)
+            header = dicom_header.split(
+                stream, head, os.fstat(stream.fileno()).st_size, _NEEDED_TAGS
+            )
     except OSError as error:
         raise unreadable(error, path.name) from error
     kind = header.get("SOPClassUID") if header else None
@@ -255,41 +257,41 @@ def _header(path: Path) -> Any:
     return read_dicom(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
-def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
+def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None:
     """Read one header and classify it as slice, other type or problem."""
     try:
         header = _header(path)
         if header is None:
-            found.empty += not path.stat().st_size and not path.name.startswith(".")
+            content.empty += not path.stat().st_size and not path.name.startswith(".")
             return
-        _classify(path, header, found, seen)
+        _classify(path, header, content, by_uid)
     except ReadError:
         raise
     except (OSError, *DAMAGED) as error:
-        large = isinstance(error, TooLargeError)
-        found.other[f"DICOM file that {error}" if large else "damaged DICOM file"] += 1
-    found.files += 1
+        too_large = isinstance(error, TooLargeError)
+        content.other[f"DICOM file that {error}" if too_large else "damaged DICOM file"] += 1
+    content.files += 1
 
 
-def _classify(path: Path, header: Any, found: Scan, seen: dict[str, DicomSlice]) -> None:
+def _classify(path: Path, header: Any, content: Scan, by_uid: dict[str, DicomSlice]) -> None:
     kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
     item = DicomSlice(path, header)
     if kind == DICOMDIR_CLASS:
-        found.dicomdir = True
-        found.missing |= _listed(path)
+        content.dicomdir = True
+        content.missing |= _referenced_images(path)
     elif kind not in MR_IMAGES:
-        found.other[_kind_in_words(kind, header)] += 1
-    elif item.uid and item.uid in seen:
-        _compare(seen[item.uid], item, found)
+        content.other[_describe_kind(kind, header)] += 1
+    elif item.uid and item.uid in by_uid:
+        _compare(by_uid[item.uid], item, content)
     else:
-        seen[item.uid] = item
+        by_uid[item.uid] = item
         if (problem := _problem(item, kind)) is not None:
-            found.problems[item.text("SeriesDescription"), problem] += 1
+            content.problems[item.text("SeriesDescription"), problem] += 1
         else:
-            found.slices += frames_of(path, header) if kind in MULTI_FRAME else [item]
+            content.slices += frames_of(path, header) if kind in MULTI_FRAME else [item]
 
 
-def _listed(dicomdir: Path) -> set[str]:
+def _referenced_images(dicomdir: Path) -> set[str]:
     """Return the SOP Instance UIDs of MR images in a DICOMDIR; empty if it is damaged."""
     try:
         records = read_dicom(dicomdir).get("DirectoryRecordSequence") or ()
@@ -302,12 +304,12 @@ def _listed(dicomdir: Path) -> set[str]:
         return set()
 
 
-def _compare(first: DicomSlice, second: DicomSlice, found: Scan) -> None:
+def _compare(first: DicomSlice, second: DicomSlice, content: Scan) -> None:
     """Record two files with one SOP Instance UID unless they are copies of the same image."""
     if same_image(first, second):
         return
     for item in (first, second):
-        found.contradictions[item.text("SeriesInstanceUID")] = (first.path, second.path)
+        content.contradictions[item.text("SeriesInstanceUID")] = (first.path, second.path)
 
 
 def same_image(first: DicomSlice, second: DicomSlice) -> bool:
@@ -315,14 +317,14 @@ def same_image(first: DicomSlice, second: DicomSlice) -> bool:
     if filecmp.cmp(first.path, second.path, shallow=False):
         return True
     try:
-        if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
+        if any(str(first.get(key)) != str(second.get(key)) for key in _IMAGE_KEYWORDS):
             return False
         return np.array_equal(*(read_dicom(i.path).pixel_array for i in (first, second)))
     except DAMAGED:
         return False
 
 
-def _kind_in_words(kind: str, header: Any) -> str:
+def _describe_kind(kind: str, header: Any) -> str:
     modality = str(header.get("Modality") or "")
     name = UID(kind).name if kind else "DICOM file without a SOP class (damaged or not an image)"
     return f"{name} (modality {modality})" if modality else str(name)
@@ -330,13 +332,13 @@ def _kind_in_words(kind: str, header: Any) -> str:
 
 def _problem(item: DicomSlice, kind: str) -> str | None:
     """Return why an MR image cannot be used, or None."""
-    for keyword, words in (
+    for keyword, problem in (
         ("SeriesInstanceUID", "no SeriesInstanceUID: its series is unknown"),
         ("StudyInstanceUID", "no StudyInstanceUID: its study is unknown"),
         ("SOPInstanceUID", "no SOPInstanceUID: the image has no identity"),
     ):
         if not item.text(keyword):
-            return words
+            return problem
     rows, columns = item.number("Rows") or 0, item.number("Columns") or 0
     if rows < 1 or columns < 1:
         return f"an image size of {rows:.0f} rows and {columns:.0f} columns"
@@ -347,17 +349,17 @@ def _problem(item: DicomSlice, kind: str) -> str | None:
         several = f"{frames:.0f} frames in an MR image of the single-frame kind"
         return several if frames > 1 else None
     positions = len(item.header.get("PerFrameFunctionalGroupsSequence") or ())
-    wrong = f"{frames:.0f} frames, but {positions} positions (NumberOfFrames is wrong)"
-    return wrong if frames != positions or not positions else None
+    mismatch = f"{frames:.0f} frames, but {positions} positions (NumberOfFrames is wrong)"
+    return mismatch if frames != positions or not positions else None
 
 
 def _coding_problem(item: DicomSlice) -> str | None:
     """Return why stored numbers are no grey values that can be read, or None."""
     if (item.number("SamplesPerPixel") or 1) != 1:
         return "colour (RGB) pixels: more than one sample a pixel"
-    shown = item.text("PhotometricInterpretation")
-    if shown not in ("", "MONOCHROME2"):
-        return f"grey values that are inverted or indices of colours ({shown})"
+    photometric = item.text("PhotometricInterpretation")
+    if photometric not in ("", "MONOCHROME2"):
+        return f"grey values that are inverted or indices of colours ({photometric})"
     if item.get("ModalityLUTSequence"):
         return "stored values that index a table (Modality LUT Sequence)"
     bits, highest = item.number("BitsStored"), item.number("HighBit")

@@ -31,18 +31,18 @@ from lesionlens.imaging.reading.dicom.scan import PHILIPS_SCALE, DicomSlice
 from lesionlens.imaging.reading.dicom.shared_positions import component, number_of, split_volumes
 from lesionlens.imaging.reading.sequences import AcquisitionParameters
 
-EVEN_SHARE, EVEN_MM = 0.05, 0.1
-SAME_SCALE = 0.01
+EVEN_FRACTION, EVEN_MM = 0.05, 0.1
+SCALE_TOLERANCE = 0.01
 ROUNDING = np.array([1e-3] * 8 + [0.05])
 """Maximum difference within a volume of the direction cosines, the pixel spacing in mm, and the
 echo time in ms.
 """
 _FLOAT = struct.Struct("<f")
-_OF_ONE_SERIES = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
+_SERIES_KEYWORDS = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
 """Attributes that differ only if two series have one Series Instance UID by mistake."""
 IN_LINE_PIXELS = 0.5
 """Tolerance for where slices begin within their plane, pixels."""
-MAX_MISSING_SHARE, MAX_GAP_SLICES = 0.1, 3
+MAX_MISSING_FRACTION, MAX_GAP_SLICES = 0.1, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,7 @@ class Stack:
 
 
 @dataclass(slots=True)
-class Sorted:
+class SortedSeries:
     """The stacks of one series, and the problems found."""
 
     stacks: list[Stack] = field(default_factory=list)
@@ -89,7 +89,7 @@ def is_mosaic(item: DicomSlice) -> bool:
     return any("MOSAIC" in text for text in item.texts("ImageType"))
 
 
-def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
+def sort_series(slices: Iterable[DicomSlice]) -> SortedSeries:
     """Sort the slices of one series into stacks.
 
     Parameters
@@ -97,32 +97,32 @@ def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
     slices : iterable of Slice
         Slices with one Series Instance UID, in any order.
     """
-    out = Sorted()
-    placed: list[DicomSlice] = []
+    result = SortedSeries()
+    usable: list[DicomSlice] = []
     for item in slices:
         if is_mosaic(item):
-            out.mosaics += 1
+            result.mosaics += 1
             continue
-        wrong = geometry_problem(item)
-        if wrong:
-            out.problems.append(wrong)
+        problem = geometry_problem(item)
+        if problem:
+            result.problems.append(problem)
         else:
-            placed.append(item)
-    for group in _groups(placed):
+            usable.append(item)
+    for group in _group_by_geometry(usable):
         try:
-            parts = split_volumes(_places(group))
+            parts = split_volumes(_by_position(group))
         except GeometryError as error:
-            out.problems.append(error.found)
+            result.problems.append(error.found)
             continue
         for volume, notices in parts:
             try:
-                out.stacks.append(_stack(volume, notices))
+                result.stacks.append(_stack(volume, notices))
             except GeometryError as error:
-                out.problems.append(error.found)
-    out.stacks.sort(key=lambda s: -len(s.slices))  # stable: the earlier volume stays first
-    if len(out.stacks) > 1:
-        out.problems.extend(_differences(out.stacks))
-    return out
+                result.problems.append(error.found)
+    result.stacks.sort(key=lambda s: -len(s.slices))  # stable: the earlier volume stays first
+    if len(result.stacks) > 1:
+        result.problems.extend(_differences(result.stacks))
+    return result
 
 
 def geometry_problem(item: DicomSlice) -> str | None:
@@ -143,37 +143,41 @@ def geometry_problem(item: DicomSlice) -> str | None:
     return None
 
 
-def _needed(item: DicomSlice, keyword: str, count: int) -> NDArray[np.float64]:
-    found = item.numbers(keyword, count)
-    if found is None:  # excluded by `geometry_problem`
+def _require_numbers(item: DicomSlice, keyword: str, count: int) -> NDArray[np.float64]:
+    numbers = item.numbers(keyword, count)
+    if numbers is None:  # excluded by `geometry_problem`
         raise ValueError(keyword)
-    return found
+    return numbers
 
 
-def _groups(slices: Iterable[DicomSlice]) -> list[list[DicomSlice]]:
+def _group_by_geometry(slices: Iterable[DicomSlice]) -> list[list[DicomSlice]]:
     """Group slices by what all of one volume share, in the order of their numbers.
 
     Measures are compared with those of a group's first slice: scanners and archives round them
     differently from slice to slice, and rounded again they may fall on two sides of a boundary.
     """
-    alike: dict[tuple[str, ...], list[tuple[NDArray[np.float64], list[DicomSlice]]]]
-    alike = defaultdict(list)
+    by_key: dict[tuple[str, ...], list[tuple[NDArray[np.float64], list[DicomSlice]]]]
+    by_key = defaultdict(list)
     groups: list[list[DicomSlice]] = []
     for item in sorted(slices, key=number_of):
-        found, measures = alike[_key(item)], _measures(item)
-        near = (group for first, group in found if (np.abs(first - measures) <= ROUNDING).all())
-        group = next(near, None)
+        candidates, measures = by_key[_exact_key(item)], _measures(item)
+        matching = (
+            group
+            for reference, group in candidates
+            if (np.abs(reference - measures) <= ROUNDING).all()
+        )
+        group = next(matching, None)
         if group is None:
             group = []
             groups.append(group)
-            found.append((measures, group))
+            candidates.append((measures, group))
         group.append(item)
     return groups
 
 
-def _key(item: DicomSlice) -> tuple[str, ...]:
+def _exact_key(item: DicomSlice) -> tuple[str, ...]:
     """Return the attributes that are equal in all slices of one volume."""
-    exact = (*_OF_ONE_SERIES, "Rows", "Columns", "EchoNumbers")
+    exact = (*_SERIES_KEYWORDS, "Rows", "Columns", "EchoNumbers")
     return (*map(item.text, exact), component(item))
 
 
@@ -181,62 +185,68 @@ def _measures(item: DicomSlice) -> NDArray[np.float64]:
     """Return (9,) orientation, pixel spacing in mm and echo time in ms, 0 without one."""
     te = item.number("EffectiveEchoTime") or item.number("EchoTime") or 0.0
     geometry = (("ImageOrientationPatient", 6), ("PixelSpacing", 2))
-    return np.concatenate([*(_needed(item, *each) for each in geometry), [te]])
+    return np.concatenate([*(_require_numbers(item, *field) for field in geometry), [te]])
 
 
 def _normal(item: DicomSlice) -> NDArray[np.float64]:
-    orientation = _needed(item, "ImageOrientationPatient", 6)
+    orientation = _require_numbers(item, "ImageOrientationPatient", 6)
     normal = np.cross(orientation[:3], orientation[3:])
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def _places(group: list[DicomSlice]) -> list[list[DicomSlice]]:
+def _by_position(group: list[DicomSlice]) -> list[list[DicomSlice]]:
     """Return slices with common geometry by their position along the normal."""
     normal = _normal(group[0])
-    depth = np.array([_needed(s, "ImagePositionPatient", 3) @ normal for s in group])
-    places: list[list[DicomSlice]] = []
-    last = -np.inf
+    depth = np.array([_require_numbers(s, "ImagePositionPatient", 3) @ normal for s in group])
+    positions: list[list[DicomSlice]] = []
+    last_depth = -np.inf
     for index in np.argsort(depth, kind="stable"):
-        if depth[index] - last > 0.01:
-            places.append([])
-            last = float(depth[index])
-        places[-1].append(group[index])
-    return places
+        if depth[index] - last_depth > 0.01:
+            positions.append([])
+            last_depth = float(depth[index])
+        positions[-1].append(group[index])
+    return positions
 
 
 def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
     """Build the grid of ordered slices and check their spacing."""
     first = slices[0]
     normal = _normal(first)
-    positions = np.array([_needed(s, "ImagePositionPatient", 3) for s in slices])
+    positions = np.array([_require_numbers(s, "ImagePositionPatient", 3) for s in slices])
     depth = (positions - positions[0]) @ normal
     _check_in_line(positions, depth, first)
-    count, step_mm, odd = _planes(depth, first)
+    count, step_mm, irregularity = _planes(depth, first)
     step = (positions[-1] - positions[0]) / (count - 1) if count > 1 else normal * step_mm
     affine = _affine(first, step)
-    rows, columns = int(_needed(first, "Rows", 1)[0]), int(_needed(first, "Columns", 1)[0])
+    rows = int(_require_numbers(first, "Rows", 1)[0])
+    columns = int(_require_numbers(first, "Columns", 1)[0])
     grid = Grid((columns, rows, count), affine, first.text("FrameOfReferenceUID") or None)
-    notices = [*notices, *_scales(slices), *_losses(slices), *([odd] if odd else [])]
-    return Stack(tuple(slices), grid, depth, odd is None, tuple(notices))
+    notices = [
+        *notices,
+        *_scale_notices(slices),
+        *_lossy_notices(slices),
+        *([irregularity] if irregularity else []),
+    ]
+    return Stack(tuple(slices), grid, depth, irregularity is None, tuple(notices))
 
 
-def _scales(slices: list[DicomSlice]) -> tuple[str, ...]:
+def _scale_notices(slices: list[DicomSlice]) -> tuple[str, ...]:
     """Return a notice if the maker's scale differs between slices, which no standard tag says."""
     scales = [_philips_scale(item) for item in slices]
-    known = [
+    effective = [
         scale * (item.number("RescaleSlope") or 1.0)
         for scale, item in zip(scales, slices, strict=True)
         if scale
     ]
-    if not known or max(known) <= (1 + SAME_SCALE) * min(known):
+    if not effective or max(effective) <= (1 + SCALE_TOLERANCE) * min(effective):
         return ()
     return (
         "its slices have different private scale factors (Philips), up to "
-        f"{max(known) / min(known):.1f} times: intensities may differ between slices",
+        f"{max(effective) / min(effective):.1f} times: intensities may differ between slices",
     )
 
 
-def _losses(slices: list[DicomSlice]) -> tuple[str, ...]:
+def _lossy_notices(slices: list[DicomSlice]) -> tuple[str, ...]:
     """Return a notice if any slice was ever compressed with a loss, as its header states."""
     if all(item.text("LossyImageCompression") != "01" for item in slices):
         return ()
@@ -250,8 +260,8 @@ def _philips_scale(item: DicomSlice) -> float | None:
     """Return Philips' private scale; None if it is absent or no positive number."""
     raw = item.private(PHILIPS_SCALE)
     try:
-        coded = isinstance(raw, bytes) and len(raw) == _FLOAT.size  # of implicit VR
-        value = None if raw is None else float(_FLOAT.unpack(raw)[0] if coded else raw)
+        is_raw = isinstance(raw, bytes) and len(raw) == _FLOAT.size  # of implicit VR
+        value = None if raw is None else float(_FLOAT.unpack(raw)[0] if is_raw else raw)
     except (TypeError, ValueError):
         return None
     return value if value is not None and 0 < value < np.inf else None
@@ -268,7 +278,8 @@ def _check_in_line(
         return
     on_line = positions[0] + np.outer(depth / depth[-1], positions[-1] - positions[0])
     shift_mm = float(np.linalg.norm(positions - on_line, axis=1).max())
-    if shift_mm > max(EVEN_MM, IN_LINE_PIXELS * float(_needed(first, "PixelSpacing", 2).min())):
+    pixel_mm = float(_require_numbers(first, "PixelSpacing", 2).min())
+    if shift_mm > max(EVEN_MM, IN_LINE_PIXELS * pixel_mm):
         raise GeometryError(
             found=f"slices that are shifted within their plane, by up to {shift_mm:.1f} mm",
             expected="slices above each other, or tilted evenly",
@@ -281,31 +292,31 @@ def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, 
     if depth.size < 2:
         return 1, first.number("SliceThickness") or 1.0, None
     gaps = np.diff(depth)
-    usual = float(np.median(gaps))
-    even = depth[-1] / (depth.size - 1)
-    allowed = max(EVEN_SHARE * even, EVEN_MM)
-    if float(np.abs(depth - even * np.arange(depth.size)).max()) <= allowed:
-        return depth.size, even, None
-    steps = gaps / usual
+    median_gap = float(np.median(gaps))
+    mean_gap = depth[-1] / (depth.size - 1)
+    tolerance = max(EVEN_FRACTION * mean_gap, EVEN_MM)
+    if float(np.abs(depth - mean_gap * np.arange(depth.size)).max()) <= tolerance:
+        return depth.size, mean_gap, None
+    steps = gaps / median_gap
     if float(np.abs(steps - np.rint(steps)).max()) <= 0.1:
-        count = round(float(depth[-1]) / usual) + 1
-        words = (
+        count = round(float(depth[-1]) / median_gap) + 1
+        irregularity = (
             f"{count - depth.size} slice(s) missing: gaps of up to {gaps.max():.1f} mm, "
-            f"slice spacing {usual:.1f} mm"
+            f"slice spacing {median_gap:.1f} mm"
         )
-        return count, usual, words
-    words = f"uneven slice spacing: distances of {gaps.min():.1f} to {gaps.max():.1f} mm"
-    return depth.size, even, words
+        return count, median_gap, irregularity
+    irregularity = f"uneven slice spacing: distances of {gaps.min():.1f} to {gaps.max():.1f} mm"
+    return depth.size, mean_gap, irregularity
 
 
 def _affine(first: DicomSlice, step_lps_mm: NDArray[np.float64]) -> Affine:
-    orientation = _needed(first, "ImageOrientationPatient", 6)
-    spacing = _needed(first, "PixelSpacing", 2)
+    orientation = _require_numbers(first, "ImageOrientationPatient", 6)
+    spacing = _require_numbers(first, "PixelSpacing", 2)
     lps = np.eye(4)
     lps[:3, 0] = orientation[:3] * spacing[1]
     lps[:3, 1] = orientation[3:] * spacing[0]
     lps[:3, 2] = step_lps_mm
-    lps[:3, 3] = _needed(first, "ImagePositionPatient", 3)
+    lps[:3, 3] = _require_numbers(first, "ImagePositionPatient", 3)
     return ras_from_lps(lps)
 
 
@@ -314,29 +325,29 @@ def gap_problem(stack: Stack) -> str | None:
     if stack.even:
         return None
     spacing = float(stack.grid.spacing_mm[2])
-    lacking = 1.0 - len(stack.slices) / stack.grid.shape[2]
-    widest = float(np.diff(stack.depth_mm).max()) / spacing
-    if lacking > MAX_MISSING_SHARE or widest > MAX_GAP_SLICES + 0.5:
+    missing_fraction = 1.0 - len(stack.slices) / stack.grid.shape[2]
+    largest_gap = float(np.diff(stack.depth_mm).max()) / spacing
+    if missing_fraction > MAX_MISSING_FRACTION or largest_gap > MAX_GAP_SLICES + 0.5:
         return stack.notices[-1]
     return None
 
 
 def _differences(stacks: list[Stack]) -> list[str]:
     """Describe how the stacks of one series differ."""
-    one = stacks[0]
+    reference = stacks[0]
     notices = []
     for other in stacks[1:]:
-        if other.grid.shape[:2] != one.grid.shape[:2]:
-            sizes = "image size (rows and columns differ)"
-        elif not np.allclose(_normal(one.first), _normal(other.first), atol=1e-3):
-            sizes = "orientation (their planes are not parallel)"
-        elif not np.allclose(one.grid.spacing_mm[:2], other.grid.spacing_mm[:2], atol=1e-3):
-            sizes = "pixel spacing"
-        elif any(other.first.text(k) != one.first.text(k) for k in _OF_ONE_SERIES):
-            sizes = "series or frame of reference (two series have one Series Instance UID)"
+        if other.grid.shape[:2] != reference.grid.shape[:2]:
+            difference = "image size (rows and columns differ)"
+        elif not np.allclose(_normal(reference.first), _normal(other.first), atol=1e-3):
+            difference = "orientation (their planes are not parallel)"
+        elif not np.allclose(reference.grid.spacing_mm[:2], other.grid.spacing_mm[:2], atol=1e-3):
+            difference = "pixel spacing"
+        elif any(other.first.text(k) != reference.first.text(k) for k in _SERIES_KEYWORDS):
+            difference = "series or frame of reference (two series have one Series Instance UID)"
         else:
-            sizes = "echo, component or time point"
-        notices.append(f"{len(other.slices)} image(s) of another {sizes} were set apart")
+            difference = "echo, component or time point"
+        notices.append(f"{len(other.slices)} image(s) of another {difference} were set apart")
     return list(dict.fromkeys(notices))
 
 

@@ -13,13 +13,13 @@ from functools import partial
 from lesionlens.base.errors import GeometryError
 from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, DicomSlice, same_image
 
-_MARKS = (
+_VOLUME_KEYWORDS = (
     "TemporalPositionIndex", "TemporalPositionIdentifier", "StackID", "FrameType", "ImageType",
     "ContrastBolusAgentAdministered", "ContrastBolusAgent", "FrameAcquisitionNumber",
     "AcquisitionNumber", "TriggerTime", "FrameReferenceDateTime", "FrameAcquisitionDateTime",
     "AcquisitionDateTime", "AcquisitionTime",
 )  # fmt: skip
-"""Attributes that images of one volume share, the most telling first."""
+"""Attributes that images of one volume share, the most specific first."""
 _MAX_DIMENSIONS = 8
 _GE_COMPONENTS = {"0": "M", "1": "P", "2": "R", "3": "I"}
 _COMPONENTS = {"PHASE": "P", "PHASE MAP": "P", "REAL": "R", "IMAGINARY": "I"}
@@ -27,15 +27,15 @@ _COMPONENTS = {"PHASE": "P", "PHASE MAP": "P", "REAL": "R", "IMAGINARY": "I"}
 
 def component(item: DicomSlice) -> str:
     """Return M, P, R or I: magnitude, phase, real, imaginary; GE uses a private element."""
-    found = {_ge_component(item)}
-    for kind in (
+    letters = {_ge_component(item)}
+    for text in (
         *item.texts("ImageType")[2:],
         *item.texts("FrameType")[2:],
         *item.texts("ComplexImageComponent"),
     ):
-        letter = kind.split("_")[0]  # Philips: P_FFE
-        found.add(_COMPONENTS.get(kind.replace("_", " "), letter))
-    return next((letter for letter in "PRI" if letter in found), "M")
+        letter = text.split("_")[0]  # Philips: P_FFE
+        letters.add(_COMPONENTS.get(text.replace("_", " "), letter))
+    return next((letter for letter in "PRI" if letter in letters), "M")
 
 
 def _ge_component(item: DicomSlice) -> str:
@@ -50,12 +50,12 @@ def number_of(item: DicomSlice) -> tuple[float, float]:
     return item.number("InstanceNumber") or 0.0, float(item.frame or 0)
 
 
-def split_volumes(places: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice], list[str]]]:
+def split_volumes(positions: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice], list[str]]]:
     """Split slices into volumes with each position once, with notices.
 
     Parameters
     ----------
-    places : list of list of DicomSlice
+    positions : list of list of DicomSlice
         The images at each position, positions in ascending order.
 
     Raises
@@ -64,82 +64,86 @@ def split_volumes(places: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice]
         All positions are there several times, and neither headers nor numbers say which images
         belong together.
     """
-    counts = {len(place) for place in places}
+    counts = {len(images) for images in positions}
     if counts == {1}:
-        return [([place[0] for place in places], [])]
-    if len(counts) == 1 and len(places) > 1:
-        parts = _separated(places)
-        copies = (item.frame is None and same_image(p[0], item) for p in places for item in p)
-        if parts is None and all(copies):
+        return [([images[0] for images in positions], [])]
+    if len(counts) == 1 and len(positions) > 1:
+        parts = _separate_volumes(positions)
+        are_copies = (
+            item.frame is None and same_image(p[0], item) for p in positions for item in p
+        )
+        if parts is None and all(are_copies):
             notice = (
-                f"its images are there {len(places[0])} times with equal pixels, under other SOP "
-                "Instance UIDs; one of each was kept"
+                f"its images are there {len(positions[0])} times with equal pixels, under other "
+                "SOP Instance UIDs; one of each was kept"
             )
-            return [([place[0] for place in places], [notice])]
+            return [([images[0] for images in positions], [notice])]
         if parts is None:
             raise GeometryError(
-                found=f"{len(places[0])} images at each slice position, of which nothing in the "
+                found=f"{len(positions[0])} images at each slice position, of which nothing in the "
                 "headers says which belong to one volume",
                 expected="a time point, stack or acquisition number for each image",
                 next_step="Export the series again, each volume of it as a series of its own",
             )
         notice = f"its {len(parts)} volumes (time points or phases) were separated"
         return [(part, [notice]) for part in parts]
-    doubled = sum(len(place) > 1 for place in places)
-    complete = _complete(places)
+    count = sum(len(images) > 1 for images in positions)
+    complete = _complete_volume(positions)
     if complete is not None:
         notice = (
-            f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
+            f"{count} slice position(s) are there twice (duplicate images at the same position); "
             "the images of the complete volume were kept"
         )
         return [(complete, [notice])]
     notice = (
-        f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
+        f"{count} slice position(s) are there twice (duplicate images at the same position); "
         "the image of the lower number, else of the first file, was kept"
     )
-    return [([min(place, key=number_of) for place in places], [notice])]
+    return [([min(images, key=number_of) for images in positions], [notice])]
 
 
-def _separated(places: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
+def _separate_volumes(positions: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
     """Return the volumes of positions with as many images each; None if images are ambiguous."""
-    if len(places[0]) == 1:
-        return [[place[0] for place in places]]
-    for parts in _partitions(places):
-        counts = [{len(place) for place in part} for part in parts]
-        if all(len(one) == 1 and 0 not in one for one in counts):
-            split = [_separated(part) for part in parts]
-            if all(found is not None for found in split):
-                return [volume for found in split if found is not None for volume in found]
-    return _by_number(places)
+    if len(positions[0]) == 1:
+        return [[images[0] for images in positions]]
+    for parts in _partitions(positions):
+        counts = [{len(images) for images in part} for part in parts]
+        if all(len(sizes) == 1 and 0 not in sizes for sizes in counts):
+            split = [_separate_volumes(part) for part in parts]
+            if all(volumes is not None for volumes in split):
+                return [volume for volumes in split if volumes is not None for volume in volumes]
+    return _by_number(positions)
 
 
-def _complete(places: list[list[DicomSlice]]) -> list[DicomSlice] | None:
+def _complete_volume(positions: list[list[DicomSlice]]) -> list[DicomSlice] | None:
     """Return the volume that has one image at each position, if a mark tells it apart."""
-    for parts in _partitions(places):
+    for parts in _partitions(positions):
         for part in parts:
-            if all(len(place) == 1 for place in part):
-                return [place[0] for place in part]
+            if all(len(images) == 1 for images in part):
+                return [images[0] for images in part]
     return None
 
 
-def _partitions(places: list[list[DicomSlice]]) -> Iterator[list[list[list[DicomSlice]]]]:
+def _partitions(positions: list[list[DicomSlice]]) -> Iterator[list[list[list[DicomSlice]]]]:
     """Yield the images split by each mark that differs among them, in the order of its values."""
     for mark in _marks():
-        values = {id(item): mark(item) for place in places for item in place}
+        values = {id(item): mark(item) for images in positions for item in images}
         if len(set(values.values())) < 2:
             continue
-        first: dict[str, tuple[float, float]] = {}
-        for item in (item for place in places for item in place):
+        first_numbers: dict[str, tuple[float, float]] = {}
+        for item in (item for images in positions for item in images):
             value = values[id(item)]
-            first[value] = min(first.get(value, number_of(item)), number_of(item))
+            first_numbers[value] = min(first_numbers.get(value, number_of(item)), number_of(item))
         yield [
-            [[item for item in place if values[id(item)] == value] for place in places]
-            for value in sorted(first, key=lambda value: (_as_number(value), first[value], value))
+            [[item for item in images if values[id(item)] == value] for images in positions]
+            for value in sorted(
+                first_numbers, key=lambda value: (_as_number(value), first_numbers[value], value)
+            )
         ]
 
 
 def _marks() -> Iterator[Callable[[DicomSlice], str]]:
-    yield from (partial(_attribute, keyword) for keyword in _MARKS)
+    yield from (partial(_attribute, keyword) for keyword in _VOLUME_KEYWORDS)
     yield lambda item: "" if item.frame is None else str(item.path)
     yield from (partial(_dimension, axis) for axis in range(_MAX_DIMENSIONS))
 
@@ -159,13 +163,13 @@ def _as_number(value: str) -> float:
         return 0.0
 
 
-def _by_number(places: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
+def _by_number(positions: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
     """Return volumes by the order of numbers, if they differ and volumes are numbered alike."""
-    ordered = [sorted(place, key=number_of) for place in places]
-    by_frame = len({number_of(item)[0] for place in places for item in place}) == 1
+    ordered = [sorted(images, key=number_of) for images in positions]
+    by_frame = len({number_of(item)[0] for images in positions for item in images}) == 1
     steps = {
-        tuple(number_of(item)[by_frame] - number_of(place[0])[by_frame] for item in place)
-        for place in ordered
+        tuple(number_of(item)[by_frame] - number_of(images[0])[by_frame] for item in images)
+        for images in ordered
     }
     if len(steps) > 1 or any(len(set(numbers)) < len(numbers) for numbers in steps):
         return None

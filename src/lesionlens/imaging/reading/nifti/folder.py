@@ -9,7 +9,7 @@ from pathlib import Path
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids
-from lesionlens.imaging.reading.nifti.names import apart
+from lesionlens.imaging.reading.nifti.names import group_by_examination
 from lesionlens.imaging.reading.series_selection import ListedStudy, several_studies
 
 
@@ -38,14 +38,14 @@ def _study_of(path: Path, root: Path) -> str:
 def _by_examination(files: list[Path]) -> dict[str, list[Path]]:
     """Return files of one folder or BIDS session by examination; BIDS names state it already."""
     bids_names = any(bids.entities(path.name)[0] for path in files)
-    return {".": files} if bids_names else apart(files)
+    return {".": files} if bids_names else group_by_examination(files)
 
 
-def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
+def select_study(files: list[Path], root: Path, requested: str | None) -> list[Path]:
     """Return the files of the only study, or of the one that the user selected.
 
-    Files directly in the folder are the study; deeper ones count only if there are none. The names
-    within a folder may tell several studies apart (`names.apart`).
+    Files directly in the folder are the study; deeper ones count only if there are none. File
+    names may distinguish several studies in one folder (`names.group_by_examination`).
 
     Raises
     ------
@@ -53,22 +53,22 @@ def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
         Several studies and none selected, or none with that name; the error lists them.
     """
     direct = [path for path in files if path.parent == root]
-    places: dict[str, list[Path]] = defaultdict(list)
+    by_location: dict[str, list[Path]] = defaultdict(list)
     for path in direct or files:
-        places[_study_of(path, root)].append(path)
+        by_location[_study_of(path, root)].append(path)
     groups = {
-        name if key == "." else key if name == "." else f"{name}/{key}": found
-        for name, together in places.items()
-        for key, found in _by_examination(together).items()
+        name if key == "." else key if name == "." else f"{name}/{key}": paths
+        for name, paths_there in by_location.items()
+        for key, paths in _by_examination(paths_there).items()
     }
-    if wanted is not None and wanted in groups:
-        return groups[wanted]
-    if len(groups) == 1 and wanted in (None, "."):
+    if requested is not None and requested in groups:
+        return groups[requested]
+    if len(groups) == 1 and requested in (None, "."):
         return next(iter(groups.values()))
     raise several_studies(
         [
-            ListedStudy(name, StudyKind.NIFTI, "", "", len(found), len(found))
-            for name, found in groups.items()
+            ListedStudy(name, StudyKind.NIFTI, "", "", len(paths), len(paths))
+            for name, paths in groups.items()
         ],
-        wanted,
+        requested,
     )

@@ -74,16 +74,16 @@ def open_image(path: Path) -> Any:
 
 def _check_offset(path: Path) -> None:
     """Refuse an implausibly large voxel offset: everything before it would be read."""
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
-    with opened(path, "rb") as stream:
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rb") as stream:
         head = stream.read(176)
     if len(head) < 176:
         return
     for order in "<>":
         size = struct.unpack_from(f"{order}i", head)[0]
         if size in (348, 540):
-            form, at = (f"{order}f", 108) if size == 348 else (f"{order}q", 168)
-            offset = float(struct.unpack_from(form, head, at)[0])
+            offset_format, field_offset = (f"{order}f", 108) if size == 348 else (f"{order}q", 168)
+            offset = float(struct.unpack_from(offset_format, head, field_offset)[0])
             if not -1 <= offset <= MAX_OFFSET:
                 raise ReadError(
                     found=f"voxels said to begin at byte {offset:g} in the header of {path.name!r}",
@@ -117,11 +117,11 @@ def read_header(path: Path, channel: int | None = None) -> NiftiHeader:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     _check_shape(shape, path.name)
-    kind = image.get_data_dtype()
-    if kind.fields is not None or kind.kind == "c" or kind.kind not in "iufb":
-        what = "colour (RGB)" if kind.fields is not None else "complex or unsupported"
+    dtype = image.get_data_dtype()
+    if dtype.fields is not None or dtype.kind == "c" or dtype.kind not in "iufb":
+        description = "colour (RGB)" if dtype.fields is not None else "complex or unsupported"
         raise ReadError(
-            found=f"voxels of {what} type in {path.name!r}",
+            found=f"voxels of {description} type in {path.name!r}",
             expected="integer or floating-point intensities",
             next_step="Export the magnitude image in greyscale",
         )
@@ -165,7 +165,7 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
     scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     try:
         affine = check_affine(_scaled(image.affine, scale), where=repr(name))
-        notice = _forms_agree(header, affine, shape, scale)
+        notice = _form_disagreement(header, affine, shape, scale)
     except (ValueError, HeaderDataError) as error:
         raise GeometryError(
             found=f"a damaged orientation (qform) in {name!r}: {first_line(error)}",
@@ -184,20 +184,22 @@ def _scaled(affine: Affine, scale: float) -> Affine:
     if scale == 1:
         return np.array(affine, dtype=np.float64)
     decimals = [[float(str(value)) for value in row] for row in np.asarray(affine, np.float32)]
-    out = np.array(decimals)
-    out[:3] *= scale
-    return np.round(out, 9)
+    converted = np.array(decimals)
+    converted[:3] *= scale
+    return np.round(converted, 9)
 
 
-def _forms_agree(header: Any, affine: Affine, shape: tuple[int, ...], scale: float) -> str | None:
+def _form_disagreement(
+    header: Any, affine: Affine, shape: tuple[int, ...], scale: float
+) -> str | None:
     """Compare sform and qform: notice if positions differ, refusal if sides differ."""
     if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
         return None
-    other = _scaled(header.get_qform(), scale)
-    if not np.isfinite(other).all():
+    qform = _scaled(header.get_qform(), scale)
+    if not np.isfinite(qform).all():
         return "its qform is damaged, the sform is used."
-    same_side = (affine[0, :3] / spacing_mm(affine) ** 2) @ other[0, :3] >= 0
-    if not same_side or np.linalg.det(other) * np.linalg.det(affine) < 0:
+    same_side = (affine[0, :3] / spacing_mm(affine) ** 2) @ qform[0, :3] >= 0
+    if not same_side or np.linalg.det(qform) * np.linalg.det(affine) < 0:
         raise GeometryError(
             found="an sform and a qform that disagree on which side is left",
             expected="one orientation",
@@ -205,7 +207,7 @@ def _forms_agree(header: Any, affine: Affine, shape: tuple[int, ...], scale: flo
         )
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
     corners[:, :3] *= np.asarray(shape) - 1
-    apart = float(np.abs(corners @ (affine - other).T).max())
-    if apart > max(1.0, float(spacing_mm(affine).max())):
-        return f"sform and qform disagree by up to {apart:.0f} mm; the sform is used."
+    distance_mm = float(np.abs(corners @ (affine - qform).T).max())
+    if distance_mm > max(1.0, float(spacing_mm(affine).max())):
+        return f"sform and qform disagree by up to {distance_mm:.0f} mm; the sform is used."
     return None

@@ -1,8 +1,8 @@
-"""Tell the files of several patients or examinations in one folder apart by their names.
+"""Group the files of several patients or examinations in one folder by their names.
 
-Only figures count (`P001_t1c`, `flair_2024-01-05`): two words may be two planes or two steps of
-processing. A figure is taken for that of an examination only if several sequences share it, so that
-series numbers, which differ with each file, separate nothing.
+Only words with digits count (`P001_t1c`, `flair_2024-01-05`): other words may be planes or steps of
+processing. Such a word identifies an examination only if several sequences share it, so that series
+numbers, which differ between files, separate nothing.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ _DATE = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_. ]?(0[1-9]|1[0-2])[-_. ]?(0[1-9]|[12]\d|3[01])"
     r"(?:\d{4}|\d{6})?(?!\d)"  # a time of day, as dcm2niix writes it
 )
-_OF_THE_SCAN = re.compile(r"[23]d|\d+mm|\d+t|n4|mni\d*|\d+(x\d+)+|iso\d+")
-"""Words with figures that describe a scan or its processing."""
+_SCAN_WORDS = re.compile(r"[23]d|\d+mm|\d+t|n4|mni\d*|\d+(x\d+)+|iso\d+")
+"""Words with digits that describe a scan or its processing."""
 _REPETITION = re.compile(r"(?<![a-z])(run|echo|rep)[-_ ]?\d+")
-_OPTION = re.compile(r"[epr]\d|b\d+")
+_SCAN_OPTION = re.compile(r"[epr]\d|b\d+")
 """Echo, acceleration, repetition and b-value, after the sequence; before it P1 is a patient."""
 
 
-def apart(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Return the files by examination; one group if their names tell no two apart.
+def group_by_examination(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the files by examination; one group if their names distinguish none.
 
     Returns
     -------
     dict of str to list of Path
-        By the date or the figures of the names, "." for files without any; a single group "." if
-        there are no two figures that each stand for several sequences, of which one is the same.
+        By the date or the numbers in the names, "." for files without any. A single group "."
+        unless two keys each have several sequences, with at least one in common.
     """
-    for mark in (_date, _figures_before, _figures):
+    for key_of in (_date, _numbers_before_sequence, _numbers):
         groups: dict[str, list[Path]] = defaultdict(list)
         for path in files:
-            groups[mark(path.name) or "."].append(path)
-        found = {key: _sequences(names) for key, names in groups.items() if key != "."}
-        several = [one for one in found.values() if len(one) > 1]
-        if any(one & other for one, other in combinations(several, 2)):
+            groups[key_of(path.name) or "."].append(path)
+        sequences_by_key = {key: _sequences(names) for key, names in groups.items() if key != "."}
+        shared = [sequences for sequences in sequences_by_key.values() if len(sequences) > 1]
+        if any(sequences & other for sequences, other in combinations(shared, 2)):
             return dict(groups)
     return {".": list(files)}
 
 
-def doubt(names: Iterable[str]) -> str | None:
-    """Return a notice if the names of a study's files may be of two patients or days."""
+def mixed_study_notice(names: Iterable[str]) -> str | None:
+    """Return a notice if a study's file names may belong to two patients or days."""
     names = list(names)
     dates = sorted({_date(name) for name in names} - {""})
     if len(dates) > 1:
@@ -63,13 +63,13 @@ def doubt(names: Iterable[str]) -> str | None:
             f"The names of the files have different dates ({', '.join(dates)}): check that they "
             "are of one examination."
         )
-    groups: dict[str, int] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     for name in names:
-        groups[_figures_before(name)] += 1
-    groups.pop("", None)
-    if len(groups) > 1 and max(groups.values()) > 1:
+        counts[_numbers_before_sequence(name)] += 1
+    counts.pop("", None)
+    if len(counts) > 1 and max(counts.values()) > 1:
         return (
-            f"The names of the files begin with different figures ({', '.join(sorted(groups))}): "
+            f"The names of the files begin with different figures ({', '.join(sorted(counts))}): "
             "check that they are of one patient."
         )
     return None
@@ -78,7 +78,7 @@ def doubt(names: Iterable[str]) -> str | None:
 def of_another(mask: str, names: Iterable[str]) -> bool:
     """Return whether a mask's name has another subject, session or number than a study's files.
 
-    A number that differs between the study's own files is that of a series and tells nothing.
+    A number that differs between the study's own files is a series number and is ignored.
 
     Examples
     --------
@@ -89,22 +89,22 @@ def of_another(mask: str, names: Iterable[str]) -> bool:
     False
     """
     names = list(names)
-    subjects = [{bids.entities(name)[place] for name in names} - {""} for place in (0, 1)]
+    subjects = [{bids.entities(name)[index] for name in names} - {""} for index in (0, 1)]
     if any(
-        one and known and one not in known
-        for one, known in zip(bids.entities(mask), subjects, strict=True)
+        own_label and study_labels and own_label not in study_labels
+        for own_label, study_labels in zip(bids.entities(mask), subjects, strict=True)
     ):
         return True
-    own = _by_form(mask)
-    for form, theirs in _by_form(*names).items():
-        certain = len(theirs) == 1 and (len(names) > 1 or form != "#")
-        if certain and form in own and not theirs & own[form]:
+    own_words = _words_by_pattern(mask)
+    for pattern, study_words in _words_by_pattern(*names).items():
+        certain = len(study_words) == 1 and (len(names) > 1 or pattern != "#")
+        if certain and pattern in own_words and not study_words & own_words[pattern]:
             return True
     return False
 
 
 def in_folder_of_another(mask: Path, files: Iterable[Path]) -> bool:
-    """Return whether a mask's folder is named as a study's, but for the figures.
+    """Return whether a mask's folder differs from the study's only in its digits.
 
     In many data sets every case has a folder of its own, with files of the same names in each.
 
@@ -116,20 +116,23 @@ def in_folder_of_another(mask: Path, files: Iterable[Path]) -> bool:
     >>> in_folder_of_another(Path("masks_2/seg.nii.gz"), images)
     False
     """
-    own, theirs = mask.absolute().parent.name, {file.absolute().parent.name for file in files}
-    form = re.sub(r"\d+", "#", own)
-    named = "#" in form and any(letter.isalpha() for letter in form)
-    return named and own not in theirs and {re.sub(r"\d+", "#", one) for one in theirs} == {form}
+    own_folder = mask.absolute().parent.name
+    study_folders = {file.absolute().parent.name for file in files}
+    pattern = re.sub(r"\d+", "#", own_folder)
+    has_number = "#" in pattern and any(letter.isalpha() for letter in pattern)
+    if not has_number or own_folder in study_folders:
+        return False
+    return {re.sub(r"\d+", "#", name) for name in study_folders} == {pattern}
 
 
-def _by_form(*names: str) -> dict[str, set[str]]:
-    """Return the words with figures before the sequence or "seg", by their form, as in "p#"."""
-    found: dict[str, set[str]] = defaultdict(set)
+def _words_by_pattern(*names: str) -> dict[str, set[str]]:
+    """Return the words with digits before the sequence or "seg", by pattern, such as "p#"."""
+    words: dict[str, set[str]] = defaultdict(set)
     for name in names:
-        for word in _figures_before(name).split("-"):
-            found[re.sub(r"\d+", "#", word)].add(word)
-    found.pop("", None)
-    return found
+        for word in _numbers_before_sequence(name).split("-"):
+            words[re.sub(r"\d+", "#", word)].add(word)
+    words.pop("", None)
+    return words
 
 
 def _sequences(files: Iterable[Path]) -> set[MrSequence]:
@@ -139,25 +142,25 @@ def _sequences(files: Iterable[Path]) -> set[MrSequence]:
 
 def _date(name: str) -> str:
     """Return the first date in a name as YYYYMMDD; empty if there is none."""
-    found = _DATE.search(name)
-    return "".join(found.groups()) if found else ""
+    match = _DATE.search(name)
+    return "".join(match.groups()) if match else ""
 
 
-def _figures_before(name: str) -> str:
-    """Return the words with figures that precede the sequence in a name, joined by hyphens."""
+def _numbers_before_sequence(name: str) -> str:
+    """Return the words with digits that precede the sequence in a name, joined by hyphens."""
     words = words_of(_REPETITION.sub("", name.lower()))
-    first = next(
+    sequence_index = next(
         (n for n, w in enumerate(words) if sequence_in_words((w,)) or is_label_name(w)), None
     )
-    return _joined(words[:first])
+    return _joined_numbers(words[:sequence_index])
 
 
-def _figures(name: str) -> str:
-    """Return all words with figures except the sequence, joined by hyphens."""
-    plain = words_of(_REPETITION.sub("", name.lower()))
-    words = [word for word in plain if not sequence_in_words((word,))]
-    return _joined(word for word in words if not _OPTION.fullmatch(word))
+def _numbers(name: str) -> str:
+    """Return all words with digits except the sequence, joined by hyphens."""
+    all_words = words_of(_REPETITION.sub("", name.lower()))
+    words = [word for word in all_words if not sequence_in_words((word,))]
+    return _joined_numbers(word for word in words if not _SCAN_OPTION.fullmatch(word))
 
 
-def _joined(words: Iterable[str]) -> str:
-    return "-".join(w for w in words if re.search(r"\d", w) and not _OF_THE_SCAN.fullmatch(w))
+def _joined_numbers(words: Iterable[str]) -> str:
+    return "-".join(w for w in words if re.search(r"\d", w) and not _SCAN_WORDS.fullmatch(w))

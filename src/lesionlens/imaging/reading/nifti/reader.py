@@ -22,7 +22,7 @@ from lesionlens.imaging.reading.nifti.voxels import read_voxels
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
 
-_MAX_SIDECAR = 4 * 2**20
+_MAX_SIDECAR_BYTES = 4 * 2**20
 """Maximum bytes of a JSON sidecar; a larger one is ignored."""
 _OTHER_FORMATS = frozenset({".img", ".mha", ".mhd", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mnc"})
 
@@ -41,31 +41,36 @@ class NiftiReader:
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
         """Read the headers; see `readers.open_study`."""
         root = path if path.is_dir() else path.parent
-        files = options.files(path, folder.walk)
-        everything = files
+        files = all_files = options.files(path, folder.walk)
         if not all(place.is_file() for place in options.among or (path,)):
-            files = folder.one_study(files, root, options.study_uid)
+            files = folder.select_study(files, root, options.study_uid)
         notices: list[str] = []
-        wanted = {seq: _resolve(value, root, seq) for seq, value in named.items()}
-        _refuse_repeats(wanted)
-        user_named = {p.resolve(): seq for seq, p in wanted.items()}
-        named_series = {seq: series_of_file(p, root, seq, notices) for seq, p in wanted.items()}
-        found: list[Series] = []
+        named_paths = {seq: _resolve(value, root, seq) for seq, value in named.items()}
+        _refuse_repeated_files(named_paths)
+        user_named = {p.resolve(): seq for seq, p in named_paths.items()}
+        named_series = {
+            seq: series_of_file(p, root, seq, notices) for seq, p in named_paths.items()
+        }
+        detected: list[Series] = []
         for number, file in enumerate(files):
             options.context.check("opening the study")
             options.context.progress("open", number / len(files))
             if file.resolve() not in user_named:
-                series = _detected(file, root, notices)
+                series = _read_detected(file, root, notices)
                 if series is not None:
-                    found.append(series)
-        found, seen = unlabelled_series.judge_by_image(found, wanted, context=options.context)
-        chosen, set_aside, remarks = choose(found, named_series)
+                    detected.append(series)
+        detected, image_notices = unlabelled_series.judge_by_image(
+            detected, named_paths, context=options.context
+        )
+        chosen, set_aside, choice_notices = choose(detected, named_series)
         if path.is_dir() and not options.among:
-            notices += _in_other_formats({file.parent for file in files}, chosen)
-            notices += _further_down(everything, files, root, chosen)
+            notices += _other_format_notices({file.parent for file in files}, chosen)
+            notices += _deeper_file_notices(all_files, files, root, chosen)
         files = [s.files[0].path for s in chosen.values()]
-        confirmed = _one_patient(files, options)
-        doubt = names.doubt(s.files[0].path.name for s in chosen.values() if _detected_here(s))
+        confirmed = _confirm_one_patient(files, options)
+        doubt = names.mixed_study_notice(
+            s.files[0].path.name for s in chosen.values() if _is_auto_detected(s)
+        )
         study = Study(
             name=bids.name_of(file.name for file in files)
             or writable(path.name or path.resolve().name),
@@ -74,54 +79,60 @@ class NiftiReader:
             root=path,
             set_aside=set_aside,
             patient=next(iter(patients_of(files)), Patient()),
-            notices=(*([doubt] if doubt else []), *confirmed, *remarks, *seen, *notices),
+            notices=(
+                *([doubt] if doubt else []),
+                *confirmed,
+                *choice_notices,
+                *image_notices,
+                *notices,
+            ),
         )
         if not chosen:
             raise nothing_recognised(study)
         return study
 
 
-def _in_other_formats(folders: Iterable[Path], chosen: Collection[MrSequence]) -> list[str]:
+def _other_format_notices(folders: Iterable[Path], chosen: Collection[MrSequence]) -> list[str]:
     """Return a notice for each absent sequence that has a file in a format that is not read."""
-    named = (
+    sequence_by_name = (
         (path, sequences.from_name(path.name).sequence)
-        for place in sorted(folders)
-        for path in sorted(place.iterdir())
+        for directory in sorted(folders)
+        for path in sorted(directory.iterdir())
         if path.suffix.lower() in _OTHER_FORMATS
     )
     return [
         f"{writable(path.name)!r} was not read, only NIfTI (.nii, .nii.gz) is: convert it to use "
         f"it as {sequence.display_name}."
-        for path, sequence in named
+        for path, sequence in sequence_by_name
         if sequence is not None and sequence not in chosen
     ]
 
 
-def _further_down(
-    everything: Iterable[Path], files: Sequence[Path], root: Path, chosen: Collection[MrSequence]
+def _deeper_file_notices(
+    all_files: Iterable[Path], files: Sequence[Path], root: Path, chosen: Collection[MrSequence]
 ) -> list[str]:
     """Return a notice for each absent sequence that has a file in a folder below the study's."""
     if any(file.parent != root for file in files):
         return []
-    first: dict[MrSequence, Path] = {}
-    for path in everything:
+    first_paths: dict[MrSequence, Path] = {}
+    for path in all_files:
         sequence = sequences.from_name(path.name).sequence
         if path.parent != root and sequence is not None and sequence not in chosen:
-            first.setdefault(sequence, path)
+            first_paths.setdefault(sequence, path)
     return [
-        f"{shown_name(path, root)!r} was not read, since the folder itself has images: if it is "
+        f"{relative_name(path, root)!r} was not read, since the folder itself has images: if it is "
         f"of this study, {how_to_name(sequence)}."
-        for sequence, path in first.items()
+        for sequence, path in first_paths.items()
     ]
 
 
-def _detected_here(series: Series) -> bool:
+def _is_auto_detected(series: Series) -> bool:
     """Return whether nobody named a series and its file has no BIDS subject."""
     subject, _ = bids.entities(series.files[0].path.name)
     return series.witness is not EvidenceKind.USER and not subject
 
 
-def named_place(value: str, root: Path, sequence: MrSequence) -> Path | None:
+def named_path(value: str, root: Path, sequence: MrSequence) -> Path | None:
     """Return the file or folder that the user named, by its path or its path within the study.
 
     Raises
@@ -129,23 +140,25 @@ def named_place(value: str, root: Path, sequence: MrSequence) -> Path | None:
     UnusableInputError
         There are both, and they are not the same: one may be another patient's.
     """
-    places = {one.resolve(): one for one in (Path(value).absolute(), root / value) if one.exists()}
-    if len(places) > 1:
+    candidates = {
+        path.resolve(): path for path in (Path(value).absolute(), root / value) if path.exists()
+    }
+    if len(candidates) > 1:
         raise UnusableInputError(
             found=f"{value!r} for --{sequence.value} both in the study and in the working folder",
             expected="one of them",
             next_step="Name it by its full path",
         )
-    return next(iter(places.values()), None)
+    return next(iter(candidates.values()), None)
 
 
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
-    place = named_place(value, root, sequence)
-    if place is not None and place.is_file():
-        return place
-    if place is not None and place.is_dir():
+    path = named_path(value, root, sequence)
+    if path is not None and path.is_file():
+        return path
+    if path is not None and path.is_dir():
         raise UnusableInputError(
-            found=f"a folder for --{sequence.value}: {place.name!r}",
+            found=f"a folder for --{sequence.value}: {path.name!r}",
             expected="a NIfTI file, as the study has",
             next_step="Analyse the DICOM folder and name the NIfTI files of the other "
             "sequences, as with --flair FILE; or convert the series to NIfTI",
@@ -160,13 +173,13 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
     )
 
 
-def _refuse_repeats(wanted: Mapping[MrSequence, Path]) -> None:
-    seen: dict[Path, MrSequence] = {}
-    for sequence, path in wanted.items():
-        first = seen.setdefault(path.resolve(), sequence)
-        if first is not sequence:
+def _refuse_repeated_files(named_paths: Mapping[MrSequence, Path]) -> None:
+    sequence_by_path: dict[Path, MrSequence] = {}
+    for sequence, path in named_paths.items():
+        earlier = sequence_by_path.setdefault(path.resolve(), sequence)
+        if earlier is not sequence:
             raise UnusableInputError(
-                found=f"the same file for --{first.value} and --{sequence.value}: {path.name!r}",
+                found=f"the same file for --{earlier.value} and --{sequence.value}: {path.name!r}",
                 expected="another file for each sequence",
                 next_step="Leave out the flag that does not fit",
                 in_window="Choose other series under “change…”",
@@ -178,14 +191,14 @@ def series_of_file(path: Path, root: Path, sequence: MrSequence, notices: list[s
     guess = sequences.Guess(
         sequence, f"--{sequence.value}, named by the user", 1.0, EvidenceKind.USER
     )
-    return _make(path, root, guess, notices)
+    return _make_series(path, root, guess, notices)
 
 
-def _detected(path: Path, root: Path, notices: list[str]) -> Series | None:
+def _read_detected(path: Path, root: Path, notices: list[str]) -> Series | None:
     """Read one file of a folder; None, with a notice, if it is damaged and not needed."""
     guess = _guess(path, notices)
     try:
-        return _make(path, root, guess, notices)
+        return _make_series(path, root, guess, notices)
     except LesionLensError as error:
         if guess.sequence is not None:
             raise
@@ -197,7 +210,7 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
     by_name = sequences.from_name(path.name)
     sidecar = read_sidecar(path, notices)
     by_sidecar = (
-        sequences.from_acquisition(sequences.acquisition_of_sidecar(sidecar), witness="sidecar")
+        sequences.from_acquisition(sequences.acquisition_of_sidecar(sidecar), source="sidecar")
         if sidecar
         else sequences.UNKNOWN
     )
@@ -215,25 +228,25 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
             f"If that is wrong, {how_to_name(by_sidecar.sequence)}."
         )
         return replace(by_name, confidence=0.6)
-    doubt = None if by_sidecar.sequence else _doubt_of_name(path, by_name.sequence)
+    doubt = None if by_sidecar.sequence else _name_doubt(path, by_name.sequence)
     if doubt:
         notices.append(doubt)
         return replace(by_name, confidence=0.6)
     return by_name
 
 
-def _doubt_of_name(path: Path, taken: MrSequence) -> str | None:
+def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
     """Return a notice if the words of a file name speak for something else too."""
-    other, none = sequences.other_reading(path.name, taken)
-    if none:
+    other, is_other_kind = sequences.other_reading(path.name, assigned)
+    if is_other_kind:
         return (
             f"The name of {path.name!r} has words of an image that is none of the four: it was "
-            f"taken for {taken.display_name}. If that is wrong, take it out of the folder."
+            f"taken for {assigned.display_name}. If that is wrong, take it out of the folder."
         )
     if other is not None:
         return (
             f"The name of {path.name!r} has words of {other.display_name} too: it was taken for "
-            f"{taken.display_name}. If that is wrong, {how_to_name(other)}."
+            f"{assigned.display_name}. If that is wrong, {how_to_name(other)}."
         )
     return None
 
@@ -244,16 +257,16 @@ def _stem(path: Path) -> str:
 
 def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
     """Return the JSON sidecar of a NIfTI file; empty if missing or invalid."""
-    place = path.with_name(_stem(path) + ".json")
+    sidecar_path = path.with_name(_stem(path) + ".json")
     try:
-        found = read_json(place, _MAX_SIDECAR) if place.exists() else {}
+        content = read_json(sidecar_path, _MAX_SIDECAR_BYTES) if sidecar_path.exists() else {}
     except (OSError, ValueError, ReadError):
-        found = {}
+        content = {}
         notices.append(f"The JSON sidecar of {path.name!r} could not be read and was ignored.")
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) -> Series:
+def _make_series(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) -> Series:
     header = read_header(path)
     notices.extend(header.notices)
     return Series(
@@ -261,7 +274,7 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
         detected_by=guess.evidence,
         confidence=guess.confidence,
         grid=header.grid,
-        files=(SourceFile(path, shown_name(path, root)),),
+        files=(SourceFile(path, relative_name(path, root)),),
         load=partial(read_voxels, path, header.grid.shape),
         description=writable(path.name),
         witness=guess.witness,
@@ -269,7 +282,7 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
     )
 
 
-def shown_name(path: Path, root: Path) -> str:
+def relative_name(path: Path, root: Path) -> str:
     """Return the path relative to the study with forward slashes, or the bare name."""
     try:
         return writable(path.relative_to(root).as_posix())
@@ -279,7 +292,7 @@ def shown_name(path: Path, root: Path) -> str:
 
 def patients_of(files: Iterable[Path]) -> list[Patient]:
     """Return the patients stated by sidecars and BIDS names, for files that state any."""
-    return [one for one in map(_patient_of, files) if one.known]
+    return [patient for patient in map(_patient_of, files) if patient.known]
 
 
 def _patient_of(path: Path) -> Patient:
@@ -288,7 +301,7 @@ def _patient_of(path: Path) -> Patient:
     return replace(patient, id=f"sub-{subject}", issuer="") if subject else patient
 
 
-def _one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...]:
+def _confirm_one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...]:
     """Return what the user confirmed about contradicting sidecars or BIDS names."""
     patients = tuple(patients_of(files))
     notice = settle(

@@ -21,7 +21,7 @@ _TRAILING = 2**20
 def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     """Read the voxels as float32 in scanner units; raises as `read_stored`."""
     try:
-        values = np.asarray(_whole(path).get_fdata(dtype=np.float32, caching="unchanged"))
+        values = np.asarray(_open_complete(path).get_fdata(dtype=np.float32, caching="unchanged"))
     except BROKEN as error:
         raise _truncated(path, shape, error) from error
     return values.reshape(tuple(shape))
@@ -45,7 +45,7 @@ def read_stored(path: Path, shape: Sequence[int], channel: int | None = None) ->
         Truncated, damaged, or with an infinite scale.
     """
     try:
-        stored = _whole(path).dataobj
+        stored = _open_complete(path).dataobj
         values: NDArray[Any] = np.asanyarray(stored if channel is None else stored[..., channel])
     except BROKEN as error:
         raise _truncated(path, shape, error) from error
@@ -61,20 +61,20 @@ def _truncated(path: Path, shape: Sequence[int], error: BaseException) -> ReadEr
     )
 
 
-def _whole(path: Path) -> Any:
+def _open_complete(path: Path) -> Any:
     """Open a file whose scale is finite; a compressed one is read to its end."""
     image = open_image(path)
     _check_scale(path, image)
     if not path.name.lower().endswith(".gz"):
         return image
-    return type(image).from_bytes(_whole_stream(path, image))
+    return type(image).from_bytes(_read_complete_stream(path, image))
 
 
 def _check_scale(path: Path, image: Any) -> None:
     """Refuse an infinite scale, which nibabel ignores; NaN means no scale by the standard."""
     with Opener(path) as stream:
-        stored = image.header_class.from_fileobj(stream, check=False)
-    if np.isinf(float(stored["scl_slope"])) or np.isinf(float(stored["scl_inter"])):
+        raw_header = image.header_class.from_fileobj(stream, check=False)
+    if np.isinf(float(raw_header["scl_slope"])) or np.isinf(float(raw_header["scl_inter"])):
         raise ReadError(
             found=f"a scale slope or intercept that is not finite in the header of {path.name!r}",
             expected="finite numbers",
@@ -82,12 +82,12 @@ def _check_scale(path: Path, image: Any) -> None:
         )
 
 
-def _whole_stream(path: Path, image: Any) -> bytes:
+def _read_complete_stream(path: Path, image: Any) -> bytes:
     """Decompress a .nii.gz to its end, so that its checksum is verified."""
-    needed = int(image.dataobj.offset) + image.get_data_dtype().itemsize * int(
+    byte_count = int(image.dataobj.offset) + image.get_data_dtype().itemsize * int(
         np.prod(image.shape, dtype=np.int64)
     )
     with gzip.open(path, "rb") as stream:
-        raw = stream.read(needed)
+        raw = stream.read(byte_count)
         stream.read(_TRAILING)  # gzip verifies its checksum at the end of the stream
     return raw

@@ -49,7 +49,7 @@ def test_half_of_a_head_that_is_nan_is_refused(request, image, axis, upper, side
     values, grid = request.getfixturevalue(image)
     cut = np.where(half(values.shape, axis, upper), np.nan, values).astype(np.float32)
     with pytest.raises(ReadError, match=f"the {side} part of the head") as caught:
-        lost_signal.finite(cut, grid, "T2 ('x')")
+        lost_signal.replace_nonfinite(cut, grid, "T2 ('x')")
     assert "outside" not in str(caught.value)
 
 
@@ -65,7 +65,7 @@ def test_nan_within_a_head_is_refused(noisy):
     cut = values.copy()
     cut[28:32, 30:40, 30:] = np.nan  # a shaft to the edge of the image
     with pytest.raises(ReadError, match=r"within the head|part of the head"):
-        lost_signal.finite(cut, grid, "x")
+        lost_signal.replace_nonfinite(cut, grid, "x")
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_one_voxel_without_a_number_is_refused(bare, place, value, reason):
     cut = values.copy()
     cut[place] = value
     with pytest.raises(ReadError, match=reason):
-        lost_signal.finite(cut, grid, "x")
+        lost_signal.replace_nonfinite(cut, grid, "x")
 
 
 def test_nan_that_is_background_counts_as_such_and_is_not_called_outside(bare):
     values, grid = bare
-    found, notice = lost_signal.finite(np.where(values == 0, np.nan, values), grid, "T2")
+    found, notice = lost_signal.replace_nonfinite(np.where(values == 0, np.nan, values), grid, "T2")
     assert np.isfinite(found).all()
     assert notice is not None
     assert "outside" not in notice
@@ -93,7 +93,7 @@ def test_nan_in_a_corner_of_the_air_is_taken(noisy):
     values, grid = noisy
     cut = values.copy()
     cut[:6, :6] = np.nan
-    found, notice = lost_signal.finite(cut, grid, "T2")
+    found, notice = lost_signal.replace_nonfinite(cut, grid, "T2")
     assert np.isfinite(found).all()
     assert notice is not None
 

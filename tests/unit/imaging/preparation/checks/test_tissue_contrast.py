@@ -13,12 +13,12 @@ def test_figures_are_ratios_to_white_matter():
     for index in range(3):
         shares[index, 4 * index : 4 * index + 4] = 1.0
     image = np.tensordot(np.array([600, 300, 1200], np.float32), shares, 1)
-    found = tissue_contrast.figures(image, shares, np.ones(image.shape, bool))
+    found = tissue_contrast.measure_tissues(image, shares, np.ones(image.shape, bool))
     assert found.grey == 0.5
     assert found.fluid == (2.0, 2.0)
     assert found.bright == (2.0, 2.0)
     np.testing.assert_allclose(found.features[1], np.log(2.0))
-    assert tissue_contrast.figures(image, shares * 0.4, np.ones(image.shape, bool)) is None
+    assert tissue_contrast.measure_tissues(image, shares * 0.4, np.ones(image.shape, bool)) is None
 
 
 def test_a_class_is_nearest_to_itself():
@@ -43,8 +43,10 @@ def test_a_class_is_nearest_to_itself():
 def test_odds_of_t2_are_bounded_and_even_for_an_unusual_image(monkeypatch, chances, distance, odds):
     found = tissue_contrast.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
     placed = []
-    monkeypatch.setattr(tissue_contrast, "tissues", lambda *a: placed.append(a) or (None, None))
-    monkeypatch.setattr(tissue_contrast, "figures", lambda *_: found)
+    monkeypatch.setattr(
+        tissue_contrast, "register_tissues", lambda *a: placed.append(a) or (None, None)
+    )
+    monkeypatch.setattr(tissue_contrast, "measure_tissues", lambda *_: found)
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
     images = {
         MrSequence.T1: np.ones((3, 3, 3), np.float32),

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from lesionlens.imaging.reading.nifti.names import apart, doubt
+from lesionlens.imaging.reading.nifti.names import group_by_examination, mixed_study_notice
 
 
 def groups(names):
-    return {key: sorted(p.name for p in paths) for key, paths in apart(paths_of(names)).items()}
+    return {
+        key: sorted(p.name for p in paths)
+        for key, paths in group_by_examination(paths_of(names)).items()
+    }
 
 
 def paths_of(names):
@@ -54,7 +57,7 @@ def test_figures_that_several_sequences_share_are_of_an_examination(names, keys)
 )
 def test_series_numbers_planes_and_processing_part_nothing(names):
     assert set(groups(names)) == {"."}
-    assert doubt(names) is None
+    assert mixed_study_notice(names) is None
 
 
 @pytest.mark.parametrize(
@@ -65,4 +68,4 @@ def test_series_numbers_planes_and_processing_part_nothing(names):
     ],
 )
 def test_names_that_begin_or_date_differently_are_noticed(names, words):
-    assert words in (doubt(names) or "")
+    assert words in (mixed_study_notice(names) or "")
