@@ -40,17 +40,17 @@ def with_preliminary(screen: Screen, state: State) -> Screen:
         boxed=None if focus is None else focus.id,
         preliminary=True,
     )
-    place = None
+    focused_place = None
     if focus is not None:
-        place = FocusedPlace(focus.centroid_mm, focus.bounding_box_mm)
-    many = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
+        focused_place = FocusedPlace(focus.centroid_mm, focus.bounding_box_mm)
+    count = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
     return replace(
         screen,
         preliminary=True,
-        conclusion=f"{many} · still analysing",
+        conclusion=f"{count} · still analysing",
         candidates=tuple(_row(c, focus=c is focus) for c in rows),
         overlay=choices.overlay,
-        scene=replace(screen.scene, outline=outline, focus=place),
+        scene=replace(screen.scene, outline=outline, focus=focused_place),
     )
 
 
