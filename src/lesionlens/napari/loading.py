@@ -23,7 +23,7 @@ KEY = "lesionlens"
 """Key of study, sequence and original affine in a layer's metadata."""
 
 NAMES_LOOKED_AT = 200
-READ_AT_ONCE = 2
+_READ_THREADS = 2
 _NIFTI = (".nii", ".nii.gz")
 _NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
 
@@ -136,7 +136,7 @@ def layers_of(study: Study, context: RunContext) -> list[LayerData]:
         return _layer(study, sequence, study.series[sequence], top=sequence is sequences[0])
 
     layers = []
-    with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # decompression releases the GIL
+    with ThreadPoolExecutor(_READ_THREADS) as pool:  # decompression releases the GIL
         futures = [pool.submit(read, sequence) for sequence in sequences]
         try:
             for number, (sequence, future) in enumerate(zip(sequences, futures, strict=True)):

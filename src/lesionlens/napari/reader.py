@@ -14,7 +14,7 @@ from typing import Any
 
 from lesionlens.napari.loading import LayerData, read_study, study_paths
 
-NOTHING_YET: list[Any] = [(None,)]
+NO_LAYERS: list[Any] = [(None,)]
 """Return value for a read without layers, by napari's convention."""
 
 
@@ -53,13 +53,13 @@ def read(path: str | list[str]) -> list[LayerData]:
 
     result = result_of([Path(item) for item in requested])
     if result is not None and _window().reopen_in_panel(result):
-        return NOTHING_YET
+        return NO_LAYERS
     try:
         layers = painted(lambda: read_study(paths))
     except (SeveralStudiesError, NothingRecognisedError) as error:
         if not _window().ask_in_panel(paths, error):
             raise
-        return NOTHING_YET
+        return NO_LAYERS
     when_idle(lambda: _window().offer_panel())
     return layers
 

@@ -30,11 +30,11 @@ SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
 FARTHEST_MM = 10_000.0
 """Upper limit of the distance from a scanner's origin."""
-LARGEST_ML = 20_000.0
+MAX_VOLUME_ML = 20_000.0
 """Upper limit of a volume; more than a head has."""
 Mm = Annotated[float, Decimals(3, -FARTHEST_MM, FARTHEST_MM)]
 Length = Annotated[float, Decimals(3, 0, FARTHEST_MM)]
-Millilitres = Annotated[float, Decimals(4, 0, LARGEST_ML)]
+Millilitres = Annotated[float, Decimals(4, 0, MAX_VOLUME_ML)]
 Share = Annotated[float, Decimals(4, 0, 1)]
 Score = Annotated[float, Decimals(6, 0, 1)]
 Signed = Annotated[float, Decimals(6)]

@@ -12,7 +12,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
-from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, usual_range
+from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, default_range
 from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.holder import StateHolder
@@ -125,7 +125,7 @@ class Editing(StateHolder):
         sequence = state.choices.sequence
         if limit is Limit.INTENSITY and sequence is not None:
             drawn = (overlays.components == state.editing) & (overlays.components > 0)
-            low, high = usual_range(overlays.images[sequence], drawn)
+            low, high = default_range(overlays.images[sequence], drawn)
             tools = replace(tools, low=low, high=high, sequence=sequence)
         self._set(tools=tools, probability=probability)
 

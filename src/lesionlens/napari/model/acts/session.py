@@ -27,7 +27,7 @@ from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import PlaceVisited
-from lesionlens.napari.model.state.identity import NOWHERE, StudyIdentity, identity_of
+from lesionlens.napari.model.state.identity import UNKNOWN_IDENTITY, StudyIdentity, identity_of
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
@@ -68,7 +68,7 @@ class ReviewSession(Choosing):
     # --- study and analysis ---------------------------------------------------------------
 
     def open(
-        self, study: Study, request: Request | None = None, listed: StudyIdentity = NOWHERE
+        self, study: Study, request: Request | None = None, listed: StudyIdentity = UNKNOWN_IDENTITY
     ) -> None:
         """Open a study without an analysis, with the overlay off.
 

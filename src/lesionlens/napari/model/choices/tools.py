@@ -46,7 +46,7 @@ class Tools:
     """Whether prompts exclude, and with Alt include."""
 
 
-def usual_range(values: NDArray[np.float32], drawn: NDArray[np.bool_]) -> tuple[float, float]:
+def default_range(values: NDArray[np.float32], drawn: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the initial range of the brush: that of the drawn voxels.
 
     Parameters
@@ -59,7 +59,7 @@ def usual_range(values: NDArray[np.float32], drawn: NDArray[np.bool_]) -> tuple[
     Examples
     --------
     >>> data = np.arange(101, dtype=np.float32).reshape(1, 1, 101)
-    >>> usual_range(data, data >= 0)
+    >>> default_range(data, data >= 0)
     (5.0, 95.0)
     """
     selected = values[drawn] if drawn.any() else values.ravel()

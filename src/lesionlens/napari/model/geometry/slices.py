@@ -22,7 +22,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 
-TILT_ALLOWED = 0.25
+MAX_TILT = 0.25
 """Voxels by which the far corner of a volume may be off before its slices are interpolated."""
 _AXES = {Plane.AXIAL: (2, 0, 1), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (0, 1, 2)}
 """Axes of a frame: through the plane, opposite to the screen's x, opposite to its y."""
@@ -47,7 +47,7 @@ class Frame:
     def acquired(cls, grid: Grid) -> Frame:
         """Return the axes of a grid; the patient's if they differ by less than a step."""
         affine = _reordered(grid)[1]
-        if tilt(affine, grid.shape) <= TILT_ALLOWED:
+        if tilt(affine, grid.shape) <= MAX_TILT:
             return cls.patient()
         u, _, vh = np.linalg.svd(affine[:3, :3] / geometry.spacing_mm(affine))
         return cls(np.asarray(u @ vh))
@@ -129,7 +129,7 @@ class Picture:
         """Whether the voxels are aligned with a frame, so that slices need no interpolation."""
         rotation = np.eye(4)
         rotation[:3, :3] = frame.axes.T
-        return tilt(rotation @ self.grid.affine, self.grid.shape) <= TILT_ALLOWED
+        return tilt(rotation @ self.grid.affine, self.grid.shape) <= MAX_TILT
 
     def step_mm(self, frame: Frame, plane: Plane) -> float:
         """Return the distance between slices, mm: one voxel, or the finest edge if oblique."""

@@ -19,7 +19,7 @@ from lesionlens.base.records.findings import Point
 from lesionlens.base.records.study import StepName
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.model.choices.choices import LayerChoice
-from lesionlens.napari.model.geometry.slices import TILT_ALLOWED, Picture, tilt
+from lesionlens.napari.model.geometry.slices import MAX_TILT, Picture, tilt
 
 _UNIFORM_ATTENTION = "times uniform attention over the brain"
 UNCERTAIN = (
@@ -235,7 +235,7 @@ def axis_aligned(volume: Volume) -> Volume:
     """
     picture = Picture.of(volume.data, volume.grid)
     data, affine = picture.data, picture.grid.affine
-    if tilt(affine, data.shape) > TILT_ALLOWED:
+    if tilt(affine, data.shape) > MAX_TILT:
         edge = float(volume.grid.spacing_mm.min())
         ras_affine, shape = geometry.ras_grid(volume.affine, volume.grid.shape, edge)
         grid = Grid(shape, ras_affine, volume.grid.frame_uid)
@@ -249,7 +249,7 @@ def axis_aligned(volume: Volume) -> Volume:
 def as_acquired(volume: Volume) -> Volume | None:
     """Return a volume that is too oblique to be shown without resampling, else None."""
     picture = Picture.of(volume.data, volume.grid)
-    return volume if tilt(picture.grid.affine, picture.data.shape) > TILT_ALLOWED else None
+    return volume if tilt(picture.grid.affine, picture.data.shape) > MAX_TILT else None
 
 
 def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:

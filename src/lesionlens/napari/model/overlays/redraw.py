@@ -48,7 +48,7 @@ def reviewed(
 def redraws(analysis: Analysis, review: Review) -> bool:
     """Whether a review changes outlines or diameters of the shown analysis."""
     before = analysis.review
-    return in_force(review) != in_force(before) or _diameters(review) != _diameters(before)
+    return _outlines(review) != _outlines(before) or _diameters(review) != _diameters(before)
 
 
 def _diameters(review: Review) -> dict[str, object]:
@@ -57,6 +57,6 @@ def _diameters(review: Review) -> dict[str, object]:
     return {uid: ends for uid, ends in last.items() if ends is not None}
 
 
-def in_force(review: Review) -> dict[str, str]:
+def _outlines(review: Review) -> dict[str, str]:
     """Return the SHA-256 of each reader's outline in force, by tracking UID."""
     return {uid: outline.sha256 for uid, outline in review.outlined.items()}

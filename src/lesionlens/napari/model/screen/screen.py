@@ -35,7 +35,7 @@ from lesionlens.napari.model.wording.candidates import (
     point_at,
     probe_words,
     score_words,
-    short_place,
+    short_location,
     size_cell,
     threshold_costs,
     threshold_source,
@@ -103,7 +103,7 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
-class FocusedPlace:
+class FocusedRegion:
     """Centroid and box of the candidate in focus (RAS+ mm)."""
 
     point_mm: Point
@@ -127,7 +127,7 @@ class ShownScene:
     isolines: bool = False
     """Whether maps are drawn as isolines, which are not layers."""
     plane: Plane = Plane.AXIAL
-    focus: FocusedPlace | None = None
+    focus: FocusedRegion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +354,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         compared=compared_now(state),
         isolines=choices.views.isolines,
         plane=choices.plane,
-        focus=None if focus is None else FocusedPlace(focus.centroid_mm, focus.bounding_box_mm),
+        focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
 
 
@@ -399,7 +399,7 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
         text += f": {event.reason}"
     return ShownCandidate(
         id=candidate.id,
-        place=short_place(candidate),
+        place=short_location(candidate),
         size=size_cell(candidate),
         volume=volume_words(candidate.volume_ml.get(Region.WT)),
         score="added" if candidate.source is Source.READER else score_words(candidate.score),

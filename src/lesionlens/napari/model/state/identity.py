@@ -66,11 +66,11 @@ class StudyIdentity:
         return " · ".join(line for line in self.lines if line != self.born)
 
 
-NOWHERE = StudyIdentity()
+UNKNOWN_IDENTITY = StudyIdentity()
 """Identity of a study outside a worklist."""
 
 
-def identity_of(study: Study, listed: StudyIdentity = NOWHERE) -> StudyIdentity:
+def identity_of(study: Study, listed: StudyIdentity = UNKNOWN_IDENTITY) -> StudyIdentity:
     """Return the identity of a study from its files, otherwise from its list.
 
     Examples

@@ -121,7 +121,7 @@ def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
     return tuple(sorted(candidates, key=lambda candidate: candidate.apart))
 
 
-def listed_at_first(
+def listed_preliminary(
     preliminary: PreliminaryFindings | None, threshold: float
 ) -> tuple[PreliminaryCandidate, ...]:
     """Return the preliminary candidates with at least this score, as in `listed`."""
@@ -195,7 +195,7 @@ def listed_ids(state: State) -> list[int]:
     threshold = state.choices.threshold
     if state.analysis is not None:
         return [c.id for c in listed(state.analysis, threshold)]
-    return [c.id for c in listed_at_first(state.preliminary, threshold)]
+    return [c.id for c in listed_preliminary(state.preliminary, threshold)]
 
 
 def without_preliminary(state: State, default_overlay: Overlay) -> dict[str, Any]:

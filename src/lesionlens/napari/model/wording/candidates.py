@@ -130,7 +130,7 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
     )
 
 
-def short_place(candidate: Candidate) -> str:
+def short_location(candidate: Candidate) -> str:
     """Return a short location for a narrow table; the tooltip has the full one."""
     text = candidate.location.text.replace(" lobes", "").replace(" lobe", "")
     return text.replace(UNCERTAIN_PLACE, "?")
