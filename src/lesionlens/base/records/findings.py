@@ -95,9 +95,9 @@ class Location:
         if self.region == OUTSIDE_BRAIN and self.side is not None:
             return f"{self.region}, {self.side}"
         if self.side != BOTH_SIDES:
-            words = " ".join(part for part in (self.side, self.region) if part)
-            two_lobes = words.count(" lobe") == 2
-            return words.replace(" lobe and ", " and ") + "s" if two_lobes else words
+            phrase = " ".join(part for part in (self.side, self.region) if part)
+            two_lobes = phrase.count(" lobe") == 2
+            return phrase.replace(" lobe and ", " and ") + "s" if two_lobes else phrase
         region = self.region.removesuffix(UNCERTAIN_PLACE)
         regions = " and ".join(_both_sides_text(name) for name in region.split(" and "))
         return regions + self.region[len(region) :]

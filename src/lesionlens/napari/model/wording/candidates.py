@@ -231,9 +231,11 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
     if candidate.kind is not None:
         facts.append(Fact(candidate.kind.text, None, f"{appearance_words(candidate.kind)}."))
     if candidate.apart and candidate.resemblance is not None:
-        words = resemblance_words(candidate.resemblance)
+        classes = resemblance_words(candidate.resemblance)
         facts.append(
-            Fact("listed apart by the engine", False, f"Its own classes, not a diagnosis: {words}.")
+            Fact(
+                "listed apart by the engine", False, f"Its own classes, not a diagnosis: {classes}."
+            )
         )
     return tuple(facts)
 

@@ -49,9 +49,9 @@ def thin_words(agreement: Agreement) -> str:
     """
     if not agreement.unlisted_ml:
         return ""
-    more = "more " if agreement.disagreements else ""
+    qualifier = "more " if agreement.disagreements else ""
     return (
-        f"{volume_words(agreement.unlisted_ml)} {more}in parts that are one voxel thick, "
+        f"{volume_words(agreement.unlisted_ml)} {qualifier}in parts that are one voxel thick, "
         "such as a stroke on one slice"
     )
 
