@@ -41,7 +41,7 @@ NAMED = {
     "from_mask.Meaning",
     "attention.METHOD",
     "attention.REFINED_METHOD",
-    "patient._WORDS",
+    "patient._DISPLAY_NAMES",
     "study.StepName",
 }
 """Sets and constants, by module, whose texts become messages by way of a record."""

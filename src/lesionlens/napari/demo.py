@@ -39,10 +39,10 @@ def demo(
     panel = open_panel(viewer)
     try:
         run_study(panel, study, result)
-    except LesionLensError as refusal:
-        typer.echo(str(refusal), err=True)
+    except LesionLensError as error:
+        typer.echo(str(error), err=True)
         if screenshot is not None:
-            raise typer.Exit(refusal.exit_status) from refusal
+            raise typer.Exit(error.exit_status) from error
     if screenshot is None:
         napari.run()
         return
@@ -60,13 +60,13 @@ def run_study(panel: LesionLens, study: Path, result: Path | None = None) -> Non
     """
     panel.actions_.open(study)
     wait_for(lambda: not panel.jobs.running)
-    _refuse(panel)
+    _raise_problem(panel)
     if result is None:
         panel.actions_.analyse()
     else:
         panel.actions_.reopen(result)
     wait_for(lambda: not panel.jobs.running)
-    _refuse(panel)
+    _raise_problem(panel)
     panel.session.choose_overlay(Overlay.MAP)
     panel.session.step(1)
 
@@ -78,15 +78,15 @@ def paint(viewer: napari.Viewer, path: Path) -> None:
     viewer.screenshot(str(path), canvas_only=False, flash=False)
 
 
-def wait_for(done: Callable[[], bool], at_most_s: float = PATIENCE_S) -> None:
+def wait_for(condition: Callable[[], bool], at_most_s: float = PATIENCE_S) -> None:
     """Process events until a condition holds, or the time limit is reached."""
     end = time.monotonic() + at_most_s
-    while not done() and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         QApplication.processEvents()
         time.sleep(0.02)
 
 
-def _refuse(panel: LesionLens) -> None:
+def _raise_problem(panel: LesionLens) -> None:
     problem = panel.session.state.problem
     if problem is not None:
         raise LesionLensError(

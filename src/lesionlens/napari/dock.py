@@ -47,13 +47,15 @@ from lesionlens.napari.viewer.views import Views
 from lesionlens.napari.widgets.panel import Panel
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
-_SOON_MS = 500
-_BACK = (
+_DELAY_MS = 500
+_IMAGE_RESTORED = (
     "An image of the open study was deleted in napari, and is back: the eye beside its name hides "
     "it, Open…, Close the study removes it."
 )
-_TURNED = "Napari's axes had been flipped: the patient's right is on the left again."
-_MOVED = "A layer of the study had been moved in napari: it is back where it is in the patient."
+_AXES_RESTORED = "Napari's axes had been flipped: the patient's right is on the left again."
+_LAYER_RESTORED = (
+    "A layer of the study had been moved in napari: it is back where it is in the patient."
+)
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
 """The dock's name in napari's menu, so that the menu shows and hides this dock."""
@@ -85,7 +87,7 @@ class LesionLens(Panel):
         self.views.brush = LinkedBrush(editor, adder.point, session.decline)
         editor.repaint, editor.added = self.views.repaint, self.layers.hold
         self.layers.revealed = session.choose_sequence
-        self.layers.moved = lambda: session.notify(_MOVED)
+        self.layers.moved = lambda: session.notify(_LAYER_RESTORED)
         self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
@@ -123,7 +125,7 @@ class LesionLens(Panel):
             event.connect(act)
 
     def _events(self) -> tuple[tuple[Any, Callable[..., None]], ...]:
-        """Return the events of napari that the panel follows, each with what it does."""
+        """Return the events of napari that the panel follows, each with its handler."""
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
         return (
             (layers.inserted, self._on_inserted),
@@ -163,7 +165,7 @@ class LesionLens(Panel):
         if self.model.study is not None:
             recent.remember(recent.STUDIES, self.model.study.root)
         if self.window().isVisible():
-            when_idle(self.actions_.make_ready, _SOON_MS)
+            when_idle(self.actions_.make_ready, _DELAY_MS)
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -171,19 +173,19 @@ class LesionLens(Panel):
         self._adopt(event.value)
 
     def _adopt(self, layer: Any) -> None:
-        ours = layer.metadata.get(KEY)
-        if ours is None or "sequence" not in ours or ours.get("study") is None:
+        metadata = layer.metadata.get(KEY)
+        if metadata is None or "sequence" not in metadata or metadata.get("study") is None:
             return
-        if "of" in ours and ours["of"]() is not layer:
-            return  # made in napari of an image, whose metadata it has
-        if ours["study"] is not self.model.study:
+        if "of" in metadata and metadata["of"]() is not layer:
+            return  # a copy made in napari, with the metadata of its image
+        if metadata["study"] is not self.model.study:
             self.actions_.review_controller.settle_reason()
             self.jobs.stop()
-            self.session.open(ours["study"])
+            self.session.open(metadata["study"])
         self.layers.adopt(layer)
         self.views.adopt(layer)
         scene = self.model.board.scene
-        if scene.sequence is not None and ours["sequence"] == scene.sequence.value:
+        if scene.sequence is not None and metadata["sequence"] == scene.sequence.value:
             layer.visible = True
             self.viewer.layers.selection.active = layer
             self.views.single.watch(layer)
@@ -191,22 +193,22 @@ class LesionLens(Panel):
             self.views.fit()
 
     def _on_removed(self, event: Any) -> None:
-        layer, place = event.value, event.index
+        layer, index = event.value, event.index
         if self.layers.has_made(layer):
-            when_idle(lambda: self._bring_back(layer, place))
+            when_idle(lambda: self._restore_image(layer, index))
 
-    def _bring_back(self, layer: Any, place: int) -> None:
+    def _restore_image(self, layer: Any, index: int) -> None:
         """Show an image of the open study again that was deleted in napari's layer list."""
         if not isalive(self):  # a script closed the viewer, which empties it first
             return
         layers, study = self.viewer.layers, self.model.study
-        ours = layer.metadata.get(KEY, {})
-        if "sequence" not in ours or study is None or ours.get("study") is not study:
+        metadata = layer.metadata.get(KEY, {})
+        if "sequence" not in metadata or study is None or metadata.get("study") is not study:
             return
-        missing = self.layers.picture(MrSequence(ours["sequence"])) is None
+        missing = self.layers.picture(MrSequence(metadata["sequence"])) is None
         if missing and self.here and self.window().isVisible():
-            layers.insert(min(place, len(layers)), layer)
-            self.session.notify(_BACK)
+            layers.insert(min(index, len(layers)), layer)
+            self.session.notify(_IMAGE_RESTORED)
 
     def _connect_to_window(self) -> None:
         """Connect keys and drops on the canvas, once the panel is docked beside it."""
@@ -224,7 +226,7 @@ class LesionLens(Panel):
         self._make_ready()
 
     def _lay_out_docks(self) -> None:
-        """Keep the image's share of the window."""
+        """Lay out the docks so that the image keeps its fraction of the window."""
         if self.dock_layout is not None:
             self.dock_layout.make()
 
@@ -235,10 +237,10 @@ class LesionLens(Panel):
         self._lay_out_docks()
 
     def _on_preferences(self) -> None:
-        now, session = read_preferences(), self.session
-        session.defaults = replace(session.defaults, opacity=now.opacity)
-        self.views.set_wheel(zooms=now.wheel_zooms)
-        self.preparation.show_preferences(now)
+        preferences, session = read_preferences(), self.session
+        session.defaults = replace(session.defaults, opacity=preferences.opacity)
+        self.views.set_wheel(zooms=preferences.wheel_zooms)
+        self.preparation.show_preferences(preferences)
 
     def _on_order(self) -> None:
         plane = plane_of(self.viewer.dims.order)
@@ -253,7 +255,7 @@ class LesionLens(Panel):
 
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane
-        self.session.notify(_TURNED)
+        self.session.notify(_AXES_RESTORED)
 
     def _on_ndisplay(self) -> None:
         if self.model.study is None:
@@ -312,8 +314,8 @@ class LesionLens(Panel):
     def changeEvent(self, event: QEvent) -> None:
         """Release the viewer when the dock is closed: napari then removes the widget from it."""
         super().changeEvent(event)
-        gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
-        if gone and getattr(self, "here", False) and not self._moving:
+        undocked = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if undocked and getattr(self, "here", False) and not self._moving:
             self.release()
             self.deleteLater()
 
@@ -369,8 +371,8 @@ def open_worklist() -> None:
         return
     worklist = viewer.window.dock_widgets.get(WORKLIST)
     if worklist is None:
-        own, panel = getattr(viewer, "__wrapped__", viewer), open_panel(viewer)
-        worklist = WorklistDock(own, panel.actions_, panel.commands)
+        wrapped, panel = getattr(viewer, "__wrapped__", viewer), open_panel(viewer)
+        worklist = WorklistDock(wrapped, panel.actions_, panel.commands)
         viewer.window.add_dock_widget(worklist, name=WORKLIST, area="bottom")
     _raise_dock(worklist)
 

@@ -23,7 +23,7 @@ KEY = "lesionlens"
 """Key of study, sequence and original affine in a layer's metadata."""
 
 NAMES_LOOKED_AT = 200
-READ_AT_ONCE = 2
+_READ_THREADS = 2
 _NIFTI = (".nii", ".nii.gz")
 _NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
 
@@ -38,12 +38,12 @@ def study_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     tuple of Path
         Empty unless every path looks like a scan by name and header.
     """
-    found = tuple(Path(path) for path in paths)
-    if not all(map(_looks_like_scan, found)):
+    candidates = tuple(Path(path) for path in paths)
+    if not all(map(_looks_like_scan, candidates)):
         return ()
-    if len(found) == 1 and _is_one_of_many(found[0]):
-        return (found[0].parent,)
-    return found
+    if len(candidates) == 1 and _is_part_of_series(candidates[0]):
+        return (candidates[0].parent,)
+    return candidates
 
 
 def read_study(
@@ -114,8 +114,8 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSe
 
     scans = {}
     for data, keywords, _ in layers:
-        ours = keywords["metadata"][KEY]
-        sequence, acquired = MrSequence(ours["sequence"]), ours["acquired"]
+        metadata = keywords["metadata"][KEY]
+        sequence, acquired = MrSequence(metadata["sequence"]), metadata["acquired"]
         if acquired is not None:
             scans[sequence] = (acquired.data, acquired.grid)
             continue
@@ -129,22 +129,22 @@ def layers_of(study: Study, context: RunContext) -> list[LayerData]:
 
     from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
 
-    wanted = [s for s in REFERENCE_ORDER if s in study.series]
+    sequences = [s for s in REFERENCE_ORDER if s in study.series]
 
     def read(sequence: MrSequence) -> LayerData:
         context.check("reading the images")
-        return _layer(study, sequence, study.series[sequence], top=sequence is wanted[0])
+        return _layer(study, sequence, study.series[sequence], top=sequence is sequences[0])
 
     layers = []
-    with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # decompression releases the GIL
-        coming = [pool.submit(read, sequence) for sequence in wanted]
+    with ThreadPoolExecutor(_READ_THREADS) as pool:  # decompression releases the GIL
+        futures = [pool.submit(read, sequence) for sequence in sequences]
         try:
-            for number, (sequence, one) in enumerate(zip(wanted, coming, strict=True)):
-                context.progress(f"read {sequence.display_name}", number / len(wanted))
-                layers.append(one.result())
+            for number, (sequence, future) in enumerate(zip(sequences, futures, strict=True)):
+                context.progress(f"read {sequence.display_name}", number / len(sequences))
+                layers.append(future.result())
         finally:
-            for one in coming:
-                one.cancel()
+            for future in futures:
+                future.cancel()
     context.progress("read", 1.0)
     return layers[::-1]
 
@@ -195,8 +195,8 @@ def own_type(data: Any) -> Any:
     for kind in (np.uint8, np.int16, np.uint16):
         span = np.iinfo(kind)
         if span.min <= low and high <= span.max:  # false for NaN
-            small = data.astype(kind)
-            return small if np.array_equal(small, data) else data
+            compact = data.astype(kind)
+            return compact if np.array_equal(compact, data) else data
     return data
 
 
@@ -205,7 +205,7 @@ def _looks_like_scan(path: Path) -> bool:
     return any(map(_is_scan, islice(_files(path), NAMES_LOOKED_AT) if path.is_dir() else [path]))
 
 
-def _is_one_of_many(path: Path) -> bool:
+def _is_part_of_series(path: Path) -> bool:
     """Whether a file is an index or one slice of a series."""
     if path.is_dir() or path.name.lower().endswith(_NIFTI):
         return False

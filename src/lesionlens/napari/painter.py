@@ -14,7 +14,7 @@ from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.views import Views
 from lesionlens.napari.widgets.panel import Panel
 
-_SOON_MS = 500
+_DELAY_MS = 500
 
 
 class WindowPainter:
@@ -23,7 +23,7 @@ class WindowPainter:
     Parameters
     ----------
     laid_out : callable
-        Called when the image may need a different share of the window.
+        Called when the image may need a different fraction of the window.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class WindowPainter:
     ) -> None:
         self._viewer, self._layers, self._views = viewer, layers, views
         self._laid_out = laid_out
-        self._resting = once_idle(collect_and_freeze, panel)
+        self._collection = once_idle(collect_and_freeze, panel)
 
     def paint(self, before: ViewModel, model: ViewModel) -> None:
         """Paint the differences between two models."""
@@ -46,16 +46,16 @@ class WindowPainter:
             if model.study is not None:
                 views.set_up()
         if model.overlays is not before.overlays:
-            self._take_overlays(before, model)
+            self._apply_overlays(before, model)
         elif model.study is not before.study is not None:
-            self._resting.start(_SOON_MS)
+            self._collection.start(_DELAY_MS)
         views.show(model)
 
-    def _take_overlays(self, before: ViewModel, model: ViewModel) -> None:
-        bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
+    def _apply_overlays(self, before: ViewModel, model: ViewModel) -> None:
+        is_empty = not any(KEY in layer.metadata for layer in self._viewer.layers)
         self._views.without_events(lambda: self._layers.take(model.overlays, model.study))
         self._laid_out()
         if before.overlays is None or model.overlays is None:
-            self._resting.start(0)
-        if bare:
+            self._collection.start(0)
+        if is_empty:
             self._views.fit()

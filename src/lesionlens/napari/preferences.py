@@ -98,9 +98,9 @@ class Preferences:
         """Return the choice of the engine as command-line options."""
         if not self.server:
             return ["--device", self.device]
-        named = {"--server": self.server, "--engine": self.server_model,
+        options = {"--server": self.server, "--engine": self.server_model,
                  "--api-key-file": self.server_key_file, "--server-ca": self.server_ca}  # fmt: skip
-        return [word for name, value in named.items() if value for word in (name, value)]
+        return [argument for name, value in options.items() if value for argument in (name, value)]
 
     def asked_of_report(self, options: ExportOptions) -> ExportOptions:
         """Return export options with the language and sentence template of these settings.
@@ -206,7 +206,7 @@ def used_for_folders() -> bool:
     return bool(get_settings().plugins.extension2reader.get(FOLDERS) == "lesionlens")
 
 
-def use_for_folders(wanted: bool) -> None:
+def use_for_folders(enabled: bool) -> None:
     """Let napari open folders with LesionLens, or ask each time; stored in napari's settings.
 
     A folder that LesionLens declines is offered to the other readers as before.
@@ -215,4 +215,4 @@ def use_for_folders(wanted: bool) -> None:
 
     plugins = get_settings().plugins
     others = {key: name for key, name in plugins.extension2reader.items() if key != FOLDERS}
-    plugins.extension2reader = others | ({FOLDERS: "lesionlens"} if wanted else {})
+    plugins.extension2reader = others | ({FOLDERS: "lesionlens"} if enabled else {})

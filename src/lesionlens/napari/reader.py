@@ -14,7 +14,7 @@ from typing import Any
 
 from lesionlens.napari.loading import LayerData, read_study, study_paths
 
-NOTHING_YET: list[Any] = [(None,)]
+NO_LAYERS: list[Any] = [(None,)]
 """Return value for a read without layers, by napari's convention."""
 
 
@@ -40,8 +40,8 @@ def read(path: str | list[str]) -> list[LayerData]:
     UnusableInputError
         Nothing at the path can be used.
     """
-    wanted = path if isinstance(path, list) else [path]
-    paths = study_paths(wanted) or tuple(Path(one) for one in wanted)
+    requested = path if isinstance(path, list) else [path]
+    paths = study_paths(requested) or tuple(Path(item) for item in requested)
     if "qtpy" not in sys.modules:
         return read_study(paths)
     from lesionlens.imaging.reading.series_selection import (  # noqa: PLC0415
@@ -51,15 +51,15 @@ def read(path: str | list[str]) -> list[LayerData]:
     from lesionlens.napari.qt.waiting import painted, when_idle  # noqa: PLC0415
     from lesionlens.results.review.reopen import result_of  # noqa: PLC0415
 
-    result = result_of([Path(one) for one in wanted])
+    result = result_of([Path(item) for item in requested])
     if result is not None and _window().reopen_in_panel(result):
-        return NOTHING_YET
+        return NO_LAYERS
     try:
         layers = painted(lambda: read_study(paths))
     except (SeveralStudiesError, NothingRecognisedError) as error:
         if not _window().ask_in_panel(paths, error):
             raise
-        return NOTHING_YET
+        return NO_LAYERS
     when_idle(lambda: _window().offer_panel())
     return layers
 

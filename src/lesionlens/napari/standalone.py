@@ -1,6 +1,6 @@
-"""napari in a process of LesionLens alone (`lesionlens open`), which signals close in order.
+"""napari in LesionLens' own process (`lesionlens open`), which closes in order on a signal.
 
-The arguments are napari's. As a plugin in a napari of others, LesionLens handles no signal.
+The arguments are napari's. As a plugin in a foreign napari process, LesionLens handles no signal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> int:
     A study that cannot be opened is reported on stderr without a traceback.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun by `&` in a script
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by `&` in a script
         signal.signal(signal.SIGINT, signal.default_int_handler)  # else no signal wakes Qt's loop
     try:
         _check_study()
@@ -55,31 +55,31 @@ def _check_study() -> None:
     """
     if len(sys.argv) < 2:
         return
-    place = Path(sys.argv[-1])
-    found = study_paths([place])
-    if not found:
+    path = Path(sys.argv[-1])
+    paths = study_paths([path])
+    if not paths:
         raise UnusableInputError(
-            found=f"no scan in {place.name!r} that the window opens",
+            found=f"no scan in {path.name!r} that the window opens",
             expected="a folder of NIfTI or DICOM files, a NIfTI file, or a result folder",
             next_step="What only a plug-in reads is analysed by `lesionlens analyze`; then open "
             "the result",
             in_window="Choose such a folder or file",
         )
-    nifti = found[0].name.lower().endswith((".nii", ".nii.gz"))
-    sys.argv[-1] = str(found[0] if found[0].is_dir() or nifti else found[0].parent)
+    nifti = paths[0].name.lower().endswith((".nii", ".nii.gz"))
+    sys.argv[-1] = str(paths[0] if paths[0].is_dir() or nifti else paths[0].parent)
 
 
 def keep_no_sources() -> None:
-    """Keep PySide from holding the source of every imported module: 150 MiB with torch.
+    """Prevent PySide from caching the source of every imported module: 150 MiB with torch.
 
-    PySide searches each module for its own name, by `inspect`, whose cache keeps all it has read.
+    PySide searches each module for its own name, by `inspect`, which caches every source.
     """
     from qtpy import QtCore  # noqa: PLC0415  (imports the Qt binding)
 
     del QtCore
-    scan = sys.modules.get("shibokensupport.feature")
-    if hasattr(scan, "_mod_uses_pyside"):
-        setattr(scan, "_mod_uses_pyside", _names_pyside)  # noqa: B010  not declared
+    feature_module = sys.modules.get("shibokensupport.feature")
+    if hasattr(feature_module, "_mod_uses_pyside"):
+        setattr(feature_module, "_mod_uses_pyside", _names_pyside)  # noqa: B010  not declared
 
 
 def _names_pyside(module: ModuleType) -> bool:

@@ -1,7 +1,7 @@
 """napari's writers: image and labels layers as NIfTI, in patient coordinates.
 
-napari offers them first for several layers, after its own writers for one; layers of others are
-left to those.
+napari offers them before its own writers for several layers, and after them for one. Layers of
+other plugins are passed on to napari's writers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     Raises
     ------
     UnusableInputError
-        The folder exists, or NIfTI was asked for and a layer is not of a study; nothing is written.
+        The folder exists, or NIfTI was requested and a layer is not of a study; nothing is written.
     """
     from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
 
@@ -43,63 +43,63 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
             expected="the name of a new folder, for a file of each layer",
             next_step="Choose another name",
         )
-    ours = [_is_ours(path, layer) for layer in layers]
+    in_patient = [_is_in_patient(path, layer) for layer in layers]
     folder.mkdir()
     written: list[str] = []
     try:
-        for number, (layer, mine) in enumerate(zip(layers, ours, strict=True), 1):
+        for number, (layer, is_in_patient) in enumerate(zip(layers, in_patient, strict=True), 1):
             name = re.sub(r"[^\w.-]+", "_", layer[1].get("name", ""))
-            if not name or any(Path(one).name.startswith(f"{name}.") for one in written):
+            if not name or any(Path(file).name.startswith(f"{name}.") for file in written):
                 name = f"{name or 'layer'}_{number}"
-            written += _write(str(folder / f"{name}{'.nii.gz' * mine}"), layer)
+            written += _write(str(folder / f"{name}{'.nii.gz' * is_in_patient}"), layer)
     except BaseException:
         shutil.rmtree(folder)
         raise
     return written
 
 
-def _is_ours(path: str, layer: LayerData) -> bool:
-    """Return whether a layer's world is the patient.
+def _is_in_patient(path: str, layer: LayerData) -> bool:
+    """Return whether a layer's world coordinates are the patient's.
 
     Raises
     ------
     UnusableInputError
-        It need not be, and the path asks for NIfTI.
+        They may not be, and the path requests NIfTI.
     """
     from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
     from lesionlens.napari.model.overlays.maps import AXIS_LABELS  # noqa: PLC0415
 
     data, attributes, _ = layer
-    named = "lesionlens" in attributes.get("metadata", {})
-    plain = tuple(attributes.get("axis_labels", ())) == AXIS_LABELS
-    ours = (named or plain) and len(data.shape) == 3
-    if not ours and re.search(_NIFTI, path):
+    has_metadata = "lesionlens" in attributes.get("metadata", {})
+    has_axis_labels = tuple(attributes.get("axis_labels", ())) == AXIS_LABELS
+    in_patient = (has_metadata or has_axis_labels) and len(data.shape) == 3
+    if not in_patient and re.search(_NIFTI, path):
         raise UnusableInputError(
             found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not make",
             expected="a LesionLens layer, whose position in the patient is known",
             next_step="Save it with napari's writer, or create it from a study opened here",
         )
-    return ours
+    return in_patient
 
 
 def _write(path: str, layer: LayerData) -> list[str]:
-    """Write a layer as NIfTI in the patient's millimetres, or one of others as napari does."""
+    """Write a layer as NIfTI in the patient's millimetres; leave foreign layers to napari."""
     import nibabel as nib  # noqa: PLC0415
     import npe2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    if not _is_ours(path, layer):
-        return [str(one) for one in npe2.write(path, layer_data=[layer], plugin_name="napari")]
+    if not _is_in_patient(path, layer):
+        return [str(file) for file in npe2.write(path, layer_data=[layer], plugin_name="napari")]
     data, attributes, kind = layer
     array = np.asarray(data)
-    small = array.size == 0 or (array.min() >= 0 and array.max() < 256)
-    of_labels = np.uint8 if small else np.int32
-    array = array.astype(of_labels if kind == "labels" else np.float32)
+    fits_uint8 = array.size == 0 or (array.min() >= 0 and array.max() < 256)
+    label_dtype = np.uint8 if fits_uint8 else np.int32
+    array = array.astype(label_dtype if kind == "labels" else np.float32)
     image = nib.Nifti1Image(array, _to_patient(attributes))
     image.header.set_xyzt_units("mm")
-    named = path if re.search(_NIFTI, path) else f"{path}.nii.gz"
-    nib.save(image, named)
-    return [named]
+    target = path if re.search(_NIFTI, path) else f"{path}.nii.gz"
+    nib.save(image, target)
+    return [target]
 
 
 def _to_patient(attributes: dict[str, Any]) -> Any:
@@ -108,6 +108,8 @@ def _to_patient(attributes: dict[str, Any]) -> Any:
     from napari.utils.transforms import Affine  # noqa: PLC0415
 
     names = ("scale", "translate", "rotate", "shear")
-    own = Affine(**{name: attributes[name] for name in names if name in attributes}, ndim=3)
-    further = np.asarray(attributes.get("affine", np.eye(4)), np.float64)
-    return further @ np.asarray(own.affine_matrix, np.float64)
+    layer_affine = Affine(
+        **{name: attributes[name] for name in names if name in attributes}, ndim=3
+    )
+    extra_affine = np.asarray(attributes.get("affine", np.eye(4)), np.float64)
+    return extra_affine @ np.asarray(layer_affine.affine_matrix, np.float64)

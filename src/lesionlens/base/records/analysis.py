@@ -163,9 +163,9 @@ class Analysis:
         if self.prepared.has_t1c:
             return
         for name in ("maps", "volumes", "findings", "review", "original"):
-            held = getattr(self, name)
-            if held is not None:
-                object.__setattr__(self, name, held.without_enhancing())
+            component = getattr(self, name)
+            if component is not None:
+                object.__setattr__(self, name, component.without_enhancing())
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -186,21 +186,28 @@ class Analysis:
         If the earlier examinations are not available, as when reopened from DICOM, only this one is
         compared, by its figures if its lesions had the tracking UIDs of the prior's.
         """
-        signed, found = self.review.response, self.compared
+        signed, comparison = self.review.response, self.compared
         if signed is None:
             return False
-        if found is not None:
-            return is_outdated(signed, found.points)
+        if comparison is not None:
+            return is_outdated(signed, comparison.points)
         state = self.review.state_of
-        here = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
-        now = measures_of((TimePoint("", None, tuple(here), cavity_ml=self.volumes.cavity_ml),))
-        then = tuple(one for one in signed.measures if one.ago == 0)
-        if [m.tracking_uid for m in now] != [m.tracking_uid for m in then]:
-            now, then = _nameless(now), _nameless(then)
-        return not are_same(now, then)
+        lesions = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
+        current = measures_of(
+            (TimePoint("", None, tuple(lesions), cavity_ml=self.volumes.cavity_ml),)
+        )
+        as_signed = tuple(measure for measure in signed.measures if measure.ago == 0)
+        if [m.tracking_uid for m in current] != [m.tracking_uid for m in as_signed]:
+            current, as_signed = _without_uids(current), _without_uids(as_signed)
+        return not are_same(current, as_signed)
 
 
-def _nameless(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
+def _without_uids(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
     """Return measurements without tracking UIDs, in the order of their figures."""
-    nameless = (replace(one, tracking_uid="") for one in measures)
-    return tuple(sorted(nameless, key=lambda one: [(f is None, f or 0.0) for f in one.figures]))
+    anonymous = (replace(measure, tracking_uid="") for measure in measures)
+    return tuple(
+        sorted(
+            anonymous,
+            key=lambda measure: [(figure is None, figure or 0.0) for figure in measure.figures],
+        )
+    )

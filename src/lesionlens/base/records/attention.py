@@ -30,7 +30,7 @@ class MapChecks:
     near: float | None = None
     """Share of the attention in voxels of the quick pass (coarser) that hold any of that part."""
     attainable: float = 1.0
-    """`near` of a perfect map, the outline itself, whose values are as far apart as this map's."""
+    """`near` of a perfect map, the outline itself, whose values are spaced like this map's."""
     others_near: float | None = None
     """The lowest `near` of the other regions' maps, which are of the same layer, as a share of what
     they can attain."""

@@ -100,8 +100,8 @@ def rounded_parts(parts: tuple[DoubtfulPart, ...] | None) -> tuple[DoubtfulPart,
 def rounded(candidate: Candidate) -> Candidate:
     """Return a candidate with figures rounded as in findings.json.
 
-    Whatever shows a figure rounds it once more: window, report and a reopened result show the same
-    only if all of them begin with the same one.
+    Window, report and a reopened result round each figure again for display; they agree only if all
+    of them start from the same stored figure.
     """
     return CandidateRow.of(candidate, Review()).candidate
 
@@ -135,7 +135,7 @@ class FindingsFile(FileModel):
 
     @field_validator("candidates")
     @classmethod
-    def _each_once(cls, rows: tuple[CandidateRow, ...]) -> tuple[CandidateRow, ...]:
+    def _require_unique(cls, rows: tuple[CandidateRow, ...]) -> tuple[CandidateRow, ...]:
         for name in ("id", "tracking_uid"):
             if len({getattr(row, name) for row in rows}) < len(rows):
                 raise ValueError(f"two candidates have one {name}")
@@ -152,9 +152,9 @@ class ConsideredRow(FileModel):
     volume_ml: Millilitres
 
     @classmethod
-    def of(cls, one: Considered) -> ConsideredRow:
+    def of(cls, region: Considered) -> ConsideredRow:
         """Build a row, without the voxels."""
-        return cls(**{name: getattr(one, name) for name in cls.model_fields})
+        return cls(**{name: getattr(region, name) for name in cls.model_fields})
 
     @property
     def considered(self) -> Considered:
@@ -194,8 +194,8 @@ def trained_on_warning(sequences: Iterable[MrSequence]) -> str:
     'The weights were trained on this study (T1, FLAIR): its results are better than on a new one'
     """
     names = ", ".join(sequence.display_name for sequence in sequences)
-    better = "its results are better than on a new one"
-    return f"The weights were trained on this study ({names}): {better}"
+    consequence = "its results are better than on a new one"
+    return f"The weights were trained on this study ({names}): {consequence}"
 
 
 def left_out_warning(name: str, reason: str) -> str:

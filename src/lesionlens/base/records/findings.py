@@ -30,11 +30,11 @@ SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
 FARTHEST_MM = 10_000.0
 """Upper limit of the distance from a scanner's origin."""
-LARGEST_ML = 20_000.0
+MAX_VOLUME_ML = 20_000.0
 """Upper limit of a volume; more than a head has."""
 Mm = Annotated[float, Decimals(3, -FARTHEST_MM, FARTHEST_MM)]
 Length = Annotated[float, Decimals(3, 0, FARTHEST_MM)]
-Millilitres = Annotated[float, Decimals(4, 0, LARGEST_ML)]
+Millilitres = Annotated[float, Decimals(4, 0, MAX_VOLUME_ML)]
 Share = Annotated[float, Decimals(4, 0, 1)]
 Score = Annotated[float, Decimals(6, 0, 1)]
 Signed = Annotated[float, Decimals(6)]
@@ -95,15 +95,15 @@ class Location:
         if self.region == OUTSIDE_BRAIN and self.side is not None:
             return f"{self.region}, {self.side}"
         if self.side != BOTH_SIDES:
-            words = " ".join(part for part in (self.side, self.region) if part)
-            two = words.count(" lobe") == 2
-            return words.replace(" lobe and ", " and ") + "s" if two else words
+            phrase = " ".join(part for part in (self.side, self.region) if part)
+            two_lobes = phrase.count(" lobe") == 2
+            return phrase.replace(" lobe and ", " and ") + "s" if two_lobes else phrase
         region = self.region.removesuffix(UNCERTAIN_PLACE)
-        place = " and ".join(_of_both(name) for name in region.split(" and "))
-        return place + self.region[len(region) :]
+        regions = " and ".join(_both_sides_text(name) for name in region.split(" and "))
+        return regions + self.region[len(region) :]
 
 
-def _of_both(region: str) -> str:
+def _both_sides_text(region: str) -> str:
     return region if region in _UNPAIRED else f"both {_PLURAL.get(region, region + 's')}"
 
 
@@ -213,12 +213,12 @@ class Candidate:
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
         """Return a copy with a reader's diameters; `rano_measurable` is updated."""
-        by_size = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and self.has_enhancing
+        is_measurable = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and self.has_enhancing
         return replace(
             self,
             longest_axial_diameter_mm=max(longest_mm, perpendicular_mm),
             perpendicular_diameter_mm=min(longest_mm, perpendicular_mm),
-            rano_measurable=None if self.rano_measurable is None else by_size,
+            rano_measurable=None if self.rano_measurable is None else is_measurable,
             diameters_by=Source.READER,
         )
 
@@ -244,7 +244,7 @@ class Candidate:
     def _repr_html_(self) -> str:
         """Return the notebook representation: measurements, and an image if still available."""
 
-        def of(value: float | None, unit: str) -> str:
+        def formatted(value: float | None, unit: str) -> str:
             return "unknown" if value is None else f"{value:.1f} {unit}".strip()
 
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
@@ -254,16 +254,16 @@ class Candidate:
             f"{r.display_name} (ml)": "unknown" if ml is None else millilitres(ml)
             for r, ml in self.volume_ml.items()
         }
-        painter = notebook.RENDERERS.get(self.tracking_uid)
-        picture = "" if painter is None else painter.picture_of(self.tracking_uid)
+        renderer = notebook.RENDERERS.get(self.tracking_uid)
+        picture = "" if renderer is None else renderer.picture_of(self.tracking_uid)
         return picture + notebook.table(
             {
                 "candidate": str(self.id),
                 "where": self.location.text,
                 "score": self.score_text,
                 **volumes,
-                "longest axial diameter": of(self.longest_axial_diameter_mm, "mm"),
-                "perpendicular diameter": of(self.perpendicular_diameter_mm, "mm"),
+                "longest axial diameter": formatted(self.longest_axial_diameter_mm, "mm"),
+                "perpendicular diameter": formatted(self.perpendicular_diameter_mm, "mm"),
                 "RANO measurable": measurable,
             }
         )
@@ -272,13 +272,13 @@ class Candidate:
         """Return a copy as for a study without T1c: fields of the enhancing part are None."""
         if self.volume_ml.get(Region.ET) is None and self.rano_measurable is None:
             return self
-        of_the_part = self.has_enhancing
+        enhancing = self.has_enhancing
         return replace(
             self,
             volume_ml={**self.volume_ml, Region.ET: None},
             rano_measurable=None,
-            longest_axial_diameter_mm=None if of_the_part else self.longest_axial_diameter_mm,
-            perpendicular_diameter_mm=None if of_the_part else self.perpendicular_diameter_mm,
+            longest_axial_diameter_mm=None if enhancing else self.longest_axial_diameter_mm,
+            perpendicular_diameter_mm=None if enhancing else self.perpendicular_diameter_mm,
         )
 
     def without_parts(self) -> Candidate:
@@ -351,13 +351,13 @@ class DoubtfulPart:
         >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (), ()).reason
         'no sequence shows it by itself'
         """
-        shown = [sequence.display_name for sequence in self.in_favour]
-        if not shown:
+        supporting = [sequence.display_name for sequence in self.in_favour]
+        if not supporting:
             reason = "no sequence shows it by itself"
-        elif len(shown) == 1:
-            reason = f"{shown[0]} alone shows it"
+        elif len(supporting) == 1:
+            reason = f"{supporting[0]} alone shows it"
         else:
-            reason = f"{joined_with_and(shown)} each show some of it"
+            reason = f"{joined_with_and(supporting)} each show some of it"
         if not self.against:
             return reason
         verb = "speaks" if len(self.against) == 1 else "speak"
@@ -386,7 +386,7 @@ class Findings:
 
     def doubtful_of(self, candidate: Candidate) -> tuple[DoubtfulPart, ...]:
         """Return the doubtful parts of one candidate's outline."""
-        return tuple(one for one in self.doubtful or () if one.candidate == candidate.id)
+        return tuple(part for part in self.doubtful or () if part.candidate == candidate.id)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))
@@ -413,17 +413,17 @@ def conclusion_of(candidates: Collection[Candidate]) -> str:
     >>> conclusion_of([])
     'no candidate region'
     """
-    added = sum(one.source is Source.READER for one in candidates)
-    apart = sum(one.apart for one in candidates)
-    count = len(candidates) - added - apart
-    more = f"; added by a reader: {added}" if added else ""
-    more += f"; {OTHER_FINDINGS.lower()}: {apart}" if apart else ""
+    added_count = sum(candidate.source is Source.READER for candidate in candidates)
+    other_count = sum(candidate.apart for candidate in candidates)
+    count = len(candidates) - added_count - other_count
+    suffix = f"; added by a reader: {added_count}" if added_count else ""
+    suffix += f"; {OTHER_FINDINGS.lower()}: {other_count}" if other_count else ""
     if count == 0:
-        return f"no candidate region{more}"
-    return f"{count} candidate region{'s' if count > 1 else ''}{more}"
+        return f"no candidate region{suffix}"
+    return f"{count} candidate region{'s' if count > 1 else ''}{suffix}"
 
 
-def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
+def resemblance_words(probabilities: Mapping[LesionClass, float]) -> str:
     """Return the class probabilities in words, highest first.
 
     Examples
@@ -432,13 +432,13 @@ def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
     >>> resemblance_words({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
-    most_likely_class = sorted(shares.items(), key=lambda item: -item[1])
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return ", ".join(
-        f"{kind.display_name} {100 * share:.0f} %" for kind, share in most_likely_class
+        f"{kind.display_name} {100 * probability:.0f} %" for kind, probability in ranked
     )
 
 
-def appearance_words(kind: Appearance) -> str:
+def appearance_words(appearance: Appearance) -> str:
     """Return the likeliest kinds in words, highest first, with a caution.
 
     Examples
@@ -449,8 +449,8 @@ def appearance_words(kind: Appearance) -> str:
     'by measured features, research use, not a diagnosis: glioma 55 %, metastasis 40 %'
     """
     listed = ", ".join(
-        f"{one.display_name} {100 * share:.0f} %"
-        for one, share in kind.ranked
-        if share >= MENTIONED
+        f"{lesion_kind.display_name} {100 * probability:.0f} %"
+        for lesion_kind, probability in appearance.ranked
+        if probability >= MENTIONED
     )
     return f"by measured features, research use, not a diagnosis: {listed}"

@@ -51,12 +51,12 @@ def percent(before: float | None, after: float | None) -> float | None:
     return 100 * (after - before) / before
 
 
-def reached(changed: float, limit: float) -> bool:
+def reached(change: float, limit: float) -> bool:
     """Return whether a change in percent reaches a limit, which is a growth or a decrease."""
-    return changed >= limit - _ROUNDED_PERCENT if limit > 0 else changed <= limit + _ROUNDED_PERCENT
+    return change >= limit - _ROUNDED_PERCENT if limit > 0 else change <= limit + _ROUNDED_PERCENT
 
 
-def changed_words(changed: float, limit: float) -> str:
+def changed_words(change: float, limit: float) -> str:
     """Return a change in percent with as many decimals as show whether it reaches a limit.
 
     Examples
@@ -64,9 +64,9 @@ def changed_words(changed: float, limit: float) -> str:
     >>> [changed_words(value, 25) for value in (24.6, 24.96, 25.0, 25.04)]
     ['+24.6', '+24.96', '+25.0', '+25.0']
     """
-    texts = (f"{changed:+z.{digits}f}" for digits in range(1, _DECIMALS))
-    there = reached(changed, limit)
-    return next((text for text in texts if reached(float(text), limit) is there), f"{changed:+z}")
+    texts = (f"{change:+z.{digits}f}" for digits in range(1, _DECIMALS))
+    crossed = reached(change, limit)
+    return next((text for text in texts if reached(float(text), limit) is crossed), f"{change:+z}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +160,12 @@ class TimePoint:
         """Enhancing volume of all lesions that count; None without T1c."""
         if self.contrast is False:
             return None
-        return _total([enhancing_ml(one) for one in self.lesions if one.counts])
+        return _total([enhancing_ml(lesion) for lesion in self.lesions if lesion.counts])
 
     def lesion(self, tracking_uid: str) -> Measured | None:
         """Return the measurements of a lesion; None if it was not found."""
-        return next((one for one in self.lesions if one.tracking_uid == tracking_uid), None)
+        matches = (lesion for lesion in self.lesions if lesion.tracking_uid == tracking_uid)
+        return next(matches, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +207,10 @@ class Change:
     @property
     def shown(self) -> Measured:
         """The lesion as it is now, or was before if it is no longer flagged."""
-        shown = self.now or self.before
-        if shown is None:
+        lesion = self.now or self.before
+        if lesion is None:
             raise ValueError("a change of no lesion")
-        return shown
+        return lesion
 
     @property
     def kind(self) -> ChangeKind:
@@ -251,7 +252,7 @@ class Comparison:
     own_uids: Mapping[str, str] = field(default_factory=dict)
     """Mapping of a tracking UID taken from the prior to the one that it replaced.
 
-    What is stored about the result apart from it, such as a reader's log, uses the replaced ones.
+    Files stored outside the result, such as a reader's log, use the replaced ones.
     """
     gone: tuple[GoneLesion, ...] = ()
     """Lesions of earlier examinations that are not flagged now, in this one's RAS+ mm."""
@@ -261,43 +262,45 @@ class Comparison:
     ) -> Comparison:
         """Return a copy with the current measurements, after outlines or decisions changed.
 
-        `cavity_ml` is the volume of the resection cavity as it is outlined now.
+        `cavity_ml` is the current volume of the resection cavity.
         """
-        now = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
-        by_uid = {one.tracking_uid: one for one in now}
-        last = replace(self.points[-1], lesions=now, cavity_ml=cavity_ml)
-        redrawn = frozenset(
-            one.id for one in self.points[-1].lesions if _redrawn(one, by_uid.get(one.tracking_uid))
+        lesions = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
+        by_uid = {lesion.tracking_uid: lesion for lesion in lesions}
+        last = replace(self.points[-1], lesions=lesions, cavity_ml=cavity_ml)
+        redrawn_ids = frozenset(
+            lesion.id
+            for lesion in self.points[-1].lesions
+            if _redrawn(lesion, by_uid.get(lesion.tracking_uid))
         )
-        changes = [self._of_now(c, by_uid, review, redrawn) for c in self.changes]
-        there = [c for c in changes if c.now is not None]
-        gone = [c for c in changes if c.now is None and c.before is not None]
-        known = {c.now.tracking_uid: c for c in there if c.now is not None}
+        changes = [self._of_now(c, by_uid, review, redrawn_ids) for c in self.changes]
+        present = [c for c in changes if c.now is not None]
+        absent = [c for c in changes if c.now is None and c.before is not None]
+        changes_by_uid = {c.now.tracking_uid: c for c in present if c.now is not None}
         added = [
-            _added(one, known.get(review.split_from(one.tracking_uid)))
-            for one in now
-            if one.tracking_uid not in known
+            _added(lesion, changes_by_uid.get(review.split_from(lesion.tracking_uid)))
+            for lesion in lesions
+            if lesion.tracking_uid not in changes_by_uid
         ]
-        return replace(self, points=(*self.points[:-1], last), changes=(*there, *added, *gone))
+        return replace(self, points=(*self.points[:-1], last), changes=(*present, *added, *absent))
 
     def _of_now(
         self,
         change: Change,
         by_uid: Mapping[str, Measured],
         review: Review,
-        redrawn: frozenset[int],
+        redrawn_ids: frozenset[int],
     ) -> Change:
         """Return the change as measured now; an outline edited by a reader is decisive.
 
-        A candidate that is there no longer was merged into another one, or added and undone.
+        A candidate that is no longer listed was merged into another one, or added and undone.
         """
         if change.now is None:
             return change
         now = by_uid.get(review.part_of(change.now.tracking_uid))
         if now is None or now.tracking_uid != change.now.tracking_uid:
             return Change(change.before, None, () if now is None else (now.id,))
-        linked = {c.now.id for c in self.linked(change) if c.now is not None}
-        return replace(change, now=now, joint=None if linked & redrawn else change.joint)
+        linked_ids = {c.now.id for c in self.linked(change) if c.now is not None}
+        return replace(change, now=now, joint=None if linked_ids & redrawn_ids else change.joint)
 
     def together(self, change: Change) -> tuple[float, float] | None:
         """Return total ml, prior and now, of all lesions that merged with or split from this one.
@@ -315,39 +318,38 @@ class Comparison:
     def linked(self, change: Change) -> tuple[Change, ...]:
         """Return this change and those that share a lesion with it, directly or indirectly."""
         links = [(c, _sides(c)) for c in self.changes]
-        held = _sides(change)
+        group_sides = _sides(change)
         group: tuple[Change, ...] = (change,)
         while True:
-            found = tuple(c for c, sides in links if sides & held)
-            if len(found) <= len(group):
-                return group if len(found) < 2 else found
-            group = found
-            held = frozenset().union(*(_sides(c) for c in found))
+            extended = tuple(c for c, sides in links if sides & group_sides)
+            if len(extended) <= len(group):
+                return group if len(extended) < 2 else extended
+            group = extended
+            group_sides = frozenset().union(*(_sides(c) for c in extended))
 
     @property
     def tangled_now(self) -> tuple[str, ...]:
         """The tracking UIDs of lesions that merged or split since the prior examination."""
-        apart = (ChangeKind.SPLIT, ChangeKind.MERGED)
-        groups = (self.linked(c) for c in self.changes if c.kind in apart)
-        ends = (one for group in groups for c in group for one in (c.before, c.now))
-        return tuple(sorted({one.tracking_uid for one in ends if one is not None}))
+        tangled = (c for c in self.changes if c.kind in (ChangeKind.SPLIT, ChangeKind.MERGED))
+        groups = map(self.linked, tangled)
+        lesions = (lesion for group in groups for c in group for lesion in (c.before, c.now))
+        return tuple(sorted({lesion.tracking_uid for lesion in lesions if lesion is not None}))
 
     def tangled_since(
         self, number: int, volume: Callable[[Measured], float | None]
     ) -> frozenset[str]:
         """Return the tracking UIDs of lesions that merged or split after an examination.
 
-        Only of lesions of which `volume` is not 0: what is only oedema takes no part of an
-        enhancing sum with it.
+        Only of lesions of nonzero `volume`: a lesion of oedema alone changes no enhancing sum.
         """
-        found: set[str] = set()
-        tangled = (*(point.tangled for point in self.points[1:-1]), self.tangled_now)
-        ends = zip(pairwise(self.points), tangled, strict=True)
-        for (before, now), uids in list(ends)[number:]:
+        tangled_uids: set[str] = set()
+        uids_by_interval = (*(point.tangled for point in self.points[1:-1]), self.tangled_now)
+        intervals = zip(pairwise(self.points), uids_by_interval, strict=True)
+        for (before, now), uids in list(intervals)[number:]:
             lesions = (*before.lesions, *now.lesions)
-            there = {one.tracking_uid for one in lesions if volume(one) != 0}.intersection(uids)
-            found |= there if len(there) > 1 else set()
-        return frozenset(found)
+            affected = {m.tracking_uid for m in lesions if volume(m) != 0}.intersection(uids)
+            tangled_uids |= affected if len(affected) > 1 else set()
+        return frozenset(tangled_uids)
 
     def doubtful_since(self, number: int) -> tuple[int, ...]:
         """Return the later examinations that are registered doubtfully to the one before."""
@@ -359,7 +361,7 @@ class Comparison:
 
     @staticmethod
     def _since(number: int, earlier: Sequence[bool], last: bool) -> tuple[int, ...]:
-        return tuple(n for n, there in enumerate((*earlier, last)) if there and n > number)
+        return tuple(n for n, is_set in enumerate((*earlier, last)) if is_set and n > number)
 
     @property
     def makers(self) -> tuple[str, ...]:
@@ -376,27 +378,29 @@ class Comparison:
         """The extent of resection of the enhancing tumour, against the prior.
 
         None unless this examination is the first with a cavity, and enhancement was measured in
-        both: later ones show what grew since.
+        both: later examinations include regrowth.
         """
         before, last = self.points[-2:]
         if not last.cavity_ml or any(point.cavity_ml for point in self.points[:-1]):
             return None
-        first, left = before.enhancing_ml, last.enhancing_ml
-        return Resection(before.date, first, left) if first and left is not None else None
+        initial, residual = before.enhancing_ml, last.enhancing_ml
+        if initial and residual is not None:
+            return Resection(before.date, initial, residual)
+        return None
 
     def targets(self) -> tuple[str, ...]:
         """Return the tracking UIDs of the target lesions: the largest measurable ones.
 
-        Ranked by their product at the first examination at which they were measurable. One that
-        does not count at the latest examination that shows it is none.
+        Ranked by their product at the first examination at which they were measurable. A lesion
+        that does not count at the latest examination that shows it is excluded.
         """
-        counts = {one.tracking_uid: one.counts for p in self.points for one in p.lesions}
-        found: dict[str, float] = {}
-        for one in (one for point in self.points for one in point.lesions):
-            may = one.measurable and one.counts and counts[one.tracking_uid]
-            if may and one.product_mm2 is not None:
-                found.setdefault(one.tracking_uid, one.product_mm2)
-        return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])
+        counts = {lesion.tracking_uid: lesion.counts for p in self.points for lesion in p.lesions}
+        products: dict[str, float] = {}
+        for lesion in (lesion for point in self.points for lesion in point.lesions):
+            is_eligible = lesion.measurable and lesion.counts and counts[lesion.tracking_uid]
+            if is_eligible and lesion.product_mm2 is not None:
+                products.setdefault(lesion.tracking_uid, lesion.product_mm2)
+        return tuple(sorted(products, key=lambda uid: -products[uid])[:TARGETS])
 
     def sums(self) -> tuple[tuple[float | None, float | None], ...]:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
@@ -408,15 +412,15 @@ class Comparison:
         targets = self.targets()
         rows: list[tuple[float | None, float | None]] = []
         for number, point in enumerate(self.points):
-            there = [one for uid in targets if (one := point.lesion(uid)) is not None]
+            lesions = [lesion for uid in targets if (lesion := point.lesion(uid)) is not None]
             tangled = not self.tangled_since(number, enhancing_ml).isdisjoint(targets)
-            if tangled or point.contrast is False or not all(one.counts for one in there):
+            if tangled or point.contrast is False or not all(lesion.counts for lesion in lesions):
                 rows.append((None, None))
                 continue
-            volumes = [enhancing_ml(one) for one in there]
+            volumes = [enhancing_ml(lesion) for lesion in lesions]
             products = [
-                0.0 if volume == 0 else volume and one.product_mm2
-                for volume, one in zip(volumes, there, strict=True)
+                0.0 if volume == 0 else volume and lesion.product_mm2
+                for volume, lesion in zip(volumes, lesions, strict=True)
             ]
             rows.append((_total(products), _total(volumes)))
         return tuple(rows)
@@ -429,13 +433,13 @@ class Comparison:
     def curve(self, tracking_uid: str) -> Iterator[tuple[int, float]]:
         """Yield the number of each examination at which a lesion was found, and its ml.
 
-        Between the first and the last of them it is 0 ml where it was gone.
+        Between the first and the last of them it is 0 ml where the lesion was not flagged.
         """
-        found = [point.lesion(tracking_uid) for point in self.points]
-        there = [number for number, one in enumerate(found) if one is not None]
-        for number in range(there[0], there[-1] + 1) if there else ():
-            one = found[number]
-            volume = 0.0 if one is None else one.whole_ml
+        lesions = [point.lesion(tracking_uid) for point in self.points]
+        numbers = [number for number, lesion in enumerate(lesions) if lesion is not None]
+        for number in range(numbers[0], numbers[-1] + 1) if numbers else ():
+            lesion = lesions[number]
+            volume = 0.0 if lesion is None else lesion.whole_ml
             if volume is not None:
                 yield number, volume
 
@@ -445,52 +449,52 @@ class Comparison:
         If a date is unknown or out of order, examinations are one unit apart.
         """
         try:
-            found = [date.fromisoformat(point.date).toordinal() for point in self.points]
+            ordinals = [date.fromisoformat(point.date).toordinal() for point in self.points]
         except ValueError:
-            found = []
-        if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
+            ordinals = []
+        if not ordinals or any(b < a for a, b in pairwise(ordinals)) or ordinals[0] == ordinals[-1]:
             return tuple(float(n) for n in range(len(self.points)))
-        return tuple(float(day - found[0]) for day in found)
+        return tuple(float(ordinal - ordinals[0]) for ordinal in ordinals)
 
 
-def _added(one: Measured, whole: Change | None) -> Change:
-    """Return the change of a lesion that a reader added, or split from that of another change."""
-    if whole is None:
-        return Change(None, one)
-    before = () if whole.before is None else (whole.before.id,)
-    return Change(None, one, (*before, *whole.beside))
+def _added(lesion: Measured, origin: Change | None) -> Change:
+    """Return the change of a lesion that a reader added or split from another change's lesion."""
+    if origin is None:
+        return Change(None, lesion)
+    before = () if origin.before is None else (origin.before.id,)
+    return Change(None, lesion, (*before, *origin.beside))
 
 
 def _redrawn(before: Measured, now: Measured | None) -> bool:
     """Return whether a lesion's volume changed by more than rounding."""
-    volumes = [0.0 if one is None else one.whole_ml or 0.0 for one in (before, now)]
+    volumes = [0.0 if lesion is None else lesion.whole_ml or 0.0 for lesion in (before, now)]
     return abs(volumes[0] - volumes[1]) > _ROUNDED_ML
 
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:
     """Return the lesions of a change as (before or now, id)."""
-    own = (("before", change.before), ("now", change.now))
-    there = {(side, one.id) for side, one in own if one is not None}
-    other = "before" if change.now is not None else "now"
-    return frozenset(there | {(other, n) for n in change.beside})
+    by_side = (("before", change.before), ("now", change.now))
+    lesions = {(side, lesion.id) for side, lesion in by_side if lesion is not None}
+    other_side = "before" if change.now is not None else "now"
+    return frozenset(lesions | {(other_side, n) for n in change.beside})
 
 
-def enhancing_ml(one: Measured) -> float | None:
+def enhancing_ml(lesion: Measured) -> float | None:
     """Return the enhancing volume of a lesion; None if unknown."""
-    return one.volume_ml.get(Region.ET)
+    return lesion.volume_ml.get(Region.ET)
 
 
 def _total(values: Sequence[float | None]) -> float | None:
     """Return the sum; None if a value is unknown."""
-    known = [one for one in values if one is not None]
-    return sum(known) if len(known) == len(values) else None
+    known_values = [value for value in values if value is not None]
+    return sum(known_values) if len(known_values) == len(values) else None
 
 
-def own_uids(found: Comparison | None) -> Mapping[str, str]:
+def own_uids(comparison: Comparison | None) -> Mapping[str, str]:
     """Return the result's own tracking UID by the one taken from a prior; empty without a prior."""
-    return {} if found is None else found.own_uids
+    return {} if comparison is None else comparison.own_uids
 
 
-def compared_uids(found: Comparison | None) -> Mapping[str, str]:
+def compared_uids(comparison: Comparison | None) -> Mapping[str, str]:
     """Return the tracking UID taken from a prior by the result's own; empty without a prior."""
-    return {own: uid for uid, own in own_uids(found).items()}
+    return {own: uid for uid, own in own_uids(comparison).items()}

@@ -13,7 +13,7 @@ from lesionlens.base.records.findings import Length, Point
 
 @dataclass(frozen=True, slots=True)
 class GoneLesion:
-    """Where a lesion was, so that it is recognised if it is flagged again."""
+    """Position of a lesion that is no longer flagged, for matching if it is flagged again."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -21,11 +21,11 @@ class GoneLesion:
     at_mm: Point
     """(3,): where its centroid would lie in the examination that does not show it, RAS+ mm."""
     radius_mm: Length
-    """Of a ball of its volume."""
+    """Radius of a ball of the lesion's volume."""
 
-    def moved(self, how: Affine) -> Self:
-        """Return it in the RAS+ mm of another examination."""
-        x, y, z = apply(how, self.at_mm).tolist()
+    def moved(self, transform: Affine) -> Self:
+        """Return the lesion in RAS+ mm of another examination."""
+        x, y, z = apply(transform, self.at_mm).tolist()
         return replace(self, at_mm=(x, y, z))
 
 

@@ -10,7 +10,7 @@ from lesionlens.base.files.file_fields import STRICT, Decimals
 
 
 class Unmeasurable(StrEnum):
-    """Why a change cannot be measured with one criterion; the value is the key in files."""
+    """Reason why a change cannot be measured with one criterion; the value is the key in files."""
 
     PROBABILITIES = "no_probabilities"
     OUTLINES = "outlines_disagree"
@@ -42,11 +42,11 @@ class JointChange:
     plus_minus: Annotated[float, Decimals(2)] | None
     """Error margin in points of `percent`, from most synthetic pairs."""
     reason: Unmeasurable | None = None
-    """Why there is no figure."""
+    """Reason why `percent` is None."""
 
     @classmethod
     def unknown(cls, reason: Unmeasurable) -> JointChange:
-        """Return one that cannot be measured."""
+        """Return a change that cannot be measured."""
         return cls(None, None, reason)
 
     @property

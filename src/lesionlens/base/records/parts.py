@@ -45,7 +45,7 @@ MAPS = (
     "followup.json",
 )
 """Other files that are read when a result is opened."""
-_LATER = re.compile(
+_WRITTEN_LATER = re.compile(
     r"review\.json|sent\.json|review_edits/[0-9a-f]{64}\.nii\.gz|earlier_reviews/.*"
 )
 
@@ -98,7 +98,7 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
     Returns
     -------
     tuple of str
-        Notices: that an earlier release listed no files; which other files of the result were
+        Notices: that an earlier release listed no files, and other files of the result that were
         changed or are missing.
 
     Raises
@@ -111,15 +111,15 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
         return (UNLISTED,)
     if not all(map(is_inside, (row.file for row in run.files))):
         raise unreadable_part(folder / "run.json")
-    listed = {row.file: row.sha256 for row in run.files if not _LATER.fullmatch(row.file)}
+    digests = {row.file: row.sha256 for row in run.files if not _WRITTEN_LATER.fullmatch(row.file)}
     used = set(names)
-    there = {name for name in used if (folder / name).exists()}
-    altered = sorted(_changed(folder, listed, there & set(listed)))
+    present = {name for name in used if (folder / name).exists()}
+    altered = sorted(_changed(folder, digests, present & set(digests)))
     if altered:
         raise AlteredResultError(tuple(altered), "files that were changed since")
-    if foreign := sorted(there - set(listed)):
+    if foreign := sorted(present - set(digests)):
         raise AlteredResultError(tuple(foreign), "files that do not belong to the result")
-    return tuple(_file_notices(folder, listed, used))
+    return tuple(_file_notices(folder, digests, used))
 
 
 def check_objects(result: Path) -> tuple[str, ...]:
@@ -142,8 +142,8 @@ def check_objects(result: Path) -> tuple[str, ...]:
     ReadError
         run.json is damaged.
     """
-    own = result.resolve()
-    folder = own.parent if own.name == "dicom" else own
+    resolved = result.resolve()
+    folder = resolved.parent if resolved.name == "dicom" else resolved
     if not (folder / "run.json").is_file():
         return ()
     run = read_run_file(folder)
@@ -155,39 +155,39 @@ def check_objects(result: Path) -> tuple[str, ...]:
 
 def unreadable_part(path: Path, error: Exception | None = None) -> ReadError:
     """Return the error for a file that is not part of a LesionLens result."""
-    where = ""
+    detail = ""
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = f" ({'.'.join(map(str, first['loc']))}: {first['type']})"
-        if (first["loc"], first["type"]) == (("schema",), "literal_error"):
+        first_error = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        detail = f" ({'.'.join(map(str, first_error['loc']))}: {first_error['type']})"
+        if (first_error["loc"], first_error["type"]) == (("schema",), "literal_error"):
             return ReadError(
                 found=f"{path.name} of another version of LesionLens",
                 expected="a result of this version or an earlier one",
                 next_step="Update LesionLens, or analyse the study again",
             )
     return ReadError(
-        found=f"no readable {path.name} in the result folder{where}",
+        found=f"no readable {path.name} in the result folder{detail}",
         expected="a folder that LesionLens wrote",
         next_step="Choose another folder, or analyse the study again",
     )
 
 
-def _changed(folder: Path, listed: Mapping[str, str], names: Collection[str]) -> list[str]:
+def _changed(folder: Path, digests: Mapping[str, str], names: Collection[str]) -> list[str]:
     return [
         name
         for name in names
-        if not (folder / name).is_file() or sha256_of(folder / name) != listed[name]
+        if not (folder / name).is_file() or sha256_of(folder / name) != digests[name]
     ]
 
 
-def _file_notices(folder: Path, listed: Mapping[str, str], used: Collection[str]) -> list[str]:
+def _file_notices(folder: Path, digests: Mapping[str, str], used: Collection[str]) -> list[str]:
     """Return notices about other files of the result that are missing or were changed."""
-    gone = sorted(name for name in listed if not (folder / name).exists())
-    others = [name for name in listed if name not in used and name not in gone]
-    altered = sorted(_changed(folder, listed, others))
+    missing = sorted(name for name in digests if not (folder / name).exists())
+    unused = [name for name in digests if name not in used and name not in missing]
+    altered = sorted(_changed(folder, digests, unused))
     notices = []
-    if gone:
-        notices.append(f"Files of the result are no longer there: {', '.join(gone)}")
+    if missing:
+        notices.append(f"Files of the result are no longer there: {', '.join(missing)}")
     if altered:
         notices.append(
             f"Changed since the result was written, and not used: {', '.join(altered)}. They may "

@@ -22,9 +22,9 @@ _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "ł": "l", "đ": "d"})
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _NAME_PARTS = 5
-_PREFIX = 3  # a title such as "Dr", which may be missing
-_SHOWN = 5  # values of a field shown to the user
-_COMPARED = 20  # at most this many patients are compared
+_PREFIX_INDEX = 3  # a title such as "Dr", which may be missing
+_MAX_VALUES = 5  # values of a field shown to the user
+_MAX_COMPARED = 20  # at most this many patients are compared
 
 
 class PatientField(StrEnum):
@@ -39,10 +39,10 @@ class PatientField(StrEnum):
     @property
     def display_name(self) -> str:
         """The attribute's name in plain words."""
-        return _WORDS[self]
+        return _DISPLAY_NAMES[self]
 
 
-_WORDS = {
+_DISPLAY_NAMES = {
     PatientField.ID: "patient ID",
     PatientField.ISSUER: "issuer of the patient ID",
     PatientField.NAME: "name",
@@ -132,10 +132,10 @@ class Patient:
             agreeing=tuple(field for field, same in equal.items() if same),
             one_sided=tuple(
                 field
-                for field, mine, theirs in zip(
+                for field, value, other_value in zip(
                     PatientField, self.values(), other.values(), strict=True
                 )
-                if bool(mine) != bool(theirs)
+                if bool(value) != bool(other_value)
             ),
         )
 
@@ -177,18 +177,18 @@ def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[P
         patient ID, return the missing ones: such files cannot be attributed.
     """
     distinct = list(dict.fromkeys(patients))
-    found: set[PatientField] = set()
+    conflicting: set[PatientField] = set()
     missing: set[PatientField] = set()
-    for index, one in enumerate(distinct):
-        if found and index > _COMPARED:
+    for index, patient in enumerate(distinct):
+        if conflicting and index > _MAX_COMPARED:
             break
-        for other in distinct[: min(index, _COMPARED)]:
-            compared = one.compared(other)
-            found.update(compared.conflicts)
-            unknown = compared.agreement is IdentityMatch.UNKNOWN
-            if gaps and (unknown or PatientField.ID in compared.one_sided):
-                missing.update(compared.one_sided)
-    return tuple(field for field in PatientField if field in (found or missing))
+        for other in distinct[: min(index, _MAX_COMPARED)]:
+            comparison = patient.compared(other)
+            conflicting.update(comparison.conflicts)
+            unknown = comparison.agreement is IdentityMatch.UNKNOWN
+            if gaps and (unknown or PatientField.ID in comparison.one_sided):
+                missing.update(comparison.one_sided)
+    return tuple(field for field in PatientField if field in (conflicting or missing))
 
 
 def settle(
@@ -225,23 +225,23 @@ def settle(
     PatientConflictError
         Something differs and was not confirmed.
     """
-    named = tuple(fields)
-    if not named:
+    differing = tuple(fields)
+    if not differing:
         return ""
     if not confirmed:
         raise PatientConflictError(
-            tuple(field.display_name for field in named),
+            tuple(field.display_name for field in differing),
             found=f"more than one patient, or an incomplete identity, in {between}: "
-            f"{in_words(named)} differ{'' if len(named) > 1 else 's'}",
+            f"{in_words(differing)} differ{'' if len(differing) > 1 else 's'}",
             expected="one patient",
             next_step=f"{advice}; if you are sure that it is one person, confirm it with "
             "--same-patient",
             in_window=in_window or advice,
-            values=_values_of(named, dict.fromkeys(patients)),
+            values=_values_of(differing, dict.fromkeys(patients)),
         )
-    words = in_words(named)
+    names = in_words(differing)
     return (
-        f"{words[0].upper()}{words[1:]} differ{'' if len(named) > 1 else 's'} in {between}; "
+        f"{names[0].upper()}{names[1:]} differ{'' if len(differing) > 1 else 's'} in {between}; "
         "a person confirmed that it is the same patient (--same-patient)."
     )
 
@@ -250,9 +250,11 @@ def _values_of(
     fields: Iterable[PatientField], patients: Collection[Patient]
 ) -> tuple[tuple[str, ...], ...]:
     """Return the first few different values of each field."""
-    places = list(PatientField)
+    field_order = list(PatientField)
     return tuple(
-        tuple(dict.fromkeys(one.values()[places.index(field)] for one in patients))[:_SHOWN]
+        tuple(dict.fromkeys(patient.values()[field_order.index(field)] for patient in patients))[
+            :_MAX_VALUES
+        ]
         for field in fields
     )
 
@@ -268,36 +270,36 @@ def _stripped(value: Any) -> str:
 
 
 def _day(text: str) -> str:
-    found = iso_date(text.replace(".", "").replace("/", ""))
-    return "" if found.startswith("0000") else found
+    day = iso_date(text.replace(".", "").replace("/", ""))
+    return "" if day.startswith("0000") else day
 
 
-def _equal(one: str, other: str) -> bool | None:
+def _equal(value: str, other_value: str) -> bool | None:
     """Return whether two values are equal; None if one is missing."""
-    return one == other if one and other else None
+    return value == other_value if value and other_value else None
 
 
-def _equal_names(one: str, other: str) -> bool | None:
+def _equal_names(name: str, other_name: str) -> bool | None:
     """Return whether two names are spelt the same in every alphabet that both have."""
-    pairs = zip(one.split("="), other.split("="), strict=False)
-    found = [_equal_spelling(mine, theirs) for mine, theirs in pairs]
-    decided = [same for same in found if same is not None]
+    pairs = zip(name.split("="), other_name.split("="), strict=False)
+    outcomes = [_equal_spelling(spelling, other_spelling) for spelling, other_spelling in pairs]
+    decided = [same for same in outcomes if same is not None]
     return all(decided) if decided else None
 
 
-def _equal_spelling(one: str, other: str) -> bool | None:
-    mine, theirs = _parts(one), _parts(other)
-    if not any(map(_letters, mine)) or not any(map(_letters, theirs)):
+def _equal_spelling(name: str, other_name: str) -> bool | None:
+    parts, other_parts = _parts(name), _parts(other_name)
+    if not any(map(_letters, parts)) or not any(map(_letters, other_parts)):
         return None
-    if not any(map(_letters, mine[1:])) or not any(map(_letters, theirs[1:])):
-        words, others = _words(one), _words(other)  # "Roe Jane" for "Roe^Jane"
-        return words <= others or others <= words
-    compared = (
+    if not any(map(_letters, parts[1:])) or not any(map(_letters, other_parts[1:])):
+        words, other_words = _words(name), _words(other_name)  # "Roe Jane" for "Roe^Jane"
+        return words <= other_words or other_words <= words
+    matches = (
         not (_letters(a) and _letters(b)) or bool(_spellings(a) & _spellings(b))
-        for index, (a, b) in enumerate(zip(mine, theirs, strict=True))
-        if index != _PREFIX
+        for index, (a, b) in enumerate(zip(parts, other_parts, strict=True))
+        if index != _PREFIX_INDEX
     )
-    return all(compared)
+    return all(matches)
 
 
 def _parts(name: str) -> list[str]:
@@ -306,7 +308,7 @@ def _parts(name: str) -> list[str]:
 
 def _words(name: str) -> frozenset[str]:
     parts = _parts(name)
-    del parts[_PREFIX]
+    del parts[_PREFIX_INDEX]
     words = re.split(r"[\s,]+", " ".join(parts))
     return frozenset(min(_spellings(word)) for word in words if _letters(word))
 
@@ -319,6 +321,8 @@ def _spellings(text: str) -> frozenset[str]:
 
 def _letters(text: str) -> str:
     """Return letters and digits without accents, case, spaces or punctuation."""
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    bare = unicodedata.normalize("NFC", _ACCENTS.sub("", apart))  # other scripts keep their marks
-    return "".join(char for char in bare if unicodedata.category(char)[0] in "LMN")
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    unaccented = unicodedata.normalize(
+        "NFC", _ACCENTS.sub("", decomposed)
+    )  # other scripts keep their marks
+    return "".join(char for char in unaccented if unicodedata.category(char)[0] in "LMN")

@@ -164,7 +164,7 @@ class ClassProbabilities:
     grid: Grid
     """Grid of the voxels; axis-aligned RAS+."""
     apart: float = 0.0
-    """Tumour share up to which a candidate is listed apart, as whoever made the engine measured it;
+    """Tumour share up to which a candidate is listed apart, as measured by the engine's authors;
     0 lists none apart."""
 
 
@@ -223,10 +223,10 @@ class QuestionTime:
     """Time of one perturbed prediction, as measured on this study."""
 
     @staticmethod
-    def left_out(what: Sequence[str]) -> str:
+    def left_out(names: Sequence[str]) -> str:
         """Return the notice that predictions were skipped for lack of time."""
         return (
-            f"Left out, as the time for asking this network did not suffice: {', '.join(what)}. "
+            f"Left out, as the time for asking this network did not suffice: {', '.join(names)}. "
             "Allow more with --patience (that of `serve`, where a server was asked), or with "
             "BundleEngine(..., patience_s=...)"
         )

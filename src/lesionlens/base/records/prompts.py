@@ -22,8 +22,8 @@ Voxel = tuple[int, int, int]
 Points = NDArray[np.int64]
 LOOK_MM = 48.0
 """A correction changes voxels within this distance of its prompts, along each axis."""
-_MIN_CORNERS, _OF_A_LASSO, _SPINE, _BESIDE_VOX = 3, 24, 0.7, 3
-_LARGEST = 20_000
+_MIN_CORNERS, _LASSO_POINTS, _MEDIAL_FRACTION, _RING_DISTANCE_VOX = 3, 24, 0.7, 3
+_MAX_VOXELS = 20_000
 """Maximum number of prompted voxels."""
 
 
@@ -60,56 +60,67 @@ class Prompts:
         """
         try:
             return cls(
-                tuple((_voxel(at), _kind(yes)) for at, yes in points),
-                tuple((tuple(map(_voxel, line)), _kind(yes)) for line, yes in scribbles),
-                None if box is None else _corners(*map(_voxel, box)),
-                _closed(tuple(map(_voxel, lasso))),
+                tuple((_voxel(voxel), _kind(foreground)) for voxel, foreground in points),
+                tuple(
+                    (tuple(map(_voxel, line)), _kind(foreground)) for line, foreground in scribbles
+                ),
+                None if box is None else _box_corners(*map(_voxel, box)),
+                _checked_lasso(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
         except (TypeError, ValueError, OverflowError) as error:
             raise _unreadable(str(error)) from error
 
-    def voxels(self, belongs: bool) -> Points:
+    def voxels(self, foreground: bool) -> Points:
         """Return the (N, 3) foreground voxels, or the background ones.
 
-        A box or a lasso marks its middle as foreground and its frame as background.
+        A box or a lasso marks its centre as foreground and its frame as background.
         """
-        found = [at for at, yes in self.points if yes == belongs]
-        found += [at for line, yes in self.scribbles if yes == belongs for at in line]
+        voxels = [voxel for voxel, is_foreground in self.points if is_foreground == foreground]
+        voxels += [
+            voxel
+            for line, is_foreground in self.scribbles
+            if is_foreground == foreground
+            for voxel in line
+        ]
         if self.box is not None:
-            found += _of_box(self.box, belongs)
+            voxels += _box_voxels(self.box, foreground)
         if self.lasso:
-            found += _of_lasso(self.lasso, belongs)
-        if len(found) > _LARGEST:
+            voxels += _lasso_voxels(self.lasso, foreground)
+        if len(voxels) > _MAX_VOXELS:
             raise UnusableInputError(
-                found=f"{len(found)} voxels pointed at",
-                expected=f"at most {_LARGEST}",
+                found=f"{len(voxels)} voxels pointed at",
+                expected=f"at most {_MAX_VOXELS}",
                 next_step="Give an outline as `start` instead of a scribble over all of it",
             )
-        return np.array(list(dict.fromkeys(found)), np.int64).reshape(-1, 3)
+        return np.array(list(dict.fromkeys(voxels)), np.int64).reshape(-1, 3)
 
     def moved(self, index_map: Affine) -> Prompts:
         """Return the prompts in voxels of another grid whose voxels coincide with these."""
 
-        def there(at: Voxel) -> Voxel:
-            i, j, k = nearest(index_map, at).tolist()
+        def to_other_grid(voxel: Voxel) -> Voxel:
+            i, j, k = nearest(index_map, voxel).tolist()
             return i, j, k
 
         return Prompts(
-            tuple((there(at), yes) for at, yes in self.points),
-            tuple((tuple(map(there, line)), yes) for line, yes in self.scribbles),
-            None if self.box is None else (there(self.box[0]), there(self.box[1])),
-            tuple(map(there, self.lasso)),
+            tuple((to_other_grid(voxel), foreground) for voxel, foreground in self.points),
+            tuple(
+                (tuple(map(to_other_grid, line)), foreground) for line, foreground in self.scribbles
+            ),
+            None if self.box is None else (to_other_grid(self.box[0]), to_other_grid(self.box[1])),
+            tuple(map(to_other_grid, self.lasso)),
             self.region,
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
         return {
-            "points": [[list(at), yes] for at, yes in self.points],
-            "scribbles": [[[list(at) for at in line], yes] for line, yes in self.scribbles],
+            "points": [[list(voxel), foreground] for voxel, foreground in self.points],
+            "scribbles": [
+                [[list(voxel) for voxel in line], foreground] for line, foreground in self.scribbles
+            ],
             "box": None if self.box is None else [list(corner) for corner in self.box],
-            "lasso": [list(at) for at in self.lasso],
+            "lasso": [list(voxel) for voxel in self.lasso],
             "region": None if self.region is None else self.region.value,
         }
 
@@ -120,19 +131,19 @@ class Prompts:
         Raises
         ------
         UnusableInputError
-            They are none, or a value is not a valid voxel, box or region.
+            `values` are no prompts, or a value is not a valid voxel, box or region.
         """
-        held: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
-        missing = {"points", "scribbles", "box", "region"} - set(held)
+        fields: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
+        missing = {"points", "scribbles", "box", "region"} - set(fields)
         if missing:
             raise _unreadable(f"without {', '.join(sorted(missing))}")
-        lasso = held.get("lasso", ())
-        return cls.of(held["points"], held["scribbles"], held["box"], lasso, held["region"])
+        lasso = fields.get("lasso", ())
+        return cls.of(fields["points"], fields["scribbles"], fields["box"], lasso, fields["region"])
 
 
-def _unreadable(why: str) -> UnusableInputError:
+def _unreadable(reason: str) -> UnusableInputError:
     return UnusableInputError(
-        found=f"prompts that cannot be read ({why})",
+        found=f"prompts that cannot be read ({reason})",
         expected="points=[((i, j, k), True)], scribbles=[([(i, j, k), ...], True)], "
         "box=((i, j, k), (i, j, k)), lasso=[(i, j, k), ...] on one slice, region 'wt', "
         "'tc' or 'et'",
@@ -140,72 +151,72 @@ def _unreadable(why: str) -> UnusableInputError:
     )
 
 
-def _voxel(at: Sequence[int]) -> Voxel:
-    i, j, k = at
+def _voxel(index: Sequence[int]) -> Voxel:
+    i, j, k = index
     if any(int(v) != v for v in (i, j, k)):
-        raise ValueError(f"{tuple(at)} is no voxel")
+        raise ValueError(f"{tuple(index)} is no voxel")
     return int(i), int(j), int(k)
 
 
 def _kind(foreground: object) -> bool:
-    """Return True or False; a word such as "no" would be true."""
+    """Return True or False; refuse text, as bool("no") is True."""
     if not isinstance(foreground, (bool, np.bool_, int, np.integer)) or foreground not in (0, 1):
         raise ValueError(f"{foreground!r} is neither True nor False")
     return bool(foreground)
 
 
-def _of_box(box: tuple[Voxel, Voxel], belongs: bool) -> list[Voxel]:
+def _box_voxels(box: tuple[Voxel, Voxel], foreground: bool) -> list[Voxel]:
     low = tuple(min(a, b) for a, b in zip(*box, strict=True))
     high = tuple(max(a, b) for a, b in zip(*box, strict=True))
-    if belongs:
+    if foreground:
         i, j, k = ((a + b) // 2 for a, b in zip(low, high, strict=True))
         return [(i, j, k)]
-    thick = [a != b for a, b in zip(low, high, strict=True)]  # a slice has no frame across it
+    extended = [a != b for a, b in zip(low, high, strict=True)]  # a slice has no frame across it
     edges = [
-        (a - 1, (a + b) // 2, b + 1) if wide else (a,)
-        for a, b, wide in zip(low, high, thick, strict=True)
+        (a - 1, (a + b) // 2, b + 1) if is_wide else (a,)
+        for a, b, is_wide in zip(low, high, extended, strict=True)
     ]
-    middle = tuple(edge[len(edge) // 2] for edge in edges)
-    return [(i, j, k) for i, j, k in product(*edges) if (i, j, k) != middle]
+    centre = tuple(edge[len(edge) // 2] for edge in edges)
+    return [(i, j, k) for i, j, k in product(*edges) if (i, j, k) != centre]
 
 
-def _corners(one: Voxel, other: Voxel) -> tuple[Voxel, Voxel]:
-    return one, other
+def _box_corners(first: Voxel, second: Voxel) -> tuple[Voxel, Voxel]:
+    return first, second
 
 
-def _closed(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
+def _checked_lasso(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
     if line and (len(set(line)) < _MIN_CORNERS or min(np.ptp(np.array(line), axis=0)) > 0):
         raise ValueError("a lasso has three corners or more, all on one slice")
     return line
 
 
-def _of_lasso(line: tuple[Voxel, ...], belongs: bool) -> list[Voxel]:
+def _lasso_voxels(line: tuple[Voxel, ...], foreground: bool) -> list[Voxel]:
     """Return the medial voxels inside a lasso, or a ring just outside."""
     corners = np.array(line)
-    across = int(np.argmin(np.ptp(corners, axis=0)))
-    axes = [axis for axis in range(3) if axis != across]
-    low = corners[:, axes].min(0) - _BESIDE_VOX - 1
-    shape = np.ptp(corners[:, axes], axis=0) + 2 * _BESIDE_VOX + 3
-    inside = _polygon(corners[:, axes] - low, (int(shape[0]), int(shape[1])))
-    if belongs:
-        deep = ndimage.distance_transform_edt(inside)
-        chosen = deep >= max(_SPINE * float(deep.max()), 1.0)
+    normal_axis = int(np.argmin(np.ptp(corners, axis=0)))
+    axes = [axis for axis in range(3) if axis != normal_axis]
+    origin = corners[:, axes].min(0) - _RING_DISTANCE_VOX - 1
+    shape = np.ptp(corners[:, axes], axis=0) + 2 * _RING_DISTANCE_VOX + 3
+    inside = _polygon_mask(corners[:, axes] - origin, (int(shape[0]), int(shape[1])))
+    if foreground:
+        depth = ndimage.distance_transform_edt(inside)
+        selected = depth >= max(_MEDIAL_FRACTION * float(depth.max()), 1.0)
     else:
-        beside = ndimage.binary_dilation(inside, iterations=_BESIDE_VOX)
-        chosen = beside & ~ndimage.binary_dilation(inside, iterations=_BESIDE_VOX - 1)
-    places = np.argwhere(chosen)[:: max(1, int(chosen.sum()) // _OF_A_LASSO)] + low
-    whole = np.insert(places, across, corners[0, across], axis=1)
-    return [(i, j, k) for i, j, k in whole.tolist()]
+        dilated = ndimage.binary_dilation(inside, iterations=_RING_DISTANCE_VOX)
+        selected = dilated & ~ndimage.binary_dilation(inside, iterations=_RING_DISTANCE_VOX - 1)
+    pixels = np.argwhere(selected)[:: max(1, int(selected.sum()) // _LASSO_POINTS)] + origin
+    voxels = np.insert(pixels, normal_axis, corners[0, normal_axis], axis=1)
+    return [(i, j, k) for i, j, k in voxels.tolist()]
 
 
-def _polygon(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _polygon_mask(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Fill a closed line on a slice: even-odd rule at voxel centres, border included."""
-    out = filled_polygon(corners, shape)
+    filled = filled_polygon(corners, shape)
     for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         steps = int(max(abs(c - a), abs(d - b))) + 1
-        along = np.rint(np.linspace((a, b), (c, d), steps)).astype(int)
-        out[tuple(along.T)] = True
-    return out
+        pixels = np.rint(np.linspace((a, b), (c, d), steps)).astype(int)
+        filled[tuple(pixels.T)] = True
+    return filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +227,15 @@ class PromptRound:
 
     kind: PromptKind
     foreground: tuple[Voxel, ...]
-    """All foreground voxels so far that hold for the region."""
+    """All foreground voxels so far for the region."""
     background: tuple[Voxel, ...]
-    """All background voxels so far that hold for the region."""
+    """All background voxels so far for the region."""
     region: Region | None
     """The intended region; None for the object at the prompts."""
     paint: int
     """`base.labels.Label` for added voxels without a predicted label."""
     seconds: Annotated[float, Decimals(1, 0.0)]
-    """Seconds since the outline was begun."""
+    """Seconds since work on the outline started."""
     made_by: str = ""
     """As in `PromptResponse`; empty in reviews of earlier releases."""
 
@@ -234,18 +245,22 @@ def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
 
     Examples
     --------
-    >>> one = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5)
-    >>> prompts_in_words([one, one])
+    >>> point = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5)
+    >>> prompts_in_words([point, point])
     '2 prompts (2 point), 4.5 s, for the whole tumour'
     """
     if not rounds:
         return ""
-    kinds = Counter(one.kind.value for one in rounds)
-    each = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    named = dict.fromkeys(one.region.display_name for one in rounds if one.region is not None)
-    meant = f", for the {' and the '.join(named)}" if named else ""
+    kinds = Counter(prompt_round.kind.value for prompt_round in rounds)
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    regions = dict.fromkeys(
+        prompt_round.region.display_name
+        for prompt_round in rounds
+        if prompt_round.region is not None
+    )
+    purpose = f", for the {' and the '.join(regions)}" if regions else ""
     plural = "" if len(rounds) == 1 else "s"
-    return f"{len(rounds)} prompt{plural} ({each}), {rounds[-1].seconds:g} s{meant}"
+    return f"{len(rounds)} prompt{plural} ({counts}), {rounds[-1].seconds:g} s{purpose}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,7 +272,7 @@ class PromptRequest:
     background: Points
     """(M, 3): background."""
     outline: NDArray[np.bool_] | None = None
-    """(I, J, K): the current outline; None to begin without one."""
+    """(I, J, K): the current outline; None to start without one."""
     region: Region | None = None
     """The intended region; None for the object at the prompts."""
 
@@ -275,13 +290,13 @@ class PromptResponse:
     settled: NDArray[np.bool_]
     """(i, j, k): voxels that could not change because the outline there is kept."""
     made_by: str = ""
-    """Release and networks that may answer, with their weights; others may answer otherwise."""
+    """Release and networks, with their weights; others may return other voxels."""
 
     def mask_over(self, outline: NDArray[np.bool_] | None, shape: Shape3) -> NDArray[np.bool_]:
         """Return the mask on the whole grid; outside the box it is the previous outline."""
-        out = np.zeros(shape, bool) if outline is None else outline.copy()
-        out[self.box] = self.probability >= 0.5
-        return out
+        mask = np.zeros(shape, bool) if outline is None else outline.copy()
+        mask[self.box] = self.probability >= 0.5
+        return mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)

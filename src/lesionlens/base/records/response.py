@@ -125,8 +125,8 @@ class ResponseDraft:
         """
         if self.category is None:
             return f"Nothing proposed: enter {' and '.join(self.missing)}"
-        named = f"{self.category} ({self.category.display_name})"
-        return f"Proposed: {named}, a draft until a reader signs"
+        category = f"{self.category} ({self.category.display_name})"
+        return f"Proposed: {category}, a draft until a reader signs"
 
 
 RESPONSE_BASIS_FIELDS = (
@@ -158,7 +158,7 @@ class SignedMeasure:
     perpendicular_mm: float | None
 
     def same(self, other: SignedMeasure) -> bool:
-        """Return whether the other one is the same lesion with the same figures."""
+        """Return whether both are of the same lesion with the same figures."""
         if (self.ago, self.tracking_uid) != (other.ago, other.tracking_uid):
             return False
         return all(
@@ -174,7 +174,7 @@ class SignedMeasure:
 
 def in_order(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
     """Return measurements in the order in which they are stored and compared."""
-    return tuple(sorted(measures, key=lambda one: (-one.ago, one.tracking_uid)))
+    return tuple(sorted(measures, key=lambda measure: (-measure.ago, measure.tracking_uid)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ WHOLE_STUDY = "study"
 CAVITY = "resection cavity"
 """Used in place of a tracking UID in an event about the resection cavity."""
 NO_CANDIDATE = frozenset({WHOLE_STUDY, CAVITY})
-"""What an event may be about besides candidates and marks."""
+"""Subjects of an event besides candidates and marks."""
 MAX_REASON = 10_000
 """Maximum characters of a reason; longer ones could not be laid out in a report."""
 
@@ -63,7 +63,7 @@ class Outline:
 
     @cached_property
     def is_empty(self) -> bool:
-        """Whether no voxel is left."""
+        """Whether the outline contains no voxel."""
         return not self.labels.any()
 
     @cached_property
@@ -77,7 +77,8 @@ class Outline:
     def box(self) -> tuple[slice, slice, slice]:
         """The box on the native grid."""
         i, j, k = (
-            slice(at, at + size) for at, size in zip(self.corner, self.labels.shape, strict=True)
+            slice(start, start + size)
+            for start, size in zip(self.corner, self.labels.shape, strict=True)
         )
         return i, j, k
 
@@ -212,14 +213,22 @@ class Review:
 
     def without_enhancing(self) -> Review:
         """Return a copy in which readers' enhancing tumour is relabelled as core."""
-        new = {name: outline.without_enhancing() for name, outline in self.outlines.items()}
-        if all(name == outline.sha256 for name, outline in new.items()):
+        relabelled = {
+            digest: outline.without_enhancing() for digest, outline in self.outlines.items()
+        }
+        if all(digest == outline.sha256 for digest, outline in relabelled.items()):
             return self
         events = tuple(
-            replace(event, outline=new[event.outline].sha256) if event.outline in new else event
+            replace(event, outline=relabelled[event.outline].sha256)
+            if event.outline in relabelled
+            else event
             for event in self.events
         )
-        return replace(self, events=events, outlines={one.sha256: one for one in new.values()})
+        return replace(
+            self,
+            events=events,
+            outlines={outline.sha256: outline for outline in relabelled.values()},
+        )
 
     def of(self, tracking_uid: str) -> ReviewEvent | None:
         """Return the last event of a candidate, or None while it is unreviewed."""
@@ -228,17 +237,17 @@ class Review:
     def decision_of(self, tracking_uid: str) -> ReviewEvent | None:
         """Return the act that made the current decision on a candidate; None if it has none.
 
-        Who undid a later decision, or placed diameters, has not made the one that is kept.
+        Undoing a later decision or placing diameters does not count as making the decision.
         """
         last = self.of(tracking_uid)
         if last is None or last.state is ReviewState.UNREVIEWED:
             return None
         valid, _ = valid_and_undone(self.events)
         acts = [event for event in valid if event.tracking_uid == tracking_uid]
-        while len(acts) > 1 and _only_measures(*acts[-2:]):
+        while len(acts) > 1 and _changes_only_diameters(*acts[-2:]):
             acts.pop()
-        made = acts[-1] if acts else last
-        return made if (made.state, made.reason) == (last.state, last.reason) else last
+        decisive = acts[-1] if acts else last
+        return decisive if (decisive.state, decisive.reason) == (last.state, last.reason) else last
 
     def state_of(self, tracking_uid: str) -> ReviewState:
         """Return the state of a candidate."""
@@ -260,7 +269,7 @@ class Review:
             f"{deferred} deferred" if deferred else "",
             f"signed: {self.signed}" if self.signed else "",
         ]
-        return " · ".join(words for words in parts if words)
+        return " · ".join(part for part in parts if part)
 
     @property
     def signed(self) -> str | None:
@@ -285,9 +294,9 @@ class Review:
     def prompts_of(self, tracking_uid: str) -> tuple[PromptRound, ...]:
         """Return the prompts used for the current outline; empty if it was only brushed."""
         last = self.of(tracking_uid)
-        name = None if last is None else last.outline
-        drawn = (e for e in self.events if e.prompts and e.outline == name)
-        return next((e.prompts for e in drawn if name is not None), ())
+        digest = None if last is None else last.outline
+        events = (e for e in self.events if e.prompts and e.outline == digest)
+        return next((e.prompts for e in events if digest is not None), ())
 
     def diameters_of(self, tracking_uid: str) -> DrawnDiameters | None:
         """Return the diameters that a reader placed; None if the measured ones are current."""
@@ -298,54 +307,54 @@ class Review:
     def outlined(self) -> Mapping[str, Outline]:
         """All current outlines by tracking UID, in the order of first editing."""
         last = {event.tracking_uid: event.outline for event in self.events}
-        return {uid: self.outlines[name] for uid, name in last.items() if name is not None}
+        return {uid: self.outlines[digest] for uid, digest in last.items() if digest is not None}
 
     def part_of(self, tracking_uid: str) -> str:
         """Return the UID of the candidate that this one was merged into; its own if it was not."""
-        into: dict[str, str] = {}
-        for kept, event in pairwise(self.events):
-            into.pop(event.tracking_uid, None)
+        merged_into: dict[str, str] = {}
+        for previous, event in pairwise(self.events):
+            merged_into.pop(event.tracking_uid, None)
             outline = self.outlines.get(event.outline or "")
             if event.with_previous and outline is not None and outline.is_empty:
-                into[event.tracking_uid] = kept.tracking_uid
-        return _end_of(into, tracking_uid)
+                merged_into[event.tracking_uid] = previous.tracking_uid
+        return _follow_links(merged_into, tracking_uid)
 
     def split_from(self, tracking_uid: str) -> str:
         """Return the UID of the candidate that this one was split from; its own if it was not."""
-        whole = {
-            event.tracking_uid: kept.tracking_uid
-            for kept, event in pairwise(self.events)
+        origins = {
+            event.tracking_uid: previous.tracking_uid
+            for previous, event in pairwise(self.events)
             if event.with_previous and event.added is not None
         }
-        return _end_of(whole, tracking_uid)
+        return _follow_links(origins, tracking_uid)
 
     @property
     def added(self) -> Mapping[str, DrawingMethod]:
         """How each candidate that a reader ever added was outlined, by tracking UID."""
         return {e.tracking_uid: e.added for e in self.events if e.added is not None}
 
-    def renamed(self, names: Mapping[str, str]) -> Review:
+    def renamed(self, new_uids: Mapping[str, str]) -> Review:
         """Return the review with other tracking UIDs for the same candidates.
 
         Parameters
         ----------
-        names : mapping of str to str
+        new_uids : mapping of str to str
             New UID by old one; others are unchanged.
         """
-        drawn = {
-            key: replace(o, tracking_uid=names.get(o.tracking_uid, o.tracking_uid))
+        renamed_outlines = {
+            key: replace(o, tracking_uid=new_uids.get(o.tracking_uid, o.tracking_uid))
             for key, o in self.outlines.items()
         }
-        keys = {old: outline.sha256 for old, outline in drawn.items()}
+        new_digests = {old: outline.sha256 for old, outline in renamed_outlines.items()}
         events = tuple(
             replace(
                 e,
-                tracking_uid=names.get(e.tracking_uid, e.tracking_uid),
-                outline=None if e.outline is None else keys[e.outline],
+                tracking_uid=new_uids.get(e.tracking_uid, e.tracking_uid),
+                outline=None if e.outline is None else new_digests[e.outline],
             )
             for e in self.events
         )
-        outlines = {o.sha256: o for o in drawn.values()}
+        outlines = {o.sha256: o for o in renamed_outlines.values()}
         return Review(events, outlines, self.unaided, self.responses)
 
     def continues(self, earlier: Review) -> bool:
@@ -367,22 +376,24 @@ class Review:
     def restricted_to(self, known: Container[str]) -> Review:
         """Return the events about the whole study, the cavity, known candidates and added ones.
 
-        Of a merge or split all events are kept or none, with what later decisions take over from
-        it: half of it would lose or double a part of the outlined volume.
+        All events of a merge or split are kept or none, together with later decisions that reuse
+        their outlines: a partial act would lose or duplicate a part of the outlined volume.
         """
-        there, kept, lost = set(NO_CANDIDATE), list[ReviewEvent](), set[str]()
+        general, retained, removed = set(NO_CANDIDATE), list[ReviewEvent](), set[str]()
         for act in self._acts():
             uids = {e.tracking_uid for e in act}
             added = {e.tracking_uid for e in act if e.added is not None}
-            drawn = {e.outline for e in act if e.outline is not None}
-            if not drawn & lost and all(u in known or u in there or u in added for u in uids):
-                there |= added
-                kept += act
+            digests = {e.outline for e in act if e.outline is not None}
+            if not digests & removed and all(
+                u in known or u in general or u in added for u in uids
+            ):
+                general |= added
+                retained += act
             elif len(act) > 1:
-                lost |= drawn - {e.outline for e in kept}
-        uids = {e.tracking_uid for e in kept}
+                removed |= digests - {e.outline for e in retained}
+        uids = {e.tracking_uid for e in retained}
         outlines = {name: o for name, o in self.outlines.items() if o.tracking_uid in uids}
-        return Review(tuple(kept), outlines, self.unaided, self.responses)
+        return Review(tuple(retained), outlines, self.unaided, self.responses)
 
     def _acts(self) -> list[list[ReviewEvent]]:
         """Return the events by act, each with those that follow from it."""
@@ -399,31 +410,31 @@ def valid_and_undone(
     events: Iterable[ReviewEvent],
 ) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
     """Return the valid acts and the undone ones, from the events alone."""
-    done: list[ReviewEvent] = []
+    valid: list[ReviewEvent] = []
     undone: list[ReviewEvent] = []
     for event in events:
         if event.tracking_uid == WHOLE_STUDY:  # earlier releases undid and redid signatures too
             if event.act is ReviewAct.MARK:
                 undone.clear()
         elif event.act is ReviewAct.MARK:
-            done.append(event)
+            valid.append(event)
             undone.clear()
-        elif event.act is ReviewAct.UNDO and done:
-            undone.append(done.pop())
+        elif event.act is ReviewAct.UNDO and valid:
+            undone.append(valid.pop())
         elif event.act is ReviewAct.REDO and undone:
-            done.append(undone.pop())
-    return done, undone
+            valid.append(undone.pop())
+    return valid, undone
 
 
-def _only_measures(before: ReviewEvent, event: ReviewEvent) -> bool:
+def _changes_only_diameters(before: ReviewEvent, event: ReviewEvent) -> bool:
     """Whether an act changed nothing but the diameters."""
-    kept = (before.state, before.reason, before.outline)
-    return event.diameters != before.diameters and kept == (
+    unchanged = (before.state, before.reason, before.outline)
+    return event.diameters != before.diameters and unchanged == (
         event.state, event.reason, event.outline
     )  # fmt: skip
 
 
-def _end_of(links: dict[str, str], tracking_uid: str) -> str:
+def _follow_links(links: dict[str, str], tracking_uid: str) -> str:
     """Follow links from a UID to the last one; each is followed once and removed."""
     while tracking_uid in links:
         tracking_uid = links.pop(tracking_uid)

@@ -12,25 +12,25 @@ from lesionlens.base.records.review import CAVITY
 
 def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
     """Return the measurements behind a response: lesions that count, and resection cavities."""
-    found = (
+    lesions = (
         SignedMeasure(
-            len(points) - 1 - number,
-            one.tracking_uid,
-            one.whole_ml,
-            one.volume_ml.get(Region.ET),
-            one.longest_mm,
-            one.perpendicular_mm,
+            len(points) - 1 - index,
+            lesion.tracking_uid,
+            lesion.whole_ml,
+            lesion.volume_ml.get(Region.ET),
+            lesion.longest_mm,
+            lesion.perpendicular_mm,
         )
-        for number, point in enumerate(points)
-        for one in point.lesions
-        if one.counts
+        for index, point in enumerate(points)
+        for lesion in point.lesions
+        if lesion.counts
     )
     cavities = (
-        SignedMeasure(len(points) - 1 - number, CAVITY, point.cavity_ml, None, None, None)
-        for number, point in enumerate(points)
+        SignedMeasure(len(points) - 1 - index, CAVITY, point.cavity_ml, None, None, None)
+        for index, point in enumerate(points)
         if point.cavity_ml
     )
-    return in_order((*found, *cavities))
+    return in_order((*lesions, *cavities))
 
 
 def is_outdated(signed: SignedResponse, points: Sequence[TimePoint]) -> bool:
@@ -38,6 +38,6 @@ def is_outdated(signed: SignedResponse, points: Sequence[TimePoint]) -> bool:
     return not are_same(measures_of(points), signed.measures)
 
 
-def are_same(now: Sequence[SignedMeasure], then: Sequence[SignedMeasure]) -> bool:
+def are_same(current: Sequence[SignedMeasure], signed: Sequence[SignedMeasure]) -> bool:
     """Return whether two sequences are of the same lesions with the same figures, in this order."""
-    return len(now) == len(then) and all(map(SignedMeasure.same, now, then))
+    return len(current) == len(signed) and all(map(SignedMeasure.same, current, signed))

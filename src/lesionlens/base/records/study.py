@@ -64,7 +64,7 @@ class Series:
     """One acquired volume."""
 
     sequence: MrSequence | None
-    """None if it is not one of the four sequences (then it is set aside and listed)."""
+    """None if it is not one of the four sequences (such a series is listed, not analysed)."""
     detected_by: str
     """The evidence in words: "file name", "--t1c", "SeriesDescription 'T1 POST'"."""
     confidence: float
@@ -83,7 +83,7 @@ class Series:
     frames: tuple[int, ...] = ()
     """For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty."""
     even: bool = True
-    """False if slices were missing or uneven and the volume is interpolated along k."""
+    """False if slices were missing or uneven and the volume was interpolated along k."""
     witness: EvidenceKind = EvidenceKind.TEXT
     """Kind of the evidence."""
     nifti_codes: tuple[int, int] = (1, 1)
@@ -121,16 +121,18 @@ class Study:
         return f"<Study {self.name!r}: {sequences} ({self.kind.value})>"
 
     def _repr_html_(self) -> str:
-        """Return the notebook representation: the middle slice of each sequence, read from disk."""
-        shown = []
+        """Return the notebook representation: central slices, read from disk."""
+        pictures = []
         for sequence, series in self.series.items():
             size = " × ".join(str(edge) for edge in series.grid.shape)
             spacing = " × ".join(f"{edge:.3g}" for edge in series.grid.spacing_mm)
             pixels, ratio = notebook.axial_picture(series.load(), series.grid)
-            shown.append((f"{sequence.display_name}: {size} voxels of {spacing} mm", pixels, ratio))
+            pictures.append(
+                (f"{sequence.display_name}: {size} voxels of {spacing} mm", pixels, ratio)
+            )
         facts = {"study": self.name, "kind": self.kind.value, "notices": "; ".join(self.notices)}
-        known = {name: value for name, value in facts.items() if value}
-        return notebook.table(known) + notebook.pictures(shown)
+        rows = {name: value for name, value in facts.items() if value}
+        return notebook.table(rows) + notebook.pictures(pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class QualityCheck:
     message: str
     """One sentence with the measured value."""
     undecided: bool = False
-    """The images do not settle it: nothing to warn of (`passed`), and nothing confirmed."""
+    """Whether the images are inconclusive: no warning (`passed`), and nothing is confirmed."""
 
     @property
     def outcome(self) -> bool | None:
@@ -166,7 +168,7 @@ class PreparationStep:
     message: str
     figure: float | None = None
     on_request: bool = False
-    """True of what was done because the user asked for it, not by default."""
+    """Whether the user requested the step; False for a default step."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -176,7 +178,7 @@ class PreparedStudy:
     channels: NDArray[np.float32]
     """(4, I, J, K) float32: in the order of MrSequence (t1, t1c, t2, flair), scanner units, zero
     where absent and outside the field of view; bias fields are divided out where that was
-    requested. Not normalised: that is the engine's."""
+    requested. Not normalised: each engine normalises its input itself."""
     present: NDArray[np.bool_]
     """(4,) bool: which sequences are available."""
     brain: NDArray[np.bool_]
@@ -228,8 +230,8 @@ class PreparedStudy:
     @property
     def labels(self) -> tuple[Label, ...]:
         """The labels that the available sequences can show, without the background."""
-        every = sorted(Region.WT.labels)
-        return tuple(n for n in every if n is not Label.ENHANCING or self.has_t1c)
+        all_labels = sorted(Region.WT.labels)
+        return tuple(n for n in all_labels if n is not Label.ENHANCING or self.has_t1c)
 
     @property
     def knows_brain(self) -> bool:

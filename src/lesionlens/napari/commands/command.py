@@ -38,33 +38,33 @@ class Command:
     """Returns why the command is unavailable on a screen; empty if it is available."""
     run: Callable[..., object] | None = None
     """Takes the `Actions` of a window; with `hold` also whether the key is down. None runs the act
-    that is called like the command."""
+    with the command's name."""
 
     @property
     def shown_key(self) -> str:
         """The key as shown to people, such as "Shift+N"."""
         return self.key.replace("-", "+")
 
-    def captioned(self, words: str) -> str:
+    def captioned(self, text: str) -> str:
         """Return a button's text with the key, such as "Edit ⇧E"."""
         key = self.shown_key.replace("Shift+", "⇧").replace("Control", "Ctrl")
-        return f"{words} {key}".rstrip()
+        return f"{text} {key}".rstrip()
 
-    def hint(self, words: str) -> str:
+    def hint(self, text: str) -> str:
         """Return a tooltip with the key, such as "Undo (U)"."""
-        return f"{words} ({self.shown_key.replace('Control', 'Ctrl')})" if self.key else words
+        return f"{text} ({self.shown_key.replace('Control', 'Ctrl')})" if self.key else text
 
     @property
     def title(self) -> str:
         """Text in menus and in napari's palette."""
-        words = self.menu or self.description.removeprefix("edit: ")
-        return f"{words[:1].upper()}{words[1:]}"
+        text = self.menu or self.description.removeprefix("edit: ")
+        return f"{text[:1].upper()}{text[1:]}"
 
     @property
     def tip(self) -> str:
         """Tooltip: the description and the key."""
-        words = self.description.removeprefix("edit: ")
-        return self.hint(f"{words[:1].upper()}{words[1:]}")
+        text = self.description.removeprefix("edit: ")
+        return self.hint(f"{text[:1].upper()}{text[1:]}")
 
 
 class Commands:
@@ -73,18 +73,18 @@ class Commands:
     Parameters
     ----------
     decline : callable
-        Takes the reason why a command is unavailable; empty when a command begins.
+        Takes the reason why a command is unavailable; empty when a command starts.
     """
 
     def __init__(
         self,
         table: Iterable[Command],
         acts: object,
-        shown: Callable[[], Screen],
+        current_screen: Callable[[], Screen],
         decline: Callable[[str], object],
     ) -> None:
         self._by_name = {command.name: command for command in table}
-        self._acts, self._shown, self._decline = acts, shown, decline
+        self._acts, self._current_screen, self._decline = acts, current_screen, decline
 
     def __getitem__(self, name: str) -> Command:
         return self._by_name[name]
@@ -92,7 +92,7 @@ class Commands:
     def run(self, name: str, *held: bool) -> object:
         """Run a command, or report why it is unavailable; with `hold`, pass True, then False."""
         command = self._by_name[name]
-        reason = command.unavailable(self._shown())
+        reason = command.unavailable(self._current_screen())
         if any(held) is bool(held):  # a command begins: the previous message is cleared
             self._decline(f"{reason}." if reason else "")
             if reason:

@@ -19,7 +19,9 @@ COMMANDS = (
         EDIT,
         "redraw the candidate's outline, or finish and keep it",
         "Shift-E",
-        unavailable=lambda now: "" if now.editing or now.draft_words else now.not_marked,
+        unavailable=lambda screen: (
+            "" if screen.editing or screen.draft_words else screen.not_marked
+        ),
         run=lambda acts: acts.review_controller.edit_outline(),
     ),
     Command(

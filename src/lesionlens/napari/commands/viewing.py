@@ -174,11 +174,13 @@ MEASURES = (
 """Measurements by hand."""
 
 
-def _needing(unavailable: Callable[[Screen], str], *commands: Command) -> tuple[Command, ...]:
+def _with_availability(
+    unavailable: Callable[[Screen], str], *commands: Command
+) -> tuple[Command, ...]:
     return tuple(replace(command, unavailable=unavailable) for command in commands)
 
 
 COMMANDS = (
-    *_needing(no_result, *_OVERLAYS),
-    *_needing(no_study, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES),
+    *_with_availability(no_result, *_OVERLAYS),
+    *_with_availability(no_study, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES),
 )

@@ -64,7 +64,7 @@ def test_a_file_grows_with_the_number_of_prompts_not_with_its_square():
 
 def test_rounds_beyond_the_bound_are_stored_complete(monkeypatch):
     rounds = scribbles(20)
-    monkeypatch.setattr(stored_rounds, "_LARGEST", 30 * (2 + 3 + 4))
+    monkeypatch.setattr(stored_rounds, "_MAX_VOXELS", 30 * (2 + 3 + 4))
     stored = json.loads(STORED.dump_json(rounds, by_alias=True))
     assert [one.get("continues", False) for one in stored] == [False, *[True] * 3, *[False] * 16]
     assert STORED.validate_python(stored) == rounds
@@ -89,6 +89,6 @@ def test_damaged_rounds_are_refused(changed):
 
 def test_a_small_file_does_not_fill_the_memory(monkeypatch):
     stored = json.loads(STORED.dump_json(scribbles(20), by_alias=True))
-    monkeypatch.setattr(stored_rounds, "_LARGEST", 1000)
+    monkeypatch.setattr(stored_rounds, "_MAX_VOXELS", 1000)
     with pytest.raises(ValidationError, match="too many prompts"):
         STORED.validate_python(stored)

@@ -45,9 +45,9 @@ class Choosing(Editing):
     def choose_sequence(self, sequence: MrSequence) -> None:
         """Show a sequence."""
         study = self._state.study
-        now = self._state.choices.sequence
-        if study is not None and sequence in study.series and sequence is not now:
-            self._choose(sequence=sequence, before=now)
+        current = self._state.choices.sequence
+        if study is not None and sequence in study.series and sequence is not current:
+            self._choose(sequence=sequence, before=current)
 
     def choose_views(self, **changes: Any) -> None:
         """Change choices of the views (`ViewChoices`)."""
@@ -61,15 +61,15 @@ class Choosing(Editing):
         """Set the opacity of maps, 0 to 1."""
         self._choose(opacity=min(max(opacity, 0.0), 1.0))
 
-    def choose_uncertainty(self, shown: bool) -> None:
+    def choose_uncertainty(self, visible: bool) -> None:
         """Show or hide the uncertainty map; showing it switches the overlay on."""
-        if shown and self._state.choices.overlay is Overlay.OFF:
+        if visible and self._state.choices.overlay is Overlay.OFF:
             self.choose_overlay(Overlay.CONTOUR)
-        self._choose(uncertainty=shown)
+        self._choose(uncertainty=visible)
 
-    def choose_unreliable(self, shown: bool) -> None:
+    def choose_unreliable(self, visible: bool) -> None:
         """Show or hide maps that failed their checks."""
-        self._choose(unreliable=shown)
+        self._choose(unreliable=visible)
 
     def hold_hidden(self, hidden: bool) -> None:
         """Hide every overlay while a key is held."""

@@ -12,7 +12,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
-from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, usual_range
+from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, default_range
 from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.holder import StateHolder
@@ -22,7 +22,7 @@ from lesionlens.results.review.log import new_tracking_uid
 OUTLINE = "outline"
 """Cause of a failure that is cleared when an outline is kept or discarded."""
 _NO_PROBABILITY = "This result contains no probabilities: paint within an intensity range instead."
-_UNDECIDED = (
+_UNFINISHED_DRAFT = (
     "There are strokes from an earlier session: continue them (Shift+E) or discard them first."
 )
 
@@ -51,7 +51,7 @@ class Editing(StateHolder):
         if self._state.overlays is None:
             return
         if self._state.draft is not None and not changes:
-            self.decline(_UNDECIDED)
+            self.decline(_UNFINISHED_DRAFT)
             return
         visible = replace(self._state.choices, hidden=False)
         self._set(editing=number, edited_uid=tracking_uid, choices=visible, **changes)
@@ -79,16 +79,16 @@ class Editing(StateHolder):
         state, draft = self._state, self._state.draft
         if state.analysis is None or draft is None or state.editing is not None:
             return
-        known = {c.tracking_uid: c.id for c in state.analysis.findings.candidates}
-        number = (known | {CAVITY: DRAWN_CAVITY}).get(draft.tracking_uid, NEW)
-        focus = state.choices if number <= NEW else replace(state.choices, candidate=number)
-        self._set(choices=focus)
+        ids_by_uid = {c.tracking_uid: c.id for c in state.analysis.findings.candidates}
+        number = (ids_by_uid | {CAVITY: DRAWN_CAVITY}).get(draft.tracking_uid, NEW)
+        choices = state.choices if number <= NEW else replace(state.choices, candidate=number)
+        self._set(choices=choices)
         self._begin(number, draft.tracking_uid, resumed=True)
-        there = np.argwhere(draft.drawn)
-        if len(there) and state.overlays is not None:
-            away = np.abs(there - there.mean(axis=0)).sum(axis=1)
-            middle = state.overlays.grid.to_mm(there[away.argmin()])
-            self.happened.emit(PlaceVisited(as_vec3(middle)))
+        voxels = np.argwhere(draft.drawn)
+        if len(voxels) and state.overlays is not None:
+            distances = np.abs(voxels - voxels.mean(axis=0)).sum(axis=1)
+            central_mm = state.overlays.grid.to_mm(voxels[distances.argmin()])
+            self.happened.emit(PlaceVisited(as_vec3(central_mm)))
 
     # --- tools ----------------------------------------------------------------------------
 
@@ -111,21 +111,21 @@ class Editing(StateHolder):
         state, overlays = self._state, self._state.overlays
         if state.analysis is None or overlays is None or state.editing is None:
             return
-        before, probability = state.tools, state.probability
-        tools = Tools(ball=before.ball, limit=limit, excluding=before.excluding)
-        whole = state.analysis.volumes.probability.get(Region.WT)
+        previous, probability = state.tools, state.probability
+        tools = Tools(ball=previous.ball, limit=limit, excluding=previous.excluding)
+        volume = state.analysis.volumes.probability.get(Region.WT)
         if limit is Limit.PROBABILITY:
-            if whole is None:
+            if volume is None:
                 self.decline(_NO_PROBABILITY)
                 return
             if probability is None:
-                data = np.asarray(whole.data, np.float32)
-                probability = frozen(onto(data, whole.grid, overlays.grid))
+                data = np.asarray(volume.data, np.float32)
+                probability = frozen(onto(data, volume.grid, overlays.grid))
             tools = replace(tools, low=0.1, high=1.0)
         sequence = state.choices.sequence
         if limit is Limit.INTENSITY and sequence is not None:
-            mine = (overlays.components == state.editing) & (overlays.components > 0)
-            low, high = usual_range(overlays.images[sequence], mine)
+            drawn = (overlays.components == state.editing) & (overlays.components > 0)
+            low, high = default_range(overlays.images[sequence], drawn)
             tools = replace(tools, low=low, high=high, sequence=sequence)
         self._set(tools=tools, probability=probability)
 

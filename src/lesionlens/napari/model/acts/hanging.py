@@ -29,8 +29,8 @@ LAYOUTS = {
     "planes": Layout.PLANES,
 }
 """Layouts by their names in rules."""
-_LISTS = ("show", "with", "without")
-_KEYS = {*_LISTS, "kind", "views", "plane"}
+_LIST_KEYS = ("show", "with", "without")
+_KEYS = {*_LIST_KEYS, "kind", "views", "plane"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class HangingRule:
     """Layout; None keeps the reader's last choice."""
     plane: Plane | None = None
     """Plane; None keeps the plane of acquisition."""
-    there: frozenset[MrSequence] = frozenset()
+    present: frozenset[MrSequence] = frozenset()
     """Sequences that must be present."""
     absent: frozenset[MrSequence] = frozenset()
     """Sequences that must be absent."""
@@ -53,10 +53,10 @@ class HangingRule:
         """Whether the rule matches a study."""
         series = set(study.series)
         return (
-            self.there <= series
+            self.present <= series
             and not self.absent & series
             and self.kind in (None, study.kind)
-            and any(one in series for one in self.show)
+            and any(sequence in series for sequence in self.show)
         )
 
 
@@ -74,9 +74,9 @@ def rule_for(study: Study) -> HangingRule | None:
         A file exists and its rules cannot be read.
     """
     for file in (own_file(), user_folders.site_settings() / "settings.toml"):
-        found = next((rule for rule in read_rules(file) if rule.fits(study)), None)
-        if found is not None:
-            return found
+        matching_rule = next((rule for rule in read_rules(file) if rule.fits(study)), None)
+        if matching_rule is not None:
+            return matching_rule
     return None
 
 
@@ -93,39 +93,41 @@ def read_rules(file: Path) -> tuple[HangingRule, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
-        raise _wrong(file, str(error)) from error
+        raise _invalid_rule(file, str(error)) from error
     rows = table.get("hanging", [])
     unknown = sorted(set(table) - {"hanging", "reading"})
     if unknown:
-        raise _wrong(file, f"the name {unknown[0]!r} outside of [[hanging]]")
+        raise _invalid_rule(file, f"the name {unknown[0]!r} outside of [[hanging]]")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise _wrong(file, "`hanging`, which is not a list of tables")
+        raise _invalid_rule(file, "`hanging`, which is not a list of tables")
     return tuple(_rule(file, row) for row in rows)
 
 
 def _rule(file: Path, row: dict[str, Any]) -> HangingRule:
     unknown = sorted(set(row) - _KEYS)
     if unknown:
-        raise _wrong(file, f"the key {unknown[0]!r}")
+        raise _invalid_rule(file, f"the key {unknown[0]!r}")
     try:
-        if text := next((key for key in _LISTS if not isinstance(row.get(key, []), list)), None):
-            raise _wrong(file, f"`{text}`, which is not a list")
-        show = tuple(MrSequence(one) for one in row.get("show", ()))
+        if invalid_key := next(
+            (key for key in _LIST_KEYS if not isinstance(row.get(key, []), list)), None
+        ):
+            raise _invalid_rule(file, f"`{invalid_key}`, which is not a list")
+        show = tuple(MrSequence(name) for name in row.get("show", ()))
         if not show:
-            raise _wrong(file, "a rule that shows nothing")
+            raise _invalid_rule(file, "a rule that shows nothing")
         return HangingRule(
             tuple(dict.fromkeys(show)),
             LAYOUTS[row["views"]] if "views" in row else None,
             Plane(row["plane"]) if "plane" in row else None,
-            frozenset(MrSequence(one) for one in row.get("with", ())),
-            frozenset(MrSequence(one) for one in row.get("without", ())),
+            frozenset(MrSequence(name) for name in row.get("with", ())),
+            frozenset(MrSequence(name) for name in row.get("without", ())),
             StudyKind(row["kind"]) if "kind" in row else None,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong(file, f"a rule with {error}") from error
+        raise _invalid_rule(file, f"a rule with {error}") from error
 
 
-def _wrong(file: Path, found: str) -> ConfigError:
+def _invalid_rule(file: Path, found: str) -> ConfigError:
     return ConfigError(
         found=f"{file.name} with {found}",
         expected="[[hanging]] with show = [t1, t1c, t2, flair], and optionally views = "
@@ -141,20 +143,20 @@ def place() -> Path:
 
 def remember(study: Study, layout: Layout) -> None:
     """Store the layout for studies of this kind; a failure is only logged."""
-    known = _known()
-    if known.get(kind_of(study)) == layout.value:
+    layouts = _stored_layouts()
+    if layouts.get(kind_of(study)) == layout.value:
         return
-    known[kind_of(study)] = layout.value
-    user_files.store(place(), known, "the layouts of the views")
+    layouts[kind_of(study)] = layout.value
+    user_files.store(place(), layouts, "the layouts of the views")
 
 
 def recall(study: Study) -> Layout | None:
     """Return the layout chosen last for a study of this kind, or None."""
     try:
-        return Layout(_known()[kind_of(study)])
+        return Layout(_stored_layouts()[kind_of(study)])
     except (KeyError, ValueError):
         return None
 
 
-def _known() -> dict[str, str]:
+def _stored_layouts() -> dict[str, str]:
     return {str(kind): str(layout) for kind, layout in read_object(place()).items()}

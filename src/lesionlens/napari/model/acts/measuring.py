@@ -7,7 +7,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
 
-_HOW = {
+_INSTRUCTIONS = {
     MeasureKind.RULER: "Ruler: drag along a length, or click its ends. F3 ends.",
     MeasureKind.ANGLE: "Angle: click three points, the second at the apex, or drag the first arm. "
     "F4 ends.",
@@ -28,43 +28,43 @@ class MeasureActs:
         if state.editing is not None:
             self.session.decline("An outline is being edited: finish it first (Shift+E).")
         elif views.measuring is kind:
-            self.session.choose_views(measuring=None, measures=_drawn(views.measures))
+            self.session.choose_views(measuring=None, measures=_nonempty(views.measures))
             self.session.notify("")
         else:
             layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
-            drawn = _drawn(views.measures)
-            self.session.choose_views(measuring=kind, measures=drawn, layout=layout)
-            self.session.notify(_HOW[kind])
+            measures = _nonempty(views.measures)
+            self.session.choose_views(measuring=kind, measures=measures, layout=layout)
+            self.session.notify(_INSTRUCTIONS[kind])
 
-    def begin_measure(self, at: Point, last_seen: bool = True) -> None:
+    def begin_measure(self, point: Point, last_visible: bool = True) -> None:
         """Begin a measurement at a point (RAS+ mm), or continue the last one if it is visible."""
         views = self.session.state.choices.views
         if views.measuring is None:
             return
-        kept, begun = views.measures, Measure(views.measuring, (at, at))
-        last = kept[-1] if kept and last_seen else begun
-        if last.kind is views.measuring and last is not begun:
+        measures, started = views.measures, Measure(views.measuring, (point, point))
+        last = measures[-1] if measures and last_visible else started
+        if last.kind is views.measuring and last is not started:
             if last.empty:
-                kept, begun = kept[:-1], last.with_point(1, at)
+                measures, started = measures[:-1], last.with_point(1, point)
             elif not last.complete:
-                kept, begun = kept[:-1], Measure(last.kind, (*last.points, at))
-        self.session.choose_views(measures=(*_drawn(kept), begun))
+                measures, started = measures[:-1], Measure(last.kind, (*last.points, point))
+        self.session.choose_views(measures=(*_nonempty(measures), started))
 
-    def move_measure(self, index: int, which: int, at: Point) -> None:
+    def move_measure(self, number: int, index: int, point: Point) -> None:
         """Move a point of a measurement."""
         measures = list(self.session.state.choices.views.measures)
-        if 0 <= index < len(measures):
-            measures[index] = measures[index].with_point(which, at)
+        if 0 <= number < len(measures):
+            measures[number] = measures[number].with_point(index, point)
             self.session.choose_views(measures=tuple(measures))
 
     def end_measure(self) -> None:
         """Discard an unfinished measurement; a first point waits for the next click."""
         measures = self.session.state.choices.views.measures
         if measures and len(measures[-1].points) == 2:
-            measures, waits = measures[:-1], measures[-1:]
+            measures, pending = measures[:-1], measures[-1:]
         else:
-            waits = ()
-        self.session.choose_views(measures=(*_drawn(measures), *waits))
+            pending = ()
+        self.session.choose_views(measures=(*_nonempty(measures), *pending))
 
     def remove_measure(self) -> None:
         """Remove the last measurement."""
@@ -75,5 +75,5 @@ class MeasureActs:
             self.session.decline("Nothing is measured.")
 
 
-def _drawn(measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
-    return tuple(one for one in measures if not one.empty)
+def _nonempty(measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
+    return tuple(measure for measure in measures if not measure.empty)

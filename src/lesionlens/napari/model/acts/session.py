@@ -1,4 +1,4 @@
-"""All acts on the open study and the choices, without Qt and napari.
+"""All acts on the open study and the display choices, without Qt and napari.
 
 The session is the only mutable object of the window. It holds a frozen `State`; every act replaces
 it and emits `changed`. The screen is computed from the state by `screen.resolve`.
@@ -27,7 +27,7 @@ from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import PlaceVisited
-from lesionlens.napari.model.state.identity import NOWHERE, StudyIdentity, identity_of
+from lesionlens.napari.model.state.identity import UNKNOWN_IDENTITY, StudyIdentity, identity_of
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
@@ -44,11 +44,11 @@ from lesionlens.results.review.seen import looked_up
 
 QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that are cleared by the next success."""
-_BELOW = "Candidate {} is not listed, as it is below the threshold: lower that to go there."
+_UNLISTED = "Candidate {} is not listed, as it is below the threshold: lower that to go there."
 
 
 class ReviewSession(Choosing):
-    """The state of one window and every act on it; an act that does nothing emits nothing.
+    """The state of one window and every act on it; an act without effect emits nothing.
 
     Parameters
     ----------
@@ -62,40 +62,40 @@ class ReviewSession(Choosing):
         self.reader, self.defaults = reader, defaults or Choices()
         self.result: Any = None
         self._log = ReviewLog()
-        self._aside: tuple[State, Any, ReviewLog] | None = None
+        self._suspended: tuple[State, Any, ReviewLog] | None = None
         super().__init__(self.defaults)
 
     # --- study and analysis ---------------------------------------------------------------
 
     def open(
-        self, study: Study, request: Request | None = None, listed: StudyIdentity = NOWHERE
+        self, study: Study, request: Request | None = None, listed: StudyIdentity = UNKNOWN_IDENTITY
     ) -> None:
         """Open a study without an analysis, with the overlay off.
 
         `listed` is its identity in a worklist.
         """
-        self._aside = None
+        self._suspended = None
         if study is self._state.study:
             return
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
         self.result, self._log = None, ReviewLog()
-        opened = State(
+        new_state = State(
             study=study,
             identity=identity_of(study, listed),
             choices=opening(study, first, self.defaults),
             request=request,
             activity=self._state.activity,
         )
-        self._set(**_fields_of(opened))
+        self._set(**_fields_of(new_state))
 
     def report_exchanged(self, exchanged: tuple[MrSequence, ...]) -> None:
         """Report which sequences of the open study seem to have exchanged names."""
         self._set(exchanged=exchanged)
 
-    def preliminary_arrived(self, found: PreliminaryFindings) -> None:
+    def preliminary_arrived(self, preliminary: PreliminaryFindings) -> None:
         """Show preliminary candidates until the running analysis is finished."""
         if self._state.activity is not None and self._state.analysis is None:
-            self._set(preliminary=found)
+            self._set(preliminary=preliminary)
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
         """Show a result (`.analysis`, `.trace`, `.engine`) with its review, or another one."""
@@ -104,28 +104,28 @@ class ReviewSession(Choosing):
         review = analysis.review
         if analysis.original is not None:
             overlays = redrawn(overlays, analysis)
-        same = analysis.study is self._state.study
+        same_study = analysis.study is self._state.study
         trace = result.trace
         self.result, self._log = result, ReviewLog(review, looked_up(analysis))
-        kept = self._state.choices if same else self.defaults
+        choices = self._state.choices if same_study else self.defaults
         self._set(
             study=analysis.study,
-            identity=self._state.identity if same else identity_of(analysis.study),
+            identity=self._state.identity if same_study else identity_of(analysis.study),
             analysis=analysis,
             overlays=overlays,
             review=review,
             choices=replace(
-                kept,
-                sequence=kept.sequence if same and kept.sequence else analysis.prepared.reference,
-                region=kept.region if kept.region in analysis.prepared.regions else Region.WT,
+                choices,
+                sequence=(choices.sequence if same_study else None) or analysis.prepared.reference,
+                region=choices.region if choices.region in analysis.prepared.regions else Region.WT,
                 candidate=None,
                 layer=None,
                 head=None,
-                threshold=max(kept.threshold, analysis.run.engine.floor),
+                threshold=max(choices.threshold, analysis.run.engine.floor),
             ),
             problem=None,
             message="",
-            request=self._state.request if same else None,
+            request=self._state.request if same_study else None,
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
             probed=None,
@@ -140,13 +140,13 @@ class ReviewSession(Choosing):
     def close(self) -> None:
         """Return to the empty state."""
         self.result, self._log = None, ReviewLog()
-        self._aside = None
+        self._suspended = None
         self._set(**_fields_of(State(choices=self.defaults)))
 
     def set_aside(self) -> None:
         """Set the open study aside while another one is opened, so that no act reaches it."""
         if self._state.study is not None:
-            self._aside = (self._state, self.result, self._log)
+            self._suspended = (self._state, self.result, self._log)
             self.result, self._log = None, ReviewLog()
             empty = State(choices=self.defaults, activity=self._state.activity)
             self._set(**_fields_of(empty))
@@ -154,36 +154,36 @@ class ReviewSession(Choosing):
     @property
     def aside(self) -> Study | None:
         """The study set aside, which is restored if no other is opened."""
-        return None if self._aside is None else self._aside[0].study
+        return None if self._suspended is None else self._suspended[0].study
 
     def bring_back(self) -> None:
         """Restore the study that was set aside, unless another one was opened."""
-        aside, self._aside = self._aside, None
-        if aside is None or self._state.study is not None:
+        suspended, self._suspended = self._suspended, None
+        if suspended is None or self._state.study is not None:
             return
         names = ("activity", "problem", "message", "declined")
-        kept = {name: getattr(self._state, name) for name in names}
-        state, self.result, self._log = aside
-        self._set(**_fields_of(state) | kept)
+        retained = {name: getattr(self._state, name) for name in names}
+        state, self.result, self._log = suspended
+        self._set(**_fields_of(state) | retained)
 
     # --- what runs, what failed -----------------------------------------------------------
 
     @override
-    def begin(self, words: str) -> None:
+    def begin(self, name: str) -> None:
         """Report that a job runs; a pending query is closed."""
-        self._set(activity=Activity(words), problem=None, message="", query=None)
+        self._set(activity=Activity(name), problem=None, message="", query=None)
 
     @override
     def ended(self, message: str = "") -> None:
         """Report that the job has ended."""
-        self._set(activity=None, message=message, **self._settled())
+        self._set(activity=None, message=message, **self._preliminary_removed())
 
     @override
     def failed(self, problem: Problem) -> None:
         """Report a failure; study, analysis and review are kept."""
-        self._set(activity=None, problem=problem, **self._settled())
+        self._set(activity=None, problem=problem, **self._preliminary_removed())
 
-    def _settled(self) -> dict[str, Any]:
+    def _preliminary_removed(self) -> dict[str, Any]:
         return without_preliminary(self._state, self.defaults.overlay)
 
     def refused(self, problem: Problem) -> None:
@@ -212,14 +212,14 @@ class ReviewSession(Choosing):
         """
         if candidate_id not in listed_ids(self._state):
             analysis = self._state.analysis
-            found = () if analysis is None else analysis.findings.candidates
-            if any(c.id == candidate_id for c in found):
-                self.decline(_BELOW.format(candidate_id))
+            candidates = () if analysis is None else analysis.findings.candidates
+            if any(c.id == candidate_id for c in candidates):
+                self.decline(_UNLISTED.format(candidate_id))
             return False
         self._choose(candidate=candidate_id)
         self.show_contours()
         self._visit(candidate_id)
-        self._moved_on()
+        self._clear_candidate_problems()
         return True
 
     def show_contours(self) -> None:
@@ -230,14 +230,14 @@ class ReviewSession(Choosing):
 
     def _visit(self, candidate_id: int) -> None:
         """Move the views to a final or preliminary candidate."""
-        analysis, first = self._state.analysis, self._state.preliminary
-        found = first if analysis is None else analysis.findings
-        there = () if found is None else found.candidates
-        one = next((one for one in there if one.id == candidate_id), None)
-        if one is not None:
-            self.happened.emit(PlaceVisited(one.centroid_mm, one.bounding_box_mm))
+        analysis, preliminary = self._state.analysis, self._state.preliminary
+        findings = preliminary if analysis is None else analysis.findings
+        candidates = () if findings is None else findings.candidates
+        candidate = next((c for c in candidates if c.id == candidate_id), None)
+        if candidate is not None:
+            self.happened.emit(PlaceVisited(candidate.centroid_mm, candidate.bounding_box_mm))
 
-    def _moved_on(self) -> None:
+    def _clear_candidate_problems(self) -> None:
         """Clear problems of the previous candidate."""
         for cause in (QUESTION, OUTLINE, OPENING):
             self.clear_problem(cause)
@@ -246,9 +246,9 @@ class ReviewSession(Choosing):
         """Go forward or back by a number of candidates, cyclically."""
         ids = listed_ids(self._state)
         if ids:
-            now = self._state.choices.candidate
-            place = (ids.index(now) + by) % len(ids) if now in ids else (0 if by > 0 else -1)
-            self.go_to(ids[place])
+            current, edge = self._state.choices.candidate, 0 if by > 0 else -1
+            index = (ids.index(current) + by) % len(ids) if current in ids else edge
+            self.go_to(ids[index])
 
     def choose_alone(self, candidate_id: int | None) -> None:
         """Limit the map to one candidate, which is focused; None for all."""
@@ -264,9 +264,9 @@ class ReviewSession(Choosing):
         """Show the probe of a voxel of the reference grid, or close it."""
         self._set(probed=voxel, overlays=overlays or self._state.overlays)
 
-    def answer_without(self, candidate_id: int, words: str) -> None:
+    def answer_without(self, candidate_id: int, text: str) -> None:
         """Show the network's result with a candidate masked."""
-        self._set(without=(candidate_id, words))
+        self._set(without=(candidate_id, text))
 
     def take_second(self, second: SecondResult | None) -> None:
         """Show a second result of the open study; None closes it."""
@@ -288,38 +288,38 @@ class ReviewSession(Choosing):
     def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
         """Return the reason of a decision: the one typed for this candidate.
 
-        If none was typed, the reason of the same decision or of the redrawn outline is kept, or one
-        that was entered just before this decision. A redrawn outline appends its reason to that of
-        the previous decision.
+        If none was typed, the reason of the same decision or of the redrawn outline is kept, or a
+        reason that was entered just before this decision. A redrawn outline appends its reason to
+        the previous one.
         """
         last = self._state.review.of(candidate.tracking_uid)
         typed = self._state.typed.get(candidate.tracking_uid)
-        before, known = (None, "") if last is None else (last.state, last.reason or "")
+        last_state, last_reason = (None, "") if last is None else (last.state, last.reason or "")
         redraws = state is ReviewState.EDITED
         if typed is None:
-            kept = redraws or before in (state, ReviewState.EDITED)
-            return known or None if kept or self._just_given(last) else None
+            keeps_reason = redraws or last_state in (state, ReviewState.EDITED)
+            return last_reason or None if keeps_reason or self._only_reason_changed(last) else None
         typed = typed.strip()
-        if redraws and before is not ReviewState.EDITED and typed and known not in typed:
-            typed = f"{known}; {typed}"
+        if redraws and last_state is not ReviewState.EDITED and typed and last_reason not in typed:
+            typed = f"{last_reason}; {typed}"
         return typed or None
 
-    def reason_with(self, candidate: Candidate, words: str) -> str:
-        """Return the reason of a changed outline: words appended to the previous one."""
-        before = self.reason_for(candidate, ReviewState.EDITED)
-        return f"{before}; {words}" if before else words
+    def reason_with(self, candidate: Candidate, text: str) -> str:
+        """Return the reason of a changed outline: `text` appended to the previous one."""
+        previous = self.reason_for(candidate, ReviewState.EDITED)
+        return f"{previous}; {text}" if previous else text
 
-    def _just_given(self, last: ReviewEvent | None) -> bool:
-        """Whether the last act only gave a decision another reason."""
+    def _only_reason_changed(self, last: ReviewEvent | None) -> bool:
+        """Whether the last act changed nothing but the reason of a decision."""
         events = self._state.review.events
         if last is None or last is not events[-1]:
             return False
         earlier = (e for e in reversed(events[:-1]) if e.tracking_uid == last.tracking_uid)
-        before = next(earlier, None)
-        if before is None or last.act is not ReviewAct.MARK:
+        previous = next(earlier, None)
+        if previous is None or last.act is not ReviewAct.MARK:
             return False
-        same = (before.state, before.outline) == (last.state, last.outline)
-        return same and before.reason != last.reason
+        unchanged = (previous.state, previous.outline) == (last.state, last.outline)
+        return unchanged and previous.reason != last.reason
 
     def mark(self, state: ReviewState) -> Candidate | None:
         """Record a decision on the candidate in focus; return that candidate."""
@@ -328,7 +328,7 @@ class ReviewSession(Choosing):
             reason, log = self.reason_for(candidate, state), self.log()
             log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
             self.settle(log, *reviewed(analysis, self._state.overlays, log.review))
-            self._moved_on()
+            self._clear_candidate_problems()
         return candidate
 
     def log(self) -> ReviewLog:
@@ -340,18 +340,21 @@ class ReviewSession(Choosing):
         log: ReviewLog,
         analysis: Analysis,
         overlays: Overlays | None,
-        names: Mapping[str, str] = MappingProxyType({}),
+        new_uids: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Adopt a log, with its analysis and overlays from `redraw.reviewed`.
 
-        `names` maps tracking UIDs to those that a comparison took from the prior.
+        `new_uids` maps tracking UIDs to those that a comparison took from the prior.
         """
         self._log, draft = log, self._state.draft
-        if draft is not None and draft.tracking_uid in names:
-            draft = replace(draft, tracking_uid=names[draft.tracking_uid])
+        if draft is not None and draft.tracking_uid in new_uids:
+            draft = replace(draft, tracking_uid=new_uids[draft.tracking_uid])
         ended = {} if self._state.editing is None else ENDED
         self._set(
-            typed={names.get(u, u): w for u, w in self._undecided_reasons(log.review).items()},
+            typed={
+                new_uids.get(uid, uid): reason
+                for uid, reason in self._undecided_reasons(log.review).items()
+            },
             review=log.review,
             analysis=analysis,
             overlays=overlays,
@@ -363,7 +366,7 @@ class ReviewSession(Choosing):
     def _undecided_reasons(self, review: Review) -> dict[str, str]:
         """Return typed reasons of candidates without a new decision in a review."""
         decided = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
-        return {uid: words for uid, words in self._state.typed.items() if uid not in decided}
+        return {uid: reason for uid, reason in self._state.typed.items() if uid not in decided}
 
 
 def _fields_of(state: State) -> dict[str, Any]:

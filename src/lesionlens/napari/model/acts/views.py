@@ -26,8 +26,8 @@ from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
 from lesionlens.napari.model.wording.candidates import considered_words
 from lesionlens.napari.model.wording.edits import awaited, why_not_measured
 
-_ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
-_DRAWING = "An outline is being redrawn. End that first (Shift+E)."
+_ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
+_OUTLINE_IN_PROGRESS = "An outline is being redrawn. End that first (Shift+E)."
 _NO_PRIOR = "No earlier examination is open: Open…, Compare with an earlier result… shows one."
 _NO_EVIDENCE = (
     "The contributions of the sequences were not saved with this result. Analyse again to see them."
@@ -37,7 +37,7 @@ _NO_LAYERS = "The layers of the network are not saved in files. Analyse again to
 _ALONG_AXES = (
     "Along the patient's axes, in which diameters are measured: no acquired slice holds them."
 )
-_TO_THE_END = 1_000_000
+_MAX_SLICES = 1_000_000
 
 
 class ViewActs(MeasureActs):
@@ -55,10 +55,10 @@ class ViewActs(MeasureActs):
 
     def pointing(self) -> bool:
         """Whether the pointer is on a slice; notifies if it is not."""
-        there = self.renew_pointer() is not False
-        if not there:
+        on_slice = self.renew_pointer() is not False
+        if not on_slice:
             self.session.decline("Point at the position on a slice first.")
-        return there
+        return on_slice
 
     # --- layouts --------------------------------------------------------------------------
 
@@ -73,10 +73,10 @@ class ViewActs(MeasureActs):
                 hanging.remember(study, layout)
 
     def _is_drawing(self) -> bool:
-        """Whether an outline is being redrawn, during which the image stays; notifies if so."""
+        """Whether an outline is being redrawn, which keeps the image; notifies if so."""
         drawing = self.session.state.editing is not None
         if drawing:
-            self.session.decline(_DRAWING)
+            self.session.decline(_OUTLINE_IN_PROGRESS)
         return drawing
 
     def hang(self, before: Study | None) -> None:
@@ -84,31 +84,31 @@ class ViewActs(MeasureActs):
         study = self.session.state.study
         if study is None or study is before:
             return
-        rule, refused = None, ""
+        rule, problem = None, ""
         try:
             rule = hanging.rule_for(study)
-        except ConfigError as refusal:
-            refused = str(refusal)
+        except ConfigError as error:
+            problem = str(error)
         layout = rule.layout if rule is not None else None
         layout = layout or hanging.recall(study)
         if rule is not None:
-            first = next(one for one in rule.show if one in study.series)
+            first = next(sequence for sequence in rule.show if sequence in study.series)
             self.session.choose_sequence(first)
             self.session.choose_plane(rule.plane or self.session.state.choices.plane)
             self.session.choose_views(hung=rule.show)
         if layout is not None:
             self.session.choose_views(layout=layout)
-        if refused:  # last, as a choice clears the message
-            self.session.decline(refused)
+        if problem:  # last, as a choice clears the message
+            self.session.decline(problem)
 
     def toggle_layout(self, layout: Layout) -> None:
         """Show a layout, or the single view again."""
-        now = self.session.state.choices.views.layout
-        self.show_layout(Layout.SINGLE if now is layout else layout)
+        current = self.session.state.choices.views.layout
+        self.show_layout(Layout.SINGLE if current is layout else layout)
 
     def next_row_layout(self) -> None:
         """Show the next layout of: two in a row, three in a row, single view."""
-        self.show_layout(after(_ROWS, self.session.state.choices.views.layout))
+        self.show_layout(after(_ROW_LAYOUTS, self.session.state.choices.views.layout))
 
     def toggle_acquired_slices(self) -> None:
         """Switch between acquired slices, and slices along the patient's axes."""
@@ -125,12 +125,12 @@ class ViewActs(MeasureActs):
 
     def scroll(self, by: int) -> bool:
         """Go forward or back by a number of slices; False at the end."""
-        slices, before = self._slices(), self.viewpoint.now.point_mm
+        slices, start = self._slices(), self.viewpoint.now.point_mm
         if slices is None:
             return False
-        point = slices.stepped(before, by)
+        point = slices.stepped(start, by)
         self.viewpoint.move(point_mm=point)
-        return point != before
+        return point != start
 
     def show_slice(self, number: int) -> None:
         """Go to a slice of the shown plane, from 1."""
@@ -144,10 +144,10 @@ class ViewActs(MeasureActs):
 
     def scroll_looped(self) -> None:
         """Go to the next slice, cyclically."""
-        before = self.viewpoint.now.point_mm
+        start = self.viewpoint.now.point_mm
         self.scroll(1)
-        if self.viewpoint.now.point_mm == before:
-            self.scroll(-_TO_THE_END)
+        if self.viewpoint.now.point_mm == start:
+            self.scroll(-_MAX_SLICES)
 
     def toggle_cine(self) -> None:
         """Play or stop the slices."""
@@ -160,9 +160,9 @@ class ViewActs(MeasureActs):
         self.session.choose_views(window=window)
         self.session.happened.emit(WindowChosen(window))
 
-    def hold_comparison(self, held: bool) -> None:
+    def hold_comparison(self, is_held: bool) -> None:
         """Show the comparison while held: a prior, else the previously shown sequence."""
-        self.session.choose_views(swapped=held)
+        self.session.choose_views(swapped=is_held)
 
     def toggle_prior(self) -> None:
         """Show the comparison beside this study, or the single view again."""
@@ -170,8 +170,8 @@ class ViewActs(MeasureActs):
         if views.compared is None:
             self.session.decline(_NO_PRIOR)
         elif not self._is_drawing():
-            turned = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
-            self.session.choose_views(layout=turned)
+            layout = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
+            self.session.choose_views(layout=layout)
 
     def toggle_slab(self) -> None:
         """Switch T1c between a maximum intensity projection and single slices."""
@@ -182,35 +182,37 @@ class ViewActs(MeasureActs):
             self.session.choose_views(layout=Layout.ONE)
         self.session.choose_views(slab=not views.slab)
 
-    # --- why ------------------------------------------------------------------------------
+    # --- maps -----------------------------------------------------------------------------
 
     def next_evidence(self) -> None:
         """Show the contribution map of the next sequence; after the last, the attention."""
         state = self.session.state
-        maps = [second for second in state.second_opinions if second.sequence is not None]
-        now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
-        at = maps.index(now) + 1 if isinstance(now, SecondOpinion) and now in maps else 0
+        maps = [opinion for opinion in state.second_opinions if opinion.sequence is not None]
+        current = state.choices.layer if state.choices.overlay is Overlay.MAP else None
+        index = (
+            maps.index(current) + 1 if isinstance(current, SecondOpinion) and current in maps else 0
+        )
         if state.analysis is not None and len(state.analysis.prepared.sequences) < 2:
             self.session.decline(_ONE_SEQUENCE)
         elif maps:
-            self._show_map(maps[at] if at < len(maps) else None)
+            self._show_map(maps[index] if index < len(maps) else None)
         else:
-            self._not_in_files(_NO_EVIDENCE)
+            self._report_missing_data(_NO_EVIDENCE)
 
     def toggle_first_layer(self) -> None:
         """Switch between the first layer's attention and that of the deciding layers."""
         state = self.session.state
         if state.attention_layers:
-            shown = state.choices.overlay is Overlay.MAP and state.choices.layer == 0
-            self._show_map(None if shown else 0)
+            displayed = state.choices.overlay is Overlay.MAP and state.choices.layer == 0
+            self._show_map(None if displayed else 0)
         else:
-            self._not_in_files(_NO_LAYERS)
+            self._report_missing_data(_NO_LAYERS)
 
-    def _not_in_files(self, words: str) -> None:
-        """Notify that files lack data, if the reader is shown maps at all."""
+    def _report_missing_data(self, message: str) -> None:
+        """Report that the result's files lack data, if maps are shown to this reader."""
         state = self.session.state
         if state.reopened and state.overlays is not None and state.overlays.attention:
-            self.session.decline(words)
+            self.session.decline(message)
 
     def _show_map(self, layer: int | SecondOpinion | None) -> None:
         self.session.choose_overlay(Overlay.MAP)
@@ -224,23 +226,23 @@ class ViewActs(MeasureActs):
 
     def next_considered(self) -> None:
         """Go to the next dismissed region, cyclically."""
-        analysis = self._analysed()
+        analysis = self._required_analysis()
         if analysis is None:
             return
-        rows = analysis.findings.considered
-        if not rows:
+        regions, position = analysis.findings.considered, self.viewpoint.now.point_mm
+        if not regions:
             self.session.decline("Nothing else was considered.")
             return
-        here = [n for n, one in enumerate(rows) if one.peak_mm == self.viewpoint.now.point_mm]
-        number = (here[0] + 1) % len(rows) if here else 0
-        one = rows[number]
-        self.go_to_point(one.peak_mm)
-        words = f"Also considered, {number + 1} of {len(rows)}: {considered_words(one)}"
-        self.session.notify(f"{words}, score {one.score:.2f}.")
+        matches = [n for n, region in enumerate(regions) if region.peak_mm == position]
+        number = (matches[0] + 1) % len(regions) if matches else 0
+        region = regions[number]
+        self.go_to_point(region.peak_mm)
+        message = f"Also considered, {number + 1} of {len(regions)}: {considered_words(region)}"
+        self.session.notify(f"{message}, score {region.score:.2f}.")
 
     def step_doubtful(self, step: int) -> None:
         """Go to the next or previous doubtful part of an outline, cyclically; show its contour."""
-        analysis = self._analysed()
+        analysis = self._required_analysis()
         if analysis is None:
             return
         parts = analysis.findings.doubtful
@@ -251,11 +253,11 @@ class ViewActs(MeasureActs):
                 else "No part of an outline is marked as doubtful."
             )
             return
-        now = self.doubtful_here()
-        last = -1 if step > 0 else 0
-        number = ((last if now is None else parts.index(now)) + step) % len(parts)
+        current = self.doubtful_here()
+        start = -1 if step > 0 else 0
+        number = ((start if current is None else parts.index(current)) + step) % len(parts)
         part = parts[number]
-        if part.candidate in {one.id for one in self.session.listed()}:
+        if part.candidate in {candidate.id for candidate in self.session.listed()}:
             self.session.go_to(part.candidate)
         self.go_to_point(part.centroid_mm)
         if self.session.state.choices.overlay is Overlay.OFF:
@@ -265,7 +267,7 @@ class ViewActs(MeasureActs):
             f"candidate {part.candidate}: {part.reason}."
         )
 
-    def _analysed(self) -> Analysis | None:
+    def _required_analysis(self) -> Analysis | None:
         """Return the analysis; without one, show the reason and return None."""
         state = self.session.state
         if state.analysis is None:
@@ -274,9 +276,9 @@ class ViewActs(MeasureActs):
 
     def doubtful_here(self) -> DoubtfulPart | None:
         """Return the doubtful part at the crosshair, or None."""
-        analysis, here = self.session.state.analysis, self.viewpoint.now.point_mm
+        analysis, point_mm = self.session.state.analysis, self.viewpoint.now.point_mm
         parts = None if analysis is None else analysis.findings.doubtful
-        return next((one for one in parts or () if one.centroid_mm == here), None)
+        return next((part for part in parts or () if part.centroid_mm == point_mm), None)
 
     def toggle_isolines(self) -> None:
         """Switch maps between isolines and colour."""
@@ -286,12 +288,12 @@ class ViewActs(MeasureActs):
         """Show or close a second window of linked views, also for later studies."""
         self.keep_second_window(not self.session.state.choices.views.second_window)
 
-    def keep_second_window(self, shown: bool) -> None:
+    def keep_second_window(self, visible: bool) -> None:
         """Show or hide the second window."""
         defaults = self.session.defaults
-        views = replace(defaults.views, second_window=shown)
+        views = replace(defaults.views, second_window=visible)
         self.session.defaults = replace(defaults, views=views)
-        self.session.choose_views(second_window=shown)
+        self.session.choose_views(second_window=visible)
 
     def toggle_names(self) -> None:
         """Show or hide patient, date and series on the views."""
@@ -309,20 +311,20 @@ class ViewActs(MeasureActs):
         if candidate is None or state.analysis is None:
             self.session.decline(f"{why_not_measured(state)}.")
             return
-        found = rulers_of(state.analysis, candidate)
-        if not found:
+        rulers = rulers_of(state.analysis, candidate)
+        if not rulers:
             self.session.decline("This candidate has no diameters that could be measured.")
             return
         layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
         self.session.choose_views(rulers=True, dragged=None, layout=layout)
         if layout is not Layout.PLANES:  # diameters are axial: no other plane shows them
             self.session.choose_plane(Plane.AXIAL)
-        x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
-        seen, along_axes = (
-            _on_one_slice(frame, found, (x, y, z))
+        x, y, z = ((a + b) / 2 for a, b in zip(rulers[0].start, rulers[0].end, strict=True))
+        visible, visible_along_axes = (
+            _on_one_slice(frame, rulers, (x, y, z))
             for frame in (frame_of(self.session.state), Frame.patient())
         )
-        if along_axes and not seen:
+        if visible_along_axes and not visible:
             layout = Layout.PLANES if layout is Layout.ONE else layout
             self.session.choose_views(layout=layout, acquired=False)
             self.session.notify(_ALONG_AXES)

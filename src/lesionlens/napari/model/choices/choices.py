@@ -14,10 +14,10 @@ from lesionlens.napari.model.geometry.planes import Plane
 Choice = TypeVar("Choice")
 
 
-def after(choices: Sequence[Choice], now: object) -> Choice:
+def after(choices: Sequence[Choice], current: object) -> Choice:
     """Return the choice after the current one, cyclically; the first if it is none of them."""
-    place = next((n for n, one in enumerate(choices) if one == now), -1)
-    return choices[(place + 1) % len(choices)]
+    index = next((n for n, choice in enumerate(choices) if choice == current), -1)
+    return choices[(index + 1) % len(choices)]
 
 
 class SecondOpinion(StrEnum):

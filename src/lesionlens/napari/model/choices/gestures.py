@@ -58,7 +58,7 @@ def line_of(path: Sequence[tuple[float, float]], modifiers: set[str]) -> list[tu
 def traced(
     path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
 ) -> list[tuple[float, float]]:
-    """Return the points on the slice that make a prompt: of a box its four corners."""
+    """Return the points on the slice that make a prompt: the four corners of a box."""
     return line_of(path, modifiers)[:-1] if moved and "Shift" in modifiers else [*path]
 
 
@@ -68,7 +68,7 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
     Parameters
     ----------
     path : list of (3,)
-        What `traced` returns, in RAS+ mm, at least one point.
+        Result of `traced` in RAS+ mm, at least one point.
     moved : bool
         Whether the pointer moved more than `STILL_PX`.
     modifiers : set of str
@@ -78,24 +78,24 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
     --------
     >>> gesture_of([(0, 0, 0)], False, {"Alt"}).belongs
     False
-    >>> len(gesture_of([(0, 0, 0), (0, 3, 4)], True, set()).path_mm)  # a quick hand leaves gaps
+    >>> len(gesture_of([(0, 0, 0), (0, 3, 4)], True, set()).path_mm)  # a fast drag leaves gaps
     11
     """
-    belongs = "Alt" not in modifiers
+    foreground = "Alt" not in modifiers
     if not moved:
-        return Gesture(PromptKind.POINT, belongs, path[:1])
+        return Gesture(PromptKind.POINT, foreground, path[:1])
     if "Shift" in modifiers:
         return Gesture(PromptKind.BOX, True, path)
     if "Control" in modifiers and len(path) >= _MIN_CORNERS:
         return Gesture(PromptKind.LASSO, True, path)
-    return Gesture(PromptKind.SCRIBBLE, belongs, _joined(path))
+    return Gesture(PromptKind.SCRIBBLE, foreground, _interpolated(path))
 
 
-def _joined(path: list[Point]) -> list[Point]:
+def _interpolated(path: list[Point]) -> list[Point]:
     """Fill gaps of a fast drag: at least two points per millimetre."""
-    out = path[:1]
+    points = path[:1]
     for before, after in pairwise(path):
         steps = max(1, int(np.ceil(math.dist(before, after) / _STEP_MM)))
-        between = np.linspace(before, after, steps + 1)[1:]
-        out += [(x, y, z) for x, y, z in between.tolist()]
-    return out
+        interpolated = np.linspace(before, after, steps + 1)[1:]
+        points += [(x, y, z) for x, y, z in interpolated.tolist()]
+    return points

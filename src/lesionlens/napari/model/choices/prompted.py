@@ -12,7 +12,7 @@ from lesionlens.base.labels import PromptKind
 from lesionlens.base.records.prompts import Points, Prompts
 from lesionlens.napari.model.choices.gestures import Gesture
 
-_NOTHING = 1e-9
+_MIN_LENGTH = 1e-9
 _BOX_CORNERS, _MIN_CORNERS = 4, 3
 
 
@@ -27,52 +27,52 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     UnusableInputError
         A lasso encloses nothing.
     """
-    at = grid.nearest_voxel(gesture.path_mm)
-    line: list[Any] = list(dict.fromkeys(map(tuple, at[grid.contains(at)].tolist())))
+    voxels = grid.nearest_voxel(gesture.path_mm)
+    line: list[Any] = list(dict.fromkeys(map(tuple, voxels[grid.contains(voxels)].tolist())))
     lasso = gesture.kind is PromptKind.LASSO
     if gesture.kind is PromptKind.SCRIBBLE or (lasso and 0 < len(line) < _MIN_CORNERS):
         prompts = Prompts.of(scribbles=[(line, gesture.belongs)])
     elif gesture.kind is PromptKind.POINT:
-        prompts = Prompts.of(points=[(one, gesture.belongs) for one in line[:1]])
-    elif np.ptp(at, axis=0).min() > 0 and (lasso or len(at) >= _BOX_CORNERS):
-        return _across(gesture, grid)
+        prompts = Prompts.of(points=[(voxel, gesture.belongs) for voxel in line[:1]])
+    elif np.ptp(voxels, axis=0).min() > 0 and (lasso or len(voxels) >= _BOX_CORNERS):
+        return _oblique_voxels(gesture, grid)
     elif gesture.kind is PromptKind.BOX:
-        prompts = Prompts.of(box=(at.min(axis=0).tolist(), at.max(axis=0).tolist()))
+        prompts = Prompts.of(box=(voxels.min(axis=0).tolist(), voxels.max(axis=0).tolist()))
     else:
-        prompts = Prompts.of(lasso=at.tolist())
-    return _within(prompts.voxels(True), grid), _within(prompts.voxels(False), grid)
+        prompts = Prompts.of(lasso=voxels.tolist())
+    return _inside_grid(prompts.voxels(True), grid), _inside_grid(prompts.voxels(False), grid)
 
 
-def _across(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
+def _oblique_voxels(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     """Return the voxels of a box or a lasso on a slice across the grid's axes."""
     path = np.asarray(gesture.path_mm, np.float64)
     origin, step_mm = path[0], float(grid.spacing_mm.min())
     if gesture.kind is PromptKind.LASSO:
-        sides = np.linalg.svd(path - path.mean(axis=0), full_matrices=False)[2][:2]
+        axes = np.linalg.svd(path - path.mean(axis=0), full_matrices=False)[2][:2]
     else:
-        sides = _unit(path[[1, 3]] - origin)
-    flat = np.rint((path - origin) @ sides.T / step_mm).astype(np.int64)
-    on_slice = [(i, j, 0) for i, j in flat.tolist()]
+        axes = _unit_vectors(path[[1, 3]] - origin)
+    planar = np.rint((path - origin) @ axes.T / step_mm).astype(np.int64)
+    on_slice = [(i, j, 0) for i, j in planar.tolist()]
     prompts = (
         Prompts.of(lasso=on_slice)
         if gesture.kind is PromptKind.LASSO
         else Prompts.of(box=(on_slice[0], on_slice[2]))
     )
-    found = []
-    for belongs in (True, False):
-        places = origin + step_mm * prompts.voxels(belongs)[:, :2] @ sides
-        at = np.unique(grid.nearest_voxel(places), axis=0)
-        found.append(_within(at, grid))
-    foreground, background = found
-    marked = set(map(tuple, foreground.tolist()))
-    apart = [tuple(one) not in marked for one in background.tolist()]
-    return foreground, background[np.array(apart, bool)]
+    marks = []
+    for is_foreground in (True, False):
+        positions_mm = origin + step_mm * prompts.voxels(is_foreground)[:, :2] @ axes
+        voxels = np.unique(grid.nearest_voxel(positions_mm), axis=0)
+        marks.append(_inside_grid(voxels, grid))
+    foreground, background = marks
+    foreground_voxels = set(map(tuple, foreground.tolist()))
+    is_background = [tuple(voxel) not in foreground_voxels for voxel in background.tolist()]
+    return foreground, background[np.array(is_background, bool)]
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unit_vectors(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, _NOTHING))
+    return np.asarray(vectors / np.maximum(lengths, _MIN_LENGTH))
 
 
-def _within(voxels: Points, grid: Grid) -> Points:
+def _inside_grid(voxels: Points, grid: Grid) -> Points:
     return voxels[grid.contains(voxels)]

@@ -46,22 +46,22 @@ class Tools:
     """Whether prompts exclude, and with Alt include."""
 
 
-def usual_range(values: NDArray[np.float32], mine: NDArray[np.bool_]) -> tuple[float, float]:
+def default_range(values: NDArray[np.float32], drawn: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the initial range of the brush: that of the drawn voxels.
 
     Parameters
     ----------
     values : (I, J, K) float32
         Values of the shown sequence.
-    mine : (I, J, K) bool
+    drawn : (I, J, K) bool
         Drawn voxels; if there are none, the range is that of all voxels.
 
     Examples
     --------
     >>> data = np.arange(101, dtype=np.float32).reshape(1, 1, 101)
-    >>> usual_range(data, data >= 0)
+    >>> default_range(data, data >= 0)
     (5.0, 95.0)
     """
-    inside = values[mine] if mine.any() else values.ravel()
-    low, high = np.percentile(inside, (5.0, 95.0))
+    selected = values[drawn] if drawn.any() else values.ravel()
+    low, high = np.percentile(selected, (5.0, 95.0))
     return round(float(low), 3), round(float(high), 3)

@@ -52,8 +52,7 @@ class ComparedPictures:
     """Volumes in the patient frame of the open study, on their own grids; missing sequences are not
     replaced."""
     components: Volume | None = None
-    """Volume of int32 or None. What was flagged there, to be outlined; candidate ids, 0 elsewhere.
-    """
+    """Volume of int32 or None. Flagged candidates, to be outlined; candidate ids, 0 elsewhere."""
     other_image: str = ""
     """Name of another image of this study (a series, the subtraction); empty for a prior."""
     how: str = ""

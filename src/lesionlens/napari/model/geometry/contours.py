@@ -12,18 +12,18 @@ from lesionlens.napari.model.geometry.slices import Slice
 
 Line = NDArray[np.float64]
 """(N, 2) millimetres on the screen, x and y; closed where the first point is the last."""
-_CUTS = 2  # how often corners are cut: twice takes the steps of voxels away
+_CORNER_CUTS = 2  # iterations of corner cutting: two remove the steps of voxels
 
 
-def lines_around(mask: NDArray[np.bool_], of: Slice) -> tuple[Line, ...]:
+def lines_around(mask: NDArray[np.bool_], image_slice: Slice) -> tuple[Line, ...]:
     """Return the outline of the voxels of a slice.
 
     Parameters
     ----------
     mask : (rows, columns) bool
-        On the voxels of `of`.
-    of : Slice
-        Where they lie.
+        On the voxels of `image_slice`.
+    image_slice : Slice
+        The slice in which they lie.
 
     Returns
     -------
@@ -34,31 +34,33 @@ def lines_around(mask: NDArray[np.bool_], of: Slice) -> tuple[Line, ...]:
     if not len(inside):
         return ()
     low, high = inside.min(axis=0), inside.max(axis=0) + 1
-    part = np.pad(mask[low[0] : high[0], low[1] : high[1]].astype(np.float32), 1)
-    return tuple(on_screen(smooth(line) + low - 1, of) for line in find_contours(part, 0.5))
+    cropped = np.pad(mask[low[0] : high[0], low[1] : high[1]].astype(np.float32), 1)
+    return tuple(
+        on_screen(smooth(line) + low - 1, image_slice) for line in find_contours(cropped, 0.5)
+    )
 
 
-def lines_at(values: NDArray[np.floating], level: float, of: Slice) -> tuple[Line, ...]:
+def lines_at(values: NDArray[np.floating], level: float, image_slice: Slice) -> tuple[Line, ...]:
     """Return the lines along which a map has a value, in millimetres on the screen."""
     if not len(values) or float(values.max(initial=0.0)) < level:
         return ()
-    return tuple(on_screen(line, of) for line in find_contours(values, level))
+    return tuple(on_screen(line, image_slice) for line in find_contours(values, level))
 
 
-def smooth(line: NDArray[np.float64], cuts: int = _CUTS) -> NDArray[np.float64]:
-    """Cut the corners of a closed line (Chaikin): each edge keeps its middle half."""
+def smooth(line: NDArray[np.float64], cuts: int = _CORNER_CUTS) -> NDArray[np.float64]:
+    """Cut the corners of a closed line (Chaikin): each edge keeps its central half."""
     for _ in range(cuts):
         ahead = np.roll(line[:-1], -1, axis=0)
-        near, far = 0.75 * line[:-1] + 0.25 * ahead, 0.25 * line[:-1] + 0.75 * ahead
-        line = np.stack([near, far], axis=1).reshape(-1, 2)
+        starts, ends = 0.75 * line[:-1] + 0.25 * ahead, 0.25 * line[:-1] + 0.75 * ahead
+        line = np.stack([starts, ends], axis=1).reshape(-1, 2)
         line = np.concatenate([line, line[:1]])
     return line
 
 
-def on_screen(line: NDArray[np.float64], of: Slice) -> Line:
+def on_screen(line: NDArray[np.float64], image_slice: Slice) -> Line:
     """Map rows and columns of a slice (integers at voxel centres) to millimetres on the screen."""
-    edge = np.divide(of.size, of.data.shape[::-1])
-    return np.asarray((line[:, ::-1] + 0.5) * edge + np.asarray(of.corner))
+    pixel_size = np.divide(image_slice.size, image_slice.data.shape[::-1])
+    return np.asarray((line[:, ::-1] + 0.5) * pixel_size + np.asarray(image_slice.corner))
 
 
 def box_on_screen(corners: Iterable[NDArray[np.float64]]) -> tuple[float, float, float, float]:

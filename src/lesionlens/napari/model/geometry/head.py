@@ -42,26 +42,26 @@ class HeadMask:
         (True, False)
         """
         i, j, k = (max(1, round(_STEP_MM / float(edge))) for edge in grid.spacing_mm)
-        small = np.nan_to_num(np.asarray(data[::i, ::j, ::k], np.float32))
-        found = head_mask(small)
-        filled = found.copy()
+        coarse = np.nan_to_num(np.asarray(data[::i, ::j, ::k], np.float32))
+        head = head_mask(coarse)
+        filled = head.copy()
         for axis in range(3):  # sinuses are open to the air on some slices, not on all
-            slices = [ndimage.binary_fill_holes(part) for part in np.moveaxis(found, axis, 0)]
+            slices = [ndimage.binary_fill_holes(part) for part in np.moveaxis(head, axis, 0)]
             filled |= np.stack(slices, axis=axis)
         spacing = np.asarray(grid.spacing_mm) * (i, j, k)
         if filled.any():
-            away = ndimage.distance_transform_edt(~filled, sampling=spacing)
-            filled = np.asarray(away <= _MARGIN_MM)
+            distance = ndimage.distance_transform_edt(~filled, sampling=spacing)
+            filled = np.asarray(distance <= _MARGIN_MM)
         return cls(filled, grid, (i, j, k))
 
     def contains(self, point_mm: Point) -> bool:
         """Whether a point (RAS+ mm) lies in the head; always true if none was found."""
         if not self.mask.any():
             return True
-        at = np.rint(np.asarray(self.grid.to_voxel(point_mm)) / self.steps).astype(int)
-        if (at < 0).any() or (at >= self.mask.shape).any():
+        voxel = np.rint(np.asarray(self.grid.to_voxel(point_mm)) / self.steps).astype(int)
+        if (voxel < 0).any() or (voxel >= self.mask.shape).any():
             return False
-        return bool(self.mask[tuple(at)])
+        return bool(self.mask[tuple(voxel)])
 
 
 class HeadOfStudy:
@@ -75,14 +75,14 @@ class HeadOfStudy:
 
     def __init__(self, pictures: Callable[[], Pictures]) -> None:
         self._pictures = pictures
-        self._known: tuple[Any, HeadMask] | None = None
+        self._cached: tuple[Any, HeadMask] | None = None
 
     def contains(self, point_mm: Point) -> bool:
         """Whether a point (RAS+ mm) lies in the head; always true without an image."""
-        found = self._pictures()
-        first = next((found[s] for s in REFERENCE_ORDER if s in found), None)
+        pictures = self._pictures()
+        first = next((pictures[s] for s in REFERENCE_ORDER if s in pictures), None)
         if first is None:
             return True
-        if self._known is None or self._known[0] is not first[0]:
-            self._known = (first[0], HeadMask.of(*first))
-        return self._known[1].contains(point_mm)
+        if self._cached is None or self._cached[0] is not first[0]:
+            self._cached = (first[0], HeadMask.of(*first))
+        return self._cached[1].contains(point_mm)

@@ -13,7 +13,7 @@ from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.planes import value_words
 from lesionlens.napari.model.geometry.slices import Slice
 
-_RING_PIECES = 72
+_ELLIPSE_SEGMENTS = 72
 MIN_MM = 0.5
 """Minimum length, mm; a shorter measurement was clicked and waits for its next point."""
 
@@ -46,13 +46,13 @@ class Measure:
         """Whether the last two points coincide."""
         return float(np.linalg.norm(np.subtract(self.points[-1], self.points[-2]))) < MIN_MM
 
-    def with_point(self, which: int, at: Point) -> Measure:
+    def with_point(self, index: int, point: Point) -> Measure:
         """Return the measurement with one point moved."""
-        return replace(self, points=(*self.points[:which], at, *self.points[which + 1 :]))
+        return replace(self, points=(*self.points[:index], point, *self.points[index + 1 :]))
 
     @property
     def text(self) -> str:
-        """Its length or its angle; empty of a region, and until there are all its points.
+        """Its length or its angle; empty for a region, and until all its points are set.
 
         Examples
         --------
@@ -86,8 +86,8 @@ class RegionStatistics:
     mean: float
     sd: float
     """Sample standard deviation; 0 for one voxel."""
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     area_mm2: float
     volume_ml: float
     """Volume of the ellipse times the slice thickness."""
@@ -105,7 +105,7 @@ class RegionStatistics:
             return size, "no value inside" if self.empty else "no voxel inside"
         return (
             f"mean {value_words(self.mean)} · SD {value_words(self.sd)}",
-            f"min {value_words(self.least)} · max {value_words(self.most)}",
+            f"min {value_words(self.minimum)} · max {value_words(self.maximum)}",
             f"{size} · {self.count} {counted}",
             *left_out,
         )
@@ -122,38 +122,38 @@ def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics
     Examples
     --------
     >>> part = Slice(np.arange(16.0).reshape(4, 4), (0.0, 0.0), (4.0, 4.0), 1, 1, 5.0, False)
-    >>> found = statistics_of(part, np.array([[1.0, 1.0], [3.0, 3.0]]))
-    >>> found.count, found.mean, found.least, found.most, round(found.volume_ml, 4)
+    >>> region = statistics_of(part, np.array([[1.0, 1.0], [3.0, 3.0]]))
+    >>> region.count, region.mean, region.minimum, region.maximum, round(region.volume_ml, 4)
     (4, 7.5, 5.0, 10.0, 0.0157)
     """
-    middle, half = corners.mean(axis=0), np.abs(corners[1] - corners[0]) / 2
+    centre, half_size = corners.mean(axis=0), np.abs(corners[1] - corners[0]) / 2
     rows, columns = part.data.shape
     x = part.corner[0] + (np.arange(columns) + 0.5) * part.size[0] / columns
     y = part.corner[1] + (np.arange(rows) + 0.5) * part.size[1] / rows
-    reach = np.maximum(half, 1e-9)
-    inside = ((x - middle[0]) / reach[0])[None, :] ** 2 + ((y - middle[1]) / reach[1])[
+    radii = np.maximum(half_size, 1e-9)
+    inside = ((x - centre[0]) / radii[0])[None, :] ** 2 + ((y - centre[1]) / radii[1])[
         :, None
     ] ** 2 <= 1.0
-    found = np.asarray(part.data[inside], np.float64)
-    values = found[np.isfinite(found)]
-    area = float(np.pi * half[0] * half[1])
-    some = values if values.size else np.zeros(1)
+    pixels = np.asarray(part.data[inside], np.float64)
+    values = pixels[np.isfinite(pixels)]
+    area = float(np.pi * half_size[0] * half_size[1])
+    sample = values if values.size else np.zeros(1)
     return RegionStatistics(
         count=int(values.size),
-        mean=float(some.mean()),
-        sd=float(some.std(ddof=1)) if some.size > 1 else 0.0,
-        least=float(some.min()),
-        most=float(some.max()),
+        mean=float(sample.mean()),
+        sd=float(sample.std(ddof=1)) if sample.size > 1 else 0.0,
+        minimum=float(sample.min()),
+        maximum=float(sample.max()),
         area_mm2=area,
         volume_ml=area * part.step_mm / 1000,
-        empty=int(found.size - values.size),
+        empty=int(pixels.size - values.size),
         interpolated=part.interpolated,
     )
 
 
 def ellipse(corners: NDArray[np.float64]) -> Line:
     """Return the closed line of the ellipse between two opposite corners, (2, 2)."""
-    turn = np.linspace(0.0, 2 * np.pi, _RING_PIECES + 1)
-    half = (corners[1] - corners[0]) / 2
-    around = np.stack([np.cos(turn), np.sin(turn)], axis=1) * half
-    return np.asarray(corners.mean(axis=0) + around)
+    angles = np.linspace(0.0, 2 * np.pi, _ELLIPSE_SEGMENTS + 1)
+    half_size = (corners[1] - corners[0]) / 2
+    offsets = np.stack([np.cos(angles), np.sin(angles)], axis=1) * half_size
+    return np.asarray(corners.mean(axis=0) + offsets)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-_TOWARDS, _AWAY = "RAS", "LPI"
-_ALSO = 0.4  # minimum component, relative to the largest, for a second letter (about 22°)
+_POSITIVE_LETTERS, _NEGATIVE_LETTERS = "RAS", "LPI"
+_MIN_COMPONENT = 0.4  # relative to the largest component, for a second letter (about 22°)
 
 
 class Plane(StrEnum):
@@ -45,8 +45,8 @@ def place_words(point_mm: Sequence[float]) -> str:
     >>> place_words((-30.2, 8.0, -2.0))
     'x -30  y 8  z -2 mm'
     """
-    named = zip("xyz", point_mm, strict=True)
-    return "  ".join(f"{axis} {value:z.0f}" for axis, value in named) + " mm"
+    components = zip("xyz", point_mm, strict=True)
+    return "  ".join(f"{axis} {value:z.0f}" for axis, value in components) + " mm"
 
 
 def value_words(value: float) -> str:
@@ -68,12 +68,19 @@ def letters_of(direction: ArrayLike) -> str:
     >>> letters_of((-1.0, 0.1, 0.0)), letters_of((0.0, 0.8, 0.6)), letters_of((0.0, 0.0, 0.0))
     ('L', 'AS', '')
     """
-    shares = np.asarray(direction, dtype=np.float64)
-    largest = float(np.abs(shares).max(initial=0.0))
+    components = np.asarray(direction, dtype=np.float64)
+    largest = float(np.abs(components).max(initial=0.0))
     if largest <= 0:
         return ""
-    order = [axis for axis in np.argsort(-np.abs(shares)) if abs(shares[axis]) >= _ALSO * largest]
-    return "".join(_TOWARDS[axis] if shares[axis] > 0 else _AWAY[axis] for axis in order)
+    order = [
+        axis
+        for axis in np.argsort(-np.abs(components))
+        if abs(components[axis]) >= _MIN_COMPONENT * largest
+    ]
+    return "".join(
+        _POSITIVE_LETTERS[axis] if components[axis] > 0 else _NEGATIVE_LETTERS[axis]
+        for axis in order
+    )
 
 
 def edges_of(rightwards: ArrayLike, downwards: ArrayLike) -> Edges:

@@ -41,9 +41,9 @@ class Ruler:
         """
         return f"{self.length_mm:.1f} mm" + (", by hand" if self.moved else "")
 
-    def with_end(self, which: int, at: Point) -> Ruler:
+    def with_end(self, index: int, point: Point) -> Ruler:
         """Return the ruler with its start (0) or end (1) moved."""
-        return replace(self, moved=True, **{("start", "end")[which]: at})
+        return replace(self, moved=True, **{("start", "end")[index]: point})
 
 
 def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
@@ -59,7 +59,7 @@ def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
     region = Region.ET if candidate.has_enhancing else Region.WT
     inside = np.isin(labels.data, [int(label) for label in region.labels])
     mask = (analysis.findings.components == candidate.id) & inside
-    found = diameters(mask, labels.grid)
-    if found is None or candidate.longest_axial_diameter_mm is None:
+    measured = diameters(mask, labels.grid)
+    if measured is None or candidate.longest_axial_diameter_mm is None:
         return ()
-    return Ruler(*found.ends_mm), Ruler(*found.across_mm)
+    return Ruler(*measured.ends_mm), Ruler(*measured.across_mm)

@@ -22,14 +22,14 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 
-TILT_ALLOWED = 0.25
+MAX_TILT = 0.25
 """Voxels by which the far corner of a volume may be off before its slices are interpolated."""
 _AXES = {Plane.AXIAL: (2, 0, 1), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (0, 1, 2)}
 """Axes of a frame: through the plane, opposite to the screen's x, opposite to its y."""
-_EVEN = 1.5  # maximum edge ratio of voxels without a plane of acquisition
-_SLAB = 0.6
+_MAX_ISOTROPIC_RATIO = 1.5  # maximum edge ratio of voxels without a plane of acquisition
+_MAX_SLAB_RATIO = 0.6
 """Maximum ratio of the shortest to the next side of a slab-shaped field of view."""
-_SAMPLES = 320
+_MAX_PIXELS = 320
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +47,7 @@ class Frame:
     def acquired(cls, grid: Grid) -> Frame:
         """Return the axes of a grid; the patient's if they differ by less than a step."""
         affine = _reordered(grid)[1]
-        if tilt(affine, grid.shape) <= TILT_ALLOWED:
+        if tilt(affine, grid.shape) <= MAX_TILT:
             return cls.patient()
         u, _, vh = np.linalg.svd(affine[:3, :3] / geometry.spacing_mm(affine))
         return cls(np.asarray(u @ vh))
@@ -79,10 +79,10 @@ class Frame:
         """Map (..., 3) RAS+ mm to millimetres through the plane."""
         return np.asarray(point_mm, np.float64) @ self.normal(plane)
 
-    def in_patient(self, plane: Plane, at: ArrayLike, depth: float) -> NDArray[np.float64]:
+    def in_patient(self, plane: Plane, screen_mm: ArrayLike, depth: float) -> NDArray[np.float64]:
         """Map (..., 2) millimetres on the screen, at a depth, to (..., 3) RAS+ mm."""
-        flat = np.asarray(at, np.float64) @ self.screen(plane)
-        return np.asarray(flat + depth * self.normal(plane))
+        in_plane = np.asarray(screen_mm, np.float64) @ self.screen(plane)
+        return np.asarray(in_plane + depth * self.normal(plane))
 
     def edges(self, plane: Plane) -> Edges:
         """Return the patient's side at each edge of the screen."""
@@ -120,16 +120,16 @@ class Picture:
     @classmethod
     def of(cls, data: NDArray[Any], grid: Grid) -> Picture:
         """Reorder the axes of a volume without changing voxels."""
-        turns, affine = _reordered(grid)
-        moved = np.asarray(nib.orientations.apply_orientation(data, turns))
-        i, j, k = moved.shape
-        return cls(moved, Grid((i, j, k), affine, grid.frame_uid), data)
+        orientation, affine = _reordered(grid)
+        reordered = np.asarray(nib.orientations.apply_orientation(data, orientation))
+        i, j, k = reordered.shape
+        return cls(reordered, Grid((i, j, k), affine, grid.frame_uid), data)
 
     def straight(self, frame: Frame) -> bool:
         """Whether the voxels are aligned with a frame, so that slices need no interpolation."""
-        turned = np.eye(4)
-        turned[:3, :3] = frame.axes.T
-        return tilt(turned @ self.grid.affine, self.grid.shape) <= TILT_ALLOWED
+        rotation = np.eye(4)
+        rotation[:3, :3] = frame.axes.T
+        return tilt(rotation @ self.grid.affine, self.grid.shape) <= MAX_TILT
 
     def step_mm(self, frame: Frame, plane: Plane) -> float:
         """Return the distance between slices, mm: one voxel, or the finest edge if oblique."""
@@ -143,8 +143,8 @@ class Picture:
         if self.straight(frame):
             through = _AXES[plane][0]
             count = self.grid.shape[through]
-            middle = frame.depth(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
-            return float(middle - (count - 1) / 2 * step), count, step
+            centre_depth = frame.depth(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
+            return float(centre_depth - (count - 1) / 2 * step), count, step
         return float(depths.min()), int((depths.max() - depths.min()) / step) + 1, step
 
     def _corners_mm(self) -> NDArray[np.float64]:
@@ -185,13 +185,13 @@ class Picture:
             Value beyond the volume where slices are interpolated; NaN for floats only.
         """
         if self.straight(frame):
-            return self._voxels(frame, plane, number, slab)
-        return self._between(frame, plane, number, nearest, slab, beyond)
+            return self._aligned_slice(frame, plane, number, slab)
+        return self._interpolated_slice(frame, plane, number, nearest, slab, beyond)
 
     def brightest(
         self, frame: Frame, plane: Plane, point_mm: Point, slab: int
     ) -> tuple[float, Point] | None:
-        """Return the value of a maximum intensity projection at a point, and where it lies.
+        """Return the value of a maximum intensity projection at a point, and its position.
 
         Parameters
         ----------
@@ -208,14 +208,14 @@ class Picture:
         """
         depth = float(frame.depth(plane, point_mm))
         number = self.number_at(frame, plane, depth)
-        found = []
-        for one in range(number - slab, number + slab + 1):
-            move = self.depth_of(frame, plane, one) - depth
-            x, y, z = (float(v) for v in point_mm + move * frame.normal(plane))
+        samples = []
+        for slice_number in range(number - slab, number + slab + 1):
+            offset = self.depth_of(frame, plane, slice_number) - depth
+            x, y, z = (float(v) for v in point_mm + offset * frame.normal(plane))
             value = self.value_at((x, y, z), nearest=self.straight(frame))
             if value is not None:
-                found.append((value, (x, y, z)))
-        return max(found, default=None)
+                samples.append((value, (x, y, z)))
+        return max(samples, default=None)
 
     def value_at(self, point_mm: Point, *, nearest: bool = True) -> float | None:
         """Return the value at a point (RAS+ mm), of the nearest voxel or interpolated.
@@ -225,25 +225,27 @@ class Picture:
         voxel = self.grid.nearest_voxel(point_mm)
         if not self.grid.contains(voxel):
             return None
-        at = (voxel if nearest else self.grid.to_voxel(point_mm)).reshape(3, 1)
-        (found,) = ndimage.map_coordinates(self.data, at, order=1, mode="nearest", prefilter=False)
-        return float(found) if np.isfinite(found) else None
+        position = (voxel if nearest else self.grid.to_voxel(point_mm)).reshape(3, 1)
+        (value,) = ndimage.map_coordinates(
+            self.data, position, order=1, mode="nearest", prefilter=False
+        )
+        return float(value) if np.isfinite(value) else None
 
-    def _voxels(self, frame: Frame, plane: Plane, number: int, slab: int) -> Slice:
+    def _aligned_slice(self, frame: Frame, plane: Plane, number: int, slab: int) -> Slice:
         through, x, y = _AXES[plane]
         count, edges = self.grid.shape[through], self.grid.spacing_mm
-        order = np.transpose(self.data, (through, y, x))
+        volume = np.transpose(self.data, (through, y, x))
         if 0 <= number < count:
-            rows = order[number]
+            rows = volume[number]
             if slab:
-                rows = order[max(number - slab, 0) : number + slab + 1].max(axis=0)
+                rows = volume[max(number - slab, 0) : number + slab + 1].max(axis=0)
         else:
-            rows = np.zeros(order.shape[1:], order.dtype)
-        middle = frame.on_screen(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
+            rows = np.zeros(volume.shape[1:], volume.dtype)
+        centre = frame.on_screen(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
         width, height = self.grid.shape[x] * edges[x], self.grid.shape[y] * edges[y]
         return Slice(
             data=rows[::-1, ::-1],
-            corner=(float(middle[0] - width / 2), float(middle[1] - height / 2)),
+            corner=(float(centre[0] - width / 2), float(centre[1] - height / 2)),
             size=(float(width), float(height)),
             number=number + 1 if 0 <= number < count else 0,
             count=count,
@@ -251,17 +253,19 @@ class Picture:
             interpolated=False,
         )
 
-    def _between(
+    def _interpolated_slice(
         self, frame: Frame, plane: Plane, number: int, nearest: bool, slab: int, beyond: float
     ) -> Slice:
         first, count, step = self.depths(frame, plane)
-        flat = frame.on_screen(plane, self._corners_mm())
-        low, high = flat.min(axis=0), flat.max(axis=0)
-        edge = max(float(self.grid.spacing_mm.min()), float((high - low).max()) / _SAMPLES)
-        columns, rows = (int(n) for n in np.ceil((high - low) / edge) + 1)
-        onto = np.linalg.inv(self.grid.affine[:3, :3])
+        corners = frame.on_screen(plane, self._corners_mm())
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        pixel_mm = max(float(self.grid.spacing_mm.min()), float((high - low).max()) / _MAX_PIXELS)
+        columns, rows = (int(n) for n in np.ceil((high - low) / pixel_mm) + 1)
+        to_voxel = np.linalg.inv(self.grid.affine[:3, :3])
         x, y = frame.screen(plane)
-        matrix = onto @ np.stack([frame.normal(plane) * step, y * edge, x * edge], axis=1)
+        matrix = to_voxel @ np.stack(
+            [frame.normal(plane) * step, y * pixel_mm, x * pixel_mm], axis=1
+        )
         start = frame.in_patient(plane, low, first + (number - slab) * step)
         data = ndimage.affine_transform(
             self.data,
@@ -274,8 +278,8 @@ class Picture:
         )
         return Slice(
             data=np.fmax.reduce(data, axis=0),
-            corner=(float(low[0] - edge / 2), float(low[1] - edge / 2)),
-            size=(columns * edge, rows * edge),
+            corner=(float(low[0] - pixel_mm / 2), float(low[1] - pixel_mm / 2)),
+            size=(columns * pixel_mm, rows * pixel_mm),
             number=number + 1 if 0 <= number < count else 0,
             count=count,
             step_mm=step,
@@ -311,8 +315,8 @@ class Slices:
     def at(self, point_mm: Point, number: int) -> Point:
         """Return a point (RAS+) projected onto a slice, from 1, along the normal."""
         depth = self.first_mm + (number - 1) * self.step_mm
-        move = depth - float(self.frame.depth(self.plane, point_mm))
-        return geometry.as_vec3(point_mm + move * self.frame.normal(self.plane))
+        offset = depth - float(self.frame.depth(self.plane, point_mm))
+        return geometry.as_vec3(point_mm + offset * self.frame.normal(self.plane))
 
     def stepped(self, point_mm: Point, by: int) -> Point:
         """Return the point moved by slices, at the middle of a slice, clipped to the volume."""
@@ -329,7 +333,7 @@ def plane_of_acquisition(grid: Grid) -> Plane | None:
     """
     affine = _reordered(grid)[1]
     edges = geometry.spacing_mm(affine)
-    if edges.max() < _EVEN * edges.min():
+    if edges.max() < _MAX_ISOTROPIC_RATIO * edges.min():
         return None
     longest = int(edges.argmax())
     return next(plane for plane, (through, _, _) in _AXES.items() if through == longest)
@@ -351,7 +355,7 @@ def plane_to_open(grid: Grid) -> Plane | None:
     picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
     sides = picture.grid.spacing_mm * np.asarray(picture.grid.shape)
     thin, next_thin = np.sort(sides)[:2]
-    if thin > _SLAB * next_thin:
+    if thin > _MAX_SLAB_RATIO * next_thin:
         return None
     return next(plane for plane, (through, _, _) in _AXES.items() if sides[through] == thin)
 
@@ -359,12 +363,12 @@ def plane_to_open(grid: Grid) -> Plane | None:
 def tilt(affine: Affine, shape: tuple[int, ...]) -> float:
     """Return the corner error of an axis-aligned approximation, in voxels of the finest edge."""
     edges = geometry.spacing_mm(affine)
-    off = np.abs(affine[:3, :3] - np.diag(edges)) @ ((np.asarray(shape) - 1) / 2)
-    return float(off.max() / edges.min())
+    deviation = np.abs(affine[:3, :3] - np.diag(edges)) @ ((np.asarray(shape) - 1) / 2)
+    return float(deviation.max() / edges.min())
 
 
 def _reordered(grid: Grid) -> tuple[NDArray[Any], Affine]:
     """Return the axis permutation and flips towards right, front and top, and the new affine."""
-    turns = nib.orientations.io_orientation(grid.affine)
-    back = nib.orientations.inv_ornt_aff(turns, grid.shape)
-    return turns, np.asarray(grid.affine @ back, dtype=np.float64)
+    orientation = nib.orientations.io_orientation(grid.affine)
+    inverse = nib.orientations.inv_ornt_aff(orientation, grid.shape)
+    return orientation, np.asarray(grid.affine @ inverse, dtype=np.float64)

@@ -11,7 +11,7 @@ from lesionlens.base.geometry import clipped_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import Point
 
-_TIE = 1e-6  # mm
+_TOLERANCE_MM = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,36 +49,39 @@ def stroked_voxels(
     Examples
     --------
     >>> flat = Slab(np.array([0.0, 0.0, 1.0]), 2.0, 3.0)
-    >>> taken = stroked_voxels(Grid((5, 5, 5), np.eye(4)), ((2, 2, 2), (2, 2, 2)), 0.5, flat)
-    >>> [axis.tolist() for axis in taken]
+    >>> voxels = stroked_voxels(Grid((5, 5, 5), np.eye(4)), ((2, 2, 2), (2, 2, 2)), 0.5, flat)
+    >>> [axis.tolist() for axis in voxels]
     [[2, 2, 2], [2, 2, 2], [1, 2, 3]]
     """
     ends = np.asarray(path_mm, np.float64)
-    box, places = _near(grid, ends, radius_mm, slab)
-    start, way = ends[0], ends[1] - ends[0]
-    away = places - start
+    voxels, positions = _voxels_around(grid, ends, radius_mm, slab)
+    start, direction = ends[0], ends[1] - ends[0]
+    offset = positions - start
     if slab is not None:
-        depth = places @ slab.normal - slab.depth_mm
-        thick = max(slab.thickness_mm, float(grid.spacing_mm.min()))
-        inside = (depth >= -thick / 2 - _TIE) & (depth < thick / 2 - _TIE)
-        away = away - (away @ slab.normal)[:, None] * slab.normal
-        way = way - (way @ slab.normal) * slab.normal
+        depth = positions @ slab.normal - slab.depth_mm
+        thickness = max(slab.thickness_mm, float(grid.spacing_mm.min()))
+        inside = (depth >= -thickness / 2 - _TOLERANCE_MM) & (depth < thickness / 2 - _TOLERANCE_MM)
+        offset = offset - (offset @ slab.normal)[:, None] * slab.normal
+        direction = direction - (direction @ slab.normal) * slab.normal
     else:
-        inside = np.ones(len(places), bool)
-    length = float(way @ way)
-    share = np.clip(away @ way / length, 0.0, 1.0) if length > 0 else np.zeros(len(places))
-    reach = np.linalg.norm(away - share[:, None] * way, axis=1) <= max(radius_mm, _TIE)
-    return tuple(box[inside & reach].T)
+        inside = np.ones(len(positions), bool)
+    length = float(direction @ direction)
+    fraction = (
+        np.clip(offset @ direction / length, 0.0, 1.0) if length > 0 else np.zeros(len(positions))
+    )
+    distance = np.linalg.norm(offset - fraction[:, None] * direction, axis=1)
+    in_radius = distance <= max(radius_mm, _TOLERANCE_MM)
+    return tuple(voxels[inside & in_radius].T)
 
 
-def _near(
+def _voxels_around(
     grid: Grid, ends: NDArray[np.float64], radius_mm: float, slab: Slab | None
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the voxels in a box around a stroke, and their positions."""
-    room = radius_mm + (0.0 if slab is None else slab.thickness_mm) + float(grid.spacing_mm.max())
-    sides = 2 * np.array(list(np.ndindex(2, 2, 2))) - 1
-    corners = (ends[:, None] + room * sides).reshape(-1, 3)
-    at = grid.to_voxel(corners)
-    box = clipped_box(at.min(axis=0), at.max(axis=0), grid.shape)
+    margin = radius_mm + (0.0 if slab is None else slab.thickness_mm) + float(grid.spacing_mm.max())
+    signs = 2 * np.array(list(np.ndindex(2, 2, 2))) - 1
+    corners = (ends[:, None] + margin * signs).reshape(-1, 3)
+    corner_voxels = grid.to_voxel(corners)
+    box = clipped_box(corner_voxels.min(axis=0), corner_voxels.max(axis=0), grid.shape)
     voxels = np.moveaxis(np.mgrid[box], 0, -1).reshape(-1, 3)
     return voxels, np.asarray(grid.to_mm(voxels), np.float64).reshape(-1, 3)

@@ -30,12 +30,12 @@ class SharedViewpoint:
     changed = Signal(Viewpoint)
 
     def __init__(self) -> None:
-        self._now = Viewpoint()
+        self._current = Viewpoint()
 
     @property
     def now(self) -> Viewpoint:
         """The current viewpoint."""
-        return self._now
+        return self._current
 
     def move(
         self,
@@ -45,13 +45,13 @@ class SharedViewpoint:
         zoom: float | None = None,
     ) -> None:
         """Move; arguments that are None are unchanged."""
-        now = self._now
-        wanted = replace(
-            now,
-            point_mm=now.point_mm if point_mm is None else point_mm,
-            centre_mm=now.centre_mm if centre_mm is None else centre_mm,
-            zoom=now.zoom if zoom is None else min(max(zoom, MIN_ZOOM), MAX_ZOOM),
+        current = self._current
+        moved = replace(
+            current,
+            point_mm=current.point_mm if point_mm is None else point_mm,
+            centre_mm=current.centre_mm if centre_mm is None else centre_mm,
+            zoom=current.zoom if zoom is None else min(max(zoom, MIN_ZOOM), MAX_ZOOM),
         )
-        if wanted != now:
-            self._now = wanted
-            self.changed.emit(wanted)
+        if moved != current:
+            self._current = moved
+            self.changed.emit(moved)

@@ -19,14 +19,14 @@ from lesionlens.base.records.findings import Point
 from lesionlens.base.records.study import StepName
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.model.choices.choices import LayerChoice
-from lesionlens.napari.model.geometry.slices import TILT_ALLOWED, Picture, tilt
+from lesionlens.napari.model.geometry.slices import MAX_TILT, Picture, tilt
 
-_EVENLY = "times uniform attention over the brain"
+_UNIFORM_ATTENTION = "times uniform attention over the brain"
 UNCERTAIN = (
     "Uncertainty of the network when the study is mirrored and single sequences are left out: 1 - "
     "|2 × mean probability - 1|; 0 is certain, 1 is a probability of one half."
 )
-EVEN_SHARE = "times uniform evidence over the brain, by gradients"
+UNIFORM_EVIDENCE = "times uniform evidence over the brain, by gradients"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +76,8 @@ class Overlays:
         """Return a region's attention, or that of a single layer if available."""
         if layer_choice is None:
             return self.attention.get(region)
-        known = self.layer_choice
-        return known[1] if known is not None and known[0] == layer_choice else None
+        loaded = self.layer_choice
+        return loaded[1] if loaded is not None and loaded[0] == layer_choice else None
 
     def alone(self, view: MapView, candidate: int | None) -> MapView:
         """Return a map without the other candidates."""
@@ -141,11 +141,13 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
             high = max(maps.raw_range[region][1], FAINT)
             views[region] = multiples(maps.maps[region] * np.float32(high))
         else:
-            views[region] = MapView(_linear(volume, grid), 1.0, _SHARES, "of the map's maximum")
+            views[region] = MapView(
+                _linear(volume, grid), 1.0, _FRACTION_TICKS, "of the map's maximum"
+            )
     return views
 
 
-def multiples(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
+def multiples(raw: NDArray[np.float32], meaning: str = _UNIFORM_ATTENTION) -> MapView:
     """Return a map in multiples of uniform attention, on a logarithmic scale.
 
     1× is transparent and 100× or more has full colour, in every study, region, layer and probe.
@@ -158,20 +160,20 @@ def multiples(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
     """
     data = np.zeros_like(raw)
     np.log10(raw, out=data, where=raw > 1.0)
-    return MapView(frozen(data), 2.0, _MULTIPLES, meaning)
+    return MapView(frozen(data), 2.0, _MULTIPLE_TICKS, meaning)
 
 
 def _uncertainty(analysis: Analysis) -> MapView | None:
-    doubt = analysis.volumes.uncertainty
-    if doubt is None:
+    uncertainty = analysis.volumes.uncertainty
+    if uncertainty is None:
         return None
-    data = _linear(doubt, analysis.prepared.working)
-    return MapView(data, 1.0, _DOUBT, UNCERTAIN)
+    data = _linear(uncertainty, analysis.prepared.working)
+    return MapView(data, 1.0, _UNCERTAINTY_TICKS, UNCERTAIN)
 
 
-_MULTIPLES = ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
-_SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
-_DOUBT = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
+_MULTIPLE_TICKS = ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
+_FRACTION_TICKS = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
+_UNCERTAINTY_TICKS = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
 
 
 def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:
@@ -196,8 +198,8 @@ def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = Fals
     """
     if source.matches(target):
         return data
-    moved = resample(data.astype(np.float32), source, target, nearest=nearest)
-    return np.asarray(moved).astype(data.dtype)
+    resampled = resample(data.astype(np.float32), source, target, nearest=nearest)
+    return np.asarray(resampled).astype(data.dtype)
 
 
 def cavity_of(analysis: Analysis) -> NDArray[np.bool_]:
@@ -205,8 +207,8 @@ def cavity_of(analysis: Analysis) -> NDArray[np.bool_]:
     grid, volumes = analysis.prepared.working, analysis.volumes
     if volumes.cavity is None:
         return np.zeros(grid.shape, bool)
-    every = volumes.all_labels
-    return np.asarray(onto(every.data, every.grid, grid, nearest=True) == Label.CAVITY)
+    labels = volumes.all_labels
+    return np.asarray(onto(labels.data, labels.grid, grid, nearest=True) == Label.CAVITY)
 
 
 def axis_aligned(volume: Volume) -> Volume:
@@ -233,21 +235,21 @@ def axis_aligned(volume: Volume) -> Volume:
     """
     picture = Picture.of(volume.data, volume.grid)
     data, affine = picture.data, picture.grid.affine
-    if tilt(affine, data.shape) > TILT_ALLOWED:
+    if tilt(affine, data.shape) > MAX_TILT:
         edge = float(volume.grid.spacing_mm.min())
-        flat, shape = geometry.ras_grid(volume.affine, volume.grid.shape, edge)
-        grid = Grid(shape, flat, volume.grid.frame_uid)
+        ras_affine, shape = geometry.ras_grid(volume.affine, volume.grid.shape, edge)
+        grid = Grid(shape, ras_affine, volume.grid.frame_uid)
         return Volume(onto(volume.data, volume.grid, grid), grid)
-    straight = np.diag([*geometry.spacing_mm(affine), 1.0])
-    half = (np.asarray(data.shape) - 1) / 2
-    straight[:3, 3] = geometry.apply(affine, half) - straight[:3, :3] @ half
-    return Volume(data, Grid(picture.grid.shape, straight, volume.grid.frame_uid))
+    aligned = np.diag([*geometry.spacing_mm(affine), 1.0])
+    centre = (np.asarray(data.shape) - 1) / 2
+    aligned[:3, 3] = geometry.apply(affine, centre) - aligned[:3, :3] @ centre
+    return Volume(data, Grid(picture.grid.shape, aligned, volume.grid.frame_uid))
 
 
 def as_acquired(volume: Volume) -> Volume | None:
     """Return a volume that is too oblique to be shown without resampling, else None."""
     picture = Picture.of(volume.data, volume.grid)
-    return volume if tilt(picture.grid.affine, picture.data.shape) > TILT_ALLOWED else None
+    return volume if tilt(picture.grid.affine, picture.data.shape) > MAX_TILT else None
 
 
 def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
@@ -272,11 +274,11 @@ def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
         return 0.0, 1.0
-    inside = sample[sample > sample.min()]
-    if inside.size == 0:
+    foreground = sample[sample > sample.min()]
+    if foreground.size == 0:
         low = float(sample.min())
         return low, low + 1.0
-    low, high = (float(v) for v in np.percentile(inside, (1.0, 99.5)))
+    low, high = (float(v) for v in np.percentile(foreground, (1.0, 99.5)))
     low = min(low, float(np.percentile(sample, 50)))
     return (low, high) if high > low else (low, low + 1.0)
 

@@ -30,20 +30,20 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Target
 from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 from lesionlens.napari.model.overlays.maps import (
-    EVEN_SHARE,
+    UNIFORM_EVIDENCE,
     MapView,
     multiples,
     onto,
 )
 
-_SURROUNDINGS = (
+_ATTENDED_LOCALLY = (
     f"This voxel attended to its surroundings, and uniformly beyond {AROUND_MM:.0f} mm: a map "
     "would show nothing else."
 )
 EVIDENCE_TOP = 0.5
 """Probability difference with full colour, in every study."""
 _TICKS = ((-0.5, "-0.5 against"), (0.0, "0"), (0.5, "+0.5 for"))
-_LISTED = 4
+_MAX_LISTED = 4
 
 
 def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
@@ -63,12 +63,13 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         )
     prepared = analysis.prepared
     data = onto(evidence.shares[sequence], evidence.grid, prepared.working)
-    marked = component_mask_of(analysis.findings, prepared.native)
+    components = component_mask_of(analysis.findings, prepared.native)
     means = [
-        evidence.within(one.voxels)[sequence] for one in component_voxels(marked, evidence.grid)
+        evidence.within(component.voxels)[sequence]
+        for component in component_voxels(components, evidence.grid)
     ]
-    listed = ", ".join(f"{n + 1}: {mean:+z.2f}" for n, mean in enumerate(means[:_LISTED]))
-    words = f"Mean of {sequence.display_name} within candidates · {listed}. " if listed else ""
+    listed = ", ".join(f"{n + 1}: {mean:+z.2f}" for n, mean in enumerate(means[:_MAX_LISTED]))
+    summary = f"Mean of {sequence.display_name} within candidates · {listed}. " if listed else ""
     return MapView(
         frozen(np.asarray(data, np.float32)),
         EVIDENCE_TOP,
@@ -77,7 +78,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         "of the first pass; with the other maps and the answer to no image they sum to it",
         low=-EVIDENCE_TOP,
         role="evidence",
-        statistics=f"{words}Exact Shapley values of the first pass, "
+        statistics=f"{summary}Exact Shapley values of the first pass, "
         f"{float(evidence.grid.spacing_mm[0]):.2g} mm.",
     )
 
@@ -87,25 +88,25 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
     if trace.layer_attention is None:
         return ""
     prepared, findings = analysis.prepared, analysis.findings
-    marked: NDArray[np.bool_] = onto(
+    candidate_mask: NDArray[np.bool_] = onto(
         (findings.components > 0).astype(np.uint8), prepared.native, prepared.working, nearest=True
     ).astype(bool)
     dismissed = np.zeros(prepared.native.shape, np.uint8)
-    for one in findings.considered:
-        dismissed[tuple(one.voxels.T)] = 1
-    beside = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
-    masks = masks_of(prepared, marked, beside)
-    words = _words("First layer", shares(trace.layer_attention(region, 0, None), masks))
+    for dismissed_region in findings.considered:
+        dismissed[tuple(dismissed_region.voxels.T)] = 1
+    dismissed_mask = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
+    masks = masks_of(prepared, candidate_mask, dismissed_mask)
+    text = _attended_text("First layer", shares(trace.layer_attention(region, 0, None), masks))
     if region not in trace.cross:
-        return words
-    return f"{words} {_words('Decided from', shares(trace.cross[region], masks))}"
+        return text
+    return f"{text} {_attended_text('Decided from', shares(trace.cross[region], masks))}"
 
 
-def _words(what: str, found: Attended) -> str:
-    parts = [f"{found.candidates:.0%} in candidates", f"{found.opposite:.0%} opposite them"]
-    if found.dismissed is not None:
-        parts.append(f"{found.dismissed:.0%} in places also considered")
-    return f"{what}: {', '.join(parts)}."
+def _attended_text(source: str, attended: Attended) -> str:
+    parts = [f"{attended.candidates:.0%} in candidates", f"{attended.opposite:.0%} opposite them"]
+    if attended.dismissed is not None:
+        parts.append(f"{attended.dismissed:.0%} in places also considered")
+    return f"{source}: {', '.join(parts)}."
 
 
 def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> MapView | str:
@@ -116,9 +117,9 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
     UnusableInputError
         The voxel is outside the brain, or the engine has no probe.
     """
-    answer = voxel_attention_raw(result.trace, prepared, voxel)
-    found = elsewhere(answer, prepared, voxel)
-    return _SURROUNDINGS if found < MIN_ELSEWHERE else multiples(answer)
+    attention = voxel_attention_raw(result.trace, prepared, voxel)
+    fraction = elsewhere(attention, prepared, voxel)
+    return _ATTENDED_LOCALLY if fraction < MIN_ELSEWHERE else multiples(attention)
 
 
 def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
@@ -141,10 +142,10 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
         return evidence_view(result.analysis, layer.sequence)
     if layer is SecondOpinion.GRADIENTS:
         weights = result.engine.attribute(prepared, Target(region), layer.value).data
-        return multiples(relative(weights, prepared.brain), EVEN_SHARE)
+        return multiples(relative(weights, prepared.brain), UNIFORM_EVIDENCE)
     if layer is SecondOpinion.ROLLOUT:
-        place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
-        i, j, k = prepared.native.nearest_voxel(place).tolist()
+        start_mm = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
+        i, j, k = prepared.native.nearest_voxel(start_mm).tolist()
         return multiples(voxel_attention_raw(result.trace, prepared, (i, j, k)))
     view = multiples(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
@@ -154,5 +155,5 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
 
 def _strongest(weights: NDArray[np.float32], prepared: PreparedStudy) -> tuple[float, ...]:
     """Return the position of the most attended voxel, mm."""
-    place = np.unravel_index(int(weights.argmax()), weights.shape)
-    return tuple(float(v) for v in prepared.working.to_mm(np.array(place)))
+    voxel = np.unravel_index(int(weights.argmax()), weights.shape)
+    return tuple(float(v) for v in prepared.working.to_mm(np.array(voxel)))

@@ -22,22 +22,25 @@ def plain_layers(analysis: Analysis) -> tuple[PlainLayer, ...]:
     """
     volumes = analysis.volumes
     names = {int(label): label.display_name for label in Label}
-    made: list[PlainLayer] = []
-    for kind, found in (("probability", volumes.probability), ("attention", volumes.attention)):
-        for region, volume in found.items():
-            made.append(_image(volume.data, volume.grid, f"{kind}_{region.value}"))
+    layers: list[PlainLayer] = []
+    for kind, volumes_by_region in (
+        ("probability", volumes.probability),
+        ("attention", volumes.attention),
+    ):
+        for region, volume in volumes_by_region.items():
+            layers.append(_image(volume.data, volume.grid, f"{kind}_{region.value}"))
     if volumes.uncertainty is not None:
-        made.append(_image(volumes.uncertainty.data, volumes.uncertainty.grid, "uncertainty"))
+        layers.append(_image(volumes.uncertainty.data, volumes.uncertainty.grid, "uncertainty"))
     labels = volumes.all_labels
-    shown = {"metadata": {"labels": names}, "visible": as_acquired(labels) is None}
-    whole = _geometry(labels.grid, "segmentation") | shown
-    made.append((np.array(labels.data), whole, "labels"))
-    return tuple(made)
+    display = {"metadata": {"labels": names}, "visible": as_acquired(labels) is None}
+    keywords = _geometry(labels.grid, "segmentation") | display
+    layers.append((np.array(labels.data), keywords, "labels"))
+    return tuple(layers)
 
 
 def _image(data: Any, grid: Grid, name: str) -> PlainLayer:
-    shown = {"contrast_limits": (0.0, 1.0), "visible": False, "colormap": "viridis"}
-    return np.array(data), _geometry(grid, name) | shown, "image"
+    display = {"contrast_limits": (0.0, 1.0), "visible": False, "colormap": "viridis"}
+    return np.array(data), _geometry(grid, name) | display, "image"
 
 
 def _geometry(grid: Grid, name: str) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:
     if arm is not Arm.CANDIDATES:
         return result, overlays
     analysis = _without_maps(result.analysis)
-    bare = SimpleNamespace(analysis=analysis, trace=None, engine=None)
-    return bare, replace(overlays, attention={}, uncertainty=None, probe=None, layer_choice=None)
+    limited = SimpleNamespace(analysis=analysis, trace=None, engine=None)
+    return limited, replace(overlays, attention={}, uncertainty=None, probe=None, layer_choice=None)
 
 
 def _without_maps(analysis: Analysis) -> Analysis:

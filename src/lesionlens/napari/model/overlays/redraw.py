@@ -37,9 +37,9 @@ def reviewed(
     analysis: Analysis, overlays: Overlays | None, review: Review
 ) -> tuple[Analysis, Overlays | None]:
     """Apply a review to an analysis and its overlays; takes half a second if outlines change."""
-    anew = redraws(analysis, review)
+    outlines_change = redraws(analysis, review)
     analysis = replace(analysis, review=review)
-    if not anew or overlays is None:
+    if not outlines_change or overlays is None:
         return analysis, overlays
     analysis = applied(analysis)
     return analysis, redrawn(overlays, analysis)
@@ -48,15 +48,15 @@ def reviewed(
 def redraws(analysis: Analysis, review: Review) -> bool:
     """Whether a review changes outlines or diameters of the shown analysis."""
     before = analysis.review
-    return in_force(review) != in_force(before) or _placed(review) != _placed(before)
+    return _outlines(review) != _outlines(before) or _diameters(review) != _diameters(before)
 
 
-def _placed(review: Review) -> dict[str, object]:
+def _diameters(review: Review) -> dict[str, object]:
     """Return the diameters placed by readers, by tracking UID."""
     last = {event.tracking_uid: event.diameters for event in review.events}
     return {uid: ends for uid, ends in last.items() if ends is not None}
 
 
-def in_force(review: Review) -> dict[str, str]:
+def _outlines(review: Review) -> dict[str, str]:
     """Return the SHA-256 of each reader's outline in force, by tracking UID."""
     return {uid: outline.sha256 for uid, outline in review.outlined.items()}

@@ -11,7 +11,7 @@ from lesionlens.napari.model.choices.views import Window
 from lesionlens.napari.model.overlays.maps import contrast_limits
 
 Limits = tuple[float, float]
-_INNER = 0.25
+_HEAD_MARGIN = 0.25
 """Margin of the head's box, at each side, that is omitted for the brain window."""
 
 
@@ -37,13 +37,13 @@ def limits_of(data: NDArray[Any], window: Window) -> Limits:
     auto = contrast_limits(data)
     if window is Window.AUTO:
         return auto
-    step = tuple(max(size // 64, 1) for size in data.shape)
-    coarse = np.asarray(data[:: step[0], :: step[1], :: step[2]], dtype=np.float32)
+    strides = tuple(max(size // 64, 1) for size in data.shape)
+    coarse = np.asarray(data[:: strides[0], :: strides[1], :: strides[2]], dtype=np.float32)
     head = np.argwhere(coarse > auto[0] + 0.1 * (auto[1] - auto[0]))
     if not len(head):
         return auto
     first, last = head.min(axis=0), head.max(axis=0) + 1
-    inset = ((last - first) * _INNER).astype(int)
+    inset = ((last - first) * _HEAD_MARGIN).astype(int)
     inner = coarse[tuple(slice(a + n, b - n) for a, b, n in zip(first, last, inset, strict=True))]
     inner = inner[np.isfinite(inner) & (inner > auto[0])]
     if not inner.size:
@@ -52,14 +52,14 @@ def limits_of(data: NDArray[Any], window: Window) -> Limits:
     return (low, high) if high > low else auto
 
 
-def dragged(limits: Limits, auto: Limits, by: tuple[float, float]) -> Limits:
+def dragged(limits: Limits, auto: Limits, drag: tuple[float, float]) -> Limits:
     """Return the limits after a drag: right widens, down darkens.
 
     Parameters
     ----------
     limits, auto : (low, high)
         Current limits, and those of the preset, which scale a pixel.
-    by : (right, down)
+    drag : (right, down)
         Pixels.
 
     Examples
@@ -68,6 +68,6 @@ def dragged(limits: Limits, auto: Limits, by: tuple[float, float]) -> Limits:
     (-5.0, 105.0)
     """
     pixel = (auto[1] - auto[0]) / 400.0
-    width = max(limits[1] - limits[0] + by[0] * pixel, pixel)
-    level = (limits[0] + limits[1]) / 2 + by[1] * pixel
+    width = max(limits[1] - limits[0] + drag[0] * pixel, pixel)
+    level = (limits[0] + limits[1]) / 2 + drag[1] * pixel
     return level - width / 2, level + width / 2

@@ -21,36 +21,38 @@ MARK_MM = 3.0
 """Maximum distance of a mark that is shown on a slice."""
 
 
-def box_of(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
+def box_of(
+    board: Board, tile: Tile, viewpoint: Viewpoint
+) -> tuple[float, float, float, float] | None:
     """Return the box of the candidate in focus on the screen, if the slice cuts it."""
-    found, outline = board.analysis, board.scene.outline
-    shown = board.preliminary if found is None else found.findings
-    there = () if shown is None else shown.candidates
-    candidate = next((c for c in there if c.id == outline.boxed), None)
+    analysis, outline = board.analysis, board.scene.outline
+    findings = board.preliminary if analysis is None else analysis.findings
+    candidates = () if findings is None else findings.candidates
+    candidate = next((c for c in candidates if c.id == outline.boxed), None)
     if candidate is None or not outline.visible:
         return None
-    ends = corners(*candidate.bounding_box_mm)
-    depths = board.frame.depth(tile.plane, ends)
-    if not depths.min() <= board.frame.depth(tile.plane, place.point_mm) <= depths.max():
+    box_corners = corners(*candidate.bounding_box_mm)
+    depths = board.frame.depth(tile.plane, box_corners)
+    if not depths.min() <= board.frame.depth(tile.plane, viewpoint.point_mm) <= depths.max():
         return None
-    return box_on_screen(board.frame.on_screen(tile.plane, ends))
+    return box_on_screen(board.frame.on_screen(tile.plane, box_corners))
 
 
 def marks_of(
-    board: Board, tile: Tile, place: Viewpoint
+    board: Board, tile: Tile, viewpoint: Viewpoint
 ) -> tuple[tuple[int, tuple[float, float]], ...]:
     """Return the number and position of each mark near the slice."""
-    frame, plane, found = board.frame, tile.plane, []
-    depth = float(frame.depth(plane, place.point_mm))
-    for number, at in enumerate(board.marks, 1):
-        if abs(float(frame.depth(plane, at)) - depth) <= MARK_MM:
-            x, y = frame.on_screen(plane, at)
-            found.append((number, (float(x), float(y))))
-    return tuple(found)
+    frame, plane, marks = board.frame, tile.plane, []
+    depth = float(frame.depth(plane, viewpoint.point_mm))
+    for number, mark_mm in enumerate(board.marks, 1):
+        if abs(float(frame.depth(plane, mark_mm)) - depth) <= MARK_MM:
+            x, y = frame.on_screen(plane, mark_mm)
+            marks.append((number, (float(x), float(y))))
+    return tuple(marks)
 
 
 def projection_words(board: Board, tile: Tile) -> str:
-    """Return what follows the name of a maximum intensity projection; empty for a slice."""
+    """Return the suffix of the name of a maximum intensity projection; empty for a slice."""
     return f" · brightest of {SLAB_MM:.0f} mm" if _is_projected(board, tile) else ""
 
 
@@ -76,19 +78,19 @@ def words_of(
     overlays, analysis = board.overlays, board.analysis
     moved = overlays is not None and analysis is not None and tile.sequence in overlays.moved
     grid = analysis.study.series[tile.sequence].grid if analysis and moved else picture.grid
-    acquired, how = plane_of_acquisition(grid), ""
+    acquired, resampling = plane_of_acquisition(grid), ""
     slices = f"from {grid.spacing_mm.max():.3g} mm slices"
     if (moved or image.interpolated) and acquired is not None:
-        how = f"interpolated {slices}"
+        resampling = f"interpolated {slices}"
     elif moved or image.interpolated:
-        how = "interpolated (moved)" if moved else "interpolated"
+        resampling = "interpolated (moved)" if moved else "interpolated"
     elif acquired not in (None, tile.plane):
-        how = f"reformatted {slices}"
+        resampling = f"reformatted {slices}"
     if board.scene.outline.preliminary and board.scene.outline.visible:
         first += " · preliminary outlines"
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
     first += projection_words(board, tile)
-    return (first, second, how) if how else (first, second)
+    return (first, second, resampling) if resampling else (first, second)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +110,7 @@ def measures_on(
     board: Board, tile: Tile, image: Slice, picture: Picture | None, name: str
 ) -> tuple[DrawnMeasure, ...]:
     """Return the measurements on the slice of a tile, and intensities of the image `name`."""
-    found = []
+    drawn = []
     for index, measure in enumerate(board.views.measures):
         depths = np.atleast_1d(board.frame.depth(tile.plane, measure.points))
         if (
@@ -122,12 +124,12 @@ def measures_on(
             continue
         points = board.frame.on_screen(tile.plane, measure.points)
         if measure.kind is MeasureKind.REGION and not measure.empty:
-            words = (name, *statistics_of(image, points).lines)
+            lines = (name, *statistics_of(image, points).lines)
             text_at = (float(points[:, 0].max()), float(points[:, 1].min()))
-            found.append(DrawnMeasure(index, points, ellipse(points), words, text_at))
+            drawn.append(DrawnMeasure(index, points, ellipse(points), lines, text_at))
         else:
-            words = (measure.text,) if measure.text else ()
+            lines = (measure.text,) if measure.text else ()
             ruler = measure.kind is MeasureKind.RULER
             x, y = points[points[:, 0].argmax() if ruler else 1].tolist()
-            found.append(DrawnMeasure(index, points, points, words, (x, y)))
-    return tuple(found)
+            drawn.append(DrawnMeasure(index, points, points, lines, (x, y)))
+    return tuple(drawn)

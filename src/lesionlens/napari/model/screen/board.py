@@ -89,7 +89,7 @@ def board_of(state: State, scene: ShownScene) -> Board:
         views=state.choices.views,
         opened=state.study is not None,
         grid=shown_grid(state),
-        series={sequence: one.description for sequence, one in series.items()},
+        series={sequence: scan.description for sequence, scan in series.items()},
         corner=state.identity.lines if state.choices.views.named else (),
         editing=state.editing is not None,
         analysis=state.analysis,
@@ -115,27 +115,29 @@ def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
         return ()
     first = shown_sequence(state) or choices.sequence
     if layout is Layout.PLANES:
-        places = ((0, 0, 2), (0, 1, 1), (1, 1, 1))
+        positions = ((0, 0, 2), (0, 1, 1), (1, 1, 1))
         return tuple(
             Tile(first, plane, row, column, rows)
-            for plane, (row, column, rows) in zip(Plane, places, strict=True)
+            for plane, (row, column, rows) in zip(Plane, positions, strict=True)
         )
     if layout is Layout.PRIOR:
         compared = choices.views.compared
         if compared is None or first not in compared.volumes:
             return ()
         return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
-    hung = tuple(one for one in choices.views.hung if one in study.series)
-    there = tuple(dict.fromkeys((*hung, *study.series)))
-    start = there.index(choices.sequence)
-    wanted = layout.sequences
-    shown = (there[start:] + there[:start])[:wanted] if wanted < len(there) else there
-    if wanted == 1:
-        shown = (first,)
-    across = 2 if len(shown) == Layout.FOUR.sequences else len(shown)
+    hung = tuple(sequence for sequence in choices.views.hung if sequence in study.series)
+    available = tuple(dict.fromkeys((*hung, *study.series)))
+    start = available.index(choices.sequence)
+    count = layout.sequences
+    selected = (
+        (available[start:] + available[:start])[:count] if count < len(available) else available
+    )
+    if count == 1:
+        selected = (first,)
+    columns = 2 if len(selected) == Layout.FOUR.sequences else len(selected)
     return tuple(
-        Tile(sequence, choices.plane, number // across, number % across)
-        for number, sequence in enumerate(shown)
+        Tile(sequence, choices.plane, number // columns, number % columns)
+        for number, sequence in enumerate(selected)
     )
 
 

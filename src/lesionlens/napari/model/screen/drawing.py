@@ -32,7 +32,7 @@ from lesionlens.napari.model.screen.around_slice import (
 )
 from lesionlens.napari.model.screen.board import Board, Tile
 
-KEPT = 96
+_MAX_CACHED = 96
 ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF4060"
 SECOND_COLOUR = "#C0E0FF"
 DOT_MM, GAP_MM = 2.0, 3.0
@@ -95,28 +95,28 @@ class Artist:
 
     def __init__(self, pictures: Mapping[MrSequence, Picture], name: str = "") -> None:
         self.pictures, self._name = pictures, name
-        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._cache: OrderedDict[Any, Any] = OrderedDict()
         self._volumes: dict[str, Picture] = {}
 
-    def draw(self, board: Board, tile: Tile, place: Viewpoint) -> Drawing:
+    def draw(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Drawing:
         """Return the content of a tile at a viewpoint."""
         frame, picture = board.frame, self.pictures.get(tile.sequence)
-        image = None if picture is None else self._image(board, tile, place, picture)
+        image = None if picture is None else self._image(board, tile, viewpoint, picture)
         name = self._name or f"{tile.sequence.display_name}{projection_words(board, tile)}"
-        crosshair = frame.on_screen(tile.plane, place.point_mm)
-        centre = frame.on_screen(tile.plane, place.centre_mm)
+        crosshair = frame.on_screen(tile.plane, viewpoint.point_mm)
+        centre = frame.on_screen(tile.plane, viewpoint.centre_mm)
         return Drawing(
             image=image,
             crosshair=(float(crosshair[0]), float(crosshair[1])),
             centre=(float(centre[0]), float(centre[1])),
             edges=frame.edges(tile.plane),
             lines=words_of(board, tile, picture, image),
-            map=self._map(board, tile, place),
-            outlines=self._outlines(board, tile, place),
-            box=box_of(board, tile, place),
+            map=self._map(board, tile, viewpoint),
+            outlines=self._outlines(board, tile, viewpoint),
+            box=box_of(board, tile, viewpoint),
             preliminary=board.scene.outline.preliminary,
-            rulers=self._rulers(board, tile, place),
-            marks=marks_of(board, tile, place),
+            rulers=self._rulers(board, tile, viewpoint),
+            marks=marks_of(board, tile, viewpoint),
             measures=() if image is None else measures_on(board, tile, image, picture, name),
         )
 
@@ -133,197 +133,209 @@ class Artist:
             return ()
         source = analysis.findings.components
         key = ("rulers", id(source), number)
-        return self._keep(key, source, lambda: rulers_of(analysis, candidate))
+        return self._cached(key, source, lambda: rulers_of(analysis, candidate))
 
     def _rulers(
-        self, board: Board, tile: Tile, place: Viewpoint
+        self, board: Board, tile: Tile, viewpoint: Viewpoint
     ) -> tuple[tuple[int, Line, str], ...]:
         frame, plane = board.frame, tile.plane
-        depth = frame.depth(plane, place.point_mm)
-        found = []
+        depth = frame.depth(plane, viewpoint.point_mm)
+        lines = []
         for index, ruler in enumerate(self.rulers(board)):
             ends = np.asarray([ruler.start, ruler.end])
             if np.abs(frame.depth(plane, ends) - depth).max() <= NEAR_MM:
-                found.append((index, frame.on_screen(plane, ends), ruler.text))
-        return tuple(found)
+                lines.append((index, frame.on_screen(plane, ends), ruler.text))
+        return tuple(lines)
 
-    def _image(self, board: Board, tile: Tile, place: Viewpoint, picture: Picture) -> Slice:
+    def _image(self, board: Board, tile: Tile, viewpoint: Viewpoint, picture: Picture) -> Slice:
         slab = slab_of(board, tile, picture)
         beyond = np.nan if picture.data.dtype.kind == "f" else 0.0
         name = tile.sequence.value
-        return self._cut(name, picture, board, tile, place, slab=slab, beyond=beyond)
+        return self._cut(name, picture, board, tile, viewpoint, slab=slab, beyond=beyond)
 
     def value(self, board: Board, tile: Tile, point_mm: Point) -> str:
         """Return the value of a tile's image at a point of its slice (RAS+ mm), and where it lies.
 
         Of a projection it is the brightest value through that point.
         """
-        picture, where = self.pictures.get(tile.sequence), place_words(point_mm)
+        picture, position = self.pictures.get(tile.sequence), place_words(point_mm)
         if picture is None or not picture.grid.contains(picture.grid.nearest_voxel(point_mm)):
-            return where
+            return position
         if projection_words(board, tile):
             slab = slab_of(board, tile, picture)
-            found = picture.brightest(board.frame, tile.plane, point_mm, slab)
-            if found is not None:
-                return f"{value_words(found[0])} (brightest)  at  {place_words(found[1])}"
+            brightest = picture.brightest(board.frame, tile.plane, point_mm, slab)
+            if brightest is not None:
+                return f"{value_words(brightest[0])} (brightest)  at  {place_words(brightest[1])}"
         value = picture.value_at(point_mm)
-        return f"no value  at  {where}" if value is None else f"{value_words(value)}  at  {where}"
+        text = "no value" if value is None else value_words(value)
+        return f"{text}  at  {position}"
 
     def _cut(
-        self, name: str, picture: Picture, board: Board, tile: Tile, place: Viewpoint, **how: Any
+        self,
+        name: str,
+        picture: Picture,
+        board: Board,
+        tile: Tile,
+        viewpoint: Viewpoint,
+        **options: Any,
     ) -> Slice:
         frame, plane = board.frame, tile.plane
-        number = picture.number_at(frame, plane, float(frame.depth(plane, place.point_mm)))
-        key = (name, id(picture.data), frame.key, plane, number, tuple(how.items()))
-        return self._keep(key, picture, lambda: picture.cut(frame, plane, number, **how))
+        number = picture.number_at(frame, plane, float(frame.depth(plane, viewpoint.point_mm)))
+        key = (name, id(picture.data), frame.key, plane, number, tuple(options.items()))
+        return self._cached(key, picture, lambda: picture.cut(frame, plane, number, **options))
 
-    def _keep(self, key: Any, source: Any, make: Callable[[], T]) -> T:
+    def _cached(self, key: Any, source: Any, compute: Callable[[], T]) -> T:
         """Return the cached value of a key; the source is kept alive with it."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key][1]  # type: ignore[no-any-return]
-        made = make()
-        self._kept[key] = (source, made)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return made
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key][1]  # type: ignore[no-any-return]
+        value = compute()
+        self._cache[key] = (source, value)
+        while len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
+        return value
 
     def _volume(self, name: str, data: NDArray[Any], grid: Grid) -> Picture:
         """Return an overlay as a cached picture."""
-        known = self._volumes.get(name)
-        if known is None or known.source is not data:
-            known = Picture.of(data, grid)
-            self._volumes[name] = known
-        return known
+        picture = self._volumes.get(name)
+        if picture is None or picture.source is not data:
+            picture = Picture.of(data, grid)
+            self._volumes[name] = picture
+        return picture
 
     # --- overlays -------------------------------------------------------------------------
 
-    def _outlines(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
-        analysis, outline, at = board.analysis, board.scene.outline, (board, tile, place)
+    def _outlines(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
+        analysis, outline, view = board.analysis, board.scene.outline, (board, tile, viewpoint)
         if not outline.visible:
             return ()
         if analysis is None:
-            return self._preliminary(*at)
+            return self._preliminary(*view)
         self._volumes.pop("preliminary", None)
         native = analysis.prepared.native
-        which = self._nearest("components", (analysis.findings.components, native), at)
-        parts = self._nearest("labels", (analysis.volumes.labels.data, native), at)
+        components = self._nearest("components", (analysis.findings.components, native), view)
+        labels = self._nearest("labels", (analysis.volumes.labels.data, native), view)
 
-        def made() -> Outlines:
-            inside = np.isin(parts.data, [int(label) for label in outline.region.labels])
-            found = np.where(inside, which.data, 0)
-            there = set(np.unique(found).tolist())
+        def traced() -> Outlines:
+            inside = np.isin(labels.data, [int(label) for label in outline.region.labels])
+            ids = np.where(inside, components.data, 0)
+            present = set(np.unique(ids).tolist())
             return tuple(
-                (colour, lines_around(found == number, which))
+                (colour, lines_around(ids == number, components))
                 for number, colour in outline.colours
-                if number in there
+                if number in present
             )
 
-        key = ("outlines", id(which), id(parts), outline.region, outline.colours)
-        own = self._keep(key, (which, parts), made)
-        below = self._original(*at) + self._second(*at) + self._cavity(*at)
-        return below + own + self._doubts(*at, which)
+        key = ("outlines", id(components), id(labels), outline.region, outline.colours)
+        current = self._cached(key, (components, labels), traced)
+        underlying = self._original(*view) + self._second(*view) + self._cavity(*view)
+        return underlying + current + self._doubtful_borders(*view, components)
 
-    def _nearest(self, name: str, source: Source, at: tuple[Board, Tile, Viewpoint]) -> Slice:
+    def _nearest(self, name: str, source: Source, view: tuple[Board, Tile, Viewpoint]) -> Slice:
         """Return the slice of labels, voxel by voxel."""
-        return self._cut(name, self._volume(name, *source), *at, nearest=True)
+        return self._cut(name, self._volume(name, *source), *view, nearest=True)
 
     def _outlined(
         self,
         name: str,
         source: Source,
-        at: tuple[Board, Tile, Viewpoint],
+        view: tuple[Board, Tile, Viewpoint],
         colour: str,
         labels: tuple[int, ...] | None = None,
     ) -> Outlines:
         """Return the outline of labels of a volume, by default of all but 0."""
-        part = self._nearest(name, source, at)
+        part = self._nearest(name, source, view)
 
-        def made() -> tuple[Line, ...]:
+        def traced() -> tuple[Line, ...]:
             return lines_around(
-                part.data > 0 if labels is None else np.isin(part.data, labels), part
+                part.data > 0 if labels is None else np.isin(part.data, labels),
+                part,
             )
 
-        lines = self._keep((f"{name} lines", id(part), labels), part, made)
+        lines = self._cached((f"{name} lines", id(part), labels), part, traced)
         return ((colour, lines),) if lines else ()
 
-    def _cavity(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
+    def _cavity(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
         cavity = None if board.analysis is None else board.analysis.volumes.cavity
         if cavity is None or not board.scene.outline.cavity:
             return ()
-        source, at = (cavity.data, cavity.grid), (board, tile, place)
-        return self._outlined("cavity", source, at, Label.CAVITY.colour)
+        source, view = (cavity.data, cavity.grid), (board, tile, viewpoint)
+        return self._outlined("cavity", source, view, Label.CAVITY.colour)
 
-    def _second(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
+    def _second(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
         """Return the outline of a second result of the study, in its own colour."""
         analysis, second = board.analysis, board.second
         if analysis is None or second is None:
             return ()
         labels = tuple(int(label) for label in board.scene.outline.region.labels)
-        source, at = (second.labels, analysis.prepared.native), (board, tile, place)
-        return self._outlined("second", source, at, SECOND_COLOUR, labels)
+        source, view = (second.labels, analysis.prepared.native), (board, tile, viewpoint)
+        return self._outlined("second", source, view, SECOND_COLOUR, labels)
 
-    def _doubts(self, board: Board, tile: Tile, place: Viewpoint, which: Slice) -> Outlines:
+    def _doubtful_borders(
+        self, board: Board, tile: Tile, viewpoint: Viewpoint, components: Slice
+    ) -> Outlines:
         """Return the dotted borders of doubtful parts, if the whole outline is shown."""
         analysis, outline = board.analysis, board.scene.outline
-        found = None if analysis is None else analysis.volumes.doubtful
-        if analysis is None or found is None or outline.region is not Region.WT:
+        doubtful = None if analysis is None else analysis.volumes.doubtful
+        if analysis is None or doubtful is None or outline.region is not Region.WT:
             return ()
-        shown = {number for number, _ in outline.colours}
-        named = [p.number for p in analysis.findings.doubtful or () if p.candidate in shown]
-        source = (found.data, analysis.prepared.native)
-        parts = self._nearest("doubtful", source, (board, tile, place))
+        coloured = {number for number, _ in outline.colours}
+        numbers = [p.number for p in analysis.findings.doubtful or () if p.candidate in coloured]
+        source = (doubtful.data, analysis.prepared.native)
+        parts = self._nearest("doubtful", source, (board, tile, viewpoint))
 
-        def made() -> tuple[Line, ...]:
-            return dotted(lines_around(np.isin(parts.data, named) & (which.data > 0), parts))
+        def traced() -> tuple[Line, ...]:
+            return dotted(lines_around(np.isin(parts.data, numbers) & (components.data > 0), parts))
 
-        key = ("doubts", id(parts), id(which), tuple(named))
-        lines = self._keep(key, (parts, which), made)
+        key = ("doubts", id(parts), id(components), tuple(numbers))
+        lines = self._cached(key, (parts, components), traced)
         return ((DOUBT_COLOUR, lines),) if lines else ()
 
-    def _preliminary(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
-        found, colours = board.preliminary, board.scene.outline.colours
-        if found is None:
+    def _preliminary(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
+        preliminary, colours = board.preliminary, board.scene.outline.colours
+        if preliminary is None:
             return ()
-        source = (found.components, found.grid)
-        which = self._nearest("preliminary", source, (board, tile, place))
+        source = (preliminary.components, preliminary.grid)
+        components = self._nearest("preliminary", source, (board, tile, viewpoint))
 
-        def made() -> Outlines:
-            return tuple((c, lines_around(which.data == n, which)) for n, c in colours)
+        def traced() -> Outlines:
+            return tuple((c, lines_around(components.data == n, components)) for n, c in colours)
 
-        return self._keep(("preliminary", id(which), colours), which, made)
+        return self._cached(("preliminary", id(components), colours), components, traced)
 
-    def marked(self, board: Board, tile: Tile, place: Viewpoint, volume: Volume) -> Outlines:
+    def marked(self, board: Board, tile: Tile, viewpoint: Viewpoint, volume: Volume) -> Outlines:
         """Return the outlines of candidates of another examination."""
         if not board.scene.outline.visible:
             return ()
-        source, at = (volume.data, volume.grid), (board, tile, place)
-        return self._outlined("flagged", source, at, PRIOR_COLOUR)
+        source, view = (volume.data, volume.grid), (board, tile, viewpoint)
+        return self._outlined("flagged", source, view, PRIOR_COLOUR)
 
-    def _original(self, board: Board, tile: Tile, place: Viewpoint) -> Outlines:
+    def _original(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
         """Return the network's outline of a candidate that a reader changed."""
         analysis, number = board.analysis, board.scene.outline.original
         if analysis is None or number is None:
             return ()
         data = (analysis.original or analysis).findings.components
-        source, at = (data, analysis.prepared.native), (board, tile, place)
-        return self._outlined("original", source, at, ORIGINAL_COLOUR, (number,))
+        source, view = (data, analysis.prepared.native), (board, tile, viewpoint)
+        return self._outlined("original", source, view, ORIGINAL_COLOUR, (number,))
 
-    def _map(self, board: Board, tile: Tile, place: Viewpoint) -> MapDrawing | None:
-        overlays, asked = board.overlays, map_of(board)
-        if overlays is None or asked is None:
+    def _map(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> MapDrawing | None:
+        overlays, requested = board.overlays, map_of(board)
+        if overlays is None or requested is None:
             return None
-        role, view, only = asked
-        part = self._cut(role, self._volume(role, view.data, overlays.grid), board, tile, place)
-        if only is not None:
+        role, view, candidate = requested
+        part = self._cut(role, self._volume(role, view.data, overlays.grid), board, tile, viewpoint)
+        if candidate is not None:
             components = self._volume("others", overlays.components, overlays.grid)
-            which = self._cut("others", components, board, tile, place, nearest=True)
-            part = self._keep(
-                ("only", id(part), id(which), only), (part, which), lambda: alone(part, which, only)
+            components_slice = self._cut("others", components, board, tile, viewpoint, nearest=True)
+            part = self._cached(
+                ("only", id(part), id(components_slice), candidate),
+                (part, components_slice),
+                lambda: alone(part, components_slice, candidate),
             )
         lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
         if board.views.isolines:
-            lines = self._keep(("lines", id(part)), part, lambda: isolines(part, view))
+            lines = self._cached(("lines", id(part)), part, lambda: isolines(part, view))
         return MapDrawing(role, part, view.top, board.scene.opacity, lines, view.low)
 
 
@@ -336,14 +348,15 @@ def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
     >>> [dot[:, 0].tolist() for dot in dotted((line,))]
     [[0.0, 2.0], [5.0, 6.0]]
     """
-    found = []
+    dots = []
     for line in lines:
-        along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-        for start in np.arange(0.0, along[-1], DOT_MM + GAP_MM):
-            at = np.array([start, min(start + DOT_MM, along[-1])])
-            ends = [np.interp(at, along, line[:, axis]) for axis in range(2)]
-            found.append(np.stack(ends, axis=1))
-    return tuple(found)
+        steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+        distances = np.concatenate([[0.0], np.cumsum(steps)])
+        for start in np.arange(0.0, distances[-1], DOT_MM + GAP_MM):
+            positions = np.array([start, min(start + DOT_MM, distances[-1])])
+            ends = [np.interp(positions, distances, line[:, axis]) for axis in range(2)]
+            dots.append(np.stack(ends, axis=1))
+    return tuple(dots)
 
 
 def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
@@ -361,9 +374,9 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
     return None
 
 
-def alone(part: Slice, which: Slice, candidate: int) -> Slice:
+def alone(part: Slice, components: Slice, candidate: int) -> Slice:
     """Return a slice of a map without the other candidates."""
-    others = (which.data > 0) & (which.data != candidate)
+    others = (components.data > 0) & (components.data != candidate)
     return replace(part, data=np.where(others, np.float32(0.0), part.data))
 
 

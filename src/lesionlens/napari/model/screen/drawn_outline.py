@@ -14,7 +14,7 @@ from lesionlens.napari.model.geometry.contours import Line, lines_around
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame, Picture
 
-_KEPT = 16
+_MAX_CACHED = 16
 
 Lines = tuple[tuple[str, tuple[Line, ...]], ...]
 
@@ -36,22 +36,22 @@ class OutlineArtist:
     """Traces the borders of the drawn labels, cached by slice."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Any, Lines] = OrderedDict()
+        self._cache: OrderedDict[Any, Lines] = OrderedDict()
 
     def lines(self, drawn: DrawnOutline, frame: Frame, plane: Plane, depth_mm: float) -> Lines:
         """Return the border of each label at a depth, in millimetres on the screen."""
         picture = Picture.of(drawn.labels, drawn.grid)
         number = picture.number_at(frame, plane, depth_mm)
         key = (drawn.version, frame.key, plane, number)
-        if key not in self._kept:
+        if key not in self._cache:
             part = picture.cut(frame, plane, number, nearest=True)
-            there = set(np.unique(part.data).tolist())
-            self._kept[key] = tuple(
+            present = set(np.unique(part.data).tolist())
+            self._cache[key] = tuple(
                 (colour, lines_around(part.data == label, part))
                 for label, colour in drawn.colours
-                if label in there
+                if label in present
             )
-        self._kept.move_to_end(key)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+        self._cache.move_to_end(key)
+        while len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
+        return self._cache[key]

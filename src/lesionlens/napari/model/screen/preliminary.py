@@ -8,12 +8,12 @@ from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.preliminary import PreliminaryCandidate
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.screen.screen import (
-    FocusedPlace,
+    FocusedRegion,
     Screen,
     ShownCandidate,
     ShownOutline,
 )
-from lesionlens.napari.model.state.state import State, listed_at_first
+from lesionlens.napari.model.state.state import State, listed_preliminary
 from lesionlens.napari.model.wording.candidates import score_words, volume_words
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 
@@ -31,7 +31,7 @@ def with_preliminary(screen: Screen, state: State) -> Screen:
     if state.preliminary is None or state.analysis is not None:
         return screen
     choices = state.choices
-    rows = listed_at_first(state.preliminary, choices.threshold)
+    rows = listed_preliminary(state.preliminary, choices.threshold)
     focus = next((c for c in rows if c.id == choices.candidate), None)
     outline = ShownOutline(
         visible=choices.overlay is not Overlay.OFF and not choices.hidden,
@@ -40,17 +40,17 @@ def with_preliminary(screen: Screen, state: State) -> Screen:
         boxed=None if focus is None else focus.id,
         preliminary=True,
     )
-    place = None
+    focused_region = None
     if focus is not None:
-        place = FocusedPlace(focus.centroid_mm, focus.bounding_box_mm)
-    many = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
+        focused_region = FocusedRegion(focus.centroid_mm, focus.bounding_box_mm)
+    count = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
     return replace(
         screen,
         preliminary=True,
-        conclusion=f"{many} · still analysing",
+        conclusion=f"{count} · still analysing",
         candidates=tuple(_row(c, focus=c is focus) for c in rows),
         overlay=choices.overlay,
-        scene=replace(screen.scene, outline=outline, focus=place),
+        scene=replace(screen.scene, outline=outline, focus=focused_region),
     )
 
 

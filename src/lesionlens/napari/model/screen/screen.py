@@ -35,7 +35,7 @@ from lesionlens.napari.model.wording.candidates import (
     point_at,
     probe_words,
     score_words,
-    short_place,
+    short_location,
     size_cell,
     threshold_costs,
     threshold_source,
@@ -103,7 +103,7 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
-class FocusedPlace:
+class FocusedRegion:
     """Centroid and box of the candidate in focus (RAS+ mm)."""
 
     point_mm: Point
@@ -127,7 +127,7 @@ class ShownScene:
     isolines: bool = False
     """Whether maps are drawn as isolines, which are not layers."""
     plane: Plane = Plane.AXIAL
-    focus: FocusedPlace | None = None
+    focus: FocusedRegion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +212,16 @@ class Screen:
 def resolve(state: State) -> Screen:
     """Return the screen of a state."""
     names = ("activity", "problem", "message", "declined")
-    running = {name: getattr(state, name) for name in names}
+    job_fields = {name: getattr(state, name) for name in names}
     if state.study is None:
         return Screen(
-            **running,
+            **job_fields,
             not_marked=why_not_marked(state),
             not_added=why_not_added(state),
             not_merged=why_not_merged(state),
         )
     study, analysis, choices = state.study, state.analysis, state.choices
-    common: dict[str, Any] = running | {
+    common: dict[str, Any] = job_fields | {
         "title": state.identity.study,
         "who": who(state.identity),
         "subtitle": subtitle(study, analysis, state),
@@ -266,7 +266,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
         considered=analysis.findings.considered,
-        **_drawn(state, analysis, focus),
+        **_edit_fields(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
@@ -283,7 +283,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         alone=choices.alone and focus is not None,
         verdict=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
-        **_about(state, focus, capabilities),
+        **_focus_fields(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
         reviewed=state.review.progress_text(uids),
         sign_words=sign_words(state, flagged=bool(uids)),
@@ -294,7 +294,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
     )
 
 
-def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
+def _edit_fields(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
     return {
         "editing": state.editing is not None,
         "tools": state.tools,
@@ -303,11 +303,11 @@ def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[st
     }
 
 
-def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
+def _focus_fields(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
     """Return the fields about the candidate in focus; empty if there is none."""
     if focus is None:
         return {}
-    asked = state.without
+    masked = state.without
     return {
         "focus_title": f"{focus.id} · {focus.location.text}",
         "facts": facts_of(focus),
@@ -315,21 +315,22 @@ def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dic
         "deciding": deciding_words(focus.sequence_relevance),
         "no_bars": no_bars_words(focus),
         "can_ask_without": str(Capability.PERTURB) in capabilities and state.activity is None,
-        "without": asked[1] if asked is not None and asked[0] == focus.id else "",
+        "without": masked[1] if masked is not None and masked[0] == focus.id else "",
     }
 
 
 def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
     choices = state.choices
-    on = choices.overlay is not Overlay.OFF and not choices.hidden
+    overlay_on = choices.overlay is not Overlay.OFF and not choices.hidden
     overlays = state.overlays
-    asked = not choices.hidden and overlays is not None and overlays.probe is not None
-    own = compared_now(state) is None  # maps do not belong on another image
-    free = own and not asked and state.editing is None  # one map at a time, none while drawing
+    probing = not choices.hidden and overlays is not None and overlays.probe is not None
+    own_image = compared_now(state) is None  # maps do not belong on another image
+    # one map at a time, none while drawing
+    maps_allowed = own_image and not probing and state.editing is None
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(
-            visible=on,
+            visible=overlay_on,
             region=choices.region,
             colours=tuple(
                 (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
@@ -343,25 +344,25 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             cavity=state.editing != DRAWN_CAVITY,
         ),
         attention=choices.region
-        if on and free and choices.overlay is Overlay.MAP and not withheld(state)
+        if overlay_on and maps_allowed and choices.overlay is Overlay.MAP and not withheld(state)
         else None,
         layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
         only=focus.id if choices.alone and focus is not None else None,
-        uncertainty=on and free and choices.uncertainty,
-        probe=own and asked and state.editing is None,
+        uncertainty=overlay_on and maps_allowed and choices.uncertainty,
+        probe=own_image and probing and state.editing is None,
         opacity=choices.opacity,
         compared=compared_now(state),
         isolines=choices.views.isolines,
         plane=choices.plane,
-        focus=None if focus is None else FocusedPlace(focus.centroid_mm, focus.bounding_box_mm),
+        focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
 
 
 def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice | None:
     if choices.layer is None:
         return None
-    rolls = choices.layer is SecondOpinion.ROLLOUT and candidate is not None
-    at_mm = candidate.peak_mm if rolls and candidate is not None else None
+    rollout = choices.layer is SecondOpinion.ROLLOUT and candidate is not None
+    at_mm = candidate.peak_mm if rollout and candidate is not None else None
     return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
 
 
@@ -382,9 +383,9 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, .
 def _rows(
     listed: Sequence[Candidate], state: State, focus: Candidate | None
 ) -> tuple[ShownCandidate, ...]:
-    """Return the rows of the table; the first that is listed apart has a heading."""
-    rows = [_row(one, state, focus=one is focus) for one in listed]
-    first = next((n for n, one in enumerate(listed) if one.apart), None)
+    """Return the rows of the table; a heading precedes the candidates that are listed apart."""
+    rows = [_row(candidate, state, focus=candidate is focus) for candidate in listed]
+    first = next((n for n, candidate in enumerate(listed) if candidate.apart), None)
     if first is not None:
         rows[first] = replace(rows[first], heading=OTHER_FINDINGS)
     return tuple(rows)
@@ -393,16 +394,16 @@ def _rows(
 def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
     event = state.review.decision_of(candidate.tracking_uid)
     review = state.review.state_of(candidate.tracking_uid)
-    words = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
+    text = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
     if event is not None and event.reason:
-        words += f": {event.reason}"
+        text += f": {event.reason}"
     return ShownCandidate(
         id=candidate.id,
-        place=short_place(candidate),
+        place=short_location(candidate),
         size=size_cell(candidate),
         volume=volume_words(candidate.volume_ml.get(Region.WT)),
         score="added" if candidate.source is Source.READER else score_words(candidate.score),
         state=review,
         focus=focus,
-        details=details(candidate, review) + f"\n{words}",
+        details=details(candidate, review) + f"\n{text}",
     )

@@ -51,17 +51,17 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
     if screen.scene.probe:
         return screen.probed
     choice = screen.scene.layer_choice if screen.scene.attention is not None else None
-    asked = None if overlays is None or choice is None else (overlays, choice)
-    if asked is not None and asked[0].attended(asked[1].region, asked[1]) is None:
+    requested = None if overlays is None or choice is None else (overlays, choice)
+    if requested is not None and requested[0].attended(requested[1].region, requested[1]) is None:
         return "Being computed; the previous map is shown until then."
     if view is not None and view.statistics:
         return view.statistics
     if choice is not None and isinstance(choice.layer, SecondOpinion):
         return _SECOND_OPINIONS[choice.layer]
-    return _offered(screen)
+    return _usage_hint(screen)
 
 
-def _offered(screen: Screen) -> str:
+def _usage_hint(screen: Screen) -> str:
     if screen.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: read the images yourself, then press T."
     if screen.reopened:

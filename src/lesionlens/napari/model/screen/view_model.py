@@ -42,8 +42,8 @@ class ViewModel:
         scene = self.board.scene
         if scene.attention is None or scene.layer_choice is None or self.overlays is None:
             return None
-        there = self.overlays.attended(scene.attention, scene.layer_choice)
-        return scene.layer_choice if there is None else None
+        loaded = self.overlays.attended(scene.attention, scene.layer_choice)
+        return scene.layer_choice if loaded is None else None
 
     def at(self, activity: Activity | None) -> ViewModel:
         """Return the model with another progress."""

@@ -15,7 +15,7 @@ class PlaceVisited:
     point_mm: Point
     """(3,): centroid, RAS+."""
     box_mm: tuple[Point, Point] | None = None
-    """Of a candidate: corners that are to be in view."""
+    """Box of the candidate, which should be in view; None for another position."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from lesionlens.napari.model.state.state import Activity, Problem, State, listed
 
 
 class JobReports(ABC):
-    """Keeps in a state what a job reports on the main thread; see `qt.jobs.Jobs`."""
+    """Stores the reports of a job on the main thread in a state; see `qt.jobs.Jobs`."""
 
     state: Any
     """Frozen record with at least `activity`, `problem` and `message`."""
@@ -24,9 +24,9 @@ class JobReports(ABC):
     def _set(self, **changes: Any) -> None:
         """Replace fields of the state, and emit that it changed."""
 
-    def begin(self, words: str) -> None:
+    def begin(self, name: str) -> None:
         """Report that a job runs."""
-        self._set(activity=Activity(words), problem=None, message="")
+        self._set(activity=Activity(name), problem=None, message="")
 
     def progressed(self, stage: str, fraction: float) -> None:
         """Report the progress of the job, 0 to 1 in each stage."""
@@ -43,15 +43,15 @@ class JobReports(ABC):
         self._set(activity=None, message=message)
 
     def failed(self, problem: Problem) -> None:
-        """Report a failure; everything else is kept."""
+        """Report a failure; all other fields are kept."""
         self._set(activity=None, problem=problem)
 
-    def decline(self, why: str) -> None:
-        """Show why an act was not done."""
-        self._set(message=why)
+    def decline(self, reason: str) -> None:
+        """Show the reason why an act was not done."""
+        self._set(message=reason)
 
     def clear_problem(self, cause: str) -> None:
-        """Hide a failure whose cause is gone."""
+        """Hide a failure whose cause no longer exists."""
         if self.state.problem is not None and self.state.problem.cause == cause:
             self._set(problem=None)
 
@@ -64,7 +64,7 @@ class ScreenHolder(JobReports):
 
     @property
     def screen(self) -> Any:
-        """What is painted now."""
+        """The current content."""
         return self.state
 
     @override
@@ -115,14 +115,14 @@ class StateHolder(JobReports):
 
     def candidate(self) -> Candidate | None:
         """Return the candidate in focus."""
-        wanted = self._state.choices.candidate
-        return next((c for c in self.listed() if c.id == wanted), None)
+        focused_id = self._state.choices.candidate
+        return next((c for c in self.listed() if c.id == focused_id), None)
 
     def notify(self, message: str) -> None:
         """Show a message."""
         self._set(message=message)
 
     @override
-    def decline(self, why: str) -> None:
+    def decline(self, reason: str) -> None:
         """Show why an act was not done; empty clears the message."""
-        self._set(message=why, declined=bool(why))
+        self._set(message=reason, declined=bool(reason))

@@ -66,11 +66,11 @@ class StudyIdentity:
         return " · ".join(line for line in self.lines if line != self.born)
 
 
-NOWHERE = StudyIdentity()
+UNKNOWN_IDENTITY = StudyIdentity()
 """Identity of a study outside a worklist."""
 
 
-def identity_of(study: Study, listed: StudyIdentity = NOWHERE) -> StudyIdentity:
+def identity_of(study: Study, listed: StudyIdentity = UNKNOWN_IDENTITY) -> StudyIdentity:
     """Return the identity of a study from its files, otherwise from its list.
 
     Examples
@@ -81,18 +81,18 @@ def identity_of(study: Study, listed: StudyIdentity = NOWHERE) -> StudyIdentity:
     'ID 7 · 2026-01-05 · a'
     """
     name = listed.study or study.name
-    named = replace(listed, study=name)
+    fallback = replace(listed, study=name)
     file = next((series.files[0] for series in study.series.values() if series.files), None)
     if study.kind is not StudyKind.DICOM or file is None:
-        return named
+        return fallback
     try:
-        found = read_dicom(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        if not is_of(file.sop_instance_uid, found):
+        header = read_dicom(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        if not is_of(file.sop_instance_uid, header):
             raise replaced(file.name)
     except (OSError, *DAMAGED):
         logger.warning("the patient could not be read from the files")
-        return named
-    values = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}
+        return fallback
+    values = {tag: str(getattr(header, tag, "") or "").strip() for tag in _TAGS}
     born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]
     return StudyIdentity(
         study=name,

@@ -20,13 +20,13 @@ class SecondResult:
     """Agreement with the open result, which is the first, as reviewed now."""
 
     @classmethod
-    def of(cls, words: str, second: Analysis, first: Analysis) -> SecondResult:
+    def of(cls, name: str, second: Analysis, first: Analysis) -> SecondResult:
         """Compare a result with the open one."""
         labels = outlined(second)
         grid, regions = first.volumes.labels.grid, first.prepared.regions
-        return cls(words, labels, agreement(outlined(first), labels, grid, regions))
+        return cls(name, labels, agreement(outlined(first), labels, grid, regions))
 
     def against(self, first: Analysis) -> SecondResult:
-        """Return it compared with a changed open result."""
+        """Return the second result compared with a changed open result."""
         grid, regions = first.volumes.labels.grid, first.prepared.regions
         return replace(self, agreement=agreement(outlined(first), self.labels, grid, regions))

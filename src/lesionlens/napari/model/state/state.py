@@ -64,7 +64,7 @@ class Query:
     """Study without recognised sequences, whose series must be assigned."""
 
 
-_STAGE_SHARE = 0.2
+_STAGE_FRACTION = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Activity:
     stage: str = ""
     fraction: float = 0.0
     stopping: bool = False
-    begun: float = 0.0
+    stage_start: float = 0.0
     """Progress at the start of this stage."""
 
     def at(self, stage: str, fraction: float) -> Activity:
@@ -90,9 +90,9 @@ class Activity:
         >>> now.fraction, round(now.at("brain", 0.0).fraction, 2), now.at("load", 0.5).fraction
         (0.2, 0.2, 0.2)
         """
-        begun = self.begun if stage == self.stage else self.fraction
-        now = begun + (1 - begun) * _STAGE_SHARE * min(max(fraction, 0.0), 1.0)
-        return replace(self, stage=stage, fraction=max(self.fraction, now), begun=begun)
+        start = self.stage_start if stage == self.stage else self.fraction
+        progress = start + (1 - start) * _STAGE_FRACTION * min(max(fraction, 0.0), 1.0)
+        return replace(self, stage=stage, fraction=max(self.fraction, progress), stage_start=start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +113,21 @@ class Problem:
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
     """Return the candidates with at least this score, rounded to whole percents as shown.
 
-    Candidates added by a reader have no score and are always listed. Those that are listed apart
-    come last.
+    Candidates added by a reader have no score and are always listed. Candidates that are listed
+    apart come last.
     """
-    least = threshold - 0.005
-    found = [c for c in analysis.findings.candidates if c.score is None or c.score >= least]
-    return tuple(sorted(found, key=lambda one: one.apart))
+    minimum = threshold - 0.005
+    candidates = [c for c in analysis.findings.candidates if c.score is None or c.score >= minimum]
+    return tuple(sorted(candidates, key=lambda candidate: candidate.apart))
 
 
-def listed_at_first(
-    found: PreliminaryFindings | None, threshold: float
+def listed_preliminary(
+    preliminary: PreliminaryFindings | None, threshold: float
 ) -> tuple[PreliminaryCandidate, ...]:
     """Return the preliminary candidates with at least this score, as in `listed`."""
-    return tuple(c for c in found.candidates if c.score >= threshold - 0.005) if found else ()
+    if preliminary is None:
+        return ()
+    return tuple(c for c in preliminary.candidates if c.score >= threshold - 0.005)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,18 +195,18 @@ def listed_ids(state: State) -> list[int]:
     threshold = state.choices.threshold
     if state.analysis is not None:
         return [c.id for c in listed(state.analysis, threshold)]
-    return [c.id for c in listed_at_first(state.preliminary, threshold)]
+    return [c.id for c in listed_preliminary(state.preliminary, threshold)]
 
 
-def without_preliminary(state: State, at_first: Overlay) -> dict[str, Any]:
+def without_preliminary(state: State, default_overlay: Overlay) -> dict[str, Any]:
     """Return the changes that remove preliminary candidates and the focus on them.
 
     Without an analysis an automatically shown overlay is removed too.
     """
     if state.preliminary is None:
         return {}
-    stays = state.analysis is not None or state.choices.asked
-    overlay = state.choices.overlay if stays else at_first
+    keeps_overlay = state.analysis is not None or state.choices.asked
+    overlay = state.choices.overlay if keeps_overlay else default_overlay
     return {"preliminary": None, "choices": replace(state.choices, candidate=None, overlay=overlay)}
 
 
@@ -228,19 +230,19 @@ def shown_sequence(state: State) -> MrSequence | None:
 def compared_now(state: State) -> ComparedPictures | None:
     """Return the images shown instead of the sequence while the comparison key is held."""
     views, sequence = state.choices.views, state.choices.sequence
-    found = views.compared if views.swapped else None
-    return found if found is not None and sequence in found.volumes else None
+    compared = views.compared if views.swapped else None
+    return compared if compared is not None and sequence in compared.volumes else None
 
 
 def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
     """Return the sequence for comparison: the previously shown one, else the next."""
-    there = tuple(study.series)
-    before = choices.before
-    if before in there and before is not choices.sequence:
-        return before
-    if choices.sequence not in there:
+    available = tuple(study.series)
+    previous = choices.before
+    if previous in available and previous is not choices.sequence:
+        return previous
+    if choices.sequence not in available:
         return choices.sequence
-    return there[(there.index(choices.sequence) + 1) % len(there)]
+    return available[(available.index(choices.sequence) + 1) % len(available)]
 
 
 def second_opinions_of(result: Any) -> tuple[SecondOpinion, ...]:
@@ -248,8 +250,11 @@ def second_opinions_of(result: Any) -> tuple[SecondOpinion, ...]:
 
     With a single sequence there is no contribution map.
     """
-    rolls = result.trace is not None and result.trace.probe_row is not None
+    has_rollout = result.trace is not None and result.trace.probe_row is not None
     evidence = result.analysis.volumes.evidence
-    known = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
-    there = {SecondOpinion.GRADIENTS: result.engine is not None, SecondOpinion.ROLLOUT: rolls}
-    return tuple(s for s in SecondOpinion if there.get(s, s.sequence in known))
+    sequences = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
+    available = {
+        SecondOpinion.GRADIENTS: result.engine is not None,
+        SecondOpinion.ROLLOUT: has_rollout,
+    }
+    return tuple(s for s in SecondOpinion if available.get(s, s.sequence in sequences))

@@ -64,13 +64,13 @@ def kept_servers() -> list[Server]:
 
 def keep_server(server: Server) -> None:
     """Store a server as the most recent one."""
-    others = [one for one in kept_servers() if one.address != server.address]
-    notes = [one.note() for one in (server, *others)][:MAX_SERVERS]
+    others = [other for other in kept_servers() if other.address != server.address]
+    notes = [entry.note() for entry in (server, *others)][:MAX_SERVERS]
     user_files.store(servers_file(), notes, "the list of archives", _are_servers)
 
 
 def _servers_of(stored: Any) -> list[Server]:
-    return [Server(**one) for one in stored]
+    return [Server(**fields) for fields in stored]
 
 
 def _are_servers(stored: Any) -> bool:
@@ -94,8 +94,8 @@ def free_folder(parent: Path, study: FoundStudy) -> Path:
         The study's UID is invalid.
     """
     check_uid(study.study_uid)
-    day = cells(study)[0] if re.fullmatch(r"\d{8}", study.study_date) else "undated"
-    name = f"{day} {study.study_uid}"
+    date_text = cells(study)[0] if re.fullmatch(r"\d{8}", study.study_date) else "undated"
+    name = f"{date_text} {study.study_uid}"
     names = (name, *(f"{name} ({n})" for n in range(2, 1000)))
     return next(parent / name for name in names if not (parent / name).exists())
 
@@ -136,11 +136,15 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
         No field narrows the search, or a date is invalid.
     """
     first, last = day(fields["first"]), day(fields["last"])
-    spans = {(True, True): f"{first}-{last}", (True, False): f"{first}-", (False, True): f"-{last}"}
+    ranges = {
+        (True, True): f"{first}-{last}",
+        (True, False): f"{first}-",
+        (False, True): f"-{last}",
+    }
     query = StudyQuery(
         patient_id=fields["patient_id"].strip(),
         patient_name=name_pattern(fields["name"]),
-        study_date=first if first == last else spans.get((bool(first), bool(last)), ""),
+        study_date=first if first == last else ranges.get((bool(first), bool(last)), ""),
         modality=fields["modality"],
     )
     if not (query.patient_id or query.patient_name or query.study_date):
@@ -181,14 +185,14 @@ def in_dialog_terms(text: str) -> str:
     >>> in_dialog_terms("Choose another folder with --out")
     'Choose another folder with “Keep studies in”'
     """
-    for option, words in _FIELDS.items():
-        text = text.replace(option, words)
+    for option, field in _FIELDS.items():
+        text = text.replace(option, field)
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveScreen:
-    """What the dialog paints; frozen."""
+    """Content of the dialog; frozen."""
 
     folder: Path
     """Retrieved studies are stored below it."""
@@ -250,13 +254,13 @@ class ArchiveSession(ScreenHolder):
     @override
     def failed(self, problem: Problem) -> None:
         """Report a failure; the studies found stay listed."""
-        shown = replace(
+        translated = replace(
             problem,
             found=in_dialog_terms(problem.found),
             expected=in_dialog_terms(problem.expected),
             next_step=in_dialog_terms(problem.next_step),
         )
-        self._set(activity=None, problem=shown)
+        self._set(activity=None, problem=translated)
 
     def dismiss(self) -> None:
         """Hide the failure."""

@@ -18,19 +18,20 @@ def place() -> Path:
 
 def remember(kind: str, opened: Path) -> None:
     """Store a path as the most recent one; a failure is only logged."""
-    known = {one: _known(one) for one in (STUDIES, LISTS)}
-    first = str(opened.resolve())
-    if known[kind][:1] == [first]:
+    paths_by_kind = {kind_name: _stored_paths(kind_name) for kind_name in (STUDIES, LISTS)}
+    latest = str(opened.resolve())
+    if paths_by_kind[kind][:1] == [latest]:
         return
-    known[kind] = [first, *(one for one in known[kind] if one != first)][:_MAX_PATHS]
-    user_files.store(place(), known, "the recently opened studies")
+    others = [path for path in paths_by_kind[kind] if path != latest]
+    paths_by_kind[kind] = [latest, *others][:_MAX_PATHS]
+    user_files.store(place(), paths_by_kind, "the recently opened studies")
 
 
 def recall(kind: str) -> tuple[Path, ...]:
     """Return the existing paths of a kind, most recent first."""
-    return tuple(path for path in map(Path, _known(kind)) if path.exists())
+    return tuple(path for path in map(Path, _stored_paths(kind)) if path.exists())
 
 
-def _known(kind: str) -> list[str]:
-    found = read_object(place()).get(kind, [])
-    return [str(one) for one in found] if isinstance(found, list) else []
+def _stored_paths(kind: str) -> list[str]:
+    stored = read_object(place()).get(kind, [])
+    return [str(path) for path in stored] if isinstance(stored, list) else []

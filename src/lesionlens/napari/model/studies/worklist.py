@@ -18,7 +18,7 @@ from lesionlens.site.worklist.rows import matching, rows_of, too_early
 
 @dataclass(frozen=True, slots=True)
 class WorklistScreen:
-    """What the worklist dock paints; frozen."""
+    """Content of the worklist dock; frozen."""
 
     folder: Path | None = None
     title: str = ""
@@ -44,7 +44,7 @@ class WorklistScreen:
 
     @property
     def summary(self) -> str:
-        """What runs, the last message, and the counts, in one line."""
+        """The running job, the last message and the counts, in one line."""
         running = "" if self.activity is None else f"{self.activity.name}: {self.activity.stage}"
         ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
         counts = "" if self.folder is None else self._counts
@@ -60,7 +60,7 @@ class WorklistScreen:
 
     @property
     def _counts(self) -> str:
-        """How many studies are shown, signed and not analysed yet."""
+        """Number of displayed, signed and unanalysed studies."""
         signed = sum(row.state is StudyState.SIGNED for row in self.rows)
         waiting = sum(row.state is StudyState.NEW for row in self.rows)
         parts = [f"{len(self.rows)} shown", f"{signed} signed"]
@@ -77,8 +77,8 @@ class WorklistSession(ScreenHolder):
         self.database: WorklistDatabase | None = None
         self.protocol: ReadingProtocol | None = None
         self.reader, self.unaided_first = "", False
-        self._all: tuple[WorklistRow, ...] = ()
-        self._seen: tuple[int, int] | None = None
+        self._all_rows: tuple[WorklistRow, ...] = ()
+        self._version: tuple[int, int] | None = None
         self.left: Callable[[], bool] = lambda: False
         """Set by the window: called before a list is closed, while it is still writable.
 
@@ -96,25 +96,25 @@ class WorklistSession(ScreenHolder):
             The list cannot be read, or the reader is not in its protocol; the open list is kept.
         """
         protocol = read_protocol(folder)
-        known = self.database if folder == self.state.folder else None
-        database = known or open_worklist_database(folder)
+        already_open = self.database if folder == self.state.folder else None
+        database = already_open or open_worklist_database(folder)
         try:
             rows = rows_of(database, reader, protocol, unaided_first=unaided_first)
         except LesionLensError:
-            if known is None:
+            if already_open is None:
                 database.close()
             raise
-        if known is None:
+        if already_open is None:
             self.close()
-        self.database, self.protocol, self._all = database, protocol, rows
+        self.database, self.protocol, self._all_rows = database, protocol, rows
         self.reader, self.unaided_first = reader, unaided_first
-        self._seen = database.version
+        self._version = database.version
         title = folder.name if protocol is None else f"{protocol.title} (reader study)"
         self._set(
             folder=folder,
             title=title,
             rows=matching(rows, self.state.filter_text),
-            current=None if known is None else self.state.current,
+            current=None if already_open is None else self.state.current,
             opening=None,
             place=self._last_opened(),
             under_way=database.read_note(UNDER_WAY),
@@ -124,8 +124,10 @@ class WorklistSession(ScreenHolder):
 
     def _last_opened(self) -> tuple[str, int] | None:
         """Return the row that this reader opened last, also before a crash."""
-        found = None if self.database is None else self.database.read_note(_place_of(self.reader))
-        return next((row.key for row in self._all if list(row.key) == found), None)
+        stored_key = (
+            None if self.database is None else self.database.read_note(_position_note(self.reader))
+        )
+        return next((row.key for row in self._all_rows if list(row.key) == stored_key), None)
 
     def close(self) -> None:
         """Close the list."""
@@ -139,17 +141,17 @@ class WorklistSession(ScreenHolder):
             return
         try:
             version = self.database.version
-            if version == self._seen and not always:
+            if version == self._version and not always:
                 return
-            self._seen = version
-            self._all = rows_of(
+            self._version = version
+            self._all_rows = rows_of(
                 self.database, self.reader, self.protocol, unaided_first=self.unaided_first
             )
             under_way = self.database.read_note(UNDER_WAY)
         except LesionLensError as error:
             self._set(message=f"The list cannot be read now: {error}")
             return
-        self._set(rows=matching(self._all, self.state.filter_text), under_way=under_way)
+        self._set(rows=matching(self._all_rows, self.state.filter_text), under_way=under_way)
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if the list was opened without one."""
@@ -158,24 +160,27 @@ class WorklistSession(ScreenHolder):
             self.refresh(always=True)
 
     def read_as(self, reader: str, *, unaided_first: bool) -> None:
-        """Read on as the preferences say now; a reader study keeps its reader."""
-        now = (self.reader if self.protocol is not None or not reader else reader, unaided_first)
-        if self.database is not None and now != (self.reader, self.unaided_first):
-            self.reader, self.unaided_first = now
+        """Apply the preferences' reader and reading mode; a reader study keeps its reader."""
+        settings = (
+            self.reader if self.protocol is not None or not reader else reader,
+            unaided_first,
+        )
+        if self.database is not None and settings != (self.reader, self.unaided_first):
+            self.reader, self.unaided_first = settings
             self.refresh(always=True)
 
-    def filter(self, words: str) -> None:
+    def filter(self, text: str) -> None:
         """Show the rows that contain these words."""
-        self._set(filter_text=words, rows=matching(self._all, words))
+        self._set(filter_text=text, rows=matching(self._all_rows, text))
 
     # --- position -------------------------------------------------------------------------
 
     def row(self, key: tuple[str, int] | None) -> WorklistRow | None:
         """Return a row by its key, shown or not."""
-        return next((row for row in self._all if row.key == key), None)
+        return next((row for row in self._all_rows if row.key == key), None)
 
     def neighbour(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
-        """Return the row a number of rows further on among those shown; None at the end.
+        """Return the displayed row that is a number of rows further on; None at the end.
 
         Counted from the open study, or from another row by its key; if none is open, the row that
         was opened last.
@@ -185,10 +190,10 @@ class WorklistSession(ScreenHolder):
         if not keys:
             return None
         if start not in keys:
-            left = self.state.place
-            return self.state.rows[keys.index(left) if left in keys else (0 if by > 0 else -1)]
-        place = keys.index(start) + by
-        return self.state.rows[place] if 0 <= place < len(keys) else None
+            last_opened, edge = self.state.place, 0 if by > 0 else -1
+            return self.state.rows[keys.index(last_opened) if last_opened in keys else edge]
+        index = keys.index(start) + by
+        return self.state.rows[index] if 0 <= index < len(keys) else None
 
     def choose(self, row: WorklistRow | None) -> None:
         """Set the row being opened; None when it is open or was cancelled."""
@@ -197,7 +202,7 @@ class WorklistSession(ScreenHolder):
     def at(self, row: WorklistRow | None) -> None:
         """Set the row of the open study; None if it is not of the list."""
         if row is not None and self.database is not None:
-            self.database.write_note(_place_of(self.reader), row.key)
+            self.database.write_note(_position_note(self.reader), row.key)
             self._set(current=row.key, place=row.key)
         else:
             self._set(current=None)
@@ -217,7 +222,7 @@ class WorklistSession(ScreenHolder):
         return self.protocol is not None and self.protocol.require_rating
 
     def check(self, row: WorklistRow) -> None:
-        """Refuse a row before the end of its washout, or of a list that is gone.
+        """Refuse a row before the end of its washout, or of a list whose folder is missing.
 
         Raises
         ------
@@ -231,8 +236,8 @@ class WorklistSession(ScreenHolder):
         self.database.check_there()
         if self.protocol is None:
             return
-        mine = [read for read in self.database.reads() if read.key.reader == self.reader]
-        until = too_early(self.protocol, row, mine)
+        own_reads = [read for read in self.database.reads() if read.key.reader == self.reader]
+        until = too_early(self.protocol, row, own_reads)
         if until is not None:
             raise ReadError(
                 found=f"session {row.session} before {until}",
@@ -242,14 +247,14 @@ class WorklistSession(ScreenHolder):
 
     def ahead(self, running: bool) -> None:
         """Report whether studies are analysed ahead."""
-        now = self.state
+        state = self.state
         self._set(
             ahead=running,
-            under_way=now.under_way if running else None,
-            message="" if running else now.message,
+            under_way=state.under_way if running else None,
+            message="" if running else state.message,
         )
 
 
-def _place_of(reader: str) -> str:
-    """Return the name of the note of where a reader is."""
+def _position_note(reader: str) -> str:
+    """Return the name of the note that stores a reader's position."""
     return f"place {reader}".rstrip()

@@ -60,19 +60,19 @@ class Bar:
 
 
 def details(candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> str:
-    """Return location and sizes of a candidate in words."""
+    """Return location and sizes of a candidate as text."""
     parts = [candidate.location.text, f"{size_words(candidate)} of the {candidate.measured}"]
     for region in Region:
         volume = candidate.volume_ml.get(region)
-        words = volume_words(volume) if volume is not None else "–"
+        text = volume_words(volume) if volume is not None else "–"
         if region is Region.TC and candidate.core_uncertain:
-            words += ", uncertain without T1c"
-        parts.append(f"{region.display_name}: {words}")
+            text += ", uncertain without T1c"
+        parts.append(f"{region.display_name}: {text}")
     if candidate.rano_measurable is not None:
         tumour = counts_as_tumour(candidate, state)
         measurable = candidate.rano_measurable and tumour
-        words = "measurable (RANO)" if measurable else "not measurable (RANO)"
-        parts.append(words if tumour else f"{words}: {PROBABLY_NOT_TUMOUR}")
+        text = "measurable (RANO)" if measurable else "not measurable (RANO)"
+        parts.append(text if tumour else f"{text}: {PROBABLY_NOT_TUMOUR}")
     if candidate.source is Source.READER:
         parts.append("added by a reader")
     return "\n".join(parts)
@@ -114,26 +114,26 @@ def threshold_costs(point: OperatingPoint | None) -> str:
     """
     if point is None:
         return ""
-    found, false = 100 * point.sensitivity, point.false_per_scan
-    return f"finds {found:.0f} % of lesions, {false:.1f} false candidates a scan (test scans)"
+    percent, per_scan = 100 * point.sensitivity, point.false_per_scan
+    return f"finds {percent:.0f} % of lesions, {per_scan:.1f} false candidates a scan (test scans)"
 
 
 def threshold_source(point: OperatingPoint | None, floor: float) -> str:
     """Describe the data of an operating point, and the network's lowest score."""
-    least = f". Below {floor:.2f} nothing is flagged" if floor else ""
+    limit = f". Below {floor:.2f} nothing is flagged" if floor else ""
     if point is None:
-        return f"List only candidates with at least this score{least}"
+        return f"List only candidates with at least this score{limit}"
     return (
         f"On test scans, synthetic and real, from {point.threshold:.2f} on: "
         f"{point.sensitivity:.0%} of lesions found, {point.false_per_scan:.2f} false candidates "
-        f"a scan{least}"
+        f"a scan{limit}"
     )
 
 
-def short_place(candidate: Candidate) -> str:
+def short_location(candidate: Candidate) -> str:
     """Return a short location for a narrow table; the tooltip has the full one."""
-    words = candidate.location.text.replace(" lobes", "").replace(" lobe", "")
-    return words.replace(UNCERTAIN_PLACE, "?")
+    text = candidate.location.text.replace(" lobes", "").replace(" lobe", "")
+    return text.replace(UNCERTAIN_PLACE, "?")
 
 
 def score_words(score: float | None) -> str:
@@ -231,9 +231,11 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
     if candidate.kind is not None:
         facts.append(Fact(candidate.kind.text, None, f"{appearance_words(candidate.kind)}."))
     if candidate.apart and candidate.resemblance is not None:
-        words = resemblance_words(candidate.resemblance)
+        classes = resemblance_words(candidate.resemblance)
         facts.append(
-            Fact("listed apart by the engine", False, f"Its own classes, not a diagnosis: {words}.")
+            Fact(
+                "listed apart by the engine", False, f"Its own classes, not a diagnosis: {classes}."
+            )
         )
     return tuple(facts)
 
@@ -247,8 +249,8 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
         Bar(
             sequence.display_name,
             float(value),
-            _of(candidate.score_alone, sequence),
-            _of(candidate.score_left_out, sequence),
+            _score_for(candidate.score_alone, sequence),
+            _score_for(candidate.score_left_out, sequence),
         )
         for sequence in SEQUENCE_KEYS
         if (value := relevance.get(sequence.value)) is not None
@@ -261,20 +263,20 @@ def no_bars_words(candidate: Candidate) -> str:
     relevance = candidate.sequence_relevance
     if relevance is None or not is_uninformative(relevance):
         return ""
-    single = sum(relevance.get(one.value) is not None for one in MrSequence) < 2
+    single = sum(relevance.get(sequence.value) is not None for sequence in MrSequence) < 2
     return load("en")("adds_single" if single else "adds_equal")
 
 
-def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:
+def _score_for(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:
     return None if scores is None else scores.get(sequence.value)
 
 
 def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     """Describe a probed voxel of the reference grid, and the deciding sequence."""
     number = int(analysis.findings.components[voxel])
-    found = next((c for c in analysis.findings.candidates if c.id == number), None)
-    if found is None:
+    candidate = next((c for c in analysis.findings.candidates if c.id == number), None)
+    if candidate is None:
         return "Probe of a voxel that is not flagged: where it attended."
     part = Label(int(analysis.volumes.labels.data[voxel])).display_name
-    why = deciding_words(found.sequence_relevance)
-    return f"Probe: where a voxel of candidate {number} ({part}) attended{why and '; '}{why}."
+    reason = deciding_words(candidate.sequence_relevance)
+    return f"Probe: where a voxel of candidate {number} ({part}) attended{reason and '; '}{reason}."

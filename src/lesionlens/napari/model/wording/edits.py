@@ -12,11 +12,11 @@ from lesionlens.napari.model.wording.candidates import size_words, volume_words
 
 _PRELIMINARY = "Preliminary, from a first pass: wait for the final candidates, then {}"
 SIGNED = "The study is signed: withdraw the signature before you change anything"
-_BEGUN = {
+_EDIT_PROMPTS = {
     NEW: "A new candidate: paint it with napari's tools, then press Done.",
     DRAWN_CAVITY: "The resection cavity: paint or erase it, then press Done. It is no tumour.",
 }
-_WHITE = {
+_ORIGINAL_LEGENDS = {
     Source.NETWORK: " White: the network's outline.",
     Source.SEGMENTATION: " White: the outline that was opened.",
 }
@@ -47,8 +47,8 @@ def why_not_merged(state: State) -> str:
     """Return why the candidate in focus cannot be merged; empty if possible."""
     if state.analysis is None:
         return awaited(state, "merge")
-    one = len(listed(state.analysis, state.choices.threshold)) < 2
-    return "There is no other candidate to merge with" if one else why_not_marked(state)
+    is_single = len(listed(state.analysis, state.choices.threshold)) < 2
+    return "There is no other candidate to merge with" if is_single else why_not_marked(state)
 
 
 def why_not_measured(state: State) -> str:
@@ -59,7 +59,7 @@ def why_not_measured(state: State) -> str:
 
 
 def awaited(state: State, act: str) -> str:
-    """Return what an act waits for without an analysis."""
+    """Return the reason why an act is not possible without an analysis."""
     if state.preliminary is not None:
         return _PRELIMINARY.format(act)
     if state.activity is not None:
@@ -77,28 +77,28 @@ def draft_words(state: State, analysis: Analysis) -> str:
     if state.draft is None or state.editing is not None:
         return ""
     uid = state.draft.tracking_uid
-    known = next((c for c in analysis.findings.candidates if c.tracking_uid == uid), None)
-    of = "a new candidate" if known is None else f"candidate {known.id}"
-    of = "the resection cavity" if uid == CAVITY else of
-    return f"The drawing of {of} was interrupted; every stroke was saved. Continue?"
+    candidate = next((c for c in analysis.findings.candidates if c.tracking_uid == uid), None)
+    subject = "a new candidate" if candidate is None else f"candidate {candidate.id}"
+    subject = "the resection cavity" if uid == CAVITY else subject
+    return f"The drawing of {subject} was interrupted; every stroke was saved. Continue?"
 
 
 def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
     """Describe the outline being drawn, or the changes of the one in focus."""
-    if state.editing in _BEGUN:
-        return _BEGUN[state.editing]
+    if state.editing in _EDIT_PROMPTS:
+        return _EDIT_PROMPTS[state.editing]
     if state.editing is not None:
         enhancing = ", 3 enhancing" if analysis.prepared.has_t1c else ""
-        known = {c.id: c.source for c in analysis.findings.candidates}
-        white = _WHITE.get(known.get(state.editing, Source.READER), "")
-        return f"Paint, fill or erase with napari's tools: 1 core, 2 oedema{enhancing}.{white}"
+        sources = {c.id: c.source for c in analysis.findings.candidates}
+        legend = _ORIGINAL_LEGENDS.get(sources.get(state.editing, Source.READER), "")
+        return f"Paint, fill or erase with napari's tools: 1 core, 2 oedema{enhancing}.{legend}"
     if focus is None or analysis.original is None or not redrawn(state, focus):
         return ""
-    drew = {c.tracking_uid: c for c in analysis.original.findings.candidates}
-    own = drew.get(focus.tracking_uid)
-    if own is None:
+    originals = {c.tracking_uid: c for c in analysis.original.findings.candidates}
+    original = originals.get(focus.tracking_uid)
+    if original is None:
         return "Added by a reader: no score from the network."
-    volume = volume_words(own.volume_ml.get(Region.WT))
-    size = f"{size_words(own)} of the {own.measured}"
-    before = "The network drew" if own.source is Source.NETWORK else "Before it had"
-    return f"Outline redrawn. {before} {volume}, {size} (white)."
+    volume = volume_words(original.volume_ml.get(Region.WT))
+    size = f"{size_words(original)} of the {original.measured}"
+    introduction = "The network drew" if original.source is Source.NETWORK else "Before it had"
+    return f"Outline redrawn. {introduction} {volume}, {size} (white)."

@@ -20,41 +20,41 @@ EXACT_IN_FULL = (
 
 def withheld(state: State) -> bool:
     """Whether the region's map failed its checks and the reader did not request it."""
-    if _evidence(state.choices):
+    if _shows_contribution(state.choices):
         return False
     maps = None if state.analysis is None else state.analysis.maps
-    trust = None if maps is None else maps.checks.get(state.choices.region)
-    return trust is not None and trust.reliable is False and not state.choices.unreliable
+    checks = None if maps is None else maps.checks.get(state.choices.region)
+    return checks is not None and checks.reliable is False and not state.choices.unreliable
 
 
 def verdict(analysis: Analysis, state: State) -> Fact | None:
     """Return the outcome of the shown map's checks."""
     choices = state.choices
-    trust = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
+    checks = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
     if state.overlays is not None and state.overlays.probe is not None:
         return Fact(
             "probe: not checked by itself", None, "Only the maps of the regions are checked."
         )
-    if _evidence(choices):
+    if _shows_contribution(choices):
         return Fact(EXACT, None, EXACT_IN_FULL)
-    if trust is None or trust.reliable is None:
-        return _too_coarse(trust)
+    if checks is None or checks.reliable is None:
+        return _too_coarse(checks)
     part = _unchecked(choices)
-    if part and trust.reliable:
-        words = f"The map of all layers and all candidates: {trust.verdict}"
-        return Fact(f"{part}: not checked by itself", None, words)
-    words = "map passed its checks" if trust.reliable else "map not reliable here"
-    return Fact(words, trust.reliable, trust.verdict)
+    if part and checks.reliable:
+        text = f"The map of all layers and all candidates: {checks.verdict}"
+        return Fact(f"{part}: not checked by itself", None, text)
+    text = "map passed its checks" if checks.reliable else "map not reliable here"
+    return Fact(text, checks.reliable, checks.verdict)
 
 
-def _too_coarse(trust: MapChecks | None) -> Fact | None:
+def _too_coarse(checks: MapChecks | None) -> Fact | None:
     """Return the statement on a map too coarse to be judged; None if it was not checked."""
-    if trust is None or not too_coarse(trust):
+    if checks is None or not too_coarse(checks):
         return None
-    return Fact("map too coarse to be judged", None, trust.verdict)
+    return Fact("map too coarse to be judged", None, checks.verdict)
 
 
-def _evidence(choices: Choices) -> bool:
+def _shows_contribution(choices: Choices) -> bool:
     """Whether a contribution map is shown, which the attention's checks do not cover."""
     return isinstance(choices.layer, SecondOpinion) and choices.layer.sequence is not None
 

@@ -16,7 +16,7 @@ class ShownSecond:
 
     title: str
     agreement: tuple[str, ...]
-    """One line per region, and one of what is too thin to be listed."""
+    """One line per region, and one for parts too thin to be listed."""
     lines: tuple[tuple[Point, str, str], ...]
     """Position, number and description of each disagreement."""
 
@@ -34,11 +34,11 @@ def shown_second(second: SecondResult) -> ShownSecond:
 def _agreement_words(row: RegionAgreement) -> str:
     if not row.first_ml and not row.second_ml:
         return f"{row.region.display_name}: in neither"
-    here, there = volume_words(row.first_ml), volume_words(row.second_ml)
-    return f"{row.region.display_name}: {here} here, {there} there, Dice {row.dice:.2f}"
+    first, second = volume_words(row.first_ml), volume_words(row.second_ml)
+    return f"{row.region.display_name}: {first} here, {second} there, Dice {row.dice:.2f}"
 
 
-def thin_words(found: Agreement) -> str:
+def thin_words(agreement: Agreement) -> str:
     """Describe parts that only one of them outlines, too thin to be listed; empty without any.
 
     Examples
@@ -47,11 +47,11 @@ def thin_words(found: Agreement) -> str:
     >>> thin_words(Agreement((), (), numpy.zeros((1, 1, 1), "i4"), 0.42))
     '0.4 ml in parts that are one voxel thick, such as a stroke on one slice'
     """
-    if not found.unlisted_ml:
+    if not agreement.unlisted_ml:
         return ""
-    more = "more " if found.disagreements else ""
+    qualifier = "more " if agreement.disagreements else ""
     return (
-        f"{volume_words(found.unlisted_ml)} {more}in parts that are one voxel thick, "
+        f"{volume_words(agreement.unlisted_ml)} {qualifier}in parts that are one voxel thick, "
         "such as a stroke on one slice"
     )
 
@@ -64,5 +64,5 @@ def disagreement_words(part: Disagreement) -> str:
     >>> disagreement_words(Disagreement(1, False, 2.31, (0.0, 0.0, 0.0)))
     '2.3 ml drawn there alone'
     """
-    where = "here" if part.by_first else "there"
-    return f"{volume_words(part.volume_ml)} drawn {where} alone"
+    location = "here" if part.by_first else "there"
+    return f"{volume_words(part.volume_ml)} drawn {location} alone"

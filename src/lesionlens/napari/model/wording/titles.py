@@ -16,13 +16,13 @@ from lesionlens.napari.model.wording.candidates import date_words
 def caption(state: State) -> str:
     """Return sequence and plane, or what is shown instead of the sequence."""
     sequence, views = shown_sequence(state), state.choices.views
-    words = [state.choices.plane.value]
-    other = compared_now(state)
-    if sequence is not None and (other is None or not other.other_image):
-        words.insert(0, sequence.display_name)
-    if sequence is not None and other is not None:
-        words.insert(0, other.description if views.named else other.plain)
-    return " · ".join(words)
+    parts = [state.choices.plane.value]
+    compared = compared_now(state)
+    if sequence is not None and (compared is None or not compared.other_image):
+        parts.insert(0, sequence.display_name)
+    if sequence is not None and compared is not None:
+        parts.insert(0, compared.description if views.named else compared.plain)
+    return " · ".join(parts)
 
 
 def who(identity: StudyIdentity) -> str:
@@ -48,31 +48,36 @@ def in_window(notice: str) -> str:
 def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
     """Return the notices of reading and analysis that are shown nowhere else in the panel.
 
-    Failed checks are listed under the quality, doubts of a comparison beside it, and what a reader
-    has redrawn in the table.
+    Failed checks are listed under the quality, doubts of a comparison beside it, and redrawn
+    outlines in the table.
     """
-    found = study.notices
+    notices = study.notices
     if analysis is not None:
-        own = analysis.findings if analysis.original is None else analysis.original.findings
+        findings = analysis.findings if analysis.original is None else analysis.original.findings
         elsewhere = notices_of_comparison(analysis.followup) - {PRIOR_WAS_COMPARED}
-        elsewhere |= {one.message for one in own.quality}
-        every = (*found, *analysis.prepared.notices, *analysis.run.notices, *own.notices)
-        found = tuple(one for one in dict.fromkeys(every) if one not in elsewhere)
-    return tuple(in_window(one) for one in found)
+        elsewhere |= {check.message for check in findings.quality}
+        all_notices = (
+            *notices,
+            *analysis.prepared.notices,
+            *analysis.run.notices,
+            *findings.notices,
+        )
+        notices = tuple(notice for notice in dict.fromkeys(all_notices) if notice not in elsewhere)
+    return tuple(in_window(notice) for notice in notices)
 
 
 def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
     """Return number of sequences and reference of a study, and its date if no file has it."""
     count = len(study.series)
-    words = f"{count} sequence{'' if count == 1 else 's'}"
+    text = f"{count} sequence{'' if count == 1 else 's'}"
     if state.request is not None and state.request.date and not state.identity.date:
-        words = f"{date_words(state.request.date)} · {words}"
+        text = f"{date_words(state.request.date)} · {text}"
     reference = (
         analysis.prepared.reference
         if analysis is not None
         else next((s for s in REFERENCE_ORDER if s in study.series), None)
     )
-    return words if reference is None else f"{words} · reference {reference.display_name}"
+    return text if reference is None else f"{text} · reference {reference.display_name}"
 
 
 def sign_words(state: State, *, flagged: bool) -> str:
