@@ -109,7 +109,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
         if self.jobs.running:
-            self.session.decline(self.jobs.why_busy)
+            self.session.decline(self.jobs.busy_reason)
             return False
         mask = len(paths) == 1 and is_mask(paths[0])
         if mask and self.session.state.study is not None:
@@ -138,7 +138,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
                 study,
                 preferences.preparation,
                 context=context,
-                first=self.jobs.hand_over,
+                first=self.jobs.emit_partial,
             )
             context.progress("preparing the overlays", 0.0)
             return result, overlays_of(result.analysis)
@@ -156,7 +156,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
                 if preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
 
-        return self.jobs.start(ANALYSING, task, done, partly=partly)
+        return self.jobs.start(ANALYSING, task, done, on_partial=partly)
 
     @override
     def show_result(
@@ -323,7 +323,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if state.analysis is None and self.read_controller.held is None:
             self.session.decline(f"{awaited(state, 'compare')}.")
         elif self.jobs.running:
-            self.session.decline(self.jobs.why_busy)
+            self.session.decline(self.jobs.busy_reason)
         else:
             self.dialogs.ask_prior()
 

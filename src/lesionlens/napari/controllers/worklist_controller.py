@@ -254,7 +254,7 @@ class WorklistController:
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
-            self.actions.session.decline(self.actions.jobs.why_busy)
+            self.actions.session.decline(self.actions.jobs.busy_reason)
             return False
 
         self._opening = row
@@ -325,7 +325,7 @@ class WorklistController:
                     found = ready.result()
                     if found.result is not None or not is_result(result):
                         return found
-            return read_entry(entry, result, options, context, self.actions.jobs.hand_over)
+            return read_entry(entry, result, options, context, self.actions.jobs.emit_partial)
 
         return task
 
