@@ -172,9 +172,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.show_result(*given)
 
         given = (result, overlays, preferences)
-        if self.withheld(result.analysis, again) or self.read_controller.keep_closed(
-            result, overlays
-        ):
+        if self.withheld(result.analysis, again) or self.read_controller.withhold(result, overlays):
             return
         result, overlays = self.read_controller.as_shown(result, overlays)
         analysis, review = result.analysis, self.session.state.review
@@ -202,7 +200,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         """Show a result with its decisions; `words` say where they come from."""
         analysis = result.analysis
         self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
-        self.read_controller.take_over_own()
+        self.read_controller.store_own_shown()
         words = " ".join(filter(None, (words, self.review_controller.check_outlines())))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
@@ -320,7 +318,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     def ask_prior(self) -> None:
         """Ask for an earlier result to compare with, also while this study's result is withheld."""
         state = self.session.state
-        if state.analysis is None and self.read_controller.held is None:
+        if state.analysis is None and self.read_controller.withheld is None:
             self.session.decline(f"{awaited(state, 'compare')}.")
         elif self.jobs.running:
             self.session.decline(self.jobs.busy_reason)
@@ -335,7 +333,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         asks = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
         reads = self.read_controller
         chosen = PriorChoice(path, study, reader=reads.reader or "")
-        return compare_with(self.session, self.jobs, chosen, reads.held, asks)
+        return compare_with(self.session, self.jobs, chosen, reads.withheld, asks)
 
     def stop(self) -> None:
         """Request cancellation of the running job."""

@@ -18,7 +18,7 @@ class WindowWorklist(Protocol):
     """The worklist of a window."""
 
     def step(self, by: int) -> bool:
-        """Open the study that many rows further on."""
+        """Open the study that is `by` rows after the open one, before it if negative."""
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
@@ -64,7 +64,7 @@ class MarkActs(ViewActs):
 
     def unmark(self, uid: str = "") -> None:
         """Remove a mark, by default the last one."""
-        self.read_controller.take_back(uid or None)
+        self.read_controller.remove_mark(uid or None)
 
     def step_study(self, by: int) -> None:
         """Go forward or back by a number of studies of the worklist."""

@@ -14,7 +14,7 @@ from lesionlens.imaging.preparation.other_images import (
     kind_of,
     subtraction,
 )
-from lesionlens.napari.controllers.comparing import resampled
+from lesionlens.napari.controllers.comparing import resampling_note
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
 from lesionlens.napari.qt.jobs import Jobs
@@ -77,7 +77,7 @@ class OtherImageActs(MarkActs):
         if self._shown() == name:
             self._put_away()
             return
-        analysis = self.session.state.analysis or self.read_controller.held
+        analysis = self.session.state.analysis or self.read_controller.withheld
         if analysis is None:
             self.session.decline(_NOT_YET)
             return
@@ -94,7 +94,7 @@ class OtherImageActs(MarkActs):
             before, layout = views.compared, views.layout
             if before is not None and before.other_image:
                 layout, before = before.layout, before.instead_of
-            slices = resampled(analysis, *computed_from)
+            slices = resampling_note(analysis, *computed_from)
             pictures = ComparedPictures(
                 found.name,
                 found.plain,

@@ -310,7 +310,7 @@ class ReviewController:
                 return  # opened by napari meanwhile; the strokes are in the draft
             drew = self.session.state.editing is not None
             self.session.settle(log, *found)
-            if self._reads.kept and drew:
+            if self._reads.all_saved and drew:
                 self._forget_draft()
             then()
             if afterwards:

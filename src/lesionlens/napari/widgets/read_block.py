@@ -86,7 +86,7 @@ class ReadBlock(Section):
         self._list.setVisible(bool(marks))
         for part in (self._mark, self._confidence):
             part.setEnabled(not read_session.signed)
-        self._back.setEnabled(any(self._controller.may_take_back(mark) for mark in marks))
+        self._back.setEnabled(any(self._controller.can_remove(mark) for mark in marks))
         self._add.setVisible(bool(marks) and self._controller.analysis_shown)
         words = sign_words(self._controller)
         self._sign.setVisible(bool(words))

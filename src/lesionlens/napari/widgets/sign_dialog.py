@@ -42,7 +42,7 @@ class SignDialog(QDialog):
         self._fixed = "" if asked.withdrawn else asked.reader
         self._who.setText("\n".join(asked.identity.lines))
         under = f", as {asked.reader}" if self._fixed else ""
-        self._what.setText(f"{verb}: {asked.what}{under}.")
+        self._what.setText(f"{verb}: {asked.statement}{under}.")
         self._field.setPlaceholderText(_REASON if asked.withdrawn else _NAME)
         self._field.setAccessibleName(_REASON if asked.withdrawn else _NAME)
         self._field.clear()
