@@ -54,13 +54,13 @@ class MarkActs(ViewActs):
             self.placing = True
             self.session.notify("Click the position to mark.")
 
-    def place_mark(self, at_mm: tuple[float, float, float]) -> bool:
+    def place_mark(self, point_mm: tuple[float, float, float]) -> bool:
         """Place the pending mark at a click; False if none is pending."""
-        waited, self.placing = self.placing, False
-        if waited:
+        was_pending, self.placing = self.placing, False
+        if was_pending:
             self.session.notify("")
-            self.read_controller.mark(at_mm)
-        return waited
+            self.read_controller.mark(point_mm)
+        return was_pending
 
     def unmark(self, uid: str = "") -> None:
         """Remove a mark, by default the last one."""

@@ -198,7 +198,7 @@ class Panel(AskingPaths, QWidget):
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
         acts.ask_prior_images = self.ask_prior_images
-        self.problem.here.connect(partial(acts.analyse, here=True))
+        self.problem.here.connect(partial(acts.analyse, locally=True))
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
         acts.read_controller.changed.connect(self._show_closed)
