@@ -592,8 +592,8 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
         second.session.go_to(2)
         second.session.mark(ReviewState.REJECTED)
         assert "Another window decided on this study too" in second.session.state.message
-        assert first.kept
-        assert second.kept
+        assert first.all_saved
+        assert second.all_saved
     with shown(analysis) as again:
         assert decided(again) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
 
