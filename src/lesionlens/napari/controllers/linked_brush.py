@@ -20,7 +20,7 @@ class LinkedBrush:
 
     Parameters
     ----------
-    point : callable
+    add_split_point : callable
         Takes a split point, RAS+ mm.
     decline : callable
         Shows why the pointer does nothing.

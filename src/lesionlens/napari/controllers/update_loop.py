@@ -28,7 +28,7 @@ class UpdateLoop:
         Takes the study shown before; chooses the views of a new study.
     paint, finish : callable
         Paint layers and views; then the panel, and start the jobs that the view model requires.
-    take : callable
+    handle : callable
         Takes an event once everything is painted.
     """
 
