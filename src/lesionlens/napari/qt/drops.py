@@ -27,7 +27,7 @@ def local_paths(mime: QMimeData) -> tuple[Path, ...]:
 
 
 class Drops(QObject):
-    """Passes paths dropped on widgets to `takes`."""
+    """Passes paths dropped on widgets to `handler`."""
 
     def __init__(self, targets: Sequence[QWidget], handler: DropHandler, parent: QObject) -> None:
         super().__init__(parent)
