@@ -294,7 +294,7 @@ def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_r
 ):
     """A result is prepared anew, which takes seconds: the reader looks at the scan meanwhile."""
     gate = threading.Event()
-    plain = opened_study.reopened
+    plain = opened_study.reopen_result
 
     def wait_and_reopen(*given):
         gate.wait(30)
@@ -349,7 +349,7 @@ def test_a_list_opens_where_the_reader_was(panel, listed, qtbot):
 def arriving(panel, listed, one, slow, monkeypatch, qtbot):
     """The last study of the list, open while the result that was analysed ahead is being read."""
     gate = threading.Event()
-    fails = held_back(monkeypatch, "reopened", gate)
+    fails = held_back(monkeypatch, "reopen_result", gate)
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[2])
     wait(qtbot, panel)
