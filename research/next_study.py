@@ -11,6 +11,7 @@ of the process, as in window_latency.py.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ import typer
 from qtpy.QtTest import QTest
 from window_latency import Watch, painted, until
 
+from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.views import Layout
@@ -47,7 +49,7 @@ def main(
     forward = True
     for _ in range(times):
         if not at_once:
-            until(lambda: dock.controller._next is None or dock.controller._next[1].done())  # noqa: SLF001
+            until(partial(_is_prefetched, dock.controller))
             wait_for(lambda: False, at_most_s=0.5)
         before = dock.session.state.current
         linked = panel.views.linked
@@ -77,6 +79,11 @@ def _keys(forward: bool) -> tuple[object, object]:
 
     key = Qt.Key.Key_PageDown if forward else Qt.Key.Key_PageUp
     return key, Qt.KeyboardModifier.NoModifier
+
+
+def _is_prefetched(controller: WorklistController) -> bool:
+    prefetched = controller._prefetched  # noqa: SLF001
+    return prefetched is None or prefetched[1].done()
 
 
 def _ended(panel: object) -> bool:

@@ -154,7 +154,7 @@ def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], belongs: boo
     end = time.monotonic() + 60
     while time.monotonic() < end:
         QApplication.processEvents()
-        if not panel.questions.running and panel.actions_.prompting._asked is None:  # noqa: SLF001
+        if not panel.questions.running and panel.actions_.prompting._answering_outline is None:  # noqa: SLF001
             break
         time.sleep(0.002)
     painted()

@@ -515,7 +515,7 @@ def test_a_window_that_grew_by_the_panel_ends_where_its_screen_does(loaded, qtbo
     middle = window.centralWidget()
     middle.setMinimumWidth(screen.width() + 100)  # as a new dock that wants more than it needs
     qtbot.waitUntil(lambda: window.width() > screen.width(), timeout=10_000)
-    qtbot.wait(2 * dock_layout._SETTLED_MS)
+    qtbot.wait(2 * dock_layout._FONT_SETTLE_MS)
     middle.setMinimumWidth(0)
     qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=10_000)
 
@@ -557,7 +557,7 @@ def test_napari_s_controls_do_not_push_the_panel_off_a_small_screen(reviewed, qt
     monkeypatch.setattr(type(window), "screen", lambda _: small)
     reviewed.session.go_to(1)
     reviewed.commands.run("edit_outline")
-    qtbot.wait(2 * dock_layout._SETTLED_MS)
+    qtbot.wait(2 * dock_layout._FONT_SETTLE_MS)
     assert reviewed.session.state.editing == 1
     assert not names["layer controls"].isVisible()
     assert window.width() <= 800

@@ -153,14 +153,14 @@ def test_a_closed_result_is_still_closed_when_its_study_comes_back(
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[0])
     wait(qtbot, panel)
-    assert panel.actions_.read_controller.held is not None
+    assert panel.actions_.read_controller.withheld is not None
     gate.clear()
     listed.controller.open_row(listed.model.rows[1])
-    assert panel.actions_.read_controller.held is None
+    assert panel.actions_.read_controller.withheld is None
     fails.append(ReadError(found="x", expected="y", next_step="z"))
     gate.set()
     wait(qtbot, panel)
-    assert panel.actions_.read_controller.held is not None
+    assert panel.actions_.read_controller.withheld is not None
     assert panel.session.state.analysis is None
     sign(panel)
     assert panel.session.state.analysis is not None
@@ -294,13 +294,13 @@ def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_r
 ):
     """A result is prepared anew, which takes seconds: the reader looks at the scan meanwhile."""
     gate = threading.Event()
-    plain = opened_study.reopened
+    plain = opened_study.reopen_result
 
     def wait_and_reopen(*given):
         gate.wait(30)
         return plain(*given)
 
-    monkeypatch.setattr(opened_study, "reopened", wait_and_reopen)
+    monkeypatch.setattr(opened_study, "reopen_result", wait_and_reopen)
     monkeypatch.setattr(worklist_controller.WorklistController, "read_next", lambda _: None)
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[0])
@@ -349,7 +349,7 @@ def test_a_list_opens_where_the_reader_was(panel, listed, qtbot):
 def arriving(panel, listed, one, slow, monkeypatch, qtbot):
     """The last study of the list, open while the result that was analysed ahead is being read."""
     gate = threading.Event()
-    fails = held_back(monkeypatch, "reopened", gate)
+    fails = held_back(monkeypatch, "reopen_result", gate)
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[2])
     wait(qtbot, panel)

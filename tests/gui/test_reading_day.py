@@ -221,19 +221,19 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
     assert day.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    qtbot.waitUntil(lambda: day._next is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: day._prefetched is not None, timeout=60_000)
     held, analysis = [], panel.session.state.analysis
 
     def lens(*_, **__):
         day.read_next()  # as a moment after the study was opened
-        held.append(day._next)
+        held.append(day._prefetched)
         return FakeResult(analysis)
 
     monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lens)
     assert panel.actions_.analyse()
     wait(qtbot, panel)
     assert held == [None]
-    qtbot.waitUntil(lambda: day._next is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: day._prefetched is not None, timeout=60_000)
 
 
 def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, qtbot, prefer):
@@ -249,7 +249,7 @@ def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, 
     wait(qtbot, panel)
     assert panel.session.state.study is not None
     assert panel.session.state.analysis is None
-    assert panel.actions_.read_controller.held is not None
+    assert panel.actions_.read_controller.withheld is not None
     assert listed.model.rows[1].entry.candidates is None
 
 
@@ -266,7 +266,7 @@ def unaided(panel, loaded, prefer):
 def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel, unaided, result):
     acts, session = unaided
     acts.show_result(result, overlays_of(result.analysis))
-    assert acts.read_controller.held is not None
+    assert acts.read_controller.withheld is not None
     assert session.state.analysis is None
     assert session.state.overlays is None
     assert session.listed() == ()
@@ -421,10 +421,10 @@ def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
     assert listed.controller.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    assert panel.actions_.read_controller.held is not None
+    assert panel.actions_.read_controller.withheld is not None
     listed.release()
     assert panel.session.state.study is None
-    assert panel.actions_.read_controller.held is None
+    assert panel.actions_.read_controller.withheld is None
 
 
 def test_an_outline_drawn_as_the_list_is_closed_is_kept_in_it(panel, listed, qtbot):

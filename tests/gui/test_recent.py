@@ -142,4 +142,4 @@ def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis)
         assert len(session.state.review.events) == number
         session.go_to(2)
         session.mark(ReviewState.ACCEPTED)
-    assert acts.read_controller.kept
+    assert acts.read_controller.all_saved

@@ -175,7 +175,7 @@ def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
 
 def test_another_study_takes_no_signature(compared):
     compared.commands.run("assess_response")
-    compared.actions_._asked = None
+    compared.actions_._response_study = None
     dialog = compared.response
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
     boxes["Your category"].setCurrentText("SD")

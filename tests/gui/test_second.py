@@ -246,4 +246,4 @@ def test_a_part_belongs_to_the_rejected_candidate_that_holds_it_not_to_its_neigh
     candidates = (SimpleNamespace(id=1), SimpleNamespace(id=2))
     findings = SimpleNamespace(components=components, candidates=candidates)
     part = Disagreement(1, False, 0.1, (0.0, 0.0, 0.0))
-    assert second_reader._owner(SimpleNamespace(findings=findings), part, inside).id == 2
+    assert second_reader._candidate_of(SimpleNamespace(findings=findings), part, inside).id == 2

@@ -47,7 +47,7 @@ def opened(panel, listed, qtbot):
 def next_session(panel):
     """As in a window that was just started."""
     panel.actions_.close()
-    panel.actions_.read_controller._here.clear()
+    panel.actions_.read_controller._local_reads.clear()
 
 
 def verdicts(listed, reader):

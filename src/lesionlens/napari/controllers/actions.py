@@ -83,7 +83,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
-        session.changed.connect(self._forget_study)
+        session.changed.connect(self._release_study)
         self.watch_unnamed_reads()
         self.watch_copies()
 
@@ -109,7 +109,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
         if self.jobs.running:
-            self.session.decline(self.jobs.why_busy)
+            self.session.decline(self.jobs.busy_reason)
             return False
         mask = len(paths) == 1 and is_mask(paths[0])
         if mask and self.session.state.study is not None:
@@ -119,16 +119,16 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             return self.reopen(result)
         return self.open(paths if mask else study_paths(paths) or paths)
 
-    def analyse(self, *, here: bool = False) -> bool:
-        """Analyse the open study; `here` on this machine although a server is selected."""
-        return self.leave_for(lambda: self._analyse(here))
+    def analyse(self, *, locally: bool = False) -> bool:
+        """Analyse the open study; `locally` on this machine although a server is selected."""
+        return self.leave_for(lambda: self._analyse(locally))
 
-    def _analyse(self, here: bool) -> bool:
+    def _analyse(self, locally: bool) -> bool:
         study = self.session.state.study
         if study is None:
             return False
         preferences = read_preferences()
-        if here:
+        if locally:
             preferences = replace(preferences, server="")
 
         def task(context: RunContext) -> Any:
@@ -138,25 +138,25 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
                 study,
                 preferences.preparation,
                 context=context,
-                first=self.jobs.hand_over,
+                first=self.jobs.emit_partial,
             )
             context.progress("preparing the overlays", 0.0)
             return result, overlays_of(result.analysis)
 
-        def done(value: Any) -> str | None:
+        def on_result(value: Any) -> str | None:
             if self.session.state.study is not study:
                 return f"The result of {study.name} was discarded: another study is open."
             result, overlays = value
             self.show_result(result, overlays, preferences)
             return None
 
-        def partly(found: Any) -> None:
+        def on_partial(preliminary: Any) -> None:
             if self.session.state.study is study and not self.read_controller.closed:
-                self.session.preliminary_arrived(found)
+                self.session.preliminary_arrived(preliminary)
                 if preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
 
-        return self.jobs.start(ANALYSING, task, done, partly=partly)
+        return self.jobs.start(ANALYSING, task, on_result, on_partial=on_partial)
 
     @override
     def show_result(
@@ -164,61 +164,62 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     ) -> None:
         """Show a result, with decisions recovered after a crash.
 
-        During an unaided read the result is withheld from the window, and while the reader is asked
-        whose the decisions of an unnamed reader are.
+        The result is withheld from the window during an unaided read, and until the owner of an
+        unnamed reader's decisions is known.
         """
 
-        def again() -> None:
-            self.show_result(*given)
+        def retry() -> None:
+            self.show_result(*arguments)
 
-        given = (result, overlays, preferences)
-        if self.withheld(result.analysis, again) or self.read_controller.keep_closed(
-            result, overlays
-        ):
+        arguments = (result, overlays, preferences)
+        if self.withheld(result.analysis, retry) or self.read_controller.withhold(result, overlays):
             return
         result, overlays = self.read_controller.as_shown(result, overlays)
         analysis, review = result.analysis, self.session.state.review
-        known = {c.tracking_uid for c in analysis.findings.candidates}
-        fits = review.events and review.restricted_to(known).events == review.events
-        if fits and review.continues(analysis.review):  # the same candidates as before
-            found, words = review.with_signed(analysis.review), ""
+        uids = {c.tracking_uid for c in analysis.findings.candidates}
+        same_candidates = review.events and review.restricted_to(uids).events == review.events
+        if same_candidates and review.continues(analysis.review):
+            review_to_show, message = review.with_signed(analysis.review), ""
         else:
-            found, words = self.read_controller.recovered(analysis)
+            review_to_show, message = self.read_controller.recovered(analysis)
 
         def show() -> None:
-            self._shown_with(found, words, result, overlays, preferences)
+            self._show_with_decisions(review_to_show, message, result, overlays, preferences)
 
-        if not words or not self.asked_for_owner(analysis, found, show, again):
+        if not message or not self.asked_for_owner(analysis, review_to_show, show, retry):
             show()
 
-    def _shown_with(
+    def _show_with_decisions(
         self,
-        found: Review,
-        words: str,
+        review: Review,
+        message: str,
         result: Any,
         overlays: Any,
         preferences: Preferences | None,
     ) -> None:
-        """Show a result with its decisions; `words` say where they come from."""
+        """Show a result with its decisions; `message` states where they come from."""
         analysis = result.analysis
-        self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
-        self.read_controller.take_over_own()
-        words = " ".join(filter(None, (words, self.review_controller.check_outlines())))
-        wanted = (preferences or read_preferences()).overlay
-        if wanted is not Overlay.OFF:
-            self.session.choose_overlay(wanted)
-        if words:
-            self.session.ended(words)
+        self.session.analysed(result, overlays, self.read_controller.with_unaided(review))
+        self.read_controller.store_own_shown()
+        message = " ".join(filter(None, (message, self.review_controller.check_outlines())))
+        overlay = (preferences or read_preferences()).overlay
+        if overlay is not Overlay.OFF:
+            self.session.choose_overlay(overlay)
+        if message:
+            self.session.ended(message)
         self.session.offer(drafts.read_draft(analysis, self.read_controller.decision_owner()))
 
     def make_ready(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
             self.questions.ask("units", lambda *_: read_units(), install_units)
-        awaited = read_preferences().engine.server is None  # torch's import cannot be broken off
-        threading.Thread(target=self._load, name="lesionlens-network", daemon=not awaited).start()
+        # importing torch cannot be interrupted, so that the process waits for it at its end
+        is_daemon = read_preferences().engine.server is not None
+        threading.Thread(
+            target=self._load_network, name="lesionlens-network", daemon=is_daemon
+        ).start()
 
-    def _load(self) -> None:
+    def _load_network(self) -> None:
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested
             self._lens_for(read_preferences())
             if host_process.tunable():
@@ -233,7 +234,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
                 self._lens = (choice, Lens(engine=choice.load()))
             return self._lens[1]
 
-    def _forget_study(self, old: State, new: State) -> None:
+    def _release_study(self, old: State, new: State) -> None:
         """Release what the engine cached of the study that is closed."""
         if new.study is old.study or old.study is None or new.analysing or self._lens is None:
             return
@@ -241,7 +242,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if isinstance(engine, SupportsForgetting):
             engine.forget()
 
-    def name_models(self, done: Callable[[str, Sequence[str]], None]) -> None:
+    def name_models(self, on_names: Callable[[str, Sequence[str]], None]) -> None:
         """Query the models of the selected server; none if it does not respond."""
         preferences = read_preferences()
         try:
@@ -259,8 +260,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         self.questions.ask(
             ("models", address),
             task,
-            lambda names: done(preferences.server, names),
-            lambda _: done(preferences.server, ()),
+            lambda names: on_names(preferences.server, names),
+            lambda _: on_names(preferences.server, ()),
         )
 
     def export(self, folder: Path) -> bool:
@@ -278,35 +279,38 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             from lesionlens.results.export.run import warnings_of  # noqa: PLC0415
 
             check_outside(analysis.study.root, folder)
-            known = set(warnings_of(analysis))
-            asked = preferences.asked_of_report(analysis.options)
-            _, found = save(replace(analysis, options=asked), folder, context=context)
-            return tuple(words for words in found if words not in known)
+            earlier_warnings = set(warnings_of(analysis))
+            options = preferences.asked_of_report(analysis.options)
+            _, warnings = save(replace(analysis, options=options), folder, context=context)
+            return tuple(warning for warning in warnings if warning not in earlier_warnings)
 
-        def done(of_writing: tuple[str, ...]) -> str:
+        def on_result(export_warnings: tuple[str, ...]) -> str:
             self.exported = folder
             study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
-            now, written = self.session.state, analysis.review
-            same = (now.review.events, now.review.responses) == (written.events, written.responses)
-            since = () if same or now.study is not analysis.study else (_DECIDED_SINCE,)
-            left_out = (f"{words}." for words in of_writing)
-            return " ".join((f"Saved in {folder.name}.", *since, *left_out))
+            state_now, exported_review = self.session.state, analysis.review
+            unchanged = (state_now.review.events, state_now.review.responses) == (
+                exported_review.events,
+                exported_review.responses,
+            )
+            hint = () if unchanged or state_now.study is not analysis.study else (_DECIDED_SINCE,)
+            sentences = (f"{warning}." for warning in export_warnings)
+            return " ".join((f"Saved in {folder.name}.", *hint, *sentences))
 
-        return self.jobs.start("Exporting", task, done)
+        return self.jobs.start("Exporting", task, on_result)
 
     def reopen(self, path: Path) -> bool:
         """Show a saved result or a segmentation for review, opening its study first."""
-        other = study_of_other(self.session.state.study, path)
-        if other is None:
+        other_study = study_of_other(self.session.state.study, path)
+        if other_study is None:
             return self.leave_study(
                 lambda: reopen(self.session, self.jobs, self.opener, path, self.show_result)
             )
-        words = (
-            f"This result belongs to {other}. Close the open study, and open that one with its "
-            f"result?"
+        question = (
+            f"This result belongs to {other_study}. Close the open study, and open that one with "
+            f"its result?"
         )
 
-        def go_on() -> None:
+        def proceed() -> None:
             self.jobs.stop()
             self.leave_study(close_and_reopen)
 
@@ -314,16 +318,16 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.session.close()
             return self.reopen(path)
 
-        self.confirm(words, "Close and open", go_on)
+        self.confirm(question, "Close and open", proceed)
         return False
 
     def ask_prior(self) -> None:
         """Ask for an earlier result to compare with, also while this study's result is withheld."""
         state = self.session.state
-        if state.analysis is None and self.read_controller.held is None:
+        if state.analysis is None and self.read_controller.withheld is None:
             self.session.decline(f"{awaited(state, 'compare')}.")
         elif self.jobs.running:
-            self.session.decline(self.jobs.why_busy)
+            self.session.decline(self.jobs.busy_reason)
         else:
             self.dialogs.ask_prior()
 
@@ -332,10 +336,10 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         return self.leave_for(lambda: self._compare(path, study))
 
     def _compare(self, path: Path, study: Path | None) -> bool:
-        asks = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
-        reads = self.read_controller
-        chosen = PriorChoice(path, study, reader=reads.reader or "")
-        return compare_with(self.session, self.jobs, chosen, reads.held, asks)
+        dialogs = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
+        read_controller = self.read_controller
+        choice = PriorChoice(path, study, reader=read_controller.reader or "")
+        return compare_with(self.session, self.jobs, choice, read_controller.withheld, dialogs)
 
     def stop(self) -> None:
         """Request cancellation of the running job."""
@@ -347,8 +351,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         """Go to a candidate; an outline of another one being drawn is kept first."""
         state, controller = self.session.state, self.review_controller
         if controller.busy and state.analysis is not None:  # which may renumber them
-            found = state.analysis.findings.candidates
-            for uid in (one.tracking_uid for one in found if one.id == candidate_id):
+            candidates = state.analysis.findings.candidates
+            for uid in (c.tracking_uid for c in candidates if c.id == candidate_id):
                 controller.once_measured(partial(controller.go_to_uid, uid))
         elif candidate_id != state.editing:
             self.leave_for(lambda: self.session.go_to(candidate_id))
@@ -367,7 +371,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         return self.review_controller.after_edit(lambda: act() is not False)
 
     def leave_study(self, act: Callable[[], object]) -> bool:
-        """Store what is left to store, then act, which may replace the study or its result."""
+        """Store unsaved work, then act, which may replace the study or its result."""
         return self.leave_for(lambda: self.read_controller.may_leave() and act())
 
     def mark_to_candidate(self, uid: str = "") -> None:
@@ -376,32 +380,32 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if not marks:
             self.session.decline("You have set no mark. Ctrl-click adds a lesion.")
             return
-        named = next((mark for mark in marks if mark.uid == uid), None)
+        chosen = next((mark for mark in marks if mark.uid == uid), None)
         overlays = self.session.state.overlays
-        free = [m for m in marks if overlays is not None and overlays.candidate_at(m.at_mm) == 0]
-        self.adder.from_mark((named or (free or marks)[-1]).at_mm)
+        outside = [m for m in marks if overlays is not None and not overlays.candidate_at(m.at_mm)]
+        self.adder.from_mark((chosen or (outside or marks)[-1]).at_mm)
 
     def toggle_overlay(self) -> None:
         """Switch the overlay on (contours) or off."""
-        now = self.session.state.choices.overlay
-        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.OFF else Overlay.OFF)
+        current = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if current is Overlay.OFF else Overlay.OFF)
 
     def next_overlay(self) -> None:
         """Switch between contours, and contours with the map."""
-        now = self.session.state.choices.overlay
-        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.MAP else Overlay.MAP)
+        current = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if current is Overlay.MAP else Overlay.MAP)
 
     def next_region(self) -> None:
         """Show the next region: whole tumour, tumour core, with T1c enhancing tumour."""
-        analysis, now = self.session.state.analysis, self.session.state.choices.region
+        analysis, current = self.session.state.analysis, self.session.state.choices.region
         regions = tuple(Region) if analysis is None else analysis.prepared.regions
-        self.session.choose_region(after(regions, now))
+        self.session.choose_region(after(regions, current))
 
     def next_sequence(self) -> None:
         """Show the next sequence of the study."""
-        study, now = self.session.state.study, self.session.state.choices.sequence
+        study, current = self.session.state.study, self.session.state.choices.sequence
         if study is not None and study.series:
-            self.session.choose_sequence(after(tuple(study.series), now))
+            self.session.choose_sequence(after(tuple(study.series), current))
 
     def next_plane(self) -> None:
         """Show the next plane: axial, coronal, sagittal."""

@@ -22,7 +22,7 @@ from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import check_address
 from lesionlens.site.pacs.server import Server
 
-_UNCONFIRMED = "Nothing is retrieved or sent until you confirm that it is one patient."
+_CONFIRM_PATIENT = "Nothing is retrieved or sent until you confirm that it is one patient."
 
 
 class ArchiveController:
@@ -52,8 +52,8 @@ class ArchiveController:
             check_address(server.address)
             if password:
                 credentials.keep(server.address, server.user, password)
-        except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
+        except LesionLensError as error:
+            self.session.failed(problem_of(error))
             return False
         archive.keep_server(server)
         return True
@@ -62,8 +62,8 @@ class ArchiveController:
         """Query the archive for the studies that match a form."""
         try:
             query = archive.query_of(fields)
-        except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
+        except LesionLensError as error:
+            self.session.failed(problem_of(error))
             return
         self.session.found(())
         self.jobs.start(
@@ -95,14 +95,14 @@ class ArchiveController:
             )
 
             peer = connect(server.address, server.access())
-            chosen = SendOptions(same_patient=same_patient)
-            done, notices = send_result(
-                peer, result, server.address, options=chosen, context=context
+            options = SendOptions(same_patient=same_patient)
+            report, notices = send_result(
+                peer, result, server.address, options=options, context=context
             )
-            done.check()
-            before = f", {done.before} of them there before" if done.before else ""
-            stored = f"{len(done.stored)} objects stored in {server.address}{before}."
-            return "\n".join((stored, *notices))
+            report.check()
+            already_stored = f", {report.before} of them there before" if report.before else ""
+            summary = f"{len(report.stored)} objects stored in {server.address}{already_stored}."
+            return "\n".join((summary, *notices))
 
         self._run("Sending", task, str)
 
@@ -113,9 +113,9 @@ class ArchiveController:
 
     def _run(
         self,
-        words: str,
+        name: str,
         task: Callable[[RunContext, bool], Any],
-        done: Callable[[Any], str],
+        on_result: Callable[[Any], str],
         same_patient: bool = False,
     ) -> None:
         """Run a task in a thread; on contradicting patient data, again if a person confirms.
@@ -123,11 +123,11 @@ class ArchiveController:
         `task` takes whether a person confirmed that contradicting data are of one patient.
         """
 
-        def refused(error: BaseException) -> None:
+        def on_error(error: BaseException) -> None:
             if isinstance(error, PatientConflictError):
-                self.session.ended(_UNCONFIRMED)
-                self._ask_patient(error, lambda: self._run(words, task, done, True))
+                self.session.ended(_CONFIRM_PATIENT)
+                self._ask_patient(error, lambda: self._run(name, task, on_result, True))
             elif not isinstance(error, CancelledError):
                 self.session.failed(problem_of(error))
 
-        self.jobs.start(words, lambda context: task(context, same_patient), done, refused)
+        self.jobs.start(name, lambda context: task(context, same_patient), on_result, on_error)

@@ -21,19 +21,19 @@ class CanvasGestures:
         viewer.mouse_drag_callbacks.append(self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
         prompting = acts.prompting
-        self._prompts = PromptMouse(
+        self._prompt_mouse = PromptMouse(
             viewer, lambda: prompting.held, lambda: prompting.excluding, prompting.take
         )
 
     def release(self) -> None:
         """Disconnect from the pointer."""
-        for callbacks, ours in (
+        for callbacks, callback in (
             (self._viewer.mouse_drag_callbacks, self._on_click),
             (self._viewer.mouse_move_callbacks, self._on_move),
         ):
-            if ours in callbacks:
-                callbacks.remove(ours)
-        self._prompts.release()
+            if callback in callbacks:
+                callbacks.remove(callback)
+        self._prompt_mouse.release()
 
     def _on_click(self, _: Any, event: Any) -> None:
         """Place a pending mark or split point; Shift probes, Ctrl adds a lesion."""

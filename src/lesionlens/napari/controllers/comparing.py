@@ -31,17 +31,19 @@ from lesionlens.results.review.prior import PriorImagesError, find_prior, open_p
 from lesionlens.results.review.seen import looked_up
 from lesionlens.site.worklist import own_log
 
-_NO_IMAGES = "Nothing is compared until you choose the folder of the earlier examination's images."
-_SAME_VOX = 1e-2
-"""Voxels by which an image may be off the working grid's voxels without having been resampled."""
-_UNCONFIRMED = "Nothing is compared until you confirm that it is one patient."
+_CHOOSE_IMAGES = (
+    "Nothing is compared until you choose the folder of the earlier examination's images."
+)
+_TOLERANCE_VOX = 1e-2
+"""Maximum offset from the working grid, in voxels, of an image that was not resampled."""
+_CONFIRM_PATIENT = "Nothing is compared until you confirm that it is one patient."
 
 
 @dataclass(frozen=True, slots=True)
 class PriorChoice:
     """The reader's choice of a prior examination."""
 
-    place: Path
+    path: Path
     """Result folder, or a folder of results."""
     study: Path | None = None
     """Study of the result, if it was moved."""
@@ -53,7 +55,7 @@ class PriorChoice:
 
 @dataclass(frozen=True, slots=True)
 class PriorDialogs:
-    """Dialogs for questions that only the reader can answer."""
+    """Dialogs for decisions that only the reader can make."""
 
     images: Callable[[Path], object] | None
     """Asks for the images of a result."""
@@ -61,31 +63,31 @@ class PriorDialogs:
     """Asks about contradicting identities."""
 
     def ask(
-        self, error: BaseException, chosen: PriorChoice, again: Callable[[PriorChoice], object]
+        self, error: BaseException, choice: PriorChoice, retry: Callable[[PriorChoice], object]
     ) -> str:
-        """Ask the question raised by an error; `again` repeats the comparison with the answer.
+        """Show the dialog that an error requires; `retry` repeats the comparison with the answer.
 
         Returns
         -------
         str
-            What the comparison waits for, for the reader; empty if the error raises no question.
+            Message that names the missing decision; empty if the error requires none.
         """
         if isinstance(error, PriorImagesError) and self.images is not None:
-            self.images(chosen.place)
-            return _NO_IMAGES
+            self.images(choice.path)
+            return _CHOOSE_IMAGES
         if isinstance(error, PatientConflictError) and self.patient is not None:
-            confirmed = replace(chosen, same_patient=True)
-            self.patient(error, lambda: again(confirmed))
-            return _UNCONFIRMED
+            confirmed = replace(choice, same_patient=True)
+            self.patient(error, lambda: retry(confirmed))
+            return _CONFIRM_PATIENT
         return ""
 
 
 def compare_with(
     session: ReviewSession,
     jobs: Jobs,
-    chosen: PriorChoice,
-    closed: Analysis | None,
-    asks: PriorDialogs,
+    choice: PriorChoice,
+    withheld: Analysis | None,
+    dialogs: PriorDialogs,
 ) -> bool:
     """Compare the open result with a prior result (or a folder of results), in the background.
 
@@ -93,10 +95,10 @@ def compare_with(
 
     Parameters
     ----------
-    closed : Analysis or None
+    withheld : Analysis or None
         Analysis withheld until the reader has signed.
     """
-    analysis = session.state.analysis or closed
+    analysis = session.state.analysis or withheld
     if analysis is None:
         session.decline("Analyse the study first: the earlier one is registered to its result.")
         return False
@@ -104,99 +106,107 @@ def compare_with(
 
     def task(context: RunContext) -> tuple[Analysis, ComparedPictures]:
         context.progress("looking for the earlier examination", 0.0)
-        found = find_prior(
-            chosen.place, analysis.study, chosen.study, same_patient=chosen.same_patient
+        located = find_prior(
+            choice.path, analysis.study, choice.study, same_patient=choice.same_patient
         )
-        prior = _decided(open_prior(found, context, options), chosen.reader)
+        prior = _with_decisions(open_prior(located, context, options), choice.reader)
         context.progress("registering it to this one", 0.0)
-        after = compare(analysis, visit_of(analysis.study), prior, context=context.quiet())
-        return after, pictures_of(prior, after)
+        compared = compare(analysis, visit_of(analysis.study), prior, context=context.quiet())
+        return compared, pictures_of(prior, compared)
 
-    def done(value: tuple[Analysis, ComparedPictures]) -> str | None:
-        after, pictures = value
-        if closed is not None and session.state.analysis is None:
+    def on_result(value: tuple[Analysis, ComparedPictures]) -> str | None:
+        compared, pictures = value
+        if withheld is not None and session.state.analysis is None:
             if session.state.study is not analysis.study:
                 return "The comparison was discarded: another study is open."
             pictures = replace(pictures, components=None)
             session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
             return "Only its images are shown. Compare again after signing to see the changes."
-        shown = session.state.analysis
-        if shown is None or shown.findings is not analysis.findings:
+        current = session.state.analysis
+        if current is None or current.findings is not analysis.findings:
             return "The comparison was discarded: the result has changed meanwhile. Compare again."
         if session.state.editing is not None:
             return "The comparison was discarded: an outline is being drawn. Compare again after."
-        names = renamed_uids(shown, after)
-        after = replace(after, review=shown.review.renamed(names))  # decided while it was computed
+        uid_map = renamed_uids(current, compared)
+        # also decisions that were made while the comparison was computed
+        compared = replace(compared, review=current.review.renamed(uid_map))
         session.settle(
-            ReviewLog(after.review, looked_up(after)), after, session.state.overlays, names
+            ReviewLog(compared.review, looked_up(compared)),
+            compared,
+            session.state.overlays,
+            uid_map,
         )
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
         return None
 
-    def refused(error: BaseException) -> None:
-        waits_for = asks.ask(
-            error, chosen, lambda sure: compare_with(session, jobs, sure, closed, asks)
+    def on_error(error: BaseException) -> None:
+        awaited = dialogs.ask(
+            error,
+            choice,
+            lambda confirmed: compare_with(session, jobs, confirmed, withheld, dialogs),
         )
-        _show_refusal(session, error, waits_for)
+        _show_refusal(session, error, awaited)
 
-    return jobs.start("Comparing", task, done, refused)
+    return jobs.start("Comparing", task, on_result, on_error)
 
 
-def _decided(prior: Prior, reader: str) -> Prior:
+def _with_decisions(prior: Prior, reader: str) -> Prior:
     """Return a prior with the reader's decisions on it, as they are shown when it is opened."""
     key = own_log.own_key(prior.analysis.study, reader)
     review = own_log.recovered(prior.analysis, key, own_log.own_folder()).review
     return replace(prior, analysis=applied(replace(prior.analysis, review=review)))
 
 
-def _show_refusal(session: ReviewSession, error: BaseException, waits_for: str) -> None:
+def _show_refusal(session: ReviewSession, error: BaseException, awaited: str) -> None:
     """Show what the comparison waits for, else the failure, unless the reader cancelled."""
-    if waits_for:
-        session.ended(waits_for)
+    if awaited:
+        session.ended(awaited)
     elif not isinstance(error, CancelledError):
         session.failed(problem_of(error))
 
 
-def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
+def pictures_of(prior: Prior, compared: Analysis) -> ComparedPictures:
     """Return the prior's images and outlines in the frame of this examination."""
-    found: Any = after.followup
-    back = np.linalg.inv(np.asarray(found.alignment.matrix))
-    prepared, named = prior.analysis.prepared, prior.analysis.study.name
-    working = _moved(prepared.working, back)
+    followup: Any = compared.followup
+    to_current = np.linalg.inv(np.asarray(followup.alignment.matrix))
+    prepared, study_name = prior.analysis.prepared, prior.analysis.study.name
+    working = _transformed(prepared.working, to_current)
     return ComparedPictures(
-        f"prior of {prior.visit.date}" if prior.visit.date else f"prior: {named}",
+        f"prior of {prior.visit.date}" if prior.visit.date else f"prior: {study_name}",
         "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
-        Volume(prior.analysis.findings.components, _moved(prepared.native, back)),
+        Volume(prior.analysis.findings.components, _transformed(prepared.native, to_current)),
         resampled={
-            sequence: words
+            sequence: note
             for sequence in prepared.images
-            if (words := resampled(prior.analysis, sequence))
+            if (note := resampling_note(prior.analysis, sequence))
         },
     )
 
 
-def resampled(analysis: Analysis, *sequences: MrSequence) -> str:
-    """Return from which slices images of the working grid were resampled; empty if none was.
+def resampling_note(analysis: Analysis, *sequences: MrSequence) -> str:
+    """Return a note on the slices that images were interpolated from; empty if none was resampled.
 
     Of several sequences, whose images were computed into one, the thickest slices are named.
     """
-    moved = [one for one in sequences if _is_resampled(analysis, one)]
-    acquired = [analysis.study.series[one].grid for one in moved]
-    thick = [one.spacing_mm.max() for one in acquired if plane_of_acquisition(one) is not None]
-    if thick:
-        return f"interpolated from {max(thick):.3g} mm slices"
-    return "interpolated" if moved else ""
+    resampled_sequences = [sequence for sequence in sequences if _is_resampled(analysis, sequence)]
+    grids = [analysis.study.series[sequence].grid for sequence in resampled_sequences]
+    thicknesses = [
+        grid.spacing_mm.max() for grid in grids if plane_of_acquisition(grid) is not None
+    ]
+    if thicknesses:
+        return f"interpolated from {max(thicknesses):.3g} mm slices"
+    return "interpolated" if resampled_sequences else ""
 
 
 def _is_resampled(analysis: Analysis, sequence: MrSequence) -> bool:
     prepared, acquired = analysis.prepared, analysis.study.series[sequence].grid
     voxels = np.linalg.inv(prepared.working.affine) @ acquired.affine
-    return not np.allclose(voxels, np.rint(voxels), atol=_SAME_VOX) or any(
+    return not np.allclose(voxels, np.rint(voxels), atol=_TOLERANCE_VOX) or any(
         step.step is StepName.REGISTER and step.done and step.sequence is sequence
         for step in prepared.steps
     )
 
 
-def _moved(grid: Grid, back: Affine) -> Grid:
-    return replace(grid, affine=np.asarray(back @ grid.affine))
+def _transformed(grid: Grid, transform: Affine) -> Grid:
+    return replace(grid, affine=np.asarray(transform @ grid.affine))

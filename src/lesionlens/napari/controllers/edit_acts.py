@@ -13,12 +13,12 @@ from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import frame_of
 
-_STEP_MM = 2.0
-_NOWHERE = (
+_CROSSHAIR_STEP_MM = 2.0
+_NO_POSITION = (
     "Point at the lesion first; or show linked views (Shift+F) and move the crosshair with "
     "Control, Shift and the arrows."
 )
-_SLICE_MM = 2.0
+_MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
 
 
@@ -41,7 +41,7 @@ class EditActs(MarkActs):
         """Add the lesion at the crosshair, or under the pointer of the single view."""
         point = self.pointed()
         if point is None:
-            self.session.decline(_NOWHERE)
+            self.session.decline(_NO_POSITION)
         else:
             self.adder.add(point)
 
@@ -51,29 +51,29 @@ class EditActs(MarkActs):
 
     def _under_pointer(self) -> Point | None:
         """Return the position under the pointer; None if it is off the image, or from before."""
-        there, linked = self.renew_pointer(), self._is_linked()
-        if there is False or (linked and there is None):
+        on_image, linked = self.renew_pointer(), self._is_linked()
+        if on_image is False or (linked and on_image is None):
             return None
         point = as_vec3(self.viewer.cursor.position[-3:])
         axis = self.session.state.choices.plane.through
-        off = abs(point[axis] - self.viewpoint.now.point_mm[axis])
-        return point if linked or off <= _SLICE_MM else None
+        distance_mm = abs(point[axis] - self.viewpoint.now.point_mm[axis])
+        return point if linked or distance_mm <= _MAX_SLICE_DISTANCE_MM else None
 
     def _is_linked(self) -> bool:
         state = self.session.state
-        shown = state.choices.views.layout is not Layout.SINGLE
-        return shown and self.viewer.dims.ndisplay == 2
+        linked_layout = state.choices.views.layout is not Layout.SINGLE
+        return linked_layout and self.viewer.dims.ndisplay == 2
 
     # --- the crosshair by keys ------------------------------------------------------------
 
     def move_crosshair(self, right: int, down: int) -> None:
         """Move the crosshair of linked views by steps on the screen."""
-        by = (_STEP_MM * right, _STEP_MM * down)
+        screen_step_mm = (_CROSSHAIR_STEP_MM * right, _CROSSHAIR_STEP_MM * down)
         state, point = self.session.state, np.asarray(self.viewpoint.now.point_mm)
         if state.study is None or not self._is_linked():
             return
-        move = by @ frame_of(state).screen(state.choices.plane)
-        self.viewpoint.move(point_mm=as_vec3(point + move))
+        step_mm = screen_step_mm @ frame_of(state).screen(state.choices.plane)
+        self.viewpoint.move(point_mm=as_vec3(point + step_mm))
 
     # --- tools of the outline -------------------------------------------------------------
 

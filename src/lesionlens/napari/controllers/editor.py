@@ -29,7 +29,7 @@ from lesionlens.results.review.drafts import OutlineDraft
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
 _MOVES = ("pan_zoom", "transform")
 _BY_HAND = 255
-_OWN_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
+_NEW_LAYER_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 
 Labelled = NDArray[np.uint8]
@@ -42,7 +42,7 @@ class OutlineEditor:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._clear()
-        self._labels, self._usual = TUMOUR_LABELS, Label.OEDEMA
+        self._labels, self._default_label = TUMOUR_LABELS, Label.OEDEMA
         self._uid = ""
         self.assisted = False
         self.drew: Callable[[OutlineDraft], None] = lambda _: None
@@ -61,19 +61,19 @@ class OutlineEditor:
     def _clear(self) -> None:
         """Forget the outline that was drawn."""
         self._layer: Any = None
-        self._before: Any = None
+        self._previous_layer: Any = None
         self._grid: Grid | None = None
         self._values: NDArray[np.float32] | None = None
         self._mode, self._tools = _PAINT, Tools()
-        self._shown: Labelled = np.zeros((0, 0, 0), np.uint8)
-        self._made = self._shown
+        self._initial: Labelled = np.zeros((0, 0, 0), np.uint8)
+        self._computed = self._initial
         """What the outline would be without strokes; `_BY_HAND` where a draft has some."""
-        self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
-        self._allowed = self._free
+        self._paintable: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
+        self._fillable = self._paintable
         self.rounds: list[PromptRound] = []
         """Prompts of the outline, oldest first."""
         self._steps: list[_Step] = []
-        self._taken_back: list[_Step] = []
+        self._undone_steps: list[_Step] = []
 
     def apply(self, old: State, new: State) -> None:
         """Create the layer when an edit begins, remove it when it ends, apply the tools."""
@@ -81,16 +81,16 @@ class OutlineEditor:
             self._end()
             if new.editing is not None and new.overlays is not None:
                 self._begin(new, new.editing, new.overlays)
-        if self._there() and self._layer.visible == new.choices.hidden:
+        if self._is_open() and self._layer.visible == new.choices.hidden:
             self._show(not new.choices.hidden)
-        if self._there() and (new.tools is not old.tools or new.editing != old.editing):
-            self._take(new)
+        if self._is_open() and (new.tools is not old.tools or new.editing != old.editing):
+            self._apply_tools(new)
 
     def drawn(self) -> Sides | None:
         """Return the candidate's labels on the working grid, before and after; None if closed."""
-        if not self._there():
+        if not self._is_open():
             return None
-        return self._shown, np.asarray(self._layer.data).astype(np.uint8)
+        return self._initial, np.asarray(self._layer.data).astype(np.uint8)
 
     @property
     def allowed(self) -> NDArray[np.bool_]:
@@ -98,45 +98,47 @@ class OutlineEditor:
 
         Tissue outside other candidates and the resection cavity, which a brush alone paints over.
         """
-        return self._allowed
+        return self._fillable
 
     @property
     def label(self) -> Label:
         """The part that the brush paints."""
-        chosen = int(self._layer.selected_label) if self._there() else 0
-        return Label(chosen) if chosen in self._labels else self._usual
+        selected = int(self._layer.selected_label) if self._is_open() else 0
+        return Label(selected) if selected in self._labels else self._default_label
 
     def prompt_label(self, region: Region | None) -> Label:
         """Return the part that a prompt adds to: the reader's choice, else the region's usual."""
-        own = self.label is not self._usual or self._usual is Label.CAVITY
-        return self.label if own else _FIRST_LABEL[region or Region.WT]
+        is_chosen = self.label is not self._default_label or self._default_label is Label.CAVITY
+        return self.label if is_chosen else _FIRST_LABEL[region or Region.WT]
 
     @property
     def by_hand(self) -> NDArray[np.bool_]:
         """Mask of the voxels that a stroke painted or erased, on the working grid."""
-        return np.asarray(np.asarray(self._layer.data) != self._made)
+        return np.asarray(np.asarray(self._layer.data) != self._computed)
 
-    def change(self, changed: Labelled, asked: PromptRound | None = None) -> bool:
+    def change(self, changed: Labelled, prompt: PromptRound | None = None) -> bool:
         """Replace the labels, as one stroke; False if nothing changes.
 
         Parameters
         ----------
-        asked : PromptRound or None
+        prompt : PromptRound or None
             The prompt that this is the response to; None for a tool.
         """
-        if not self._there():
+        if not self._is_open():
             return False
-        now, before = np.asarray(self._layer.data), self._digest()
-        places = np.nonzero(now != changed)
-        if not places[0].size:
+        current, before = np.asarray(self._layer.data), self._digest()
+        indices = np.nonzero(current != changed)
+        if not indices[0].size:
             return False
         self.assisted = True
-        made, self._made[places] = self._made[places], changed[places]
-        self.rounds = self.rounds if asked is None else [*self.rounds, asked]
+        computed_before, self._computed[indices] = self._computed[indices], changed[indices]
+        self.rounds = self.rounds if prompt is None else [*self.rounds, prompt]
         with self._layer.block_history():  # one event at the end
-            self._layer.data_setitem(places, changed[places].tolist())
-        self._steps.append(_Step(asked, before, self._digest(), places, made, changed[places]))
-        self._taken_back.clear()
+            self._layer.data_setitem(indices, changed[indices].tolist())
+        self._steps.append(
+            _Step(prompt, before, self._digest(), indices, computed_before, changed[indices])
+        )
+        self._undone_steps.clear()
         return True
 
     # --- the brush of linked views --------------------------------------------------------
@@ -144,7 +146,7 @@ class OutlineEditor:
     @property
     def outline(self) -> DrawnOutline | None:
         """The outline for linked views; None if there is none or it is hidden."""
-        if not self._there() or self._grid is None or not self._layer.visible:
+        if not self._is_open() or self._grid is None or not self._layer.visible:
             return None
         colours = tuple((int(label), label.colour) for label in self._labels)
         return DrawnOutline(self._layer.data, self._grid, self._version, colours)
@@ -152,17 +154,17 @@ class OutlineEditor:
     @property
     def pointing(self) -> bool:
         """Whether the pointer sets split points."""
-        return self._there() and self._tools.points is not None
+        return self._is_open() and self._tools.points is not None
 
     @property
     def other_tool(self) -> bool:
         """Whether the selected tool works on napari's canvas only."""
-        return self._there() and self._layer.mode not in (_PAINT, _ERASE, *_MOVES)
+        return self._is_open() and self._layer.mode not in (_PAINT, _ERASE, *_MOVES)
 
     @property
     def brush_mm(self) -> float | None:
         """Radius of brush or eraser; None if neither is selected."""
-        if not self._there() or self._grid is None or not self._layer.editable:
+        if not self._is_open() or self._grid is None or not self._layer.editable:
             return None
         if self._layer.mode not in (_PAINT, _ERASE) or not self._layer.visible:
             return None
@@ -170,8 +172,8 @@ class OutlineEditor:
 
     def one_stroke(self) -> AbstractContextManager[Any]:
         """Return a context whose strokes are one undo step."""
-        held: AbstractContextManager[Any] = self._layer.block_history()
-        return held
+        history_block: AbstractContextManager[Any] = self._layer.block_history()
+        return history_block
 
     def stroke(self, path_mm: tuple[Point, Point], slab: Slab) -> None:
         """Paint or erase along a path (RAS+ mm) on a slice."""
@@ -180,14 +182,14 @@ class OutlineEditor:
             return
         label = 0 if self._layer.mode == _ERASE else int(self._layer.selected_label)
         slab_or_ball = None if self._layer.n_edit_dimensions == self._layer.ndim else slab
-        taken = stroked_voxels(self._grid, path_mm, radius, slab_or_ball)
-        if label and taken[0].size:
-            box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in taken)
-            inside = tuple(axis - side.start for axis, side in zip(taken, box, strict=True))
-            free = self._gate(box)[inside]
-            taken = tuple(axis[free] for axis in taken)
-        if taken[0].size:
-            self._layer.data_setitem(taken, label)
+        voxels = stroked_voxels(self._grid, path_mm, radius, slab_or_ball)
+        if label and voxels[0].size:
+            box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in voxels)
+            local = tuple(axis - side.start for axis, side in zip(voxels, box, strict=True))
+            paintable = self._gate(box)[local]
+            voxels = tuple(axis[paintable] for axis in voxels)
+        if voxels[0].size:
+            self._layer.data_setitem(voxels, label)
             self._changed()
 
     def _changed(self) -> None:
@@ -198,26 +200,26 @@ class OutlineEditor:
 
     def undo(self) -> None:
         """Undo the last stroke, and its prompt."""
-        if self._there():
-            now = self._digest()
+        if self._is_open():
+            digest = self._digest()
             self._layer.step_back()
             step = self._steps[-1] if self._steps else None
-            if step is not None and (now, self._digest()) == (step.after, step.before):
-                self._taken_back.append(self._steps.pop())
-                self.rounds = self.rounds[: -1 if step.asked else None]
-                self._made[step.places] = step.made_before
+            if step is not None and (digest, self._digest()) == (step.after, step.before):
+                self._undone_steps.append(self._steps.pop())
+                self.rounds = self.rounds[: -1 if step.prompt else None]
+                self._computed[step.indices] = step.computed_before
             self._on_stroke()
 
     def redo(self) -> None:
         """Redo the stroke."""
-        if self._there():
-            now = self._digest()
+        if self._is_open():
+            digest = self._digest()
             self._layer.step_on()
-            step = self._taken_back[-1] if self._taken_back else None
-            if step is not None and (now, self._digest()) == (step.before, step.after):
-                self._steps.append(self._taken_back.pop())
-                self.rounds = self.rounds if step.asked is None else [*self.rounds, step.asked]
-                self._made[step.places] = step.made_after
+            step = self._undone_steps[-1] if self._undone_steps else None
+            if step is not None and (digest, self._digest()) == (step.before, step.after):
+                self._steps.append(self._undone_steps.pop())
+                self.rounds = self.rounds if step.prompt is None else [*self.rounds, step.prompt]
+                self._computed[step.indices] = step.computed_after
             self._on_stroke()
 
     def _digest(self) -> bytes:
@@ -225,14 +227,14 @@ class OutlineEditor:
 
     def lock(self, locked: bool) -> None:
         """Disable the tool while the outline is being stored, or enable it again."""
-        if self._there() and self._layer.editable is locked:
+        if self._is_open() and self._layer.editable is locked:
             if locked:
                 self._mode = self._layer.mode
             self._layer.editable = not locked
             if not locked:
                 self._layer.mode = self._mode
 
-    def _there(self) -> bool:
+    def _is_open(self) -> bool:
         return self._layer is not None and self._layer in self._viewer.layers
 
     def _show(self, visible: bool) -> None:
@@ -245,30 +247,30 @@ class OutlineEditor:
         self._changed()
 
     def _begin(self, state: State, candidate: int, overlays: Overlays) -> None:
-        mine = (overlays.components == candidate) & (overlays.components > 0)
-        self._shown = np.where(mine, overlays.labels, 0).astype(np.uint8)
-        others = (overlays.components > 0) & ~mine
-        self._free = self._allowed = ~others
-        self._usual = _FIRST_LABEL[state.choices.region]
+        in_candidate = (overlays.components == candidate) & (overlays.components > 0)
+        self._initial = np.where(in_candidate, overlays.labels, 0).astype(np.uint8)
+        others = (overlays.components > 0) & ~in_candidate
+        self._paintable = self._fillable = ~others
+        self._default_label = _FIRST_LABEL[state.choices.region]
         if state.analysis is not None:
             prepared, cavity = state.analysis.prepared, cavity_of(state.analysis)
             self._labels = prepared.labels
-            self._free = free_tissue(prepared, others)
-            self._allowed = self._free & ~cavity
+            self._paintable = free_tissue(prepared, others)
+            self._fillable = self._paintable & ~cavity
             if candidate == DRAWN_CAVITY:
-                self._labels, self._usual = (Label.CAVITY,), Label.CAVITY
-                self._shown = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
-                self._allowed = self._free
+                self._labels, self._default_label = (Label.CAVITY,), Label.CAVITY
+                self._initial = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
+                self._fillable = self._paintable
         draft = state.draft if state.resumed else None
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
         self.rounds = [] if draft is None else [*draft.prompts]
-        data = self._shown.copy() if draft is None else draft.drawn.copy()
-        self._made = data.copy()
+        data = self._initial.copy() if draft is None else draft.drawn.copy()
+        self._computed = data.copy()
         if draft is not None and draft.by_hand is not None:
-            self._made[draft.by_hand] = _BY_HAND
+            self._computed[draft.by_hand] = _BY_HAND
         layer = OutlineLayer(
             data,
-            name=_OWN_NAMES.get(candidate, f"Outline of candidate {candidate}"),
+            name=_NEW_LAYER_NAMES.get(candidate, f"Outline of candidate {candidate}"),
             opacity=0.5,
             colormap=label_colours({int(label): label.colour for label in self._labels}),
             metadata={KEY: {"study": state.study, "role": "edit"}},
@@ -277,10 +279,10 @@ class OutlineEditor:
         layer.gate, layer.undo_asked = self._gate, self.undo_asked
         layer.redo_asked = self.redo_asked
         layer.brush_size = _BRUSH_VOX
-        layer.selected_label = int(self._usual)
+        layer.selected_label = int(self._default_label)
         layer.events.paint.connect(self._on_stroke)
         layer.events.selected_label.connect(self._on_label)
-        self._before = self._viewer.layers.selection.active
+        self._previous_layer = self._viewer.layers.selection.active
         self._viewer.layers.append(layer)
         self.added(layer)
         self._viewer.layers.selection.active = layer
@@ -289,34 +291,34 @@ class OutlineEditor:
         self._viewer.layers.events.removed.connect(self._on_removed)
         self._changed()
 
-    def _take(self, state: State) -> None:
+    def _apply_tools(self, state: State) -> None:
         """Apply the tools: brush, range, split points."""
-        before, self._tools = self._tools, state.tools
+        previous_tools, self._tools = self._tools, state.tools
         self._layer.n_edit_dimensions = 3 if state.tools.ball else 2
         self._values = values_of(state)
-        pointing, pointed = _is_pointing(state.tools), _is_pointing(before)
-        if pointing and not pointed:
+        pointing, was_pointing = _is_pointing(state.tools), _is_pointing(previous_tools)
+        if pointing and not was_pointing:
             self._mode = self._layer.mode
             self._layer.mode = "pan_zoom"
-        elif pointed and not pointing:
+        elif was_pointing and not pointing:
             self._layer.mode = self._mode
 
     def _on_label(self) -> None:
         """Paint the first part if one was chosen that does not belong here; 0 erases."""
-        if self._there() and self._layer.selected_label not in (0, *self._labels):
+        if self._is_open() and self._layer.selected_label not in (0, *self._labels):
             self._layer.selected_label = int(self._labels[0])
 
     def _gate(self, box: tuple[slice, ...]) -> NDArray[np.bool_]:
         """Return the paintable voxels: tissue, and for the brush those within the range."""
-        free = self._free[box]
+        paintable = self._paintable[box]
         if self._values is None:
-            return free
+            return paintable
         self.assisted = True
         values = self._values[box]
-        return np.asarray(free & (values >= self._tools.low) & (values <= self._tools.high))
+        return np.asarray(paintable & (values >= self._tools.low) & (values <= self._tools.high))
 
     def _on_stroke(self, _: Any = None) -> None:
-        if self._there():
+        if self._is_open():
             self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
             self.drew(
@@ -336,28 +338,28 @@ class OutlineEditor:
         self.release()
         if self._layer is not None:
             self._layer.events.paint.disconnect(self._on_stroke)
-        if self._there():
+        if self._is_open():
             self._viewer.layers.remove(self._layer)
-            self._select_again()
+            self._restore_selection()
         self._clear()
 
-    def _select_again(self) -> None:
+    def _restore_selection(self) -> None:
         """Select the layer of before the edit, or the sequence that has replaced it meanwhile."""
-        layers, before = self._viewer.layers, self._before
-        pictures = [one for one in layers if "sequence" in one.metadata.get(KEY, {})]
-        if before in pictures and not before.visible:
-            before = next((one for one in pictures if one.visible), before)
-        if before in layers:
-            layers.selection.active = before
+        layers, previous_layer = self._viewer.layers, self._previous_layer
+        images = [layer for layer in layers if "sequence" in layer.metadata.get(KEY, {})]
+        if previous_layer in images and not previous_layer.visible:
+            previous_layer = next((layer for layer in images if layer.visible), previous_layer)
+        if previous_layer in layers:
+            layers.selection.active = previous_layer
 
 
 class _Step(NamedTuple):
-    asked: PromptRound | None
+    prompt: PromptRound | None
     before: bytes
     after: bytes
-    places: tuple[NDArray[np.intp], ...]
-    made_before: Labelled
-    made_after: Labelled
+    indices: tuple[NDArray[np.intp], ...]
+    computed_before: Labelled
+    computed_after: Labelled
     """Values of what strokes are compared with, at the places that the step changed."""
 
 

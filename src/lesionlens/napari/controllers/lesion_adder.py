@@ -24,15 +24,17 @@ from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 
-_FIRST = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
-_DONE_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
-_ONE = "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
-_OTHER = "Now point at the other half."
+_NO_OUTLINE = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
+_FINISH_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
+_POINT_HALVES = (
+    "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
+)
+_POINT_OTHER_HALF = "Now point at the other half."
 
-_PLACED = " The diameters are those placed by hand on {}: check them (Shift+D)."
-"""After a merge: a reader's diameters are kept, of two those of the candidate that is kept."""
-_SAMPLES = 50
-"""Points on a diameter at which the half that it lies in is looked up."""
+_CHECK_DIAMETERS = " The diameters are those placed by hand on {}: check them (Shift+D)."
+"""Added after a merge; of two placed diameters, those of the kept candidate remain."""
+_DIAMETER_SAMPLES = 50
+"""Number of points on a diameter that are looked up to find the half in which it lies."""
 
 Labels = NDArray[np.uint8]
 
@@ -59,15 +61,15 @@ class LesionAdder:
             return False
         prepared, reader = analysis.prepared, self.review_controller.reader
 
-        def make(log: ReviewLog) -> None:
-            others = (overlays.components > 0) | cavity_of(analysis)
-            free = edit_tools.free_tissue(prepared, others)
-            drawn, asked = additions.lesion_at(analysis, result.answer_prompts, free, point_mm)
-            outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
-            log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(asked,))
+        def record(log: ReviewLog) -> None:
+            blocked = (overlays.components > 0) | cavity_of(analysis)
+            free = edit_tools.free_tissue(prepared, blocked)
+            labels, prompt = additions.lesion_at(analysis, result.answer_prompts, free, point_mm)
+            outline = outline_of(analysis, uid, np.zeros_like(labels), labels)
+            log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(prompt,))
 
         return self.review_controller.change(
-            "Outlining the lesion", make, lambda: self.review_controller.go_to_uid(uid)
+            "Outlining the lesion", record, lambda: self.review_controller.go_to_uid(uid)
         )
 
     def from_mark(self, point_mm: Point) -> bool:
@@ -78,10 +80,10 @@ class LesionAdder:
                 "Sign your own read first: added lesions are shown with the result."
             )
             return False
-        there = overlays.candidate_at(point_mm)
-        if there == 0:
+        candidate_id = overlays.candidate_at(point_mm)
+        if candidate_id == 0:
             return self.add(point_mm)
-        return self.review_controller.after_edit(lambda: self._go_to_marked(there))
+        return self.review_controller.after_edit(lambda: self._go_to_marked(candidate_id))
 
     def _go_to_marked(self, candidate_id: int) -> bool:
         if not self.session.go_to(candidate_id):
@@ -98,9 +100,9 @@ class LesionAdder:
         self.review_controller.after_edit(lambda: self._draw(self.session.begin_cavity))
 
     def _draw(self, begin: Callable[[], object]) -> bool:
-        words = why_not_added(self.session.state)
-        if words:
-            self.session.decline(f"{words}.")
+        reason = why_not_added(self.session.state)
+        if reason:
+            self.session.decline(f"{reason}.")
             return False
         begin()
         return self.session.state.editing is not None
@@ -114,94 +116,104 @@ class LesionAdder:
         return self.review_controller.after_edit(lambda: self._merge(other))
 
     def _merge(self, other: int | None) -> bool:
-        analysis, into = self.session.state.analysis, self.session.candidate()
-        if analysis is None or into is None:
+        analysis, focused = self.session.state.analysis, self.session.candidate()
+        if analysis is None or focused is None:
             self.session.decline(f"{why_not_merged(self.session.state)}.")
             return False
-        others = [c for c in self.session.listed() if c.id != into.id]
-        near = sorted(others, key=lambda c: _gap(c, into))
-        chosen = next((c for c in near if other in (None, c.id)), None)
-        if chosen is None:
+        others = [candidate for candidate in self.session.listed() if candidate.id != focused.id]
+        by_distance = sorted(others, key=lambda candidate: _gap(candidate, focused))
+        partner = next(
+            (candidate for candidate in by_distance if other in (None, candidate.id)), None
+        )
+        if partner is None:
             self.session.decline("There is no other candidate to merge with.")
             return False
         reader = self.review_controller.reader
-        kept, gone = _kept_first(into, chosen)
+        kept, removed = _kept_first(focused, partner)
 
         review = self.session.state.review
-        placed, other_placed = (review.diameters_of(one.tracking_uid) for one in (kept, gone))
+        kept_diameters, removed_diameters = (
+            review.diameters_of(candidate.tracking_uid) for candidate in (kept, removed)
+        )
 
-        def make(log: ReviewLog) -> None:
-            both, nothing = additions.merged(analysis, kept, gone)
+        def record(log: ReviewLog) -> None:
+            merged_outline, empty_outline = additions.merged(analysis, kept, removed)
             with log.one_act():
-                if placed is None and other_placed is not None:
-                    log.place_diameters(kept.tracking_uid, other_placed, reader=reader)
-                for one, outline, words in (
-                    (kept, both, f"merged with candidate {gone.id}"),
-                    (gone, nothing, f"merged into candidate {kept.id}"),
+                if kept_diameters is None and removed_diameters is not None:
+                    log.place_diameters(kept.tracking_uid, removed_diameters, reader=reader)
+                for candidate, outline, note in (
+                    (kept, merged_outline, f"merged with candidate {removed.id}"),
+                    (removed, empty_outline, f"merged into candidate {kept.id}"),
                 ):
-                    reason = self.session.reason_with(one, words)
+                    reason = self.session.reason_with(candidate, note)
                     log.mark(
-                        one.tracking_uid, ReviewState.EDITED, reader=reader, reason=reason,
+                        candidate.tracking_uid, ReviewState.EDITED, reader=reader, reason=reason,
                         outline=outline,
                     )  # fmt: skip
 
         def then() -> None:
             self.review_controller.go_to_uid(kept.tracking_uid)
-            measured = [one.id for one, by in ((kept, placed), (gone, other_placed)) if by]
+            measured_ids = [
+                candidate.id
+                for candidate, diameters in ((kept, kept_diameters), (removed, removed_diameters))
+                if diameters
+            ]
             self.session.notify(
-                f"Candidate {gone.id} is now part of {kept.id}; U undoes that."
-                + (_PLACED.format(measured[0]) if measured else "")
+                f"Candidate {removed.id} is now part of {kept.id}; U undoes that."
+                + (_CHECK_DIAMETERS.format(measured_ids[0]) if measured_ids else "")
             )
 
-        return self.review_controller.change("Merging", make, then)
+        return self.review_controller.change("Merging", record, then)
 
     def leave_out(self, part: DoubtfulPart) -> bool:
         """Remove a doubtful part from its outline, as an edit that can be undone."""
-        return self.review_controller.after_edit(lambda: self._leave_out(part))
+        return self.review_controller.after_edit(lambda: self._remove_part(part))
 
-    def _leave_out(self, part: DoubtfulPart) -> bool:
+    def _remove_part(self, part: DoubtfulPart) -> bool:
         analysis, reader = self.session.state.analysis, self.review_controller.reader
-        candidate = next((c for c in self.session.listed() if c.id == part.candidate), None)
+        candidate = next(
+            (listed for listed in self.session.listed() if listed.id == part.candidate), None
+        )
         if analysis is None or candidate is None:
             self.session.decline("Go to a doubtful part of a listed candidate first.")
             return False
-        words = self.session.reason_with(
+        reason = self.session.reason_with(
             candidate, f"doubtful part of {millilitres(part.volume_ml)} ml left out"
         )
 
-        def make(log: ReviewLog) -> None:
+        def record(log: ReviewLog) -> None:
             log.mark(
                 candidate.tracking_uid,
                 ReviewState.EDITED,
                 reader=reader,
-                reason=words,
+                reason=reason,
                 outline=additions.without_doubtful(analysis, part),
             )
 
         def then() -> None:
             self.session.notify(f"{millilitres(part.volume_ml)} ml removed; U undoes that.")
 
-        return self.review_controller.change("Removing a part", make, then)
+        return self.review_controller.change("Removing a part", record, then)
 
     # --- tools ----------------------------------------------------------------------------
 
-    def apply(self, tool: Callable[[Labels], Labels], nothing: str) -> None:
+    def apply(self, tool: Callable[[Labels], Labels], unchanged_message: str) -> None:
         """Apply a tool to the outline, as one stroke; notify if it changes nothing."""
-        sides = self._sides()
+        sides = self._drawn_sides()
         if sides is None:
             return
         try:
             changed = self.editor.change(tool(sides[1]))
-        except LesionLensError as refusal:
-            self.session.refused(replace(problem_of(refusal), cause=OUTLINE))
+        except LesionLensError as error:
+            self.session.refused(replace(problem_of(error), cause=OUTLINE))
         else:
             self.session.clear_problem(OUTLINE)
-            self.session.decline("" if changed else nothing)
+            self.session.decline("" if changed else unchanged_message)
 
-    def _sides(self) -> tuple[Labels, Labels] | None:
+    def _drawn_sides(self) -> tuple[Labels, Labels] | None:
         sides = None if self.review_controller.busy else self.editor.drawn()
         if sides is None and not self.review_controller.busy:
-            self.session.decline(_FIRST)
+            self.session.decline(_NO_OUTLINE)
         return sides
 
     def smooth(self) -> None:
@@ -233,11 +245,11 @@ class LesionAdder:
 
     def begin_split(self) -> None:
         """Begin a split by two points, or cancel it."""
-        if self._sides() is None:
+        if self._drawn_sides() is None:
             return
-        wanted = self.session.state.tools.points is None
-        self.session.choose_tools(points=() if wanted else None)
-        self.session.notify(_ONE if wanted else "")
+        starts = self.session.state.tools.points is None
+        self.session.choose_tools(points=() if starts else None)
+        self.session.notify(_POINT_HALVES if starts else "")
 
     def point(self, point_mm: Point) -> bool:
         """Add a split point; False if no split is in progress."""
@@ -247,10 +259,10 @@ class LesionAdder:
         points = (*points, point_mm)
         if len(points) < 2:
             self.session.choose_tools(points=points)
-            self.session.notify(_OTHER)
+            self.session.notify(_POINT_OTHER_HALF)
             return True
         self.session.choose_tools(points=None)
-        first, second = (self._voxel(one) for one in points)
+        first, second = map(self._voxel, points)
         spacing = self._spacing()
         self._split(lambda x: edit_tools.split_between(x, first, second, spacing))
         return True
@@ -262,28 +274,28 @@ class LesionAdder:
         self._split(lambda x: edit_tools.split_at(x, axis, index))
 
     def _split(self, cut: Callable[[Labels], NDArray[np.bool_]]) -> None:
-        sides, candidate = self._sides(), self.session.edited()
+        sides, candidate = self._drawn_sides(), self.session.edited()
         analysis, reader = self.session.state.analysis, self.review_controller.reader
         if sides is None or analysis is None:
             return
         if candidate is None:
-            self.session.decline(_DONE_FIRST)
+            self.session.decline(_FINISH_FIRST)
             return
-        shown, drawn = sides
+        initial, drawn = sides
         uid = new_tracking_uid()
 
         reason = self.session.reason_for(candidate, ReviewState.EDITED)
 
-        def make(log: ReviewLog) -> None:
+        def record(log: ReviewLog) -> None:
             half = cut(drawn) & (drawn > 0)
             if 2 * np.count_nonzero(half) > np.count_nonzero(drawn):
-                half = ~half  # score and identity stay with the larger part
+                half = ~half  # score and tracking UID stay with the larger part
             smaller = np.where(half, drawn, np.uint8(0))
             larger = np.where(half, np.uint8(0), drawn)
-            kept, rest = additions.halves(analysis, candidate, uid, (shown, larger, smaller))
-            words = f"split from candidate {candidate.id}"
-            placed = log.review.diameters_of(candidate.tracking_uid)
-            moved = placed is not None and self._within(placed, smaller, larger)
+            kept, separated = additions.halves(analysis, candidate, uid, (initial, larger, smaller))
+            origin = f"split from candidate {candidate.id}"
+            diameters = log.review.diameters_of(candidate.tracking_uid)
+            moved = diameters is not None and self._lies_in_half(diameters, smaller, larger)
             with log.one_act():
                 if moved:
                     log.place_diameters(candidate.tracking_uid, None, reader=reader)
@@ -294,20 +306,20 @@ class LesionAdder:
                     reason=reason,
                     outline=kept,
                 )
-                log.add(rest, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=words)
+                log.add(separated, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=origin)
                 if moved:
-                    log.place_diameters(uid, placed, reader=reader)
+                    log.place_diameters(uid, diameters, reader=reader)
 
         self.review_controller.change(
-            "Splitting", make, lambda: self.review_controller.go_to_uid(uid)
+            "Splitting", record, lambda: self.review_controller.go_to_uid(uid)
         )
 
-    def _within(self, placed: DrawnDiameters, half: Labels, other: Labels) -> bool:
+    def _lies_in_half(self, diameters: DrawnDiameters, half: Labels, other: Labels) -> bool:
         """Whether a reader's diameters run more through one half than through the other."""
         overlays = self.session.state.overlays
         if overlays is None:
             return False
-        points = np.concatenate([np.linspace(*ends, _SAMPLES) for ends in placed])
+        points = np.concatenate([np.linspace(*ends, _DIAMETER_SAMPLES) for ends in diameters])
         voxels = tuple(overlays.grid.nearest_voxel(points, clip=True).T)
         return bool(np.count_nonzero(half[voxels]) > np.count_nonzero(other[voxels]))
 
@@ -325,15 +337,15 @@ class LesionAdder:
 
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
     """Return the candidate that is kept in a merge, then the one that is removed."""
-    both = (focused, other)
-    flagged = [one.source is not Source.READER for one in both]
-    return (other, focused) if flagged == [False, True] else both
+    pair = (focused, other)
+    from_network = [candidate.source is not Source.READER for candidate in pair]
+    return (other, focused) if from_network == [False, True] else pair
 
 
-def _gap(one: Candidate, other: Candidate) -> float:
+def _gap(candidate: Candidate, other: Candidate) -> float:
     """Return the distance between two boxes, mm, with that of the centroids as a tie-breaker."""
-    low, high = np.asarray(one.bounding_box_mm)
-    theirs = np.asarray(other.bounding_box_mm)
-    apart = np.maximum(np.maximum(low - theirs[1], theirs[0] - high), 0.0)
-    middles = np.subtract(one.centroid_mm, other.centroid_mm)
-    return float(np.linalg.norm(apart) + 1e-3 * np.linalg.norm(middles))
+    low, high = np.asarray(candidate.bounding_box_mm)
+    other_box = np.asarray(other.bounding_box_mm)
+    gaps = np.maximum(np.maximum(low - other_box[1], other_box[0] - high), 0.0)
+    offset = np.subtract(candidate.centroid_mm, other.centroid_mm)
+    return float(np.linalg.norm(gaps) + 1e-3 * np.linalg.norm(offset))

@@ -10,7 +10,7 @@ from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 
-_ELSEWHERE = (
+_BRUSH_ONLY = (
     "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."
 )
 
@@ -20,7 +20,7 @@ class LinkedBrush:
 
     Parameters
     ----------
-    point : callable
+    add_split_point : callable
         Takes a split point, RAS+ mm.
     decline : callable
         Shows why the pointer does nothing.
@@ -29,12 +29,12 @@ class LinkedBrush:
     def __init__(
         self,
         editor: OutlineEditor,
-        point: Callable[[Point], object],
+        add_split_point: Callable[[Point], object],
         decline: Callable[[str], object],
     ) -> None:
-        self._editor, self._point, self._decline = editor, point, decline
-        self._last: Point | None = None
-        self._held = False
+        self._editor, self._add_split_point, self._decline = editor, add_split_point, decline
+        self._last_mm: Point | None = None
+        self._pressed = False
         self._stroke = ExitStack()
 
     @property
@@ -47,25 +47,25 @@ class LinkedBrush:
         """The outline being drawn, or None."""
         return self._editor.outline
 
-    def press(self, at: Point, slab: Slab) -> bool:
+    def press(self, point_mm: Point, slab: Slab) -> bool:
         """Begin or continue a stroke at a point (RAS+ mm), or set a split point."""
         editor = self._editor
-        began, self._held = not self._held, True
+        is_first, self._pressed = not self._pressed, True
         if editor.brush_mm is None:
-            if began and editor.pointing:
-                self._point(at)
-            elif began and editor.other_tool:
-                self._decline(_ELSEWHERE)
+            if is_first and editor.pointing:
+                self._add_split_point(point_mm)
+            elif is_first and editor.other_tool:
+                self._decline(_BRUSH_ONLY)
             return editor.pointing
-        if self._last is None:
+        if self._last_mm is None:
             self._stroke.enter_context(editor.one_stroke())
-        editor.stroke((self._last or at, at), slab)
-        self._last = at
+        editor.stroke((self._last_mm or point_mm, point_mm), slab)
+        self._last_mm = point_mm
         return True
 
     def lift(self) -> None:
         """End the stroke, which is one undo step."""
-        self._held = False
-        if self._last is not None:
-            self._last = None
+        self._pressed = False
+        if self._last_mm is not None:
+            self._last_mm = None
             self._stroke.close()

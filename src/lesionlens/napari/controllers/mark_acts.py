@@ -18,7 +18,7 @@ class WindowWorklist(Protocol):
     """The worklist of a window."""
 
     def step(self, by: int) -> bool:
-        """Open the study that many rows further on."""
+        """Open the study that is `by` rows after the open one, before it if negative."""
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
@@ -54,17 +54,17 @@ class MarkActs(ViewActs):
             self.placing = True
             self.session.notify("Click the position to mark.")
 
-    def place_mark(self, at_mm: tuple[float, float, float]) -> bool:
+    def place_mark(self, point_mm: tuple[float, float, float]) -> bool:
         """Place the pending mark at a click; False if none is pending."""
-        waited, self.placing = self.placing, False
-        if waited:
+        was_pending, self.placing = self.placing, False
+        if was_pending:
             self.session.notify("")
-            self.read_controller.mark(at_mm)
-        return waited
+            self.read_controller.mark(point_mm)
+        return was_pending
 
     def unmark(self, uid: str = "") -> None:
         """Remove a mark, by default the last one."""
-        self.read_controller.take_back(uid or None)
+        self.read_controller.remove_mark(uid or None)
 
     def step_study(self, by: int) -> None:
         """Go forward or back by a number of studies of the worklist."""

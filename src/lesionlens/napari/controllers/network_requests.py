@@ -47,17 +47,19 @@ class NetworkRequests(MarkActs):
         def task(context: RunContext) -> Any:  # noqa: ARG001
             return probed(result, prepared, (i, j, k))
 
-        def done(answer: Any) -> None:
-            now = self.session.state.overlays
-            if self.session.result is not result or now is None:
+        def on_result(response: Any) -> None:
+            overlays = self.session.state.overlays
+            if self.session.result is not result or overlays is None:
                 return
-            if isinstance(answer, str):
+            if isinstance(response, str):
                 self.end_probe()
-                self.session.decline(answer)
+                self.session.decline(response)
             else:
-                self.session.probe((i, j, k), replace(now, probe=answer))
+                self.session.probe((i, j, k), replace(overlays, probe=response))
 
-        self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
+        self.questions.ask(
+            (id(result), i, j, k), task, on_result, (lambda _: None) if moving else None
+        )
         return True
 
     def layer_choice(self, layer_choice: LayerChoice) -> None:
@@ -70,16 +72,16 @@ class NetworkRequests(MarkActs):
         def task(context: RunContext) -> Any:  # noqa: ARG001
             return layer_view(result, prepared, layer_choice)
 
-        def done(view: Any) -> None:
+        def on_result(view: Any) -> None:
             overlays = self.session.state.overlays
             if self.session.result is result and overlays is not None:
                 self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
 
-        def refused(error: BaseException) -> None:
+        def on_error(error: BaseException) -> None:
             self.session.choose_layer(None)
             self.session.refused(replace(problem_of(error), cause=QUESTION))
 
-        self.questions.ask((id(result), layer_choice), task, done, refused)
+        self.questions.ask((id(result), layer_choice), task, on_result, on_error)
 
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus masked."""
@@ -90,12 +92,12 @@ class NetworkRequests(MarkActs):
         def task(context: RunContext) -> str:
             return str(result.what_if(candidate.id, context=context).text)
 
-        def done(words: str) -> None:
+        def on_result(summary: str) -> None:
             if self.session.result is result:
-                self.session.answer_without(candidate.id, words)
-                self.session.notify(f"Without candidate {candidate.id}: {words}")
+                self.session.answer_without(candidate.id, summary)
+                self.session.notify(f"Without candidate {candidate.id}: {summary}")
 
-        return self.jobs.start("Running again without it", task, done)
+        return self.jobs.start("Running again without it", task, on_result)
 
     def add_layers(self) -> bool:
         """Add the result to napari as plain layers, for other plugins."""
@@ -105,12 +107,12 @@ class NetworkRequests(MarkActs):
             return False
         from napari.layers import Layer  # noqa: PLC0415
 
-        made = [Layer.create(*data) for data in plain_layers(analysis)]
-        self.viewer.layers.extend(made)
-        self._copies += [(analysis.study, layer) for layer in made]
-        names = ", ".join(layer.name for layer in made)
-        displaced = "" if any(layer.visible for layer in made) else _DISPLACED
-        self.session.notify(f"Added as layers, a copy: {names}.{displaced}")
+        layers = [Layer.create(*data) for data in plain_layers(analysis)]
+        self.viewer.layers.extend(layers)
+        self._copies += [(analysis.study, layer) for layer in layers]
+        names = ", ".join(layer.name for layer in layers)
+        hint = "" if any(layer.visible for layer in layers) else _DISPLACED
+        self.session.notify(f"Added as layers, a copy: {names}.{hint}")
         return True
 
     def watch_copies(self) -> None:

@@ -23,7 +23,7 @@ class OpenedStudy:
     """A study with its layers, and its result if there is one."""
 
     study: Study
-    place: Path
+    path: Path
     layers: list[Any]
     result: Any = None
     overlays: Any = None
@@ -34,11 +34,11 @@ def read_entry(
     result: Path,
     options: PrepareOptions,
     context: RunContext,
-    pictures: Callable[[OpenedStudy], object] = lambda _: None,
+    on_images: Callable[[OpenedStudy], object] = lambda _: None,
 ) -> OpenedStudy:
     """Read a study of a list, and its result if there is one; in a thread.
 
-    `pictures` takes the study as soon as its images are read. Decisions of other readers are
+    `on_images` takes the study as soon as its images are read. Decisions of other readers are
     omitted.
     """
     from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
@@ -48,18 +48,18 @@ def read_entry(
         with existing_worklist_database(result.parent) as database:
             entry = local_study(database, entry, context)
     uid = entry.study_uid or None
-    of_result = result if is_result(result) else None
-    layers = read_study(Path(entry.place), study_uid=uid, result=of_result, context=context)
+    saved_result = result if is_result(result) else None
+    layers = read_study(Path(entry.place), study_uid=uid, result=saved_result, context=context)
     study = layers[0][1]["metadata"][KEY]["study"]
-    found = OpenedStudy(study, Path(entry.place), layers)
-    if of_result is None:
-        return found
-    pictures(found)
-    shown, overlays = reopened(study, result, options, context)
-    return replace(found, result=shown, overlays=overlays)
+    opened = OpenedStudy(study, Path(entry.place), layers)
+    if saved_result is None:
+        return opened
+    on_images(opened)
+    reopened_result, overlays = reopen_result(study, result, options, context)
+    return replace(opened, result=reopened_result, overlays=overlays)
 
 
-def reopened(
+def reopen_result(
     study: Study, result: Path, options: PrepareOptions, context: RunContext
 ) -> tuple[Any, Any]:
     """Return a saved result of a study and its overlays, without decisions.
@@ -72,12 +72,12 @@ def reopened(
     from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.results.result import Result  # noqa: PLC0415
 
-    found = prepare_and_reopen(result, study, context, replace(options, strip=False))
-    if found.study is not study:
+    analysed = prepare_and_reopen(result, study, context, replace(options, strip=False))
+    if analysed.study is not study:
         raise ReadError(
             found="a result of other series of this study than those that are open",
             expected="the series that were analysed",
             next_step="Close the study and open it again: it opens with the result's series",
         )
-    analysis = replace(found, review=Review())
+    analysis = replace(analysed, review=Review())
     return Result(analysis), overlays_of(analysis)

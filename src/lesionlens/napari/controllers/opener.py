@@ -23,7 +23,7 @@ from lesionlens.results.review.reopen import results_in
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""
-_UNCONFIRMED = "The study is not opened until you confirm that it is one patient."
+_CONFIRM_PATIENT = "The study is not opened until you confirm that it is one patient."
 
 
 class Opener:
@@ -53,21 +53,21 @@ class Opener:
                 context=context,
             )
 
-        def done(found: list[Any]) -> None:
+        def on_result(layer_data: list[Any]) -> None:
             from napari.layers import Layer  # noqa: PLC0415
 
-            study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
+            study = layer_data[0][1]["metadata"]["lesionlens"]["study"] if layer_data else None
             if study is not None:
                 self.session.open(study, request)
             layers = self.viewer.layers
-            for number, data in enumerate(reversed(found)):  # the reference sequence first
+            for number, data in enumerate(reversed(layer_data)):  # the reference sequence first
                 layers.insert(len(layers) - number, Layer.create(*data))
                 if number == 0:
                     self.images_loaded()
             self.session.bring_back()  # if nothing was found
             if study is not None:
                 layers.selection.active = layers[-1]
-                self._check_names(study, found)
+                self._check_names(study, layer_data)
                 if then is not None:
                     when_idle(then)
 
@@ -75,22 +75,22 @@ class Opener:
             self.session.set_aside()
 
         return self.jobs.start(
-            "Opening", task, done, lambda error: self.refused(request, error, then)
+            "Opening", task, on_result, lambda error: self.refused(request, error, then)
         )
 
-    def _check_names(self, study: Study, found: list[Any]) -> None:
+    def _check_names(self, study: Study, layer_data: list[Any]) -> None:
         """Report exchanged names as soon as they are found, if the study is still open."""
 
         def task(context: RunContext) -> Any:
             from lesionlens.napari.loading import exchanged_in  # noqa: PLC0415
 
-            return exchanged_in(found, context)
+            return exchanged_in(layer_data, context)
 
-        def done(exchanged: tuple[MrSequence, ...]) -> None:
+        def on_result(exchanged: tuple[MrSequence, ...]) -> None:
             if self.session.state.study is study:
                 self.session.report_exchanged(exchanged)
 
-        self.name_check.ask(id(study), task, done)
+        self.name_check.ask(id(study), task, on_result)
 
     def refused(
         self,
@@ -99,10 +99,10 @@ class Opener:
         then: Callable[[], object] | None = None,
     ) -> None:
         """Ask the reader if a decision is missing; otherwise show the error and the old study."""
-        count = _results_alone(request) if isinstance(error, UnusableInputError) else 0
+        count = _count_results(request) if isinstance(error, UnusableInputError) else 0
         if count:
             self.session.bring_back()
-            self.session.failed(_of_results(request.paths[0].name, count))
+            self.session.failed(_results_problem(request.paths[0].name, count))
         elif isinstance(error, SeveralStudiesError):
             self.session.ask(Query(request, studies=error.studies))
         elif isinstance(error, NothingRecognisedError):
@@ -117,7 +117,7 @@ class Opener:
             self.session.bring_back()
             if isinstance(error, PatientConflictError) and self.ask_patient is not None:
                 confirmed = replace(request, same_patient=True)
-                self.session.ended(_UNCONFIRMED)
+                self.session.ended(_CONFIRM_PATIENT)
                 self.ask_patient(error, lambda: self.open(confirmed, then))
             elif not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OPENING))
@@ -128,8 +128,8 @@ class Opener:
         if query is None:
             return False
         dates = {study.uid: study.date for study in query.studies}
-        wanted = replace(query.request, study_uid=uid, date=dates.get(uid, ""))
-        return self.open(wanted)
+        request = replace(query.request, study_uid=uid, date=dates.get(uid, ""))
+        return self.open(request)
 
     def name(self, named: Mapping[MrSequence, Path | str]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
@@ -142,17 +142,19 @@ class Opener:
         return self.open(replace(request, named=named, result=None))
 
 
-def _results_alone(request: Request) -> int:
-    """Return how many saved results a folder holds, if its folders are nothing else; else 0."""
+def _count_results(request: Request) -> int:
+    """Return the number of saved results in a folder; 0 if it has other subfolders too."""
     folder = request.paths[0]
     if len(request.paths) > 1 or not folder.is_dir():
         return 0
-    below = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    subfolders = [
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    ]
     results = results_in(folder)
-    return len(results) if set(below) == set(results) else 0
+    return len(results) if set(subfolders) == set(results) else 0
 
 
-def _of_results(name: str, count: int) -> Problem:
+def _results_problem(name: str, count: int) -> Problem:
     """Return the problem of opening the folder of a batch as a study."""
     return Problem(
         "This folder holds results",

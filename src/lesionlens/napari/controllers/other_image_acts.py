@@ -14,14 +14,14 @@ from lesionlens.imaging.preparation.other_images import (
     kind_of,
     subtraction,
 )
-from lesionlens.napari.controllers.comparing import resampled
+from lesionlens.napari.controllers.comparing import resampling_note
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
 from lesionlens.napari.qt.jobs import Jobs
 
 _SUBTRACTION = "subtraction"
-_NOT_YET = "Analyse the study first, which registers its sequences."
-_NONE = "The study has no other series."
+_ANALYSE_FIRST = "Analyse the study first, which registers its sequences."
+_NO_OTHER_SERIES = "The study has no other series."
 
 
 class OtherImageActs(MarkActs):
@@ -47,70 +47,70 @@ class OtherImageActs(MarkActs):
 
     def next_other(self) -> None:
         """Show the next other series; none after the last."""
-        known, shown = self.other_series(), self._shown()
-        if not known:
-            self.session.decline(_NONE)
+        all_series, shown_name = self.other_series(), self._shown_image()
+        if not all_series:
+            self.session.decline(_NO_OTHER_SERIES)
             return
-        number = int(shown.partition(" ")[0]) + 1 if shown[:1].isdecimal() else 0
-        if number < len(known):
+        number = int(shown_name.partition(" ")[0]) + 1 if shown_name[:1].isdecimal() else 0
+        if number < len(all_series):
             self.show_other(number)
         else:
-            self._put_away()
+            self._close_image()
 
     def other_series(self) -> tuple[Series, ...]:
         """Return the study's other series, those of known type first."""
         study = self.session.state.study
-        found = () if study is None else study.set_aside
-        volumes = [one for one in found if min(one.grid.shape) > 1]
-        return tuple(sorted(volumes, key=lambda one: kind_of(one) is OtherKind.OTHER))
+        candidates = () if study is None else study.set_aside
+        volumes = [series for series in candidates if min(series.grid.shape) > 1]
+        return tuple(sorted(volumes, key=lambda series: kind_of(series) is OtherKind.OTHER))
 
-    def _shown(self) -> str:
+    def _shown_image(self) -> str:
         compared = self.session.state.choices.views.compared
         return "" if compared is None else compared.other_image
 
     def _toggle(
         self,
         name: str,
-        make: Callable[[PreparedStudy, RunContext], OtherImage],
+        compute: Callable[[PreparedStudy, RunContext], OtherImage],
         computed_from: tuple[MrSequence, ...] = (),
     ) -> None:
-        if self._shown() == name:
-            self._put_away()
+        if self._shown_image() == name:
+            self._close_image()
             return
-        analysis = self.session.state.analysis or self.read_controller.held
+        analysis = self.session.state.analysis or self.read_controller.withheld
         if analysis is None:
-            self.session.decline(_NOT_YET)
+            self.session.decline(_ANALYSE_FIRST)
             return
         study, prepared = self.session.state.study, analysis.prepared
 
         def task(context: RunContext) -> OtherImage:
             context.progress("reading the series", 0.1)
-            return make(prepared, context)
+            return compute(prepared, context)
 
-        def done(found: OtherImage) -> str | None:
+        def on_result(image: OtherImage) -> str | None:
             if study is None or self.session.state.study is not study:
                 return "Another study is open now."
             views = self.session.state.choices.views
-            before, layout = views.compared, views.layout
-            if before is not None and before.other_image:
-                layout, before = before.layout, before.instead_of
-            slices = resampled(analysis, *computed_from)
+            compared, layout = views.compared, views.layout
+            if compared is not None and compared.other_image:
+                layout, compared = compared.layout, compared.instead_of
+            note = resampling_note(analysis, *computed_from)
             pictures = ComparedPictures(
-                found.name,
-                found.plain,
-                dict.fromkeys(study.series, found.volume),
+                image.name,
+                image.plain,
+                dict.fromkeys(study.series, image.volume),
                 other_image=name,
-                how=found.how,
-                resampled=dict.fromkeys(study.series if slices else (), slices),
-                instead_of=before,
+                how=image.how,
+                resampled=dict.fromkeys(study.series if note else (), note),
+                instead_of=compared,
                 layout=layout,
             )
             self.session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-            return f"{found.name}, {found.how}." if found.how else None
+            return f"{image.name}, {image.how}." if image.how else None
 
-        self.jobs.start("Showing another series", task, done)
+        self.jobs.start("Showing another series", task, on_result)
 
-    def _put_away(self) -> None:
+    def _close_image(self) -> None:
         """Restore the previous layout and comparison."""
         views = self.session.state.choices.views
         compared = views.compared

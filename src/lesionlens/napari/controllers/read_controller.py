@@ -32,20 +32,20 @@ from lesionlens.site.worklist import own_log
 from lesionlens.site.worklist.read_session import ReadSession
 
 logger = logging.getLogger(__name__)
-_SHOWN_AGAIN = "Your decisions from an earlier session were restored."
+_RESTORED = "Your decisions from an earlier session were restored."
 _UNNAMED_DECISIONS = (
     "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
     "name in the preferences and open the study again."
 )
 _ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
-_AGAIN = "it is saved with your next decision, or when you leave the study"
-_WARNING = "What is not saved would be lost: make room first, or leave once more all the same."
-_LOST = "decide again on what was left"
+_SAVED_LATER = "it is saved with your next decision, or when you leave the study"
+_UNSAVED = "What is not saved would be lost: make room first, or leave once more all the same."
+_DECIDE_AGAIN = "decide again on what was left"
 _UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 
 _Write = Callable[[ReadSession, Mapping[str, Point]], None]
-_Aside = tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None]
-_NOTHING: _Aside = (None, None, None)
+_SuspendedRead = tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None]
+_NO_SUSPENDED_READ: _SuspendedRead = (None, None, None)
 
 
 class ReadController:
@@ -67,97 +67,97 @@ class ReadController:
         self.confidence: int | None = None
         self.in_head: Callable[[Point], bool] = lambda _: True
         """Returns whether a point (RAS+ mm) lies in the head; set by the window."""
-        self.asking = False
-        """Whether the reader is being asked whose an unnamed read is; no mark is shown then."""
+        self.asking_owner = False
+        """Whether the owner of an unnamed read is being asked for; no mark is shown then."""
         self._answered = False
-        self._here: set[object] = set()
-        """Unnamed reads and analyses that this window has worked on."""
-        self._expected: ExpectedRead | None = None
-        self._begun: ExpectedRead | None = None
-        self._aside = _NOTHING
-        """Read set aside with its study while another one is opened."""
-        self._own = own_log.OwnLog()
+        self._local_reads: set[object] = set()
+        """Unnamed reads and analyses that were edited in this window."""
+        self._expected_read: ExpectedRead | None = None
+        self._begun_read: ExpectedRead | None = None
+        self._suspended = _NO_SUSPENDED_READ
+        """Study, expected read and withheld result, restored if opening another study fails."""
+        self._own_log = own_log.OwnLog()
         self._log: ReadSession | None = None
         """Log of decisions outside a read."""
-        self._before = Review()
+        self._stored_review = Review()
         self._logged: frozenset[object] = frozenset()
         """Decisions in the logs when the analysis was shown."""
-        self._follows: ReadSession | None = None
+        self._continued_log: ReadSession | None = None
         """The review that was stored or shown last, and the log that continues it."""
         self.closed_list: WorklistDatabase | None = None
         """Database of a list that was closed; it is closed when the read in it ends."""
-        self.kept = True
+        self.all_saved = True
         """Whether every decision is on disk."""
         self._warned = False
-        self._noted: tuple[str, Path] | None = None
-        self._held: tuple[Any, Any] | None = None
-        self._shown: Any = None
-        self._looked: Study | None = None
+        self._noted_location: tuple[str, Path] | None = None
+        self._withheld: tuple[Any, Any] | None = None
+        self._shown_result: Any = None
+        self._noted_study: Study | None = None
         session.changed.connect(self._on_changed)
 
     # --- begin and end --------------------------------------------------------------------
 
     def expect(self, expected: ExpectedRead | None) -> None:
         """Set the read that begins with the next opened study."""
-        self._expected = expected
+        self._expected_read = expected
 
     def release(self) -> None:
         """End the read: the window is being closed."""
         self.session.changed.disconnect(self._on_changed)
         self.leave()
-        self._own.close()
+        self._own_log.close()
 
     def _begin(self, study: Study) -> None:
-        expected, self._expected = self._expected, None
-        self._begun = expected
+        expected, self._expected_read = self._expected_read, None
+        self._begun_read = expected
         if expected is None and read_preferences().unaided_first:
-            expected = ExpectedRead(self._own.database, _own_key(study), unaided_first=True)
+            expected = ExpectedRead(self._own_log.database, _own_key(study), unaided_first=True)
         if expected is not None:
-            self.read_session = self._read_of(study, expected)
-            self._look_for_unnamed(self.read_session)
+            self.read_session = self._new_read(study, expected)
+            self._check_unnamed(self.read_session)
 
-    def _read_of(self, study: Study, expected: ExpectedRead) -> ReadSession:
+    def _new_read(self, study: Study, expected: ExpectedRead) -> ReadSession:
         return ReadSession(
             expected.database,
             expected.key,
             unaided_first=expected.unaided_first,
-            shown_elsewhere=self._own.shown_before(study, expected.key),
+            shown_elsewhere=self._own_log.shown_before(study, expected.key),
         )
 
     # --- unnamed reads of earlier sessions ------------------------------------------------
 
-    def _look_for_unnamed(self, read_session: ReadSession) -> None:
-        """Ask whose the read is if an unnamed reader began it in an earlier session."""
+    def _check_unnamed(self, read_session: ReadSession) -> None:
+        """Ask for the owner of a read that an unnamed reader began in an earlier session."""
         key, read = read_session.key, read_session.read
         if key.reader or key.session:
             return
-        known = (read_session.database.folder, key)
-        begun = read.marks or read.verdicts or read.unaided or read.signed
-        if begun and known not in self._here:
-            made = [act for act in read.acts if act.act not in (ReviewAct.BEGIN, ReviewAct.LEAVE)]
-            self.ask_owner(made[-1].time)
-        self._here.add(known)
+        read_id = (read_session.database.folder, key)
+        has_content = read.marks or read.verdicts or read.unaided or read.signed
+        if has_content and read_id not in self._local_reads:
+            acts = [act for act in read.acts if act.act not in (ReviewAct.BEGIN, ReviewAct.LEAVE)]
+            self.ask_owner(acts[-1].time)
+        self._local_reads.add(read_id)
 
     def ask_owner(self, time: str) -> None:
-        """Request the question who began an unnamed read, whose last act was at `time`."""
-        self.asking = True
+        """Ask for the owner of an unnamed read, whose last act was at `time`."""
+        self.asking_owner = True
         self.unnamed_found.emit(time)
 
-    def of_another_session(self, analysis: Analysis, found: Review) -> bool:
-        """Whether decisions found in the log are an unnamed reader's, of an earlier session.
+    def of_another_session(self, analysis: Analysis, logged: Review) -> bool:
+        """Whether logged decisions are an unnamed reader's of an earlier session; True once only.
 
-        It is so once for each analysis.
+        Later calls for the same analysis return False.
         """
-        saved = len(analysis.review.events)
-        logged = found.events[saved:] if found.continues(analysis.review) else ()
-        if read_preferences().reader_name or not logged or logged[-1].reader:
+        saved_count = len(analysis.review.events)
+        new_events = logged.events[saved_count:] if logged.continues(analysis.review) else ()
+        if read_preferences().reader_name or not new_events or new_events[-1].reader:
             return False
-        key, session = store.analysis_key(analysis.run), self.read_session
-        known = self._answered or key in self._here
-        self._here.add(key)
-        return not known and (session is None or not session.key.session)
+        analysis_key, session = store.analysis_key(analysis.run), self.read_session
+        is_known = self._answered or analysis_key in self._local_reads
+        self._local_reads.add(analysis_key)
+        return not is_known and (session is None or not session.key.session)
 
-    def settle(self, reader: str | None, *, mine: bool) -> None:
+    def assign_owner(self, reader: str | None, *, owns_read: bool) -> None:
         """Continue an unnamed read, or begin one under a name, as the reader answered.
 
         Parameters
@@ -165,44 +165,44 @@ class ReadController:
         reader : str or None
             Name of the reader; None to stay unnamed.
         """
-        self.asking, self._answered = False, True
-        if reader is not None and mine:
+        self.asking_owner, self._answered = False, True
+        if reader is not None and owns_read:
             self.name_reader(reader)
         elif reader is not None and self.read_session is not None:
-            before, study = self.read_session, self.session.state.study
-            before.leave()
-            key = replace(before.key, reader=reader)
-            expected = ExpectedRead(before.database, key, before.unaided_first)
-            self.read_session = None if study is None else self._read_of(study, expected)
+            previous, study = self.read_session, self.session.state.study
+            previous.leave()
+            key = replace(previous.key, reader=reader)
+            expected = ExpectedRead(previous.database, key, previous.unaided_first)
+            self.read_session = None if study is None else self._new_read(study, expected)
             self._rename_expected()
-        self._show()
+        self._show_marks()
 
     def _rename_expected(self) -> None:
         """Rename the read also for when it is restored after it was set aside."""
-        if self._begun is not None and self.read_session is not None:
-            self._begun = replace(self._begun, key=self.read_session.key)
+        if self._begun_read is not None and self.read_session is not None:
+            self._begun_read = replace(self._begun_read, key=self.read_session.key)
 
     def may_leave(self) -> bool:
-        """Save what a full disk refused; False, with a message, the first time that fails."""
-        self._keep_again(self.session.state)
-        if self.kept or self._warned:
+        """Retry unsaved decisions; False, with a message, the first time that this fails."""
+        self._retry_save(self.session.state)
+        if self.all_saved or self._warned:
             return True
         self._warned = True
-        self.session.decline(_WARNING)
+        self.session.decline(_UNSAVED)
         return False
 
-    def _keep_again(self, state: State, then: str = _AGAIN) -> None:
-        if not self.kept and state.analysis is not None:
-            self._keep(state.analysis, own_log.as_logged(state.analysis, state.review), then)
+    def _retry_save(self, state: State, next_step: str = _SAVED_LATER) -> None:
+        if not self.all_saved and state.analysis is not None:
+            self._save(state.analysis, own_log.as_logged(state.analysis, state.review), next_step)
 
     def leave(self) -> None:
         """End the read of the study and stop the clock."""
-        self._keep_again(self.session.state)
-        ended = (self.read_session, self._log)
-        self.read_session = self._log = self._follows = None
-        self._held = self._shown = self._looked = self.confidence = None
-        self.kept, self._warned, self.asking, self._answered = True, False, False, False
-        for read_session in filter(None, ended):
+        self._retry_save(self.session.state)
+        logs = (self.read_session, self._log)
+        self.read_session = self._log = self._continued_log = None
+        self._withheld = self._shown_result = self._noted_study = self.confidence = None
+        self.all_saved, self._warned, self.asking_owner, self._answered = True, False, False, False
+        for read_session in filter(None, logs):
             try:
                 read_session.leave()
             except LesionLensError as error:  # decisions are written when they are made
@@ -236,27 +236,27 @@ class ReadController:
 
         The reader's log is used if it continues the analysis's own review.
         """
-        found = own_log.recovered(analysis, *self._place(analysis))
-        self._logged = found.logged
-        if found.other.events:
-            return found.review, own_log.save_conflicting(analysis, found.other)
-        if not found.review.events or found.review.events == analysis.review.events:
-            return found.review, ""
-        last = found.review.events[-1]
-        unnamed = _UNNAMED_DECISIONS.format(last.time[:10], last.time[11:16])
-        return found.review, _SHOWN_AGAIN if last.reader else unnamed
+        recovery = own_log.recovered(analysis, *self._log_location(analysis))
+        self._logged = recovery.logged
+        if recovery.other.events:
+            return recovery.review, own_log.save_conflicting(analysis, recovery.other)
+        if not recovery.review.events or recovery.review.events == analysis.review.events:
+            return recovery.review, ""
+        last_event = recovery.review.events[-1]
+        unnamed = _UNNAMED_DECISIONS.format(last_event.time[:10], last_event.time[11:16])
+        return recovery.review, _RESTORED if last_event.reader else unnamed
 
-    def _place(self, analysis: Analysis) -> tuple[ReadKey, Path]:
+    def _log_location(self, analysis: Analysis) -> tuple[ReadKey, Path]:
         """Return the key and folder of the log of decisions on an analysis."""
-        read = self.read_session
-        if read is None:
+        read_session = self.read_session
+        if read_session is None:
             return _own_key(analysis.study), own_log.own_folder()
-        return read.key, read.database.folder
+        return read_session.key, read_session.database.folder
 
     def decided_elsewhere(self, analysis: Analysis) -> bool:
         """Whether another window decided on the shown analysis since it was shown here."""
-        news = own_log.logged(analysis, *self._place(analysis)) - self._logged
-        return own_log.lacks(self.session.state.review, analysis, news)
+        new_decisions = own_log.logged(analysis, *self._log_location(analysis)) - self._logged
+        return own_log.lacks(self.session.state.review, analysis, new_decisions)
 
     # --- closed ---------------------------------------------------------------------------
 
@@ -271,15 +271,15 @@ class ReadController:
         return self.session.state.analysis is not None
 
     @property
-    def held(self) -> Analysis | None:
+    def withheld(self) -> Analysis | None:
         """The analysis withheld until the reader has signed."""
-        return None if self._held is None else self._held[0].analysis
+        return None if self._withheld is None else self._withheld[0].analysis
 
-    def keep_closed(self, result: Any, overlays: Any) -> bool:
+    def withhold(self, result: Any, overlays: Any) -> bool:
         """Withhold a result during an unaided read; False otherwise."""
         if not self.closed:
             return False
-        self._held = (result, overlays)
+        self._withheld = (result, overlays)
         self.changed.emit()
         return True
 
@@ -291,42 +291,42 @@ class ReadController:
 
     def with_unaided(self, review: Review) -> Review:
         """Return a review with the reader's signed unaided read."""
-        mine = None if self.read_session is None else self.read_session.unaided_read()
-        if mine is None or any(one.time == mine.time for one in review.unaided):
+        signed = None if self.read_session is None else self.read_session.unaided_read()
+        if signed is None or any(read.time == signed.time for read in review.unaided):
             return review
-        return replace(review, unaided=(*review.unaided, mine))
+        return replace(review, unaided=(*review.unaided, signed))
 
     # --- acts -----------------------------------------------------------------------------
 
-    def mark(self, at_mm: Point) -> None:
+    def mark(self, point_mm: Point) -> None:
         """Mark a position in the head with its confidence, which a protocol may require.
 
         The confidence applies to this mark only.
         """
         if self.read_session is not None and not self.read_session.signed:
-            if not self.in_head(at_mm):
+            if not self.in_head(point_mm):
                 self.session.decline("That position is outside the head: nothing was marked.")
                 return
-            rated = self._begun is not None and self._begun.rated
+            rated = self._begun_read is not None and self._begun_read.rated
             if rated and self.confidence is None:
                 self.session.decline(_UNRATED)
                 return
 
         def mark(read_session: ReadSession) -> None:
-            read_session.mark(at_mm, self.confidence)
+            read_session.mark(point_mm, self.confidence)
             self.confidence = None
 
-        self._act(mark)
+        self._apply(mark)
 
-    def take_back(self, uid: str | None = None) -> None:
+    def remove_mark(self, uid: str | None = None) -> None:
         """Remove a mark, by default the last one of this phase."""
-        held = self.read_session
-        mine = () if held is None else held.read.marks_of(held.phase)
-        wanted = uid or (mine[-1].uid if mine else "")
-        if held is not None and not wanted:
+        current = self.read_session
+        marks = () if current is None else current.read.marks_of(current.phase)
+        mark_uid = uid or (marks[-1].uid if marks else "")
+        if current is not None and not mark_uid:
             self.session.decline("There is no mark to remove.")
         else:
-            self._act(lambda read_session: read_session.take_back(wanted))
+            self._apply(lambda read_session: read_session.take_back(mark_uid))
 
     def name_reader(self, reader: str) -> None:
         """Continue an unnamed read under a reader's name."""
@@ -338,162 +338,161 @@ class ReadController:
 
     def sign_unaided(self) -> tuple[Any, Any] | None:
         """Sign the unaided read; return the withheld result, if any."""
-        if not self._act(lambda one: one.sign()):
+        if not self._apply(ReadSession.sign):
             return None
-        held, self._held = self._held, None
+        withheld, self._withheld = self._withheld, None
         if self.closed:
             self.session.notify("Signed. Go to the next study.")
             return None
-        return held
+        return withheld
 
-    def _act(self, act: Callable[[ReadSession], object]) -> bool:
+    def _apply(self, act: Callable[[ReadSession], object]) -> bool:
         if self.read_session is None:
             self.session.decline("Marks are available in worklists and in unaided reading.")
             return False
         try:
             act(self.read_session)
         except ResourceError as error:
-            self._not_kept(error, "then repeat the action")
+            self._report_unsaved(error, "then repeat the action")
             return False
         except LesionLensError as refusal:
             self.session.decline(f"{refusal.found}. {refusal.in_window}.".capitalize())
             return False
         self.session.clear_problem(SAVING)
-        self._show()
+        self._show_marks()
         return True
 
-    def _not_kept(self, error: LesionLensError, then: str) -> None:
-        self.session.refused(
-            Problem(
-                "This action was not saved",
-                found=error.found,
-                expected=error.expected,
-                next_step=f"{error.in_window}; {then}",
-                cause=SAVING,
-            )
-        )
+    def _report_unsaved(self, error: LesionLensError, next_step: str) -> None:
+        problem = Problem("This action was not saved", error.found, error.expected)
+        advice = f"{error.in_window}; {next_step}"
+        self.session.refused(replace(problem, next_step=advice, cause=SAVING))
 
-    def _show(self) -> None:
+    def _show_marks(self) -> None:
         self.session.show_marks(tuple(mark.at_mm for mark in self.marks))
         self.changed.emit()
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """The marks of this read, oldest first."""
-        if self.read_session is None or self.asking:
+        if self.read_session is None or self.asking_owner:
             return ()
         return self.read_session.read.marks
 
-    def may_take_back(self, mark: Mark) -> bool:
+    def can_remove(self, mark: Mark) -> bool:
         """Whether a mark can still be removed."""
-        read = self.read_session
-        return read is not None and not read.signed and mark.phase is read.phase
+        current = self.read_session
+        return current is not None and not current.signed and mark.phase is current.phase
 
-    # --- what is decided in the review ----------------------------------------------------
+    # --- decisions in the review ----------------------------------------------------------
 
     def _on_changed(self, old: State, new: State) -> None:
         if new.study is not old.study:
             if new.study is None and self.session.aside is old.study:
-                self._aside = old.study, self._begun, self._held
-            self._keep_again(old, _LOST)
+                self._suspended = old.study, self._begun_read, self._withheld
+            self._retry_save(old, _DECIDE_AGAIN)
             self.leave()
             if new.study is not None:
-                back, expected, held = self._aside
-                self._aside = _NOTHING
-                if new.study is back:
-                    self._expected, self._held, self._shown = expected, held, self.session.result
+                study, expected, withheld = self._suspended
+                self._suspended = _NO_SUSPENDED_READ
+                if new.study is study:
+                    self._expected_read, self._withheld = expected, withheld
+                    self._shown_result = self.session.result
                 self._begin(new.study)
-            self._note_look(new)
-            self._show()
+            self._note_findings_shown(new)
+            self._show_marks()
             return
-        self._note_look(new)
+        self._note_findings_shown(new)
         if (old.analysis is None) is not (new.analysis is None):
             self.changed.emit()
-        seen, self._shown = self._shown, self.session.result
-        if seen is not self.session.result:
-            self._keep_again(old, _LOST)
+        previous_result, self._shown_result = self._shown_result, self.session.result
+        if previous_result is not self.session.result:
+            self._retry_save(old, _DECIDE_AGAIN)
         if new.analysis is None:
             return
-        if seen is not self.session.result:
-            self._before, self._follows = own_log.as_logged(new.analysis, new.review), None
+        if previous_result is not self.session.result:
+            self._stored_review = own_log.as_logged(new.analysis, new.review)
+            self._continued_log = None
         elif new.review is not old.review:
-            self._keep(new.analysis, own_log.as_logged(new.analysis, new.review))
+            self._save(new.analysis, own_log.as_logged(new.analysis, new.review))
 
-    def _note_look(self, new: State) -> None:
+    def _note_findings_shown(self, new: State) -> None:
         """Record once that the open study's findings are shown, for later unaided reads."""
-        study, shown = new.study, new.analysis is not None or new.preliminary is not None
-        if study is not None and shown and self._looked is not study:
-            self._looked = study
-            read = self.read_session
-            self._own.note_shown(study, _own_key(study) if read is None else read.key)
+        study, findings_shown = new.study, new.analysis is not None or new.preliminary is not None
+        if study is not None and findings_shown and self._noted_study is not study:
+            self._noted_study = study
+            current = self.read_session
+            self._own_log.note_shown(study, _own_key(study) if current is None else current.key)
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log."""
         if self._log is not None and self._log.database.vanished:
-            self._log = None  # the new log takes over all that was decided
+            self._log = None  # the new log takes over all decisions
         key = _own_key(analysis.study)
         if self._log is not None and self._log.key != key:  # another reader continues
             self._log.leave()
             self._log = None
         log = self.read_session or self._log
         if log is None:
-            log = self._log = ReadSession(self._own.database, key)
-        if log is not self._follows:
-            log.show(store.analysis_key(analysis.run), self._before, own_log.centroids(analysis))
-            self._follows = log
+            log = self._log = ReadSession(self._own_log.database, key)
+        if log is not self._continued_log:
+            analysis_key, centroids = store.analysis_key(analysis.run), own_log.centroids(analysis)
+            log.show(analysis_key, self._stored_review, centroids)
+            self._continued_log = log
         return log
 
-    def take_over(self) -> None:
+    def store_shown(self) -> None:
         """Store the decisions shown in the reader's log, before the reader makes one.
 
-        A reader who continues an unnamed read and leaves it as it is finds it again.
+        A reader who continues an unnamed read without a further decision then finds it again.
         """
         analysis = self.session.state.analysis
-        if analysis is not None and self._store(analysis, lambda log, at: log.take_over(at)):
-            self._show()
+        if analysis is not None and self._store(analysis, ReadSession.take_over):
+            self._show_marks()
 
-    def take_over_own(self) -> None:
-        """Store the reader's decisions made elsewhere that are shown, so that a list has them too.
+    def store_own_shown(self) -> None:
+        """Store the shown decisions that the reader made elsewhere, so that the list has them too.
 
-        Another reader's are stored only with the first decision that continues them.
+        Decisions of another reader are stored only with the first decision that continues them.
         """
         readers = {event.reader or "" for event in self.session.state.review.events}
         if self.read_session is not None and readers == {self.read_session.key.reader}:
-            self.take_over()
+            self.store_shown()
 
-    def _keep(self, analysis: Analysis, review: Review, then: str = _AGAIN) -> None:
+    def _save(self, analysis: Analysis, review: Review, next_step: str = _SAVED_LATER) -> None:
         """Store new decisions with their timing."""
-        if self._store(analysis, lambda log, at: log.keep(review, at, self.confidence), then):
-            self._before, self.confidence = review, None
-            self._show()
+        if self._store(
+            analysis, lambda log, centroids: log.keep(review, centroids, self.confidence), next_step
+        ):
+            self._stored_review, self.confidence = review, None
+            self._show_marks()
 
-    def _store(self, analysis: Analysis, write: _Write, then: str = _AGAIN) -> bool:
+    def _store(self, analysis: Analysis, write: _Write, next_step: str = _SAVED_LATER) -> bool:
         """Write decisions to the log; False, with a message, if that failed."""
         try:
             log = self._log_of(analysis)
             write(log, own_log.centroids(analysis))
-        except LesionLensError as refusal:
-            self.kept = False
-            self._not_kept(refusal, then)
+        except LesionLensError as error:
+            self.all_saved = False
+            self._report_unsaved(error, next_step)
             return False
-        self.kept, self._warned = True, False
-        self._here.add(store.analysis_key(analysis.run))
-        self._note(log, store.analysis_key(analysis.run))
+        self.all_saved, self._warned = True, False
+        self._local_reads.add(store.analysis_key(analysis.run))
+        self._note_location(log, store.analysis_key(analysis.run))
         self.session.clear_problem(SAVING)
         if self.decided_elsewhere(analysis):
             self.session.notify(_ELSEWHERE)
         return True
 
-    def _note(self, log: ReadSession, analysis: str) -> None:
+    def _note_location(self, log: ReadSession, analysis_key: str) -> None:
         """Record the folder that stored decisions last, so that they are found again."""
-        noted = (analysis, log.database.folder)
-        if log.key.session or noted == self._noted:
+        location = (analysis_key, log.database.folder)
+        if log.key.session or location == self._noted_location:
             return
         try:
-            own_log.note_kept(analysis, log.key.reader, log.database.folder)
+            own_log.note_kept(analysis_key, log.key.reader, log.database.folder)
         except LesionLensError as error:
             logger.warning("Where decisions were kept was not noted: %s", error.found)
-        self._noted = noted
+        self._noted_location = location
 
 
 def _own_key(study: Study) -> ReadKey:

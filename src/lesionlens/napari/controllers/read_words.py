@@ -1,4 +1,4 @@
-"""What the window says of the read in progress: its phase, what is analysed and what is signed."""
+"""Texts on the read in progress: its phase, the *Analyse* button and the signature."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ def phase_words(controller: ReadController) -> str:
     )
     if read_session.signed:
         locked, read = read_session.locked, read_session.read
-        onwards = " Go to the next study (PgDown)." * locked
-        return f"{session}Signed: {read.unaided if locked else read.signed}.{onwards}"
+        next_hint = " Go to the next study (PgDown)." * locked
+        return f"{session}Signed: {read.unaided if locked else read.signed}.{next_hint}"
     if not read_session.closed:
-        before = read_session.read.unaided
-        return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."
+        unaided = read_session.read.unaided
+        return f"{session}{f'Unaided: {unaided}. ' if unaided else ''}Decide, then sign."
     if not read_session.key.arm.aided:
         return f"{session}Mark what you see, then sign. The analysis is not shown."
-    there = "The analysis is there and" if controller.held else "The analysis"
-    seen = read_session.shown_before
-    known = f" It was not on {seen}, which your signature states." if seen else ""
-    return f"{session}{there} stays hidden until you sign your own read.{known}"
+    analysis = "The analysis is there and" if controller.withheld else "The analysis"
+    shown_before = read_session.shown_before
+    disclosure = (
+        f" It was not on {shown_before}, which your signature states." if shown_before else ""
+    )
+    return f"{session}{analysis} stays hidden until you sign your own read.{disclosure}"
 
 
 def analyse_words(controller: ReadController) -> str | None:
@@ -43,7 +45,7 @@ def analyse_words(controller: ReadController) -> str | None:
     read_session = controller.read_session
     if read_session is None or not read_session.closed:
         return None
-    if not read_session.key.arm.aided or controller.held or read_session.locked:
+    if not read_session.key.arm.aided or controller.withheld or read_session.locked:
         return ""
     return "Analyse: shown after you have signed"
 

@@ -21,10 +21,12 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read_run
 
-Take = Callable[[Any, Any, Preferences], None]
+ShowResult = Callable[[Any, Any, Preferences], None]
 
 
-def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, path: Path, take: Take) -> bool:
+def reopen(
+    session: ReviewSession, jobs: Jobs, opener: Opener, path: Path, show: ShowResult
+) -> bool:
     """Show a saved result, or a segmentation of the open study, for review.
 
     Parameters
@@ -33,7 +35,7 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, path: Path, take:
         Result folder or segmentation. If no study is open, a result's study is opened from its
         path at the time of the analysis on this machine. An open study with other series than the
         result was made of is opened again with these.
-    take : callable
+    show : callable
         Shows a result with its overlays by the preferences.
 
     Returns
@@ -43,11 +45,11 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, path: Path, take:
     """
     study = session.state.study
 
-    def again() -> bool:
-        return reopen(session, jobs, opener, path, take)
+    def retry() -> bool:
+        return reopen(session, jobs, opener, path, show)
 
     if study is None:
-        return _open_first(session, opener, path, again)
+        return _open_first(session, opener, path, retry)
     preferences = read_preferences()
 
     def task(context: RunContext) -> Any:
@@ -59,18 +61,18 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, path: Path, take:
             return None  # its images are not those that are shown
         return Result(analysis), overlays_of(analysis)
 
-    def done(value: Any) -> None:
+    def on_result(value: Any) -> None:
         if session.state.study is not study:
             return
         if value is None:
             request = session.state.request or Request((study.root,), study_uid=study.uid)
-            wanted = replace(request, named={}, result=path)
-            when_idle(lambda: opener.open(wanted, again))
+            with_result = replace(request, named={}, result=path)
+            when_idle(lambda: opener.open(with_result, retry))
             return
         result, overlays = value
-        take(result, overlays, preferences)
+        show(result, overlays, preferences)
 
-    return jobs.start("Reopening", task, done)
+    return jobs.start("Reopening", task, on_result)
 
 
 def study_of_other(study: Study | None, path: Path) -> str | None:
@@ -84,16 +86,19 @@ def study_of_other(study: Study | None, path: Path) -> str | None:
         inputs = read_run(path).inputs
     except LesionLensError:  # reported when it is reopened
         return None
-    known = study_locations.recall(inputs)
-    if known is None or (known[0].resolve(), known[1]) == (study.root.resolve(), study.uid):
+    location = study_locations.recall(inputs)
+    if location is None or (location[0].resolve(), location[1]) == (
+        study.root.resolve(),
+        study.uid,
+    ):
         return None
-    return None if _holds_one(study, {sha256 for _, sha256 in inputs}) else known[0].name
+    return None if _contains_any(study, {sha256 for _, sha256 in inputs}) else location[0].name
 
 
-def _holds_one(study: Study, digests: Collection[str]) -> bool:
+def _contains_any(study: Study, digests: Collection[str]) -> bool:
     """Whether a study contains analysed files, by digest: a copy counts as the same study."""
     try:
-        return any(sha256_of(item.files[0].path) in digests for item in study.series.values())
+        return any(sha256_of(series.files[0].path) in digests for series in study.series.values())
     except OSError:
         return False
 
@@ -107,9 +112,9 @@ def _open_first(
     except LesionLensError as error:
         session.failed(problem_of(error))
         return False
-    known = study_locations.recall(inputs)
-    if known is not None:
-        return opener.open(Request((known[0],), study_uid=known[1], result=path), then)
+    location = study_locations.recall(inputs)
+    if location is not None:
+        return opener.open(Request((location[0],), study_uid=location[1], result=path), then)
     session.failed(
         Problem(
             "Open the study first",

@@ -32,7 +32,7 @@ class ReportActs(ViewActs):
     ask_response: Callable[[Comparison, StudyIdentity, str], object]
     """Shows the draft of a response to a comparison, with the patient's identity, for a reader."""
     ask_signature: AskSignature
-    _asked: Study | None = None
+    _response_study: Study | None = None
 
     def copy_sentence(self, *, whole: bool = False) -> None:
         """Copy the candidate in focus as a sentence; else, or if `whole`, the study."""
@@ -41,13 +41,13 @@ class ReportActs(ViewActs):
             self.session.decline("There is no result to describe in a sentence yet.")
             return
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
-        file = preferences.sentence_template
+        template_path = preferences.sentence_template
         try:
-            template = read_template(Path(file)) if file else ""
-            written = Sentences(analysis, preferences.sentence_language, template)
-            text = written.of_study() if whole or candidate is None else written.of(candidate)
-        except LesionLensError as refusal:
-            self.session.decline(str(refusal))
+            template = read_template(Path(template_path)) if template_path else ""
+            sentences = Sentences(analysis, preferences.sentence_language, template)
+            text = sentences.of_study() if whole or candidate is None else sentences.of(candidate)
+        except LesionLensError as error:
+            self.session.decline(str(error))
             return
         self.copy_text(text)
         self.session.notify(f"Copied: {text}")
@@ -64,17 +64,17 @@ class ReportActs(ViewActs):
                 "Compare with an earlier result first: a response needs two examinations."
             )
             return
-        self._asked = state.study
+        self._response_study = state.study
         self.ask_response(analysis.compared, state.identity, self.review_controller.reader or "")
 
     def sign_response(
-        self, draft: ResponseDraft, found: Comparison, category: Response, reader: str
+        self, draft: ResponseDraft, comparison: Comparison, category: Response, reader: str
     ) -> None:
         """Store the signed response, if this study is still open."""
-        if self._asked is not self.session.state.study:
+        if self._response_study is not self.session.state.study:
             self.session.decline("Another study is open now: nothing was signed.")
             return
-        signed = response.sign(draft, found, category, reader, now())
+        signed = response.sign(draft, comparison, category, reader, now())
         if self.review_controller.sign_response(signed):
             self.session.notify(f"Response signed by {signed.reader}: {category}.")
 
@@ -99,8 +99,8 @@ class ReportActs(ViewActs):
                 self.review_controller.withdraw_response(reason)
                 self.session.notify("The response is withdrawn.")
 
-        what = f"response {signed.category}, {signed.reader}"
-        self.ask_signature(Signature(state.identity, what, withdrawn=True), then)
+        subject = f"response {signed.category}, {signed.reader}"
+        self.ask_signature(Signature(state.identity, subject, withdrawn=True), then)
 
     @override
     def keep_rulers(self) -> None:

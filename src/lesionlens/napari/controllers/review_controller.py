@@ -25,12 +25,14 @@ from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.seen import on_another_outline, signed_on_others
 
-_KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
+_SAVING_OUTLINE, _REMEASURING = "Keeping the outline", "Measuring anew"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
-_GOES = "An outline is being measured: the candidate is shown once that has ended."
+_SHOWN_AFTERWARDS = "An outline is being measured: the candidate is shown once that has ended."
 _DELETED = "The layer of the outline was deleted, and the edit has ended."
-_OTHERS = "Decided on another outline, before the study was analysed again: {}. Check it."
-_UNSEEN = "Another window decided on this study too: open it again to see all, then sign."
+_OTHER_OUTLINE = "Decided on another outline, before the study was analysed again: {}. Check it."
+_DECIDED_ELSEWHERE = (
+    "Another window decided on this study too: open it again to see all, then sign."
+)
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
 """Message that is cleared by the answer."""
@@ -52,10 +54,10 @@ class ReviewController:
         editor: OutlineEditor,
         reads: ReadController,
     ) -> None:
-        self._reads = reads
+        self._read_controller = reads
         self.session, self.jobs, self.editor = session, jobs, editor
-        self._settling = False
-        self._afterwards: list[Callable[[], object]] = []
+        self._changing = False
+        self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
         editor.drew, editor.lost = self._keep_draft, self._offer_draft
@@ -64,7 +66,7 @@ class ReviewController:
     @property
     def reader(self) -> str | None:
         """Name of the reader of new acts."""
-        return self._reads.reader
+        return self._read_controller.reader
 
     def mark(self, state: ReviewState) -> None:
         """Record a decision on the candidate in focus, with the reason typed for it."""
@@ -91,18 +93,22 @@ class ReviewController:
             self.session.decline(f"Signed already: {state.review.signed}.")
             return ""
         candidates = analysis.findings.candidates
-        left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
-        if left:
-            open_ones = ", ".join(str(c.id) for c in left)
-            self.session.decline(f"Not decided yet: {open_ones}. Accept or reject, then sign.")
+        undecided = [
+            candidate
+            for candidate in candidates
+            if not state.review.state_of(candidate.tracking_uid).decided
+        ]
+        if undecided:
+            numbers = ", ".join(str(candidate.id) for candidate in undecided)
+            self.session.decline(f"Not decided yet: {numbers}. Accept or reject, then sign.")
             return ""
         if self._unseen():
             return ""
         return "nothing further seen" if candidates else "nothing seen"
 
-    def sign(self, what: str, reader: str) -> None:
+    def sign(self, statement: str, reader: str) -> None:
         """Sign the whole study under a reader's name."""
-        self._record(lambda log: log.sign(what, reader=reader))
+        self._record(lambda log: log.sign(statement, reader=reader))
 
     def withdraw(self, reason: str) -> None:
         """Withdraw the signature with a reason."""
@@ -118,17 +124,17 @@ class ReviewController:
         if state.analysis is None or not state.review.events:
             return ""
         outlines = self.session.log().shown_outlines() or {}
-        others = [
-            str(c.id)
-            for c in state.analysis.findings.candidates
-            if state.review.outline_of(c.tracking_uid) is None
-            and on_another_outline(state.review, c.tracking_uid, outlines)
+        candidate_ids = [
+            str(candidate.id)
+            for candidate in state.analysis.findings.candidates
+            if state.review.outline_of(candidate.tracking_uid) is None
+            and on_another_outline(state.review, candidate.tracking_uid, outlines)
         ]
-        words = [_OTHERS.format(", ".join(others))] if others else []
+        messages = [_OTHER_OUTLINE.format(", ".join(candidate_ids))] if candidate_ids else []
         if signed_on_others(state.review, outlines):
             self.withdraw(_ANALYSED_AGAIN)
-            words.append(f"The signature is withdrawn: {_ANALYSED_AGAIN}.")
-        return " ".join(words)
+            messages.append(f"The signature is withdrawn: {_ANALYSED_AGAIN}.")
+        return " ".join(messages)
 
     def _record(self, act: Callable[[ReviewLog], None]) -> None:
         state, log = self.session.state, self.session.log()
@@ -150,7 +156,7 @@ class ReviewController:
 
     def sign_response(self, signed: SignedResponse) -> bool:
         """Store a signed response; False, with a message, if that is not possible now."""
-        if self._waits() or self._signed() or self._unseen():
+        if self._is_blocked() or self._signed() or self._unseen():
             return False
         self._record(lambda log: log.sign_response(signed))
         return True
@@ -175,7 +181,7 @@ class ReviewController:
         """Redraw the outline of the candidate in focus, or finish and keep it."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
-        elif self._waits() or self._signed():
+        elif self._is_blocked() or self._signed():
             return
         elif self.session.state.draft is not None:
             self.session.resume()
@@ -184,13 +190,13 @@ class ReviewController:
 
     def discard_edit(self) -> None:
         """Discard the edit, or interrupted strokes."""
-        if not self._settling:
+        if not self._changing:
             self._forget_draft()
             self.session.end_edit()
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
         """Store the outline being drawn, then act; False if that is not possible now."""
-        if self._waits():
+        if self._is_blocked():
             return False
         sides = self.editor.drawn()
         if self.session.state.editing is None:
@@ -199,12 +205,12 @@ class ReviewController:
             self._forget_draft()
             self.session.end_edit()
             return act()
-        return self._keep(sides, act)
+        return self._save_outline(sides, act)
 
-    def _keep(self, sides: Any, act: Callable[[], bool]) -> bool:
+    def _save_outline(self, sides: Any, act: Callable[[], bool]) -> bool:
         candidate, analysis = self.session.edited(), self.session.state.analysis
         uid, assisted = self.session.state.edited_uid, self.editor.assisted
-        asked = tuple(self.editor.rounds)
+        prompts = tuple(self.editor.rounds)
         if analysis is None:
             return False
         reader = self.reader
@@ -212,15 +218,15 @@ class ReviewController:
         if candidate is not None:
             reason = self.session.reason_for(candidate, ReviewState.EDITED)
 
-        def make(log: ReviewLog) -> None:
+        def record(log: ReviewLog) -> None:
             if candidate is None and uid != CAVITY:
-                drawn = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
-                log.add(outline_of(analysis, uid, *sides), drawn, reader=reader, prompts=asked)
+                method = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
+                log.add(outline_of(analysis, uid, *sides), method, reader=reader, prompts=prompts)
             else:
                 outline = outline_of(analysis, candidate or CAVITY, *sides)
                 log.mark(
                     uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline,
-                    prompts=asked,
+                    prompts=prompts,
                 )  # fmt: skip
 
         def then() -> bool:
@@ -228,27 +234,27 @@ class ReviewController:
                 self.go_to_uid(uid)
             return act()
 
-        return self.change(_KEEPING, make, then)
+        return self.change(_SAVING_OUTLINE, record, then)
 
     def change(
-        self, words: str, make: Callable[[ReviewLog], None], then: Callable[[], object]
+        self, name: str, record: Callable[[ReviewLog], None], then: Callable[[], object]
     ) -> bool:
-        """Change outlines in a thread: `make` writes into a copy of the log; `then` follows."""
+        """Change outlines in a thread: `record` writes into a copy of the log; `then` follows."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if analysis is None or self._waits() or self._signed():
+        if analysis is None or self._is_blocked() or self._signed():
             return False
 
         def task(context: RunContext) -> Any:
             context.progress("resample it to the scan", 0.1)
-            make(log)
+            record(log)
             context.check("keeping the outline")
             context.progress("measure", 0.4)
-            found = reviewed(analysis, state.overlays, log.review)
+            updated = reviewed(analysis, state.overlays, log.review)
             context.check("keeping the outline")
-            return found
+            return updated
 
-        return self._settle(words, log, task, then)
+        return self._change_log(name, log, task, then)
 
     def go_to_uid(self, tracking_uid: str) -> None:
         """Go to a candidate by its UID."""
@@ -259,74 +265,76 @@ class ReviewController:
 
     def undo(self) -> None:
         """Undo the last decision, or while an outline is drawn the last stroke."""
-        self._turn(self.editor.undo, partial(ReviewLog.undo, reader=self.reader))
+        self._undo_or_redo(self.editor.undo, partial(ReviewLog.undo, reader=self.reader))
 
     def redo(self) -> None:
         """Redo the last undone decision or stroke."""
-        self._turn(self.editor.redo, partial(ReviewLog.redo, reader=self.reader))
+        self._undo_or_redo(self.editor.redo, partial(ReviewLog.redo, reader=self.reader))
 
-    def _turn(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
+    def _undo_or_redo(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
         """Undo or redo a stroke or decision; measure again if an outline changes."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if self._waits() or analysis is None or self._signed():
+        if self._is_blocked() or analysis is None or self._signed():
             return
         if state.editing is not None:
             self.session.notify("")  # that of an earlier stroke
             stroke()
             return
         act(log)
-        turned = [event.tracking_uid for event in log.review.events[len(state.review.events) :]]
+        changed_uids = [
+            event.tracking_uid for event in log.review.events[len(state.review.events) :]
+        ]
         if not redraws(analysis, log.review):
             self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
-            self._show_one_of(turned)
+            self._go_to_any(changed_uids)
             return
 
         def task(context: RunContext) -> Any:
             context.progress("measure", 0.1)
-            found = reviewed(analysis, state.overlays, log.review)
+            updated = reviewed(analysis, state.overlays, log.review)
             context.check("measuring anew")
-            return found
+            return updated
 
-        self._settle(_TURNING, log, task, lambda: self._show_one_of(turned))
+        self._change_log(_REMEASURING, log, task, lambda: self._go_to_any(changed_uids))
 
-    def _show_one_of(self, tracking_uids: list[str]) -> None:
+    def _go_to_any(self, tracking_uids: list[str]) -> None:
         """Go to the last of these candidates that exists, unless one of them is in focus."""
         analysis, focus = self.session.state.analysis, self.session.candidate()
         candidates = () if analysis is None else analysis.findings.candidates
-        there = {c.tracking_uid for c in candidates}.intersection(tracking_uids)
-        if there and (focus is None or focus.tracking_uid not in there):
-            self.go_to_uid(next(uid for uid in reversed(tracking_uids) if uid in there))
+        existing = {c.tracking_uid for c in candidates}.intersection(tracking_uids)
+        if existing and (focus is None or focus.tracking_uid not in existing):
+            self.go_to_uid(next(uid for uid in reversed(tracking_uids) if uid in existing))
 
-    def _settle(
-        self, words: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], object]
+    def _change_log(
+        self, name: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], object]
     ) -> bool:
         """Change the log in a thread; strokes and decisions are blocked meanwhile."""
 
-        def done(found: Any) -> None:
-            self._hold(False)
-            afterwards, self._afterwards = self._afterwards, []
-            if self.session.state.study is not found[0].study:
+        def on_result(updated: Any) -> None:
+            self._set_busy(False)
+            pending_moves, self._pending_moves = self._pending_moves, []
+            if self.session.state.study is not updated[0].study:
                 return  # opened by napari meanwhile; the strokes are in the draft
-            drew = self.session.state.editing is not None
-            self.session.settle(log, *found)
-            if self._reads.kept and drew:
+            was_editing = self.session.state.editing is not None
+            self.session.settle(log, *updated)
+            if self._read_controller.all_saved and was_editing:
                 self._forget_draft()
             then()
-            if afterwards:
+            if pending_moves:
                 self.session.notify("")
-            for act in afterwards:
+            for act in pending_moves:
                 act()
 
-        def refused(error: BaseException) -> None:
-            self._hold(False)
-            self._afterwards = []
+        def on_error(error: BaseException) -> None:
+            self._set_busy(False)
+            self._pending_moves = []
             if not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
-        if not self.jobs.start(words, task, done, refused):
+        if not self.jobs.start(name, task, on_result, on_error):
             return False
-        self._hold(True)
+        self._set_busy(True)
         return True
 
     def _signed(self) -> bool:
@@ -339,40 +347,40 @@ class ReviewController:
     def _unseen(self) -> bool:
         """Whether another window decided on the study since, which may not be signed; notifies."""
         analysis = self.session.state.analysis
-        unseen = analysis is not None and self._reads.decided_elsewhere(analysis)
+        unseen = analysis is not None and self._read_controller.decided_elsewhere(analysis)
         if unseen:
-            self.session.decline(_UNSEEN)
+            self.session.decline(_DECIDED_ELSEWHERE)
         return unseen
 
-    def _waits(self) -> bool:
+    def _is_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
         if not self.measuring() and self.answering():
             self.session.decline(ANSWERED)
             return True
-        return self._settling
+        return self._changing
 
     def measuring(self) -> bool:
         """Whether an outline is being measured; notifies if so."""
-        if self._settling:
+        if self._changing:
             self.session.decline(_MEASURED)
-        return self._settling
+        return self._changing
 
-    def once_measured(self, go: Callable[[], object]) -> None:
+    def once_measured(self, move: Callable[[], object]) -> None:
         """Go to another candidate when the outline that is being measured is stored.
 
         If that were refused, the next decision would be on the candidate that the reader left.
         """
-        self._afterwards.append(go)
-        self.session.notify(_GOES)
+        self._pending_moves.append(move)
+        self.session.notify(_SHOWN_AFTERWARDS)
 
-    def _hold(self, held: bool) -> None:
-        self._settling = held
+    def _set_busy(self, held: bool) -> None:
+        self._changing = held
         self.editor.lock(held)
 
     @property
     def busy(self) -> bool:
         """Whether outlines are being changed in a thread."""
-        return self._settling
+        return self._changing
 
     def _keep_draft(self, draft: OutlineDraft) -> None:
         """Store the draft after each stroke, so that a crash loses none."""
@@ -380,9 +388,9 @@ class ReviewController:
         if analysis is None:
             return
         try:
-            drafts.write_draft(analysis, draft, self._reads.decision_owner())
-        except LesionLensError as refusal:
-            self.session.refused(replace(problem_of(refusal), cause=SAVING))
+            drafts.write_draft(analysis, draft, self._read_controller.decision_owner())
+        except LesionLensError as error:
+            self.session.refused(replace(problem_of(error), cause=SAVING))
         else:
             self.session.clear_problem(SAVING)
 
@@ -391,9 +399,9 @@ class ReviewController:
         analysis = self.session.state.analysis
         self.session.end_edit()
         if analysis is not None:
-            self.session.offer(drafts.read_draft(analysis, self._reads.decision_owner()))
+            self.session.offer(drafts.read_draft(analysis, self._read_controller.decision_owner()))
         self.session.decline(_DELETED)
 
     def _forget_draft(self) -> None:
         if self.session.state.analysis is not None:
-            drafts.delete_draft(self.session.state.analysis, self._reads.decision_owner())
+            drafts.delete_draft(self.session.state.analysis, self._read_controller.decision_owner())

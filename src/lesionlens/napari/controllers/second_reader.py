@@ -36,10 +36,12 @@ from lesionlens.results.review.reopen import reopen_folder, result_folder
 
 InSight = Callable[[Plane, NDArray[np.float64]], bool]
 
-_NONE = "There is no second result yet: open one with the menu entry Second result of this study."
-_READING = "read the second result"
-_SAME = "Both results agree: no part is outlined in only one of them."
-_THIN = "No part is listed, but the outlines differ: {}."
+_NO_SECOND_RESULT = (
+    "There is no second result yet: open one with the menu entry Second result of this study."
+)
+_READ_STAGE = "read the second result"
+_AGREE = "Both results agree: no part is outlined in only one of them."
+_SMALL_DIFFERENCES = "No part is listed, but the outlines differ: {}."
 
 
 class SecondReader:
@@ -61,51 +63,55 @@ class SecondReader:
         self._session, self._review, self._jobs = session, review_controller, jobs
         self._views = views
         self._number = 0
-        self._shown: Point | None = None
-        """Position of the disagreement that was gone to, RAS+ mm; its number may change."""
-        self._compared: Analysis | None = None
+        self._visited_mm: Point | None = None
+        """Position of the last visited disagreement, RAS+ mm; its number may change."""
+        self._compared_analysis: Analysis | None = None
         self.in_sight: InSight = lambda *_: True
         """Returns whether a view shows any of some points, (N, 3) RAS+ mm, of a plane's slice."""
 
     def open(self, path: Path) -> bool:
         """Show another result of the open study beside it; accepts what `reopen_folder` does."""
-        first = self._session.state.analysis
-        if first is None:
+        analysis = self._session.state.analysis
+        if analysis is None:
             self._session.decline("Analyse the study, or reopen a result of it, first.")
             return False
 
         def task(context: RunContext) -> SecondResult:
-            context.progress(_READING, 0.0)
-            found = reopen_folder(path, first.study, first.prepared)
-            context.check(_READING)
-            second = SecondResult.of(_whose(found, path), applied(found), first)
-            context.check(_READING)
+            context.progress(_READ_STAGE, 0.0)
+            reopened = reopen_folder(path, analysis.study, analysis.prepared)
+            context.check(_READ_STAGE)
+            second = SecondResult.of(_result_name(reopened, path), applied(reopened), analysis)
+            context.check(_READ_STAGE)
             return second
 
-        def done(second: SecondResult) -> str | None:
-            if self._session.state.study is not first.study:
+        def on_result(second: SecondResult) -> str | None:
+            if self._session.state.study is not analysis.study:
                 return "The second result was discarded: another study is open."
-            self._number, self._shown, self._compared = 0, None, first
+            self._number, self._visited_mm, self._compared_analysis = 0, None, analysis
             self._session.take_second(second)
             self.follow()
-            many = len(second.agreement.disagreements)
-            return f"{many} disagreements: F7 goes through them, F8 adopts the other outline."
+            count = len(second.agreement.disagreements)
+            return f"{count} disagreements: F7 goes through them, F8 adopts the other outline."
 
-        return self._jobs.start("Reading a second result", task, done)
+        return self._jobs.start("Reading a second result", task, on_result)
 
     def close(self) -> None:
         """Close the second result."""
         if self._session.state.second is None:
-            self._session.decline(_NONE)
+            self._session.decline(_NO_SECOND_RESULT)
         else:
             self._session.take_second(None)
 
     def follow(self) -> None:
         """Compare again after a change of the open result."""
         state = self._session.state
-        if state.second is None or state.analysis is None or state.analysis is self._compared:
+        if (
+            state.second is None
+            or state.analysis is None
+            or state.analysis is self._compared_analysis
+        ):
             return
-        self._compared = state.analysis
+        self._compared_analysis = state.analysis
         self._session.take_second(state.second.against(state.analysis))
 
     def step(self, by: int) -> None:
@@ -113,12 +119,12 @@ class SecondReader:
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
         if not parts:
-            thin = "" if second is None else thin_words(second.agreement)
-            same = _THIN.format(thin) if thin else _SAME
-            self._session.decline(_NONE if second is None else same)
+            differences = "" if second is None else thin_words(second.agreement)
+            message = _SMALL_DIFFERENCES.format(differences) if differences else _AGREE
+            self._session.decline(_NO_SECOND_RESULT if second is None else message)
             return
-        last = 0 if by > 0 and not self._number else self._number
-        self._number = (last + by - 1) % len(parts) + 1
+        previous = 0 if by > 0 and not self._number else self._number
+        self._number = (previous + by - 1) % len(parts) + 1
         part = parts[self._number - 1]
         self._session.notify(f"Disagreement {self._show(part)}. F8 adopts it.")
 
@@ -126,7 +132,7 @@ class SecondReader:
         """Go to a disagreement; return its number and description."""
         second = self._session.state.second
         count = 0 if second is None else len(second.agreement.disagreements)
-        self._shown = part.point_mm
+        self._visited_mm = part.point_mm
         self._session.show_contours()
         self._views.go_to_point(part.point_mm)
         return f"{part.number} of {count}: {disagreement_words(part)}"
@@ -135,59 +141,61 @@ class SecondReader:
         """Go to the disagreement at a point (RAS+ mm)."""
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
-        found = next((part for part in parts if part.point_mm == point_mm), None)
-        if found is not None:
-            self._number = found.number - 1
+        visited = next((part for part in parts if part.point_mm == point_mm), None)
+        if visited is not None:
+            self._number = visited.number - 1
             self.step(1)
 
     def take(self) -> bool:
         """Adopt the second result at the disagreement in view.
 
-        It is the one at the crosshair of linked views, else the one that was gone to. If the views
-        have left that one, they go to it again, and nothing is adopted yet.
+        It is the one at the crosshair of linked views, else the last visited one. If the views have
+        moved away from it, they return to it, and nothing is adopted yet.
         """
-        return self._review.after_edit(self._take)
+        return self._review.after_edit(self._adopt)
 
-    def _meant(self) -> Disagreement | None:
-        """Return the disagreement at the crosshair of linked views, else the one gone to."""
+    def _selected_part(self) -> Disagreement | None:
+        """Return the disagreement at the crosshair of linked views, else the last visited one."""
         state = self._session.state
         if state.second is None or state.analysis is None:
             return None
-        found = state.second.agreement
+        agreement = state.second.agreement
         if state.choices.views.layout is not Layout.SINGLE:
             grid = state.analysis.volumes.labels.grid
             voxel = grid.nearest_voxel(self._views.viewpoint.now.point_mm, clip=True)
-            number = int(found.parts[tuple(voxel)])
+            number = int(agreement.parts[tuple(voxel)])
             if number:
-                return found.disagreements[number - 1]
-        return next((one for one in found.disagreements if one.point_mm == self._shown), None)
+                return agreement.disagreements[number - 1]
+        return next(
+            (part for part in agreement.disagreements if part.point_mm == self._visited_mm), None
+        )
 
-    def _take(self) -> bool:
+    def _adopt(self) -> bool:
         state = self._session.state
         second, analysis = state.second, state.analysis
-        part = self._meant()
+        part = self._selected_part()
         if second is None or analysis is None or part is None:
             self._session.decline("Go to a disagreement first (F7).")
             return False
-        here = self._views.viewpoint.now.point_mm
-        if not seen_at(state, second.agreement, part, here, self.in_sight):
+        crosshair_mm = self._views.viewpoint.now.point_mm
+        if not is_visible_at(state, second.agreement, part, crosshair_mm, self.in_sight):
             self._session.decline(f"It was out of view. {self._show(part)}. F8 adopts it now.")
             return False
         if state.choices.overlay is Overlay.OFF:
             self._session.decline("The outlines are not shown: press T, look at both, then F8.")
             return False
         inside = second.agreement.parts == part.number
-        candidate = _owner(analysis, part, inside)
-        open_to = (0, 0 if candidate is None else candidate.id)
-        inside &= np.isin(analysis.findings.components, open_to)
-        taken_ml = analysis.volumes.labels.grid.volume_ml(inside)
+        candidate = _candidate_of(analysis, part, inside)
+        writable_ids = (0, 0 if candidate is None else candidate.id)
+        inside &= np.isin(analysis.findings.components, writable_ids)
+        adopted_ml = analysis.volumes.labels.grid.volume_ml(inside)
         reader = self._review.reader
         uid = new_tracking_uid() if candidate is None else candidate.tracking_uid
-        reason = f"{millilitres(taken_ml)} ml as in {second.name}"
+        reason = f"{millilitres(adopted_ml)} ml as in {second.name}"
         if candidate is not None:
             reason = self._session.reason_with(candidate, reason)
 
-        def make(log: ReviewLog) -> None:
+        def record(log: ReviewLog) -> None:
             outline = additions.with_part(analysis, uid, inside, second.labels)
             if candidate is None:
                 log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=reason)
@@ -196,45 +204,50 @@ class SecondReader:
 
         def then() -> None:
             self._number = part.number - 1  # the next disagreement now has this number
-            self._session.notify(f"{millilitres(taken_ml)} ml adopted; U undoes that.")
+            self._session.notify(f"{millilitres(adopted_ml)} ml adopted; U undoes that.")
 
-        return self._review.change("Adopting an outline", make, then)
+        return self._review.change("Adopting an outline", record, then)
 
 
-def seen_at(
-    state: State, found: Agreement, part: Disagreement, point_mm: Point, in_sight: InSight
+def is_visible_at(
+    state: State, agreement: Agreement, part: Disagreement, point_mm: Point, in_sight: InSight
 ) -> bool:
     """Whether a slice through a point (RAS+ mm), as the views show it, cuts a disagreement."""
     analysis, choices = state.analysis, state.choices
     if analysis is None:
         return False
-    parts, frame = Picture.of(found.parts, analysis.volumes.labels.grid), frame_of(state)
+    parts, frame = Picture.of(agreement.parts, analysis.volumes.labels.grid), frame_of(state)
     planes = {tile.plane for tile in tiles_of(state, choices.views.layout)} or {choices.plane}
     for plane in planes:
         depth = float(frame.depth(plane, point_mm))
         cut = parts.cut(frame, plane, parts.number_at(frame, plane, depth), nearest=True)
-        there = np.argwhere(cut.data == part.number).astype(np.float64)
-        if len(there) and in_sight(plane, frame.in_patient(plane, on_screen(there, cut), depth)):
+        positions = np.argwhere(cut.data == part.number).astype(np.float64)
+        if len(positions) and in_sight(
+            plane, frame.in_patient(plane, on_screen(positions, cut), depth)
+        ):
             return True
     return False
 
 
-def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | None:
+def _candidate_of(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | None:
     """Return the candidate that contains most of a part, else one that it touches, or None.
 
-    What only the second result outlines may lie in rejected candidates.
+    A part that only the second result outlines may lie in rejected candidates.
     """
     components = analysis.findings.components
-    within = part.by_first or 2 * np.count_nonzero(components[inside]) > np.count_nonzero(inside)
-    around = inside if within else ndimage.binary_dilation(inside)
-    numbers = components[around & (components > 0)]
-    if not numbers.size:
+    overlap = np.count_nonzero(components[inside])
+    is_contained = part.by_first or 2 * overlap > np.count_nonzero(inside)
+    region = inside if is_contained else ndimage.binary_dilation(inside)
+    ids = components[region & (components > 0)]
+    if not ids.size:
         return None
-    number = int(np.bincount(numbers).argmax())
-    return next(c for c in analysis.findings.candidates if c.id == number)
+    candidate_id = int(np.bincount(ids).argmax())
+    return next(
+        candidate for candidate in analysis.findings.candidates if candidate.id == candidate_id
+    )
 
 
-def _whose(found: Analysis, path: Path) -> str:
+def _result_name(analysis: Analysis, path: Path) -> str:
     """Return the readers of a result, else the name of its folder."""
-    readers = dict.fromkeys(event.reader for event in found.review.events if event.reader)
+    readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
     return ", ".join(readers) or result_folder(path).name

@@ -13,8 +13,8 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import keep_reader
 
-_CHANGED = "Another study is open now: nothing was signed."
-_NOT_THIS = "The result has changed while you were asked: nothing was signed. Sign again."
+_STUDY_CHANGED = "Another study is open now: nothing was signed."
+_RESULT_CHANGED = "The result has changed while you were asked: nothing was signed. Sign again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Signature:
     """Content of the dialog for signing or withdrawing."""
 
     identity: StudyIdentity
-    what: str
+    statement: str
+    """What is signed or withdrawn."""
     reader: str = ""
     """Reader's name; empty if unnamed."""
     withdrawn: bool = False
@@ -49,12 +50,12 @@ class SignActs(MarkActs):
         self.leave_for(self._ask_to_sign)
 
     def _ask_to_sign(self) -> bool:
-        study, what = self.session.state.study, self._what_is_signed()
-        if study is None or not what:
+        study, statement = self.session.state.study, self._what_is_signed()
+        if study is None or not statement:
             return False
         reader = self.read_controller.reader or ""
-        asked = Signature(self.session.state.identity, what, reader)
-        self.ask_signature(asked, lambda name: self._sign(study, what, name))
+        signature = Signature(self.session.state.identity, statement, reader)
+        self.ask_signature(signature, lambda name: self._sign(study, statement, name))
         return True
 
     def _what_is_signed(self) -> str:
@@ -63,14 +64,14 @@ class SignActs(MarkActs):
             return what_is_signed(self.read_controller)
         return self.review_controller.what_is_signed()
 
-    def _sign(self, study: Study, what: str, reader: str) -> None:
+    def _sign(self, study: Study, statement: str, reader: str) -> None:
         if self.session.state.study is not study:
-            self.session.decline(_CHANGED)
+            self.session.decline(_STUDY_CHANGED)
             return
-        now = self._what_is_signed()
-        if now != what:
-            if now:
-                self.session.decline(_NOT_THIS)
+        current_statement = self._what_is_signed()
+        if current_statement != statement:
+            if current_statement:
+                self.session.decline(_RESULT_CHANGED)
             return
         if not self.read_controller.reader:
             keep_reader(reader)
@@ -78,11 +79,11 @@ class SignActs(MarkActs):
         if self.worklist is not None:
             self.worklist.name_reader(reader)
         if not self.read_controller.closed:
-            self.review_controller.sign(what, reader)
+            self.review_controller.sign(statement, reader)
             return
-        opened = self.read_controller.sign_unaided()
-        if opened is not None:
-            self.show_result(*opened)
+        withheld = self.read_controller.sign_unaided()
+        if withheld is not None:
+            self.show_result(*withheld)
 
     def withdraw(self) -> None:
         """Ask for a reason, then withdraw the signature."""

@@ -16,11 +16,11 @@ def read_units() -> Any:
     return UnitRegistry(on_redefinition="raise")
 
 
-def install_units(read: Any) -> None:
+def install_units(units: Any) -> None:
     """Install loaded units for napari unless it has loaded its own; main thread only."""
     from pint import application_registry  # noqa: PLC0415
     from pint.registry import LazyRegistry  # noqa: PLC0415
 
-    known: Any = application_registry
-    if type(known.get()) is LazyRegistry:  # no units of another registry are in use
-        known.set(read)
+    registry: Any = application_registry
+    if type(registry.get()) is LazyRegistry:  # no units of another registry are in use
+        registry.set(units)

@@ -1,7 +1,7 @@
-"""Whose read it is that a reader without a name began in an earlier session.
+"""Ask for the owner of a read that an unnamed reader began in an earlier session.
 
-Two readers without a name would become one in the log. Until the reader has said whose the earlier
-decisions are, none of them is shown and a result is withheld.
+Two unnamed readers cannot be told apart in the log. Until the owner is known, no earlier decision
+is shown and results are withheld.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class ReadOwner:
 
     reader: str
     """Name of the reader; not empty."""
-    mine: bool
-    """Whether the earlier read is theirs."""
+    owns_read: bool
+    """Whether the earlier read is this reader's."""
 
 
 AskReadOwner = Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
@@ -44,7 +44,7 @@ class UnnamedReadActs(MarkActs):
 
     def watch_unnamed_reads(self) -> None:
         """Ask whenever a study is opened that an unnamed reader read in an earlier session."""
-        self._show_then: Callable[[ReadOwner | None], object] | None = None
+        self._after_answer: Callable[[ReadOwner | None], object] | None = None
         self.read_controller.unnamed_found.connect(self._ask)
 
     def _ask(self, time: str) -> None:
@@ -52,70 +52,70 @@ class UnnamedReadActs(MarkActs):
         if study is None:
             return
         identity = self.session.state.identity
-        self.ask_owner(identity, time, lambda owner: self._settle(study, owner))
+        self.ask_owner(identity, time, lambda owner: self._apply_answer(study, owner))
 
-    def withheld(self, analysis: Analysis, again: Callable[[], object]) -> bool:
+    def withheld(self, analysis: Analysis, retry: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""
-        if not self.read_controller.asking:
+        if not self.read_controller.asking_owner:
             return False
 
         def then(owner: ReadOwner | None) -> None:
-            _hand_over(analysis, owner)
-            again()
+            _assign_draft(analysis, owner)
+            retry()
 
-        self._show_then = then
+        self._after_answer = then
         return True
 
     def asked_for_owner(
         self,
         analysis: Analysis,
-        found: Review,
+        logged: Review,
         show: Callable[[], object],
-        again: Callable[[], object],
+        retry: Callable[[], object],
     ) -> bool:
-        """Ask whose the decisions are that were found in the log; False if that is known.
+        """Ask for the owner of decisions found in the log; False if the owner is known.
 
         Parameters
         ----------
-        analysis, found
+        analysis, logged
             The result to show, and its decisions in the log.
-        show, again : callable
-            Show the result with these decisions, or with those of the reader who is named then.
+        show, retry : callable
+            Show the result with these decisions, or again with those of the named reader.
         """
-        if not self.read_controller.of_another_session(analysis, found):
+        if not self.read_controller.of_another_session(analysis, logged):
             return False
 
         def then(owner: ReadOwner | None) -> None:
-            _hand_over(analysis, owner)
-            if owner is None or owner.mine:
+            _assign_draft(analysis, owner)
+            if owner is None or owner.owns_read:
                 show()
             else:
-                again()
+                retry()
 
-        self._show_then = then
-        self.read_controller.ask_owner(found.events[-1].time)
+        self._after_answer = then
+        self.read_controller.ask_owner(logged.events[-1].time)
         return True
 
-    def _settle(self, study: Study, owner: ReadOwner | None) -> None:
-        show, self._show_then = self._show_then, None
+    def _apply_answer(self, study: Study, owner: ReadOwner | None) -> None:
+        after_answer, self._after_answer = self._after_answer, None
         if self.session.state.study is not study:
             return
         if owner is not None:
             keep_reader(owner.reader)
             if self.worklist is not None:
                 self.worklist.name_reader(owner.reader)
-        self.read_controller.settle(
-            None if owner is None else owner.reader, mine=owner is None or owner.mine
+        self.read_controller.assign_owner(
+            None if owner is None else owner.reader, owns_read=owner is None or owner.owns_read
         )
-        if show is not None:
-            show(owner)
-        if owner is not None and owner.mine:
-            self.read_controller.take_over()
+        if after_answer is not None:
+            after_answer(owner)
+        if owner is not None and owner.owns_read:
+            self.read_controller.store_shown()
         if owner is not None:
-            self.session.notify((_CONTINUES if owner.mine else _OWN).format(owner.reader))
+            self.session.notify((_CONTINUES if owner.owns_read else _OWN).format(owner.reader))
 
 
-def _hand_over(analysis: Analysis, owner: ReadOwner | None) -> None:
+def _assign_draft(analysis: Analysis, owner: ReadOwner | None) -> None:
     """Assign interrupted strokes to the reader who continues the read."""
-    if owner is not None and owner.mine:
+    if owner is not None and owner.owns_read:
         drafts.assign_draft(analysis, owner.reader)

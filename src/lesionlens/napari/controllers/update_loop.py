@@ -28,7 +28,7 @@ class UpdateLoop:
         Takes the study shown before; chooses the views of a new study.
     paint, finish : callable
         Paint layers and views; then the panel, and start the jobs that the view model requires.
-    take : callable
+    handle : callable
         Takes an event once everything is painted.
     """
 
@@ -39,12 +39,12 @@ class UpdateLoop:
         hang: Callable[[Study | None], object],
         paint: Paint,
         finish: Paint,
-        take: Callable[[Event], object],
+        handle: Callable[[Event], object],
     ) -> None:
         self._session, self._editor = session, editor
-        self._hang, self._paint, self._finish, self._take = hang, paint, finish, take
-        self._state, self._model = session.state, ViewModel()
-        self._waiting: list[Event] = []
+        self._hang, self._paint, self._finish, self._handle = hang, paint, finish, handle
+        self._state, self._view_model = session.state, ViewModel()
+        self._pending_events: list[Event] = []
         self._painting = False
         session.changed.connect(self._on_changed)
         session.happened.connect(self._on_happened)
@@ -64,22 +64,22 @@ class UpdateLoop:
                 self._update()
         finally:
             self._painting = False
-        while self._waiting:
-            self._take(self._waiting.pop(0))
+        while self._pending_events:
+            self._handle(self._pending_events.pop(0))
 
     def _update(self) -> None:
         old, self._state = self._state, self._session.state
-        before, new = self._model, self._state
+        before, new = self._view_model, self._state
         if only_progress_differs(old, new):
-            self._model = before.at(new.activity)
+            self._view_model = before.at(new.activity)
         else:
-            self._model = view_model_of(new, self._session.aside)
-        self._paint(before, self._model)
+            self._view_model = view_model_of(new, self._session.aside)
+        self._paint(before, self._view_model)
         self._editor.apply(old, new)
-        self._finish(before, self._model)
+        self._finish(before, self._view_model)
 
     def _on_happened(self, event: Event) -> None:
         if self._painting:
-            self._waiting.append(event)
+            self._pending_events.append(event)
         else:
-            self._take(event)
+            self._handle(event)

@@ -19,7 +19,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.expected_read import ExpectedRead
-from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
+from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopen_result
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent
@@ -49,8 +49,8 @@ _NO_RESULT = (
 )
 _OPENING = "opening a row"
 """Cause of a refusal that ends as soon as a row may be opened."""
-_FREED_MS = 900
-"""After this time the memory of the study before is free, so that a third one can be read."""
+_MEMORY_RELEASE_MS = 900
+"""Delay until the memory of the previous study is free, so that a third one can be read."""
 
 
 class WorklistController:
@@ -72,15 +72,15 @@ class WorklistController:
         self.session, self.actions, self._show = session, actions, show
         self.jobs = Jobs(session, parent)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
-        self._next: tuple[str, Future[OpenedStudy]] | None = None
+        self._prefetched: tuple[str, Future[OpenedStudy]] | None = None
         self._opening: WorklistRow | None = None
-        self._shown: tuple[Study, WorklistRow] | None = None
-        self._wanted: WorklistRow | None = None
-        self._towards = 0
-        self._passed: tuple[WorklistRow, int] | None = None
-        """A study that could not be opened, and the step that led there: the next goes past it."""
-        self._without_result: Study | None = None
-        """Study whose new result was cancelled or is unreadable, so that it is not tried again."""
+        self._current: tuple[Study, WorklistRow] | None = None
+        self._requested: WorklistRow | None = None
+        self._step = 0
+        self._refused: tuple[WorklistRow, int] | None = None
+        """Row that could not be opened, and the step that led to it; the next step skips it."""
+        self._unreadable_study: Study | None = None
+        """Study whose new result was cancelled or is unreadable; it is not opened again."""
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
@@ -91,15 +91,15 @@ class WorklistController:
 
     def _on_study(self, old: State, new: State) -> None:
         """Update the open study of the list; nothing is read in advance during an analysis."""
-        before, now = old.analysing, new.analysing
-        if now and not before and self._next is not None:
-            self._next[1].cancel()
-            self._next = None  # the analysis needs its memory
-        elif before and not now:
-            when_idle(self.read_next, _FREED_MS)
+        was_analysing, is_analysing = old.analysing, new.analysing
+        if is_analysing and not was_analysing and self._prefetched is not None:
+            self._prefetched[1].cancel()
+            self._prefetched = None  # the analysis needs its memory
+        elif was_analysing and not is_analysing:
+            when_idle(self.read_next, _MEMORY_RELEASE_MS)
         if new.study is not old.study:
-            ours = self._shown is not None and self._shown[0] is new.study
-            self.session.at(self._shown[1] if ours and self._shown is not None else None)
+            is_listed = self._current is not None and self._current[0] is new.study
+            self.session.at(self._current[1] if is_listed and self._current is not None else None)
 
     def release(self) -> None:
         """Close the list; the analysis ahead ends after its current step."""
@@ -107,7 +107,7 @@ class WorklistController:
         self.stop_ahead()
         self.jobs.abandon()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._next = None
+        self._prefetched = None
         self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
@@ -117,16 +117,16 @@ class WorklistController:
         """Close the study opened from the list while its read can still be stored.
 
         A study of the same name in another list is a different study. Returns whether an outline is
-        still being kept, so that the read closes the list's database when it ends.
+        still being stored; the list's database is then closed at the end of the read.
         """
-        self._next = self._shown = self._passed = None
-        database, reads = self.session.database, self.actions.read_controller
-        if database is None or not reads.reads_in(database):
+        self._prefetched = self._current = self._refused = None
+        database, read_controller = self.session.database, self.actions.read_controller
+        if database is None or not read_controller.reads_in(database):
             return False
         self.actions.close()
-        if going_on := reads.reads_in(database):
-            reads.closed_list = database
-        return going_on
+        if still_reading := read_controller.reads_in(database):
+            read_controller.closed_list = database
+        return still_reading
 
     # --- the list -------------------------------------------------------------------------
 
@@ -146,9 +146,9 @@ class WorklistController:
 
     def open_last(self) -> None:
         """Open the list of the last session, unless a list is open."""
-        last = recent.recall(recent.LISTS)
-        if last and self.session.state.folder is None:
-            self.open(last[0])
+        recent_lists = recent.recall(recent.LISTS)
+        if recent_lists and self.session.state.folder is None:
+            self.open(recent_lists[0])
 
     def _open(self, folder: Path) -> bool:
         if self._opening is not None:
@@ -159,8 +159,8 @@ class WorklistController:
             self.session.open(
                 folder, preferences.reader_name or "", unaided_first=preferences.unaided_first
             )
-        except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
+        except LesionLensError as error:
+            self.session.failed(problem_of(error))
             return False
         self._poll.start()
         recent.remember(recent.LISTS, folder)
@@ -168,78 +168,80 @@ class WorklistController:
 
     def scan(self, source: Path, folder: Path) -> bool:
         """Create or extend a list from a folder, BIDS dataset or CSV, and open it."""
-        return self._list(folder, lambda database: extend(database, studies_at(source, folder)))
+        return self._extend_list(
+            folder, lambda database: extend(database, studies_at(source, folder))
+        )
 
     def list_archived(self, studies: tuple[FoundStudy, ...], archive: Server, folder: Path) -> bool:
         """Create or extend a list from studies of an archive; nothing is fetched yet."""
 
         def add(database: WorklistDatabase) -> int:
-            new = extend(database, map(archived, studies))
+            added_count = extend(database, map(archived, studies))
             database.write_note(ARCHIVE, archive.note())
-            return new
+            return added_count
 
-        return self._list(folder, add)
+        return self._extend_list(folder, add)
 
-    def write_tables(self, out: Path) -> bool:
+    def write_tables(self, target: Path) -> bool:
         """Write the tables of all reads of this list into a folder."""
         folder = self.session.state.folder
         if folder is None:
             return False
 
         def task(context: RunContext) -> WrittenTables:
-            return tables_of(folder, out, context=context)
+            return tables_of(folder, target, context=context)
 
-        def done(written: WrittenTables) -> str:
-            names = f"{written.reads.name} and {written.marks.name}"
-            return f"{written.progress_text}. {names} in {out.name}."
+        def on_result(tables: WrittenTables) -> str:
+            names = f"{tables.reads.name} and {tables.marks.name}"
+            return f"{tables.progress_text}. {names} in {target.name}."
 
-        return self.jobs.start("Writing the tables", task, done)
+        return self.jobs.start("Writing the tables", task, on_result)
 
-    def _list(self, folder: Path, add: Callable[[WorklistDatabase], int]) -> bool:
+    def _extend_list(self, folder: Path, add: Callable[[WorklistDatabase], int]) -> bool:
         def task(context: RunContext) -> int:
             database = open_worklist_database(folder)
             try:
-                new = add(database)
+                added_count = add(database)
                 describe_all(database, context=context)
             finally:
                 database.close()
-            return new
+            return added_count
 
-        def done(new: int) -> str | None:
-            return f"{new} new studies." if self.open(folder) else None
+        def on_result(added_count: int) -> str | None:
+            return f"{added_count} new studies." if self.open(folder) else None
 
-        return self.jobs.start("Scanning the studies", task, done)
+        return self.jobs.start("Scanning the studies", task, on_result)
 
     # --- from study to study --------------------------------------------------------------
 
     def step(self, by: int) -> bool:
-        """Open the study that many rows further on."""
-        going = self._wanted or self._opening or self._refused_on_the_way(by)
-        row = self.session.neighbour(by, None if going is None else going.key)
+        """Open the study that is `by` rows after the open one, before it if negative."""
+        origin = self._requested or self._opening or self._refused_row(by)
+        row = self.session.neighbour(by, None if origin is None else origin.key)
         if row is None:
             end = "last" if by > 0 else "first"
             self.actions.session.decline(f"This is the {end} study of the filtered list.")
             return False
-        return self.open_row(row, towards=by)
+        return self.open_row(row, step=by)
 
-    def _refused_on_the_way(self, by: int) -> WorklistRow | None:
-        """Return the listed study that was refused by a step the same way, or None."""
-        if self._passed is None or self._passed[1] * by <= 0:
+    def _refused_row(self, by: int) -> WorklistRow | None:
+        """Return the row refused by the last step if this one has the same direction, or None."""
+        if self._refused is None or self._refused[1] * by <= 0:
             return None
-        key = self._passed[0].key
+        key = self._refused[0].key
         return next((row for row in self.session.state.rows if row.key == key), None)
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
         self.session.name_reader(reader)
 
-    def open_row(self, row: WorklistRow, towards: int = 0) -> bool:
+    def open_row(self, row: WorklistRow, step: int = 0) -> bool:
         """Open the study of a row, and its result if there is one; unfinished work is stored first.
 
-        The open study is set aside at once. `towards` is the step that led to the row, 0 for a
+        The open study is set aside at once. `step` is the step that led to the row, 0 for a
         row that was chosen.
         """
-        self._towards = towards
+        self._step = step
         return self.actions.leave_study(lambda: self._open_row(row))
 
     def _open_row(self, row: WorklistRow) -> bool:
@@ -248,56 +250,56 @@ class WorklistController:
         preferences = read_preferences()
         self.session.read_as(preferences.reader_name or "", unaided_first=preferences.unaided_first)
         if self._opening is not None:
-            self._wanted = row
+            self._requested = row
             self.session.choose(row)
             self.actions.session.set_aside()
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
-            self.actions.session.decline(self.actions.jobs.why_busy)
+            self.actions.session.decline(self.actions.jobs.busy_reason)
             return False
 
         self._opening = row
         self.session.choose(row)
         self.actions.session.set_aside()
-        words = f"Opening {row.entry.name}"
+        name = f"Opening {row.entry.name}"
         return self.actions.jobs.start(
-            words,
-            self._reader_of(row),
+            name,
+            self._read_task(row),
             partial(self._show_result, row),
             self._refuse,
-            partial(self._show_pictures, row),
+            partial(self._show_images, row),
         )
 
-    def _show_pictures(self, row: WorklistRow, found: OpenedStudy) -> None:
+    def _show_images(self, row: WorklistRow, opened: OpenedStudy) -> None:
         """Show the images while the result is read, unless another study was requested."""
-        if self._wanted is None:
-            self._show_opened(row, found)
+        if self._requested is None:
+            self._show_opened(row, opened)
 
-    def _show_result(self, row: WorklistRow, found: OpenedStudy) -> None:
-        if self._open_wanted():
+    def _show_result(self, row: WorklistRow, opened: OpenedStudy) -> None:
+        if self._open_requested():
             return
-        if self._shown is None or self._shown[0] is not found.study:
-            self._show_opened(row, found)
-        if found.result is not None and self.actions.session.state.study is found.study:
-            self.actions.show_result(found.result, found.overlays)
-        elif found.result is None and self._was_analysed(row):
+        if self._current is None or self._current[0] is not opened.study:
+            self._show_opened(row, opened)
+        if opened.result is not None and self.actions.session.state.study is opened.study:
+            self.actions.show_result(opened.result, opened.overlays)
+        elif opened.result is None and self._was_analysed(row):
             self.actions.session.decline(_NO_RESULT.format(row.entry.name))
         self.session.analyse_from(row)
-        when_idle(self.read_next, _FREED_MS)
+        when_idle(self.read_next, _MEMORY_RELEASE_MS)
 
     def _was_analysed(self, row: WorklistRow) -> bool:
-        """Whether the list has an outcome of a study, also where the reader must not see it yet."""
-        listed = None if self.session.database is None else self.session.database.entry(row.key[0])
-        return listed is not None and listed.candidates is not None
+        """Whether the list has an outcome of a study, even if it is hidden from the reader."""
+        entry = None if self.session.database is None else self.session.database.entry(row.key[0])
+        return entry is not None and entry.candidates is not None
 
     def _refuse(self, error: BaseException) -> None:
-        refused = self._opening
-        if self._open_wanted():
+        refused_row = self._opening
+        if self._open_requested():
             return
         self.actions.session.bring_back()  # if no image was shown
         if not isinstance(error, CancelledError):
-            self._passed = None if refused is None else (refused, self._towards)
+            self._refused = None if refused_row is None else (refused_row, self._step)
             self.actions.session.failed(problem_of(error))
 
     def _may_open(self, row: WorklistRow) -> bool:
@@ -305,67 +307,67 @@ class WorklistController:
             return False
         try:
             self.session.check(row)
-        except LesionLensError as refusal:
-            self._passed = (row, self._towards)
-            self.session.failed(replace(problem_of(refusal), cause=_OPENING))
+        except LesionLensError as error:
+            self._refused = (row, self._step)
+            self.session.failed(replace(problem_of(error), cause=_OPENING))
             return False
         self.session.clear_problem(_OPENING)
         return True
 
-    def _reader_of(self, row: WorklistRow) -> Callable[[RunContext], OpenedStudy]:
-        """Return the task that reads a study, or takes it if it was read in advance."""
+    def _read_task(self, row: WorklistRow) -> Callable[[RunContext], OpenedStudy]:
+        """Return the task that reads a study, or returns it if it was read in advance."""
         entry, result = row.entry, self._result_of(row)
         options = read_preferences().preparation
-        before, self._next = self._next, None
-        ready = before[1] if before is not None and before[0] == entry.name else None
+        prefetched, self._prefetched = self._prefetched, None
+        future = prefetched[1] if prefetched is not None and prefetched[0] == entry.name else None
 
         def task(context: RunContext) -> OpenedStudy:
-            if ready is not None:
+            if future is not None:
                 with contextlib.suppress(LesionLensError):
-                    found = ready.result()
-                    if found.result is not None or not is_result(result):
-                        return found
-            return read_entry(entry, result, options, context, self.actions.jobs.hand_over)
+                    opened = future.result()
+                    if opened.result is not None or not is_result(result):
+                        return opened
+            return read_entry(entry, result, options, context, self.actions.jobs.emit_partial)
 
         return task
 
-    def _show_opened(self, row: WorklistRow, found: OpenedStudy) -> None:
+    def _show_opened(self, row: WorklistRow, opened: OpenedStudy) -> None:
         database = self.session.database
         if database is None:
             return
-        first = self.session.unaided_first and not row.session
+        unaided_first = self.session.unaided_first and not row.session
         self.actions.read_controller.expect(
-            ExpectedRead(database, self.session.key_of(row), first, self.session.rated)
+            ExpectedRead(database, self.session.key_of(row), unaided_first, self.session.rated)
         )
-        self._shown, self._passed = (found.study, row), None
+        self._current, self._refused = (opened.study, row), None
         entry = row.entry
-        listed = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
-        self.actions.session.open(found.study, Request((found.place,)), listed)
-        for layer in found.layers:
+        identity = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
+        self.actions.session.open(opened.study, Request((opened.path,)), identity)
+        for layer in opened.layers:
             self._show(layer)
 
     def _result_of(self, row: WorklistRow) -> Path:
         folder = self.session.state.folder
         return (Path() if folder is None else folder) / row.entry.name
 
-    def _open_wanted(self) -> bool:
+    def _open_requested(self) -> bool:
         """Open the study that was requested while another one was being opened."""
-        self._opening, wanted = None, self._wanted
-        self._wanted = None
-        self.session.choose(wanted)
-        return wanted is not None and self.open_row(wanted, self._towards)
+        self._opening, requested = None, self._requested
+        self._requested = None
+        self.session.choose(requested)
+        return requested is not None and self.open_row(requested, self._step)
 
     def read_next(self) -> None:
         """Read the next study in advance."""
         busy = self._opening is not None or self.actions.session.state.analysing
-        if self.session.database is None or busy or self._next is not None:
+        if self.session.database is None or busy or self._prefetched is not None:
             return
         row = None if self.session.state.current is None else self.session.neighbour(1)
         if row is None or not row.entry.place:
             return
         options, result = read_preferences().preparation, self._result_of(row)
         future = self._pool.submit(read_entry, row.entry, result, options, SILENT)
-        self._next = (row.entry.name, future)
+        self._prefetched = (row.entry.name, future)
 
     # --- analysed ahead -------------------------------------------------------------------
 
@@ -418,9 +420,9 @@ class WorklistController:
 
     def _read_next_again(self) -> None:
         """Read the next study again if its result arrived afterwards."""
-        if self._next is None or not self._next[1].done() or self._opening is not None:
+        if self._prefetched is None or not self._prefetched[1].done() or self._opening is not None:
             return
-        name, future = self._next
+        name, future = self._prefetched
         folder = self.session.state.folder
         if folder is None or future.cancelled() or future.exception() is not None:
             return
@@ -430,30 +432,30 @@ class WorklistController:
     def _show_new_result(self) -> None:
         row, folder = self.session.row(self.session.state.current), self.session.state.folder
         state = self.actions.session.state
-        idle = not self.actions.jobs.running and self.actions.read_controller.held is None
+        idle = not self.actions.jobs.running and self.actions.read_controller.withheld is None
         if row is None or folder is None or state.study is None or state.analysis is not None:
             return
         result, study = folder / row.entry.name, state.study
         read_session = self.actions.read_controller.read_session
         if not idle or read_session is None or read_session.key.study != row.entry.name:
             return
-        if study is self._without_result or not read_session.key.arm.aided:
+        if study is self._unreadable_study or not read_session.key.arm.aided:
             return
         if not is_result(result):
             return
         options = read_preferences().preparation
 
         def task(context: RunContext) -> tuple[Any, Any]:
-            return reopened(study, result, options, context)
+            return reopen_result(study, result, options, context)
 
-        def done(found: tuple[Any, Any]) -> None:
-            if not self._open_wanted() and self.actions.session.state.study is study:
-                self.actions.show_result(*found)
+        def on_result(reopened: tuple[Any, Any]) -> None:
+            if not self._open_requested() and self.actions.session.state.study is study:
+                self.actions.show_result(*reopened)
 
-        def refused(error: BaseException) -> None:
-            if self._wanted is None:
-                self._without_result = study
+        def on_error(error: BaseException) -> None:
+            if self._requested is None:
+                self._unreadable_study = study
             self._refuse(error)
 
-        self._opening = row  # so that the reader can go on to another study
-        self.actions.jobs.start("Opening the result", task, done, refused)
+        self._opening = row  # so that the reader can step to another study
+        self.actions.jobs.start("Opening the result", task, on_result, on_error)

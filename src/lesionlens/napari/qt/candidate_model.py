@@ -27,7 +27,7 @@ ID_ROLE = int(Qt.ItemDataRole.UserRole) + 1
 _LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _CENTRE = Qt.AlignmentFlag.AlignCenter
-_ALIGN = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
+_ALIGNMENTS = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
 
 
 class CandidateModel(RowsModel[ShownCandidate]):
@@ -55,7 +55,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
         """Return title, alignment or tooltip of a column."""
         if orientation == Qt.Orientation.Horizontal:
             if role == Qt.ItemDataRole.TextAlignmentRole:
-                return _ALIGN[section]
+                return _ALIGNMENTS[section]
             if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
                 return HEADINGS[section]
         return super().headerData(section, orientation, role)
@@ -65,25 +65,25 @@ class CandidateModel(RowsModel[ShownCandidate]):
         if not index.isValid():
             return None
         row = self._rows[index.row()]
-        answers = {
+        values_by_role = {
             int(Qt.ItemDataRole.DisplayRole): cells_of(row)[index.column()],
-            int(Qt.ItemDataRole.TextAlignmentRole): _ALIGN[index.column()],
+            int(Qt.ItemDataRole.TextAlignmentRole): _ALIGNMENTS[index.column()],
             int(Qt.ItemDataRole.ToolTipRole): row.details,
-            int(Qt.ItemDataRole.AccessibleTextRole): _spoken(row),
+            int(Qt.ItemDataRole.AccessibleTextRole): _accessible_text(row),
             ID_ROLE: row.id,
         }
         if role == Qt.ItemDataRole.ForegroundRole:
             return QColor(row.colour) if index.column() in (0, 5) else None
-        return answers.get(int(role))
+        return values_by_role.get(int(role))
 
 
 def cells_of(row: ShownCandidate) -> tuple[str, ...]:
     """Return the text of each column."""
-    place = f"{row.heading}:\n{row.place}" if row.heading else row.place
-    return (str(row.id), place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
+    location = f"{row.heading}:\n{row.place}" if row.heading else row.place
+    return (str(row.id), location, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 
-def _spoken(row: ShownCandidate) -> str:
+def _accessible_text(row: ShownCandidate) -> str:
     return (
         f"candidate {row.id}, {row.place}, {row.size} (mm), whole {row.volume}, "
         f"score {row.score}, {row.state}"

@@ -21,12 +21,12 @@ def napari_key(command: Command) -> str:
     return str(coerce_keybinding("+".join((*modifiers, _NAPARI_NAMES.get(key, key)))))
 
 
-def keymap_of(kind: type) -> dict[Any, Any]:
+def keymap_of(owner_class: type) -> dict[Any, Any]:
     """Return napari's bindings of a layer or viewer class, including inherited ones."""
-    found: dict[Any, Any] = {}
-    for base in reversed(kind.__mro__):
-        found |= base.__dict__.get("class_keymap", {})
-    return found
+    bindings: dict[Any, Any] = {}
+    for base in reversed(owner_class.__mro__):
+        bindings |= base.__dict__.get("class_keymap", {})
+    return bindings
 
 
 def clashes(viewer: Any) -> tuple[str, ...]:
@@ -41,17 +41,19 @@ def clashes(viewer: Any) -> tuple[str, ...]:
     """
     bound: dict[str, Any] = {}
     for keymap in (*map(keymap_of, (Viewer, Image, Labels)), viewer.keymap):
-        bound |= {str(key): act for key, act in keymap.items()}
-    ours = (
-        (napari_key(one), one.shown_key, one.description) for one in KEYED if one.name != FINISH
+        bound |= {str(key): callback for key, callback in keymap.items()}
+    own_keys = (
+        (napari_key(command), command.shown_key, command.description)
+        for command in KEYED
+        if command.name != FINISH
     )
     return tuple(
-        f"{shown} is also a key of {_owner(bound[key])}; here it means: {words}."
-        for key, shown, words in ours
+        f"{shown_key} is also a key of {_owner(bound[key])}; here it means: {description}."
+        for key, shown_key, description in own_keys
         if key in bound
     )
 
 
-def _owner(act: Any) -> str:
-    module = getattr(act, "__module__", None) or type(act).__module__
+def _owner(callback: Any) -> str:
+    module = getattr(callback, "__module__", None) or type(callback).__module__
     return str(module).partition(".")[0]

@@ -1,4 +1,4 @@
-"""Space for the image: in a narrow window napari's docks are hidden in favour of the panel."""
+"""Hides napari's docks in a narrow window, so that image and panel have enough space."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 
-CANVAS_SHARE = 0.6
-"""Minimum share of the window's width for the image."""
-_SPARE = 120  # extra pixels required to show the docks again, as they may need more than before
-_MIN_IMAGE = 300
-"""Width of the image that napari's controls leave while an outline is drawn, pixels."""
-_SETTLED_MS = 250  # time for a new font to reach every dock
+CANVAS_FRACTION = 0.6
+"""Minimum fraction of the window's width for the image."""
+_RESHOW_MARGIN_PX = 120
+"""Extra width required to show the docks again, as they may need more than before."""
+_MIN_IMAGE_PX = 300
+"""Minimum width of the image beside napari's controls while an outline is drawn."""
+_FONT_SETTLE_MS = 250  # time for a new font to reach every dock
 _CONTROLS = "layer controls"
-_ASIDE = (_CONTROLS, "layer list")
+_MANAGED_DOCKS = (_CONTROLS, "layer list")
 
 
 class DockLayout(QObject):
@@ -33,14 +34,14 @@ class DockLayout(QObject):
 
     def __init__(self, window: QMainWindow, panel: QWidget) -> None:
         super().__init__(panel)
-        self._aside: tuple[str, ...] = ()
-        self._taken = 0
+        self._hidden_docks: tuple[str, ...] = ()
+        self._docks_width = 0
         self._overruled = self._drawing = False
-        self._kept: int | None = None
-        self._later = once_idle(self._undo_growth, self, _SETTLED_MS)
-        self._soon = once_idle(self.make, self)
-        self._drawing_controls_due = once_idle(self._show_drawing_controls, self)
-        self._fit_to_screen = once_idle(self._place, self, _SETTLED_MS)
+        self._held_width: int | None = None
+        self._growth_timer = once_idle(self._undo_growth, self, _FONT_SETTLE_MS)
+        self._update_timer = once_idle(self.make, self)
+        self._controls_timer = once_idle(self._show_drawing_controls, self)
+        self._fit_timer = once_idle(self._fit_window, self, _FONT_SETTLE_MS)
         window.installEventFilter(self)
 
     def make(self) -> None:
@@ -51,24 +52,26 @@ class DockLayout(QObject):
             return
         if self._drawing:
             return
-        shown = [dock for dock in _own(window) if dock.isVisible()]
-        self._overruled |= any(dock.windowTitle() in self._aside for dock in shown)
+        visible_docks = [dock for dock in _managed_docks(window) if dock.isVisible()]
+        self._overruled |= any(dock.windowTitle() in self._hidden_docks for dock in visible_docks)
         if self._overruled:
             return
-        least = panel.minimumWidth()
-        around = panel.parentWidget()
-        if isinstance(around, QDockWidget):
-            around.setMinimumWidth(0)  # Qt raised it for a larger font and does not lower it
-            window.resizeDocks([around], [least], Qt.Orientation.Horizontal)
-        if shown:
-            self._taken = max(dock.width() for dock in shown)
-        width = window.width() if self._kept is None else min(self._kept, window.width())
-        wanted, free = CANVAS_SHARE * width, width - least - self._taken
-        if shown and min(free, window.centralWidget().width()) < wanted:
-            self._aside = tuple(dock.windowTitle() for dock in shown)
-            for dock in shown:
+        panel_width = panel.minimumWidth()
+        panel_dock = panel.parentWidget()
+        if isinstance(panel_dock, QDockWidget):
+            panel_dock.setMinimumWidth(0)  # Qt raised it for a larger font and does not lower it
+            window.resizeDocks([panel_dock], [panel_width], Qt.Orientation.Horizontal)
+        if visible_docks:
+            self._docks_width = max(dock.width() for dock in visible_docks)
+        width = (
+            window.width() if self._held_width is None else min(self._held_width, window.width())
+        )
+        canvas_width, free_width = CANVAS_FRACTION * width, width - panel_width - self._docks_width
+        if visible_docks and min(free_width, window.centralWidget().width()) < canvas_width:
+            self._hidden_docks = tuple(dock.windowTitle() for dock in visible_docks)
+            for dock in visible_docks:
                 dock.hide()
-        elif self._aside and free >= wanted + _SPARE:
+        elif self._hidden_docks and free_width >= canvas_width + _RESHOW_MARGIN_PX:
             self._show_again(window)
 
     def draw(self, drawing: bool, *, wait: bool = False) -> None:
@@ -81,7 +84,7 @@ class DockLayout(QObject):
             return
         self._drawing = drawing
         if drawing:
-            self._drawing_controls_due.start()
+            self._controls_timer.start()
         else:
             self._show_drawing_controls()
             self.make()
@@ -93,27 +96,27 @@ class DockLayout(QObject):
         """
         window, panel = main_window(self.parent()), self.parent()
         QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
-        for dock in _own(window) if window is not None else ():
-            if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
+        for dock in _managed_docks(window) if window is not None else ():
+            if dock.windowTitle() == _CONTROLS and _CONTROLS in self._hidden_docks:
                 dock.setVisible(self._drawing and _has_room(window, dock, panel))
-        self._fit_to_screen.start()
+        self._fit_timer.start()
 
     @property
     def keeps(self) -> bool:
         """Whether the window keeps its width until a new font has settled."""
-        return self._kept is not None
+        return self._held_width is not None
 
     def keep(self) -> None:
         """Keep the window's width, although its content will need more."""
         window = main_window(self.parent())
-        if window is not None and self._kept is None:
-            self._kept = window.width()
-        self._later.start()
+        if window is not None and self._held_width is None:
+            self._held_width = window.width()
+        self._growth_timer.start()
 
     def _undo_growth(self) -> None:
         """Undo the growth of the window by a larger font, once docks are hidden."""
         self.make()
-        width, self._kept = self._kept, None
+        width, self._held_width = self._held_width, None
         window = main_window(self.parent())
         if window is None or width is None or window.isMaximized() or window.isFullScreen():
             return
@@ -121,7 +124,7 @@ class DockLayout(QObject):
             window.layout().activate()
             window.resize(width, window.height())
 
-    def _place(self) -> None:
+    def _fit_window(self) -> None:
         window = main_window(self.parent())
         if window is not None:
             _fit_to_screen(window)
@@ -135,10 +138,10 @@ class DockLayout(QObject):
         self.deleteLater()
 
     def _show_again(self, window: QMainWindow) -> None:
-        for dock in _own(window):
-            if dock.windowTitle() in self._aside:
+        for dock in _managed_docks(window):
+            if dock.windowTitle() in self._hidden_docks:
                 dock.show()
-        self._aside = ()
+        self._hidden_docks = ()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
         """Update the docks after a change of size, and move a window that grew by itself.
@@ -148,9 +151,9 @@ class DockLayout(QObject):
         grew = isinstance(event, QResizeEvent) and not event.spontaneous()
         may_shrink = event.type() == QEvent.Type.LayoutRequest
         if grew or may_shrink or event.type() == QEvent.Type.Show:
-            self._fit_to_screen.start()
+            self._fit_timer.start()
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
-            self._soon.start()
+            self._update_timer.start()
         return False
 
 
@@ -159,12 +162,12 @@ def _fit_to_screen(window: QMainWindow) -> None:
     screen = window.screen()
     if screen is None or window.isMaximized() or window.isFullScreen():
         return
-    room, frame = screen.availableGeometry(), window.frameGeometry()
-    beside = frame.size() - window.size()
-    window.resize(window.size().boundedTo(room.size() - beside))
+    available, frame = screen.availableGeometry(), window.frameGeometry()
+    frame_margins = frame.size() - window.size()
+    window.resize(window.size().boundedTo(available.size() - frame_margins))
     frame = window.frameGeometry()
-    left = max(min(frame.left(), room.right() + 1 - frame.width()), room.left())
-    top = max(min(frame.top(), room.bottom() + 1 - frame.height()), room.top())
+    left = max(min(frame.left(), available.right() + 1 - frame.width()), available.left())
+    top = max(min(frame.top(), available.bottom() + 1 - frame.height()), available.top())
     if (left, top) != (frame.left(), frame.top()):
         window.move(left, top)
 
@@ -174,10 +177,12 @@ def _has_room(window: QMainWindow | None, dock: QDockWidget, panel: QObject | No
     screen = None if window is None else window.screen()
     if window is None or screen is None or not isinstance(panel, QWidget):
         return False
-    least = panel.minimumWidth() + dock.minimumSizeHint().width()
-    image = max(window.centralWidget().minimumSizeHint().width(), _MIN_IMAGE)
-    return bool(least + image <= screen.availableGeometry().width())
+    panel_and_dock = panel.minimumWidth() + dock.minimumSizeHint().width()
+    image_width = max(window.centralWidget().minimumSizeHint().width(), _MIN_IMAGE_PX)
+    return bool(panel_and_dock + image_width <= screen.availableGeometry().width())
 
 
-def _own(window: QMainWindow) -> list[QDockWidget]:
-    return [dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() in _ASIDE]
+def _managed_docks(window: QMainWindow) -> list[QDockWidget]:
+    return [
+        dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() in _MANAGED_DOCKS
+    ]

@@ -15,7 +15,7 @@ from qtpy.QtCore import QEvent, QMimeData, QObject, Qt
 from qtpy.QtGui import QDragLeaveEvent, QGuiApplication
 from qtpy.QtWidgets import QApplication, QLineEdit, QMainWindow, QWidget
 
-Takes = Callable[[Sequence[Path]], object]
+DropHandler = Callable[[Sequence[Path]], object]
 
 
 def local_paths(mime: QMimeData) -> tuple[Path, ...]:
@@ -27,28 +27,28 @@ def local_paths(mime: QMimeData) -> tuple[Path, ...]:
 
 
 class Drops(QObject):
-    """Passes paths dropped on widgets to `takes`."""
+    """Passes paths dropped on widgets to `handler`."""
 
-    def __init__(self, targets: Sequence[QWidget], takes: Takes, parent: QObject) -> None:
+    def __init__(self, targets: Sequence[QWidget], handler: DropHandler, parent: QObject) -> None:
         super().__init__(parent)
-        self._takes: Takes | None = takes
+        self._handler: DropHandler | None = handler
         for target in targets:
             target.installEventFilter(self)
 
     def release(self) -> None:
         """Remove the event filters; widgets of a closed window are already deleted."""
-        self._takes = None
+        self._handler = None
         self.deleteLater()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Accept a drop of scans."""
-        if event.type() != QEvent.Type.Drop or self._takes is None:
+        if event.type() != QEvent.Type.Drop or self._handler is None:
             return False
         alt = QGuiApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier
         paths = local_paths(event.mimeData())
         if alt or not paths:
             return False
-        self._takes(paths)
+        self._handler(paths)
         event.acceptProposedAction()
         QApplication.sendEvent(watched, QDragLeaveEvent())  # removes its highlight
         return True
@@ -56,8 +56,10 @@ class Drops(QObject):
 
 def canvas_of(window: QMainWindow) -> tuple[QWidget, ...]:
     """Return the widgets that accept drops in the centre of a window."""
-    middle = window.centralWidget()
-    if middle is None:
+    central = window.centralWidget()
+    if central is None:
         return ()
-    inside = (middle, *middle.findChildren(QWidget))
-    return tuple(w for w in inside if w.acceptDrops() and not isinstance(w, QLineEdit))
+    widgets = (central, *central.findChildren(QWidget))
+    return tuple(
+        widget for widget in widgets if widget.acceptDrops() and not isinstance(widget, QLineEdit)
+    )

@@ -24,10 +24,10 @@ from lesionlens.napari.model.state.state import Problem
 
 logger = logging.getLogger(__name__)
 
-_TELL_S = 0.15  # minimum seconds between two progress reports of a stage
+_PROGRESS_INTERVAL_S = 0.15  # minimum time between two progress reports of a stage
 _BUSY = "A job is still running: wait for it or cancel it, then try again."
 _STOPPING = "The last job is being stopped: its present step has to end first. Try again then."
-_LEAVE_S = 10.0  # longest wait for cancelled tasks when the application ends
+_SHUTDOWN_WAIT_S = 10.0  # maximum wait for cancelled tasks when the application ends
 _running: dict[threading.Thread, threading.Event] = {}
 Task = Callable[[RunContext], Any]
 
@@ -36,7 +36,7 @@ class Messenger(QObject):
     """Carries signals out of the thread; has no parent, so that it may outlive the window."""
 
     progressed = Signal(str, float)
-    handed = Signal(object)
+    partial_ready = Signal(object)
     finished = Signal(object, object)
 
 
@@ -48,7 +48,7 @@ class Jobs(QObject):
     session : JobReports
         Notified of begin, progress, end and failure, on the main thread.
     parent : QObject or None
-        Owner; when it is deleted, the running task is cancelled and its result dropped.
+        Owner; when it is deleted, the running task is cancelled and its result discarded.
     """
 
     def __init__(self, session: JobReports, parent: QObject | None = None) -> None:
@@ -57,8 +57,8 @@ class Jobs(QObject):
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
         self._messenger: Messenger | None = None
-        self._done: Callable[[Any], str | None] | None = None
-        self._refused: Callable[[BaseException], None] | None = None
+        self._on_result: Callable[[Any], str | None] | None = None
+        self._on_error: Callable[[BaseException], None] | None = None
         self._newest = cancel_if_deleted(self)
 
     @property
@@ -67,33 +67,33 @@ class Jobs(QObject):
         return self._thread is not None
 
     @property
-    def why_busy(self) -> str:
-        """Why no other task can be started while one is running."""
+    def busy_reason(self) -> str:
+        """The reason, for the reader, why no other task can be started now."""
         return _STOPPING if self._cancel.is_set() else _BUSY
 
     def start(
         self,
-        words: str,
+        name: str,
         task: Task,
-        done: Callable[[Any], str | None],
-        refused: Callable[[BaseException], None] | None = None,
-        partly: Callable[[Any], None] | None = None,
+        on_result: Callable[[Any], str | None],
+        on_error: Callable[[BaseException], None] | None = None,
+        on_partial: Callable[[Any], None] | None = None,
     ) -> bool:
         """Run a task.
 
         Parameters
         ----------
-        words : str
+        name : str
             Name of the job, for the reader.
         task : callable
             `task(context)`, in a thread.
-        done : callable
+        on_result : callable
             Takes its value on the main thread; may return a message.
-        refused : callable, optional
+        on_error : callable, optional
             Takes its error, including CancelledError, on the main thread; by default the session
             shows it.
-        partly : callable, optional
-            Takes intermediate records of the task (`hand_over`) on the main thread.
+        on_partial : callable, optional
+            Takes intermediate records of the task (`emit_partial`) on the main thread.
 
         Returns
         -------
@@ -101,29 +101,29 @@ class Jobs(QObject):
             False if another job is running; nothing is started then, and the session shows why.
         """
         if self.running:
-            self._session.decline(self.why_busy)
+            self._session.decline(self.busy_reason)
             return False
         self._cancel = self._newest[0] = threading.Event()
-        self._done, self._refused = done, refused
+        self._on_result, self._on_error = on_result, on_error
         messenger = Messenger()
         messenger.progressed.connect(self._on_progress)
         messenger.finished.connect(self._on_finished)
-        if partly is not None:
-            messenger.handed.connect(partly)
+        if on_partial is not None:
+            messenger.partial_ready.connect(on_partial)
         self._messenger = messenger
         end_with_application()
-        self._session.begin(words)
+        self._session.begin(name)
         self._thread = threading.Thread(
             target=work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
         )
         self._thread.start()
         return True
 
-    def hand_over(self, value: Any) -> None:
-        """Pass a complete record to `partly` of the running task; called from its thread."""
+    def emit_partial(self, value: Any) -> None:
+        """Pass an intermediate record to `on_partial`; called from the thread of the task."""
         messenger = self._messenger
         if messenger is not None and not self._cancel.is_set():
-            messenger.handed.emit(value)
+            messenger.partial_ready.emit(value)
 
     def stop(self) -> None:
         """Request cancellation; the task stops between two steps."""
@@ -137,26 +137,26 @@ class Jobs(QObject):
         if self._messenger is not None:
             self._messenger.progressed.disconnect(self._on_progress)
             self._messenger.finished.disconnect(self._on_finished)
-        self._messenger = self._thread = self._done = self._refused = None
+        self._messenger = self._thread = self._on_result = self._on_error = None
 
     def _on_progress(self, stage: str, fraction: float) -> None:
         self._session.progressed(stage, fraction)
 
     def _on_finished(self, value: Any, error: BaseException | None) -> None:
-        done, self._done = self._done, None
-        refused, self._refused = self._refused, None
+        on_result, self._on_result = self._on_result, None
+        on_error, self._on_error = self._on_error, None
         self._thread = self._messenger = None
         if isinstance(error, CancelledError):
             self._session.ended("Stopped. Nothing was changed.")
-        elif error is not None and refused is None:
+        elif error is not None and on_error is None:
             self._session.failed(problem_of(error))
         if error is not None:
-            if refused is not None:
-                refused(error)
+            if on_error is not None:
+                on_error(error)
         else:
             self._session.ended()
             try:
-                message = done(value) if done is not None else None
+                message = on_result(value) if on_result is not None else None
             except Exception as failure:
                 logger.exception("displaying a result failed")
                 self._session.failed(problem_of(failure))
@@ -168,20 +168,20 @@ class Jobs(QObject):
 def end_all() -> None:
     """Cancel the tasks of all windows, and wait until they have deleted their partial output.
 
-    It belongs to the application, as a window that is closed takes its jobs with it.
+    It is called by the application, as the `Jobs` of a closed window no longer exist.
     """
-    until = time.monotonic() + _LEAVE_S
+    deadline = time.monotonic() + _SHUTDOWN_WAIT_S
     for cancel in tuple(_running.values()):
         cancel.set()
     for thread in tuple(_running):
-        thread.join(max(until - time.monotonic(), 0.0))
+        thread.join(max(deadline - time.monotonic(), 0.0))
 
 
 def cancel_if_deleted(owner: QObject) -> list[threading.Event]:
     """Return a list whose first event is set when its owner is deleted.
 
-    A viewer that a script closes deletes its widgets at once. Their tasks went on, and logged that
-    the source of their signals was gone.
+    A viewer that a script closes deletes its widgets at once; without the event their tasks would
+    continue and emit signals of deleted objects.
     """
     newest = [threading.Event()]
 
@@ -203,17 +203,17 @@ def end_with_application() -> None:
 def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
     """Run a task and send its value, or its error, to the main thread.
 
-    What fails after the task was cancelled is not logged: while Python ends, a task cannot go on.
+    Errors after cancellation are not logged, as a task may fail while the interpreter shuts down.
     """
-    reported, when = "", 0.0
+    last_stage, reported_at = "", 0.0
     _running[threading.current_thread()] = cancel
 
     def progress(stage: str, fraction: float) -> None:
         """Forward progress at a limited rate, as a network reports every layer."""
-        nonlocal reported, when
+        nonlocal last_stage, reported_at
         now = time.monotonic()
-        if stage != reported or now - when >= _TELL_S:
-            reported, when = stage, now
+        if stage != last_stage or now - reported_at >= _PROGRESS_INTERVAL_S:
+            last_stage, reported_at = stage, now
             messenger.progressed.emit(stage, fraction)
 
     value: Any = None

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 
-_TYPED_INTO = (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox)
+_TEXT_WIDGETS = (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox)
 _MODIFIERS = (
     (Qt.KeyboardModifier.ControlModifier, "Control"),
     (Qt.KeyboardModifier.ShiftModifier, "Shift"),
@@ -35,7 +35,7 @@ _MODIFIERS = (
     (Qt.KeyboardModifier.MetaModifier, "Meta"),
 )
 _KEY_EVENTS = (QEvent.Type.KeyPress, QEvent.Type.KeyRelease)
-_REPEAT_MS = 100
+_REPEAT_WINDOW_MS = 100
 """A key that is pressed again within this time was held: under X11 the repeats of a held key are
 releases and presses, which Qt does not always recognise as such."""
 
@@ -47,10 +47,10 @@ def main_window(widget: QObject | None) -> QMainWindow | None:
     return widget
 
 
-def is_typed_into(widget: QObject | None) -> bool:
-    """Whether a widget takes letters as text."""
+def takes_text(widget: QObject | None) -> bool:
+    """Whether a widget takes typed letters as text."""
     editable = isinstance(widget, QComboBox) and widget.isEditable()
-    return editable or isinstance(widget, _TYPED_INTO)
+    return editable or isinstance(widget, _TEXT_WIDGETS)
 
 
 def modifiers_of(event: QInputEvent) -> list[str]:
@@ -58,7 +58,7 @@ def modifiers_of(event: QInputEvent) -> list[str]:
     return [name for modifier, name in _MODIFIERS if event.modifiers() & modifier]
 
 
-def name_of(event: QKeyEvent) -> str:
+def key_name(event: QKeyEvent) -> str:
     """Return a key with modifiers in napari's notation, such as "Shift-N"."""
     return "-".join([*modifiers_of(event), QKeySequence(event.key()).toString()])
 
@@ -72,23 +72,23 @@ class Keyboard(QObject):
     ----------
     acts : mapping of Command to callable
         Callables by command; a held one takes True, then False.
-    left : callable
-        Returns whether a key is currently left to napari.
+    is_left_to_napari : callable
+        Returns whether a command's key is currently left to napari.
     """
 
     def __init__(
         self,
         panel: QWidget,
         acts: Mapping[Command, Callable[..., Any]],
-        left: Callable[[Command], bool],
+        is_left_to_napari: Callable[[Command], bool],
     ) -> None:
         super().__init__(panel)
         self._acts = {command.key: (command, act) for command, act in acts.items()}
-        self._left = left
-        self._held: dict[int, Callable[[bool], Any]] = {}
-        self._ending: dict[int, QTimer] = {}
-        self._painted = True
-        QApplication.instance().focusChanged.connect(self._follow)
+        self._is_left_to_napari = is_left_to_napari
+        self._held_acts: dict[int, Callable[[bool], Any]] = {}
+        self._release_timers: dict[int, QTimer] = {}
+        self._accepts_repeat = True
+        QApplication.instance().focusChanged.connect(self._on_focus_changed)
 
     def listen(self, *widgets: QWidget) -> None:
         """Filter the keys of widgets, independent of the focus."""
@@ -97,39 +97,39 @@ class Keyboard(QObject):
 
     def release(self) -> None:
         """Remove the event filters."""
-        QApplication.instance().focusChanged.disconnect(self._follow)
-        self._let_go()
+        QApplication.instance().focusChanged.disconnect(self._on_focus_changed)
+        self._end_held_acts()
         self._acts.clear()
-        self._left = lambda _: True
+        self._is_left_to_napari = lambda _: True
         self.deleteLater()
 
-    def _follow(self, old: QWidget | None, new: QWidget | None) -> None:
+    def _on_focus_changed(self, old: QWidget | None, new: QWidget | None) -> None:
         """Follow the focus; a held command ends, as its release would be missed.
 
         A focus that falls on a text field, as the control that had it was hidden or disabled, goes
         to the panel: the next key would become text.
         """
         window, panel = main_window(self.parent()), self.parent()
-        gone = old is not None and not (old.isVisible() and old.isEnabled())
-        if gone and is_typed_into(new) and panel.isAncestorOf(new):
+        old_unusable = old is not None and not (old.isVisible() and old.isEnabled())
+        if old_unusable and takes_text(new) and panel.isAncestorOf(new):
             panel.setFocus()
             return
-        if new is None or window is None or main_window(new) is not window or is_typed_into(new):
-            self._let_go()
+        if new is None or window is None or main_window(new) is not window or takes_text(new):
+            self._end_held_acts()
         else:
             new.installEventFilter(self)  # reinstalled, to be called first
 
-    def _let_go(self) -> None:
-        for key in tuple(self._held):
-            self._end(key)
+    def _end_held_acts(self) -> None:
+        for key in tuple(self._held_acts):
+            self._end_held_act(key)
 
-    def _end(self, key: int) -> None:
-        self._go_on(key)
-        self._held.pop(key)(False)
+    def _end_held_act(self, key: int) -> None:
+        self._cancel_release(key)
+        self._held_acts.pop(key)(False)
 
-    def _go_on(self, key: int) -> None:
+    def _cancel_release(self, key: int) -> None:
         """Stop waiting for the end of a held command."""
-        timer = self._ending.pop(key, None)
+        timer = self._release_timers.pop(key, None)
         if timer is not None:
             timer.stop()
             timer.deleteLater()
@@ -139,48 +139,50 @@ class Keyboard(QObject):
         if event.type() not in _KEY_EVENTS or not isinstance(event, QKeyEvent):
             return False
         if event.type() == QEvent.Type.KeyRelease:
-            return self._released(event)
+            return self._on_release(event)
         if QApplication.activePopupWidget() is not None:  # keys select in its list
             return False
-        return not is_typed_into(watched) and self._pressed(event)
+        return not takes_text(watched) and self._on_press(event)
 
-    def _pressed(self, event: QKeyEvent) -> bool:
+    def _on_press(self, event: QKeyEvent) -> bool:
         """Run the command of a key; repeats are limited to the repaint rate.
 
-        A held key goes on whatever modifiers are pressed with it.
+        A held command continues whatever modifiers are pressed meanwhile.
         """
-        if event.key() in self._held:
-            self._go_on(event.key())
+        if event.key() in self._held_acts:
+            self._cancel_release(event.key())
             return True
-        command, act = self._acts.get(name_of(event), (None, None))
-        if command is None or act is None or self._left(command):
+        command, act = self._acts.get(key_name(event), (None, None))
+        if command is None or act is None or self._is_left_to_napari(command):
             return False
         if command.hold:  # with a repeat too: its first press, or that after a release, was late
-            self._held[event.key()] = act
+            self._held_acts[event.key()] = act
             act(True)
             return True
-        again = event.isAutoRepeat()
-        if again and not (command.repeats and self._painted):
+        is_repeat = event.isAutoRepeat()
+        if is_repeat and not (command.repeats and self._accepts_repeat):
             return True
         act()
-        if again:
-            self._painted = False
-            when_idle(self._ready)
+        if is_repeat:
+            self._accepts_repeat = False
+            when_idle(self._accept_repeat)
         return True
 
-    def _ready(self) -> None:
+    def _accept_repeat(self) -> None:
         """Accept the next repeat; those during painting were skipped."""
-        self._painted = True
+        self._accepts_repeat = True
 
-    def _released(self, event: QKeyEvent) -> bool:
+    def _on_release(self, event: QKeyEvent) -> bool:
         """End a held command soon, unless its key is pressed again: the release was a repeat."""
         key = event.key()
-        if key not in self._held:
+        if key not in self._held_acts:
             return False
         if not event.isAutoRepeat():
-            self._go_on(key)
-            self._ending[key] = once_idle(lambda: self._end(key), self, _REPEAT_MS)
-            self._ending[key].start()
+            self._cancel_release(key)
+            self._release_timers[key] = once_idle(
+                lambda: self._end_held_act(key), self, _REPEAT_WINDOW_MS
+            )
+            self._release_timers[key].start()
         return True
 
 

@@ -27,8 +27,8 @@ from lesionlens.napari.qt.jobs import (
 class _PendingTask(NamedTuple):
     key: Hashable
     task: Task
-    done: Callable[[Any], None]
-    refused: Callable[[BaseException], None]
+    on_result: Callable[[Any], None]
+    on_error: Callable[[BaseException], None]
 
 
 class LatestRequest(QObject):
@@ -37,28 +37,28 @@ class LatestRequest(QObject):
     Parameters
     ----------
     parent : QObject or None
-        Owner; when it is deleted, the running request is dropped.
+        Owner; when it is deleted, the running request is cancelled.
     """
 
     def __init__(self, session: ReviewSession, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._session = session
-        self._now: _PendingTask | None = None
-        self._next: _PendingTask | None = None
+        self._running_task: _PendingTask | None = None
+        self._waiting_task: _PendingTask | None = None
         self._messenger: Messenger | None = None
-        self._closed = cancel_if_deleted(self)[0]
+        self._cancel = cancel_if_deleted(self)[0]
 
     @property
     def running(self) -> bool:
         """Whether a request is running."""
-        return self._now is not None
+        return self._running_task is not None
 
     def ask(
         self,
         key: Hashable,
         task: Task,
-        done: Callable[[Any], None],
-        refused: Callable[[BaseException], None] | None = None,
+        on_result: Callable[[Any], None],
+        on_error: Callable[[BaseException], None] | None = None,
     ) -> None:
         """Process a request, after the running one.
 
@@ -68,50 +68,50 @@ class LatestRequest(QObject):
             Key of the request; one that is already running is not repeated.
         task : callable
             As for `Jobs.start`; runs in a thread.
-        done : callable
+        on_result : callable
             Takes the response on the main thread.
-        refused : callable, optional
+        on_error : callable, optional
             Takes an error on the main thread; by default the session shows it.
         """
-        question = _PendingTask(key, task, done, refused or self._fail)
-        if self._now is None:
-            self._start(question)
-        elif self._now.key == key:
-            self._next = None
+        request = _PendingTask(key, task, on_result, on_error or self._fail)
+        if self._running_task is None:
+            self._start(request)
+        elif self._running_task.key == key:
+            self._waiting_task = None
         else:
-            self._next = question
+            self._waiting_task = request
 
     def abandon(self) -> None:
-        """Cancel the running request and drop all: the window is being closed."""
-        self._closed.set()
+        """Cancel the running request and discard the waiting one: the window is being closed."""
+        self._cancel.set()
         if self._messenger is not None:
             self._messenger.finished.disconnect(self._on_finished)
-        self._messenger = self._now = self._next = None
+        self._messenger = self._running_task = self._waiting_task = None
 
-    def _start(self, question: _PendingTask) -> None:
-        self._now = question
+    def _start(self, request: _PendingTask) -> None:
+        self._running_task = request
         self._messenger = Messenger()
         self._messenger.finished.connect(self._on_finished)
         end_with_application()
         threading.Thread(
             target=work,
-            args=(question.task, self._messenger, self._closed),
+            args=(request.task, self._messenger, self._cancel),
             name="lesionlens-question",
             daemon=True,
         ).start()
 
     def _on_finished(self, value: Any, error: BaseException | None) -> None:
-        question, self._now, self._messenger = self._now, None, None
-        if question is None:
+        request, self._running_task, self._messenger = self._running_task, None, None
+        if request is None:
             return
         if error is None:
-            question.done(value)
+            request.on_result(value)
             self._session.clear_problem(QUESTION)
         else:
-            question.refused(error)
-        following, self._next = self._next, None
-        if following is not None and self._now is None:
-            self._start(following)
+            request.on_error(error)
+        waiting, self._waiting_task = self._waiting_task, None
+        if waiting is not None and self._running_task is None:
+            self._start(waiting)
 
     def _fail(self, error: BaseException) -> None:
         self._session.refused(replace(problem_of(error), cause=QUESTION))

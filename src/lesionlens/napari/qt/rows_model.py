@@ -38,8 +38,8 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
         if [self._key(row) for row in rows] == [self._key(row) for row in self._rows]:
             self._rows = rows
             if rows:
-                last = self.index(len(rows) - 1, len(self._columns) - 1)
-                self.dataChanged.emit(self.index(0, 0), last)
+                last_index = self.index(len(rows) - 1, len(self._columns) - 1)
+                self.dataChanged.emit(self.index(0, 0), last_index)
             return
         self.beginResetModel()
         self._rows = rows

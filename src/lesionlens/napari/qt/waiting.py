@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 T = TypeVar("T")
 
-_LOOK_MS = 30
+_POLL_INTERVAL_MS = 30
 
 
 def painted(work: Callable[[], T]) -> T:
@@ -26,29 +26,29 @@ def painted(work: Callable[[], T]) -> T:
     app = QApplication.instance()
     if app is None or app.thread() != QThread.currentThread():
         return work()
-    answer: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
 
     def run() -> None:
         try:
-            answer["value"] = work()
+            outcome["value"] = work()
         except BaseException as error:  # noqa: BLE001 (handed over to the waiting thread)
-            answer["error"] = error
+            outcome["error"] = error
 
     thread = threading.Thread(target=run, name="lesionlens-read", daemon=True)
     loop = QEventLoop()
     timer = QTimer()
-    timer.setInterval(_LOOK_MS)
+    timer.setInterval(_POLL_INTERVAL_MS)
     timer.timeout.connect(lambda: None if thread.is_alive() else loop.quit())
     thread.start()
     timer.start()
     loop.exec(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
     timer.stop()
-    if "error" in answer:
-        raise answer["error"]
-    return answer["value"]  # type: ignore[no-any-return]
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]  # type: ignore[no-any-return]
 
 
-def once_idle(act: Callable[[], object], parent: QObject, after_ms: int = 0) -> QTimer:
+def once_idle(callback: Callable[[], object], parent: QObject, after_ms: int = 0) -> QTimer:
     """Return a single-shot timer, which may be restarted before it fires.
 
     It is deleted with its parent, after which nothing is called.
@@ -56,11 +56,11 @@ def once_idle(act: Callable[[], object], parent: QObject, after_ms: int = 0) -> 
     timer = QTimer(parent)
     timer.setSingleShot(True)
     timer.setInterval(after_ms)
-    timer.timeout.connect(act)
+    timer.timeout.connect(callback)
     return timer
 
 
-def when_idle(act: Callable[[], object], after_ms: int = 0) -> None:
+def when_idle(callback: Callable[[], object], after_ms: int = 0) -> None:
     """Call a function once the event loop is idle; never without a window."""
     if QApplication.instance() is not None:
-        QTimer.singleShot(after_ms, act)
+        QTimer.singleShot(after_ms, callback)

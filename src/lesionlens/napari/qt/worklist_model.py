@@ -22,7 +22,7 @@ SIGNS = {
     StudyState.SIGNED: "✓",
 }
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-_FIGURES = (6, 7)
+_NUMBER_COLUMNS = (6, 7)
 
 
 class WorklistModel(RowsModel[WorklistRow]):
@@ -47,7 +47,7 @@ class WorklistModel(RowsModel[WorklistRow]):
             return self._cells[row.key][column]
         if role == Qt.ItemDataRole.ToolTipRole:
             return "\n".join(row.entry.warnings) if column == 8 else self._cells[row.key][column]
-        if role == Qt.ItemDataRole.TextAlignmentRole and column in _FIGURES:
+        if role == Qt.ItemDataRole.TextAlignmentRole and column in _NUMBER_COLUMNS:
             return int(_RIGHT)
         if role == Qt.ItemDataRole.FontRole and row.key == self._current:
             font = QFont()
@@ -68,7 +68,7 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
     """
     entry = row.entry
     arm = f"  {row.session}: {row.arm.value}" if row.session else ""
-    warned = len(entry.warnings)
+    warning_count = len(entry.warnings)
     return (
         entry.patient,
         entry.date,
@@ -78,7 +78,7 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
         ", ".join(f"{name} {SIGNS[state]}" for name, state in row.others),
         "" if entry.candidates is None else str(entry.candidates),
         "" if entry.highest is None else score_words(entry.highest),
-        f"⚠ {warned}: {entry.warnings[0]}" if warned else "",
+        f"⚠ {warning_count}: {entry.warnings[0]}" if warning_count else "",
     )
 
 

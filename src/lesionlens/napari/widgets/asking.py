@@ -12,19 +12,19 @@ from lesionlens.base.errors import PatientConflictError
 
 
 def confirm(
-    parent: QWidget, words: str, action: str, then: Callable[[], object], title: str = "LesionLens"
+    parent: QWidget, text: str, action: str, then: Callable[[], object], title: str = "LesionLens"
 ) -> QPushButton:
     """Ask without blocking; `then` is called if the action is chosen, whose button is returned."""
     box = QMessageBox(parent)
     box.setWindowTitle(title)
     box.setTextFormat(Qt.TextFormat.PlainText)
-    box.setText(words)
-    yes = box.addButton(action, QMessageBox.ButtonRole.AcceptRole)
+    box.setText(text)
+    button = box.addButton(action, QMessageBox.ButtonRole.AcceptRole)
     box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
-    box.finished.connect(lambda _: then() if box.clickedButton() is yes else None)
+    box.finished.connect(lambda _: then() if box.clickedButton() is button else None)
     box.finished.connect(lambda _: box.deleteLater())
     box.open()
-    return yes
+    return button
 
 
 def confirm_patient(
@@ -36,22 +36,26 @@ def confirm_patient(
     """
     compared = error.values or ((),) * len(error.fields)
     rows = [
-        f"{field}: {' / '.join(one or 'not given' for one in values)}" if values else field
+        f"{field}: {' / '.join(value or 'not given' for value in values)}" if values else field
         for field, values in zip(error.fields, compared, strict=True)
     ]
-    last = "If you are sure that it is one person, confirm it: your confirmation is recorded."
-    words = "\n".join((f"Found {error.found}.", *rows, last))
-    yes = confirm(parent, words, "It is one patient", then, "Is it one patient?")
-    yes.setAutoDefault(False)
+    advice = "If you are sure that it is one person, confirm it: your confirmation is recorded."
+    text = "\n".join((f"Found {error.found}.", *rows, advice))
+    button = confirm(parent, text, "It is one patient", then, "Is it one patient?")
+    button.setAutoDefault(False)
 
 
 def ask_path(
-    parent: QWidget, then: Callable[[Path], object], words: str, kinds: str = "", start: str = ""
+    parent: QWidget,
+    then: Callable[[Path], object],
+    title: str,
+    file_filter: str = "",
+    start: str = "",
 ) -> None:
     """Ask for a file of these kinds, or for a folder if none are named; `then` takes the path."""
-    if kinds:
-        chosen, _ = QFileDialog.getOpenFileName(parent, words, start, kinds)
+    if file_filter:
+        chosen, _ = QFileDialog.getOpenFileName(parent, title, start, file_filter)
     else:
-        chosen = QFileDialog.getExistingDirectory(parent, words, start)
+        chosen = QFileDialog.getExistingDirectory(parent, title, start)
     if chosen:
         then(Path(chosen))

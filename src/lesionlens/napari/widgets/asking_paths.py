@@ -31,24 +31,24 @@ class AskingPaths:
 
     def ask_second(self) -> None:
         """Ask for another result of the open study and compare with it."""
-        kinds = "Results and segmentations (findings.json *.nii *.nii.gz *.dcm);;All (*)"
-        words = "The second result of this study: its findings.json, or a segmentation"
-        ask_path(self, self.actions_.second.open, words, kinds)
+        file_filter = "Results and segmentations (findings.json *.nii *.nii.gz *.dcm);;All (*)"
+        title = "The second result of this study: its findings.json, or a segmentation"
+        ask_path(self, self.actions_.second.open, title, file_filter)
 
     def ask_prior(self) -> None:
         """Ask for an earlier result, or a folder of results, and compare with it."""
-        words = "Compare with the result, or the latest result of the patient, in this folder"
-        ask_path(self, self.actions_.compare, words)
+        title = "Compare with the result, or the latest result of the patient, in this folder"
+        ask_path(self, self.actions_.compare, title)
 
     def ask_prior_images(self, result: Path) -> None:
         """Ask for the images of an earlier result, then compare with it."""
-        words = "The images of that earlier examination: its folder"
-        when_idle(lambda: ask_path(self, partial(self.actions_.compare, result), words))
+        title = "The images of that earlier examination: its folder"
+        when_idle(lambda: ask_path(self, partial(self.actions_.compare, result), title))
 
     def ask_mask(self) -> None:
         """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
-        kinds = "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
-        ask_path(self, self.actions_.reopen, "Review this segmentation", kinds)
+        file_filter = "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
+        ask_path(self, self.actions_.reopen, "Review this segmentation", file_filter)
 
     def ask_archive(self) -> None:
         """Show the archive's dialog; no request is sent yet."""

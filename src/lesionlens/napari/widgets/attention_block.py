@@ -34,7 +34,7 @@ from lesionlens.napari.widgets.parts import (
     small_font,
 )
 
-_BAR = 7
+_BAR_HEIGHT_PX = 7
 
 
 class Legend(QWidget):
@@ -57,10 +57,10 @@ class Legend(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return the size of the bar and one line of ticks."""
-        return QSize(200, _BAR + self._line + 2)
+        return QSize(200, _BAR_HEIGHT_PX + self._line_height + 2)
 
     @property
-    def _line(self) -> int:
+    def _line_height(self) -> int:
         return int(QFontMetrics(small_font(self)).height())
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
@@ -69,25 +69,27 @@ class Legend(QWidget):
             return
         painter = QPainter(self)
         gradient = QLinearGradient(0, 0, self.width(), 0)
-        for place, colour in zip(np.linspace(0, 1, len(self._colours)), self._colours, strict=True):
-            gradient.setColorAt(float(place), QColor.fromRgbF(*(float(v) for v in colour)))
-        painter.fillRect(QRectF(0, 0, self.width(), _BAR), gradient)
+        for position, colour in zip(
+            np.linspace(0, 1, len(self._colours)), self._colours, strict=True
+        ):
+            gradient.setColorAt(float(position), QColor.fromRgbF(*(float(v) for v in colour)))
+        painter.fillRect(QRectF(0, 0, self.width(), _BAR_HEIGHT_PX), gradient)
         painter.setFont(small_font(self))
         painter.setPen(self.palette().windowText().color())
         ticks, span = self._view.ticks, self._view.top - self._view.low
-        for value, words in ticks:
-            self._tick(painter, (value - self._view.low) / span, words)
+        for value, text in ticks:
+            self._tick(painter, (value - self._view.low) / span, text)
         painter.end()
 
-    def _tick(self, painter: QPainter, share: float, words: str) -> None:
-        wide = QFontMetrics(small_font(self)).horizontalAdvance(words) + 8.0
-        width, at = wide, share * self.width()
-        align, left = Qt.AlignmentFlag.AlignHCenter, at - width / 2
+    def _tick(self, painter: QPainter, fraction: float, text: str) -> None:
+        text_width = QFontMetrics(small_font(self)).horizontalAdvance(text) + 8.0
+        width, x = text_width, fraction * self.width()
+        align, left = Qt.AlignmentFlag.AlignHCenter, x - width / 2
         if left < 0:
-            align, left = Qt.AlignmentFlag.AlignLeft, at
+            align, left = Qt.AlignmentFlag.AlignLeft, x
         elif left + width > self.width():
-            align, left = Qt.AlignmentFlag.AlignRight, at - width
-        painter.drawText(QRectF(left, _BAR, width, self._line), align, words)
+            align, left = Qt.AlignmentFlag.AlignRight, x - width
+        painter.drawText(QRectF(left, _BAR_HEIGHT_PX, width, self._line_height), align, text)
 
 
 class AttentionBlock(Section):
@@ -123,13 +125,13 @@ class AttentionBlock(Section):
         self._uncertainty = QCheckBox("uncertainty")
         self._uncertainty.clicked.connect(self.uncertainty_chosen)
         self._trust = label("", "dim", wrap=True)
-        self._anyway = QCheckBox("show it anyway")
-        self._anyway.clicked.connect(self.unreliable_chosen)
+        self._show_unreliable = QCheckBox("show it anyway")
+        self._show_unreliable.clicked.connect(self.unreliable_chosen)
         self._title = label("", wrap=True)
         self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(4)]
         self._bars = Bars()
-        self._no_bars = label("", "dim", wrap=True)
+        self._no_bars_label = label("", "dim", wrap=True)
         self._probe = flat_button("✕ probe")
         self._probe.setAccessibleName("Close the probe")
         self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
@@ -142,15 +144,15 @@ class AttentionBlock(Section):
         self.body.addWidget(self.layer_chooser)
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
-        self.body.addLayout(row(self._trust, self._anyway))
+        self.body.addLayout(row(self._trust, self._show_unreliable))
         self.body.addWidget(self._title)
         facts = QVBoxLayout()
         facts.setSpacing(2)
-        for some in (self._facts[:2], self._facts[2:]):
-            facts.addLayout(row(*some, None, spacing=10))
+        for pair in (self._facts[:2], self._facts[2:]):
+            facts.addLayout(row(*pair, None, spacing=10))
         self.body.addLayout(facts)
         self.body.addWidget(self._bars)
-        self.body.addWidget(self._no_bars)
+        self.body.addWidget(self._no_bars_label)
         self.body.addWidget(self._without)
         self.body.addLayout(row(self._hint, self._probe))
 
@@ -175,22 +177,22 @@ class AttentionBlock(Section):
             show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
         self._bars.show_bars(screen.relevance, screen.deciding)
         self._bars.setVisible(bool(screen.relevance))
-        show_text(self._no_bars, screen.no_bars)
+        show_text(self._no_bars_label, screen.no_bars)
         show_text(self._without, screen.without)
         self._probe.setVisible(screen.scene.probe)
         show_text(self._hint, shown.hint)
 
     def _show_regions(self, screen: Screen) -> None:
-        offered = self._region
-        if [offered.itemData(n) for n in range(offered.count())] != list(screen.regions):
-            offered.clear()
+        box = self._region
+        if [box.itemData(n) for n in range(box.count())] != list(screen.regions):
+            box.clear()
             for region in screen.regions:
-                offered.addItem(region.display_name, region)
-        offered.setCurrentIndex(offered.findData(screen.region))
+                box.addItem(region.display_name, region)
+        box.setCurrentIndex(box.findData(screen.region))
 
     def _show_trust(self, screen: Screen) -> None:
-        asked = screen.overlay is Overlay.MAP
-        show_fact(self._trust, screen.verdict if asked else None)
+        map_shown = screen.overlay is Overlay.MAP
+        show_fact(self._trust, screen.verdict if map_shown else None)
         failed = screen.verdict is not None and screen.verdict.good is False
-        self._anyway.setVisible(asked and failed)
-        self._anyway.setChecked(not screen.withheld)
+        self._show_unreliable.setVisible(map_shown and failed)
+        self._show_unreliable.setChecked(not screen.withheld)

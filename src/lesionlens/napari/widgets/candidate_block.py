@@ -35,8 +35,8 @@ from lesionlens.napari.widgets.parts import (
 from lesionlens.napari.widgets.reason_box import ReasonBox
 
 VISIBLE_ROWS = 5
-PLACE = 1
-NARROWEST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
+LOCATION_COLUMN = 1
+NARROWEST_TEXTS = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
 """Texts that set the minimum width of each column; the second fills the rest."""
 
 
@@ -80,7 +80,7 @@ class CandidateBlock(Section):
         self._discard = commands.add(flat_button("discard"), "discard_edit")
         self._outline = label("", "dim", wrap=True)
         self.tools, self.adding = EditTools(run), AddRow(run)
-        self._offered = ""  # interrupted strokes that were already scrolled into view
+        self._offered_draft = ""  # interrupted strokes that were already scrolled into view
         self.reason = ReasonBox()
         self.reason.currentTextChanged.connect(self.reason_changed)
         self.reason.settled.connect(self.reason_settled)
@@ -108,9 +108,11 @@ class CandidateBlock(Section):
         header.setMinimumSectionSize(22)
         for column in range(len(COLUMNS)):
             kind = QHeaderView.ResizeMode
-            header.setSectionResizeMode(column, kind.Stretch if column == PLACE else kind.Fixed)
-        self._rows_due = once_idle(self._fit_rows, self)
-        self._sight_due = once_idle(lambda: bring_into_sight(self._reject, table), self)
+            header.setSectionResizeMode(
+                column, kind.Stretch if column == LOCATION_COLUMN else kind.Fixed
+            )
+        self._fit_timer = once_idle(self._fit_rows, self)
+        self._scroll_timer = once_idle(lambda: bring_into_sight(self._reject, table), self)
         header.sectionResized.connect(self._on_resized)
         table.selectionModel().currentRowChanged.connect(self._on_row)
         table.clicked.connect(self._on_click)
@@ -120,34 +122,34 @@ class CandidateBlock(Section):
         self.setVisible(screen.analysed or screen.preliminary)
         if not (screen.analysed or screen.preliminary):
             return
-        self._count.setText(_counted(screen))
+        self._count.setText(_count_text(screen))
         self._cavity.setText(screen.cavity)
-        for part in (self._cavity_colour, self._cavity):
-            part.setVisible(bool(screen.cavity))
+        for widget in (self._cavity_colour, self._cavity):
+            widget.setVisible(bool(screen.cavity))
         selection = self.table.selectionModel()
         changed = screen.candidates != self.model.rows
         with QSignalBlocker(selection):
             self.model.show(screen.candidates)
             focus = next((row.id for row in screen.candidates if row.focus), None)
-            place = self.model.row_of(focus)
-            if place is None:
+            row_number = self.model.row_of(focus)
+            if row_number is None:
                 self.table.clearSelection()
                 self.table.setCurrentIndex(QModelIndex())
-            elif self.table.currentIndex().row() != place or not selection.hasSelection():
-                self.table.selectRow(place)
-                self._sight_due.start()
+            elif self.table.currentIndex().row() != row_number or not selection.hasSelection():
+                self.table.selectRow(row_number)
+                self._scroll_timer.start()
         self.table.viewport().update()
         self._fit_table()
-        if changed and place is not None:  # also when a row that was scrolled away is decided
-            self.table.scrollTo(self.model.index(place, 0))
+        if changed and row_number is not None:  # also when a row that was scrolled away is decided
+            self.table.scrollTo(self.model.index(row_number, 0))
         self._show_threshold(screen)
         self._commands.show_screen(screen)
         self._show_reason(screen)
         if screen.editing and self.tools.isHidden():
             when_idle(partial(bring_into_sight, self.tools, self._edit))
-        if screen.draft_words and not self._offered:
+        if screen.draft_words and not self._offered_draft:
             when_idle(partial(bring_into_sight, self._reject, self.adding))
-        self._offered = screen.draft_words
+        self._offered_draft = screen.draft_words
         self.tools.show_screen(screen)
         self.adding.show_screen(screen)
         self._edit.setText(BY_NAME[EDIT].captioned("Done" if screen.editing else "Edit"))
@@ -164,25 +166,25 @@ class CandidateBlock(Section):
     def _fit_table(self) -> None:
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
-        shown = [NARROWEST, *(cells_of(one) for one in self.model.rows)]
+        texts = [NARROWEST_TEXTS, *(cells_of(candidate) for candidate in self.model.rows)]
         for column, title in enumerate(COLUMNS):
-            if column != PLACE:
-                widest = max(font.horizontalAdvance(cells[column]) for cells in shown)
-                named = header.fontMetrics().horizontalAdvance(title)
-                header.resizeSection(column, max(widest + 8, named + 6))
+            if column != LOCATION_COLUMN:
+                text_width = max(font.horizontalAdvance(cells[column]) for cells in texts)
+                title_width = header.fontMetrics().horizontalAdvance(title)
+                header.resizeSection(column, max(text_width + 8, title_width + 6))
         self._fit_rows()
 
     def _fit_rows(self) -> None:
         """Wrap long locations; show five rows."""
         table = self.table
-        plain = table.fontMetrics().height() + 12
-        table.verticalHeader().setDefaultSectionSize(plain)
-        heights = [plain]
-        for place in range(len(self.model.rows)):
-            table.setRowHeight(place, max(plain, table.sizeHintForRow(place) + 6))
-            heights.append(table.rowHeight(place))
-        shown = sum(heights[1 : VISIBLE_ROWS + 1]) or plain
-        table.setFixedHeight(table.horizontalHeader().sizeHint().height() + shown + 4)
+        line_height = table.fontMetrics().height() + 12
+        table.verticalHeader().setDefaultSectionSize(line_height)
+        heights = [line_height]
+        for row_number in range(len(self.model.rows)):
+            table.setRowHeight(row_number, max(line_height, table.sizeHintForRow(row_number) + 6))
+            heights.append(table.rowHeight(row_number))
+        visible_height = sum(heights[1 : VISIBLE_ROWS + 1]) or line_height
+        table.setFixedHeight(table.horizontalHeader().sizeHint().height() + visible_height + 4)
 
     def _show_threshold(self, screen: Screen) -> None:
         with QSignalBlocker(self._slider):
@@ -193,17 +195,19 @@ class CandidateBlock(Section):
         self._slider.setToolTip(screen.threshold_source)
 
     def _on_resized(self, column: int, _: int, __: int) -> None:
-        if column == PLACE:  # which is emitted before a stretched section has its new size
-            self._rows_due.start()
+        if (
+            column == LOCATION_COLUMN
+        ):  # which is emitted before a stretched section has its new size
+            self._fit_timer.start()
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid():
             self.go_to_requested.emit(int(self.model.data(current, ID_ROLE)))
 
     def _on_click(self, index: QModelIndex) -> None:
-        row_of = next((r for r in self.model.rows if r.focus), None)
+        focused = next((r for r in self.model.rows if r.focus), None)
         clicked = int(self.model.data(index, ID_ROLE))
-        if row_of is not None and row_of.id == clicked:
+        if focused is not None and focused.id == clicked:
             self.go_to_requested.emit(clicked)
 
     def _show_reason(self, screen: Screen) -> None:
@@ -214,7 +218,7 @@ class CandidateBlock(Section):
                 self.reason.setCurrentText(screen.reason)
 
 
-def _counted(screen: Screen) -> str:
+def _count_text(screen: Screen) -> str:
     if screen.below_threshold:
         return f"{screen.conclusion} · {screen.below_threshold} below the threshold"
     return screen.conclusion

@@ -25,31 +25,31 @@ class CommandButtons:
 
     def __init__(self, run: Callable[[str], object]) -> None:
         self._run = run
-        self._made: list[tuple[QAbstractButton, str]] = []
+        self._buttons: list[tuple[QAbstractButton, str]] = []
 
-    def add(self, button: Button, name: str, words: str = "", tip: str = "") -> Button:
+    def add(self, button: Button, name: str, text: str = "", tip: str = "") -> Button:
         """Connect a button to a command.
 
         Parameters
         ----------
         button : QAbstractButton
-            The button; keeps its text if `words` is empty.
-        words : str
+            The button; keeps its text if `text` is empty.
+        text : str
             Text, before the key.
         tip : str
             Tooltip, before the key; by default the command's.
         """
         command = BY_NAME[name]
-        if words:
-            button.setText(command.captioned(words))
+        if text:
+            button.setText(command.captioned(text))
         button.setToolTip(command.hint(tip) if tip else command.tip)
         if isinstance(button, QToolButton):
             button.setAccessibleName(button.toolTip())
         button.clicked.connect(lambda _=False: self._run(name))
-        self._made.append((button, name))
+        self._buttons.append((button, name))
         return button
 
     def show_screen(self, screen: Screen) -> None:
         """Enable available commands; the tooltips of others give the reason."""
-        for button, name in self._made:
+        for button, name in self._buttons:
             offer(button, BY_NAME[name].unavailable(screen))

@@ -34,7 +34,7 @@ _TOOLS = (
     ("exclude", "prompts_exclude"),
 )
 _COLUMNS = 4
-_SMALL = 10.0
+_SMALL_INTENSITY = 10.0
 """Intensities below this, as of normalised images, have three decimals instead of one."""
 _LIMITS = (
     (Limit.ANYWHERE, "paint anywhere"),
@@ -69,29 +69,29 @@ class EditTools(QWidget):
     def __init__(self, run: Callable[[str], object]) -> None:
         super().__init__()
         self._commands = CommandButtons(run)
-        self._buttons = {act: self._button(words, act) for words, act in _TOOLS}
+        self._buttons = {act: self._button(text, act) for text, act in _TOOLS}
         for act in ("brush_ball", "split", "prompts_exclude"):
             self._buttons[act].setCheckable(True)
         grid = QGridLayout()
         grid.setSpacing(3)
         grid.setContentsMargins(0, 0, 0, 0)
-        for place, button in enumerate(self._buttons.values()):
-            grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)
+        for position, button in enumerate(self._buttons.values()):
+            grid.addWidget(button, position // _COLUMNS, position % _COLUMNS)
         self.limit = QComboBox()
         self.limit.setAccessibleName("Where the brush paints")
         tip = BY_NAME["brush_limit"].hint("Only voxels in the range are painted")
         self.limit.setToolTip(tip)
-        for value, words in _LIMITS:
-            self.limit.addItem(words, value)
+        for value, text in _LIMITS:
+            self.limit.addItem(text, value)
         self.limit.activated.connect(lambda n: self.limit_chosen.emit(_LIMITS[n][0]))
         self.low, self.high = self._bound("Lowest value painted"), self._bound("Highest value")
         self._until = label("to", "dim")
         bounds = row(self.low, self._until, self.high, None, spacing=4)
         stack(self, grid, self.limit, bounds, spacing=4)
 
-    def _button(self, words: str, act: str) -> QToolButton:
+    def _button(self, text: str, act: str) -> QToolButton:
         button = QToolButton()
-        button.setText(words)
+        button.setText(text)
         button.setProperty("role", "segment")
         policy = button.sizePolicy()
         policy.setHorizontalPolicy(policy.Policy.Expanding)
@@ -117,18 +117,20 @@ class EditTools(QWidget):
         self._buttons["prompts_exclude"].setChecked(tools.excluding)
         kinds = [value for value, _ in _LIMITS]
         self.limit.setCurrentIndex(kinds.index(tools.limit))
-        ranged = tools.limit is not Limit.ANYWHERE
-        shares = tools.limit is Limit.PROBABILITY
-        small = not shares and max(abs(tools.low), abs(tools.high)) < _SMALL
-        step, decimals = (0.05, 2) if shares else (0.01, 3) if small else (10.0, 1)
+        is_limited = tools.limit is not Limit.ANYWHERE
+        is_probability = tools.limit is Limit.PROBABILITY
+        is_normalised = (
+            not is_probability and max(abs(tools.low), abs(tools.high)) < _SMALL_INTENSITY
+        )
+        step, decimals = (0.05, 2) if is_probability else (0.01, 3) if is_normalised else (10.0, 1)
         for box, value in ((self.low, tools.low), (self.high, tools.high)):
             with QSignalBlocker(box):
-                box.setVisible(ranged)
+                box.setVisible(is_limited)
                 box.setDecimals(decimals)
-                box.setRange(0.0 if shares else -1e6, 1.0 if shares else 1e6)
+                box.setRange(0.0 if is_probability else -1e6, 1.0 if is_probability else 1e6)
                 box.setSingleStep(step)
                 box.setValue(value)
-        self._until.setVisible(ranged)
+        self._until.setVisible(is_limited)
 
 
 class AddRow(QWidget):
@@ -151,22 +153,28 @@ class AddRow(QWidget):
         self._merge = flat_button(merge.captioned("merge"), tip, self._menu)
         self._draft = label("", "warn", wrap=True)
         tip = "Continue with the interrupted strokes"
-        self._open_wanted = commands.add(QPushButton(), EDIT, "Go on", tip)
+        self._continue_draft = commands.add(QPushButton(), EDIT, "Go on", tip)
         tip = "Discard the interrupted strokes"
-        self._drop = commands.add(flat_button("drop it"), "discard_edit", tip=tip)
+        self._discard_draft = commands.add(flat_button("drop it"), "discard_edit", tip=tip)
         adding = row(self._add, self._draw, self._cavity, self._merge, None, spacing=2)
-        stack(self, adding, self._draft, row(self._open_wanted, self._drop, None), spacing=4)
+        stack(
+            self,
+            adding,
+            self._draft,
+            row(self._continue_draft, self._discard_draft, None),
+            spacing=4,
+        )
 
     def show_screen(self, screen: Screen) -> None:
         """Show the available acts."""
         self.setVisible(not screen.editing)
-        others = [one for one in screen.candidates if not one.focus]
+        others = [candidate for candidate in screen.candidates if not candidate.focus]
         self._commands.show_screen(screen)
         offer(self._merge, BY_NAME["merge"].unavailable(screen))
         self._menu.clear()
-        for one in others:
-            act = self._menu.addAction(f"{one.id} · {one.place}")
-            act.triggered.connect(lambda _=False, number=one.id: self.merged.emit(number))
+        for candidate in others:
+            act = self._menu.addAction(f"{candidate.id} · {candidate.place}")
+            act.triggered.connect(lambda _=False, number=candidate.id: self.merged.emit(number))
         self._draft.setText(screen.draft_words)
-        for part in (self._draft, self._open_wanted, self._drop):
-            part.setVisible(bool(screen.draft_words))
+        for widget in (self._draft, self._continue_draft, self._discard_draft):
+            widget.setVisible(bool(screen.draft_words))

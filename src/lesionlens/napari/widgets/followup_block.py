@@ -18,10 +18,10 @@ from lesionlens.results.export.followup import (
     names_apart,
 )
 
-_HIGH = 120
-_THIN, _THICK, _DOT = 1.4, 3.0, 2.5
+_PLOT_HEIGHT_PX = 120
+_THIN, _THICK, _DOT_RADIUS = 1.4, 3.0, 2.5
 _GAP = 6.0
-_RULE, _BESIDE = QColor(128, 140, 160, 90), 4.0
+_GRID_COLOUR, _NAME_OFFSET = QColor(128, 140, 160, 90), 4.0
 
 
 class CurvePlot(QWidget):
@@ -43,7 +43,7 @@ class CurvePlot(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return the preferred size."""
-        return QSize(200, _HIGH)
+        return QSize(200, _PLOT_HEIGHT_PX)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         """Draw levels, days and curves."""
@@ -52,28 +52,32 @@ class CurvePlot(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setFont(small_font(self))
-        words = self.palette().windowText().color()
+        text_colour = self.palette().windowText().color()
         for y, level in self.curves.levels:
-            painter.setPen(_RULE)
+            painter.setPen(_GRID_COLOUR)
             painter.drawLine(QPointF(self.begin, self._at(0.0, y).y()), self._at(WIDTH, y))
-            painter.setPen(words)
-            foot = max(self._at(0.0, y).y() - 2.0, float(painter.fontMetrics().ascent()))
-            painter.drawText(QPointF(0.0, foot), level)
+            painter.setPen(text_colour)
+            baseline = max(self._at(0.0, y).y() - 2.0, float(painter.fontMetrics().ascent()))
+            painter.drawText(QPointF(0.0, baseline), level)
         for left, day in self.days:
             painter.drawText(QPointF(left, self.height() - 2.0), day)
         ends = [self._at(*curve.points[-1]) for curve in self.curves.lines]
-        high = float(painter.fontMetrics().ascent())
-        names = names_apart([(end.x(), end.y()) for end in ends], high, self.height() - 2 * high)
+        ascent = float(painter.fontMetrics().ascent())
+        names = names_apart(
+            [(end.x(), end.y()) for end in ends], ascent, self.height() - 2 * ascent
+        )
         for curve, name in zip(self.curves.lines, names, strict=True):
-            thick = curve.candidate is not None and curve.candidate == self._focus
-            painter.setPen(QPen(QColor(curve.colour), _THICK if thick else _THIN))
+            in_focus = curve.candidate is not None and curve.candidate == self._focus
+            painter.setPen(QPen(QColor(curve.colour), _THICK if in_focus else _THIN))
             points = [self._at(x, y) for x, y in curve.points]
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawPolyline(QPolygonF(points))
             painter.setBrush(QColor(curve.colour))
             for point in points:
-                painter.drawEllipse(point, _DOT, _DOT)
-            painter.drawText(QPointF(points[-1].x(), name) + QPointF(_BESIDE, _BESIDE), curve.name)
+                painter.drawEllipse(point, _DOT_RADIUS, _DOT_RADIUS)
+            painter.drawText(
+                QPointF(points[-1].x(), name) + QPointF(_NAME_OFFSET, _NAME_OFFSET), curve.name
+            )
         painter.end()
 
     @property
@@ -81,14 +85,14 @@ class CurvePlot(QWidget):
         """The shown days, each with its left edge in pixels; without those that have no room."""
         if self.curves is None:
             return []
-        metrics, found = QFontMetricsF(small_font(self)), []
+        metrics, labels = QFontMetricsF(small_font(self)), []
         for n, (x, day) in enumerate(self.curves.ticks):
-            wide = float(metrics.horizontalAdvance(day))
-            left = max(self._at(x, 0.0).x() - (wide if n else 0.0), 0.0)
-            found.append((left, left + wide + _GAP, day))
-        rows = label_rows([(left, right) for left, right, _ in found], 1)
-        shown = zip(found, rows, strict=True)
-        return [(left, day) for (left, _, day), row in shown if row is not None]
+            width = float(metrics.horizontalAdvance(day))
+            left = max(self._at(x, 0.0).x() - (width if n else 0.0), 0.0)
+            labels.append((left, left + width + _GAP, day))
+        rows = label_rows([(left, right) for left, right, _ in labels], 1)
+        placed = zip(labels, rows, strict=True)
+        return [(left, day) for (left, _, day), row in placed if row is not None]
 
     @property
     def begin(self) -> float:
@@ -96,12 +100,12 @@ class CurvePlot(QWidget):
         if self.curves is None:
             return 0.0
         metrics = QFontMetricsF(small_font(self))
-        wide = [float(metrics.horizontalAdvance(level)) for _, level in self.curves.levels]
-        return _GAP + max(wide)
+        widths = [float(metrics.horizontalAdvance(level)) for _, level in self.curves.levels]
+        return _GAP + max(widths)
 
     def _at(self, x: float, y: float) -> QPointF:
-        across = (x - CURVES_BEGIN) / (WIDTH - CURVES_BEGIN)
-        right = self.begin + across * (self.width() - self.begin)
+        fraction = (x - CURVES_BEGIN) / (WIDTH - CURVES_BEGIN)
+        right = self.begin + fraction * (self.width() - self.begin)
         return QPointF(right, y * self.height() / HEIGHT)
 
 

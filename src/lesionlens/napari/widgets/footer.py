@@ -40,9 +40,9 @@ class Footer(QWidget):
         """Show a screen."""
         self._signed = screen.signed
         show_text(self._reviewed, screen.reviewed)
-        words = screen.sign_words
+        text = screen.sign_words
         command = BY_NAME["withdraw" if screen.signed else "sign"]
-        self._sign.setText(command.captioned(words))
+        self._sign.setText(command.captioned(text))
         self._sign.setToolTip(command.tip)
         self._without.setVisible(screen.can_ask_without)
         self._commands.show_screen(screen)

@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QWidget
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.widgets.parts import stack
 
-_COLUMNS, _LETTERS = 2, 164
+_COLUMNS, _WIDTH_LETTERS = 2, 164
 """Number of columns, and their total width in letters."""
-_SHARE = 0.9
+_MAX_SCREEN_FRACTION = 0.9
 """Maximum share of the screen; the rest is scrolled."""
 
 
@@ -38,15 +38,17 @@ class KeysDialog(QDialog):
         super().showEvent(event)
         table, screen = self._table, self.screen().availableSize()
         table.ensurePolished()
-        letters = table.fontMetrics().averageCharWidth() * _LETTERS
-        wide = min(letters, round(_SHARE * screen.width()))
-        table.setFixedSize(wide, table.heightForWidth(wide))
+        letters = table.fontMetrics().averageCharWidth() * _WIDTH_LETTERS
+        width = min(letters, round(_MAX_SCREEN_FRACTION * screen.width()))
+        table.setFixedSize(width, table.heightForWidth(width))
         bar = self._scroll.verticalScrollBar().sizeHint().width()
-        self.resize(wide + bar + 2, min(table.height() + 2, round(_SHARE * screen.height())))
-        there, here = self.screen().availableGeometry(), self.frameGeometry()
-        left = min(here.left(), there.right() - here.width())
-        top = min(here.top(), there.bottom() - here.height())
-        self.move(max(left, there.left()), max(top, there.top()))
+        self.resize(
+            width + bar + 2, min(table.height() + 2, round(_MAX_SCREEN_FRACTION * screen.height()))
+        )
+        available, frame = self.screen().availableGeometry(), self.frameGeometry()
+        left = min(frame.left(), available.right() - frame.width())
+        top = min(frame.top(), available.bottom() - frame.height())
+        self.move(max(left, available.left()), max(top, available.top()))
 
 
 def _table() -> str:

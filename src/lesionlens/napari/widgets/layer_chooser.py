@@ -21,13 +21,15 @@ class LayerChooser(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.candidate = _list("The attention given to all candidates, or to one of them alone")
-        self.layer = _list(
+        self.candidate = _combo_box(
+            "The attention given to all candidates, or to one of them alone"
+        )
+        self.layer = _combo_box(
             "All layers of the network combined, or one of them, coarse to fine; or a second "
             "opinion, computed when asked: Grad-CAM (features that led to the region) and rollout "
             "(where the candidate's peak attended, through all layers of self-attention)"
         )
-        self.head = _list("The mean of a layer's heads, or one of them")
+        self.head = _combo_box("The mean of a layer's heads, or one of them")
         self.candidate.activated.connect(
             lambda _: self.candidate_chosen.emit(self.candidate.currentData())
         )
@@ -41,7 +43,7 @@ class LayerChooser(QWidget):
         """Show the options and the current choice."""
         self.setVisible(screen.has_attention)
         focus = next((row.id for row in screen.candidates if row.focus), None)
-        _offer(
+        _fill(
             self.candidate,
             "all",
             [(f"only {c.id}", c.id) for c in screen.candidates],
@@ -52,32 +54,32 @@ class LayerChooser(QWidget):
             (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
         ]
         layers += [(second.display_name, second) for second in screen.second_opinions]
-        _offer(self.layer, "all layers", layers, screen.layer)
+        _fill(self.layer, "all layers", layers, screen.layer)
         heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
-        _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
+        _fill(self.head, "mean", numbers if heads > 1 else [], screen.head)
 
     def _emit_layer(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt returns a StrEnum as its text
         self.layer_chosen.emit(SecondOpinion(layer) if isinstance(layer, str) else layer, head)
 
 
-def _list(tooltip: str) -> QComboBox:
-    made = choice_list(tooltip, letters=5)
-    made.setToolTip(tooltip)
-    return made
+def _combo_box(tooltip: str) -> QComboBox:
+    box = choice_list(tooltip, letters=5)
+    box.setToolTip(tooltip)
+    return box
 
 
-def _offer(
-    box: QComboBox, everything: str, items: Sequence[tuple[str, object]], chosen: object
+def _fill(
+    box: QComboBox, all_text: str, items: Sequence[tuple[str, object]], current: object
 ) -> None:
     """Fill a list and select the current choice; a list of one is disabled."""
-    words = [everything, *(text for text, _ in items)]
-    if [box.itemText(n) for n in range(box.count())] != words:
+    texts = [all_text, *(text for text, _ in items)]
+    if [box.itemText(n) for n in range(box.count())] != texts:
         box.clear()
-        box.addItem(everything, None)
+        box.addItem(all_text, None)
         for text, value in items:
             box.addItem(text, value)
     values = [value for _, value in items]
-    box.setCurrentIndex(values.index(chosen) + 1 if chosen in values else 0)
+    box.setCurrentIndex(values.index(current) + 1 if current in values else 0)
     box.setEnabled(bool(items))

@@ -90,8 +90,8 @@ class PacsDialog(QDialog):
         self._message, self._stage = label("", "good", wrap=True), ElidedLabel("dim")
         self._bar = progress_bar()
         self._cancel = self._button("Cancel", self.jobs.stop)
-        self._keep = flat_button("")
-        self._keep.clicked.connect(lambda _=False: self._ask_folder())
+        self._folder_button = flat_button("")
+        self._folder_button.clicked.connect(lambda _=False: self._ask_folder())
         self._send = self._button("Send a result…", self.ask_send)
         self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
         self._list = self._button("Make a list of these…", self.make_list, "primary")
@@ -110,7 +110,7 @@ class PacsDialog(QDialog):
             self._message,
             self._bar,
             running,
-            row(self._keep, None, self._send, self._retrieve, self._list),
+            row(self._folder_button, None, self._send, self._retrieve, self._list),
             label(notice, "notice"),
             margins=None,
             spacing=8,
@@ -120,8 +120,8 @@ class PacsDialog(QDialog):
         self._clock.setInterval(500)
         self._clock.timeout.connect(self._tick)
 
-    def _button(self, words: str, act: Callable[[], Any], role: str = "") -> QPushButton:
-        button = push_button(words, act, role=role)
+    def _button(self, text: str, act: Callable[[], Any], role: str = "") -> QPushButton:
+        button = push_button(text, act, role=role)
         button.setAutoDefault(False)  # Return in a field searches, and nothing else
         return button
 
@@ -144,8 +144,8 @@ class PacsDialog(QDialog):
             button.setEnabled(screen.ready)
         self._retrieve.setEnabled(screen.ready and screen.chosen is not None)
         self._list.setEnabled(screen.ready and bool(screen.studies))
-        self._keep.setText(f"Keep studies in: {screen.folder}")
-        self._keep.setEnabled(not running)
+        self._folder_button.setText(f"Keep studies in: {screen.folder}")
+        self._folder_button.setEnabled(not running)
         self._tick()
         if screen.studies != before.studies:
             self._show_rows([archive.cells(study) for study in screen.studies])
@@ -163,8 +163,8 @@ class PacsDialog(QDialog):
         activity = self._screen.activity
         if activity is None:
             return
-        words = "Stopping…" if activity.stopping else activity.name
-        self._stage.show_text(f"{words} · {time.monotonic() - self._began:.0f} s")
+        status = "Stopping…" if activity.stopping else activity.name
+        self._stage.show_text(f"{status} · {time.monotonic() - self._began:.0f} s")
         self._bar.setRange(0, 1000 if activity.fraction else 0)
         self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
         self._cancel.setEnabled(not activity.stopping)
@@ -203,8 +203,8 @@ class PacsDialog(QDialog):
             self.controller.send(server, result)
 
     def _agreed(self, result: Path, address: str) -> bool:
-        words = f"Send the DICOM objects of “{result.name}” to {address}?"
-        answer = QMessageBox.question(self, "Send a result", words)
+        question = f"Send the DICOM objects of “{result.name}” to {address}?"
+        answer = QMessageBox.question(self, "Send a result", question)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _server(self) -> Server | None:
@@ -217,8 +217,8 @@ class PacsDialog(QDialog):
         return server
 
     def _chosen(self) -> int | None:
-        chosen = self.table.selectedItems()
-        return chosen[0].row() if chosen else None
+        items = self.table.selectedItems()
+        return items[0].row() if items else None
 
     def _ask_folder(self) -> None:
         start = str(self._screen.folder.parent)

@@ -18,7 +18,7 @@ from lesionlens.napari.widgets.parts import flat_button, label, row, stack
 from lesionlens.site.pacs.peer import Retrieval
 from lesionlens.site.pacs.server import Server
 
-_WAYS = (
+_RETRIEVALS = (
     (Retrieval.AUTO, "C-GET, else C-MOVE"),
     (Retrieval.GET, "C-GET"),
     (Retrieval.MOVE, "C-MOVE"),
@@ -46,9 +46,9 @@ class ServerForm(QWidget):
             "DICOMweb: https://host/dicom-web\nDIMSE: dicom://AETITLE@host:port\n"
             "DIMSE over TLS: dicoms://AETITLE@host:port"
         )
-        self._more = flat_button("Access…")
-        self._more.setCheckable(True)
-        stack(self, row(self._address, self._more, spacing=-1), self._access())
+        self._access_button = flat_button("Access…")
+        self._access_button.setCheckable(True)
+        stack(self, row(self._address, self._access_button, spacing=-1), self._access())
         self.password.setPlaceholderText("from the keyring or LESIONLENS_PACS_PASSWORD")
         self._address.currentTextChanged.connect(self._on_address)
         self._on_address(self._address.currentText())
@@ -63,22 +63,22 @@ class ServerForm(QWidget):
         self._ca, self._certificate, self._title = QLineEdit(), QLineEdit(), QLineEdit()
         self._ca.setPlaceholderText("the system's (or a PEM file)")
         self._certificate.setPlaceholderText("none (or a PEM file with certificate and key)")
-        self._port, self._by = QSpinBox(), QComboBox()
+        self._port, self._retrieval = QSpinBox(), QComboBox()
         self._port.setRange(1, 65535)
-        for way, words in _WAYS:
-            self._by.addItem(words, way.value)
-        for words, field in (
+        for retrieval, text in _RETRIEVALS:
+            self._retrieval.addItem(text, retrieval.value)
+        for text, field in (
             ("User (DICOMweb)", self._user),
             ("Password → keyring", self.password),
             ("Trusted certificates", self._ca),
             ("Our certificate", self._certificate),
             ("Local AE title (DIMSE)", self._title),
             ("Our port (C-MOVE)", self._port),
-            ("Fetch by (DIMSE)", self._by),
+            ("Fetch by (DIMSE)", self._retrieval),
         ):
-            form.addRow(label(words), field)
+            form.addRow(label(text), field)
         card.hide()
-        self._more.toggled.connect(card.setVisible)
+        self._access_button.toggled.connect(card.setVisible)
         return card
 
     def server(self) -> Server:
@@ -90,7 +90,7 @@ class ServerForm(QWidget):
             certificate=self._certificate.text().strip(),
             title=self._title.text().strip(),
             port=self._port.value(),
-            by=str(self._by.currentData()),
+            by=str(self._retrieval.currentData()),
         )
 
     def show_server(self, server: Server) -> None:
@@ -100,9 +100,9 @@ class ServerForm(QWidget):
         self._fill(server)
 
     def _on_address(self, address: str) -> None:
-        known = self._servers.get(address.strip())
-        if known is not None:
-            self._fill(known)
+        stored = self._servers.get(address.strip())
+        if stored is not None:
+            self._fill(stored)
         elif not self._title.text():
             self._fill(Server())
         self.password.clear()  # it was typed for another archive
@@ -114,7 +114,7 @@ class ServerForm(QWidget):
         self._certificate.setText(server.certificate)
         self._title.setText(server.title)
         self._port.setValue(server.port)
-        self._by.setCurrentIndex(self._by.findData(server.by))
+        self._retrieval.setCurrentIndex(self._retrieval.findData(server.by))
 
 
 class SearchForm(QWidget):
@@ -132,8 +132,8 @@ class SearchForm(QWidget):
             "last": "to day",
         }
         self._modality = QComboBox()
-        for words, value in _MODALITIES:
-            self._modality.addItem(words, value)
+        for text, value in _MODALITIES:
+            self._modality.addItem(text, value)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for name, field in self.fields.items():

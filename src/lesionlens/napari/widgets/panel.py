@@ -117,7 +117,7 @@ class Panel(AskingPaths, QWidget):
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
         self.empty = empty_state(
-            [self._entry(one) for one in OPENERS if one.name not in OF_AN_OPEN_STUDY]
+            [self._entry(command) for command in OPENERS if command.name not in OF_AN_OPEN_STUDY]
         )
         self.problem, self.message = ProblemBlock(), MessageBlock()
         self.assign = AssignmentEditor()
@@ -131,25 +131,25 @@ class Panel(AskingPaths, QWidget):
         self.considered, self.followup = ConsideredBlock(), FollowupBlock()
         self.second = SecondBlock(self.commands.run)
         self.attention = AttentionBlock()
-        self._clash = label("", "warn", wrap=True)
-        self._clash.hide()
-        self._stops = label("", "warn", wrap=True)
+        self._key_clashes = label("", "warn", wrap=True)
+        self._key_clashes.hide()
+        self._site_warnings = label("", "warn", wrap=True)
         self.show_stops()
         self.footer = Footer(self.commands.run)
         self._lay_out()
         guard = WheelGuard(self)
-        for kind in (QComboBox, QSlider, QAbstractSpinBox):
-            guard.guard(*self.findChildren(kind))
+        for widget_class in (QComboBox, QSlider, QAbstractSpinBox):
+            guard.guard(*self.findChildren(widget_class))
         self.lead_tabs()
 
     def _lay_out(self) -> None:
         """Arrange the blocks in a scrolling column, with messages and failures below."""
         inner = QWidget()
         blocks = (
-            self._stops,
+            self._site_warnings,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.read_block, self.candidates, self.second, self.considered, self.followup,
-            self.attention, self._clash,
+            self.attention, self._key_clashes,
         )  # fmt: skip
         notice = label(RESEARCH_USE_NOTICE, "notice", wrap=True)
         stack(inner, *blocks, None, notice, margins=(12, 10, 12, 10), spacing=10)
@@ -170,11 +170,11 @@ class Panel(AskingPaths, QWidget):
     def _menu(self) -> QMenu:
         menu = QMenu(self)
         for command in (*OPENERS, *(self.commands[name] for name in _MENU)):
-            words, run = self._entry(command)
+            title, run = self._entry(command)
             slot = partial(when_idle, run)  # once the menu is off the screen
-            menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
-        opened = recent_menu(self, "Recent studies", recent.STUDIES, self.actions_.open)
-        menu.insertMenu(menu.actions()[2], opened)
+            menu.addAction(title).triggered.connect(lambda _=False, slot=slot: slot())
+        recent_studies = recent_menu(self, "Recent studies", recent.STUDIES, self.actions_.open)
+        menu.insertMenu(menu.actions()[2], recent_studies)
         menu.addMenu(other_menu(self, self.actions_))
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
@@ -192,13 +192,13 @@ class Panel(AskingPaths, QWidget):
         self.study.sequence_chosen.connect(session.choose_sequence)
         self.study.renamed.connect(acts.name)
         self.assign.applied.connect(acts.name)
-        self.preparation.changed.connect(self._prepare_so)
-        self.preparation.served.connect(self._ask_of)
+        self.preparation.changed.connect(self._on_preparation_changed)
+        self.preparation.served.connect(self._on_server_chosen)
         self.run.analyse.connect(partial(self.commands.run, "analyse"))
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
         acts.ask_prior_images = self.ask_prior_images
-        self.problem.here.connect(partial(acts.analyse, here=True))
+        self.problem.here.connect(partial(acts.analyse, locally=True))
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
         acts.read_controller.changed.connect(self._show_closed)
@@ -282,15 +282,15 @@ class Panel(AskingPaths, QWidget):
 
     def show_stops(self) -> None:
         """Warn of an unusable policy of the site, and of stop rules of `lesionlens monitor`."""
-        found = monitor_warning()
-        words = (read_preferences().site_problem, found.text if found else "")
-        self._stops.setText("\n".join(filter(None, words)))
-        self._stops.setToolTip(found.page if found else "")
-        self._stops.setVisible(bool(self._stops.text()))
+        warning = monitor_warning()
+        messages = (read_preferences().site_problem, warning.text if warning else "")
+        self._site_warnings.setText("\n".join(filter(None, messages)))
+        self._site_warnings.setToolTip(warning.page if warning else "")
+        self._site_warnings.setVisible(bool(self._site_warnings.text()))
 
-    def show_clashes(self, words: Sequence[str]) -> None:
+    def show_clashes(self, sentences: Sequence[str]) -> None:
         """Show keys that are also bound by others."""
-        show_text(self._clash, "\n".join(words))
+        show_text(self._key_clashes, "\n".join(sentences))
 
     def show_keys(self) -> None:
         """Show the table of keys."""
@@ -304,11 +304,11 @@ class Panel(AskingPaths, QWidget):
         if self.candidates.reason.refusing:
             self.actions_.review_controller.explain()
 
-    def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
+    def _on_preparation_changed(self, brain_extraction: str, bias_correction: bool) -> None:
         keep_preparation(brain_extraction, bias_correction)
         self.preparation.show_preferences(read_preferences())
 
-    def _ask_of(self, server: str, model: str) -> None:
+    def _on_server_chosen(self, server: str, model: str) -> None:
         try:
             keep_server(server, model)
         except LesionLensError as error:

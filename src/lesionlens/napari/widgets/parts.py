@@ -99,7 +99,7 @@ _LIGHT = {
 def style_sheet(theme: str, font_pt: float) -> str:
     """Return the panel's style for a theme of napari, light or dark, and napari's font size."""
     sizes = {"small": 0.85, "plain": 0.92, "large": 1.15}
-    points = {name: f"{font_pt * share:.1f}pt" for name, share in sizes.items()}
+    points = {name: f"{font_pt * scale:.1f}pt" for name, scale in sizes.items()}
     return STYLE.format(**(_LIGHT if "light" in theme else _DARK), **points)
 
 
@@ -112,14 +112,14 @@ def small_font(widget: QWidget) -> QFont:
 
 def label(text: str = "", role: str = "", *, wrap: bool = False) -> QLabel:
     """Make a plain-text label (hostile descriptions are never interpreted as markup)."""
-    made = QLabel(text)
-    made.setTextFormat(Qt.TextFormat.PlainText)
+    widget = QLabel(text)
+    widget.setTextFormat(Qt.TextFormat.PlainText)
     if role:
-        made.setProperty("role", role)
+        widget.setProperty("role", role)
     if wrap:
-        made.setWordWrap(True)
-        made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    return made
+        widget.setWordWrap(True)
+        widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return widget
 
 
 def set_role(widget: QWidget, role: str) -> None:
@@ -191,24 +191,24 @@ def _arrange(
 
 
 def push_button(
-    words: str, act: Callable[[], object], tip: str = "", role: str = ""
+    text: str, callback: Callable[[], object], tip: str = "", role: str = ""
 ) -> QPushButton:
-    """Make a button that calls `act`."""
-    button = QPushButton(words)
+    """Make a button that calls `callback`."""
+    button = QPushButton(text)
     button.setToolTip(tip)
     if role:
         button.setProperty("role", role)
-    button.clicked.connect(lambda _=False: act())
+    button.clicked.connect(lambda _=False: callback())
     return button
 
 
 def choice_list(name: str, letters: int) -> QComboBox:
     """Make a list that may be narrower than its texts, down to a number of letters."""
-    made = QComboBox()
-    made.setAccessibleName(name)
-    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    made.setMinimumContentsLength(letters)
-    return made
+    box = QComboBox()
+    box.setAccessibleName(name)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(letters)
+    return box
 
 
 def flat_button(text: str, tooltip: str = "", menu: QMenu | None = None) -> QToolButton:
@@ -246,14 +246,14 @@ class ElidedLabel(QLabel):
 
     def __init__(self, role: str = "") -> None:
         super().__init__()
-        self._whole = ""
+        self._full_text = ""
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setProperty("role", role)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def show_text(self, text: str) -> None:
         """Show this text."""
-        self._whole = text
+        self._full_text = text
         self._elide()
 
     def resizeEvent(self, event: Any) -> None:
@@ -263,9 +263,9 @@ class ElidedLabel(QLabel):
 
     def _elide(self) -> None:
         width = max(self.width(), 1)
-        shown = self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideMiddle, width)
+        shown = self.fontMetrics().elidedText(self._full_text, Qt.TextElideMode.ElideMiddle, width)
         self.setText(shown)
-        self.setToolTip(self._whole if shown != self._whole else "")
+        self.setToolTip(self._full_text if shown != self._full_text else "")
 
 
 class Section(QWidget):
@@ -290,12 +290,12 @@ class Section(QWidget):
         heading = row(self.heading, None, *([corner] if corner is not None else []))
         stack(self, rule, heading, self._inside, spacing=6)
 
-    def _unfold(self, wanted: bool) -> None:
-        self._inside.setVisible(wanted)
-        arrow = Qt.ArrowType.DownArrow if wanted else Qt.ArrowType.RightArrow
+    def _unfold(self, expanded: bool) -> None:
+        self._inside.setVisible(expanded)
+        arrow = Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow
         self.heading.setArrowType(arrow)
         title = self.heading.text().capitalize()
-        self.heading.setAccessibleName(f"{title}: {'shown' if wanted else 'folded away'}")
+        self.heading.setAccessibleName(f"{title}: {'shown' if expanded else 'folded away'}")
 
 
 class Segments(QWidget):
@@ -310,9 +310,9 @@ class Segments(QWidget):
         self._group = QButtonGroup(self)
         layout = row(spacing=2)
         self.setLayout(layout)
-        for value, words, tooltip in choices:
+        for value, text, tooltip in choices:
             button = QToolButton()
-            button.setText(words)
+            button.setText(text)
             button.setToolTip(tooltip)
             button.setCheckable(True)
             button.setProperty("role", "segment")
@@ -326,9 +326,11 @@ class Segments(QWidget):
         button = self._buttons.get(value)
         if button is not None and not button.isChecked():
             button.setChecked(True)
-        for each in self._buttons.values():  # Tab stops at one, arrows lead to the others
-            chosen = each is button
-            each.setFocusPolicy(Qt.FocusPolicy.StrongFocus if chosen else Qt.FocusPolicy.ClickFocus)
+        for other in self._buttons.values():  # Tab stops at one, arrows lead to the others
+            chosen = other is button
+            other.setFocusPolicy(
+                Qt.FocusPolicy.StrongFocus if chosen else Qt.FocusPolicy.ClickFocus
+            )
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the buttons: Tab stops at the chosen one, arrows lead to the others."""
@@ -393,21 +395,21 @@ class Bars(QWidget):
         painter.setFont(font)
         text = self.palette().windowText().color()
         span = max((abs(bar.value) for bar in self._bars), default=1.0) or 1.0
-        before = metrics.horizontalAdvance("FLAIR ") + 4
-        behind = metrics.horizontalAdvance("+0.00") + 6
-        width = max(self.width() - before - behind, 10)
+        name_width = metrics.horizontalAdvance("FLAIR ") + 4
+        value_width = metrics.horizontalAdvance("+0.00") + 6
+        width = max(self.width() - name_width - value_width, 10)
         for n, bar in enumerate(self._bars):
             top = n * line
             painter.setPen(text)
             left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
             right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            painter.drawText(QRectF(0, top, before, line), left, bar.name)
-            figure = QRectF(self.width() - behind, top, behind, line)
-            painter.drawText(figure, right, signed(bar.value))
+            painter.drawText(QRectF(0, top, name_width, line), left, bar.name)
+            value_box = QRectF(self.width() - value_width, top, value_width, line)
+            painter.drawText(value_box, right, signed(bar.value))
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor("#56B4E9" if bar.value >= 0 else "#D55E00"))
             length = max(abs(bar.value) / span * width, 1.0)
-            painter.drawRoundedRect(QRectF(before, top + line / 2 - 3.5, length, 7), 2, 2)
+            painter.drawRoundedRect(QRectF(name_width, top + line / 2 - 3.5, length, 7), 2, 2)
         painter.end()
 
 
@@ -433,11 +435,11 @@ def make_read_only(table: QTableView, name: str) -> None:
 def bring_into_sight(*widgets: QWidget) -> None:
     """Scroll the area around widgets until they are visible, with priority for the last."""
     for widget in widgets:
-        around = widget.parentWidget()
-        while around is not None and not isinstance(around, QScrollArea):
-            around = around.parentWidget()
-        if around is not None:
-            around.ensureWidgetVisible(widget)
+        ancestor = widget.parentWidget()
+        while ancestor is not None and not isinstance(ancestor, QScrollArea):
+            ancestor = ancestor.parentWidget()
+        if ancestor is not None:
+            ancestor.ensureWidgetVisible(widget)
 
 
 class AnchoredScroll(QScrollArea):
@@ -448,6 +450,6 @@ class AnchoredScroll(QScrollArea):
         bar = self.verticalScrollBar()
         before = bar.value()
         super().resizeEvent(event)
-        lost = event.oldSize().height() - event.size().height()
+        shrinkage = event.oldSize().height() - event.size().height()
         if before and event.oldSize().isValid():
-            bar.setValue(before + lost)
+            bar.setValue(before + shrinkage)

@@ -17,12 +17,12 @@ Line = tuple[object, str, str]
 class _Line(QWidget):
     """A button and words; a click on either presses the button."""
 
-    def __init__(self, button: QToolButton, words: str) -> None:
+    def __init__(self, button: QToolButton, text: str) -> None:
         super().__init__()
         self._button = button
-        beside = row(button, label(words, "dim", wrap=True), spacing=4)
-        beside.setStretch(1, 1)
-        self.setLayout(beside)
+        layout = row(button, label(text, "dim", wrap=True), spacing=4)
+        layout.setStretch(1, 1)
+        self.setLayout(layout)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """Emit the value of a clicked text."""
@@ -51,10 +51,10 @@ class PickRows(QWidget):
             self._inside.deleteLater()
         self._inside = QWidget()
         inner = stack(self._inside, spacing=2)
-        for value, head, words in lines:
+        for value, head, text in lines:
             button = flat_button(head)
             button.setToolTip("Show this place")
             button.setEnabled(value is not None)
             button.clicked.connect(lambda _=False, value=value: self.picked.emit(value))
-            inner.addWidget(_Line(button, words))
+            inner.addWidget(_Line(button, text))
         self._layout.addWidget(self._inside)

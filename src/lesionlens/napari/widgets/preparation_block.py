@@ -12,7 +12,7 @@ from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.napari.preferences import Preferences
 from lesionlens.napari.widgets.parts import flat_button, label, row, stack
 
-_WORDS = {
+_METHODS = {
     skull_stripping.AUTO: (
         "automatic",
         "Built-in method, and an installed program if its mask is doubtful",
@@ -41,8 +41,8 @@ class PreparationBlock(QWidget):
         self._fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._brain = QComboBox()
         self._brain.setAccessibleName("Brain extraction method")
-        for name, (words, tooltip) in _WORDS.items():
-            self._brain.addItem(words, name)
+        for name, (text, tooltip) in _METHODS.items():
+            self._brain.addItem(text, name)
             self._brain.setItemData(self._brain.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
         self._bias = QCheckBox("correct the bias field (N4)")
         self._bias.setToolTip("Correct the bias field of each sequence first; slower")
@@ -73,7 +73,7 @@ class PreparationBlock(QWidget):
         self._model.activated.connect(lambda _: self._choose_model())
         self._model_row = QWidget()
         self._model_row.setLayout(row(label("model", "dim"), self._model))
-        self._kept = self._kept_model = ""
+        self._saved_server = self._saved_model = ""
         self._names: tuple[str, ...] = ()
 
     def stops(self) -> tuple[QWidget, ...]:
@@ -82,48 +82,52 @@ class PreparationBlock(QWidget):
 
     def show_preferences(self, preferences: Preferences) -> None:
         """Show the settings; programs that are not installed are disabled."""
-        there = {skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.installed()}
+        available = {skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.installed()}
         items = self._brain.model()
-        for place, (name, (words, _)) in enumerate(_WORDS.items()):
-            self._brain.setItemText(place, words if name in there else f"{words} (not installed)")
+        for row_number, (name, (text, _)) in enumerate(_METHODS.items()):
+            self._brain.setItemText(
+                row_number, text if name in available else f"{text} (not installed)"
+            )
             if isinstance(items, QStandardItemModel):
-                items.item(place).setEnabled(name in there)
+                items.item(row_number).setEnabled(name in available)
         self._brain.setCurrentIndex(self._brain.findData(preferences.brain_extraction))
         self._bias.setChecked(preferences.bias_correction)
-        method = _WORDS[preferences.brain_extraction][0]
+        method = _METHODS[preferences.brain_extraction][0]
         shading = ", bias field corrected" if preferences.bias_correction else ""
-        names = self._names if preferences.server == self._kept else ()
-        self._kept, self._kept_model = preferences.server, preferences.server_model
-        self._server.setText(self._kept)
-        self._model_row.setVisible(bool(self._kept))
+        names = self._names if preferences.server == self._saved_server else ()
+        self._saved_server, self._saved_model = preferences.server, preferences.server_model
+        self._server.setText(self._saved_server)
+        self._model_row.setVisible(bool(self._saved_server))
         self.show_models(names)
-        where = f", network on {self._kept.partition('://')[2]}" if self._kept else ""
-        where += f" ({self._kept_model})" if self._kept and self._kept_model else ""
-        self._fold.setText(f"Preparation: {method}{shading}{where}")
+        server_text = (
+            f", network on {self._saved_server.partition('://')[2]}" if self._saved_server else ""
+        )
+        server_text += f" ({self._saved_model})" if self._saved_server and self._saved_model else ""
+        self._fold.setText(f"Preparation: {method}{shading}{server_text}")
 
     def show_models(self, names: Sequence[str]) -> None:
         """Offer the server's models, and the chosen one even if it is not among them."""
         self._names = tuple(names)
         self._model.clear()
         self._model.addItem(f"its first ({names[0]})" if names else "its first", "")
-        for name in dict.fromkeys([*names, *([self._kept_model] if self._kept_model else [])]):
+        for name in dict.fromkeys([*names, *([self._saved_model] if self._saved_model else [])]):
             self._model.addItem(name, name)
-        self._model.setCurrentIndex(max(self._model.findData(self._kept_model), 0))
+        self._model.setCurrentIndex(max(self._model.findData(self._saved_model), 0))
 
     def _choose_model(self) -> None:
         chosen = str(self._model.currentData())
-        if chosen != self._kept_model:
-            self.served.emit(self._kept, chosen)
+        if chosen != self._saved_model:
+            self.served.emit(self._saved_server, chosen)
 
     def _emit(self) -> None:
         self.changed.emit(self._brain.currentData(), self._bias.isChecked())
 
     def _serve(self) -> None:
-        if self._server.text().strip() != self._kept:
+        if self._server.text().strip() != self._saved_server:
             self.served.emit(self._server.text().strip(), "")
 
-    def _unfold(self, wanted: bool) -> None:
-        self._body.setVisible(wanted)
-        self._fold.setArrowType(Qt.ArrowType.DownArrow if wanted else Qt.ArrowType.RightArrow)
-        if wanted and self._kept:
+    def _unfold(self, expanded: bool) -> None:
+        self._body.setVisible(expanded)
+        self._fold.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
+        if expanded and self._saved_server:
             self.models_wanted.emit()

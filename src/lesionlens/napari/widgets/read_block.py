@@ -12,7 +12,7 @@ from lesionlens.napari.model.geometry.planes import place_words
 from lesionlens.napari.widgets.parts import Section, label, push_button, row
 from lesionlens.site.database.records import Mark
 
-_UNSAID = -1
+_NOT_STATED = -1
 VISIBLE_ROWS = 4
 
 
@@ -30,14 +30,14 @@ class ReadBlock(Section):
     def __init__(self, controller: ReadController) -> None:
         super().__init__("YOUR READ")
         self._controller = controller
-        self._words = label("", "dim", wrap=True)
+        self._phase_label = label("", "dim", wrap=True)
         self._list = QListWidget()
         self._list.setAccessibleName("Your marks")
         self._list.itemClicked.connect(
             lambda item: self.go_to_requested.emit(self._mark_of(item).at_mm)
         )
         self._confidence = QSpinBox()
-        self._confidence.setRange(_UNSAID, 100)
+        self._confidence.setRange(_NOT_STATED, 100)
         self._confidence.setSpecialValueText("not stated")
         self._confidence.setSuffix(" %")
         self._confidence.setSingleStep(10)
@@ -51,16 +51,16 @@ class ReadBlock(Section):
         )
         self._mark = push_button(mark.captioned("Mark"), self.marked.emit, tip)
         tip = remove.hint("Remove the selected mark, or the last one")
-        self._back = push_button(remove.captioned("Remove"), self._unmark, tip)
+        self._remove = push_button(remove.captioned("Remove"), self._unmark, tip)
         tip = "Sign your own read under your name; then the analysis is shown"
-        words = BY_NAME["sign"].captioned("Sign")
-        self._sign = push_button(words, self.signed.emit, tip, "primary")
+        caption = BY_NAME["sign"].captioned("Sign")
+        self._sign = push_button(caption, self.signed.emit, tip, "primary")
         tip = "Outline the lesion at the selected mark, or at the last one"
         tip = BY_NAME["mark_to_candidate"].hint(tip)
         self._add = push_button("Make it a candidate", self._make_candidate, tip)
-        self.body.addWidget(self._words)
+        self.body.addWidget(self._phase_label)
         self.body.addWidget(self._list)
-        self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._back))
+        self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._remove))
         self.body.addWidget(self._add)
         self.body.addWidget(self._sign)
         controller.changed.connect(self.show_read)
@@ -71,29 +71,29 @@ class ReadBlock(Section):
         read_session = self._controller.read_session
         self.setVisible(read_session is not None)
         confidence = self._controller.confidence
-        self._confidence.setValue(_UNSAID if confidence is None else confidence)
+        self._confidence.setValue(_NOT_STATED if confidence is None else confidence)
         if read_session is None:
             return
-        self._words.setText(phase_words(self._controller))
+        self._phase_label.setText(phase_words(self._controller))
         marks = self._controller.marks
         self._list.clear()
         for number, mark in enumerate(marks, 1):
-            item = QListWidgetItem(words_of(number, mark, apart=read_session.unaided_first))
+            item = QListWidgetItem(words_of(number, mark, with_phase=read_session.unaided_first))
             item.setData(Qt.ItemDataRole.UserRole, mark)
             self._list.addItem(item)
         rows = min(max(len(marks), 1), VISIBLE_ROWS)
         self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
         self._list.setVisible(bool(marks))
-        for part in (self._mark, self._confidence):
-            part.setEnabled(not read_session.signed)
-        self._back.setEnabled(any(self._controller.may_take_back(mark) for mark in marks))
+        for widget in (self._mark, self._confidence):
+            widget.setEnabled(not read_session.signed)
+        self._remove.setEnabled(any(self._controller.can_remove(mark) for mark in marks))
         self._add.setVisible(bool(marks) and self._controller.analysis_shown)
-        words = sign_words(self._controller)
-        self._sign.setVisible(bool(words))
-        self._sign.setText(BY_NAME["sign"].captioned(words))
+        caption = sign_words(self._controller)
+        self._sign.setVisible(bool(caption))
+        self._sign.setText(BY_NAME["sign"].captioned(caption))
 
     def _on_confidence(self, value: int) -> None:
-        self._controller.confidence = None if value == _UNSAID else value
+        self._controller.confidence = None if value == _NOT_STATED else value
 
     def _unmark(self) -> None:
         self.unmark_requested.emit(self._chosen())
@@ -107,11 +107,11 @@ class ReadBlock(Section):
 
     @staticmethod
     def _mark_of(item: QListWidgetItem) -> Mark:
-        found: Mark = item.data(Qt.ItemDataRole.UserRole)
-        return found
+        mark: Mark = item.data(Qt.ItemDataRole.UserRole)
+        return mark
 
 
-def words_of(number: int, mark: Mark, *, apart: bool) -> str:
+def words_of(number: int, mark: Mark, *, with_phase: bool) -> str:
     """Write one mark in a line: its place, how sure, before or after.
 
     Examples
@@ -123,6 +123,6 @@ def words_of(number: int, mark: Mark, *, apart: bool) -> str:
     parts = [str(number), place_words(mark.at_mm)]
     if mark.confidence is not None:
         parts.append(f"{mark.confidence} %")
-    if apart:
+    if with_phase:
         parts.append(mark.phase.value)
     return " · ".join(parts)

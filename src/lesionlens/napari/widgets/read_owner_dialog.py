@@ -36,12 +36,12 @@ class ReadOwnerDialog(QDialog):
         self._field.textChanged.connect(self._offer)
         role = QDialogButtonBox.ButtonRole
         buttons = QDialogButtonBox()
-        self._own = buttons.addButton("Not mine: begin my own", role.AcceptRole)
-        self._mine = buttons.addButton("Mine: continue it", role.ActionRole)
+        self._begin_own = buttons.addButton("Not mine: begin my own", role.AcceptRole)
+        self._continue = buttons.addButton("Mine: continue it", role.ActionRole)
         stay = buttons.addButton("Stay unnamed", role.RejectRole)
         stay.setToolTip("Show the unnamed reader's decisions and add yours to them")
-        self._own.clicked.connect(lambda _=False: self._answer(mine=False))
-        self._mine.clicked.connect(lambda _=False: self._answer(mine=True))
+        self._begin_own.clicked.connect(lambda _=False: self._answer(owns_read=False))
+        self._continue.clicked.connect(lambda _=False: self._answer(owns_read=True))
         buttons.rejected.connect(self.reject)
         self._then: Callable[[ReadOwner | None], object] = lambda _: None
         stack(self, self._who, self._what, self._field, buttons, margins=None)
@@ -57,17 +57,17 @@ class ReadOwnerDialog(QDialog):
         self._field.setFocus()
         self._offer()
         self.open()
-        self._own.setDefault(True)
+        self._begin_own.setDefault(True)
 
     def _offer(self) -> None:
-        for button in (self._own, self._mine):
+        for button in (self._begin_own, self._continue):
             button.setEnabled(bool(self._field.text().strip()))
 
-    def _answer(self, *, mine: bool) -> None:
+    def _answer(self, *, owns_read: bool) -> None:
         name = self._field.text().strip()
         if name:
             self.accept()
-            self._close(ReadOwner(name, mine))
+            self._close(ReadOwner(name, owns_read))
 
     def reject(self) -> None:
         """Stay unnamed."""

@@ -35,11 +35,11 @@ class ReasonBox(QComboBox):
         self.activated.connect(lambda _: self.settled.emit())
         self.lineEdit().returnPressed.connect(self._settle)
 
-    def refuse(self, why: str) -> None:
-        """Accept no reason and show why not; accept one again if `why` is empty."""
-        self.lineEdit().setReadOnly(bool(why))
-        self.lineEdit().setPlaceholderText(why or _PLACEHOLDER)
-        self.setToolTip(why)
+    def refuse(self, reason: str) -> None:
+        """Accept no reason and show why not; accept one again if `reason` is empty."""
+        self.lineEdit().setReadOnly(bool(reason))
+        self.lineEdit().setPlaceholderText(reason or _PLACEHOLDER)
+        self.setToolTip(reason)
 
     @property
     def refusing(self) -> bool:

@@ -55,7 +55,7 @@ class ResponseDialog(QDialog):
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(560)
         self._sign, self._draft = sign, ResponseDraft(ResponseChoices(), None, (), None)
-        self._found: Comparison | None = None
+        self._comparison: Comparison | None = None
         self._baseline, self._nadir = QComboBox(), QComboBox()
         self._choices = {kind: QComboBox() for kind in (Criterion, Disease, Steroids, Clinical)}
         self._category, self._reader = QComboBox(), QLineEdit()
@@ -63,8 +63,8 @@ class ResponseDialog(QDialog):
         self._who = label("", "title", wrap=True)
         self._steps, self._proposed = label("", wrap=True), label("", "title", wrap=True)
         self._buttons = QDialogButtonBox()
-        self._no = self._buttons.addButton("", QDialogButtonBox.ButtonRole.RejectRole)
-        self._yes = self._buttons.addButton("", QDialogButtonBox.ButtonRole.AcceptRole)
+        self._cancel_button = self._buttons.addButton("", QDialogButtonBox.ButtonRole.RejectRole)
+        self._sign_button = self._buttons.addButton("", QDialogButtonBox.ButtonRole.AcceptRole)
         self._lay_out()
         self._translate(load("en"))
         for box in (self._baseline, self._nadir, *self._choices.values()):
@@ -97,12 +97,12 @@ class ResponseDialog(QDialog):
         """Show labels, buttons and choices in a language; nothing is chosen afterwards."""
         self._words = words
         self.setWindowTitle(words.form("title"))
-        for name, (shown, field) in self._labels.items():
-            shown.setText(words.form(name))
+        for name, (label_widget, field) in self._labels.items():
+            label_widget.setText(words.form(name))
             field.setAccessibleName(words.form(name))
         self._reader.setPlaceholderText(words.form("name"))
-        self._yes.setText(words.form("sign"))
-        self._no.setText(words.form("cancel"))
+        self._sign_button.setText(words.form("sign"))
+        self._cancel_button.setText(words.form("cancel"))
         for kind, box in self._choices.items():
             box.clear()
             for value in kind:
@@ -112,25 +112,28 @@ class ResponseDialog(QDialog):
         for category in Response:
             self._category.addItem(category.value, category)
 
-    def ask(self, found: Comparison, identity: StudyIdentity, reader: str) -> None:
+    def ask(self, comparison: Comparison, identity: StudyIdentity, reader: str) -> None:
         """Show the draft of a comparison."""
-        self._found = None
+        self._comparison = None
         self._translate(load(read_preferences().sentence_language))
         self._baseline.setFocus()  # not on a button that is about to be disabled
         self._who.setText(identity.text)
-        earlier = [self._words.days(name_of(found.points, n)) for n in range(len(found.points) - 1)]
+        earlier = [
+            self._words.days(name_of(comparison.points, n))
+            for n in range(len(comparison.points) - 1)
+        ]
         smallest = self._words.form("smallest")
-        for box, first in ((self._baseline, ()), (self._nadir, (smallest,))):
+        for box, extra in ((self._baseline, ()), (self._nadir, (smallest,))):
             box.clear()
-            box.addItems([*first, *earlier])
-        for chosen in (Steroids.UNKNOWN, Clinical.UNKNOWN):
-            box = self._choices[type(chosen)]
-            box.setCurrentIndex(box.findData(chosen))
+            box.addItems([*extra, *earlier])
+        for unknown in (Steroids.UNKNOWN, Clinical.UNKNOWN):
+            box = self._choices[type(unknown)]
+            box.setCurrentIndex(box.findData(unknown))
         self._reader.setText(reader)
-        self._found = found
+        self._comparison = comparison
         self._propose()
         self.open()
-        self._yes.setDefault(True)
+        self._sign_button.setDefault(True)
 
     def _entered(self) -> ResponseChoices:
         nadir = self._nadir.currentIndex() - 1
@@ -144,11 +147,11 @@ class ResponseDialog(QDialog):
         )
 
     def _propose(self) -> None:
-        if self._found is None:
+        if self._comparison is None:
             return
         entered = self._entered()
         if entered.in_order:
-            self._draft = propose(self._found, entered)
+            self._draft = propose(self._comparison, entered)
         else:
             steps = (STEPS["nadir_first"],)
             self._draft = ResponseDraft(entered, None, steps, None, (ANOTHER_NADIR,))
@@ -157,19 +160,19 @@ class ResponseDialog(QDialog):
         self._offer()
 
     def _offer(self) -> None:
-        self._yes.setEnabled(self._may_sign())
+        self._sign_button.setEnabled(self._may_sign())
 
     def _may_sign(self) -> bool:
         usable = ANOTHER_NADIR not in self._draft.missing
         return usable and self._chosen() is not None and bool(self._reader.text().strip())
 
     def _chosen(self) -> Response | None:
-        chosen = self._category.currentData()
-        return None if chosen is None else Response(chosen)
+        category = self._category.currentData()
+        return None if category is None else Response(category)
 
     def accept(self) -> None:
         """Sign the reader's category."""
-        chosen = self._chosen()
-        if chosen is not None and self._found is not None and self._may_sign():
+        category = self._chosen()
+        if category is not None and self._comparison is not None and self._may_sign():
             super().accept()
-            self._sign(self._draft, self._found, chosen, self._reader.text())
+            self._sign(self._draft, self._comparison, category, self._reader.text())

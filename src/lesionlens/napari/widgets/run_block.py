@@ -35,7 +35,7 @@ class RunBlock(QWidget):
         line.setStretch(0, 1)
         stack(self, self._analyse, line, self._bar, spacing=4)
         self._began = 0.0
-        self._closed: str | None = None
+        self._unaided_text: str | None = None
         self._screen = Screen()
         self._clock = QTimer(self)
         self._clock.setInterval(500)
@@ -60,18 +60,18 @@ class RunBlock(QWidget):
         self._tick()
         self.setVisible(running or bool(screen.title))
 
-    def show_closed(self, words: str | None) -> None:
+    def show_closed(self, text: str | None) -> None:
         """Set the text of the button during an unaided read.
 
         Empty: no analysis is needed; None: no unaided read.
         """
-        if words != self._closed:
-            self._closed = words
+        if text != self._unaided_text:
+            self._unaided_text = text
             self._show_button()
 
     def _show_button(self) -> None:
         """Highlight the button, unless the reader's own read comes first."""
-        screen, closed = self._screen, self._closed
+        screen, closed = self._screen, self._unaided_text
         running, opened = screen.activity is not None, bool(screen.title)
         self._analyse.setVisible(not running and opened and closed != "")
         self._analyse.setEnabled(screen.can_analyse)
@@ -83,8 +83,8 @@ class RunBlock(QWidget):
         if activity is None:
             return
         seconds = time.monotonic() - self._began
-        words = "Stopping…" if activity.stopping else f"{activity.name} · {activity.stage}"
-        self._stage.show_text(f"{words.removesuffix(' · ')} · {seconds:.0f} s")
+        status = "Stopping…" if activity.stopping else f"{activity.name} · {activity.stage}"
+        self._stage.show_text(f"{status.removesuffix(' · ')} · {seconds:.0f} s")
         self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
         self._cancel.setEnabled(not activity.stopping)
 
@@ -102,12 +102,12 @@ class MessageBlock(QWidget):
 
     def show_screen(self, screen: Screen, run: RunBlock) -> None:
         """Show the last message, or the running job if `run` is not visible."""
-        words = screen.message
-        if not words and screen.activity and run.isVisible() and run.visibleRegion().isEmpty():
-            words = f"{screen.activity.name}…"
-        self._words.setText(f"⚠ {words}" if screen.declined else words)
+        message = screen.message
+        if not message and screen.activity and run.isVisible() and run.visibleRegion().isEmpty():
+            message = f"{screen.activity.name}…"
+        self._words.setText(f"⚠ {message}" if screen.declined else message)
         set_role(self._words, "warn" if screen.declined else "good")
-        self.setVisible(bool(words))
+        self.setVisible(bool(message))
 
 
 class ProblemBlock(QFrame):

@@ -26,39 +26,41 @@ class SignDialog(QDialog):
         self._who, self._what = label("", "title", wrap=True), label("", wrap=True)
         self._field = QLineEdit()
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
-        self._yes = self._buttons.addButton("Sign", QDialogButtonBox.ButtonRole.AcceptRole)
+        self._accept_button = self._buttons.addButton(
+            "Sign", QDialogButtonBox.ButtonRole.AcceptRole
+        )
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)
         self._field.textChanged.connect(self._offer)
         self._then: Callable[[str], object] = lambda _: None
-        self._fixed = ""
+        self._known_reader = ""
         stack(self, self._who, self._what, self._field, self._buttons, margins=None)
 
-    def ask(self, asked: Signature, then: Callable[[str], object]) -> None:
+    def ask(self, signature: Signature, then: Callable[[str], object]) -> None:
         """Ask; `then` takes the reader's name, or the reason of a withdrawal."""
-        verb = "Withdraw" if asked.withdrawn else "Sign"
-        self.setWindowTitle(f"{verb} {'the signature' if asked.withdrawn else 'this study'}?")
+        verb = "Withdraw" if signature.withdrawn else "Sign"
+        self.setWindowTitle(f"{verb} {'the signature' if signature.withdrawn else 'this study'}?")
         self._then = then
-        self._fixed = "" if asked.withdrawn else asked.reader
-        self._who.setText("\n".join(asked.identity.lines))
-        under = f", as {asked.reader}" if self._fixed else ""
-        self._what.setText(f"{verb}: {asked.what}{under}.")
-        self._field.setPlaceholderText(_REASON if asked.withdrawn else _NAME)
-        self._field.setAccessibleName(_REASON if asked.withdrawn else _NAME)
+        self._known_reader = "" if signature.withdrawn else signature.reader
+        self._who.setText("\n".join(signature.identity.lines))
+        reader_text = f", as {signature.reader}" if self._known_reader else ""
+        self._what.setText(f"{verb}: {signature.statement}{reader_text}.")
+        self._field.setPlaceholderText(_REASON if signature.withdrawn else _NAME)
+        self._field.setAccessibleName(_REASON if signature.withdrawn else _NAME)
         self._field.clear()
-        self._field.setVisible(not self._fixed)
-        self._yes.setText(verb)
+        self._field.setVisible(not self._known_reader)
+        self._accept_button.setText(verb)
         # focus first: a focused button that is disabled passes focus, and Enter, on to Cancel
-        (self._yes if self._fixed else self._field).setFocus()
+        (self._accept_button if self._known_reader else self._field).setFocus()
         self._offer()
         self.open()
-        self._yes.setDefault(True)
+        self._accept_button.setDefault(True)
 
     def _entered(self) -> str:
-        return self._fixed or self._field.text().strip()
+        return self._known_reader or self._field.text().strip()
 
     def _offer(self) -> None:
-        self._yes.setEnabled(bool(self._entered()))
+        self._accept_button.setEnabled(bool(self._entered()))
 
     def accept(self) -> None:
         """Sign or withdraw, if the name or reason is entered."""

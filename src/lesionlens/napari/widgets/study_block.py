@@ -104,23 +104,23 @@ class StudyBlock(Section):
         names = listed(screen.exchanged)
         self._swap.setText(f"Swap {names}")
         if len(screen.exchanged) == 2:
-            then = "check both before analysing"
+            advice = "check both before analysing"
             if screen.analysed:
-                then = "check both, swap them where they are, and analyse again"
-            self._doubt.setText(f"{names} seem to be exchanged: {then}.")
+                advice = "check both, swap them where they are, and analyse again"
+            self._doubt.setText(f"{names} seem to be exchanged: {advice}.")
             return
-        then = "then analyse again" if screen.analysed else "before you analyse"
+        advice = "then analyse again" if screen.analysed else "before you analyse"
         self._doubt.setText(
             f"The names of {names} seem exchanged, but it is unclear how: compare the images and "
-            f"correct the names under “change…”, {then}."
+            f"correct the names under “change…”, {advice}."
         )
 
     def _swap_names(self) -> None:
         if self._study is None or len(self._exchanged) != 2:
             return
-        one, other = self._exchanged
+        first, second = self._exchanged
         named = {s: name_for_reader(series) for s, series in self._study.series.items()}
-        self.renamed.emit({**named, one: named[other], other: named[one]})
+        self.renamed.emit({**named, first: named[second], second: named[first]})
 
     def _apply(self, named: dict[MrSequence, str | Path]) -> None:
         self._change.setChecked(False)
@@ -153,14 +153,14 @@ class AssignmentEditor(QFrame):
         if study is self._study:
             return
         self._study = study
-        listed = [] if study is None else [*study.series.values(), *study.set_aside]
+        all_series = [] if study is None else [*study.series.values(), *study.set_aside]
         for sequence, box in self._boxes.items():
             box.clear()
             box.addItem("none", None)
-            for series in listed:
+            for series in all_series:
                 box.addItem(series.description or series.files[0].name, name_for_reader(series))
-            own = None if study is None else study.series.get(sequence)
-            box.setCurrentIndex(0 if own is None else 1 + listed.index(own))
+            assigned = None if study is None else study.series.get(sequence)
+            box.setCurrentIndex(0 if assigned is None else 1 + all_series.index(assigned))
 
     def assignment(self) -> dict[MrSequence, str | Path]:
         """Return the chosen series by sequence."""
@@ -201,6 +201,6 @@ def empty_state(menu_actions: Sequence[tuple[str, Callable[[], object]]]) -> QWi
     widget = QFrame()
     widget.setProperty("role", "card")
     hint = label("Drop a folder here, use File → Open, or try the sample.", "dim", wrap=True)
-    buttons = [push_button(words, act) for words, act in menu_actions]
+    buttons = [push_button(text, callback) for text, callback in menu_actions]
     stack(widget, label("Open a scan", "title"), hint, *buttons, margins=(14, 14, 14, 14))
     return widget

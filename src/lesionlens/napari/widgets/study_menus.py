@@ -14,7 +14,7 @@ from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.model.studies import recent
 
 
-def recent_menu(parent: QWidget, words: str, kind: str, then: Callable[[Path], object]) -> QMenu:
+def recent_menu(parent: QWidget, title: str, kind: str, then: Callable[[Path], object]) -> QMenu:
     """Return a menu of recent paths.
 
     Parameters
@@ -29,7 +29,7 @@ def recent_menu(parent: QWidget, words: str, kind: str, then: Callable[[Path], o
         if menu.isEmpty():
             menu.addAction("Nothing yet").setEnabled(False)
 
-    return _filled_when_shown(QMenu(words, parent), fill)
+    return _filled_when_shown(QMenu(title, parent), fill)
 
 
 def other_menu(parent: QWidget, acts: OtherImageActs) -> QMenu:
@@ -49,5 +49,5 @@ def _filled_when_shown(menu: QMenu, fill: Callable[[QMenu], None]) -> QMenu:
     return menu
 
 
-def _add(menu: QMenu, words: str, act: Callable[[], object]) -> None:
-    menu.addAction(words).triggered.connect(lambda _=False: act())
+def _add(menu: QMenu, text: str, callback: Callable[[], object]) -> None:
+    menu.addAction(text).triggered.connect(lambda _=False: callback())

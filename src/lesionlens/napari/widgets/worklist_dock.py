@@ -46,9 +46,9 @@ from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
 _KEEP_HERE = "Keep the list and its results here"
-_HEIGHT = 220
-_WIDEST = 260
-_WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
+_DOCK_HEIGHT = 220
+_MAX_COLUMN_WIDTH = 260
+_COLUMN_WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
 _SELECT = QItemSelectionModel.SelectionFlag
 
 
@@ -96,10 +96,10 @@ class WorklistDock(QWidget):
         self._open = flat_button("List ▾", menu=self._menu())
         tip = "Analyse the studies that have no result yet in the background, the next ones first"
         self._ahead = push_button("Analyse ahead", self.controller.toggle_ahead, tip)
-        words = commands["previous_study"].captioned("◀")
-        self._before = push_button(words, partial(commands.run, "previous_study"))
-        words = f"{commands['next_study'].shown_key} ▶"
-        self._next = push_button(words, partial(commands.run, "next_study"))
+        text = commands["previous_study"].captioned("◀")
+        self._before = push_button(text, partial(commands.run, "previous_study"))
+        text = f"{commands['next_study'].shown_key} ▶"
+        self._next = push_button(text, partial(commands.run, "next_study"))
         self._title = label("", "title")
         self._summary = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
@@ -109,7 +109,7 @@ class WorklistDock(QWidget):
         stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
-        self._here = True
+        self._active = True
         when_idle(self._move_down)
         when_idle(self._open_last)
         self._show_theme()
@@ -120,20 +120,20 @@ class WorklistDock(QWidget):
         show_rows(table, self.model, "Studies of the worklist")
         table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 10)
         header = table.horizontalHeader()
-        for number, width in enumerate(_WIDTHS):
+        for number, width in enumerate(_COLUMN_WIDTHS):
             header.resizeSection(number, width)
         header.setSectionResizeMode(len(COLUMNS) - 1, QHeaderView.ResizeMode.Stretch)
         table.activated.connect(self._on_activated)
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
-        for words, slot in (
+        for title, slot in (
             ("Open a list…", self.ask_list),
             ("New list of a folder or BIDS dataset…", self.ask_folder),
             ("New list of a CSV table…", self.ask_table),
             ("New list from an archive (PACS)…", self.ask_archive),
         ):
-            menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
+            menu.addAction(title).triggered.connect(lambda _=False, slot=slot: slot())
         menu.addMenu(recent_menu(self, "Recent lists", recent.LISTS, self.controller.open))
         menu.addSeparator()
         self._tables = menu.addAction("Write the tables of all reads…")
@@ -162,19 +162,19 @@ class WorklistDock(QWidget):
 
         If a filter hides that row, the list begins with its first row.
         """
-        place = screen.focus or screen.place
-        open_row, wanted = self._index_of(screen.focus), self._index_of(place)
+        key = screen.focus or screen.place
+        open_row, target = self._index_of(screen.focus), self._index_of(key)
         highlight = self.table.selectionModel()
-        shown = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])
-        followed, before = (screen.focus, place, screen.filter_text), self._followed
-        if shown and followed == before:
+        highlighted = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])
+        followed, previous = (screen.focus, key, screen.filter_text), self._followed
+        if highlighted and followed == previous:
             return
         self._followed = followed
         highlight.select(open_row, _SELECT.ClearAndSelect | _SELECT.Rows)
-        highlight.setCurrentIndex(wanted, _SELECT.NoUpdate)
-        if wanted.isValid():
-            self.table.scrollTo(wanted)
-        elif screen.filter_text != before[-1]:
+        highlight.setCurrentIndex(target, _SELECT.NoUpdate)
+        if target.isValid():
+            self.table.scrollTo(target)
+        elif screen.filter_text != previous[-1]:
             self.table.scrollToTop()
 
     def _index_of(self, key: tuple[str, int] | None) -> QModelIndex:
@@ -184,8 +184,8 @@ class WorklistDock(QWidget):
     def _fit_columns(self) -> None:
         """Fit the columns of patients, studies and sequences to their texts, within limits."""
         for column in (COLUMNS.index(name) for name in ("Patient", "Study", "Sequences")):
-            wanted = self.table.sizeHintForColumn(column) * 9 // 8 + 12  # bold where open
-            width = min(max(wanted, _WIDTHS[column]), _WIDEST)
+            text_width = self.table.sizeHintForColumn(column) * 9 // 8 + 12  # bold where open
+            width = min(max(text_width, _COLUMN_WIDTHS[column]), _MAX_COLUMN_WIDTH)
             self.table.horizontalHeader().resizeSection(column, width)
 
     def _show_theme(self, _: Any = None) -> None:
@@ -195,15 +195,15 @@ class WorklistDock(QWidget):
     def _move_down(self) -> None:
         """Dock below the image, where rows have room; the panel stays visible at the side."""
         window, dock = main_window(self), self.parentWidget()
-        if self._here and window is not None and isinstance(dock, QDockWidget):
+        if self._active and window is not None and isinstance(dock, QDockWidget):
             window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
-            window.resizeDocks([dock], [_HEIGHT], Qt.Orientation.Vertical)
+            window.resizeDocks([dock], [_DOCK_HEIGHT], Qt.Orientation.Vertical)
             dock.show()
             WindowClosing(window, self).closing.connect(self.controller.stop_ahead)
 
     def _open_last(self) -> None:
         """Open the last list again, also after a crash."""
-        if self._here:
+        if self._active:
             self.controller.open_last()
 
     # --- asked ----------------------------------------------------------------------------
@@ -256,8 +256,8 @@ class WorklistDock(QWidget):
 
     def release(self) -> None:
         """Close the list and disconnect from the viewer; further calls do nothing."""
-        if self._here:
-            self._here = False
+        if self._active:
+            self._active = False
             if self.archive is not None:
                 self.archive.release()
             self.session.changed.disconnect(self.show_screen)
@@ -267,7 +267,7 @@ class WorklistDock(QWidget):
     def changeEvent(self, event: QEvent) -> None:
         """Release everything when the dock is closed: napari then removes the widget from it."""
         super().changeEvent(event)
-        gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
-        if gone and getattr(self, "_here", False):
+        removed = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if removed and getattr(self, "_active", False):
             self.release()
             self.deleteLater()

@@ -8,7 +8,7 @@ import pytest
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.followup import Alignment, Comparison
-from lesionlens.napari.controllers.comparing import pictures_of, resampled
+from lesionlens.napari.controllers.comparing import pictures_of, resampling_note
 
 
 def test_the_prior_lies_where_it_was_laid(analysis):
@@ -36,7 +36,7 @@ def test_a_prior_that_was_resampled_says_so(analysis, edges, turned, said):
     laid = Alignment(tuple(map(tuple, np.eye(4).tolist())), 0.0, 0.0, False, "T1c")
     after = replace(analysis, followup=Comparison((), (), laid))
     assert pictures_of(prior, after).resampled.get(MrSequence.T1C, "") == said
-    with_t1 = resampled(prior.analysis, MrSequence.T1, MrSequence.T1C)
+    with_t1 = resampling_note(prior.analysis, MrSequence.T1, MrSequence.T1C)
     assert with_t1 == said  # T1c - T1 too, by whichever of the two was resampled
 
 
@@ -47,7 +47,7 @@ def test_an_image_of_two_names_the_thicker_slices(analysis):
     thin = replace(series[MrSequence.T1], grid=replace(series[MrSequence.T1].grid, affine=affine))
     study = replace(both.study, series={**series, MrSequence.T1: thin})
     for pair in ((MrSequence.T1, MrSequence.T1C), (MrSequence.T1C, MrSequence.T1)):
-        assert resampled(replace(both, study=study), *pair) == "interpolated from 5 mm slices"
+        assert resampling_note(replace(both, study=study), *pair) == "interpolated from 5 mm slices"
 
 
 def with_t1c(analysis, edges, turned=False):

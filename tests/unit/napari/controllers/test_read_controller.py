@@ -83,7 +83,7 @@ def test_a_signed_read_takes_no_mark_and_says_so(reading):
     reading.sign_unaided()
     reading.read_session.sign("nothing further seen")
     assert phase_words(reading).endswith("Signed: nothing further seen.")
-    assert not reading.may_take_back(reading.marks[0])
+    assert not reading.can_remove(reading.marks[0])
     reading.mark(LEFT)
     assert len(reading.marks) == 1
     assert "signed" in reading.session.state.message
@@ -150,7 +150,7 @@ def listed(folder):
 def test_a_decision_is_in_one_log_and_shown_again(analysis, own, tmp_path):  # noqa: F811
     with shown(analysis) as window:
         window.session.mark(ReviewState.ACCEPTED)
-        assert window.kept
+        assert window.all_saved
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.ACCEPTED]
         when = window.session.state.review.events[-1].time
@@ -192,7 +192,7 @@ def test_a_list_has_what_its_own_reader_decided_elsewhere_once_it_is_shown(
     for _ in range(2):  # the second time there is nothing left to take over
         turn = replace(listed(tmp_path / "list"), key=key)
         with shown(saved, turn) as window:
-            window.take_over_own()
+            window.store_own_shown()
             assert window.session.state.review.signed
     with existing_worklist_database(tmp_path / "list") as database:
         read = database.read(key)
@@ -221,7 +221,7 @@ def test_decisions_on_candidates_that_a_result_lacks_are_not_hidden_by_new_ones(
         fewer = replace(fewer, review=elsewhere.review)
     with shown(fewer) as window:
         window.session.mark(ReviewState.REJECTED)
-        assert window.kept
+        assert window.all_saved
     with shown(analysis) as window:
         review = window.session.state.review
         assert review.state_of(right) is ReviewState.REJECTED
@@ -268,10 +268,10 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
     with shown(analysis) as window:
         with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
-        assert not window.kept
+        assert not window.all_saved
         assert "full disk" in window.session.state.problem.found
         window.session.mark(ReviewState.ACCEPTED)
-        assert window.kept
+        assert window.all_saved
         assert window.session.state.problem is None
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
@@ -348,7 +348,7 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
     session.analysed(FakeResult(analysis), overlays_of(analysis))
     session.go_to(1)
     session.mark(ReviewState.ACCEPTED)
-    assert window.kept
+    assert window.all_saved
     stored = turn.database.read(turn.key).acts
     assert [act.act for act in stored] == [ReviewAct.BEGIN, ReviewAct.MARK]
     window.release()
@@ -447,7 +447,7 @@ def test_a_removed_folder_loses_no_decision(analysis, own, tmp_path):  # noqa: F
         window.session.mark(ReviewState.ACCEPTED)
         shutil.rmtree(tmp_path / "own")
         window.session.mark(ReviewState.REJECTED)
-        assert window.kept
+        assert window.all_saved
         assert window.session.state.problem is None
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
@@ -458,11 +458,11 @@ def test_a_list_that_vanished_is_reported_and_left(analysis, own, tmp_path):  # 
         window.session.mark(ReviewState.ACCEPTED)
         (tmp_path / "list").rename(tmp_path / "unmounted")
         window.session.mark(ReviewState.REJECTED)
-        assert not window.kept
+        assert not window.all_saved
         assert "vanished" in window.session.state.problem.found
         (tmp_path / "unmounted").rename(tmp_path / "list")
         window.session.mark(ReviewState.DEFERRED)
-        assert window.kept
+        assert window.all_saved
         shutil.rmtree(tmp_path / "list")
 
 
@@ -592,8 +592,8 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
         second.session.go_to(2)
         second.session.mark(ReviewState.REJECTED)
         assert "Another window decided on this study too" in second.session.state.message
-        assert first.kept
-        assert second.kept
+        assert first.all_saved
+        assert second.all_saved
     with shown(analysis) as again:
         assert decided(again) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
 
