@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.conftest import REPOSITORY
 
-from lesionlens.analysis.evaluation.cases import _of_dataset
+from lesionlens.analysis.evaluation.cases import _cases_of_dataset
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import user_folders
@@ -103,7 +103,7 @@ READERS = {
     ),
     "row": Reader("findings.json", FINDINGS, lambda d: with_result(StudyEntry("one", str(d)), d)),
     "scores": Reader("findings.json", FINDINGS, lambda d: scores_in(d.parent, [d.name])),
-    "decathlon": Reader("dataset.json", DATASET, _of_dataset),
+    "decathlon": Reader("dataset.json", DATASET, _cases_of_dataset),
 }  # fmt: skip
 
 

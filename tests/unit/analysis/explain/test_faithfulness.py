@@ -125,8 +125,8 @@ def test_an_even_map_has_the_mass_of_its_volume():
 def test_as_much_is_hidden_of_each_map():
     for value in (
         map_on(NEEDED).astype(float),
-        trust._blocks(SHAPE),
-        -trust._from_centre(BRAIN),
+        trust._random_blocks(SHAPE),
+        -trust._squared_distance_from_centre(BRAIN),
     ):
         hidden = trust._top_voxels(value, BRAIN, 64)
         assert int(hidden.sum()) == 64
