@@ -71,7 +71,9 @@ def _kept(folder: Path) -> list[str]:
 READERS = {
     "servers": Reader("archives.json", [{"address": "a"}], lambda _: kept_servers()),
     "views": Reader("views.json", {"a": "b"}, lambda _: hanging._known()),
-    "study_locations": Reader("studies.json", {"a": "b"}, lambda _: study_locations._known()),
+    "study_locations": Reader(
+        "studies.json", {"a": "b"}, lambda _: study_locations._load_locations()
+    ),
     "split": Reader(
         "split.json", {"training": {"A": ["a"]}}, lambda d: split_recorded(CASES, d, 0)
     ),

@@ -31,14 +31,14 @@ def read(file: Path) -> Packed:
     ReadError
         The file was damaged since the run started; a new run creates it again.
     """
-    kept = array_cache.read(file)
-    if kept is None:
+    fields = array_cache.read(file)
+    if fields is None:
         raise ReadError(
             found=f"a damaged volume in {file.parent.name!r}",
             expected="the one that was prepared",
             next_step="Run the same command again: it is prepared again",
         )
-    return Packed(**kept)
+    return Packed(**fields)
 
 
 @dataclass(frozen=True, slots=True)

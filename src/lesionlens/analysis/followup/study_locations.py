@@ -32,20 +32,20 @@ def key_of(inputs: Sequence[tuple[str, str]]) -> str:
 
 def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:
     """Store the location of a study; a failure to write is logged only."""
-    known = _known()
-    known.pop(key_of(inputs), None)
-    known[key_of(inputs)] = [str(root.absolute()), study_uid]
-    kept = dict(list(known.items())[-_MAX_LOCATIONS:])
-    user_files.store(location_file(), kept, "the locations of studies")
+    locations = _load_locations()
+    locations.pop(key_of(inputs), None)
+    locations[key_of(inputs)] = [str(root.absolute()), study_uid]
+    recent = dict(list(locations.items())[-_MAX_LOCATIONS:])
+    user_files.store(location_file(), recent, "the locations of studies")
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
     """Return the location and UID of a result's study; None if unknown or missing."""
-    found = _known().get(key_of(inputs))
-    if not isinstance(found, list) or len(found) != 2 or not Path(str(found[0])).exists():
+    location = _load_locations().get(key_of(inputs))
+    if not isinstance(location, list) or len(location) != 2 or not Path(str(location[0])).exists():
         return None
-    return Path(str(found[0])), None if found[1] is None else str(found[1])
+    return Path(str(location[0])), None if location[1] is None else str(location[1])
 
 
-def _known() -> dict[str, Any]:
+def _load_locations() -> dict[str, Any]:
     return read_object(location_file())
