@@ -96,16 +96,7 @@ def compare(
     matched_uids = {current_uids[b]: prior_uids[a] for a, b in matches.pairs}
     transferred = returned_uids | matched_uids
     new_uids = {uid: transferred.get(uid, own) for uid, own in _own_uid_by_current(now).items()}
-    redrawn = frozenset(new_uids.get(uid, uid) for uid in now.run.redrawn)
-    renamed = replace(
-        now,
-        findings=_renamed(now.findings, new_uids),
-        review=now.review.renamed(new_uids),
-        run=replace(now.run, redrawn=redrawn),
-    )
-    if now.original is not None:
-        original = replace(now.original, findings=_renamed(now.original.findings, new_uids))
-        renamed = replace(renamed, original=original)
+    renamed = _with_uids(now, new_uids)
     has_earlier = prior_comparison is not None and not is_repeated
     earlier_points = prior_comparison.points[:-1] if prior_comparison and has_earlier else ()
     points = (*earlier_points, _prior_point(before, prior.visit), _time_point(renamed, visit))
@@ -258,7 +249,22 @@ def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
     return {uid: own for uid, own in own_by_new.items() if uid != own}
 
 
-def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:
+def _with_uids(analysis: Analysis, names: Mapping[str, str]) -> Analysis:
+    """Return an analysis under new tracking UIDs, by the current ones."""
+    redrawn = frozenset(names.get(uid, uid) for uid in analysis.run.redrawn)
+    original = analysis.original
+    if original is not None:
+        original = replace(original, findings=_findings_with_uids(original.findings, names))
+    return replace(
+        analysis,
+        findings=_findings_with_uids(analysis.findings, names),
+        review=analysis.review.renamed(names),
+        run=replace(analysis.run, redrawn=redrawn),
+        original=original,
+    )
+
+
+def _findings_with_uids(findings: Findings, names: Mapping[str, str]) -> Findings:
     candidates = tuple(
         replace(c, tracking_uid=names.get(c.tracking_uid, c.tracking_uid))
         for c in findings.candidates
