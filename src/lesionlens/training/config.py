@@ -148,7 +148,7 @@ class TrainConfig:
     """Initial weights, safetensors."""
     cavity: bool = False
     """Also outline the resection cavity, as a fourth channel. Set by real cases whose references
-    have one; initial weights that outline it go on doing so.
+    have one; initial weights that outline it continue to do so.
     """
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -171,68 +171,68 @@ class TrainConfig:
         )
 
 
-def _recipe_error(where: str, found: str, expected: str) -> ConfigError:
+def _recipe_error(key_path: str, found: str, expected: str) -> ConfigError:
     return ConfigError(
-        found=f"{found} in {where}",
+        found=f"{found} in {key_path}",
         expected=expected,
         next_step="Correct the recipe and start again",
     )
 
 
-def _tuple_of(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+def _tuple_of(kind: Any, value: Any, key_path: str) -> tuple[Any, ...]:
     item_kinds = typing.get_args(kind)
     if not isinstance(value, list):
-        raise _recipe_error(where, repr(value), "a list")
+        raise _recipe_error(key_path, repr(value), "a list")
     if item_kinds[-1] is Ellipsis:
-        return tuple(_typed(item_kinds[0], item, where) for item in value)
+        return tuple(_typed(item_kinds[0], item, key_path) for item in value)
     if len(item_kinds) != len(value):
-        raise _recipe_error(where, f"{len(value)} entries", str(len(item_kinds)))
+        raise _recipe_error(key_path, f"{len(value)} entries", str(len(item_kinds)))
     pairs = zip(item_kinds, value, strict=True)
-    return tuple(_typed(item_kind, item, where) for item_kind, item in pairs)
+    return tuple(_typed(item_kind, item, key_path) for item_kind, item in pairs)
 
 
-def _typed(kind: Any, value: Any, where: str) -> Any:
+def _typed(kind: Any, value: Any, key_path: str) -> Any:
     """Convert a value to a type; raises ConfigError with its key."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _record(kind, value, where)
+        return _record(kind, value, key_path)
     origin = typing.get_origin(kind)
     if origin is tuple:
-        return _tuple_of(kind, value, where)
+        return _tuple_of(kind, value, key_path)
     if origin in (typing.Union, types.UnionType):
-        return _typed(typing.get_args(kind)[0], value, where)
+        return _typed(typing.get_args(kind)[0], value, key_path)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _recipe_error(where, repr(value), f"a value of type {kind.__name__}")
+        raise _recipe_error(key_path, repr(value), f"a value of type {kind.__name__}")
     if kind in (int, float):
-        _check_bounds(value, where)
+        _check_bounds(value, key_path)
     return value
 
 
-def _check_bounds(value: float, where: str) -> None:
+def _check_bounds(value: float, key_path: str) -> None:
     """Refuse a number that is not finite or beyond the bounds of its key."""
-    minimum, maximum = _BOUNDS.get(where.rpartition(".")[2], (0, math.inf))
+    minimum, maximum = _BOUNDS.get(key_path.rpartition(".")[2], (0, math.inf))
     if not minimum <= value <= maximum or value == math.inf:
         upper = "or more" if math.isinf(maximum) else f"to {maximum:g}"
-        raise _recipe_error(where, repr(value), f"{minimum:g} {upper}")
+        raise _recipe_error(key_path, repr(value), f"{minimum:g} {upper}")
 
 
-def _record(kind: type[Any], table: Any, where: str) -> Any:
+def _record(kind: type[Any], table: Any, key_path: str) -> Any:
     if not isinstance(table, Mapping):
-        raise _recipe_error(where, repr(table), "a table")
+        raise _recipe_error(key_path, repr(table), "a table")
     hints = typing.get_type_hints(kind)
     for key in table:
         if key not in hints:
-            raise _recipe_error(where, f'unknown key "{key}"', f"one of {', '.join(hints)}")
-    values = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in table.items()}
+            raise _recipe_error(key_path, f'unknown key "{key}"', f"one of {', '.join(hints)}")
+    values = {key: _typed(hints[key], value, f"{key_path}.{key}") for key, value in table.items()}
     missing = dataclasses.MISSING
     for entry in dataclasses.fields(kind):
         is_required = entry.default is missing and entry.default_factory is missing
         if is_required and entry.name not in values:
-            raise _recipe_error(where, f'no "{entry.name}"', f"a value for {entry.name}")
+            raise _recipe_error(key_path, f'no "{entry.name}"', f"a value for {entry.name}")
     if "spacing_mm" in values and values["spacing_mm"][0] > values["spacing_mm"][1]:
         raise _recipe_error(
-            f"{where}.spacing_mm", str(list(values["spacing_mm"])), "the smaller edge first"
+            f"{key_path}.spacing_mm", str(list(values["spacing_mm"])), "the smaller edge first"
         )
     return kind(**values)
 

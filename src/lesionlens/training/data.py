@@ -45,7 +45,7 @@ _SEEDS_PER_RUN, _STAGES = 50_000_000, 16
 
 
 def first_seed(seed: int, session: int, stage: int) -> int:
-    """Return the first seed of a stage's volumes; none is kept, validated on or a sample.
+    """Return the first seed of a stage's volumes, outside the reserved ranges.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ Placing = Callable[
     [Sequence[int], NDArray[np.float32], Sequence[int], np.random.Generator],
     tuple[list[int], NDArray[np.float32]],
 ]
-"""From size and place of a volume, and a grid's shape: where it begins, and the grid's place."""
+"""Maps size and position of a volume and a grid's shape to its start and the grid's position."""
 
 
 class BatchSource(Protocol):
@@ -234,7 +234,7 @@ def place_anywhere(
     shape: Sequence[int],
     rng: np.random.Generator,
 ) -> tuple[list[int], NDArray[np.float32]]:
-    """Sample where a volume of `size` begins in a grid of `shape`; its `place` stays its own."""
+    """Sample the start of a volume of `size` in a grid of `shape`; its position is unchanged."""
     return [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, size, strict=True)], place
 
 
@@ -298,19 +298,24 @@ class SynthSource:
         Generator configuration; the grid is taken from the stage.
     seed : int
         Seed of the first volume; with workers the caller passes another one after every restart.
-    done : int
+    completed : int
         Batches returned before, so that without workers a resumed run gets the same batches as an
         uninterrupted one.
     """
 
     def __init__(
-        self, draw: DrawConfig, stage: StageConfig, config: DataConfig, seed: int, done: int = 0
+        self,
+        draw: DrawConfig,
+        stage: StageConfig,
+        config: DataConfig,
+        seed: int,
+        completed: int = 0,
     ) -> None:
         self._draw = dataclasses.replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
         self._stage, self._config = stage, config
-        self._rng = np.random.default_rng((seed, done))
+        self._rng = np.random.default_rng((seed, completed))
         self._pool: list[Packed] = []
-        self._seed, self._done, self.drawn, self.shown = seed, done, 0, 0
+        self._seed, self._completed, self.drawn, self.shown = seed, completed, 0, 0
         self._workers: list[Any] = []
         if config.workers:
             context = processes.get_context("spawn")
@@ -350,17 +355,17 @@ class SynthSource:
                 next_step="Free some memory; the same command continues from the last checkpoint",
             )
 
-    def _draw_now(self, size: int) -> list[Packed]:
+    def _generate_now(self, size: int) -> list[Packed]:
         """Generate volumes in this process, determined by the batch number only."""
-        self._rng = np.random.default_rng((self._seed, self._done))
-        start_seed = self._seed + self._done * size
-        self._done += 1
+        self._rng = np.random.default_rng((self._seed, self._completed))
+        start_seed = self._seed + self._completed * size
+        self._completed += 1
         self.drawn += size
         volumes = [p for n in range(size) for p in draw_packed(self._draw, start_seed + n, 1)]
         return [next(windows_of(packed, self._stage.window, self._rng)) for packed in volumes]
 
     def _choose(self, size: int) -> list[Packed]:
-        """Return mostly one of the newest volumes, else any of the pool."""
+        """Sample volumes from the pool, mostly from the newest ones."""
         self._fill()
         chosen = []
         for _ in range(size):
@@ -370,7 +375,7 @@ class SynthSource:
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        chosen = self._choose(size) if self._workers else self._draw_now(size)
+        chosen = self._choose(size) if self._workers else self._generate_now(size)
         self.shown += size
         return collate(chosen, self._rng, self._config)
 
@@ -383,21 +388,26 @@ class SynthSource:
 
 
 class MixedSource:
-    """Batches of one source, with a share from another.
+    """Batches of one source, mixed with those of another.
 
     Parameters
     ----------
-    share : float
-        Share of batches from the second source.
-    seed, done : int
-        The choice depends on the batch number only; `done` batches were returned before.
+    second_fraction : float
+        Fraction of the batches that come from the second source.
+    seed, completed : int
+        The choice depends on the batch number only; `completed` batches were returned before.
     """
 
     def __init__(
-        self, first: BatchSource, second: BatchSource, share: float, seed: int, done: int
+        self,
+        first: BatchSource,
+        second: BatchSource,
+        second_fraction: float,
+        seed: int,
+        completed: int,
     ) -> None:
-        self._sources, self._share = (first, second), share
-        self._seed, self._done = seed, done
+        self._sources, self._second_fraction = (first, second), second_fraction
+        self._seed, self._completed = seed, completed
 
     @property
     def drawn(self) -> int:
@@ -411,8 +421,8 @@ class MixedSource:
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        second = is_second(self._seed, self._done, self._share)
-        self._done += 1
+        second = is_second(self._seed, self._completed, self._second_fraction)
+        self._completed += 1
         return self._sources[second].batch(size)
 
     def close(self) -> None:
@@ -421,28 +431,30 @@ class MixedSource:
             source.close()
 
 
-def is_second(seed: int, number: int, share: float) -> bool:
+def is_second(seed: int, number: int, second_fraction: float) -> bool:
     """Return whether batch `number` comes from the second source."""
-    return bool(np.random.default_rng((seed, number)).random() < share)
+    return bool(np.random.default_rng((seed, number)).random() < second_fraction)
 
 
 def mixed(
     first: Callable[[int], BatchSource],
     second: Callable[[int], BatchSource],
-    share: float,
+    second_fraction: float,
     seed: int,
-    done: int,
+    completed: int,
 ) -> BatchSource:
     """Mix two sources, each created with its number of batches returned before.
 
-    A source with share zero is not created.
+    A source that contributes nothing is not created.
     """
-    if share <= 0:
-        return first(done)
-    if share >= 1:
-        return second(done)
-    from_second = sum(is_second(seed, n, share) for n in range(done))
-    return MixedSource(first(done - from_second), second(from_second), share, seed, done)
+    if second_fraction <= 0:
+        return first(completed)
+    if second_fraction >= 1:
+        return second(completed)
+    from_second = sum(is_second(seed, n, second_fraction) for n in range(completed))
+    return MixedSource(
+        first(completed - from_second), second(from_second), second_fraction, seed, completed
+    )
 
 
 def patch_stage(stage: StageConfig) -> StageConfig:

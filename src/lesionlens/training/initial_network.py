@@ -22,7 +22,7 @@ _REGION_TENSORS = ("queries.query", "refine.weight", "refine.bias")
 def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str | None]:
     """Build the configured network, with the initial weights if any, their metadata and SHA-256.
 
-    The query of a resection cavity that these lack starts afresh.
+    If they lack the query of a resection cavity, it is initialised randomly.
 
     Temperatures, thresholds and score are kept, so that new weights can be used immediately;
     measured false positive rates are not.
@@ -60,7 +60,7 @@ def name_of(config: TrainConfig) -> str:
 
 
 def _compatible_config(loaded: NetworkConfig, config: TrainConfig) -> NetworkConfig:
-    """Check that weights fit the network; missing lesion queries start afresh."""
+    """Check that weights fit the network; missing lesion queries are initialised randomly."""
     configured = dataclasses.replace(preset(name_of(config)), regions=loaded.regions)
     expected = dataclasses.replace(configured, lesions=loaded.lesions)
     if loaded != expected or loaded.lesions not in (0, configured.lesions):

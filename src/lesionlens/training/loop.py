@@ -203,25 +203,25 @@ def learn(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
 
 
 def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
-    """Create the source of a stage; stages, processes and sessions have seeds of their own."""
+    """Create the source of a stage; seeds differ between stages, processes and sessions."""
     config, rank = run.config, run.processes.rank
     session = 0 if config.data.workers == 0 else run.session
     first_volume_seed = first_seed(config.seed, session, stage) + rank * _SEEDS_PER_PROCESS
-    done = config.stage_at(run.step)[1]
+    completed = config.stage_at(run.step)[1]
     stage_config = config.stages[stage]
     if run.cases is not None:
         with run.processes.first_alone():
             seed = config.seed + stage + 1000 * rank
-            return run.cases.source(stage_config, config.data, seed, done)
+            return run.cases.source(stage_config, config.data, seed, completed)
     if stage_config.patches is None:
-        return SynthSource(config.draw, stage_config, config.data, first_volume_seed, done)
+        return SynthSource(config.draw, stage_config, config.data, first_volume_seed, completed)
     patches, patch_seed = patch_stage(stage_config), first_volume_seed + 8 * SEEDS_PER_SOURCE
     return mixed(
         lambda n: SynthSource(config.draw, stage_config, config.data, first_volume_seed, n),
         lambda n: SynthSource(config.draw, patches, config.data, patch_seed, n),
         stage_config.patches.share,
         first_volume_seed,
-        done,
+        completed,
     )
 
 
@@ -267,7 +267,7 @@ def _validate(run: TrainingRun, board: Any) -> None:
 def _run_session(
     run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext
 ) -> None:
-    """Train until the configured steps or the time are used up, or the user asks to stop."""
+    """Train until all steps or the time are used up, or the user cancels."""
     config, leads = run.config, run.processes.leads
     board = open_event_writer(run.out if leads else None)
     started, spent_before = time.monotonic(), run.spent_s

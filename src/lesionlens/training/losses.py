@@ -25,7 +25,7 @@ _CAVITY_WEIGHT = 1.0  # of the resection cavity, beside the weights of the regio
 
 
 def targets(batch: Batch, regions: int) -> Tensor:
-    """Return the masks that a network of so many region queries shall predict, (B, R, I, J, K)."""
+    """Return the target masks of a network with this number of region queries, (B, R, I, J, K)."""
     nested = batch.labels.float()
     if regions == nested.shape[1]:
         return nested

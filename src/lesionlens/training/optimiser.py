@@ -90,10 +90,10 @@ class Optimiser:
 
     def __init__(self, network: nn.Module, config: OptimiserConfig) -> None:
         self.network, self.config = network, config
-        named = list(network.named_parameters())
-        matrices = [(n, p) for n, p in named if config.matrix and _is_matrix(n, p)]
+        named_parameters = list(network.named_parameters())
+        matrices = [(n, p) for n, p in named_parameters if config.matrix and _is_matrix(n, p)]
         matrix_names = {n for n, _ in matrices}
-        others = [p for n, p in named if n not in matrix_names]
+        others = [p for n, p in named_parameters if n not in matrix_names]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
                 others, lr=config.rate, betas=_BETAS, weight_decay=config.weight_decay
@@ -101,10 +101,10 @@ class Optimiser:
         ]
         if matrices:
             self.parts.append(Muon([p for _, p in matrices], config.rate, config.weight_decay))
-        self.names = {id(p): n for n, p in named}
+        self.names = {id(p): n for n, p in named_parameters}
         self.average = {n: p.detach().clone() for n, p in network.state_dict().items()}
 
-    def step(self, loss: Tensor, share: float, done: int) -> float:
+    def step(self, loss: Tensor, rate_factor: float, completed: int) -> float:
         """Backpropagate, clip, step and average; return the gradient norm.
 
         If the norm is not finite, nothing changes: one such step would make every weight useless.
@@ -112,21 +112,21 @@ class Optimiser:
         Parameters
         ----------
         loss : () Tensor
-        share : float
+        rate_factor : float
             Factor on the configured learning rate.
-        done : int
+        completed : int
             Steps taken before.
         """
         for part in self.parts:
             part.zero_grad(set_to_none=True)
             for group in part.param_groups:
-                group["lr"] = self.config.rate * share
+                group["lr"] = self.config.rate * rate_factor
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         if math.isfinite(norm):
             for part in self.parts:
                 part.step()
-            self._blend(min(self.config.average, (1 + done) / (10 + done)))
+            self._blend(min(self.config.average, (1 + completed) / (10 + completed)))
         return float(norm)
 
     @torch.no_grad()

@@ -144,35 +144,37 @@ class RealCases:
         held_out = self.parts.validation if trained_scans else ()
         return tuple(c.name for c in held_out if not trained_scans.isdisjoint(_scans_of(c, folder)))
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
+    def source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
+    ) -> BatchSource:
         """Prepare the training cases for a stage once, and return their source.
 
         With a `drawn_share` synthetic volumes are mixed in, and patches come from both.
         """
         if stage.patches is None:
-            return self._of_one_grid(stage, config, seed, done)
+            return self._single_grid_source(stage, config, seed, completed)
         patches = patch_stage(stage)
         return mixed(
-            lambda n: self._of_one_grid(stage, config, seed, n),
-            lambda n: self._of_one_grid(patches, config, seed + _SEED_OFFSET, n),
+            lambda n: self._single_grid_source(stage, config, seed, n),
+            lambda n: self._single_grid_source(patches, config, seed + _SEED_OFFSET, n),
             stage.patches.share,
             seed,
-            done,
+            completed,
         )
 
-    def _of_one_grid(
-        self, stage: StageConfig, config: DataConfig, seed: int, done: int
+    def _single_grid_source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
     ) -> BatchSource:
         def real(returned: int) -> BatchSource:
             start = Start(seed, returned)
             return FolderSource(files, stage, config, start, _spacing(stage))
 
         def drawn(returned: int) -> BatchSource:
-            synthetic_files, start = self._drawn(stage, config), Start(seed, returned)
+            synthetic_files, start = self._synthetic_files(stage, config), Start(seed, returned)
             return FolderSource(synthetic_files, stage, config, start)
 
-        files = self._ready(self.parts.training, stage)
-        return mixed(real, drawn, config.drawn_share, seed + 2 * _SEED_OFFSET, done)
+        files = self._prepared_files(self.parts.training, stage)
+        return mixed(real, drawn, config.drawn_share, seed + 2 * _SEED_OFFSET, completed)
 
     def validate(
         self,
@@ -189,12 +191,12 @@ class RealCases:
             return {}
         network.eval()
         scores: dict[str, list[float]] = {}
-        for file in self._ready(self.parts.validation, stage):
+        for file in self._prepared_files(self.parts.validation, stage):
             for name, value in _dice(network, read(file), device, precision).items():
                 scores.setdefault(name, []).append(value)
         return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
 
-    def _ready(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
+    def _prepared_files(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
         spacing = _spacing(stage)
         files = []
         for number, case in enumerate(cases):
@@ -203,8 +205,8 @@ class RealCases:
             files.append(_prepare_once(case, spacing, self._out / CASES_NAME, self._context))
         return files
 
-    def _drawn(self, stage: StageConfig, config: DataConfig) -> list[Path]:
-        """Generate and store synthetic volumes of a grid, if not done yet."""
+    def _synthetic_files(self, stage: StageConfig, config: DataConfig) -> list[Path]:
+        """Generate and store synthetic volumes of a grid, unless they exist."""
         draw = dataclasses.replace(
             self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
         )
@@ -239,7 +241,9 @@ def _spacing(stage: StageConfig) -> float:
     return round(sum(stage.spacing_mm) / 2, 3)
 
 
-def split_recorded(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) -> Parts:
+def split_recorded(
+    cases: Sequence[RealCase], out: Path, seed: int, held_out_fraction: float = 0.2
+) -> Parts:
     """Split cases by patient and record it in `split.json`; an earlier split is kept."""
     path = out / SPLIT_NAME
     try:
@@ -252,7 +256,7 @@ def split_recorded(cases: Sequence[RealCase], out: Path, seed: int, share: float
             next_step="Choose another output folder",
         ) from error
     counts = Counter(case.patient for case in cases)
-    is_held_out = split(counts, share=share, seed=seed, known=earlier_split)
+    is_held_out = split(counts, fraction=held_out_fraction, seed=seed, earlier=earlier_split)
     record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
     for case in cases:
         side = record["validation" if is_held_out[case.patient] else "training"]

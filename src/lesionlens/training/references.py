@@ -60,7 +60,7 @@ class RealCase:
     truth: Callable[[], Truth]
     """Reads its labels (the contract's) and their grid."""
     cavity: bool = False
-    """Whether the labels tell a resection cavity apart."""
+    """Whether the labels include a resection cavity."""
 
 
 def find_real_cases(
@@ -100,9 +100,9 @@ def find_real_cases(
                 next_step="Name it with --studies",
             )
         patients = _read_patients(root, [folder.name for folder in results])
-        places = places_of(studies)
+        study_paths = places_of(studies)
         return tuple(
-            reviewed_case(f, places.get(f.name, studies / f.name), patients.get(f.name))
+            reviewed_case(f, study_paths.get(f.name, studies / f.name), patients.get(f.name))
             for f in results
         )
     cases = find_cases(root)
@@ -191,17 +191,17 @@ def reviewed_case(
     path: Path,
     patient: str | None = None,
     read: Callable[[Path], SavedResult] = _READ_RESULT,
-    listed: str = "",
+    listed_patient: str = "",
 ) -> RealCase:
     """Return a reviewed result as a case, which reads its files on request.
 
     Parameters
     ----------
     patient : str or None
-        The patient; None to read it from the DICOM objects, else take `listed`, else the name.
+        The patient; None to take it from the DICOM objects, else `listed_patient`, else the name.
     read : callable
         Reads the result with the relevant review; called on each request.
-    listed : str
+    listed_patient : str
         The patient that a list of studies names.
 
     Raises
@@ -235,7 +235,7 @@ def reviewed_case(
             next_step="Name the right folder with --studies, or move the result away",
         )
     header_patient = visit_of_result(folder).patient.number
-    name = patient or header_patient or listed or patient_of(folder.name)
+    name = patient or header_patient or listed_patient or patient_of(folder.name)
     return RealCase(
         folder.name, name, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity
     )
@@ -260,7 +260,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _cavity_of(saved: SavedResult) -> NDArray[np.bool_] | None:
-    """Return the cavity as a reader drew it, else as the engine did; None without either."""
+    """Return the cavity outlined by a reader, else by the engine; None if there is neither."""
     outline = saved.review.outlined.get(CAVITY)
     if outline is None:
         return None if saved.volumes.cavity is None else saved.volumes.cavity.data
@@ -311,7 +311,7 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
 
 
 def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMark] = ()) -> None:
-    """Refuse a review whose reader marked a lesion that is no candidate: it would be background.
+    """Refuse a review with a reader's mark outside all candidates: it would become background.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def _files_digest(files: list[Path], salt: str) -> str:
 
 
 def split(
-    patients: Mapping[str, int], *, share: float, seed: int, known: Mapping[str, bool]
+    patients: Mapping[str, int], *, fraction: float, seed: int, earlier: Mapping[str, bool]
 ) -> dict[str, bool]:
     """Return for each patient whether it is held out for validation.
 
@@ -361,9 +361,9 @@ def split(
     ----------
     patients : mapping of str to int
         Patient to number of cases.
-    share : float
-        Share of patients to hold out; at least one, unless it is 0, which holds out none.
-    known : mapping of str to bool
+    fraction : float
+        Fraction of the patients to hold out; at least one, unless it is 0, which holds out none.
+    earlier : mapping of str to bool
         An earlier split, which is kept, so that no training patient is used for validation.
 
     Raises
@@ -373,28 +373,28 @@ def split(
 
     Examples
     --------
-    >>> sum(split({str(n): 1 for n in range(10)}, share=0.2, seed=0, known={}).values())
+    >>> sum(split({str(n): 1 for n in range(10)}, fraction=0.2, seed=0, earlier={}).values())
     2
     """
-    if len(patients) < 2 and share > 0:
+    if len(patients) < 2 and fraction > 0:
         raise ConfigError(
             found=f"{len(patients)} patient",
             expected="two or more: at least one is held out for validation",
             next_step="Add cases, or name the patients in patients.tsv",
         )
-    held = {p: known[p] for p in patients if p in known}
-    minimum = 1 if share > 0 else 0
-    missing = max(minimum, round(share * len(patients))) - sum(held.values())
+    is_held_out = {p: earlier[p] for p in patients if p in earlier}
+    minimum = 1 if fraction > 0 else 0
+    missing = max(minimum, round(fraction * len(patients))) - sum(is_held_out.values())
     order = sorted(
-        (p for p in patients if p not in known),
+        (p for p in patients if p not in earlier),
         key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest(),
     )
-    held |= {p: rank < missing for rank, p in enumerate(order)}
-    if all(held.values()) or (share > 0 and not any(held.values())):
-        side = "validation" if all(held.values()) else "training"
+    is_held_out |= {p: rank < missing for rank, p in enumerate(order)}
+    if all(is_held_out.values()) or (fraction > 0 and not any(is_held_out.values())):
+        side = "validation" if all(is_held_out.values()) else "training"
         raise ConfigError(
             found=f"every patient on the side of {side}",
             expected="both sides, as split.json of the earlier run has it",
             next_step="Choose another output folder, or bring the earlier cases back",
         )
-    return held
+    return is_held_out

@@ -46,7 +46,9 @@ class Cases(Protocol):
         """Return the validation cases that were in the training data of earlier weights."""
         ...
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
+    def source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
+    ) -> BatchSource:
         """Return a source of the training cases."""
         ...
 
@@ -130,7 +132,7 @@ class TrainingRun:
         return path
 
     def _provenance(self) -> dict[str, Any]:
-        """Return what the weights were trained on, the data of the initial weights included."""
+        """Describe the training data, including that of the initial weights."""
         before = self.notes.provenance
         data = str(before.get("data", "unknown")) if self.parent_sha256 else SYNTHETIC
         record: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Find cases with reference segmentations: BraTS, Medical Segmentation Decathlon, nnU-Net, own.
+"""Find cases with reference segmentations: BraTS, Medical Segmentation Decathlon, nnU-Net, others.
 
 A case is a folder with images named by their sequence and, if there is a reference, a segmentation
 (`seg`, `label`, `mask` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set;
@@ -155,7 +155,7 @@ def _case_in_folder(folder: Path) -> Case | None:
 
 
 def _are_distinct(files: Sequence[Path]) -> bool:
-    """Return whether files differ by more than being packed."""
+    """Return whether files differ other than by compression."""
     return len({_NIFTI_SUFFIX.sub("", path.name) for path in files}) > 1
 
 
@@ -315,7 +315,7 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
 
 
 def check_rows(table: str, rows: Iterable[str], cases: Iterable[str]) -> None:
-    """Refuse a table with a misspelt case: a row without its case beside a case without a row.
+    """Refuse a table with a misspelt case: some row has no case, and some case has no row.
 
     Raises
     ------
@@ -365,7 +365,7 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
     voxels : (I, J, K)
         Scanner units; of the stored type where the file has no scale.
     header : NiftiHeader
-        Its grid, and what is to be said of it.
+        Its grid, and notices about it.
 
     Raises
     ------
@@ -375,7 +375,7 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
     image_file = ImageFile(image) if isinstance(image, Path) else image
     path = image_file.path
     try:
-        open_regular(path).close()  # a pipe would be waited for
+        open_regular(path).close()  # reading a pipe would block
         header = read_header(path, image_file.channel)
         return read_stored(path, header.grid.shape, image_file.channel), header
     except OSError as error:

@@ -1,8 +1,8 @@
 """Score result folders, or plain segmentations, against reference segmentations, case by case.
 
 A case that failed or has no result counts as Dice 0 and sensitivity 0, so that a crash never
-improves a mean. Of a reviewed result, what the network made is scored: its own outlines and
-candidates, whatever readers edited, added or rejected.
+improves a mean. Of a reviewed result, the network's own outlines and candidates are scored, without
+the edits, additions and rejections of readers.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
-    """Name cases whose image was analysed for the result of another case, and not for their own."""
+    """Report cases whose image was analysed for the result of another case, not for their own."""
     case_by_digest = {digest: score.case for score in scores for digest in score.inputs}
     for score, case in zip(scores, cases, strict=True):
         if case.reference is None or not score.inputs:
@@ -84,7 +84,7 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:
-    """Name cases that have an image of an earlier case: each of them counts in the means."""
+    """Report cases that share an image with an earlier case; each counts in the means."""
     case_by_digest: dict[str, str] = {}
     for score in scores:
         known = sorted(score.inputs & case_by_digest.keys())

@@ -15,7 +15,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Label, Region
 
 TABLE_NAME = "conventions.tsv"
-_ROUNDING_TOLERANCE = 1e-3  # what a scaled integer may miss a whole number by
+_ROUNDING_TOLERANCE = 1e-3  # deviation of a scaled integer from a whole number
 CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
     "brats": {4: 3},
     "brats124": {4: 3},

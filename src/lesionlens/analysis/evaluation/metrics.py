@@ -31,7 +31,7 @@ class Hit:
     """Match of one candidate with the reference."""
 
     score: float | None
-    """0 to 1; None of a segmentation that was opened, which has none."""
+    """0 to 1; None for an opened segmentation."""
     lesions: tuple[int, ...]
     """Numbers of the reference lesions that it hits."""
     false_positive: bool
@@ -177,7 +177,7 @@ def candidate_hits(
     tolerance_mm = float(grid.spacing_mm.max()) / 2 + 1e-3
     hits = []
     for candidate in candidates:
-        if candidate.source is Source.READER:  # not what is evaluated
+        if candidate.source is Source.READER:  # only the network is evaluated
             continue
         low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
         in_box = (positions_mm >= low - tolerance_mm) & (positions_mm <= high + tolerance_mm)

@@ -197,8 +197,8 @@ def _reference_image(
 def _truth_on_grid(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint8]:
     """Resample a reference to the result's grid by nearest neighbour, if they differ.
 
-    What lies outside that grid cannot be scored: a little is a problem of the case, most of it a
-    reference of other images. Nor can a lesion between thick slices.
+    Reference voxels outside that grid, and lesions between thick slices, cannot be scored. A small
+    part outside is reported; if most of it is outside, the reference is of other images.
     """
     if truth is None:
         return np.zeros(grid.shape, np.uint8)
@@ -286,7 +286,7 @@ def _score_attention(
     *,
     has_t1c: bool,
 ) -> None:
-    """Add attention metrics; note missing maps. Without T1c there is none of the enhancing part."""
+    """Add attention metrics; note missing maps, except the enhancing part's without T1c."""
     missing = []
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))

@@ -81,7 +81,7 @@ def without_additions(
 ) -> tuple[NDArray[np.uint8], FindingsFile]:
     """Omit readers' additions of a result without the outlines of the network.
 
-    Such a result was made of DICOM objects; what readers edited there cannot be told apart.
+    Such a result was converted from DICOM objects; readers' edits in it cannot be identified.
     """
     rows = findings.candidates
     if any(row.review.state is ReviewState.EDITED for row in rows):

@@ -42,7 +42,7 @@ class CaseScore:
     inputs: frozenset[str] = frozenset()
     """SHA-256 of the analysed files; empty if unknown."""
     reviewed: bool = False
-    """Whether readers reviewed the result; what the network made is scored."""
+    """Whether readers reviewed the result; the network's own outlines are scored."""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def interval(values: Sequence[float]) -> Interval | None:
     """
     if len(values) < 2:
         return None
-    from scipy import stats  # noqa: PLC0415 - half a second, and nobody else needs it
+    from scipy import stats  # noqa: PLC0415  (takes half a second)
 
     bounds = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL,

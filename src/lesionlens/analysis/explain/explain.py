@@ -106,7 +106,7 @@ def check_maps(
     attention : mapping of Region to (I, J, K) float32
         The maps, on the native grid.
     questions : Questions or None
-        Perturbed predictions; None if not supported, which leaves the position alone.
+        Perturbed predictions; None if not supported: only the position is checked.
     """
     brain_ml = prepared.working.volume_ml(prepared.brain)
     checks = faithfulness.all_pointing(

@@ -54,7 +54,7 @@ class Questions:
         Parameters
         ----------
         purpose : str
-            Purpose of the predictions, in words.
+            Purpose of the predictions, for the notice if there is no time.
         passes : int or None
             Total number of passes; by default one each. Nothing is started if the remaining time is
             too short.

@@ -165,14 +165,14 @@ def _scaled_head(
     if nod is not None:
         points = points @ nod.T
     half_width = float(np.percentile(np.abs(points[:, 0]), 99.7))
-    back, front = np.percentile(points[:, 1], (0.1, 99.9))
-    top = float(np.percentile(points[:, 2], 99.95))
-    if half_width < 5 or front - back < 10:
+    back_mm, front_mm = np.percentile(points[:, 1], (0.1, 99.9))
+    top_mm = float(np.percentile(points[:, 2], 99.95))
+    if half_width < 5 or front_mm - back_mm < 10:
         return None
     x_scale = _HALF_WIDTH / half_width
-    y_scale = (_FRONT - _BACK) / (front - back)
+    y_scale = (_FRONT - _BACK) / (front_mm - back_mm)
     z_scale = (x_scale + y_scale) / 2
-    offset = np.array([0.0, front - _FRONT / y_scale, top - _TOP / z_scale])
+    offset = np.array([0.0, front_mm - _FRONT / y_scale, top_mm - _TOP / z_scale])
     return Head(midline, offset, np.array([x_scale, y_scale, z_scale]), whole, nod)
 
 
@@ -355,7 +355,7 @@ def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
     total = sum(sums.values()) or 1.0
     ranked = sorted(sums.items(), key=lambda item: -item[1])
     agreement = float(sharpened[inside].max(axis=1).mean()) if inside.any() else 1.0
-    return {name: share / total for name, share in ranked}, agreement
+    return {name: value / total for name, value in ranked}, agreement
 
 
 def _sharpened(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -364,7 +364,7 @@ def _sharpened(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(merged / np.maximum(merged.sum(axis=1, keepdims=True), 1e-9))
 
 
-def region_words(shares: Mapping[str, float], agreement: float) -> str:
+def region_words(fractions: Mapping[str, float], agreement: float) -> str:
     """Return the region, or the two, that contain most of a candidate.
 
     Deep white matter between nuclei, which is in no lobe, is named only if it has the largest
@@ -372,7 +372,7 @@ def region_words(shares: Mapping[str, float], agreement: float) -> str:
 
     Parameters
     ----------
-    shares, agreement : mapping of str to float, and float
+    fractions, agreement : mapping of str to float, and float
         As from `shares_of`.
 
     Examples
@@ -386,17 +386,19 @@ def region_words(shares: Mapping[str, float], agreement: float) -> str:
     >>> region_words({"thalamus": 0.31, "hippocampus": 0.29, "deep white matter": 0.2}, 0.6)
     'thalamus and hippocampus (uncertain)'
     """
-    ranked = [(name, share) for name, share in shares.items() if share > 0]
+    ranked = [(name, fraction) for name, fraction in fractions.items() if fraction > 0]
     if ranked and ranked[0][1] >= _MIN_CONCENTRATED:
         ranked[1:] = [
-            (name, share)
-            for name, share in ranked[1:]
-            if name != _DEEP_WHITE and (name != "ventricle" or share >= _MIN_SECOND)
+            (name, fraction)
+            for name, fraction in ranked[1:]
+            if name != _DEEP_WHITE and (name != "ventricle" or fraction >= _MIN_SECOND)
         ]
-    (first, first_share), (second, second_share) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[:2]
-    min_second = min(_MIN_SECOND, max(_MIN_SECOND_RELATIVE * first_share, _MIN_MENTIONED))
-    spans_two = first_share < _MIN_SINGLE and second_share >= min_second
-    is_certain = agreement >= _MIN_AGREEMENT and first_share >= _MIN_FIRST
+    (first, first_fraction), (second, second_fraction) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[
+        :2
+    ]
+    min_second = min(_MIN_SECOND, max(_MIN_SECOND_RELATIVE * first_fraction, _MIN_MENTIONED))
+    spans_two = first_fraction < _MIN_SINGLE and second_fraction >= min_second
+    is_certain = agreement >= _MIN_AGREEMENT and first_fraction >= _MIN_FIRST
     text = f"{first} and {second}" if spans_two and OUTSIDE_BRAIN not in (first, second) else first
     return text if is_certain else text + UNCERTAIN_PLACE
 

@@ -59,14 +59,14 @@ def doubtful_parts(
     doubtful: list[DoubtfulPart] = []
     for candidate in candidates:
         box = boxes[candidate.id]
-        unsure = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
-        voxels, start = np.argwhere(unsure), np.array([side.start for side in box])
+        is_uncertain = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
+        voxels, start = np.argwhere(is_uncertain), np.array([side.start for side in box])
         evidence_voxels = evidence.grid.nearest_voxel(grid.to_mm(voxels + start), clip=True)
         at_voxels = tuple(evidence_voxels.T)
         contributions = {s: volume[at_voxels] for s, volume in evidence.shares.items()}
         support_count = np.sum([c >= MIN_SHARE for c in contributions.values()], axis=0)
-        unsure[tuple(voxels[support_count > 1].T)] = False
-        labels, count = ndimage.label(unsure, structure=TOUCHING)
+        is_uncertain[tuple(voxels[support_count > 1].T)] = False
+        labels, count = ndimage.label(is_uncertain, structure=TOUCHING)
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         part_numbers = labels[tuple(voxels.T)]
         for part in np.argsort(-sizes, kind="stable") + 1:

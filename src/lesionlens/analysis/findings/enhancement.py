@@ -1,7 +1,7 @@
-"""Enhancement is what T1c adds to T1, never what is bright on T1c alone.
+"""Restrict enhancement to voxels that are brighter on T1c than on T1.
 
-Blood, melanin, fat and protein are bright on T1 already. A network trained on tumours takes a
-bright rim on T1c for enhancement, whatever T1 shows there.
+Blood, melanin, fat and protein are bright on T1 already. A network trained on tumours labels a
+bright rim on T1c as enhancing even if it is bright on T1.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def without_t1_hyperintensity(prediction: Prediction, prepared: PreparedStudy) -
     Returns
     -------
     Prediction
-        A voxel that is bright on T1 and owes it most of its brightness on T1c does not enhance.
-        Where that is most of what would enhance in a connected core, its probability of enhancing
-        tumour is 0, with a notice from `_MIN_ML` on; the core keeps the voxels. Blood in a tumour
-        that enhances elsewhere is left as it is: readers count it so. From `_MIN_KEPT_ML` on a
-        notice says how much.
+        A voxel is T1-hyperintense if it is bright on T1 and T1 explains most of its brightness on
+        T1c. If most of the enhancing voxels of a connected core are, the probability of enhancing
+        tumour of these is set to 0, with a notice from `_MIN_ML` on; they stay in the core. In a
+        core that enhances elsewhere nothing is changed, as readers count such blood as enhancing;
+        a notice states its volume from `_MIN_KEPT_ML` on.
     """
     channels = prepared.images
     enhancing = prediction.probability.get(Region.ET)
@@ -158,7 +158,7 @@ def _hyperintensity_notices(bright: Mask, removed: Mask, grid: Grid) -> tuple[st
 
 
 def _in_hyperintense_cores(hyperintense: Mask, enhancing: Mask, core: Mask) -> Mask:
-    """Return the enhancing voxels of whole cores in which most of them are bright on T1."""
+    """Return the enhancing voxels of the cores in which most of them are T1-hyperintense."""
     cores, core_count = ndimage.label(core | enhancing, structure=TOUCHING)
     enhancing_count, hyperintense_count = (
         np.bincount(cores[mask], minlength=core_count + 1)
@@ -168,7 +168,7 @@ def _in_hyperintense_cores(hyperintense: Mask, enhancing: Mask, core: Mask) -> M
 
 
 def _bright_on_t1(normal_t1: Floats, normal_t1c: Floats, t1: Floats, t1c: Floats) -> Mask:
-    """Return which voxels are bright on T1 and owe it most of their brightness on T1c.
+    """Return which voxels are bright on T1 so that T1 explains most of their brightness on T1c.
 
     `normal_t1` and `normal_t1c` are intensities of the rest of the brain, `t1` and `t1c` of the
     voxels to test.

@@ -1,4 +1,4 @@
-"""Features of a candidate that tell kinds of lesions apart, measured on a 2 mm lattice.
+"""Features of a candidate that distinguish kinds of lesions, measured on a 2 mm lattice.
 
 Intensities are relative to the rest of the brain, so that neither unit nor scanner matters; shape,
 depth and distances are in mm. No network is involved.
@@ -43,8 +43,8 @@ _VENTRICLE_AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
 _MARGIN_VOX = 4
 """Margin of a candidate's box, for its surroundings."""
 _TIE_BREAK = 1e-3 * np.array([-1.0, -1.0, 1.0])
-"""Voxels of the lattice, to the left, back and top: its centres lie midway between native voxels,
-and which of these counts must not depend on the order in which they are stored.
+"""Offset in lattice voxels, to the left, back and top. Lattice centres lie midway between native
+voxels; the offset makes the choice between them independent of the storage order.
 """
 
 
@@ -73,7 +73,7 @@ class Coarse:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """A study at 2 mm with its candidates, and what is usual outside of them."""
+    """A study at 2 mm with its candidates, and reference intensities outside of them."""
 
     coarse: Coarse
     numbers: NDArray[np.int32]
@@ -300,7 +300,7 @@ def _intensity_features(view: _CandidateView, sequence: MrSequence) -> Features:
 
 
 def _inner_excess(view: _CandidateView, values: Floats) -> float:
-    """Return how much a candidate's (N,) values are higher in its inner half than outside it."""
+    """Return the mean of (N,) values in a candidate's inner half minus that in its outer half."""
     deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])
     inner = float(values[deep].mean()) if deep.any() else float(values.mean())
     return inner - float(values[~deep].mean())
@@ -326,7 +326,7 @@ def _enhancement_features(view: _CandidateView) -> Features:
 
 
 def _part_features(name: str, view: _CandidateView, values: Floats, threshold: float) -> Features:
-    """Describe the part of a candidate that lies above a bound: how much, how even, how hollow."""
+    """Measure size, evenness and shape of the part of a candidate above a threshold."""
     part = view.mask & (values > threshold)
     count, whole = int(part.sum()), int(view.mask.sum())
     closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(part, 2), TOUCHING))

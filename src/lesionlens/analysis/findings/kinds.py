@@ -1,7 +1,4 @@
-"""What a candidate looks like, by calibrated probabilities of the kinds of lesions.
-
-It describes an appearance; it is no diagnosis.
-"""
+"""Appearance of a candidate, as calibrated probabilities of the kinds of lesions; no diagnosis."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from lesionlens.base.records.findings import Appearance, Candidate
 from lesionlens.base.records.study import PreparedStudy
 
 CLIP = 2.5
-"""Standard deviations of a feature beyond which it counts no further."""
+"""Standard deviations at which a feature is clipped."""
 MODEL = "kinds.json"
 
 
@@ -85,7 +82,7 @@ def models_of(content: Mapping[str, Any]) -> Mapping[str, KindModel]:
 
 
 def appearance_of(features: Mapping[str, float], model: KindModel) -> Appearance:
-    """Return what a candidate with these features looks like."""
+    """Return the appearance of a candidate with these features."""
     probabilities = model.probabilities(np.array([features[name] for name in model.names]))
     by_kind = dict(zip(LesionKind, probabilities.tolist(), strict=True))
     best = int(probabilities.argmax())
@@ -100,7 +97,7 @@ def with_kinds(
     head: Head | None,
     only: Collection[int] | None = None,
 ) -> tuple[Candidate, ...]:
-    """Return candidates with what they look like.
+    """Return candidates with their appearance.
 
     Parameters
     ----------

@@ -184,13 +184,13 @@ def _with_joint_change(
     return replace(change, joint=joint_change(first, second, np.asarray(registration.moved)))
 
 
-def renamed_uids(shown: Analysis, after: Analysis) -> dict[str, str]:
+def renamed_uids(before: Analysis, after: Analysis) -> dict[str, str]:
     """Return the tracking UID of each candidate after a comparison by the one shown before it.
 
     Removed candidates are included, because a review may still name them.
     """
-    new = compared_uids(after.followup)
-    return {uid: new.get(own, own) for uid, own in _own_uid_by_current(shown).items()}
+    new_uids = compared_uids(after.followup)
+    return {uid: new_uids.get(own, own) for uid, own in _own_uid_by_current(before).items()}
 
 
 def _own_uid_by_current(now: Analysis) -> dict[str, str]:

@@ -81,13 +81,13 @@ def match(
 
 
 def returned(
-    gone: Sequence[GoneLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
+    vanished: Sequence[GoneLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
 ) -> dict[int, str]:
-    """Return which lesions are back that an earlier examination showed and the prior did not.
+    """Match current candidates with lesions of earlier examinations that the prior did not show.
 
     Parameters
     ----------
-    gone : sequence of GoneLesion
+    vanished : sequence of GoneLesion
         In the grid's RAS+ mm.
     now, grid, matches
         As in `match`, and what it returned.
@@ -101,7 +101,7 @@ def returned(
     matched = {number for _, number in (*matches.pairs, *matches.further)}
     pairs = []
     for number, lesion in _lesions(now, grid):
-        for gone_lesion in gone if number not in matched else ():
+        for gone_lesion in vanished if number not in matched else ():
             distance_mm = float(np.linalg.norm(lesion.points - gone_lesion.at_mm, axis=1).min())
             if distance_mm <= max(gone_lesion.radius_mm, NEAR_MM) + lesion.reach_mm:
                 pairs.append((distance_mm, number, gone_lesion.tracking_uid))

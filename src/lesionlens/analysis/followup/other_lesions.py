@@ -73,7 +73,7 @@ def transformed(comparison: Comparison, case: ResponseCase, nadir: int) -> tuple
 def _enhances(
     comparison: Comparison, case: ResponseCase, now: Measured, nadir: int
 ) -> tuple[str, int]:
-    """Return how a lesion enhances more, and than at which examination; "" if it does not."""
+    """Return the step for new or more enhancement and the compared examination; "" if neither."""
     if now.measured_part is not Region.ET:
         return "", nadir
     for index in (case.choices.baseline, nadir):

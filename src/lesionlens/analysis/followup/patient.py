@@ -22,7 +22,7 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 _TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInstanceUID")
 
 BOTH = "this examination and the prior one"
-"""Where identities differ, in the notice that a person confirmed them."""
+"""Subject of the notice that a user confirmed the identity despite differences."""
 _TIME = re.compile(r"\d{6}")
 
 
@@ -96,11 +96,13 @@ def visit_of_result(folder: Path) -> Examination:
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
-    named = [entities(f"{name}_") for name in (*_input_names(folder), folder.name)]
-    subject = next((name for name, _ in named if name), "")
+    subjects_and_sessions = [entities(f"{name}_") for name in (*_input_names(folder), folder.name)]
+    subject = next((name for name, _ in subjects_and_sessions if name), "")
     if not subject:
         return Examination()
-    session = next((session for name, session in named if session and name == subject), "")
+    session = next(
+        (session for name, session in subjects_and_sessions if session and name == subject), ""
+    )
     return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)
 
 

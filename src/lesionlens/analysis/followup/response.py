@@ -87,7 +87,7 @@ def _registration_lines(
 
 
 def _makers_lines(comparison: Comparison, baseline: int) -> tuple[str, ...]:
-    """Return the line that names what outlined each examination, if that differs, where known."""
+    """Return the line that names the engine of each examination, if they differ."""
     if len(comparison.makers_since(baseline)) < 2:
         return ()
     points = comparison.points
@@ -132,7 +132,7 @@ def _single_disease(comparison: Comparison, case: ResponseCase) -> ResponseDraft
 def _without_sum(
     choices: ResponseChoices, steps: tuple[str, ...], *, grown: bool = False
 ) -> ResponseDraft:
-    """Propose progression where something other than the sum shows it; else not assessable."""
+    """Propose progression if something other than the sum shows it, else not assessable."""
     worse = choices.clinical is Clinical.WORSE
     if not (grown or worse):
         return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
@@ -221,7 +221,7 @@ def _check_choices(choices: ResponseChoices, last: int) -> None:
 
 
 def _unjudged_line(case: ResponseCase) -> str:
-    """Return the line that says where this kind of disease was not judged; "" if everywhere."""
+    """Return the line on examinations that cannot show this kind of disease; "" if none."""
     points, baseline = case.points, case.choices.baseline
     unjudged = [n for n in range(baseline, len(points)) if not case.judged(n)]
     if not unjudged:
@@ -231,7 +231,7 @@ def _unjudged_line(case: ResponseCase) -> str:
 
 
 def _enhancing_part_line(case: ResponseCase) -> str:
-    """Return the line that says that no diameters are of this kind of disease; "" if some are."""
+    """Return the line for a baseline without diameters of this kind of disease; else ""."""
     baseline = case.choices.baseline
     lesions = case.there(baseline).values()
     if case.mixed or any(map(case.measurable, lesions)):
@@ -257,8 +257,8 @@ def _merged_or_split_line(
     """Return the line that names a target that merged or split since the baseline; "" if none."""
     baseline = case.choices.baseline
     uids, lesions = comparison.tangled_since(baseline, case.volume), case.there(baseline)
-    place = next((lesions[uid].place for uid in targets if uid in uids), "")
-    return STEPS["tangled"].format(place=place) if place else ""
+    location = next((lesions[uid].place for uid in targets if uid in uids), "")
+    return STEPS["tangled"].format(place=location) if location else ""
 
 
 def _uncounted_target_line(
@@ -266,7 +266,7 @@ def _uncounted_target_line(
 ) -> str:
     """Return the line that names a target that does not count as tumour later; "" if none.
 
-    What a reader rejected there is flagged there: its sum is unknown, not 0.
+    A lesion that a reader rejected was flagged there: its sum is unknown, not 0.
     """
     lesions = case.there(case.choices.baseline)
     for uid in targets:
@@ -279,7 +279,7 @@ def _uncounted_target_line(
 def _rejected_earlier_line(case: ResponseCase, targets: tuple[str, ...]) -> str:
     """Return the line that names a lesion that is new only because it did not count; "" if none.
 
-    It was rejected or listed apart when it was flagged before, and nobody decided on it now.
+    It was flagged before but rejected or listed apart, and is undecided now.
     """
     first, last = case.choices.baseline, len(case.points) - 1
     for uid, lesion in case.there(last).items():
@@ -373,7 +373,7 @@ def _other_progression(
 ) -> tuple[bool, list[str]]:
     """Return whether something other than the sum of the targets progressed, with the lines.
 
-    A target that the nadir does not show, and this examination does, is back.
+    A target that is absent at the nadir and present now has returned.
     """
     known_targets = {uid for uid in targets if case.points[nadir].lesion(uid) is not None}
     others = case.there(len(case.points) - 1).items()

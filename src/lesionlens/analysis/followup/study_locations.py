@@ -16,7 +16,7 @@ from typing import Any
 from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
 
-_MAX_LOCATIONS = 2000  # stored locations; the oldest are dropped
+_MAX_LOCATIONS = 2000  # the oldest are removed
 
 
 def location_file() -> Path:
@@ -26,8 +26,8 @@ def location_file() -> Path:
 
 def key_of(inputs: Sequence[tuple[str, str]]) -> str:
     """Return the key of a set of analysed files: (name, SHA-256) of each."""
-    listed = json.dumps(sorted(sha256 for _, sha256 in inputs))
-    return hashlib.blake2b(listed.encode(), digest_size=20).hexdigest()
+    digests = json.dumps(sorted(sha256 for _, sha256 in inputs))
+    return hashlib.blake2b(digests.encode(), digest_size=20).hexdigest()
 
 
 def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:

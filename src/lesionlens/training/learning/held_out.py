@@ -83,7 +83,7 @@ class HeldOutScorer:
     def _analyse(
         self, review: SignedReview, path: Path, side: Side, context: RunContext
     ) -> str | None:
-        """Analyse a case in an empty folder; return why that failed, None if it did not."""
+        """Analyse a case in an empty folder; return the error message if that fails, else None."""
         shutil.rmtree(path, ignore_errors=True)  # otherwise an older result could be scored
         job = StudyJob(review.case.name, review.study, path)
         choice = CohortChoice(replace(self.network, weights=str(side.weights)))
@@ -93,7 +93,7 @@ class HeldOutScorer:
         return outcome.message if outcome.status is Status.FAILED else None
 
     def _reuse(self, name: str, path: Path, side: Side) -> bool:
-        """Reuse the reviewed result if these weights made it as an analysis here would."""
+        """Copy the reviewed result if it has the same weights and settings; return success."""
         source = self.results / name
         if not (_is_complete(source, side) and self._computed_alike(read_run_file(source))):
             return False
@@ -124,7 +124,7 @@ class HeldOutScorer:
 
 
 def _is_complete(path: Path, side: Side) -> bool:
-    """Return whether these weights and this version made a result there that is still whole."""
+    """Return whether a folder holds an intact result of these weights and this version."""
     try:
         run = read_run_file(path)
         made_by = run.weights_sha256, run.versions.get("lesionlens")

@@ -210,7 +210,7 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
 
 
 def _inherit_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str) -> None:
-    """Keep patients on the side of the split that they were on for the initial weights."""
+    """Write a split that keeps each patient on the side it had for the initial weights."""
     version = store.of(parent)
     if version is None or (out / SPLIT_NAME).is_file():
         return
@@ -312,7 +312,7 @@ def _proposal(
     before, after = scores.patients
     before_metrics, after_metrics = ([score.metrics for score in side] for side in scores.patients)
     patients = _metric_changes(_PATIENT_METRICS, before_metrics, after_metrics)
-    drawn = _metric_changes(_SYNTHETIC_METRICS, *scores.drawn)
+    synthetic = _metric_changes(_SYNTHETIC_METRICS, *scores.drawn)
     ancestor = WeightsStore().of(parent_info.sha256)
     trained_on = digests(case.patient for case in trained.trained_on.values())
     held_out = digests(case.patient for case in parts.validation)
@@ -330,7 +330,7 @@ def _proposal(
         },
         left_out=gathered.left_out,
         patients=patients,
-        drawn=drawn,
+        drawn=synthetic,
         cases=tuple(
             HeldOutCase(
                 name=review.case.name,
@@ -347,7 +347,7 @@ def _proposal(
             *_repeated_cautions(cases),
             *cautions(
                 patients,
-                drawn,
+                synthetic,
                 scores.reviews,
                 parent_info.sha256,
                 trained.trained_before,
@@ -365,7 +365,7 @@ def _first_problems(*scores: CaseScore) -> tuple[str, ...]:
 
 
 def _failure_cautions(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[str]:
-    """Name the held-out cases without a usable result, on either side, and say why."""
+    """List the held-out cases without a usable result on either side, with the reason."""
     return [
         f"{score.case} has no usable result {side}, which counts as nothing found: "
         f"{score.problems[0]}"
@@ -384,39 +384,42 @@ def _repeated_cautions(cases: RealCases) -> list[str]:
 
 def cautions(
     patients: Sequence[MetricChange],
-    drawn: Sequence[MetricChange],
-    held: Sequence[SignedReview],
+    synthetic: Sequence[MetricChange],
+    reviews: Sequence[SignedReview],
     parent_sha256: str,
     trained_before: Sequence[str] = (),
     differing: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Return what a person must consider before accepting weights.
+    """Return the warnings to consider before weights are accepted.
 
     `trained_before` names the held-out cases that were in the training data of the initial weights;
     for `differing` see `training.loop.TrainSummary`.
     """
     lines = [
-        f"{change.title}: surely worse {where}"
-        for rows, where in ((patients, "on held-out patients"), (drawn, "on synthetic brains"))
+        f"{change.title}: surely worse {evidence}"
+        for rows, evidence in (
+            (patients, "on held-out patients"),
+            (synthetic, "on synthetic brains"),
+        )
         for change in rows
         if change.figure.surely(change.better) < 0
     ]
     lines += [
         f"{change.title}: {-change.figure.difference:.3f} lower on synthetic brains, though not "
         "surely"
-        for change in drawn
+        for change in synthetic
         if change.better > 0
         and change.figure.difference < -_MAX_DROP
         and change.figure.surely(1) == 0
     ]
-    count = len({review.case.patient for review in held})
+    count = len({review.case.patient for review in reviews})
     if count < _MIN_HELD_OUT:
         lines.append(f"Few patients were held out: {count}. Intervals of so few say little")
-    unchanged = [r for r in held if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
+    unchanged = [r for r in reviews if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
     if unchanged:
         lines.append(
-            f"In {len(unchanged)} of {len(held)} held-out cases readers accepted every outline of "
-            "the earlier weights unchanged: Dice favours those weights there"
+            f"In {len(unchanged)} of {len(reviews)} held-out cases readers accepted every outline "
+            "of the earlier weights unchanged: Dice favours those weights there"
         )
     if trained_before:
         lines.append(

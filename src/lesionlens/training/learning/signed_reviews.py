@@ -160,7 +160,7 @@ def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:
 
 
 def _unsigned_reason(saved: SavedResult) -> str:
-    """Return why a review may not be trained on; empty if its outlines are signed."""
+    """Return the reason not to train on a review; empty if its outlines are signed."""
     if saved.review.signed is None:
         return "not signed"
     if signed_on_others(saved.review, outlines_of(saved)):
@@ -175,7 +175,7 @@ def _is_continued(review: Review, others: Sequence[Review]) -> bool:
 
 
 def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
-    """Return the study of each result: from what `batch` was given, or from a worklist.
+    """Return the study of each result, from the input of `batch` or from a worklist.
 
     Raises
     ------
@@ -184,8 +184,8 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
     """
     if studies is not None:
         folders = results.iterdir() if results.is_dir() else ()
-        places = places_of(studies)
-        return {entry.name: places.get(entry.name, studies / entry.name) for entry in folders}
+        study_paths = places_of(studies)
+        return {entry.name: study_paths.get(entry.name, studies / entry.name) for entry in folders}
     if not is_list(results):
         raise ConfigError(
             found=f"results in {results.name!r}, which hold no images",
@@ -240,7 +240,7 @@ def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedRevi
 
 
 def _prompted_uids(review: Review) -> set[str]:
-    """Return the candidates of whose current outlines prompts made a part.
+    """Return the candidates whose current outlines were made in part with prompts.
 
     A later brush stroke or a split leaves part of the prompted outline, and a candidate that
     another one was merged into takes over its outline.
@@ -258,6 +258,6 @@ def _prompted_uids(review: Review) -> set[str]:
 
 
 def _is_emptied(review: Review, event: ReviewEvent | None) -> bool:
-    """Return whether an event gave all of a candidate's voxels to another one."""
+    """Return whether an event merged a candidate into another one."""
     outline = None if event is None else review.outlines.get(event.outline or "")
     return outline is not None and outline.is_empty
