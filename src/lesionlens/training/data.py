@@ -82,7 +82,7 @@ class Batch(NamedTuple):
     """(B, 3, 2) float32: position of each volume relative to its brain, -1 to 1."""
 
 
-Placing = Callable[
+Placement = Callable[
     [Sequence[int], NDArray[np.float32], Sequence[int], np.random.Generator],
     tuple[list[int], NDArray[np.float32]],
 ]
@@ -220,7 +220,7 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
     return Packed(channels, code[box].copy(), instances[box].copy(), packed.present, place)
 
 
-def sample_shown(
+def sample_used_sequences(
     present: NDArray[np.bool_], rng: np.random.Generator, config: DataConfig
 ) -> NDArray[np.bool_]:
     """Sample which of a volume's available sequences, (4,) bool, are used; at least one."""
@@ -228,7 +228,7 @@ def sample_shown(
     return used if used.any() else present
 
 
-def place_anywhere(
+def random_placement(
     size: Sequence[int],
     place: NDArray[np.float32],
     shape: Sequence[int],
@@ -243,7 +243,7 @@ def collate(
     rng: np.random.Generator,
     config: DataConfig,
     shape: tuple[int, int, int] | None = None,
-    placing: Placing = place_anywhere,
+    placing: Placement = random_placement,
 ) -> Batch:
     """Pad to a common grid and augment: mirror, gain, offset, dropped sequences.
 
@@ -263,7 +263,7 @@ def collate(
     channels = torch.zeros(len(volumes), 4, *shape, device=device)
     code, parts = torch.zeros(2, len(volumes), *shape, dtype=torch.uint8, device=device)
     place = np.zeros((len(volumes), 3, 2), np.float32)
-    presence = np.stack([sample_shown(volume.present, rng, config) for volume in volumes])
+    presence = np.stack([sample_used_sequences(volume.present, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
         start, place[item] = placing(volume.code.shape, volume.place, shape, rng)
         i, j, k = (slice(a, a + m) for a, m in zip(start, volume.code.shape, strict=True))
@@ -421,7 +421,7 @@ class MixedSource:
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        second = is_second(self._seed, self._completed, self._second_fraction)
+        second = uses_second_source(self._seed, self._completed, self._second_fraction)
         self._completed += 1
         return self._sources[second].batch(size)
 
@@ -431,7 +431,7 @@ class MixedSource:
             source.close()
 
 
-def is_second(seed: int, number: int, second_fraction: float) -> bool:
+def uses_second_source(seed: int, number: int, second_fraction: float) -> bool:
     """Return whether batch `number` comes from the second source."""
     return bool(np.random.default_rng((seed, number)).random() < second_fraction)
 
@@ -451,7 +451,7 @@ def mixed(
         return first(completed)
     if second_fraction >= 1:
         return second(completed)
-    from_second = sum(is_second(seed, n, second_fraction) for n in range(completed))
+    from_second = sum(uses_second_source(seed, n, second_fraction) for n in range(completed))
     return MixedSource(
         first(completed - from_second), second(from_second), second_fraction, seed, completed
     )

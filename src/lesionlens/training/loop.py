@@ -182,7 +182,7 @@ def _rate_factor(config: TrainConfig, step: int) -> float:
     return (start + (end - start) * fraction) * warmup
 
 
-def learn(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
+def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     """Train on one batch; return the loss and its terms."""
     device = run.processes.device
     on_device = Batch(*(t.to(device) for t in batch))
@@ -282,7 +282,7 @@ def _run_session(
                 if source is not None:
                     source.close()
                 stage, source = current_stage, _stage_source(run, current_stage)
-            value, terms = learn(run, source.batch(config.stages[stage].batch))
+            value, terms = train_step(run, source.batch(config.stages[stage].batch))
             run.spent_s = spent_before + time.monotonic() - started
             run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
             if leads and run.step % _REPORT_EVERY == 0:

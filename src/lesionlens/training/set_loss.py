@@ -64,7 +64,7 @@ def _boxes(masks: Tensor) -> Tensor:
     return torch.stack([*columns[::2], *columns[1::2]], 1)
 
 
-def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
+def instance_targets(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
     """Convert the numbered parts of one volume to target instances.
 
     Parameters
@@ -118,12 +118,12 @@ def match(output: LesionOutput, item: int, goal: InstanceTargets) -> tuple[Tenso
 
 
 def set_loss(output: LesionOutput, parts: Tensor, present: Tensor) -> Tensor:
-    """Return the mean loss of a batch; see `wanted` for `parts` and `present`."""
+    """Return the mean loss of a batch; see `instance_targets` for `parts` and `present`."""
     weight = torch.ones(_NONE + 1, device=parts.device)
     weight[_NONE] = _NONE_WEIGHT
     total = output.classes.new_zeros(())
     for item in range(len(parts)):
-        goal = wanted(parts[item], present[item], output.masks[0][item].float())
+        goal = instance_targets(parts[item], present[item], output.masks[0][item].float())
         rows, columns = match(output, item, goal)
         classes = torch.full((len(output.classes[item]),), _NONE, device=parts.device)
         classes[rows] = goal.classes[columns]

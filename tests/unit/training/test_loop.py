@@ -158,7 +158,7 @@ def test_a_run_learns(tmp_path):
     batch = SynthSource(config.draw, config.stages[0], config.data, 1, 0).batch(1)
     run = loop._create_run(config, tmp_path, TrainOptions(resume=False))
     loop._resume(run, resume=False)
-    losses = [loop.learn(run, batch)[0] for _ in range(8)]
+    losses = [loop.train_step(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]
 
 

@@ -94,7 +94,7 @@ def _note_repeated(scores: Sequence[CaseScore]) -> None:
         case_by_digest |= dict.fromkeys(score.inputs - case_by_digest.keys(), score.case)
 
 
-def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
+def results_without_reference(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
     """Return the names of results without a reference case, which `evaluate` ignores."""
     scored_paths = set(_result_paths(predictions, cases).values())
     if predictions in scored_paths:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate as score_cases
-from lesionlens.analysis.evaluation.evaluate import without_truth
+from lesionlens.analysis.evaluation.evaluate import results_without_reference
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
@@ -144,7 +144,7 @@ def evaluate(
     conventions = read_conventions(convention, references)
     conventions.check(case.name for case in cases)
     scores = score_cases(results, cases, conventions.of, context)
-    return Evaluation(tuple(scores), summarise(scores), without_truth(results, cases))
+    return Evaluation(tuple(scores), summarise(scores), results_without_reference(results, cases))
 
 
 def _case_record(score: CaseScore) -> dict[str, Any]:

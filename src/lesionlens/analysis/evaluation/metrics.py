@@ -193,7 +193,7 @@ def candidate_hits(
     return hits, counted
 
 
-def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
+def component_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
     """Match the components of a plain segmentation with reference lesions.
 
     Parameters

@@ -154,7 +154,7 @@ def _score_plain(score: CaseScore, file: Path, reference: _Truth | None) -> None
         score.problems.append(f"{file.name} lies on another grid: compared by position")
     predicted = _score_regions(score, labels, truth, grid)
     _note_outside(score, predicted[Region.WT], grid, reference)
-    detected, false, counted = metrics.part_hits(
+    detected, false, counted = metrics.component_hits(
         predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
     score.metrics |= _detection_metrics(detected, counted, false)

@@ -109,7 +109,7 @@ def check_maps(
         Perturbed predictions; None if not supported: only the position is checked.
     """
     brain_ml = prepared.working.volume_ml(prepared.brain)
-    checks = faithfulness.all_pointing(
+    checks = faithfulness.pointing_by_region(
         attention, marked.labels, brain_ml / prepared.native.voxel_ml
     )
     first_pass, trace = prediction.unperturbed, prediction.trace

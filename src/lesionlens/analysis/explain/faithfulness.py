@@ -152,7 +152,7 @@ def insertion_test(
     Parameters
     ----------
     checks : mapping of Region to MapChecks
-        From `all_pointing`.
+        From `pointing_by_region`.
     trials : mapping of Region to TestedMap
         Maps to test; must include the whole tumour.
     brain : (I, J, K) bool
@@ -294,7 +294,7 @@ def _squared_distance_from_centre(brain: Mask) -> NDArray[np.float64]:
     return np.asarray(sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)))
 
 
-def all_pointing(
+def pointing_by_region(
     maps: Mapping[Region, Floats], labels: NDArray[np.uint8], brain_voxels: float
 ) -> dict[Region, MapChecks]:
     """Check where each region's attention is; see `pointing`.

@@ -177,7 +177,7 @@ def _compare_sequences(
         quick.add(missing, perturbed, threshold)
     elif missing:
         return None, None
-    views = shapley.picked(quick.table(threshold), without)
+    views = shapley.values_by_subset(quick.table(threshold), without)
     subset_maps = quick
     if fine_components is not None:
         fine_inputs = [InputPerturbation.showing(subset, fine=True) for subset in subsets]
@@ -190,8 +190,8 @@ def _compare_sequences(
     table = subset_maps.table()
     by_sequence = SequenceScores(
         relevance=shapley.of_components(present, table),
-        alone=shapley.picked(table, {s: frozenset({s}) for s in present}),
-        left_out=shapley.picked(table, without),
+        alone=shapley.values_by_subset(table, {s: frozenset({s}) for s in present}),
+        left_out=shapley.values_by_subset(table, without),
         by_voxel=shapley.evidence_maps(present, subset_maps.by_subset, subset_maps.grid),
     )
     return by_sequence, views

@@ -112,7 +112,7 @@ def of_components(
     ]
 
 
-def picked(
+def values_by_subset(
     table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
 ) -> list[dict[str, float | None]]:
     """Return each component's value for one subset per sequence; None if there is none.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.followup.sharpness import smoothed_within, thinned
+from lesionlens.analysis.followup.sharpness import smoothed_within, subsampled_indices
 from lesionlens.base.array_ops import sigmoid
 
 Floats = NDArray[np.float32]
@@ -44,8 +44,8 @@ def likeness(
         Brain mask, voxels to predict, and training voxels of lesion and tissue.
     """
     index_sets = [
-        thinned(inside, _MAX_TRAINING_VOXELS),
-        thinned(outside, _MAX_TRAINING_VOXELS),
+        subsampled_indices(inside, _MAX_TRAINING_VOXELS),
+        subsampled_indices(outside, _MAX_TRAINING_VOXELS),
         np.flatnonzero(queried),
     ]
     features = [[_features(image, brain, indices) for indices in index_sets] for image in images]

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.followup.sharpness import equally_sharp, smoothed_within, thinned
+from lesionlens.analysis.followup.sharpness import (
+    match_sharpness,
+    smoothed_within,
+    subsampled_indices,
+)
 from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.polynomials import quadratic, weighted_fit
 
@@ -49,7 +53,7 @@ def match_intensities(
     """
     field = quadratic(*(np.linspace(-1, 1, n) for n in brain.shape))
     scaled = [_scaled(images, brain, normal) for images in (before, now)]
-    sharp = [equally_sharp(a, b, normal, field) for a, b in zip(*scaled, strict=True)]
+    sharp = [match_sharpness(a, b, normal, field) for a, b in zip(*scaled, strict=True)]
     pairs = [_matched(a, b, brain, normal, near, field) for a, b in sharp]
     first, second, correlations = zip(*pairs, strict=True)
     return MatchedPair(np.stack(first), np.stack(second), np.asarray(correlations))
@@ -61,7 +65,7 @@ def _matched(
     """Return log intensities of both, the first matched to the second, and their correlation."""
     x, y = (_log_intensities(image, brain, normal) for image in (before, now))
     terms = np.concatenate([np.stack([x, x**2]), field]).reshape(2 + len(field), -1)
-    indices = thinned(normal, _MAX_FIT_VOXELS)
+    indices = subsampled_indices(normal, _MAX_FIT_VOXELS)
     normal_terms, normal_values = terms[:, indices].T.astype(float), y.ravel()[indices]
     coefficients = weighted_fit(normal_terms, normal_values, np.ones(len(normal_values)))
     spread = 1.0
@@ -70,7 +74,7 @@ def _matched(
         spread = robust_spread(residuals) + 1e-6
         weights = (1 + (residuals / (2 * spread)) ** 2) ** -2.0
         coefficients = weighted_fit(normal_terms, normal_values, weights)
-    indices = thinned(normal | near, _MAX_FIT_VOXELS)
+    indices = subsampled_indices(normal | near, _MAX_FIT_VOXELS)
     nearby_terms, nearby_values = terms[:, indices].T.astype(float), y.ravel()[indices]
     for _ in range(_NEARBY_ITERATIONS):
         residuals = (nearby_values - nearby_terms @ coefficients) / (2 * spread)

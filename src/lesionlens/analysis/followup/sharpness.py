@@ -17,7 +17,7 @@ _MIN_GAIN = 0.002
 _MAX_COMPARED = 60_000
 
 
-def equally_sharp(
+def match_sharpness(
     before: Floats, now: Floats, normal: Mask, field: Floats
 ) -> tuple[Floats, Floats]:
     """Smooth the sharper image along each axis to maximise the similarity of unaffected tissue.
@@ -31,7 +31,7 @@ def equally_sharp(
     field : (N, I, J, K) float32
         Smooth differences to ignore.
     """
-    indices = thinned(normal, _MAX_COMPARED)
+    indices = subsampled_indices(normal, _MAX_COMPARED)
     basis = np.linalg.qr(field.reshape(len(field), -1)[:, indices].T.astype(float))[0]
 
     def detail(image: Floats) -> NDArray[np.float64]:
@@ -68,7 +68,7 @@ def smoothed_within(brain: Mask, images: Iterable[Floats], width_mm: float) -> l
     return [ndimage.gaussian_filter(image, width_mm) / weight for image in masked]
 
 
-def thinned(mask: Mask, max_count: int) -> NDArray[np.intp]:
+def subsampled_indices(mask: Mask, max_count: int) -> NDArray[np.intp]:
     """Return flat indices of evenly subsampled mask voxels, at most about so many."""
     indices = np.flatnonzero(mask)
     return indices[:: max(1, -(-len(indices) // max_count))]

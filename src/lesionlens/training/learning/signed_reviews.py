@@ -23,7 +23,7 @@ from lesionlens.site.worklist.own_log import marks_kept, reviews_kept
 from lesionlens.training.references import RealCase, refuse_marks, reviewed_case
 
 NOTHING_SEEN, ADDED, POINTED = "nothing seen", "added", "outlined by prompts"
-COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
+OUTCOMES = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SignedReview:
     case: RealCase
     """Its images with the signed outlines as reference."""
     counts: Mapping[str, int]
-    """Number of candidates by outcome, as in `COUNTED`; `NOTHING_SEEN` is 1 for a study with an
+    """Number of candidates by outcome, as in `OUTCOMES`; `NOTHING_SEEN` is 1 for a study with an
     empty reference, `POINTED` counts those of the first three whose outline was made with
     prompts.
     """
@@ -60,7 +60,7 @@ class Gathered:
         total: Counter[str] = Counter()
         for review in self.reviews:
             total.update(review.counts)
-        return {key: total[key] for key in COUNTED}
+        return {key: total[key] for key in OUTCOMES}
 
 
 def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> Gathered:
@@ -232,7 +232,7 @@ def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedRevi
     redrawn = any(uid not in NO_CANDIDATE for uid in review.outlined)
     return SignedReview(
         case,
-        {key: counts[key] for key in COUNTED},
+        {key: counts[key] for key in OUTCOMES},
         saved.run.engine.weights_sha256 or "",
         drawn_by_weights=bool(accepted_count) and not redrawn,
         study=path,

@@ -200,5 +200,5 @@ def test_each_region_is_checked_against_its_own_labels():
     labels = np.where(NEEDED, 2, 0).astype(np.uint8)
     labels[5, 5, 5] = 3
     maps = {region: map_on(NEEDED) for region in Region}
-    found = trust.all_pointing(maps, labels, float(BRAIN.sum()))
+    found = trust.pointing_by_region(maps, labels, float(BRAIN.sum()))
     assert found[Region.WT].mass_inside > found[Region.ET].mass_inside
