@@ -284,7 +284,7 @@ def collate(
 
 
 def padded_shape(size: NDArray[np.int_]) -> tuple[int, int, int]:
-    """Return (3,) voxels rounded up to what the network can divide."""
+    """Return (3,) voxels rounded up to a multiple of the network's stride."""
     i, j, k = (-size // _STRIDE * -_STRIDE).tolist()
     return i, j, k
 

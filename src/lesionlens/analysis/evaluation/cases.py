@@ -121,7 +121,7 @@ def find_cases(root: Path) -> tuple[Case, ...]:
 
 
 def _visible_folders(root: Path) -> list[Path]:
-    """Return the folders below a folder, sorted, without hidden ones and what they contain."""
+    """Return the folders below a folder, sorted, without hidden ones and their subfolders."""
     folders = sorted(path for path in root.rglob("*") if path.is_dir())
     parts = {folder: folder.relative_to(root).parts for folder in folders}
     return [f for f in folders if not any(part.startswith(".") for part in parts[f])]

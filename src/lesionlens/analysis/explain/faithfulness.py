@@ -243,7 +243,7 @@ def _fraction_inside(trial: TestedMap, brain: Mask) -> float:
 
 
 def _hidden_for_insertion(trial: TestedMap, brain: Mask) -> list[Mask]:
-    """Return what is hidden where the brain's centre, and the most attended voxels, are shown."""
+    """Return masks that hide all but the brain's centre, and all but the most attended voxels."""
     priorities = (-_squared_distance_from_centre(brain), trial.attention.astype(np.float64))
     return [brain & ~_top_voxels(priority, brain, trial.flagged.size) for priority in priorities]
 

@@ -91,7 +91,7 @@ def score_segmented(
     scoring: Scoring,
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Score what is segmented of each component for each perturbed input; 0 if nothing.
+    """Score the segmented part of each component for each perturbed input; 0 if there is none.
 
     The score includes the size of the segmented part, so that an input that shows nothing is not
     credited with the size of another outline.

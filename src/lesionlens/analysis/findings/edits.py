@@ -294,7 +294,9 @@ def _redrawn_notice(candidate: Candidate, review: Review) -> str:
         )
     events = (e for e in review.events if e.tracking_uid == candidate.tracking_uid)
     if any(e.state is ReviewState.EDITED and e.outline is None for e in events):
-        volume_text = ""  # a reader had edited what came from an archive
+        volume_text = (
+            ""  # the volume before the edit is unknown: it was made before import from an archive
+        )
     return (
         f"Candidate {candidate.id} was redrawn by a reader: size, place and volumes are of the "
         f"redrawn outline; score and sequences are of what the network drew{volume_text}"

@@ -208,7 +208,7 @@ def _outlines(
             continue
         padded = np.pad((parts[box] == index).astype(np.float64), 1)
         corner = np.array([box[0].start - 1, box[1].start - 1, 0]) * edge_mm
-        # "high": what touches at a corner alone is one part here, so it has one outline
+        # "high": pixels that touch at a corner alone are one part, which must have one outline
         outline, *_ = find_contours(padded, 0.5, fully_connected="high")
         yield outline * edge_mm, corner
 

@@ -11,7 +11,7 @@ from lesionlens.base.errors import unreadable
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Series, Study
 
-_RELATIVE_TOLERANCE = 1e-3  # of the brightest voxel: what scaled integers of two converters differ
+_RELATIVE_TOLERANCE = 1e-3  # of the brightest voxel: converters round scaled integers differently
 
 
 def is_same_examination(study: Study, other: Study) -> bool:
